@@ -1,0 +1,1 @@
+"""The networks' modules; `msggan_jax.networks` makes them of a config."""
