@@ -1,0 +1,70 @@
+"""Every field with the paper's MSG-ProGAN values; data sets add their own.
+
+Durations are in kimg: thousands of real images shown. Fractions are allowed;
+0 turns a periodic action off.
+"""
+
+from ml_collections import ConfigDict, config_dict
+
+
+def get_config():
+  """Return MSG-ProGAN as the paper trains it; the data set is missing."""
+  config = ConfigDict()
+  config.seed = 0
+
+  # Images.
+  config.resolution = 256  # of the largest scale; a power of two, 4 or more
+  config.channels = 3
+  config.dataset = ConfigDict()
+  # cats, earth, folder, lsun_church, or a TFDS name such as cifar10.
+  config.dataset.name = ""
+  config.dataset.path = ""  # folder, zip or LMDB; TFDS: its data_dir
+  config.dataset.split = "train"
+  config.dataset.crop = "center"  # of images that are not square: center, pad
+  config.dataset.data_dir = "data"  # where prepared sets are kept
+  config.mirror = True  # random horizontal flips
+
+  # Networks (paper, section 3.1, Tables 6 and 7).
+  config.model = "progan"
+  config.latent_size = 512
+  config.base_channels = 16384  # width at resolution r: base_channels / r ...
+  config.max_channels = 512  # ... but at most this
+  config.combine = "simple"  # phi: simple, lin_cat, cat_lin
+  # all, none, coarse, middle, fine, or a list of resolutions (Table 4).
+  config.connected_scales = config_dict.placeholder(object)
+  config.connected_scales = "all"
+  config.stddev_group = 4  # examples that share a minibatch stddev
+  config.stddev_placement = "every_block"  # or last_block
+  config.stddev_grouping = "contiguous"  # or strided: crosses the whole batch
+
+  # Loss (paper, section 3.2): WGAN-GP, the penalty averaged over the scales.
+  # wasserstein, logistic, hinge, relativistic_hinge, least_squares,
+  # relativistic_pairing.
+  config.loss = "wasserstein"
+  # none, gradient_penalty, one_sided, r1, r2, r1_r2.
+  config.penalty = "gradient_penalty"
+  config.gp_weight = 10.0
+  config.r1_gamma = 10.0
+  config.r2_gamma = 10.0
+  config.penalty_derivatives = "total"  # of r1: through the pooling; or partial
+  config.penalty_interval = 1  # k: every k-th step, k times as strong
+  config.drift_weight = 0.001  # of E r^2 in wasserstein
+
+  # Optimization (paper, section 4): the same for every data set.
+  config.batch_size = 32  # over all devices
+  config.total_kimg = 1000.0
+  config.optimizer = "rmsprop"  # or adam
+  config.learning_rate = 0.003  # of both networks
+  config.beta1 = 0.0  # adam only
+  config.beta2 = 0.99  # adam's, and rmsprop's decay
+  config.ema_kimg = 10.0  # half-life of the generator's moving average
+  config.ema_decay = 0.0  # per step; if set, instead of the half-life
+  config.g_step_latents = "same"  # as D's, or fresh
+  config.precision = "float32"  # of the activations, or bfloat16
+
+  # What a run leaves, and when.
+  config.log_kimg = 1.0
+  config.sample_kimg = 10.0
+  config.snapshot_kimg = 50.0
+  config.keep = 3  # checkpoints
+  return config

@@ -1,0 +1,174 @@
+"""Configurations: what is possible, what follows, what a workdir holds."""
+
+import json
+from pathlib import Path
+
+from ml_collections import ConfigDict
+
+from msggan_jax.losses import ADVERSARIAL_LOSSES, PENALTIES
+from msggan_jax.models.discriminator import COMBINE_FUNCTIONS
+
+CHOICES = {
+  "model": ("progan",),
+  "combine": COMBINE_FUNCTIONS,
+  "stddev_placement": ("every_block", "last_block"),
+  "stddev_grouping": ("contiguous", "strided"),
+  "loss": tuple(ADVERSARIAL_LOSSES),
+  "penalty": PENALTIES,
+  "penalty_derivatives": ("total", "partial"),
+  "optimizer": ("rmsprop", "adam"),
+  "g_step_latents": ("same", "fresh"),
+  "precision": ("float32", "bfloat16"),
+  "dataset.crop": ("center", "pad"),
+}
+
+# The connected scales of the paper's Table 4, besides the full resolution.
+SCALE_GROUPS = {
+  "all": lambda r: True,
+  "none": lambda r: False,
+  "coarse": lambda r: r in (4, 8),
+  "middle": lambda r: r in (16, 32),
+  "fine": lambda r: r >= 64,
+}
+
+# Fields that may change between a run and its resumption.
+FREE_FIELDS = (
+  "total_kimg",
+  "log_kimg",
+  "sample_kimg",
+  "snapshot_kimg",
+  "keep",
+  "dataset",
+)
+
+POSITIVE = (
+  "batch_size",
+  "channels",
+  "latent_size",
+  "base_channels",
+  "max_channels",
+  "stddev_group",
+  "penalty_interval",
+  "learning_rate",
+  "keep",
+  "total_kimg",
+)
+
+
+def validate(config: ConfigDict, num_devices: int) -> None:
+  """Check everything that can be checked before anything is compiled.
+
+  Args:
+    config: The configuration.
+    num_devices: Devices of all processes.
+
+  Raises:
+    ValueError: In one sentence, naming the field and the choices.
+  """
+  for field, choices in CHOICES.items():
+    value = _get(config, field)
+    if value not in choices:
+      raise ValueError(
+        f"config.{field} is {value!r}; choose one of {', '.join(choices)}"
+      )
+  for field in POSITIVE:
+    if _get(config, field) <= 0:
+      raise ValueError(
+        f"config.{field} is {_get(config, field)}; it must be positive"
+      )
+  check_resolution(config.resolution)
+  connected_scales(config)
+  _check_batch(config, num_devices)
+
+
+def check_resolution(resolution: int) -> None:
+  """Raise ValueError unless the resolution is a power of two from 4 up."""
+  if resolution < 4 or resolution & (resolution - 1):
+    raise ValueError(
+      f"resolution is {resolution}; it must be a power of two, 4 or more"
+    )
+
+
+def _check_batch(config: ConfigDict, num_devices: int) -> None:
+  group = config.stddev_group
+  if config.batch_size % (num_devices * group):
+    raise ValueError(
+      f"config.batch_size is {config.batch_size}; with {num_devices} "
+      f"device(s) and config.stddev_group {group} it must be a multiple of "
+      f"{num_devices * group}"
+    )
+
+
+def connected_scales(config: ConfigDict) -> tuple[int, ...]:
+  """Return the resolutions of the pyramid, low to high (paper, Table 4).
+
+  Args:
+    config: `connected_scales` is a key of `SCALE_GROUPS` or a list of
+      resolutions; the full one is always connected.
+
+  Raises:
+    ValueError: If it is neither.
+  """
+  scales = [2**i for i in range(2, config.resolution.bit_length())]
+  chosen = config.connected_scales
+  if isinstance(chosen, str) and chosen in SCALE_GROUPS:
+    connected = SCALE_GROUPS[chosen]
+  else:
+    if isinstance(chosen, int | str):
+      chosen = (chosen,)
+    if not set(chosen) <= set(scales):
+      raise ValueError(
+        f"config.connected_scales is {config.connected_scales!r}; choose one "
+        f"of {', '.join(SCALE_GROUPS)} or a list of resolutions from {scales}"
+      )
+    connected = set(chosen).__contains__
+  return tuple(r for r in scales if connected(r) or r == config.resolution)
+
+
+def save(config: ConfigDict, workdir: Path) -> None:
+  """Write a workdir's `config.json`."""
+  workdir.mkdir(parents=True, exist_ok=True)
+  text = json.dumps(config.to_dict(), indent=2, sort_keys=True)
+  (workdir / "config.json").write_text(text + "\n")
+
+
+def load(workdir: str | Path) -> ConfigDict:
+  """Read a workdir's `config.json`.
+
+  Raises:
+    FileNotFoundError: If there is none.
+  """
+  path = Path(workdir) / "config.json"
+  if not path.is_file():
+    raise FileNotFoundError(
+      f"{workdir} is not the workdir of a run: it has no config.json"
+    )
+  return ConfigDict(json.loads(path.read_text()))
+
+
+def check_workdir(config: ConfigDict, workdir: Path) -> None:
+  """Refuse a workdir of a run that this configuration cannot continue.
+
+  Raises:
+    ValueError: Listing the fields that differ.
+  """
+  if not (workdir / "config.json").is_file():
+    return
+  theirs = load(workdir).to_dict()
+  ours = json.loads(json.dumps(config.to_dict()))
+  differing = [
+    f"{field} (there {theirs.get(field)!r}, here {ours.get(field)!r})"
+    for field in sorted(set(ours) | set(theirs))
+    if field not in FREE_FIELDS and ours.get(field) != theirs.get(field)
+  ]
+  if differing:
+    raise ValueError(
+      f"{workdir} holds a run of another configuration: "
+      f"{'; '.join(differing)}; choose another --workdir, or these values"
+    )
+
+
+def _get(config: ConfigDict, field: str):
+  for name in field.split("."):
+    config = config[name]
+  return config

@@ -1,0 +1,97 @@
+"""Devices: the only file that names a mesh axis.
+
+One axis, `data`: the batch is cut along it, everything else is replicated.
+"""
+
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
+
+_AXIS = "data"
+
+Params = Any  # a tree of arrays
+
+
+def make_mesh(devices: list[jax.Device] | None = None) -> Mesh:
+  """Put devices, by default all of all processes, on the one axis."""
+  devices = devices or jax.devices()
+  return jax.make_mesh(
+    (len(devices),), (_AXIS,), axis_types=(AxisType.Auto,), devices=devices
+  )
+
+
+def replicated(mesh: Mesh) -> NamedSharding:
+  """Return the sharding of the training state."""
+  return NamedSharding(mesh, PartitionSpec())
+
+
+def put_batch(mesh: Mesh, local_batch: np.ndarray) -> jax.Array:
+  """Make the global batch from what each process has read of it.
+
+  Args:
+    mesh: The mesh.
+    local_batch: This process's part, (B / processes, ...).
+
+  Returns:
+    Global array, (B, ...), cut along the devices.
+  """
+  sharding = NamedSharding(mesh, PartitionSpec(_AXIS))
+  return jax.make_array_from_process_local_data(sharding, local_batch)
+
+
+def shard_step(step: Callable, mesh: Mesh) -> Callable:
+  """Compile a per-device training step for all devices of the mesh.
+
+  Args:
+    step: (state, batch) -> (state, metrics); sees the whole state and one
+      device's part of the batch, and uses the collectives below.
+    mesh: The mesh.
+
+  Returns:
+    The compiled function of the whole state, donated, and the global batch.
+  """
+  everywhere, cut = PartitionSpec(), PartitionSpec(_AXIS)
+  sharded = jax.shard_map(
+    step,
+    mesh=mesh,
+    in_specs=(everywhere, cut),
+    out_specs=(everywhere, everywhere),
+  )
+  return jax.jit(sharded, donate_argnums=0)
+
+
+def global_mean(x: jax.Array) -> jax.Array:
+  """Average over the global batch, given one device's part of it."""
+  return jax.lax.pmean(jnp.mean(x), _AXIS)
+
+
+def vary(params: Params) -> Params:
+  """Mark replicated parameters as one copy a device, before their first use.
+
+  The transpose of this cast is the sum over devices: done once, it makes the
+  gradients be all-reduced once, however often the parameters are used.
+  """
+  return jax.tree.map(
+    lambda x: jax.lax.pcast(x, (_AXIS,), to="varying"), params
+  )
+
+
+def example_keys(key: jax.Array, device_batch_size: int) -> jax.Array:
+  """Make one key per example of the global batch.
+
+  What is drawn from them does not depend on the number of devices.
+
+  Args:
+    key: The key of this step and purpose.
+    device_batch_size: Examples on this device.
+
+  Returns:
+    Keys, (device_batch_size,), of this device's examples.
+  """
+  first = jax.lax.axis_index(_AXIS) * device_batch_size
+  ids = first + jnp.arange(device_batch_size)
+  return jax.vmap(jax.random.fold_in, in_axes=(None, 0))(key, ids)

@@ -1,0 +1,71 @@
+"""The training state: arrays only, its creation and the optimizers."""
+
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import optax
+from flax import struct
+from ml_collections import ConfigDict
+
+from msggan_jax.networks import Network
+
+
+@struct.dataclass
+class TrainState:
+  """All that a run carries from step to step."""
+
+  step: jax.Array  # (), int32: steps done
+  g_params: Any
+  d_params: Any
+  ema_params: Any  # moving average of g_params: what is sampled from
+  g_opt_state: optax.OptState
+  d_opt_state: optax.OptState
+
+
+def create_train_state(
+  config: ConfigDict,
+  generator: Network,
+  discriminator: Network,
+  optimizer: optax.GradientTransformation,
+) -> TrainState:
+  """Draw the state at step 0 from `config.seed`; call it under `jax.jit`."""
+  g_key, d_key = jax.random.split(jax.random.key(config.seed))
+  g_params = generator.init(g_key)
+  d_params = discriminator.init(d_key)
+  return TrainState(
+    step=jnp.zeros((), jnp.int32),
+    g_params=g_params,
+    d_params=d_params,
+    ema_params=jax.tree.map(jnp.copy, g_params),
+    g_opt_state=optimizer.init(g_params),
+    d_opt_state=optimizer.init(d_params),
+  )
+
+
+def make_optimizer(config: ConfigDict) -> optax.GradientTransformation:
+  """Return the optimizer of both networks (paper, section 4).
+
+  RMSprop as PyTorch and the paper mean it: decay beta2 (0.99), epsilon
+  outside the root.
+  """
+  if config.optimizer == "rmsprop":
+    return optax.rmsprop(
+      config.learning_rate, decay=config.beta2, eps=1e-8, eps_in_sqrt=False
+    )
+  return optax.adam(
+    config.learning_rate, b1=config.beta1, b2=config.beta2, eps=1e-8
+  )
+
+
+def ema_decay(config: ConfigDict) -> float:
+  """Return the EMA's decay per step.
+
+  `ema_decay` if it is set, else from the half-life `ema_kimg`:
+  0.5^(batch_size / (1000 ema_kimg)); both 0: no averaging.
+  """
+  if config.ema_decay:
+    return config.ema_decay
+  if not config.ema_kimg:
+    return 0.0
+  return 0.5 ** (config.batch_size / (1000 * config.ema_kimg))

@@ -1,0 +1,208 @@
+"""The algorithm: one D update, one G update, EMA (paper, section 3)."""
+
+from collections.abc import Callable
+
+import jax
+import jax.numpy as jnp
+import optax
+from ml_collections import ConfigDict
+
+from msggan_jax import losses, sharding
+from msggan_jax.configuration import connected_scales
+from msggan_jax.images import Pyramid, make_pyramid, to_float
+from msggan_jax.models.layers import normalize_latents
+from msggan_jax.networks import Network
+from msggan_jax.train_state import TrainState, ema_decay
+
+Metrics = dict[str, jax.Array]
+
+
+def make_train_step(
+  config: ConfigDict,
+  generator: Network,
+  discriminator: Network,
+  optimizer: optax.GradientTransformation,
+) -> Callable[[TrainState, jax.Array], tuple[TrainState, Metrics]]:
+  """Return the step as one device sees it, for `sharding.shard_step`.
+
+  Args:
+    config: The configuration.
+    generator: z -> pyramid.
+    discriminator: Pyramid -> logits.
+    optimizer: The optimizer of both networks.
+
+  Returns:
+    (state, images) -> (state, metrics); images: this device's reals, uint8,
+    (device_batch_size, resolution, resolution, channels). Metrics are means
+    over the global batch; `<penalty>/<resolution>` is zero at steps that a
+    lazy penalty leaves out.
+  """
+  scales = connected_scales(config)
+  adversarial = losses.adversarial(
+    config.loss, mean=sharding.global_mean, drift_weight=config.drift_weight
+  )
+  penalty = make_penalty(config)
+  beta = ema_decay(config)
+
+  def train_step(state: TrainState, images: jax.Array):
+    key = jax.random.fold_in(jax.random.key(config.seed), state.step)
+    z_key, g_z_key, epsilon_key, mirror_key = jax.random.split(key, 4)
+    batch = images.shape[0]
+
+    reals = to_float(images)
+    if config.mirror:
+      reals = random_mirror(mirror_key, reals)
+    reals = make_pyramid(reals, scales)
+
+    def generate(z: jax.Array):
+      """Return fakes and the map from their cotangent to G's gradient."""
+      return jax.vjp(
+        lambda params: generator.apply(sharding.vary(params), z),
+        state.g_params,
+      )
+
+    fakes, fakes_vjp = generate(draw_latents(z_key, batch, config.latent_size))
+    epsilon = jax.vmap(jax.random.uniform)(
+      sharding.example_keys(epsilon_key, batch)
+    )
+
+    def d_loss(d_params):
+      d_params = sharding.vary(d_params)
+
+      def critic(pyramid: Pyramid) -> jax.Array:
+        return discriminator.apply(d_params, pyramid)
+
+      real_logits, fake_logits = critic(reals), critic(fakes)
+      loss = adversarial.d_loss(real_logits, fake_logits)
+      weighted, per_scale = penalty(state.step, critic, reals, fakes, epsilon)
+      return loss + weighted, {
+        "d_loss": loss,
+        "real_logits": sharding.global_mean(real_logits),
+        "fake_logits": sharding.global_mean(fake_logits),
+        **per_scale,
+      }
+
+    d_grads, metrics = jax.grad(d_loss, has_aux=True)(state.d_params)
+    d_params, d_opt_state = _update(
+      optimizer, d_grads, state.d_opt_state, state.d_params
+    )
+
+    if config.g_step_latents == "fresh":
+      fakes, fakes_vjp = generate(
+        draw_latents(g_z_key, batch, config.latent_size)
+      )
+
+    def g_loss(fakes: Pyramid):
+      # D has just been updated, so the relativistic losses score the reals
+      # again; the other losses do not use them and XLA drops the work.
+      params = sharding.vary(d_params)
+      return adversarial.g_loss(
+        discriminator.apply(params, reals), discriminator.apply(params, fakes)
+      )
+
+    loss, cotangent = jax.value_and_grad(g_loss)(fakes)
+    (g_grads,) = fakes_vjp(cotangent)
+    g_params, g_opt_state = _update(
+      optimizer, g_grads, state.g_opt_state, state.g_params
+    )
+
+    metrics |= {
+      "g_loss": loss,
+      "d_grad_norm": optax.global_norm(d_grads),
+      "g_grad_norm": optax.global_norm(g_grads),
+    }
+    state = TrainState(
+      step=state.step + 1,
+      g_params=g_params,
+      d_params=d_params,
+      ema_params=optax.incremental_update(g_params, state.ema_params, 1 - beta),
+      g_opt_state=g_opt_state,
+      d_opt_state=d_opt_state,
+    )
+    return state, metrics
+
+  return train_step
+
+
+def make_penalty(config: ConfigDict) -> Callable:
+  """Return D's penalty term as a function of the critic and the images.
+
+  Args:
+    config: `penalty`, its weights and `penalty_interval`.
+
+  Returns:
+    (step, critic, reals, fakes, epsilon) -> (term, metrics): the weighted
+    term of D's loss, averaged over scales and the global batch (paper,
+    section 3.2), and its unweighted mean per scale, `<penalty>/<resolution>`.
+  """
+  scales = connected_scales(config)
+
+  def values(critic, reals, fakes, epsilon) -> dict[str, jax.Array]:
+    """Return name -> per-scale, per-example values, (S, B)."""
+    if config.penalty in ("gradient_penalty", "one_sided"):
+      one_sided = config.penalty == "one_sided"
+      return {
+        "gradient_penalty": losses.gradient_penalty(
+          critic, reals, fakes, epsilon, one_sided
+        )
+      }
+    penalties = {}
+    if config.penalty in ("r1", "r1_r2"):
+      penalties["r1_penalty"] = losses.r1_penalty(
+        critic, reals, config.penalty_derivatives
+      )
+    if config.penalty in ("r2", "r1_r2"):
+      # Fakes are not pooled from each other: always partial.
+      penalties["r2_penalty"] = losses.r1_penalty(critic, fakes, "partial")
+    return penalties
+
+  weights = {
+    "gradient_penalty": config.gp_weight,
+    "r1_penalty": 0.5 * config.r1_gamma,
+    "r2_penalty": 0.5 * config.r2_gamma,
+  }
+
+  def penalty(step, critic, reals, fakes, epsilon):
+    if config.penalty_interval == 1:
+      penalties = values(critic, reals, fakes, epsilon)
+    else:
+      # Lazy (StyleGAN2, section 3.1): every k-th step, k times as strong.
+      shapes = jax.eval_shape(values, critic, reals, fakes, epsilon)
+      zeros = jax.tree.map(
+        lambda x: sharding.vary(jnp.zeros(x.shape, x.dtype)), shapes
+      )
+      penalties = jax.lax.cond(
+        step % config.penalty_interval == 0,
+        lambda: values(critic, reals, fakes, epsilon),
+        lambda: zeros,
+      )
+    term = 0.0
+    metrics = {}
+    for name, value in penalties.items():
+      term += (
+        config.penalty_interval * weights[name] * sharding.global_mean(value)
+      )
+      for resolution, scale_value in zip(scales, value, strict=True):
+        metrics[f"{name}/{resolution}"] = sharding.global_mean(scale_value)
+    return term, metrics
+
+  return penalty
+
+
+def draw_latents(key: jax.Array, batch: int, latent_size: int) -> jax.Array:
+  """Draw this device's latents, (batch, latent_size), on the hypersphere."""
+  keys = sharding.example_keys(key, batch)
+  z = jax.vmap(lambda k: jax.random.normal(k, (latent_size,)))(keys)
+  return normalize_latents(z)
+
+
+def random_mirror(key: jax.Array, images: jax.Array) -> jax.Array:
+  """Mirror each image, (B, H, W, C), left to right with probability 1/2."""
+  keys = sharding.example_keys(key, images.shape[0])
+  mirrored = jax.vmap(jax.random.bernoulli)(keys)[:, None, None, None]
+  return jnp.where(mirrored, images[:, :, ::-1], images)
+
+
+def _update(optimizer, grads, opt_state, params):
+  updates, opt_state = optimizer.update(grads, opt_state, params)
+  return optax.apply_updates(params, updates), opt_state
