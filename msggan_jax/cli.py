@@ -1,0 +1,65 @@
+"""What all commands share: flags in, one clear sentence for bad input out."""
+
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import NoReturn
+
+from absl import app, flags, logging
+from ml_collections import config_flags
+
+EXIT_BAD_INPUT = 2
+
+
+def run(main: Callable[[Sequence[str]], None]) -> None:
+  """Parse the flags and call main; bad input ends in one sentence.
+
+  Args:
+    main: Takes the arguments that are left after the flags; raises ValueError
+      or FileNotFoundError on input that cannot work.
+  """
+
+  def main_or_sentence(argv: Sequence[str]) -> None:
+    if not flags.FLAGS["verbosity"].present:
+      logging.set_verbosity(logging.WARNING)
+    try:
+      main(argv)
+    except (ValueError, FileNotFoundError) as error:
+      _fail(str(error))
+
+  app.run(main_or_sentence, flags_parser=_parse_flags)
+
+
+def config_file() -> tuple[str, str]:
+  """Return the path and the argument of the flag --config, as given."""
+  filename = config_flags.get_config_filename(flags.FLAGS["config"])
+  path, _, argument = filename.partition(":")
+  return path, argument
+
+
+def _parse_flags(argv: Sequence[str]) -> Sequence[str]:
+  if {"--help", "-help", "-h", "--helpfull"} & set(argv):
+    app.usage(writeto_stdout=True)
+    sys.exit(0)
+  try:
+    left = flags.FLAGS(argv)
+  except AttributeError as error:
+    # ml_collections' message of an unknown field, with a guess below it.
+    reason = str(error).strip("\"'").replace("\\n", "; ").replace("\\'", "'")
+    _fail(f"the configuration has no field {reason}")
+  except flags.Error as error:
+    # The last line says it; those before it are a traceback of a config file.
+    lines = [line for line in str(error).splitlines() if line.strip()]
+    _fail(lines[-1].strip().removeprefix("ValueError: "))
+  if "config" in flags.FLAGS and flags.FLAGS["config"].present:
+    path, _ = config_file()
+    if not Path(path).is_file():
+      _fail(f"--config={path}: there is no such file")
+  if len(left) > 1:
+    _fail(f"unexpected argument {left[1]!r}; see --help")
+  return left
+
+
+def _fail(sentence: str) -> NoReturn:
+  print(f"error: {sentence}", file=sys.stderr)
+  sys.exit(EXIT_BAD_INPUT)

@@ -1,0 +1,197 @@
+"""What a run tells: stats.jsonl, TensorBoard, the console line."""
+
+import json
+import resource
+import sys
+import time
+from pathlib import Path
+
+import jax
+import numpy as np
+from clu import metric_writers
+
+Metrics = dict[str, jax.Array]
+
+
+class Reporter:
+  """Collects the steps' metrics on the device, reports their means."""
+
+  def __init__(
+    self,
+    workdir: Path,
+    *,
+    batch_size: int,
+    total_steps: int,
+    first_step: int,
+    penalty_interval: int,
+  ):
+    """Open a run's logs.
+
+    Args:
+      workdir: Where they are; rows of `stats.jsonl` from steps that the
+        resumed checkpoint does not know are dropped.
+      batch_size: Global batch size: images per step.
+      total_steps: Steps of the whole run.
+      first_step: Steps done before this session.
+      penalty_interval: A penalty is averaged over the steps that compute it.
+    """
+    self._stats_path = workdir / "stats.jsonl"
+    self._batch_size = batch_size
+    self._total_steps = total_steps
+    self._penalty_interval = penalty_interval
+    self._pending: list[tuple[int, Metrics]] = []  # (step, metrics)
+    self._last_step = first_step
+    self._last_time = time.monotonic()
+    self._is_writer = jax.process_index() == 0
+    self._console = Console()
+    if self._is_writer:
+      _drop_rows_after(self._stats_path, first_step)
+      self._tensorboard = metric_writers.AsyncWriter(
+        metric_writers.SummaryWriter(str(workdir / "tensorboard"))
+      )
+
+  def start_clock(self) -> None:
+    """Begin to measure speed now, after everything has been compiled."""
+    self._last_time = time.monotonic()
+
+  def add(self, step: int, metrics: Metrics) -> None:
+    """Take the metrics of step number `step` without waiting for them."""
+    self._pending.append((step, metrics))
+
+  def report(self, step: int, final: bool = False) -> None:
+    """Write the means since the last report.
+
+    The newest step's metrics wait for the next report, unless this is the
+    final one, so that the device has work queued while the host writes.
+
+    Args:
+      step: Steps done.
+      final: Whether this is the run's last report.
+    """
+    newest = [] if final else [self._pending.pop()]
+    if not self._pending:
+      self._pending = newest
+      return
+    values = jax.device_get([metrics for _, metrics in self._pending])
+    steps = [done for done, _ in self._pending]
+    self._pending = newest
+    now = time.monotonic()
+    images_per_sec = (
+      (step - self._last_step) * self._batch_size / (now - self._last_time)
+    )
+    self._last_step, self._last_time = step, now
+    row = {
+      "step": step,
+      "kimg": round(step * self._batch_size / 1000, 6),
+      **_means(steps, values, self._penalty_interval),
+      "images_per_sec": images_per_sec,
+      "secs_per_kimg": 1000 / images_per_sec,
+      "memory_bytes": _memory_bytes(),
+    }
+    if not self._is_writer:
+      return
+    with self._stats_path.open("a") as file:
+      file.write(json.dumps(row) + "\n")
+    scalars = {k: v for k, v in row.items() if k not in ("step", "kimg")}
+    self._tensorboard.write_scalars(step, scalars)
+    secs_left = (self._total_steps - step) * self._batch_size / images_per_sec
+    self._console.update(
+      f"kimg {row['kimg']:.2f}/{self._total_steps * self._batch_size / 1000:g}"
+      f"  d_loss {row['d_loss']:.3f}  g_loss {row['g_loss']:.3f}"
+      f"  {images_per_sec:.1f} images/s  {_duration(secs_left)} left"
+    )
+
+  def write_image(self, step: int, name: str, image: np.ndarray) -> None:
+    """Show an image, uint8 (H, W, C), in TensorBoard."""
+    if self._is_writer:
+      self._tensorboard.write_images(step, {name: image[None, :, :, :3]})
+
+  def say(self, line: str) -> None:
+    """Print a line of its own, above the updating one."""
+    if self._is_writer:
+      self._console.line(line)
+
+  def close(self) -> None:
+    """Write what is buffered."""
+    self._console.end()
+    if self._is_writer:
+      self._tensorboard.close()
+
+
+class Console:
+  """One line that updates on a terminal, plain lines elsewhere."""
+
+  def __init__(self):
+    """Look whether this is a terminal."""
+    self._is_terminal = sys.stdout.isatty()
+    self._width = 0  # of the line that stands there, if any
+
+  def update(self, line: str) -> None:
+    """Replace the updating line."""
+    if not self._is_terminal:
+      print(line, flush=True)
+      return
+    print("\r" + line.ljust(self._width), end="", flush=True)
+    self._width = len(line)
+
+  def line(self, line: str) -> None:
+    """Print a line that stays."""
+    if self._width:
+      print("\r" + " " * self._width + "\r", end="")
+      self._width = 0
+    print(line, flush=True)
+
+  def end(self) -> None:
+    """Leave the updating line as it stands."""
+    if self._width:
+      print(flush=True)
+      self._width = 0
+
+
+def _means(
+  steps: list[int], values: list[dict], penalty_interval: int
+) -> dict[str, float]:
+  # A lazy penalty is zero where it was not computed: divide by the others.
+  # `steps` counts finished steps; the step before it decides (train_step).
+  computed = sum((step - 1) % penalty_interval == 0 for step in steps)
+  means = {}
+  for name in values[0]:
+    count = computed if "penalty/" in name else len(values)
+    if count:
+      means[name] = float(sum(value[name] for value in values) / count)
+  return means
+
+
+def _drop_rows_after(path: Path, step: int) -> None:
+  if not path.is_file():
+    return
+  rows = path.read_text().splitlines(keepends=True)
+  kept = [row for row in rows if _step_of(row) <= step]
+  if kept != rows:
+    temporary = path.with_suffix(".tmp")
+    temporary.write_text("".join(kept))
+    temporary.replace(path)
+
+
+def _step_of(row: str) -> float:
+  try:
+    return json.loads(row)["step"]
+  except ValueError:  # A row cut short by a kill.
+    return float("inf")
+
+
+def _memory_bytes() -> int:
+  """Return the peak use: of the first accelerator, else of this process."""
+  stats = jax.local_devices()[0].memory_stats()
+  if stats and "peak_bytes_in_use" in stats:
+    return stats["peak_bytes_in_use"]
+  peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+  return peak * (1 if sys.platform == "darwin" else 1024)
+
+
+def _duration(secs: float) -> str:
+  hours, rest = divmod(int(secs), 3600)
+  minutes, secs = divmod(rest, 60)
+  if hours:
+    return f"{hours}h {minutes:02d}m"
+  return f"{minutes}m {secs:02d}s" if minutes else f"{secs}s"

@@ -1,0 +1,181 @@
+"""Training: builds everything, then the loop of steps, logs and snapshots."""
+
+import time
+from pathlib import Path
+
+import jax
+import numpy as np
+from ml_collections import ConfigDict
+
+from msggan_jax import (
+  checkpoint,
+  configuration,
+  data,
+  images,
+  networks,
+  sampling,
+  sharding,
+  train_state,
+  train_step,
+)
+from msggan_jax.train_state import TrainState
+
+
+def train(config: ConfigDict, workdir: str | Path) -> TrainState:
+  """Train, from the start or from where the workdir stands.
+
+  Args:
+    config: The configuration; see `configs/default.py`.
+    workdir: The run's folder.
+
+  Returns:
+    The final state.
+
+  Raises:
+    ValueError: If the configuration is impossible or the workdir holds a run
+      of another one.
+  """
+  workdir = Path(workdir)
+  configuration.validate(config, jax.device_count())
+  configuration.check_workdir(config, workdir)
+  generator = networks.make_generator(config)
+  discriminator = networks.make_discriminator(config)
+  optimizer = train_state.make_optimizer(config)
+  mesh = sharding.make_mesh()
+
+  prepared = data.open_prepared(
+    data.prepare(config.dataset, config.resolution, config.channels)
+  )
+  is_writer = jax.process_index() == 0
+  if is_writer:
+    configuration.save(config, workdir)
+
+  create = jax.jit(
+    lambda: train_state.create_train_state(
+      config, generator, discriminator, optimizer
+    ),
+    out_shardings=sharding.replicated(mesh),
+  )
+  abstract_state = checkpoint.abstract(
+    jax.eval_shape(create), sharding.replicated(mesh)
+  )
+  total_steps = round(1000 * config.total_kimg / config.batch_size)
+
+  with checkpoint.Checkpoints(
+    workdir / "checkpoints", keep=config.keep
+  ) as checkpoints:
+    if checkpoints.steps:
+      state = checkpoints.restore(abstract_state)
+    else:
+      state = create()
+    first_step = int(state.step)
+
+    # Here, because it imports TensorFlow, which sampling does without.
+    from msggan_jax.reporting import Reporter
+
+    reporter = Reporter(
+      workdir,
+      batch_size=config.batch_size,
+      total_steps=total_steps,
+      first_step=first_step,
+      penalty_interval=config.penalty_interval,
+    )
+    if first_step:
+      reporter.say(f"resuming {workdir} at step {first_step} of {total_steps}")
+    loader = data.make_loader(
+      prepared,
+      batch_size=config.batch_size,
+      seed=config.seed,
+      first_step=first_step,
+      process_index=jax.process_index(),
+      process_count=jax.process_count(),
+    )
+    step_fn = sharding.shard_step(
+      train_step.make_train_step(config, generator, discriminator, optimizer),
+      mesh,
+    )
+
+    def write_samples(step: int, state: TrainState) -> None:
+      grids = sample_grids(config, generator, state.ema_params)
+      if is_writer:
+        write_grids(workdir, grids, step * config.batch_size / 1000)
+        reporter.write_image(step, "samples", grids[config.resolution])
+
+    if first_step == 0:
+      if is_writer:
+        write_reals(workdir, prepared, config)
+      write_samples(0, state)
+
+    def due(step: int, every_kimg: float) -> bool:
+      """Whether the images seen pass a multiple of `every_kimg` at a step."""
+      if not every_kimg:
+        return False
+      every = 1000 * every_kimg
+      shown = config.batch_size * step
+      return shown // every > (shown - config.batch_size) // every
+
+    compiled = None
+    for step in range(first_step + 1, total_steps + 1):
+      batch = sharding.put_batch(mesh, next(loader)["image"])
+      if compiled is None:
+        began = time.monotonic()
+        compiled = step_fn.lower(state, batch).compile()
+        reporter.say(f"compiled the step in {time.monotonic() - began:.0f} s")
+        reporter.start_clock()
+      state, metrics = compiled(state, batch)
+      reporter.add(step, metrics)
+      last = step == total_steps
+      if last or due(step, config.log_kimg):
+        reporter.report(step, final=last)
+      if last or due(step, config.sample_kimg):
+        write_samples(step, state)
+      if last or due(step, config.snapshot_kimg):
+        checkpoints.save(step, state)
+    reporter.close()
+  return state
+
+
+def sample_grids(
+  config: ConfigDict, generator: networks.Network, params
+) -> dict[int | str, np.ndarray]:
+  """Generate the fixed latents' images at every scale.
+
+  Args:
+    config: The configuration; `seed` fixes the latents.
+    generator: The generator.
+    params: Its EMA parameters.
+
+  Returns:
+    uint8 pictures: under each resolution its grid, under "scales" the sheet
+    of all scales of the first latents.
+  """
+  # As many as make a picture of at most about 1,000 pixels a side, 64 at most.
+  columns = min(8, max(2, 1024 // config.resolution))
+  model = sampling.Generator(config, generator, params)
+  key = jax.random.fold_in(jax.random.key(config.seed), 2**31 - 1)
+  z = model.sample_latents(key, columns * columns)
+  pyramid = sampling.in_batches(model, z, batch_size=16)
+  pyramid = [images.to_uint8(scale) for scale in pyramid]
+  grids = {
+    scale.shape[1]: images.grid(scale, columns=columns) for scale in pyramid
+  }
+  return grids | {"scales": images.scale_sheet(pyramid, examples=columns)}
+
+
+def write_grids(
+  workdir: Path, grids: dict[int | str, np.ndarray], kimg: float
+) -> None:
+  """Write `samples/<res>x<res>/<kimg>.png` and `samples/scales/<kimg>.png`."""
+  for name, picture in grids.items():
+    folder = name if name == "scales" else f"{name}x{name}"
+    images.save_png(
+      picture, workdir / "samples" / folder / f"{kimg:010.3f}.png"
+    )
+
+
+def write_reals(workdir: Path, prepared, config: ConfigDict) -> None:
+  """Write `reals.png`: what the discriminator is shown as real."""
+  columns = min(8, max(2, 1024 // config.resolution))
+  count = min(columns * columns, len(prepared))
+  reals = np.stack([prepared[i]["image"] for i in range(count)])
+  images.save_png(images.grid(reals, columns=columns), workdir / "reals.png")
