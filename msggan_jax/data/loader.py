@@ -1,0 +1,68 @@
+"""Endless batches of a prepared set, in an order that depends on the seed."""
+
+import os
+from collections.abc import Iterator
+
+import numpy as np
+
+from msggan_jax.data.prepared import PreparedSet
+
+# Endless for us. Grain's own infinity overflows in a batch of one image.
+_EPOCHS = 2**32
+
+
+def make_loader(
+  prepared: PreparedSet,
+  *,
+  batch_size: int,
+  seed: int,
+  first_step: int = 0,
+  process_index: int = 0,
+  process_count: int = 1,
+) -> Iterator[dict[str, np.ndarray]]:
+  """Make an endless iterator of shuffled batches.
+
+  Every epoch has an order of its own, and a batch may join the end of one epoch
+  with the start of the next, so that no image is ever dropped. The batch of a
+  step depends only on the seed and the step: an iterator that starts at a later
+  step goes on as if it had run from 0, and the batches of all processes,
+  concatenated in process order, are the batch of a single process.
+
+  Args:
+    prepared: Images and labels.
+    batch_size: Global batch size, a multiple of `process_count`.
+    seed: Of the shuffle, from 0 to 2**32 - 1.
+    first_step: Step of the first batch.
+    process_index: Which part of the global batch to read.
+    process_count: Number of parts.
+
+  Returns:
+    Iterator of "image": uint8, (batch_size / process_count, R, R, C) and
+    "label": int32, (batch_size / process_count,). Its `close()` ends the
+    threads that read ahead.
+
+  Raises:
+    ValueError: If the processes cannot share the batch evenly.
+  """
+  if batch_size % process_count:
+    raise ValueError(
+      f"batch_size: {batch_size} is no multiple of {process_count} processes"
+    )
+  import grain  # it imports JAX, which preparing a set does without
+
+  batches = (
+    grain.MapDataset.source(prepared)
+    .shuffle(seed)
+    .repeat(_EPOCHS)
+    .batch(batch_size // process_count)[process_index::process_count]
+  )
+  # A thread makes a whole batch, so the buffer is as small as Grain allows:
+  # one batch per thread.
+  threads = min(16, max(2, os.cpu_count() or 1))
+  iterator = iter(
+    batches.to_iter_dataset(
+      grain.ReadOptions(num_threads=threads, prefetch_buffer_size=threads)
+    )
+  )
+  iterator.set_state({"next_index": first_step})
+  return iterator

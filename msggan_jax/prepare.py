@@ -1,0 +1,100 @@
+"""Prepare a data set: `python -m msggan_jax.prepare --help`."""
+
+from collections.abc import Sequence
+
+from absl import flags
+from ml_collections import ConfigDict, config_flags
+
+from msggan_jax import cli, data
+
+_CONFIG = config_flags.DEFINE_config_file(
+  "config", None, "Configuration whose data set to prepare."
+)
+_SOURCE = flags.DEFINE_string(
+  "source",
+  None,
+  "Instead of a configuration: DIR or ZIP with images, tfds:NAME, lmdb:DIR "
+  "(LSUN), demo:cats or demo:earth.",
+)
+_OUTPUT = flags.DEFINE_string(
+  "output",
+  None,
+  "Directory of the prepared set; with --config the default is one within "
+  "dataset.data_dir.",
+)
+_RESOLUTION = flags.DEFINE_integer(
+  "resolution", None, "Side of the images in pixels, a power of two."
+)
+_CHANNELS = flags.DEFINE_enum(
+  "channels", "3", ["1", "3", "4"], "1: grey, 3: RGB, 4: RGBA."
+)
+_CROP = flags.DEFINE_enum(
+  "crop", "center", ["center", "pad"], "Cut the centre out, or add borders."
+)
+_SPLIT = flags.DEFINE_string("split", "train", "Split of a TFDS or demo set.")
+_STRICT = flags.DEFINE_bool(
+  "strict", False, "Fail if any image cannot be used."
+)
+
+_DEMOS = ("cats", "earth")
+
+
+def main(argv: Sequence[str]) -> None:
+  """Prepare a data set and describe it."""
+  del argv
+  if (_CONFIG.value is None) == (_SOURCE.value is None):
+    raise ValueError("give either --config or --source; see --help")
+  if _CONFIG.value is not None:
+    for flag in (_RESOLUTION, _CHANNELS, _CROP, _SPLIT):
+      if flag.present:
+        raise ValueError(f"--{flag.name} goes with --source, not with --config")
+    config = _CONFIG.value
+    dataset = config.dataset
+    resolution, channels = config.resolution, config.channels
+  else:
+    if _OUTPUT.value is None or _RESOLUTION.value is None:
+      raise ValueError("--source needs --output and --resolution; see --help")
+    dataset = dataset_of_source(_SOURCE.value, _SPLIT.value, _CROP.value)
+    resolution, channels = _RESOLUTION.value, int(_CHANNELS.value)
+  path = data.prepare(
+    dataset,
+    resolution,
+    channels,
+    output=_OUTPUT.value,
+    strict=_STRICT.value,
+  )
+  print(data.open_prepared(path).summary())
+
+
+def dataset_of_source(source: str, split: str, crop: str) -> ConfigDict:
+  """Turn the value of --source into the data set part of a configuration.
+
+  Args:
+    source: "tfds:NAME", "lmdb:DIR", "demo:cats", "demo:earth", or the path of a
+      folder or zip file.
+    split: Split of a TFDS or demo set.
+    crop: "center" or "pad".
+
+  Returns:
+    The fields of `config.dataset`.
+
+  Raises:
+    ValueError: If there is no such demo.
+  """
+  kind, colon, rest = source.partition(":")
+  if not colon or kind not in ("tfds", "lmdb", "demo"):
+    name, path = "folder", source
+  elif kind == "lmdb":
+    name, path = "lsun_church", rest
+  else:
+    name, path = rest, ""
+  if kind == "demo" and name not in _DEMOS:
+    choices = " and ".join(f"demo:{demo}" for demo in _DEMOS)
+    raise ValueError(f"--source: {source} is unknown; there are {choices}")
+  return ConfigDict(
+    {"name": name, "path": path, "split": split, "crop": crop, "data_dir": "."}
+  )
+
+
+if __name__ == "__main__":
+  cli.run(main)
