@@ -1,0 +1,38 @@
+# Needs Python 3.11 to 3.13 and make; everything else is installed into .venv.
+PYTHON ?= python3
+VENV := .venv
+INSTALLED := $(VENV)/.installed
+BIN := $(VENV)/bin
+
+.DEFAULT_GOAL := help
+.PHONY: help setup demo test test-slow format clean
+
+help:  ## List what there is.
+	@grep -E '^[a-z-]+:.*##' Makefile | sed -E 's/:[^#]*## /\t/' | expand -t 12
+
+setup: $(INSTALLED)  ## Create .venv and install the project into it.
+
+$(INSTALLED): setup.cfg pyproject.toml
+	@$(PYTHON) -c 'import sys; sys.exit(not (3, 11) <= sys.version_info < (3, 14))' \
+	  || { echo "$(PYTHON) is not Python 3.11, 3.12 or 3.13; say make PYTHON=python3.12" >&2; exit 2; }
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --editable '.[demo,test]'
+	@touch $@
+
+demo: $(INSTALLED)  ## Train on drawings of cats, about ten minutes on two cores.
+	$(BIN)/python -m msggan_jax.main --config=configs/demo.py
+
+test: $(INSTALLED)  ## Check the style and run the tests, under five minutes.
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/python -m pytest
+
+test-slow: $(INSTALLED)  ## Run the tests that take longer, too.
+	$(BIN)/python -m pytest -m ''
+
+format: $(INSTALLED)  ## Bring the code into its format.
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+clean:  ## Remove .venv; data/ and runs/ stay.
+	rm -rf $(VENV)
