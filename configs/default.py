@@ -2,19 +2,47 @@
 
 Durations are in kimg: thousands of real images shown. Fractions are allowed;
 0 turns a periodic action off.
+
+python -m msggan_jax.main --config=configs/default.py:msg_stylegan ...
 """
+
+import pathlib
+import runpy
 
 from ml_collections import ConfigDict, config_dict
 
+PRESETS = (
+  "msg_progan",
+  "msg_stylegan",
+  "msg_stylegan_official",
+  "bmsg_gan",
+  "msg_gan_v1",
+)
 
-def get_config():
-  """Return MSG-ProGAN as the paper trains it; the data set is missing."""
+
+def get_config(preset="msg_progan"):
+  """Return a preset's configuration; the data set is missing.
+
+  Raises:
+    ValueError: If there is no preset of that name.
+  """
+  if preset not in PRESETS:
+    raise ValueError(
+      f"there is no preset {preset!r}; choose one of {', '.join(PRESETS)}"
+    )
+  path = pathlib.Path(__file__).with_name(f"{preset}.py")
+  return runpy.run_path(str(path))["get_config"]()
+
+
+def get_base_config():
+  """Return MSG-ProGAN as the paper trains it, which presets start from."""
   config = ConfigDict()
   config.seed = 0
 
   # Images.
   config.resolution = 256  # of the largest scale; a power of two, 4 or more
   config.channels = 3
+  config.num_classes = 0  # labels 0 to num_classes - 1; 0: unconditional
   config.dataset = ConfigDict()
   # cats, earth, folder, lsun_church, or a TFDS name such as cifar10.
   config.dataset.name = ""
@@ -25,17 +53,29 @@ def get_config():
   config.mirror = True  # random horizontal flips
 
   # Networks (paper, section 3.1, Tables 6 and 7).
-  config.model = "progan"
+  config.model = "progan"  # or stylegan
   config.latent_size = 512
   config.base_channels = 16384  # width at resolution r: base_channels / r ...
   config.max_channels = 512  # ... but at most this
-  config.combine = "simple"  # phi: simple, lin_cat, cat_lin
+  config.combine = "simple"  # phi: simple, lin_cat, cat_lin, lin_cat_equal
   # all, none, coarse, middle, fine, or a list of resolutions (Table 4).
   config.connected_scales = config_dict.placeholder(object)
   config.connected_scales = "all"
-  config.stddev_group = 4  # examples that share a minibatch stddev
+  config.stddev_group = 4  # examples that share a minibatch stddev; 0: all
   config.stddev_placement = "every_block"  # or last_block
   config.stddev_grouping = "contiguous"  # or strided: crosses the whole batch
+  config.stddev_spatial = False  # average over channels only, not H and W
+  config.linear_gain = 1.0  # of to_rgb, from_rgb, the score and lin_cat
+  config.equalized = True  # learning rate; else PyTorch's initialisation
+  # Of progan only.
+  config.pixel_norm = True  # after each 3x3 convolution of the generator
+  config.spectral_norm = False  # on the blocks' kernels, in both networks
+  config.normalize_latents = True  # put them on the hypersphere
+  config.output_activation = "linear"  # of the images, or tanh
+  # Of stylegan only.
+  config.w_size = 512
+  config.mapping_size = 512  # width of the mapping network between z and w
+  config.mapping_layers = 8
 
   # Loss (paper, section 3.2): WGAN-GP, the penalty averaged over the scales.
   # wasserstein, logistic, hinge, relativistic_hinge, least_squares,

@@ -7,12 +7,14 @@ from ml_collections import ConfigDict
 
 from msggan_jax.losses import ADVERSARIAL_LOSSES, PENALTIES
 from msggan_jax.models.discriminator import COMBINE_FUNCTIONS
+from msggan_jax.models.stddev import GROUPINGS
 
 CHOICES = {
-  "model": ("progan",),
+  "model": ("progan", "stylegan"),
   "combine": COMBINE_FUNCTIONS,
   "stddev_placement": ("every_block", "last_block"),
-  "stddev_grouping": ("contiguous", "strided"),
+  "stddev_grouping": GROUPINGS,
+  "output_activation": ("linear", "tanh"),
   "loss": tuple(ADVERSARIAL_LOSSES),
   "penalty": PENALTIES,
   "penalty_derivatives": ("total", "partial"),
@@ -45,14 +47,26 @@ POSITIVE = (
   "batch_size",
   "channels",
   "latent_size",
+  "w_size",
+  "mapping_size",
+  "mapping_layers",
   "base_channels",
   "max_channels",
-  "stddev_group",
   "penalty_interval",
   "learning_rate",
   "keep",
   "total_kimg",
 )
+
+NOT_NEGATIVE = ("num_classes", "stddev_group")
+
+# What MSG-StyleGAN has only in this form.
+STYLEGAN_ONLY_WITH = {
+  "equalized": True,
+  "spectral_norm": False,
+  "normalize_latents": True,
+  "output_activation": "linear",
+}
 
 
 def validate(config: ConfigDict, num_devices: int) -> None:
@@ -76,6 +90,16 @@ def validate(config: ConfigDict, num_devices: int) -> None:
       raise ValueError(
         f"config.{field} is {_get(config, field)}; it must be positive"
       )
+  for field in NOT_NEGATIVE:
+    if config[field] < 0:
+      raise ValueError(f"config.{field} is {config[field]}; choose 0 or more")
+  if config.model == "stylegan":
+    for field, value in STYLEGAN_ONLY_WITH.items():
+      if config[field] != value:
+        raise ValueError(
+          f"config.{field} is {config[field]!r}; config.model stylegan has "
+          f"only {value!r}, choose that or config.model progan"
+        )
   check_resolution(config.resolution)
   connected_scales(config)
   _check_batch(config, num_devices)
@@ -91,11 +115,17 @@ def check_resolution(resolution: int) -> None:
 
 def _check_batch(config: ConfigDict, num_devices: int) -> None:
   group = config.stddev_group
-  if config.batch_size % (num_devices * group):
+  if group and config.stddev_grouping == "strided" and num_devices > 1:
+    raise ValueError(
+      "config.stddev_grouping is strided, whose groups span the whole batch, "
+      f"and there are {num_devices} devices; choose contiguous, or one device"
+    )
+  multiple = num_devices * max(group, 1)
+  if config.batch_size % multiple:
     raise ValueError(
       f"config.batch_size is {config.batch_size}; with {num_devices} "
       f"device(s) and config.stddev_group {group} it must be a multiple of "
-      f"{num_devices * group}"
+      f"{multiple}"
     )
 
 
@@ -123,6 +153,15 @@ def connected_scales(config: ConfigDict) -> tuple[int, ...]:
       )
     connected = set(chosen).__contains__
   return tuple(r for r in scales if connected(r) or r == config.resolution)
+
+
+def check_classes(config: ConfigDict, num_classes: int) -> None:
+  """Raise ValueError unless the data has the classes to be trained on."""
+  if config.num_classes and config.num_classes != num_classes:
+    raise ValueError(
+      f"config.num_classes is {config.num_classes}, but the data set has "
+      f"{num_classes} classes; 0 trains without labels"
+    )
 
 
 def save(config: ConfigDict, workdir: Path) -> None:

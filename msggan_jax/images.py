@@ -18,9 +18,9 @@ def to_float(images: jax.Array) -> jax.Array:
     images: uint8, any shape.
 
   Returns:
-    float32 of the same shape: images / 127.5 - 1.
+    JAX's default float (float32) of the same shape: images / 127.5 - 1.
   """
-  return images.astype(jnp.float32) / 127.5 - 1.0
+  return images.astype(jnp.result_type(float)) / 127.5 - 1.0
 
 
 def to_uint8(images: jax.Array | np.ndarray) -> np.ndarray:

@@ -1,6 +1,7 @@
 """What a run tells: stats.jsonl, TensorBoard, the console line."""
 
 import json
+import os
 import resource
 import sys
 import time
@@ -8,7 +9,16 @@ from pathlib import Path
 
 import jax
 import numpy as np
+
+# clu imports TensorFlow, for TensorBoard's files alone: it keeps quiet about
+# itself, and it must not take the accelerators' memory.
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "0")
+import tensorflow as tf
 from clu import metric_writers
+
+tf.config.set_visible_devices([], "GPU")
+tf.config.set_visible_devices([], "TPU")
 
 Metrics = dict[str, jax.Array]
 

@@ -20,6 +20,15 @@ _SEEDS = flags.DEFINE_string(
 _SCALES = flags.DEFINE_string(
   "scales", "", "Which resolutions, 64,256; by default the largest."
 )
+_LABELS = flags.DEFINE_string(
+  "labels",
+  "",
+  "Classes of a conditional run, 3 or 0-4,7, repeated over the seeds; by "
+  "default all in turn.",
+)
+_TRUNCATION_PSI = flags.DEFINE_float(
+  "truncation_psi", 1.0, "MSG-StyleGAN: below 1 less varied, more typical."
+)
 _STEP = flags.DEFINE_integer(
   "step", None, "Which checkpoint; by default the newest."
 )
@@ -39,13 +48,20 @@ def main(argv: Sequence[str]) -> None:
   config = configuration.load(_WORKDIR.value)
   available = configuration.connected_scales(config)
   scales = parse_scales(_SCALES.value, available)
+  labels = assign_labels(_LABELS.value, config.num_classes, len(seeds))
   generator = sampling.load_generator(_WORKDIR.value, _STEP.value)
 
   # A seed's image does not depend on the other seeds.
   z = jnp.concatenate(
     [generator.sample_latents(jax.random.key(seed), 1) for seed in seeds]
   )
-  pyramid = sampling.in_batches(generator, z, batch_size=16)
+  pyramid = sampling.in_batches(
+    generator,
+    z,
+    batch_size=16,
+    labels=labels,
+    truncation_psi=_TRUNCATION_PSI.value,
+  )
   output = Path(_OUTPUT.value)
   for resolution, scale in zip(available, pyramid, strict=True):
     if resolution not in scales:
@@ -59,21 +75,56 @@ def main(argv: Sequence[str]) -> None:
 
 
 def parse_seeds(text: str) -> list[int]:
-  """Parse numbers and ranges, "0-15,20".
+  """Parse numbers and ranges, "0-15,20", dropping repetitions.
 
   Raises:
     ValueError: If the text is anything else.
   """
-  seeds = []
+  return list(dict.fromkeys(parse_numbers("seeds", text)))
+
+
+def parse_numbers(flag: str, text: str) -> list[int]:
+  """Parse the numbers and ranges, "0-15,20", that a flag was given.
+
+  Raises:
+    ValueError: If the text is anything else.
+  """
+  all_numbers = []
   for part in text.split(","):
     first, dash, last = part.strip().partition("-")
     if not first.isdecimal() or (dash and not last.isdecimal()):
-      raise ValueError(f"--seeds={text}: {part!r} is no number and no range")
+      raise ValueError(f"--{flag}={text}: {part!r} is no number and no range")
     numbers = range(int(first), int(last or first) + 1)
     if not numbers:
-      raise ValueError(f"--seeds={text}: the range {part!r} is empty")
-    seeds.extend(numbers)
-  return list(dict.fromkeys(seeds))
+      raise ValueError(f"--{flag}={text}: the range {part!r} is empty")
+    all_numbers.extend(numbers)
+  return all_numbers
+
+
+def assign_labels(text: str, num_classes: int, num: int) -> list[int] | None:
+  """Return each seed's class: those of the flag, or all, in turn.
+
+  Args:
+    text: Of --labels.
+    num_classes: Of the run; 0: unconditional.
+    num: How many seeds.
+
+  Returns:
+    `num` classes; None for an unconditional run.
+
+  Raises:
+    ValueError: If the run has no such class, or none at all.
+  """
+  if not num_classes:
+    if text:
+      raise ValueError(f"--labels={text}: this run has no classes")
+    return None
+  classes = parse_numbers("labels", text) if text else range(num_classes)
+  if max(classes) >= num_classes:
+    raise ValueError(
+      f"--labels={text}: this run has classes 0 to {num_classes - 1}"
+    )
+  return [classes[i % len(classes)] for i in range(num)]
 
 
 def parse_scales(text: str, available: tuple[int, ...]) -> set[int]:

@@ -29,18 +29,23 @@ def replicated(mesh: Mesh) -> NamedSharding:
   return NamedSharding(mesh, PartitionSpec())
 
 
-def put_batch(mesh: Mesh, local_batch: np.ndarray) -> jax.Array:
+def put_batch(
+  mesh: Mesh, local_batch: dict[str, np.ndarray]
+) -> dict[str, jax.Array]:
   """Make the global batch from what each process has read of it.
 
   Args:
     mesh: The mesh.
-    local_batch: This process's part, (B / processes, ...).
+    local_batch: This process's part: arrays of (B / processes, ...).
 
   Returns:
-    Global array, (B, ...), cut along the devices.
+    Global arrays of (B, ...), cut along the devices.
   """
   sharding = NamedSharding(mesh, PartitionSpec(_AXIS))
-  return jax.make_array_from_process_local_data(sharding, local_batch)
+  return {
+    name: jax.make_array_from_process_local_data(sharding, array)
+    for name, array in local_batch.items()
+  }
 
 
 def shard_step(step: Callable, mesh: Mesh) -> Callable:
@@ -93,5 +98,5 @@ def example_keys(key: jax.Array, device_batch_size: int) -> jax.Array:
     Keys, (device_batch_size,), of this device's examples.
   """
   first = jax.lax.axis_index(_AXIS) * device_batch_size
-  ids = first + jnp.arange(device_batch_size)
+  ids = first + jnp.arange(device_batch_size, dtype=jnp.int32)
   return jax.vmap(jax.random.fold_in, in_axes=(None, 0))(key, ids)

@@ -46,6 +46,7 @@ def train(config: ConfigDict, workdir: str | Path) -> TrainState:
   prepared = data.open_prepared(
     data.prepare(config.dataset, config.resolution, config.channels)
   )
+  configuration.check_classes(config, prepared.metadata.num_classes)
   is_writer = jax.process_index() == 0
   if is_writer:
     configuration.save(config, workdir)
@@ -55,6 +56,8 @@ def train(config: ConfigDict, workdir: str | Path) -> TrainState:
       config, generator, discriminator, optimizer
     ),
     out_shardings=sharding.replicated(mesh),
+    # It runs once: quick to compile matters more than quick to run.
+    compiler_options={"xla_backend_optimization_level": 0},
   )
   abstract_state = checkpoint.abstract(
     jax.eval_shape(create), sharding.replicated(mesh)
@@ -80,6 +83,7 @@ def train(config: ConfigDict, workdir: str | Path) -> TrainState:
       first_step=first_step,
       penalty_interval=config.penalty_interval,
     )
+    reporter.say(f"{len(prepared)} images in {prepared.path}")
     if first_step:
       reporter.say(f"resuming {workdir} at step {first_step} of {total_steps}")
     loader = data.make_loader(
@@ -96,7 +100,7 @@ def train(config: ConfigDict, workdir: str | Path) -> TrainState:
     )
 
     def write_samples(step: int, state: TrainState) -> None:
-      grids = sample_grids(config, generator, state.ema_params)
+      grids = sample_grids(config, generator, state.ema_params, state.ema_state)
       if is_writer:
         write_grids(workdir, grids, step * config.batch_size / 1000)
         reporter.write_image(step, "samples", grids[config.resolution])
@@ -116,7 +120,7 @@ def train(config: ConfigDict, workdir: str | Path) -> TrainState:
 
     compiled = None
     for step in range(first_step + 1, total_steps + 1):
-      batch = sharding.put_batch(mesh, next(loader)["image"])
+      batch = sharding.put_batch(mesh, next(loader))
       if compiled is None:
         began = time.monotonic()
         compiled = step_fn.lower(state, batch).compile()
@@ -136,7 +140,7 @@ def train(config: ConfigDict, workdir: str | Path) -> TrainState:
 
 
 def sample_grids(
-  config: ConfigDict, generator: networks.Network, params
+  config: ConfigDict, generator: networks.Network, params, state
 ) -> dict[int | str, np.ndarray]:
   """Generate the fixed latents' images at every scale.
 
@@ -144,6 +148,7 @@ def sample_grids(
     config: The configuration; `seed` fixes the latents.
     generator: The generator.
     params: Its EMA parameters.
+    state: What goes with them, the EMA state.
 
   Returns:
     uint8 pictures: under each resolution its grid, under "scales" the sheet
@@ -151,10 +156,13 @@ def sample_grids(
   """
   # As many as make a picture of at most about 1,000 pixels a side, 64 at most.
   columns = min(8, max(2, 1024 // config.resolution))
-  model = sampling.Generator(config, generator, params)
+  model = sampling.Generator(config, generator, params, state)
   key = jax.random.fold_in(jax.random.key(config.seed), 2**31 - 1)
   z = model.sample_latents(key, columns * columns)
-  pyramid = sampling.in_batches(model, z, batch_size=16)
+  labels = None
+  if config.num_classes:
+    labels = np.arange(len(z)) % config.num_classes
+  pyramid = sampling.in_batches(model, z, batch_size=16, labels=labels)
   pyramid = [images.to_uint8(scale) for scale in pyramid]
   grids = {
     scale.shape[1]: images.grid(scale, columns=columns) for scale in pyramid

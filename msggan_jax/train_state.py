@@ -19,6 +19,9 @@ class TrainState:
   g_params: Any
   d_params: Any
   ema_params: Any  # moving average of g_params: what is sampled from
+  g_state: Any  # what networks carry along without learning it, see Network
+  d_state: Any
+  ema_state: Any  # a copy of g_state, for ema_params
   g_opt_state: optax.OptState
   d_opt_state: optax.OptState
 
@@ -31,13 +34,16 @@ def create_train_state(
 ) -> TrainState:
   """Draw the state at step 0 from `config.seed`; call it under `jax.jit`."""
   g_key, d_key = jax.random.split(jax.random.key(config.seed))
-  g_params = generator.init(g_key)
-  d_params = discriminator.init(d_key)
+  g_params, g_state = generator.init(g_key)
+  d_params, d_state = discriminator.init(d_key)
   return TrainState(
     step=jnp.zeros((), jnp.int32),
     g_params=g_params,
     d_params=d_params,
     ema_params=jax.tree.map(jnp.copy, g_params),
+    g_state=g_state,
+    d_state=d_state,
+    ema_state=jax.tree.map(jnp.copy, g_state),
     g_opt_state=optimizer.init(g_params),
     d_opt_state=optimizer.init(d_params),
   )

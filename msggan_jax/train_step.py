@@ -1,5 +1,6 @@
 """The algorithm: one D update, one G update, EMA (paper, section 3)."""
 
+import functools
 from collections.abc import Callable
 
 import jax
@@ -14,6 +15,7 @@ from msggan_jax.models.layers import normalize_latents
 from msggan_jax.networks import Network
 from msggan_jax.train_state import TrainState, ema_decay
 
+Batch = dict[str, jax.Array]
 Metrics = dict[str, jax.Array]
 
 
@@ -22,20 +24,20 @@ def make_train_step(
   generator: Network,
   discriminator: Network,
   optimizer: optax.GradientTransformation,
-) -> Callable[[TrainState, jax.Array], tuple[TrainState, Metrics]]:
+) -> Callable[[TrainState, Batch], tuple[TrainState, Metrics]]:
   """Return the step as one device sees it, for `sharding.shard_step`.
 
   Args:
     config: The configuration.
-    generator: z -> pyramid.
-    discriminator: Pyramid -> logits.
+    generator: z and label -> pyramid.
+    discriminator: Pyramid and label -> logits.
     optimizer: The optimizer of both networks.
 
   Returns:
-    (state, images) -> (state, metrics); images: this device's reals, uint8,
-    (device_batch_size, resolution, resolution, channels). Metrics are means
-    over the global batch; `<penalty>/<resolution>` is zero at steps that a
-    lazy penalty leaves out.
+    (state, batch) -> (state, metrics); batch: this device's reals, "image",
+    uint8, (device_batch_size, resolution, resolution, channels), and "label",
+    integers, (device_batch_size,). Metrics are means over the global batch;
+    `<penalty>/<resolution>` is zero at steps that a lazy penalty leaves out.
   """
   scales = connected_scales(config)
   adversarial = losses.adversarial(
@@ -44,34 +46,56 @@ def make_train_step(
   penalty = make_penalty(config)
   beta = ema_decay(config)
 
-  def train_step(state: TrainState, images: jax.Array):
+  def train_step(state: TrainState, batch: Batch):
     key = jax.random.fold_in(jax.random.key(config.seed), state.step)
-    z_key, g_z_key, epsilon_key, mirror_key = jax.random.split(key, 4)
-    batch = images.shape[0]
+    d_key, g_key, epsilon_key, mirror_key = jax.random.split(key, 4)
+    size = len(batch["image"])
 
-    reals = to_float(images)
+    reals = to_float(batch["image"])
     if config.mirror:
       reals = random_mirror(mirror_key, reals)
     reals = make_pyramid(reals, scales)
+    # Fakes are of the reals' classes: so these are as frequent as in the data,
+    # and interpolated images have a label too.
+    labels = batch["label"] if config.num_classes else None
 
-    def generate(z: jax.Array):
-      """Return fakes and the map from their cotangent to G's gradient."""
+    # Spectral norm moves u and v once per update of their network; all that
+    # follows in this step uses them as constants.
+    g_state = generator.power_iterate(state.g_params, state.g_state)
+    d_state = discriminator.power_iterate(state.d_params, state.d_state)
+
+    def generate(key: jax.Array, g_state):
+      """Return fakes, the map from their cotangent to G's gradient, G's state.
+
+      The state's average of w moves with every call.
+      """
+      z_key, noise_key = jax.random.split(key)
+      z = draw_latents(z_key, size, config)
+      noise = sharding.example_keys(noise_key, size)
       return jax.vjp(
-        lambda params: generator.apply(sharding.vary(params), z),
+        lambda params: generator.apply_and_update(
+          sharding.vary(params),
+          g_state,
+          *(z, labels),
+          noise=noise,
+          batch_mean=batch_mean,
+        ),
         state.g_params,
+        has_aux=True,
       )
 
-    fakes, fakes_vjp = generate(draw_latents(z_key, batch, config.latent_size))
+    def score(d_params, pyramid: Pyramid) -> jax.Array:
+      return discriminator.apply(
+        d_params, d_state, pyramid, labels, batch_mean=batch_mean
+      )
+
+    fakes, fakes_vjp, g_state = generate(d_key, g_state)
     epsilon = jax.vmap(jax.random.uniform)(
-      sharding.example_keys(epsilon_key, batch)
+      sharding.example_keys(epsilon_key, size)
     )
 
     def d_loss(d_params):
-      d_params = sharding.vary(d_params)
-
-      def critic(pyramid: Pyramid) -> jax.Array:
-        return discriminator.apply(d_params, pyramid)
-
+      critic = functools.partial(score, sharding.vary(d_params))
       real_logits, fake_logits = critic(reals), critic(fakes)
       loss = adversarial.d_loss(real_logits, fake_logits)
       weighted, per_scale = penalty(state.step, critic, reals, fakes, epsilon)
@@ -88,17 +112,13 @@ def make_train_step(
     )
 
     if config.g_step_latents == "fresh":
-      fakes, fakes_vjp = generate(
-        draw_latents(g_z_key, batch, config.latent_size)
-      )
+      fakes, fakes_vjp, g_state = generate(g_key, g_state)
 
     def g_loss(fakes: Pyramid):
       # D has just been updated, so the relativistic losses score the reals
       # again; the other losses do not use them and XLA drops the work.
-      params = sharding.vary(d_params)
-      return adversarial.g_loss(
-        discriminator.apply(params, reals), discriminator.apply(params, fakes)
-      )
+      critic = functools.partial(score, sharding.vary(d_params))
+      return adversarial.g_loss(critic(reals), critic(fakes))
 
     loss, cotangent = jax.value_and_grad(g_loss)(fakes)
     (g_grads,) = fakes_vjp(cotangent)
@@ -108,14 +128,17 @@ def make_train_step(
 
     metrics |= {
       "g_loss": loss,
-      "d_grad_norm": optax.global_norm(d_grads),
-      "g_grad_norm": optax.global_norm(g_grads),
+      "d_grad_norm": optax.tree.norm(d_grads),
+      "g_grad_norm": optax.tree.norm(g_grads),
     }
     state = TrainState(
       step=state.step + 1,
       g_params=g_params,
       d_params=d_params,
       ema_params=optax.incremental_update(g_params, state.ema_params, 1 - beta),
+      g_state=g_state,
+      d_state=d_state,
+      ema_state=g_state,
       g_opt_state=g_opt_state,
       d_opt_state=d_opt_state,
     )
@@ -167,14 +190,13 @@ def make_penalty(config: ConfigDict) -> Callable:
       penalties = values(critic, reals, fakes, epsilon)
     else:
       # Lazy (StyleGAN2, section 3.1): every k-th step, k times as strong.
-      shapes = jax.eval_shape(values, critic, reals, fakes, epsilon)
+      compute = functools.partial(values, critic, reals, fakes, epsilon)
       zeros = jax.tree.map(
-        lambda x: sharding.vary(jnp.zeros(x.shape, x.dtype)), shapes
+        lambda x: sharding.vary(jnp.zeros(x.shape, x.dtype)),
+        jax.eval_shape(lambda: compute()),
       )
       penalties = jax.lax.cond(
-        step % config.penalty_interval == 0,
-        lambda: values(critic, reals, fakes, epsilon),
-        lambda: zeros,
+        step % config.penalty_interval == 0, compute, lambda: zeros
       )
     term = 0.0
     metrics = {}
@@ -189,11 +211,18 @@ def make_penalty(config: ConfigDict) -> Callable:
   return penalty
 
 
-def draw_latents(key: jax.Array, batch: int, latent_size: int) -> jax.Array:
-  """Draw this device's latents, (batch, latent_size), on the hypersphere."""
-  keys = sharding.example_keys(key, batch)
-  z = jax.vmap(lambda k: jax.random.normal(k, (latent_size,)))(keys)
-  return normalize_latents(z)
+def draw_latents(key: jax.Array, size: int, config: ConfigDict) -> jax.Array:
+  """Draw this device's latents, (size, latent_size)."""
+  keys = sharding.example_keys(key, size)
+  z = jax.vmap(lambda k: jax.random.normal(k, (config.latent_size,)))(keys)
+  return normalize_latents(z) if config.normalize_latents else z
+
+
+def batch_mean(x: jax.Array) -> jax.Array:
+  """Average over the global batch only: (B, ...) to (1, ...)."""
+  flat = x.reshape(x.shape[0], -1)
+  means = jax.vmap(sharding.global_mean, in_axes=1)(flat)
+  return means.reshape(1, *x.shape[1:])
 
 
 def random_mirror(key: jax.Array, images: jax.Array) -> jax.Array:

@@ -10,6 +10,8 @@ jax.config.update("jax_platforms", "cpu")
 jax.config.update("jax_num_cpu_devices", 8)
 jax.config.update("jax_numpy_rank_promotion", "raise")
 jax.config.update("jax_numpy_dtype_promotion", "strict")
+# Tests compile much and compute little: a third of the time.
+jax.config.update("jax_disable_most_optimizations", True)
 
 CONFIGS = Path(__file__).parents[1] / "configs"
 

@@ -7,6 +7,7 @@ import pytest
 from flax import nnx
 
 from msggan_jax.models import layers
+from msggan_jax.models.stddev import MinibatchStddev
 
 
 def test_pixel_norm_gives_unit_rms():
@@ -23,7 +24,7 @@ def test_latents_lie_on_the_hypersphere():
 @pytest.mark.parametrize("grouping", ["contiguous", "strided"])
 def test_minibatch_stddev(grouping):
   x = np.random.default_rng(0).normal(size=(8, 2, 2, 3)).astype(np.float32)
-  y = layers.minibatch_stddev(jnp.asarray(x), 4, grouping)
+  y = MinibatchStddev(4, grouping)(jnp.asarray(x))
   np.testing.assert_array_equal(y[..., :3], x)
   for i in range(8):
     members = range(i // 4 * 4, i // 4 * 4 + 4)
@@ -35,20 +36,72 @@ def test_minibatch_stddev(grouping):
 
 
 def test_minibatch_stddev_of_equal_images_is_zero():
-  y = layers.minibatch_stddev(jnp.ones((4, 2, 2, 3)), 4)
+  y = MinibatchStddev(4)(jnp.ones((4, 2, 2, 3)))
   np.testing.assert_allclose(y[..., 3], 0.0, atol=1e-3)
 
 
 def test_minibatch_stddev_takes_small_batches_whole():
   x = jax.random.normal(jax.random.key(0), (2, 2, 2, 3))
-  np.testing.assert_array_equal(
-    layers.minibatch_stddev(x, 4), layers.minibatch_stddev(x, 2)
-  )
+  np.testing.assert_array_equal(MinibatchStddev(4)(x), MinibatchStddev(2)(x))
 
 
 def test_minibatch_stddev_refuses_a_batch_it_does_not_divide():
   with pytest.raises(ValueError, match="groups of 4 do not divide .* of 6"):
-    layers.minibatch_stddev(jnp.ones((6, 2, 2, 3)), 4)
+    MinibatchStddev(4)(jnp.ones((6, 2, 2, 3)))
+
+
+@pytest.mark.parametrize("spatial", [False, True])
+def test_minibatch_stddev_of_the_whole_batch(spatial):
+  x = np.random.default_rng(0).normal(size=(6, 2, 2, 3)).astype(np.float32)
+  y = MinibatchStddev(0, spatial=spatial)(jnp.asarray(x))
+  stddev = np.sqrt(x.var(axis=0) + 1e-8)  # (H, W, C)
+  expected = stddev.mean(axis=2) if spatial else np.full((2, 2), stddev.mean())
+  for i in range(6):
+    np.testing.assert_allclose(y[i, ..., 3], expected, rtol=1e-5)
+
+
+def test_instance_norm():
+  x = np.random.default_rng(0).normal(size=(2, 4, 4, 3)).astype(np.float32) * 5
+  y = layers.instance_norm(jnp.asarray(x + 2))
+  mean, std = x.mean(axis=(1, 2)), x.std(axis=(1, 2))
+  expected = (x - mean[:, None, None]) / std[:, None, None]
+  np.testing.assert_allclose(y, expected, rtol=1e-4, atol=1e-5)
+
+
+def test_blur_against_numpy():
+  x = np.random.default_rng(0).normal(size=(2, 5, 4, 3)).astype(np.float32)
+  padded = np.pad(x, ((0, 0), (1, 1), (1, 1), (0, 0)))
+  expected = np.zeros_like(x)
+  for i, a in enumerate((1, 2, 1)):
+    for j, b in enumerate((1, 2, 1)):
+      expected += a * b / 16 * padded[:, i : i + 5, j : j + 4]
+  np.testing.assert_allclose(
+    layers.blur(jnp.asarray(x)), expected, rtol=1e-5, atol=1e-6
+  )
+
+
+def test_learning_rate_multiplier_leaves_the_output_alone():
+  """The kernel is drawn as much larger as it is used smaller."""
+  key, x = jax.random.key(0), jax.random.normal(jax.random.key(1), (4, 8))
+  fast = layers.Dense(8, 8, rngs=nnx.Rngs(params=key))
+  slow = layers.Dense(8, 8, lr_multiplier=0.01, rngs=nnx.Rngs(params=key))
+  np.testing.assert_allclose(slow(x), fast(x), rtol=1e-5, atol=1e-6)
+  assert float(slow.kernel[...].std()) > 50
+  slow.bias[...] += 1.0
+  np.testing.assert_allclose(slow(x) - fast(x), 0.01, rtol=1e-3)
+
+
+def test_spectral_norm_finds_the_largest_singular_value():
+  rngs = nnx.Rngs(params=jax.random.key(0))
+  conv = layers.Conv(*(3, 5, 3), equalized=False, spectral_norm=True, rngs=rngs)
+  kernel = np.asarray(conv.kernel[...])
+  bound = 1 / np.sqrt(27)
+  assert 0.9 * bound < np.abs(kernel).max() <= bound
+  assert 0 < np.abs(np.asarray(conv.bias[...])).max() <= bound
+  for _ in range(100):
+    conv.power_iterate()
+  sigma = np.linalg.norm(kernel.reshape(-1, 5), ord=2)
+  np.testing.assert_allclose(conv.scaled_kernel(), kernel / sigma, rtol=1e-5)
 
 
 def test_equalized_layers_keep_the_variance():

@@ -1,5 +1,7 @@
 """The discriminator that sees every scale (paper, section 3.1 and Table 7)."""
 
+import functools
+
 import jax
 import jax.numpy as jnp
 from flax import nnx
@@ -9,13 +11,14 @@ from msggan_jax.models.layers import (
   LRELU_GAIN,
   Conv,
   Dense,
+  blur,
   leaky_relu,
-  minibatch_stddev,
   num_channels,
   resolutions_up_to,
 )
+from msggan_jax.models.stddev import BatchMean, MinibatchStddev, batch_mean
 
-COMBINE_FUNCTIONS = ("simple", "lin_cat", "cat_lin")
+COMBINE_FUNCTIONS = ("simple", "lin_cat", "cat_lin", "lin_cat_equal")
 
 
 class Discriminator(nnx.Module):
@@ -27,12 +30,16 @@ class Discriminator(nnx.Module):
     resolution: int,
     scales: tuple[int, ...],
     channels: int,
+    num_classes: int,
     base_channels: int,
     max_channels: int,
     combine: str,
-    stddev_group: int,
+    stddev: MinibatchStddev,
     stddev_placement: str,
-    stddev_grouping: str,
+    stylegan: bool = False,
+    equalized: bool = True,
+    spectral_norm: bool = False,
+    linear_gain: float = 1.0,
     dtype: jnp.dtype | None = None,
     rngs: nnx.Rngs,
   ):
@@ -42,48 +49,84 @@ class Discriminator(nnx.Module):
       resolution: Side of the largest image, in pixels; a power of two >= 4.
       scales: Resolutions of the pyramid, low to high, the last `resolution`.
       channels: Channels of the images.
+      num_classes: Classes of a conditional discriminator; 0: unconditional.
       base_channels: Width at resolution r is base_channels / r, ...
       max_channels: ... but at most this.
       combine: How a scale's image joins the activation from above, the
-        paper's phi: "simple", "lin_cat" or "cat_lin".
-      stddev_group: Examples in a group of the minibatch stddev.
+        paper's phi: one of `COMBINE_FUNCTIONS`.
+      stddev: The minibatch stddev.
       stddev_placement: "every_block" (the paper) or "last_block".
-      stddev_grouping: "contiguous" or "strided", see `minibatch_stddev`.
+      stylegan: Whether `from_rgb` ends in a leaky ReLU and convolutions are
+        blurred before the resolution is halved.
+      equalized: Whether the learning rate is equalized, see `Layer`.
+      spectral_norm: Whether the blocks' kernels are divided by their largest
+        singular value.
+      linear_gain: Gain of the linear layers: `from_rgb`, score, lin_cat's.
       dtype: Type of the activations; None: that of the images.
       rngs: Source of the initial weights.
     """
     self.resolution = resolution
     self.scales = scales
-    self.dtype = dtype
-    width = num_channels(resolution, base_channels, max_channels)
-    from_rgb = Conv(channels, width, 1, gain=1.0, dtype=dtype, rngs=rngs)
+    self.num_classes = num_classes
+    self.stylegan = stylegan
+    conv = functools.partial(Conv, equalized=equalized, dtype=dtype, rngs=rngs)
+    from_rgb = conv(
+      channels,
+      num_channels(resolution, base_channels, max_channels),
+      kernel_size=1,
+      gain=LRELU_GAIN if stylegan else linear_gain,
+    )
     setattr(self, f"from_rgb_{resolution}x{resolution}", from_rgb)
+
+    def trunk_width(r: int) -> int:
+      """Return the channels that arrive at a resolution from above."""
+      width = num_channels(r, base_channels, max_channels)
+      if combine == "lin_cat_equal" and r in scales and r != resolution:
+        return max(1, width // 2)
+      return width
+
     for r in reversed(resolutions_up_to(resolution)):
       width = num_channels(r, base_channels, max_channels)
       connected = r in scales and r != resolution
       block = Block(
+        trunk_width(r),
         width,
         # A block halves the resolution; the last one keeps its width.
-        width if r == 4 else num_channels(r // 2, base_channels, max_channels),
-        combine=Combine(combine, channels, width, dtype=dtype, rngs=rngs)
+        width if r == 4 else trunk_width(r // 2),
+        combine=Combine(
+          combine, channels, trunk_width(r), linear_gain=linear_gain, conv=conv
+        )
         if connected
         else None,
-        stddev_group=stddev_group
-        if stddev_placement == "every_block" or r == 4
-        else 0,
-        stddev_grouping=stddev_grouping,
+        stddev=stddev if stddev_placement == "every_block" or r == 4 else None,
         last=r == 4,
-        dtype=dtype,
-        rngs=rngs,
+        blur=stylegan,
+        conv=functools.partial(conv, spectral_norm=spectral_norm),
       )
       setattr(self, f"block_{r}x{r}", block)
-    self.score = Dense(width, 1, gain=1.0, rngs=rngs)
+    self.score = Dense(
+      width,
+      max(num_classes, 1),
+      gain=linear_gain,
+      equalized=equalized,
+      rngs=rngs,
+    )
 
-  def __call__(self, pyramid: Pyramid) -> jax.Array:
+  def __call__(
+    self,
+    pyramid: Pyramid,
+    labels: jax.Array | None = None,
+    *,
+    batch_mean: BatchMean = batch_mean,
+  ) -> jax.Array:
     """Score images.
 
     Args:
       pyramid: Images per scale, low to high, each (B, r, r, channels).
+      labels: Classes, (B,), of a conditional discriminator, which has one
+        score a class and returns the label's.
+      batch_mean: The mean over the global batch, for a batch-wide minibatch
+        stddev; over several devices it must cross them.
 
     Returns:
       Logits, (B,), float32.
@@ -98,18 +141,33 @@ class Discriminator(nnx.Module):
       )
     r = self.resolution
     x = getattr(self, f"from_rgb_{r}x{r}")(images.pop(r))
+    if self.stylegan:
+      x = leaky_relu(x)
     for r in reversed(resolutions_up_to(self.resolution)):
-      x = getattr(self, f"block_{r}x{r}")(x, images.get(r))
-    return self.score(x)[:, 0]
+      x = getattr(self, f"block_{r}x{r}")(x, images.get(r), batch_mean)
+    scores = self.score(x)
+    if not self.num_classes:
+      return scores[:, 0]
+    chosen = jax.nn.one_hot(labels, self.num_classes, dtype=scores.dtype)
+    return jnp.sum(scores * chosen, axis=-1)
 
 
 class Combine(nnx.Module):
   """The combine function phi (paper, eq. 11 to 13), x1 image, x2 activation."""
 
   def __init__(
-    self, name: str, image_channels: int, width: int, *, dtype, rngs: nnx.Rngs
+    self, name: str, image_channels: int, width: int, *, linear_gain, conv
   ):
-    """Create phi; `width` is the number of channels of the activation."""
+    """Create phi.
+
+    Args:
+      name: "simple", "lin_cat", "cat_lin", or BMSG-GAN's "lin_cat_equal",
+        whose trunk is half as wide and joined by as many image features.
+      image_channels: C of the image.
+      width: C of the activation.
+      linear_gain: Gain of lin_cat's convolution.
+      conv: Makes a convolution.
+    """
     if name not in COMBINE_FUNCTIONS:
       raise ValueError(
         f"combine is {name!r}; choose one of {', '.join(COMBINE_FUNCTIONS)}"
@@ -118,31 +176,31 @@ class Combine(nnx.Module):
     if name == "simple":
       self.conv = None
       self.out_channels = image_channels + width
-    elif name == "lin_cat":
-      self.conv = Conv(
-        image_channels, width // 2, 1, gain=1.0, dtype=dtype, rngs=rngs
-      )
-      self.out_channels = width // 2 + width
-    else:  # Without bias and with this gain, as the official code has it.
-      self.conv = Conv(
+    elif name == "cat_lin":
+      # Without bias and with this gain, as the official code has it.
+      self.conv = conv(
         image_channels + width,
         width,
-        1,
+        kernel_size=1,
         gain=LRELU_GAIN,
         use_bias=False,
-        dtype=dtype,
-        rngs=rngs,
       )
       self.out_channels = width
+    else:
+      features = width if name == "lin_cat_equal" else max(1, width // 2)
+      self.conv = conv(
+        image_channels, features, kernel_size=1, gain=linear_gain
+      )
+      self.out_channels = features + width
 
   def __call__(self, image: jax.Array, x: jax.Array) -> jax.Array:
     """Join the image, (B, H, W, C), and the activation, (B, H, W, width)."""
     image = image.astype(x.dtype)
     if self.name == "simple":
       return jnp.concatenate([image, x], axis=-1)
-    if self.name == "lin_cat":
-      return jnp.concatenate([self.conv(image), x], axis=-1)
-    return self.conv(jnp.concatenate([image, x], axis=-1))
+    if self.name == "cat_lin":
+      return self.conv(jnp.concatenate([image, x], axis=-1))
+    return jnp.concatenate([self.conv(image), x], axis=-1)
 
 
 class Block(nnx.Module):
@@ -151,49 +209,53 @@ class Block(nnx.Module):
   def __init__(
     self,
     in_channels: int,
+    width: int,
     out_channels: int,
     *,
     combine: Combine | None,
-    stddev_group: int,
-    stddev_grouping: str,
+    stddev: MinibatchStddev | None,
     last: bool,
-    dtype,
-    rngs: nnx.Rngs,
+    blur: bool,
+    conv,
   ):
     """Create the block.
 
     Args:
-      in_channels: Width of the activation from above and of the first layer.
-      out_channels: Width of the second layer.
+      in_channels: C of the activation from above.
+      width: C of the first layer.
+      out_channels: C of the second layer.
       combine: phi, or None where the scale's image does not enter.
-      stddev_group: Group of the minibatch stddev; 0: none in this block.
-      stddev_grouping: See `minibatch_stddev`.
+      stddev: The minibatch stddev, or None in a block without.
       last: Whether this is the block at 4x4, which ends in a 4x4 convolution.
-      dtype: Type of the activations.
-      rngs: Source of the initial weights.
+      blur: Whether the second layer is StyleGAN's: blurred before, activated
+        after the pooling.
+      conv: Makes a convolution.
     """
     self.combine = combine
-    self.stddev_group = stddev_group
-    self.stddev_grouping = stddev_grouping
+    self.stddev = stddev
     self.last = last
+    self.blur = blur
     first_in = combine.out_channels if combine else in_channels
-    first_in += 1 if stddev_group else 0
-    self.conv_0 = Conv(first_in, in_channels, 3, dtype=dtype, rngs=rngs)
-    self.conv_1 = Conv(
-      in_channels,
+    first_in += 1 if stddev else 0
+    self.conv_0 = conv(first_in, width, kernel_size=3)
+    self.conv_1 = conv(
+      width,
       out_channels,
-      4 if last else 3,
+      kernel_size=4 if last else 3,
       padding="VALID" if last else "SAME",
-      dtype=dtype,
-      rngs=rngs,
     )
 
-  def __call__(self, x: jax.Array, image: jax.Array | None) -> jax.Array:
+  def __call__(
+    self, x: jax.Array, image: jax.Array | None, batch_mean: BatchMean
+  ) -> jax.Array:
     """Map (B, H, W, in_channels) to half the size, or to (B, out_channels)."""
     if self.combine is not None:
       x = self.combine(image, x)
-    if self.stddev_group:
-      x = minibatch_stddev(x, self.stddev_group, self.stddev_grouping)
+    if self.stddev is not None:
+      x = self.stddev(x, batch_mean)
     x = leaky_relu(self.conv_0(x))
-    x = leaky_relu(self.conv_1(x))
-    return x[:, 0, 0, :] if self.last else downsample(x)
+    if self.last:
+      return leaky_relu(self.conv_1(x))[:, 0, 0, :]
+    if self.blur:
+      return leaky_relu(downsample(self.conv_1(blur(x))))
+    return downsample(leaky_relu(self.conv_1(x)))

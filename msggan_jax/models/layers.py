@@ -1,4 +1,4 @@
-"""Building blocks of the networks: what MSG-GAN takes from ProGAN."""
+"""Building blocks of the networks: what MSG-GAN takes from its ancestors."""
 
 import math
 
@@ -6,9 +6,14 @@ import jax
 import jax.numpy as jnp
 from flax import nnx
 
+from msggan_jax.models.convolution import convolve, convolve_plain
+
 LRELU_GAIN = math.sqrt(2.0)  # keeps the variance through a leaky ReLU
-PIXEL_NORM_EPSILON = 1e-8
-STDDEV_EPSILON = 1e-8
+NORM_EPSILON = 1e-8
+
+
+class State(nnx.Variable):
+  """An array that a network carries along but does not learn."""
 
 
 def leaky_relu(x: jax.Array) -> jax.Array:
@@ -26,10 +31,40 @@ def pixel_norm(x: jax.Array) -> jax.Array:
     x / sqrt(mean over C of x^2 + 1e-8), same shape and dtype.
   """
   mean_square = jnp.mean(
-    jnp.square(x.astype(_at_least_float32(x))), axis=-1, keepdims=True
+    jnp.square(x.astype(at_least_float32(x))), axis=-1, keepdims=True
   )
-  scale = jax.lax.rsqrt(mean_square + PIXEL_NORM_EPSILON)
+  scale = jax.lax.rsqrt(mean_square + NORM_EPSILON)
   return x * scale.astype(x.dtype)
+
+
+def instance_norm(x: jax.Array) -> jax.Array:
+  """Give every channel of every image mean 0 and variance 1 (StyleGAN, 2).
+
+  Args:
+    x: (B, H, W, C).
+
+  Returns:
+    (x - mean) / sqrt(variance + 1e-8) over H and W, same shape and dtype.
+  """
+  x32 = x.astype(at_least_float32(x))
+  x32 -= x32.mean(axis=(1, 2), keepdims=True)
+  variance = jnp.mean(jnp.square(x32), axis=(1, 2), keepdims=True)
+  return (x32 * jax.lax.rsqrt(variance + NORM_EPSILON)).astype(x.dtype)
+
+
+def blur(x: jax.Array) -> jax.Array:
+  """Convolve with [1, 2, 1] / 4 along H and W, zeros outside (StyleGAN, 2).
+
+  Written as sums of shifted images, which any derivative passes cheaply.
+
+  Args:
+    x: (B, H, W, C).
+  """
+  h, w = x.shape[1:3]
+  x = jnp.pad(x, ((0, 0), (1, 1), (0, 0), (0, 0)))
+  x = (x[:, :h] + 2 * x[:, 1:-1] + x[:, 2:]) / 4
+  x = jnp.pad(x, ((0, 0), (0, 0), (1, 1), (0, 0)))
+  return (x[:, :, :w] + 2 * x[:, :, 1:-1] + x[:, :, 2:]) / 4
 
 
 def normalize_latents(z: jax.Array) -> jax.Array:
@@ -45,56 +80,95 @@ def normalize_latents(z: jax.Array) -> jax.Array:
   return z * (math.sqrt(z.shape[-1]) / norm)
 
 
-def minibatch_stddev(
-  x: jax.Array, group_size: int, grouping: str = "contiguous"
-) -> jax.Array:
-  """Append the mean standard deviation of each group as one more channel.
+class Layer(nnx.Module):
+  """A kernel as it is used, and a bias: what the layers below share.
 
-  ProGAN, section 3; the paper puts it into every block of the discriminator
-  (section 3.1, Table 7). Contiguous groups never leave a device.
-
-  Args:
-    x: Activations, (B, H, W, C).
-    group_size: Examples that share one statistic; at most B are taken.
-    grouping: "contiguous" (neighbours share a group) or "strided" (examples
-      i, i + B/g, i + 2B/g, ... do, as in the official TensorFlow code).
-
-  Returns:
-    (B, H, W, C + 1); the last channel is constant within a group.
-
-  Raises:
-    ValueError: If the group size does not divide B.
+  With equalized learning rate (ProGAN, section 4.1) the kernel is drawn from
+  N(0, 1) and multiplied by gain / sqrt(fan_in) at run time, so that every layer
+  learns at the same speed. Without it, kernel and bias start as PyTorch's do
+  (msg-gan-v1), uniform within 1 / sqrt(fan_in), and are used as they are.
   """
-  b, h, w, c = x.shape
-  group_size = min(group_size, b)
-  if b % group_size:
-    raise ValueError(
-      f"minibatch stddev: groups of {group_size} do not divide a batch of {b}"
+
+  def __init__(
+    self,
+    shape: tuple[int, ...],
+    *,
+    fan_in: int,
+    out_channels: int,
+    gain: float = LRELU_GAIN,
+    use_bias: bool = True,
+    equalized: bool = True,
+    lr_multiplier: float = 1.0,
+    spectral_norm: bool = False,
+    rngs: nnx.Rngs,
+  ):
+    """Create kernel and bias.
+
+    Args:
+      shape: Of the kernel.
+      fan_in: Inputs that an output is summed of.
+      out_channels: C of the output.
+      gain: sqrt(2) before a leaky ReLU, 1 for a linear layer.
+      use_bias: Whether a bias is added.
+      equalized: Whether the learning rate is equalized.
+      lr_multiplier: Slows an equalized layer down (StyleGAN, appendix C).
+      spectral_norm: Whether the kernel is divided by its largest singular
+        value, as the matrix from all inputs to the channels (Miyato et al.
+        2018); an equalized layer's gain then has no effect.
+      rngs: Source of the initial weights.
+    """
+    self.scale = gain * lr_multiplier / math.sqrt(fan_in) if equalized else 1.0
+    self.bias_scale = lr_multiplier if equalized else 1.0
+    if equalized:
+      kernel = jax.random.normal(rngs.params(), shape) / lr_multiplier
+    else:
+      kernel = _uniform(shape, fan_in, rngs)
+    self.kernel = nnx.Param(kernel)
+    self.bias = (
+      nnx.Param(initial_bias(out_channels, fan_in, equalized, rngs))
+      if use_bias
+      else None
     )
-  # (B, H, W, C) -> (groups, members, H, W, C)
-  x32 = x.astype(_at_least_float32(x))
-  if grouping == "contiguous":
-    groups = x32.reshape(b // group_size, group_size, h, w, c)
-  else:
-    groups = x32.reshape(group_size, b // group_size, h, w, c).swapaxes(0, 1)
-  variance = jnp.var(groups, axis=1, keepdims=True)
-  stddev = jnp.sqrt(variance + STDDEV_EPSILON)
-  statistic = stddev.mean(axis=(2, 3, 4), keepdims=True)  # (groups, 1, 1, 1, 1)
-  statistic = jnp.broadcast_to(
-    statistic, (b // group_size, group_size, h, w, 1)
-  )
-  if grouping == "strided":
-    statistic = statistic.swapaxes(0, 1)
-  statistic = statistic.reshape(b, h, w, 1)
-  return jnp.concatenate([x, statistic.astype(x.dtype)], axis=-1)
+    self.spectral_norm = spectral_norm
+    if spectral_norm:
+      u = jax.random.normal(rngs.params(), (out_channels,))
+      self.u = State(_unit(u))
+      self.v = State(jnp.zeros((math.prod(shape) // out_channels,)))
+      self.power_iterate()
+
+  def power_iterate(self) -> None:
+    """Move u and v towards the singular vectors of the largest value.
+
+    The step does this once per update of the network and outside of any
+    derivative; where it is called, gradients pass the kernel only.
+    """
+    if self.spectral_norm:
+      matrix = self._matrix()
+      v = _unit(matrix @ self.u[...])
+      self.v[...] = v
+      self.u[...] = _unit(v @ matrix)
+
+  def scaled_kernel(self) -> jax.Array:
+    """Return the kernel as it is multiplied with."""
+    if self.spectral_norm:
+      sigma = self.v[...] @ self._matrix() @ self.u[...]
+      return self.kernel[...] / sigma
+    return self.kernel[...] * self.scale
+
+  def add_bias(self, y: jax.Array) -> jax.Array:
+    """Add the bias, if there is one, to y, (..., out_channels)."""
+    if self.bias is None:
+      return y
+    bias = (self.bias[...] * self.bias_scale).astype(y.dtype)
+    return y + jnp.expand_dims(bias, range(y.ndim - 1))
+
+  def _matrix(self) -> jax.Array:
+    # Channels are the kernel's last axis, or (latent to 4x4) its fastest.
+    return self.kernel[...].reshape(-1, self.u.shape[0])
 
 
-class Conv(nnx.Module):
-  """Convolution of stride 1 with equalized learning rate (ProGAN, 4.1).
-
-  The kernel is drawn from N(0, 1) and multiplied by gain / sqrt(fan_in) at
-  run time, so that every layer learns at the same speed.
-  """
+class Conv(Layer):
+  """Convolution of stride 1."""
 
   def __init__(
     self,
@@ -102,11 +176,9 @@ class Conv(nnx.Module):
     out_channels: int,
     kernel_size: int,
     *,
-    gain: float = LRELU_GAIN,
-    use_bias: bool = True,
     padding: str = "SAME",
     dtype: jnp.dtype | None = None,
-    rngs: nnx.Rngs,
+    **options,
   ):
     """Create the layer.
 
@@ -114,55 +186,53 @@ class Conv(nnx.Module):
       in_channels: C of the input.
       out_channels: C of the output.
       kernel_size: Side of the kernel, in pixels.
-      gain: sqrt(2) before a leaky ReLU, 1 for a linear layer.
-      use_bias: Whether a bias is added.
       padding: "SAME" (zeros) or "VALID".
-      dtype: Type of the computation; None: that of the input.
-      rngs: Source of the initial kernel.
+      dtype: Type of the computation; None: that of the kernel.
+      **options: Of `Layer`.
     """
-    shape = (kernel_size, kernel_size, in_channels, out_channels)
-    self.kernel = nnx.Param(jax.random.normal(rngs.params(), shape))
-    self.bias = nnx.Param(jnp.zeros((out_channels,))) if use_bias else None
-    self.scale = gain / math.sqrt(kernel_size * kernel_size * in_channels)
+    super().__init__(
+      (kernel_size, kernel_size, in_channels, out_channels),
+      fan_in=kernel_size * kernel_size * in_channels,
+      out_channels=out_channels,
+      **options,
+    )
     self.padding = padding
     self.dtype = dtype
 
   def __call__(self, x: jax.Array) -> jax.Array:
     """Convolve x, (B, H, W, in_channels)."""
-    dtype = self.dtype or x.dtype
-    y = jax.lax.conv_general_dilated(
-      x.astype(dtype),
-      (self.kernel[...] * self.scale).astype(dtype),
-      window_strides=(1, 1),
-      padding=self.padding,
-      dimension_numbers=("NHWC", "HWIO", "NHWC"),
+    dtype = self.dtype or self.kernel.dtype
+    x, kernel = x.astype(dtype), self.scaled_kernel().astype(dtype)
+    if self.padding == "SAME":
+      y = convolve(x, kernel)
+    else:
+      y = convolve_plain(x, kernel, self.padding)
+    return self.add_bias(y)
+
+
+class Dense(Layer):
+  """Matrix product."""
+
+  def __init__(self, in_features: int, out_features: int, **options):
+    """Create the layer; `options` are those of `Layer`."""
+    super().__init__(
+      (in_features, out_features),
+      fan_in=in_features,
+      out_channels=out_features,
+      **options,
     )
-    return y if self.bias is None else y + self.bias[...].astype(dtype)[None, None, None]
-
-
-class Dense(nnx.Module):
-  """Matrix product with equalized learning rate."""
-
-  def __init__(
-    self,
-    in_features: int,
-    out_features: int,
-    *,
-    gain: float = LRELU_GAIN,
-    use_bias: bool = True,
-    rngs: nnx.Rngs,
-  ):
-    """Create the layer; the arguments mean what they mean in `Conv`."""
-    shape = (in_features, out_features)
-    self.kernel = nnx.Param(jax.random.normal(rngs.params(), shape))
-    self.bias = nnx.Param(jnp.zeros((out_features,))) if use_bias else None
-    self.scale = gain / math.sqrt(in_features)
 
   def __call__(self, x: jax.Array) -> jax.Array:
     """Multiply x, (B, in_features); always in float32 or better."""
-    x = x.astype(_at_least_float32(x))
-    y = x @ (self.kernel[...] * self.scale)
-    return y if self.bias is None else y + self.bias[...][None]
+    x = x.astype(at_least_float32(x))
+    return self.add_bias(x @ self.scaled_kernel())
+
+
+def initial_bias(
+  size: int, fan_in: int, equalized: bool, rngs: nnx.Rngs
+) -> jax.Array:
+  """Return zeros, or without equalized learning rate PyTorch's draw."""
+  return jnp.zeros((size,)) if equalized else _uniform((size,), fan_in, rngs)
 
 
 def num_channels(resolution: int, base_channels: int, max_channels: int) -> int:
@@ -175,5 +245,15 @@ def resolutions_up_to(resolution: int) -> tuple[int, ...]:
   return tuple(2**i for i in range(2, resolution.bit_length()))
 
 
-def _at_least_float32(x: jax.Array) -> jnp.dtype:
-  return jnp.promote_types(x.dtype, jnp.float32)
+def at_least_float32(x: jax.Array) -> jnp.dtype:
+  """Return float64 for float64, else float32."""
+  return x.dtype if x.dtype == jnp.float64 else jnp.dtype(jnp.float32)
+
+
+def _uniform(shape, fan_in: int, rngs: nnx.Rngs) -> jax.Array:
+  bound = 1 / math.sqrt(fan_in)
+  return jax.random.uniform(rngs.params(), shape, minval=-bound, maxval=bound)
+
+
+def _unit(x: jax.Array) -> jax.Array:
+  return x / jnp.maximum(jnp.linalg.norm(x), 1e-12)

@@ -1,18 +1,25 @@
 """MSG-ProGAN's generator (paper, section 3.1 and Table 6)."""
 
+import functools
+
 import jax
 import jax.numpy as jnp
 from flax import nnx
 
 from msggan_jax.images import Pyramid, upsample
+from msggan_jax.models import labels as class_labels
 from msggan_jax.models.layers import (
   Conv,
-  Dense,
+  Layer,
+  at_least_float32,
+  initial_bias,
   leaky_relu,
+  normalize_latents,
   num_channels,
   pixel_norm,
   resolutions_up_to,
 )
+from msggan_jax.models.stddev import BatchMean
 
 
 class Generator(nnx.Module):
@@ -24,9 +31,16 @@ class Generator(nnx.Module):
     resolution: int,
     scales: tuple[int, ...],
     channels: int,
+    num_classes: int,
     latent_size: int,
     base_channels: int,
     max_channels: int,
+    pixel_norm: bool = True,
+    equalized: bool = True,
+    spectral_norm: bool = False,
+    normalize_latents: bool = True,
+    linear_gain: float = 1.0,
+    output_activation: str = "linear",
     dtype: jnp.dtype | None = None,
     rngs: nnx.Rngs,
   ):
@@ -36,76 +50,148 @@ class Generator(nnx.Module):
       resolution: Side of the largest image, in pixels; a power of two >= 4.
       scales: Resolutions that get an image, low to high (paper, Table 4).
       channels: Channels of the images.
+      num_classes: Classes of a conditional generator; 0: unconditional.
       latent_size: Length of z.
       base_channels: Width at resolution r is base_channels / r, ...
       max_channels: ... but at most this.
+      pixel_norm: Whether features are normalised after each 3x3 convolution.
+      equalized: Whether the learning rate is equalized, see `Layer`.
+      spectral_norm: Whether the blocks' kernels are divided by their largest
+        singular value.
+      normalize_latents: Whether what enters lies on the hypersphere.
+      linear_gain: Gain of `to_rgb`.
+      output_activation: Of the images, "linear" or "tanh".
       dtype: Type of the activations; None: that of the latents.
       rngs: Source of the initial weights.
     """
     self.resolutions = resolutions_up_to(resolution)
     self.scales = scales
-    self.latent_size = latent_size
-    in_channels = latent_size
+    self.normalize_latents = normalize_latents
+    self.output_activation = output_activation
+    self.label_embedding = class_labels.make_embedding(
+      num_classes, latent_size, rngs
+    )
+    in_channels = latent_size * (2 if num_classes else 1)
     for r in self.resolutions:
       width = num_channels(r, base_channels, max_channels)
-      block = FirstBlock if r == 4 else Block
-      block = block(in_channels, width, dtype=dtype, rngs=rngs)
+      block = (FirstBlock if r == 4 else Block)(
+        in_channels,
+        width,
+        pixel_norm=pixel_norm,
+        equalized=equalized,
+        spectral_norm=spectral_norm,
+        dtype=dtype,
+        rngs=rngs,
+      )
       setattr(self, f"block_{r}x{r}", block)
       if r in scales:
-        to_rgb = Conv(width, channels, 1, gain=1.0, rngs=rngs)
+        to_rgb = Conv(
+          *(width, channels, 1),
+          gain=linear_gain,
+          equalized=equalized,
+          rngs=rngs,
+        )
         setattr(self, f"to_rgb_{r}x{r}", to_rgb)
       in_channels = width
 
-  def __call__(self, z: jax.Array) -> Pyramid:
+  def __call__(
+    self,
+    z: jax.Array,
+    labels: jax.Array | None = None,
+    *,
+    noise: jax.Array | None = None,
+    batch_mean: BatchMean | None = None,
+  ) -> Pyramid:
     """Generate images at every connected scale.
 
     Args:
-      z: Latents on the hypersphere, (B, latent_size).
+      z: Latents, (B, latent_size), on the hypersphere if the network takes
+        them so.
+      labels: Classes, (B,), of a conditional generator.
+      noise: Unused: MSG-StyleGAN's.
+      batch_mean: Unused: MSG-StyleGAN's.
 
     Returns:
-      Images per scale, low to high, (B, r, r, channels), linear: about
-      [-1, 1], but not bounded.
+      Images per scale, low to high, (B, r, r, channels); linear ones are about
+      in [-1, 1], but not bounded.
     """
-    x = z
+    del noise, batch_mean
+    x = class_labels.join(z, labels, self.label_embedding)
+    if self.label_embedding is not None and self.normalize_latents:
+      x = normalize_latents(x)
     pyramid = []
     for r in self.resolutions:
       x = getattr(self, f"block_{r}x{r}")(x)
       if r in self.scales:
         # Images leave the network in float32 whatever the activations are.
-        x32 = x.astype(jnp.promote_types(x.dtype, jnp.float32))
-        pyramid.append(getattr(self, f"to_rgb_{r}x{r}")(x32))
+        image = getattr(self, f"to_rgb_{r}x{r}")(x.astype(at_least_float32(x)))
+        if self.output_activation == "tanh":
+          image = jnp.tanh(image)
+        pyramid.append(image)
     return tuple(pyramid)
 
 
 class FirstBlock(nnx.Module):
   """Latent to 4x4 (Table 6, block 1)."""
 
-  def __init__(self, latent_size: int, width: int, *, dtype, rngs: nnx.Rngs):
+  def __init__(
+    self,
+    latent_size: int,
+    width: int,
+    *,
+    pixel_norm: bool,
+    equalized: bool,
+    spectral_norm: bool,
+    dtype,
+    rngs: nnx.Rngs,
+  ):
     """Create the block; `width` is the number of channels at 4x4."""
     # A 4x4 transposed convolution of a 1x1 input is a dense layer whose bias
-    # is shared by the 16 places.
-    self.dense = Dense(latent_size, 4 * 4 * width, use_bias=False, rngs=rngs)
-    self.bias = nnx.Param(jnp.zeros((width,)))
-    self.conv = Conv(width, width, 3, dtype=dtype, rngs=rngs)
+    # is shared by the 16 places. PyTorch counts its fan_in as if it were the
+    # forward convolution.
+    fan_in = latent_size if equalized else 4 * 4 * width
+    options = {
+      "equalized": equalized,
+      "spectral_norm": spectral_norm,
+      "rngs": rngs,
+    }
+    self.dense = Layer(
+      (latent_size, 4 * 4 * width),
+      fan_in=fan_in,
+      out_channels=width,
+      use_bias=False,
+      **options,
+    )
+    self.bias = nnx.Param(initial_bias(width, fan_in, equalized, rngs))
+    self.conv = Conv(width, width, 3, dtype=dtype, **options)
+    self.pixel_norm = pixel_norm
 
   def __call__(self, z: jax.Array) -> jax.Array:
     """Map z, (B, latent_size), to (B, 4, 4, width)."""
-    x = self.dense(z).reshape(z.shape[0], 4, 4, -1)
+    z = z.astype(at_least_float32(z))
+    x = (z @ self.dense.scaled_kernel()).reshape(z.shape[0], 4, 4, -1)
     x = leaky_relu(x + self.bias[...][None, None, None])
-    return pixel_norm(leaky_relu(self.conv(x)))
+    x = leaky_relu(self.conv(x))
+    return pixel_norm(x) if self.pixel_norm else x
 
 
 class Block(nnx.Module):
   """Doubling of the resolution (Table 6, blocks 2 to 9)."""
 
   def __init__(
-    self, in_channels: int, out_channels: int, *, dtype, rngs: nnx.Rngs
+    self, in_channels: int, out_channels: int, *, pixel_norm: bool, **options
   ):
     """Create the block; the first convolution changes the width."""
-    self.conv_0 = Conv(in_channels, out_channels, 3, dtype=dtype, rngs=rngs)
-    self.conv_1 = Conv(out_channels, out_channels, 3, dtype=dtype, rngs=rngs)
+    conv = functools.partial(Conv, kernel_size=3, **options)
+    self.conv_0 = conv(in_channels, out_channels)
+    self.conv_1 = conv(out_channels, out_channels)
+    self.pixel_norm = pixel_norm
 
   def __call__(self, x: jax.Array) -> jax.Array:
     """Map (B, H, W, in_channels) to (B, 2H, 2W, out_channels)."""
-    x = pixel_norm(leaky_relu(self.conv_0(upsample(x))))
-    return pixel_norm(leaky_relu(self.conv_1(x)))
+    x = upsample(x)
+    for conv in (self.conv_0, self.conv_1):
+      x = leaky_relu(conv(x))
+      if self.pixel_norm:
+        x = pixel_norm(x)
+    return x

@@ -1,0 +1,88 @@
+"""Minibatch standard deviation: shows the discriminator how varied a batch is.
+
+ProGAN, section 3; the paper puts it into every block (section 3.1, Table 7),
+the earlier public versions only into the last one, over the whole batch.
+"""
+
+import dataclasses
+from collections.abc import Callable
+
+import jax
+import jax.numpy as jnp
+
+from msggan_jax.models.layers import at_least_float32
+
+STDDEV_EPSILON = 1e-8
+GROUPINGS = ("contiguous", "strided")
+
+BatchMean = Callable[[jax.Array], jax.Array]  # (B, ...) -> (1, ...)
+
+
+def batch_mean(x: jax.Array) -> jax.Array:
+  """Average over the first axis, which stays with length 1."""
+  return x.mean(axis=0, keepdims=True)
+
+
+@dataclasses.dataclass(frozen=True)
+class MinibatchStddev:
+  """Which examples share a statistic and over what it is averaged.
+
+  Attributes:
+    group: Examples in a group, at most B are taken; 0: the whole batch.
+    grouping: "contiguous" (neighbours share a group, which then never leaves
+      a device) or "strided" (examples i, i + B/g, i + 2B/g, ... do, as in the
+      official TensorFlow code).
+    spatial: Whether the statistic is averaged over channels only, so that it
+      varies over space (msg-gan-v1).
+  """
+
+  group: int = 4
+  grouping: str = "contiguous"
+  spatial: bool = False
+
+  def __call__(
+    self, x: jax.Array, batch_mean: BatchMean = batch_mean
+  ) -> jax.Array:
+    """Append the mean standard deviation of each group as one more channel.
+
+    Args:
+      x: Activations, (B, H, W, C).
+      batch_mean: The mean over the global batch, for group 0; over several
+        devices it must cross them.
+
+    Returns:
+      (B, H, W, C + 1).
+
+    Raises:
+      ValueError: If the group size does not divide B.
+    """
+    x32 = x.astype(at_least_float32(x))
+    if self.group:
+      statistic = self._of_groups(x32)
+    else:
+      variance = batch_mean(jnp.square(x32 - batch_mean(x32)))
+      statistic = self._average(jnp.sqrt(variance + STDDEV_EPSILON))
+    statistic = jnp.broadcast_to(statistic, (*x.shape[:3], 1))
+    return jnp.concatenate([x, statistic.astype(x.dtype)], axis=-1)
+
+  def _of_groups(self, x: jax.Array) -> jax.Array:
+    b, h, w, c = x.shape
+    size = min(self.group, b)
+    if b % size:
+      raise ValueError(
+        f"minibatch stddev: groups of {size} do not divide a batch of {b}"
+      )
+    # (B, H, W, C) -> (groups, members, H, W, C)
+    if self.grouping == "contiguous":
+      groups = x.reshape(b // size, size, h, w, c)
+    else:
+      groups = x.reshape(size, b // size, h, w, c).swapaxes(0, 1)
+    stddev = jnp.sqrt(jnp.var(groups, axis=1) + STDDEV_EPSILON)
+    statistic = self._average(stddev)  # (groups, 1 or H, 1 or W, 1)
+    if self.grouping == "contiguous":
+      return statistic.repeat(size, axis=0)
+    return jnp.tile(statistic, (size, 1, 1, 1))
+
+  def _average(self, stddev: jax.Array) -> jax.Array:
+    axes = (3,) if self.spatial else (1, 2, 3)
+    return stddev.mean(axis=axes, keepdims=True)
