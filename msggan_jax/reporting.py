@@ -50,6 +50,7 @@ class Reporter:
     self._total_steps = total_steps
     self._penalty_interval = penalty_interval
     self._pending: list[tuple[int, Metrics]] = []  # (step, metrics)
+    self._row_step: int | None = None  # of the row to be written next
     self._last_step = first_step
     self._last_time = time.monotonic()
     self._is_writer = jax.process_index() == 0
@@ -66,25 +67,25 @@ class Reporter:
 
   def add(self, step: int, metrics: Metrics) -> None:
     """Take the metrics of step number `step` without waiting for them."""
+    # The device has this step to work on while the host writes of those before.
+    self._write_row()
     self._pending.append((step, metrics))
 
-  def report(self, step: int, final: bool = False) -> None:
-    """Write the means since the last report.
+  def report(self, step: int) -> None:
+    """Let the steps since the last report, up to this one, become a row.
 
-    The newest step's metrics wait for the next report, unless this is the
-    final one, so that the device has work queued while the host writes.
-
-    Args:
-      step: Steps done.
-      final: Whether this is the run's last report.
+    It is written when the next step has been given to the device, or at the
+    end: the loop never waits.
     """
-    newest = [] if final else [self._pending.pop()]
-    if not self._pending:
-      self._pending = newest
+    self._row_step = step
+
+  def _write_row(self) -> None:
+    step, self._row_step = self._row_step, None
+    if step is None:
       return
     values = jax.device_get([metrics for _, metrics in self._pending])
     steps = [done for done, _ in self._pending]
-    self._pending = newest
+    self._pending = []
     now = time.monotonic()
     images_per_sec = (
       (step - self._last_step) * self._batch_size / (now - self._last_time)
@@ -122,7 +123,8 @@ class Reporter:
       self._console.line(line)
 
   def close(self) -> None:
-    """Write what is buffered."""
+    """Write what is left."""
+    self._write_row()
     self._console.end()
     if self._is_writer:
       self._tensorboard.close()

@@ -130,7 +130,7 @@ def train(config: ConfigDict, workdir: str | Path) -> TrainState:
       reporter.add(step, metrics)
       last = step == total_steps
       if last or due(step, config.log_kimg):
-        reporter.report(step, final=last)
+        reporter.report(step)
       if last or due(step, config.sample_kimg):
         write_samples(step, state)
       if last or due(step, config.snapshot_kimg):

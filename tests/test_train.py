@@ -17,7 +17,7 @@ from tests.conftest import load_config
 
 @pytest.fixture
 def config(tiny_config, tmp_path):
-  """Eight steps' worth of cats at 8x8, on all eight devices."""
+  """Four steps on cats at 8x8, on all eight devices."""
   tiny_config.resolution = 8
   tiny_config.dataset.data_dir = str(tmp_path / "data")
   tiny_config.total_kimg = 0.128  # 4 steps
@@ -52,9 +52,10 @@ def test_a_run_resumes_byte_for_byte(config, tmp_path):
     jax.tree.leaves(whole), jax.tree.leaves(resumed), strict=True
   ):
     assert np.asarray(a).tobytes() == np.asarray(b).tobytes()
-  rows = {w: stats(tmp_path / w) for w in ("whole", "halves")}
-  for name in ("step", "d_loss", "g_loss", "gradient_penalty/8"):
-    assert rows["whole"][-1][name] == rows["halves"][-1][name]
+  rows = [stats(tmp_path / workdir) for workdir in ("whole", "halves")]
+  for whole_row, halves_row in zip(*rows, strict=True):
+    for name in ("step", "d_loss", "g_loss", "gradient_penalty/8"):
+      assert whole_row[name] == halves_row[name]
 
   check_what_a_run_leaves(tmp_path / "whole")
   check_sampling(tmp_path / "whole", whole)
@@ -62,7 +63,7 @@ def test_a_run_resumes_byte_for_byte(config, tmp_path):
 
 def check_what_a_run_leaves(workdir):
   rows = stats(workdir)
-  assert [row["step"] for row in rows] == [2, 3, 4] or len(rows) == 4
+  assert [row["step"] for row in rows] == [1, 2, 3, 4]
   for row in rows:
     assert row["kimg"] == row["step"] * 0.032
     assert all(np.isfinite(value) for value in row.values())
