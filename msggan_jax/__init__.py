@@ -12,7 +12,7 @@ _HOMES = {
   "load_discriminator": "msggan_jax.sampling",
   "to_uint8": "msggan_jax.images",
 }
-_MODULES = ("losses",)
+_MODULES = ("losses", "metrics")
 
 __all__ = [*_HOMES, *_MODULES]
 

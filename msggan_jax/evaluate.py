@@ -1,0 +1,130 @@
+"""Compute metrics of a run's checkpoints, or of two folders of images.
+
+  python -m msggan_jax.evaluate --workdir=runs/demo \\
+    --metrics=fid50k_full,kid50k_full --inception=FILE
+  python -m msggan_jax.evaluate --reals=DIR --fakes=DIR
+
+Without Inception's weights: fd_efficientnet_lite0_10k_full and the like. The
+results of a run are appended to its metrics.jsonl, too.
+"""
+
+import json
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from absl import flags
+
+from msggan_jax import cli
+
+_WORKDIR = flags.DEFINE_string("workdir", None, "The run's folder.")
+_REALS = flags.DEFINE_string("reals", None, "Folder or zip of real images.")
+_FAKES = flags.DEFINE_string("fakes", None, "Folder or zip of made images.")
+_METRICS = flags.DEFINE_string(
+  "metrics",
+  "",
+  "Names with commas, such as fid50k_full,fid50k_official,kid50k_full,is50k,"
+  "pr50k_full,fid50k_full/64,fd_efficientnet_lite0_10k_full; for two folders "
+  "also without a number. Default: a Frechet and a kernel distance.",
+)
+_INCEPTION = flags.DEFINE_string(
+  "inception",
+  "",
+  "Inception's weights, pt_inception-2015-12-05-6726825d.pth; by default those "
+  "of the run's configuration.",
+)
+_EXTRACTOR = flags.DEFINE_string(
+  "extractor",
+  "",
+  "module:function of your own, for metrics such as fd_<function>_10k_full.",
+)
+_STEP = flags.DEFINE_integer(
+  "step", None, "Which checkpoint; by default the newest."
+)
+_ALL_STEPS = flags.DEFINE_bool("all_steps", False, "Every checkpoint.")
+_JSON = flags.DEFINE_bool("json", False, "Print a JSON object a line.")
+
+
+def main(argv: Sequence[str]) -> None:
+  """Evaluate as the flags say."""
+  del argv
+  if bool(_REALS.value) != bool(_FAKES.value):
+    raise ValueError("--reals and --fakes belong together: give both")
+  if bool(_WORKDIR.value) == bool(_REALS.value):
+    raise ValueError("give either --workdir or --reals and --fakes")
+  if _WORKDIR.value:
+    evaluate_run(Path(_WORKDIR.value))
+  else:
+    compare_folders()
+
+
+def evaluate_run(workdir: Path) -> None:
+  """Evaluate checkpoints, print the results and append them to the run's."""
+  # Here, so that --help and wrong flags answer at once.
+  from msggan_jax import checkpoint, configuration, data, metrics, sampling
+  from msggan_jax.metrics import protocols, results
+
+  config = configuration.load(workdir)
+  inception_path = _INCEPTION.value or config.get("inception_path", "")
+  extractors = metrics.Extractors(inception_path, _EXTRACTOR.value)
+  with checkpoint.Checkpoints(workdir / "checkpoints") as checkpoints:
+    steps = choose_steps(checkpoints.steps, workdir)
+  prepared = data.open_prepared(
+    data.prepare(config.dataset, config.resolution, config.channels)
+  )
+  count = "50k" if extractors.has_inception else "10k"
+  names = _METRICS.value or protocols.defaults(extractors.has_inception, count)
+  evaluator = metrics.Evaluator(
+    config, prepared, extractors, names, progress=True
+  )
+  for step in steps:
+    generator = sampling.load_generator(workdir, step)
+    began = time.monotonic()
+    values = evaluator.evaluate(generator.params, generator.state)
+    row = evaluator.record(step, values)
+    row["secs"] = round(time.monotonic() - began, 3)
+    results.append(workdir, row)
+    show(f"step {step}", values, row)
+
+
+def compare_folders() -> None:
+  """Compare two folders and print the results."""
+  from msggan_jax import metrics
+  from msggan_jax.metrics import protocols
+
+  extractors = metrics.Extractors(_INCEPTION.value, _EXTRACTOR.value)
+  names = _METRICS.value or protocols.defaults(extractors.has_inception)
+  values, made = metrics.compare(
+    _REALS.value, _FAKES.value, extractors, names, progress=True
+  )
+  show(f"{_FAKES.value}", values, {**values, **made})
+
+
+def choose_steps(steps: list[int], workdir: Path) -> list[int]:
+  """Return the checkpoints that the flags ask for.
+
+  Raises:
+    FileNotFoundError: If there is none.
+    ValueError: If the flags contradict each other.
+  """
+  if _ALL_STEPS.value and _STEP.value is not None:
+    raise ValueError("give --all_steps or --step, not both")
+  if not steps:
+    raise FileNotFoundError(f"{workdir} has no checkpoint yet")
+  if _ALL_STEPS.value:
+    return steps
+  return [steps[-1] if _STEP.value is None else _STEP.value]
+
+
+def show(title: str, values: dict[str, float], row: dict[str, Any]) -> None:
+  """Print numbers for people, or the whole row for programs."""
+  if _JSON.value:
+    print(json.dumps(row), flush=True)
+    return
+  numbers = "  ".join(f"{name} {value:.6g}" for name, value in values.items())
+  print(f"{title}: {numbers}", flush=True)
+
+
+if __name__ == "__main__":
+  cli.run(main)

@@ -1,0 +1,310 @@
+"""Distances between sets of features: Frechet, kernel, precision and recall.
+
+NumPy in float64 throughout: where two sets are close, these numbers are small
+differences of large ones. Pairs of features are visited in blocks, so that the
+largest thing in memory is the features themselves.
+"""
+
+import itertools
+from collections.abc import Iterator
+
+import numpy as np
+
+_BLOCK = 2048  # rows: a block of pairs takes 32 MB
+
+
+class Moments:
+  """Mean and covariance of features that arrive in batches."""
+
+  def __init__(self, size: int):
+    """Begin with no features of `size` dimensions."""
+    self._count = 0
+    self._sum = np.zeros(size)
+    self._products = np.zeros((size, size))
+    # Small batches wait for each other: adding to the products costs as much
+    # for one feature as for many.
+    self._waiting: list[np.ndarray] = []
+
+  @classmethod
+  def of(cls, features: np.ndarray) -> "Moments":
+    """Return the moments of features, (N, D)."""
+    moments = cls(np.shape(features)[1])
+    moments.add(features)
+    return moments
+
+  def add(self, features: np.ndarray) -> None:
+    """Take more features, (B, D)."""
+    self._waiting.append(features)
+    if sum(map(len, self._waiting)) >= _BLOCK:
+      self._add_waiting()
+
+  def _add_waiting(self) -> None:
+    if not self._waiting:
+      return
+    first, *others = self._waiting
+    features = np.concatenate([first, *others]) if others else first
+    for block in _blocks(features):
+      self._count += len(block)
+      self._sum += block.sum(axis=0)
+      self._products += block.T @ block
+    self._waiting = []
+
+  @property
+  def count(self) -> int:
+    """Return how many features there were."""
+    self._add_waiting()
+    return self._count
+
+  @property
+  def mean(self) -> np.ndarray:
+    """Return the mean, (D,), float64."""
+    count = self.count  # which completes the sum
+    return self._sum / count
+
+  @property
+  def covariance(self) -> np.ndarray:
+    """Return the unbiased covariance, (D, D), float64.
+
+    Raises:
+      ValueError: If there are fewer than two features.
+    """
+    count = self.count
+    if count < 2:
+      raise ValueError(f"a covariance of {count} feature(s); give 2 or more")
+    centered = self._products - np.outer(self._sum, self.mean)
+    return centered / (count - 1)
+
+  def arrays(self) -> dict[str, np.ndarray]:
+    """Return what `from_arrays` restores the moments from."""
+    return {
+      "count": np.int64(self.count),
+      "sum": self._sum,
+      "products": self._products,
+    }
+
+  @classmethod
+  def from_arrays(cls, arrays: dict[str, np.ndarray]) -> "Moments":
+    """Restore what `arrays` has returned."""
+    moments = cls(len(arrays["sum"]))
+    moments._count = int(arrays["count"])
+    moments._sum = arrays["sum"]
+    moments._products = arrays["products"]
+    return moments
+
+
+def frechet_distance(
+  features_a: np.ndarray | Moments, features_b: np.ndarray | Moments
+) -> float:
+  """Compute the Frechet distance of two normal distributions (FID).
+
+  |mu_a - mu_b|^2 + Tr(A + B - 2 (AB)^(1/2)), A and B the covariances. The last
+  trace is the sum of the singular values of A^(1/2) B^(1/2): no square root of
+  an unsymmetric matrix, and no root of a difference that should be zero.
+
+  Args:
+    features_a: (N, D), or their moments.
+    features_b: (M, D), or their moments.
+
+  Returns:
+    The distance, 0 or more but for rounding.
+
+  Raises:
+    ValueError: If a set has fewer than two features.
+  """
+  a, b = (
+    x if isinstance(x, Moments) else Moments.of(x)
+    for x in (features_a, features_b)
+  )
+  roots = _square_root(a.covariance) @ _square_root(b.covariance)
+  difference = a.mean - b.mean
+  return float(
+    difference @ difference
+    + np.trace(a.covariance)
+    + np.trace(b.covariance)
+    - 2 * np.linalg.svd(roots, compute_uv=False).sum()
+  )
+
+
+def kernel_distance(features_a: np.ndarray, features_b: np.ndarray) -> float:
+  """Compute the kernel distance (KID; Binkowski et al. 2018) of whole sets.
+
+  The unbiased squared maximum mean discrepancy with the kernel
+  (x . y / D + 1)^3.
+
+  Args:
+    features_a: (N, D), N at least 2.
+    features_b: (M, D), M at least 2.
+
+  Returns:
+    The distance; around 0, also below it, where the sets have one origin.
+
+  Raises:
+    ValueError: If a set has fewer than two features.
+  """
+  return float(
+    _mean_kernel_within(features_a)
+    + _mean_kernel_within(features_b)
+    - 2 * _mean_kernel(features_a, features_b)
+  )
+
+
+def kernel_distance_of_subsets(
+  features_a: np.ndarray,
+  features_b: np.ndarray,
+  *,
+  subset_size: int = 1000,
+  num_subsets: int = 100,
+  seed: int = 2020,
+) -> tuple[float, float]:
+  """Average the kernel distance over random subsets, as KID is often reported.
+
+  Args:
+    features_a: (N, D).
+    features_b: (M, D).
+    subset_size: Of each subset; at most N and M.
+    num_subsets: How many.
+    seed: Of the choice of the subsets.
+
+  Returns:
+    The mean, and its standard error as an estimate of `kernel_distance`.
+
+  Raises:
+    ValueError: If a set is smaller than a subset.
+  """
+  smaller = min(len(features_a), len(features_b))
+  if subset_size > smaller:
+    raise ValueError(f"subsets of {subset_size} from {smaller} features")
+  random = np.random.RandomState(seed)
+  distances = []
+  for _ in range(num_subsets):
+    subsets = [
+      features[random.choice(len(features), subset_size, replace=False)]
+      for features in (features_a, features_b)
+    ]
+    distances.append(kernel_distance(*subsets))
+  error = np.std(distances) / np.sqrt(num_subsets)
+  return float(np.mean(distances)), float(error)
+
+
+def precision_recall(
+  reals: np.ndarray, fakes: np.ndarray, neighbors: int = 3
+) -> tuple[float, float]:
+  """Compute improved precision and recall (Kynkaanniemi et al. 2019).
+
+  Args:
+    reals: Features, (N, D).
+    fakes: Features, (M, D).
+    neighbors: k: a set covers the balls around its features that reach to
+      their k-th nearest neighbours.
+
+  Returns:
+    Precision, the fraction of the fakes that the reals cover, and recall, the
+    fraction of the reals that the fakes cover.
+
+  Raises:
+    ValueError: If a set has too few features to have k neighbours.
+  """
+  return _coverage(reals, fakes, neighbors), _coverage(fakes, reals, neighbors)
+
+
+def inception_score(
+  logits: np.ndarray, splits: int = 10
+) -> tuple[float, float]:
+  """Compute the inception score (Salimans et al. 2016), in the order given.
+
+  exp of the mean KL divergence of the classes of an image from the classes of
+  its split.
+
+  Args:
+    logits: (N, classes).
+    splits: Parts of equal size, but for rounding.
+
+  Returns:
+    Mean and standard deviation over the splits.
+
+  Raises:
+    ValueError: If there are fewer logits than splits.
+  """
+  if len(logits) < splits:
+    raise ValueError(f"{len(logits)} logits are too few for {splits} splits")
+  bounds = np.arange(splits + 1) * len(logits) // splits
+  scores = []
+  for start, stop in itertools.pairwise(bounds):
+    part = np.asarray(logits[start:stop], np.float64)
+    part = part - part.max(axis=1, keepdims=True)
+    log_p = part - np.log(np.exp(part).sum(axis=1, keepdims=True))
+    p = np.exp(log_p)
+    divergence = (p * (log_p - np.log(p.mean(axis=0)))).sum(axis=1)
+    scores.append(np.exp(divergence.mean()))
+  return float(np.mean(scores)), float(np.std(scores))
+
+
+def _blocks(features: np.ndarray) -> Iterator[np.ndarray]:
+  for start in range(0, len(features), _BLOCK):
+    yield np.asarray(features[start : start + _BLOCK], np.float64)
+
+
+def _square_root(covariance: np.ndarray) -> np.ndarray:
+  values, vectors = np.linalg.eigh(covariance)
+  # Rounding makes some of the zeros negative.
+  return (vectors * np.sqrt(np.maximum(values, 0))) @ vectors.T
+
+
+def _kernel(a: np.ndarray, b: np.ndarray) -> np.ndarray:
+  return (a @ b.T / a.shape[1] + 1) ** 3
+
+
+def _mean_kernel(a: np.ndarray, b: np.ndarray) -> float:
+  total = sum(_kernel(x, y).sum() for x in _blocks(a) for y in _blocks(b))
+  return total / (len(a) * len(b))
+
+
+def _mean_kernel_within(features: np.ndarray) -> float:
+  """Average the kernel over the pairs of different features."""
+  n = len(features)
+  if n < 2:
+    raise ValueError(f"a kernel distance of {n} feature(s); give 2 or more")
+  total = 0.0
+  for i, x in enumerate(_blocks(features)):
+    same = _kernel(x, x)
+    total += same.sum() - np.trace(same)
+    rest = features[(i + 1) * _BLOCK :]
+    total += 2 * sum(_kernel(x, y).sum() for y in _blocks(rest))
+  return total / (n * (n - 1))
+
+
+def _squared_distances(a: np.ndarray, b: np.ndarray) -> np.ndarray:
+  squares = (a**2).sum(axis=1)[:, None] + (b**2).sum(axis=1)
+  return np.maximum(squares - 2 * a @ b.T, 0)
+
+
+def _squared_radii(features: np.ndarray, neighbors: int) -> np.ndarray:
+  """Return the squared distances to the k-th nearest neighbours, (N,)."""
+  radii = []
+  for x in _blocks(features):
+    # The nearest is the feature itself.
+    nearest = np.empty((len(x), 0))
+    for y in _blocks(features):
+      nearest = np.concatenate([nearest, _squared_distances(x, y)], axis=1)
+      if nearest.shape[1] > neighbors + 1:
+        nearest = np.partition(nearest, neighbors, axis=1)[:, : neighbors + 1]
+    radii.append(nearest.max(axis=1))
+  return np.concatenate(radii)
+
+
+def _coverage(
+  covering: np.ndarray, covered: np.ndarray, neighbors: int
+) -> float:
+  """Return the fraction of `covered` in the balls around `covering`."""
+  if len(covering) <= neighbors:
+    raise ValueError(
+      f"{len(covering)} features have no {neighbors} neighbours each"
+    )
+  radii = list(_blocks(_squared_radii(covering, neighbors)))
+  inside = 0
+  for x in _blocks(covered):
+    is_inside = np.zeros(len(x), bool)
+    for y, radius in zip(_blocks(covering), radii, strict=True):
+      is_inside |= (_squared_distances(x, y) <= radius).any(axis=1)
+    inside += int(is_inside.sum())
+  return inside / len(covered)

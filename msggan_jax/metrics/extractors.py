@@ -1,0 +1,117 @@
+"""Feature extractors by name: Inception, EfficientNet-Lite0, the user's own."""
+
+import importlib
+from collections.abc import Callable
+from pathlib import Path
+from typing import Protocol
+
+import numpy as np
+
+from msggan_jax.metrics.efficientnet import EfficientNetLite0
+from msggan_jax.metrics.frozen import Features
+from msggan_jax.metrics.inception import Inception
+
+INCEPTION = "inception"
+EFFICIENTNET = "efficientnet_lite0"
+
+
+class Extractor(Protocol):
+  """What metrics need of a network.
+
+  Attributes:
+    pooled: Name of the features that distances compare.
+    logits: Name of those the inception score takes; None: it has none.
+    weights_hash: Tells its weights from others; None: unknown, so that nothing
+      computed with it is cached.
+  """
+
+  pooled: str
+  logits: str | None
+  weights_hash: str | None
+
+  def features(self, images: np.ndarray) -> Features:
+    """Compute the features of uint8 images, (N, H, W, C)."""
+
+
+class Extractors:
+  """The extractors of one evaluation, each loaded when it is first used."""
+
+  def __init__(self, inception_path: str = "", user: str = ""):
+    """Say what there is, without loading it.
+
+    Args:
+      inception_path: Inception's weight file, if there is one.
+      user: "module:function"; the function maps uint8 images, (N, H, W, C), to
+        features, (N, D), and its name is the extractor's. If it has an
+        attribute `weights_hash`, statistics of the reals are cached under it.
+
+    Raises:
+      ValueError: If `user` is no such pair.
+      FileNotFoundError: If there is no such weight file.
+    """
+    if inception_path and not Path(inception_path).is_file():
+      raise FileNotFoundError(_missing_inception(f"not {inception_path}"))
+    self.has_inception = bool(inception_path)
+    self._loaders: dict[str, Callable[[], Extractor]] = {
+      INCEPTION: lambda: _load_inception(inception_path),
+      EFFICIENTNET: EfficientNetLite0.from_package,
+    }
+    if user:
+      module, _, function = user.partition(":")
+      if not module or not function.isidentifier():
+        raise ValueError(f"extractor is {user!r}; give module:function")
+      self._loaders[function] = lambda: _UserExtractor(module, function)
+    self._loaded: dict[str, Extractor] = {}
+
+  @property
+  def names(self) -> tuple[str, ...]:
+    """Return the names of all extractors, Inception first."""
+    return tuple(self._loaders)
+
+  def __getitem__(self, name: str) -> Extractor:
+    """Return an extractor.
+
+    Raises:
+      FileNotFoundError: If its weights are missing, saying how to get them.
+      ValueError: If they are something else.
+    """
+    if name not in self._loaded:
+      self._loaded[name] = self._loaders[name]()
+    return self._loaded[name]
+
+
+class _UserExtractor:
+  pooled = "features"
+  logits = None
+
+  def __init__(self, module: str, function: str):
+    try:
+      self._function = getattr(importlib.import_module(module), function)
+    except (ImportError, AttributeError) as error:
+      raise ValueError(f"extractor {module}:{function}: {error}") from error
+    self.weights_hash = getattr(self._function, "weights_hash", None)
+
+  def features(self, images: np.ndarray) -> Features:
+    features = np.asarray(self._function(images), np.float32)
+    if features.ndim != 2 or len(features) != len(images):
+      raise ValueError(
+        f"the extractor made {features.shape} of {len(images)} images; it must "
+        "return (N, D)"
+      )
+    return {self.pooled: features}
+
+
+def _load_inception(path: str) -> Inception:
+  if not path:
+    raise FileNotFoundError(_missing_inception("none is named"))
+  return Inception.from_file(path)
+
+
+def _missing_inception(reason: str) -> str:
+  return (
+    f"FID, KID and IS need Inception's weights, {reason}: put "
+    "pt_inception-2015-12-05-6726825d.pth (release fid_weights of "
+    "mseitzer/pytorch-fid, or torch-fidelity's file of the same weights) "
+    "anywhere and name it in --inception=FILE or config.inception_path; or do "
+    f"without it: --metrics=fd_{EFFICIENTNET}_10k_full,kid_{EFFICIENTNET}_10k"
+  )

@@ -1,0 +1,155 @@
+"""Metrics of two folders of images, without any model."""
+
+import contextlib
+import hashlib
+import types
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+from PIL import Image, ImageOps
+
+from msggan_jax.data import folder
+from msggan_jax.data.sources import Source
+from msggan_jax.metrics import protocols, results
+from msggan_jax.metrics.extractors import Extractors
+from msggan_jax.metrics.measurement import measure
+from msggan_jax.metrics.reals import Draw, Reals, read_images
+
+_BATCH_PER_DEVICE = 16
+
+
+def compare(
+  reals: str,
+  fakes: str,
+  extractors: Extractors,
+  names: str | Sequence[str],
+  *,
+  progress: bool = False,
+) -> tuple[dict[str, float], dict[str, Any]]:
+  """Compute metrics of two folders or zip files.
+
+  Args:
+    reals: Folder or zip file.
+    fakes: Folder or zip file.
+    extractors: The networks there are.
+    names: Of the protocols; one without a number takes all images.
+    progress: Whether to show progress bars.
+
+  Returns:
+    The numbers by name, and how they were made.
+
+  Raises:
+    ValueError: If a protocol is unknown or does not fit, an image cannot be
+      read, or the images of a folder differ in size.
+    FileNotFoundError: If weights are missing.
+  """
+  parsed = protocols.parse(names, extractors.names)
+  for protocol in parsed:
+    if protocol.draws == "official" or protocol.kind == "bodies":
+      raise ValueError(f"{protocol.name}: only a run has it, not two folders")
+    if protocol.resolution:
+      raise ValueError(f"{protocol.name}: folders have no scales")
+    results.check(protocol, extractors)
+  batch_size = _BATCH_PER_DEVICE * jax.local_device_count()
+  with _open(reals) as real_images, _open(fakes) as fake_images:
+    requests = {}
+    for protocol in parsed:
+      count = protocol.num_fakes or len(fake_images)
+      if count > len(fake_images):
+        raise ValueError(
+          f"{protocol.name}: {fakes} has only {len(fake_images)} images"
+        )
+      requests[protocol] = results.request(
+        protocol, extractors, fake_images.height, count
+      )
+    most = max(request.count for request in requests.values())
+    measured = measure(
+      read_images(
+        fake_images.read,
+        {fake_images.height},
+        Draw(np.arange(most), np.zeros(most, bool)),
+      ),
+      list(dict.fromkeys(requests.values())),
+      extractors,
+      batch_size=batch_size,
+      progress="fakes" if progress else "",
+    )
+    real_statistics = Reals(real_images.read, len(real_images)).statistics(
+      parsed,
+      extractors,
+      real_images.height,
+      batch_size=batch_size,
+      progress=progress,
+    )
+    values = {}
+    for protocol, request in requests.items():
+      values |= results.compute(
+        protocol, real_statistics.get(protocol), measured[request]
+      )
+    return values, {
+      "data_hash": real_images.content_hash,
+      "fakes_hash": fake_images.content_hash,
+      **results.provenance(parsed, extractors),
+    }
+
+
+class _Images:
+  """The images of a folder, all of one size."""
+
+  def __init__(self, source: Source, path: str):
+    if len(source.names) < 2:
+      raise ValueError(f"{path} has {len(source.names)} image(s)")
+    self._source = source
+    self._path = path
+    self._hashes: dict[int, bytes] = {}
+    self._shape: tuple[int, ...] | None = None
+    self._shape = self.read(0).shape
+    self.height = self._shape[0]
+
+  def __len__(self) -> int:
+    return len(self._source.names)
+
+  def read(self, index: int) -> np.ndarray:
+    """Read an image: uint8 (H, W, 3), transparency over white."""
+    name = f"{self._path}: {self._source.names[index]}"
+    try:
+      image, _ = self._source.load(index)
+      pixels = _to_rgb(image)
+    except Exception as error:  # whatever Pillow meets in a damaged file
+      raise ValueError(f"{name} cannot be read: {error}") from error
+    if self._shape and pixels.shape != self._shape:
+      raise ValueError(
+        f"{name} has {pixels.shape[1]}x{pixels.shape[0]} pixels, the first "
+        f"image {self._shape[1]}x{self._shape[0]}; make all of one size"
+      )
+    self._hashes[index] = hashlib.sha256(pixels.tobytes()).digest()
+    return pixels
+
+  @property
+  def content_hash(self) -> str:
+    """Return the SHA-256 over those of the images that were read, in order."""
+    hashes = [self._hashes[index] for index in sorted(self._hashes)]
+    return hashlib.sha256(b"".join(hashes)).hexdigest()
+
+
+def _to_rgb(image: Image.Image) -> np.ndarray:
+  if image.mode.startswith(("I", "F")):
+    raise ValueError("it has more than 8 bits")
+  image = ImageOps.exif_transpose(image)
+  if image.has_transparency_data:
+    image = image.convert("RGBA")
+    white = Image.new("RGBA", image.size, "white")
+    image = Image.alpha_composite(white, image)
+  return np.asarray(image.convert("RGB"))
+
+
+@contextlib.contextmanager
+def _open(path: str) -> Iterator[_Images]:
+  if not Path(path).exists():
+    raise ValueError(f"{path} does not exist")
+  dataset = types.SimpleNamespace(path=path)
+  with folder.open_folder(dataset, resolution=0) as source:
+    yield _Images(source, path)

@@ -1,0 +1,130 @@
+"""Protocols by name: what is compared, of how many images, with which network.
+
+fid50k_full        50,000 fakes against every real image
+fid50k_official    50,000 fakes against 50,000 reals as training draws them
+kid10k             10,000 fakes against 10,000 reals, or all if there are less
+fid50k_full/64     the same at the scale of 64x64
+is50k, pr50k_full  inception score; precision and recall
+fd_efficientnet_lite0_10k_full, kid_efficientnet_lite0_10k, ...
+bodies_efficientnet_lite0_1k   how many of the 15 cat bodies there are
+fid, kid, ...      without a number: all images of two folders
+"""
+
+import dataclasses
+import re
+from collections.abc import Sequence
+
+from msggan_jax.metrics.extractors import EFFICIENTNET, INCEPTION
+
+_HIGHER_IS_BETTER = ("is", "pr", "bodies")
+_WITHOUT_DRAWS = ("is", "bodies")  # they have no choice of reals
+
+
+@dataclasses.dataclass(frozen=True)
+class Protocol:
+  """How a number is made.
+
+  Attributes:
+    name: As the results call it.
+    kind: fid, fd, kid, is, pr or bodies.
+    extractor: Name of the network.
+    num_fakes: How many fakes; None: all there are.
+    draws: Which reals: "full", every one once; "official", as many as fakes,
+      as training draws them: shuffled, cycled, mirrored if it mirrors; "", as
+      many as fakes at random, every one at most once.
+    resolution: Of the scale; None: the largest.
+  """
+
+  name: str
+  kind: str
+  extractor: str
+  num_fakes: int | None
+  draws: str
+  resolution: int | None
+
+  @property
+  def higher_is_better(self) -> bool:
+    """Whether a higher number is better."""
+    return self.kind in _HIGHER_IS_BETTER
+
+  @property
+  def main_value(self) -> str:
+    """Name of the number that decides which of two generators is better."""
+    return f"{self.name}_precision" if self.kind == "pr" else self.name
+
+  def describe(self) -> str:
+    """Say in words how the number is made."""
+    fakes = f"{self.num_fakes:,}" if self.num_fakes else "all"
+    reals = {
+      "full": "all reals once, not mirrored",
+      "official": "as many reals as training draws them",
+      "": "as many reals at random, not mirrored",
+    }[self.draws]
+    against = "" if self.kind == "is" else f" against {reals}"
+    return f"{fakes} fakes{against}; features of {self.extractor}"
+
+
+def parse(
+  names: str | Sequence[str], extractors: Sequence[str]
+) -> list[Protocol]:
+  """Parse names of protocols.
+
+  Args:
+    names: A list, or text with commas.
+    extractors: Names of the extractors there are.
+
+  Returns:
+    The protocols, in this order.
+
+  Raises:
+    ValueError: If a name is none, saying what one looks like.
+  """
+  if isinstance(names, str):
+    names = names.split(",")
+  others = "|".join(re.escape(e) for e in extractors if e != INCEPTION)
+  pattern = re.compile(
+    rf"(?:(?P<kind>fid|kid|is|pr)"
+    rf"|(?P<other_kind>fd|kid|is|pr|bodies)_(?P<extractor>{others})(?=_|/|$)_?)"
+    r"(?:(?P<count>[1-9]\d*)(?P<thousands>k?))?"
+    r"(?:_(?P<draws>full|official))?(?:/(?P<resolution>\d+))?"
+  )
+  return [_parse_one(name.strip(), pattern) for name in names]
+
+
+def defaults(has_inception: bool, count: str = "") -> list[str]:
+  """Return the names to use where none are given.
+
+  Args:
+    has_inception: Whether Inception's weights are there.
+    count: Of the fakes, such as "10k"; "": all images of two folders.
+  """
+  against = "_full" if count else ""
+  if has_inception:
+    return [f"fid{count}{against}", f"kid{count}"]
+  ending = f"_{count}" if count else ""
+  return [
+    f"fd_{EFFICIENTNET}{ending}{against}",
+    f"kid_{EFFICIENTNET}{ending}",
+  ]
+
+
+def _parse_one(name: str, pattern: re.Pattern) -> Protocol:
+  match = pattern.fullmatch(name)
+  if not match:
+    raise ValueError(
+      f"there is no metric {name!r}; write such as fid50k_full, "
+      "fid50k_official, kid50k_full, is50k, pr50k_full, fid50k_full/64 or "
+      f"fd_{EFFICIENTNET}_10k_full"
+    )
+  kind = match["kind"] or match["other_kind"]
+  if match["draws"] and kind in _WITHOUT_DRAWS:
+    raise ValueError(f"{name}: {kind} knows no _{match['draws']}")
+  count = int(match["count"]) if match["count"] else None
+  return Protocol(
+    name=name,
+    kind=kind,
+    extractor=match["extractor"] or INCEPTION,
+    num_fakes=count and count * (1000 if match["thousands"] else 1),
+    draws=match["draws"] or "",
+    resolution=int(match["resolution"]) if match["resolution"] else None,
+  )

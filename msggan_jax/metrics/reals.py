@@ -1,0 +1,235 @@
+"""Statistics of the real images, cached under all that they depend on."""
+
+import concurrent.futures
+import hashlib
+import json
+import secrets
+import zipfile
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+
+from msggan_jax import images
+from msggan_jax.metrics import results
+from msggan_jax.metrics.extractors import Extractors
+from msggan_jax.metrics.measurement import (
+  ImagesAt,
+  Request,
+  Statistics,
+  everywhere,
+  measure,
+)
+from msggan_jax.metrics.protocols import Protocol
+
+_SEED = 0  # of the draws: the same reals for every run and step
+
+ReadImage = Callable[[int], np.ndarray]  # number -> uint8 (H, W, C)
+
+
+class Draw(NamedTuple):
+  """Which reals, in which order.
+
+  Attributes:
+    numbers: Of the images, (N,).
+    flips: Whether each is mirrored, (N,).
+  """
+
+  numbers: np.ndarray
+  flips: np.ndarray
+
+  def digest(self) -> str:
+    """Return the SHA-256 of the choice."""
+    choice = self.numbers.astype("<i8").tobytes() + self.flips.tobytes()
+    return hashlib.sha256(choice).hexdigest()
+
+
+class Reals:
+  """The real images, drawn as a protocol says."""
+
+  def __init__(
+    self,
+    read: ReadImage,
+    num_images: int,
+    *,
+    mirror: bool = False,
+    content_hash: str = "",
+    cache: Path | None = None,
+  ):
+    """Take the images.
+
+    Args:
+      read: Reads one image; called from several threads.
+      num_images: How many there are.
+      mirror: Whether training mirrors them at random.
+      content_hash: Tells these images from others.
+      cache: Where statistics are kept; None: nowhere.
+    """
+    self._read = read
+    self._num_images = num_images
+    self._mirror = mirror
+    self._content_hash = content_hash
+    self._cache = cache
+
+  def draw(self, draws: str, count: int | None) -> Draw:
+    """Choose reals.
+
+    Args:
+      draws: As in `Protocol.draws`.
+      count: Of the fakes; None: all images.
+
+    Returns:
+      The choice, always the same.
+    """
+    random = np.random.RandomState(_SEED)
+    n = self._num_images
+    if draws == "full" or (draws == "" and (count or n) >= n):
+      return Draw(np.arange(n), np.zeros(n, bool))
+    if draws == "":
+      return Draw(random.permutation(n)[:count], np.zeros(count, bool))
+    epochs = [random.permutation(n) for _ in range(-(-count // n))]
+    flips = random.rand(count) < 0.5 if self._mirror else np.zeros(count, bool)
+    return Draw(np.concatenate(epochs)[:count], flips)
+
+  def statistics(
+    self,
+    protocols: Sequence[Protocol],
+    extractors: Extractors,
+    resolution: int,
+    *,
+    batch_size: int,
+    progress: bool = False,
+  ) -> dict[Protocol, Statistics]:
+    """Return the reals' part of protocols, computing what is not cached.
+
+    Args:
+      protocols: What is wanted; those that need no reals are left out.
+      extractors: The networks.
+      resolution: Of the images.
+      batch_size: Images at a time in this process.
+      progress: Whether to show progress bars.
+    """
+    # Protocols of the same reals share a pass, by whatever name they draw them.
+    drawn: dict[str, list[Protocol]] = {}
+    draws: dict[str, Draw] = {}
+    for protocol in protocols:
+      if protocol.kind != "is":
+        draw = self.draw(protocol.draws, protocol.num_fakes)
+        draws[draw.digest()] = draw
+        drawn.setdefault(draw.digest(), []).append(protocol)
+    found = {}
+    for digest, draw in draws.items():
+      requests = {
+        protocol: results.request(
+          protocol, extractors, resolution, len(draw.numbers)
+        )
+        for protocol in drawn[digest]
+      }
+      statistics = self._of_draw(
+        draw,
+        list(dict.fromkeys(requests.values())),
+        extractors,
+        batch_size=batch_size,
+        progress="reals" if progress else "",
+      )
+      found |= {p: statistics[request] for p, request in requests.items()}
+    return found
+
+  def _of_draw(
+    self,
+    draw: Draw,
+    requests: Sequence[Request],
+    extractors: Extractors,
+    **options,
+  ) -> dict[Request, Statistics]:
+    """Load or measure the statistics of one draw, those missing in one pass."""
+    paths = {
+      request: self._path(request, draw, extractors) for request in requests
+    }
+    loaded = {request: _load(path, request) for request, path in paths.items()}
+    # Measured again if any process lacks it: a pass takes all of them.
+    have = everywhere([loaded[request] is not None for request in requests])
+    missing = [r for r, has in zip(requests, have, strict=True) if not has]
+    if not missing:
+      return loaded
+    resolutions = {request.resolution for request in missing}
+    measured = measure(
+      read_images(self._read, resolutions, draw),
+      missing,
+      extractors,
+      **options,
+    )
+    for request, statistics in measured.items():
+      _save(paths[request], statistics)
+    return loaded | measured
+
+  def _path(
+    self,
+    request: Request,
+    draw: Draw,
+    extractors: Extractors,
+  ) -> Path | None:
+    weights_hash = extractors[request.extractor].weights_hash
+    if not self._cache or not weights_hash:
+      return None
+    key = {
+      "content": self._content_hash,
+      "weights": weights_hash,
+      "feature": request.feature,
+      "resolution": request.resolution,
+      "statistics": request.statistics.__name__,
+      "draw": draw.digest(),
+    }
+    text = json.dumps(key, sort_keys=True)
+    return self._cache / f"{hashlib.sha256(text.encode()).hexdigest()[:32]}.npz"
+
+
+def read_images(read: ReadImage, resolutions: set[int], draw: Draw) -> ImagesAt:
+  """Return a function that reads images and makes the scales of them.
+
+  Args:
+    read: Reads one image.
+    resolutions: Of the scales; the images' own one, or parts of it by two.
+    draw: Which images, in the order they are measured in.
+  """
+
+  def read_one(i: int) -> np.ndarray:
+    image = read(int(draw.numbers[i]))
+    return image[:, ::-1] if draw.flips[i] else image
+
+  def images_at(places: np.ndarray) -> dict[int, np.ndarray]:
+    # A pool of its own for each batch, so that none outlives the pass.
+    with concurrent.futures.ThreadPoolExecutor() as pool:
+      batch = np.stack(list(pool.map(read_one, places)))
+    return {r: _at_scale(batch, r) for r in resolutions}
+
+  return images_at
+
+
+def _at_scale(batch: np.ndarray, resolution: int) -> np.ndarray:
+  """Average squares of pixels, as the real pyramid of training does."""
+  if batch.shape[1] == resolution:
+    return batch
+  factor = batch.shape[1] // resolution
+  return images.to_uint8(images.downsample(images.to_float(batch), factor))
+
+
+def _load(path: Path | None, request: Request) -> Statistics | None:
+  if path is None or not path.is_file():
+    return None
+  try:
+    with path.open("rb") as file, np.load(file) as arrays:
+      return request.statistics.from_arrays(dict(arrays))
+  except (ValueError, KeyError, EOFError, OSError, zipfile.BadZipFile):
+    return None  # cut short by a full disk: computed again and replaced
+
+
+def _save(path: Path | None, statistics: Statistics) -> None:
+  if path is None:
+    return
+  path.parent.mkdir(parents=True, exist_ok=True)
+  # Several processes may write the same: whole files only, the last one stays.
+  temporary = path.with_name(f".{secrets.token_hex(4)}.npz")
+  np.savez(temporary, **statistics.arrays())
+  temporary.replace(path)

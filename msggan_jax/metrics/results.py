@@ -1,0 +1,172 @@
+"""From statistics to numbers by name, and the file they are kept in."""
+
+import importlib.metadata
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from msggan_jax.metrics import distances
+from msggan_jax.metrics.distances import Moments
+from msggan_jax.metrics.extractors import Extractors
+from msggan_jax.metrics.measurement import Request, Rows, Statistics
+from msggan_jax.metrics.protocols import Protocol
+
+METRICS_FILE = "metrics.jsonl"
+
+_SUBSET_SIZE = 1000  # of KID's subsets
+_FEWEST_FAKES = 10  # the inception score's splits
+
+# What is kept of the features, by the kind of metric.
+_STATISTICS = {
+  "fid": Moments,
+  "fd": Moments,
+  "kid": Rows,
+  "is": Rows,
+  "pr": Rows,
+  "bodies": Rows,
+}
+_PACKAGES = ("msggan-jax", "jax", "numpy")
+
+
+def check(protocol: Protocol, extractors: Extractors) -> None:
+  """Check that a protocol can be followed, loading its extractor.
+
+  Raises:
+    ValueError: If it needs what the extractor does not have.
+    FileNotFoundError: If the extractor's weights are missing.
+  """
+  extractor = extractors[protocol.extractor]
+  if protocol.kind == "is" and extractor.logits is None:
+    raise ValueError(f"{protocol.name}: {protocol.extractor} has no logits")
+  if (protocol.num_fakes or _FEWEST_FAKES) < _FEWEST_FAKES:
+    raise ValueError(f"{protocol.name}: ask for {_FEWEST_FAKES} fakes or more")
+
+
+def request(
+  protocol: Protocol, extractors: Extractors, resolution: int, count: int
+) -> Request:
+  """Return what a protocol needs of a pass over reals or fakes.
+
+  Args:
+    protocol: The protocol.
+    extractors: The networks.
+    resolution: Of the images, where the protocol names none.
+    count: Of the images.
+  """
+  extractor = extractors[protocol.extractor]
+  feature = extractor.logits if protocol.kind == "is" else extractor.pooled
+  return Request(
+    protocol.extractor,
+    feature,
+    protocol.resolution or resolution,
+    _STATISTICS[protocol.kind],
+    count,
+  )
+
+
+def compute(
+  protocol: Protocol,
+  reals: Statistics | None,
+  fakes: Statistics,
+  bodies: Sequence[int] | None = None,
+) -> dict[str, float]:
+  """Compute a protocol's numbers.
+
+  Args:
+    protocol: The protocol.
+    reals: Statistics of the reals; None for the inception score.
+    fakes: Statistics of the fakes.
+    bodies: Bodies of the real cats, for "bodies".
+
+  Returns:
+    Numbers by name: the protocol's own, for precision and recall two with
+    endings, and with the inception score, and KID of many images, the spread
+    over the parts.
+  """
+  name = protocol.name
+  if protocol.kind in ("fid", "fd"):
+    return {name: distances.frechet_distance(reals, fakes)}
+  if protocol.kind == "is":
+    mean, std = distances.inception_score(fakes.array)
+    return {name: mean, f"{name}_std": std}
+  if protocol.kind == "pr":
+    precision, recall = distances.precision_recall(reals.array, fakes.array)
+    return {f"{name}_precision": precision, f"{name}_recall": recall}
+  if protocol.kind == "bodies":
+    return {name: count_bodies(reals.array, bodies, fakes.array)}
+  values = {name: distances.kernel_distance(reals.array, fakes.array)}
+  if min(len(reals.array), len(fakes.array)) > _SUBSET_SIZE:
+    mean, error = distances.kernel_distance_of_subsets(
+      reals.array, fakes.array, subset_size=_SUBSET_SIZE
+    )
+    values |= {f"{name}_subsets": mean, f"{name}_subsets_error": error}
+  return values
+
+
+def count_bodies(
+  reals: np.ndarray, bodies: Sequence[int], fakes: np.ndarray
+) -> int:
+  """Count the cat bodies that a generator draws: mode collapse in a number.
+
+  A fake has the body whose real cats' mean features are nearest, which is
+  right for 93 % of real cats. A body counts if the fakes show it at least half
+  as often as the reals do.
+
+  Args:
+    reals: Features of real cats, (N, D).
+    bodies: Their bodies, (N,).
+    fakes: Features of fakes, (M, D).
+
+  Returns:
+    How many bodies, at most those of the reals (15).
+  """
+  present, body_of, counts = np.unique(
+    bodies, return_inverse=True, return_counts=True
+  )
+  means = np.zeros((len(present), reals.shape[1]))
+  np.add.at(means, body_of, reals)
+  means /= counts[:, None]
+  # |f - m|^2 without |f|^2, which is the same for all means.
+  nearest = ((means**2).sum(axis=1) - 2 * fakes @ means.T).argmin(axis=1)
+  shares = np.bincount(nearest, minlength=len(present)) / len(fakes)
+  return int((shares >= counts / len(reals) / 2).sum())
+
+
+def provenance(
+  protocols: Sequence[Protocol], extractors: Extractors
+) -> dict[str, Any]:
+  """Say how numbers were made: protocols, weights and versions."""
+  used = dict.fromkeys(protocol.extractor for protocol in protocols)
+  return {
+    "weights_hash": {name: extractors[name].weights_hash for name in used},
+    "protocols": {p.name: p.describe() for p in protocols},
+    "versions": {
+      package: importlib.metadata.version(package) for package in _PACKAGES
+    },
+  }
+
+
+def append(workdir: Path, row: dict[str, Any]) -> None:
+  """Append a row to a run's `metrics.jsonl`."""
+  with (workdir / METRICS_FILE).open("a") as file:
+    file.write(json.dumps(row) + "\n")
+
+
+def best_step(workdir: Path, protocol: Protocol) -> int | None:
+  """Return the step with the best number of a protocol; None: there is none.
+
+  Of several numbers of one step, the last counts; of equal steps, the first.
+  """
+  path = workdir / METRICS_FILE
+  if not path.is_file():
+    return None
+  values = {}
+  for line in path.read_text().splitlines():
+    row = json.loads(line)
+    if protocol.main_value in row:
+      values[row["step"]] = row[protocol.main_value]
+  best = max if protocol.higher_is_better else min
+  return best(sorted(values), key=values.get, default=None)
