@@ -19,8 +19,9 @@ $(INSTALLED): setup.cfg pyproject.toml
 	$(BIN)/python -m pip install --quiet --editable '.[demo,test]'
 	@touch $@
 
+# Two devices keep two cores busier than one device does.
 demo: $(INSTALLED)  ## Train on drawings of cats, about ten minutes on two cores.
-	$(BIN)/python -m msggan_jax.main --config=configs/demo.py
+	JAX_NUM_CPU_DEVICES=2 $(BIN)/python -m msggan_jax.main --config=configs/demo.py
 
 test: $(INSTALLED)  ## Check the style and run the tests, under five minutes.
 	$(BIN)/ruff check .
