@@ -12,6 +12,10 @@ jax.config.update("jax_numpy_rank_promotion", "raise")
 jax.config.update("jax_numpy_dtype_promotion", "strict")
 # Tests compile much and compute little: a third of the time.
 jax.config.update("jax_disable_most_optimizations", True)
+# Many compile the same: a run and its resumption, a test and its next time.
+CACHE = Path(__file__).parents[1] / ".pytest_cache" / "jax"
+jax.config.update("jax_compilation_cache_dir", str(CACHE))
+jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.5)
 
 CONFIGS = Path(__file__).parents[1] / "configs"
 

@@ -13,12 +13,12 @@ import pytest
 from msggan_jax import (
   checkpoint,
   configuration,
-  convert,
   load_discriminator,
   load_generator,
   networks,
   train_state,
 )
+from msggan_jax.interop import conversion
 from msggan_jax.interop import msg_stylegan_tf as tf
 from tests import weight_files
 from tests.conftest import load_config
@@ -38,8 +38,8 @@ def run_convert(*flags):
 
 
 def convert_to(workdir, source, generator, discriminator=None):
-  weights = convert.read(source, str(generator), discriminator)
-  return convert.write(weights, convert.SOURCES[source].PRESET, workdir)
+  weights = conversion.read(source, str(generator), discriminator)
+  return conversion.write(weights, conversion.SOURCES[source].PRESET, workdir)
 
 
 def test_the_command(tmp_path):
@@ -85,14 +85,14 @@ def test_a_generator_alone_can_be_trained_on(tmp_path):
 
 def test_files_of_another_source_are_refused(tmp_path):
   with pytest.raises(ValueError, match="this is no generator of this source"):
-    convert.read("msg-gan-v1", str(BMSG_G), None)
+    conversion.read("msg-gan-v1", str(BMSG_G), None)
   with pytest.raises(ValueError, match=r"asks for 'dnnlib\.tflib"):
-    convert.read("bmsg-gan", str(GOLDEN / "msg_stylegan_16.pkl"), None)
+    conversion.read("bmsg-gan", str(GOLDEN / "msg_stylegan_16.pkl"), None)
   with pytest.raises(ValueError, match="holds all networks"):
     pickled = str(GOLDEN / "msg_stylegan_16.pkl")
-    convert.read("msg-stylegan-tf", pickled, str(BMSG_D))
+    conversion.read("msg-stylegan-tf", pickled, str(BMSG_D))
   with pytest.raises(FileNotFoundError, match="there is no file"):
-    convert.read("bmsg-gan", str(tmp_path / "nothing.pth"), None)
+    conversion.read("bmsg-gan", str(tmp_path / "nothing.pth"), None)
 
 
 def tensors_of(table, config, make_network, seed):
@@ -225,7 +225,7 @@ def test_impossible_settings(tmp_path, stand_ins, d_kwargs, sentence):
   path = tmp_path / "network.pkl"
   path.write_bytes(pickle.dumps(pickled, 4))
   with pytest.raises(ValueError, match=sentence):
-    convert.read("msg-stylegan-tf", str(path), None)
+    conversion.read("msg-stylegan-tf", str(path), None)
 
 
 # msg-gan-v1 against its facts in NumPy (reference/peers.md, 1.5 and 7.2).

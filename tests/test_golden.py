@@ -14,13 +14,13 @@ import numpy as np
 import pytest
 
 from msggan_jax import (
-  convert,
   images,
   load_discriminator,
   load_generator,
   losses,
   networks,
 )
+from msggan_jax.interop import conversion
 
 GOLDEN = Path(__file__).parent / "golden"
 BMSG = {
@@ -84,10 +84,10 @@ _loaded = {}
 
 def load_golden(name, tmp_path_factory):
   if name not in _loaded:
-    weights = convert.read(**FILES[name])
-    preset = convert.SOURCES[FILES[name]["source"]].PRESET
+    weights = conversion.read(**FILES[name])
+    preset = conversion.SOURCES[FILES[name]["source"]].PRESET
     workdir = tmp_path_factory.mktemp(name)
-    convert.write(weights, preset, workdir)
+    conversion.write(weights, preset, workdir)
     inverse = lambda table: {s.name: path for path, s in table.items()}
     _loaded[name] = Golden(
       dict(np.load(GOLDEN / f"{name}.npz")),

@@ -135,7 +135,7 @@ def assert_same(ours, reference, tolerance):
     ("msg_stylegan", {"num_classes": 3, "batch_size": 32}),
     # Batch-wide stddev, under a second derivative too, a relativistic loss,
     # spectral norm.
-    ("msg_gan_v1", {"penalty": "r1"}),
+    pytest.param("msg_gan_v1", {"penalty": "r1"}, marks=pytest.mark.slow),
   ],
 )
 def test_eight_devices_train_as_one(preset, changes, float64):
