@@ -135,9 +135,10 @@ def assert_same(ours, reference, tolerance):
     ("msg_stylegan", {"num_classes": 3, "batch_size": 32}),
     # Batch-wide stddev, under a second derivative too, a relativistic loss,
     # spectral norm.
-    pytest.param("msg_gan_v1", {"penalty": "r1"}, marks=pytest.mark.slow),
+    ("msg_gan_v1", {"penalty": "r1"}),
   ],
 )
+@pytest.mark.slow
 def test_eight_devices_train_as_one(preset, changes, float64):
   config = small_config(preset, **changes)
   _, one, one_metrics = train(config, 1, 3)
