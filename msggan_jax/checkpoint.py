@@ -3,7 +3,6 @@
 from pathlib import Path
 from typing import Any
 
-import jax
 from orbax.checkpoint import v1 as ocp
 
 _NAME = "state"
@@ -77,10 +76,3 @@ class Checkpoints:
 
   def __exit__(self, *exc_info) -> None:
     self.close()
-
-
-def abstract(tree: Any, sharding: jax.sharding.Sharding) -> Any:
-  """Return the shapes and types of a tree's arrays, with one sharding."""
-  return jax.tree.map(
-    lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=sharding), tree
-  )

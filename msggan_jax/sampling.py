@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 from ml_collections import ConfigDict
 
-from msggan_jax import checkpoint, configuration, networks
+from msggan_jax import checkpoint, configuration, networks, sharding
 from msggan_jax.images import Pyramid
 from msggan_jax.models.layers import normalize_latents
 
@@ -316,7 +316,7 @@ def example_keys(noise: Noise, num: int) -> jax.Array | None:
 def _load(
   workdir, step, network: networks.Network, params: str, state: str
 ) -> tuple[networks.Tree, networks.Tree]:
-  tree = checkpoint.abstract(
+  tree = sharding.abstract(
     {params: network.abstract_params(), state: network.abstract_state()},
     jax.sharding.SingleDeviceSharding(jax.local_devices()[0]),
   )

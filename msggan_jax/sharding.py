@@ -29,6 +29,18 @@ def replicated(mesh: Mesh) -> NamedSharding:
   return NamedSharding(mesh, PartitionSpec())
 
 
+def along_batch(mesh: Mesh) -> NamedSharding:
+  """Return the sharding of a batch."""
+  return NamedSharding(mesh, PartitionSpec(_AXIS))
+
+
+def abstract(tree: Any, sharding: jax.sharding.Sharding) -> Any:
+  """Return the shapes and types of a tree's arrays, with one sharding."""
+  return jax.tree.map(
+    lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=sharding), tree
+  )
+
+
 def put_batch(
   mesh: Mesh, local_batch: dict[str, np.ndarray]
 ) -> dict[str, jax.Array]:
@@ -41,9 +53,8 @@ def put_batch(
   Returns:
     Global arrays of (B, ...), cut along the devices.
   """
-  sharding = NamedSharding(mesh, PartitionSpec(_AXIS))
   return {
-    name: jax.make_array_from_process_local_data(sharding, array)
+    name: jax.make_array_from_process_local_data(along_batch(mesh), array)
     for name, array in local_batch.items()
   }
 
@@ -72,6 +83,13 @@ def shard_step(step: Callable, mesh: Mesh) -> Callable:
 def global_mean(x: jax.Array) -> jax.Array:
   """Average over the global batch, given one device's part of it."""
   return jax.lax.pmean(jnp.mean(x), _AXIS)
+
+
+def batch_mean(x: jax.Array) -> jax.Array:
+  """Average over the global batch only: (B, ...) to (1, ...)."""
+  flat = x.reshape(x.shape[0], -1)
+  means = jax.vmap(global_mean, in_axes=1)(flat)
+  return means.reshape(1, *x.shape[1:])
 
 
 def vary(params: Params) -> Params:

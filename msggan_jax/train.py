@@ -13,10 +13,9 @@ from msggan_jax import (
   data,
   images,
   networks,
+  program,
   sampling,
   sharding,
-  train_state,
-  train_step,
 )
 from msggan_jax.train_state import TrainState
 
@@ -38,10 +37,7 @@ def train(config: ConfigDict, workdir: str | Path) -> TrainState:
   workdir = Path(workdir)
   configuration.validate(config, jax.device_count())
   configuration.check_workdir(config, workdir)
-  generator = networks.make_generator(config)
-  discriminator = networks.make_discriminator(config)
-  optimizer = train_state.make_optimizer(config)
-  mesh = sharding.make_mesh()
+  run = program.make_program(config, sharding.make_mesh())
 
   prepared = data.open_prepared(
     data.prepare(config.dataset, config.resolution, config.channels)
@@ -51,26 +47,15 @@ def train(config: ConfigDict, workdir: str | Path) -> TrainState:
   if is_writer:
     configuration.save(config, workdir)
 
-  create = jax.jit(
-    lambda: train_state.create_train_state(
-      config, generator, discriminator, optimizer
-    ),
-    out_shardings=sharding.replicated(mesh),
-    # It runs once: quick to compile matters more than quick to run.
-    compiler_options={"xla_backend_optimization_level": 0},
-  )
-  abstract_state = checkpoint.abstract(
-    jax.eval_shape(create), sharding.replicated(mesh)
-  )
   total_steps = round(1000 * config.total_kimg / config.batch_size)
 
   with checkpoint.Checkpoints(
     workdir / "checkpoints", keep=config.keep
   ) as checkpoints:
     if checkpoints.steps:
-      state = checkpoints.restore(abstract_state)
+      state = checkpoints.restore(run.abstract_state)
     else:
-      state = create()
+      state = run.create_state()
     first_step = int(state.step)
 
     # Here, because it imports TensorFlow, which sampling does without.
@@ -94,13 +79,11 @@ def train(config: ConfigDict, workdir: str | Path) -> TrainState:
       process_index=jax.process_index(),
       process_count=jax.process_count(),
     )
-    step_fn = sharding.shard_step(
-      train_step.make_train_step(config, generator, discriminator, optimizer),
-      mesh,
-    )
 
     def write_samples(step: int, state: TrainState) -> None:
-      grids = sample_grids(config, generator, state.ema_params, state.ema_state)
+      grids = sample_grids(
+        config, run.generator, state.ema_params, state.ema_state
+      )
       if is_writer:
         write_grids(workdir, grids, step * config.batch_size / 1000)
         reporter.write_image(step, "samples", grids[config.resolution])
@@ -120,10 +103,10 @@ def train(config: ConfigDict, workdir: str | Path) -> TrainState:
 
     compiled = None
     for step in range(first_step + 1, total_steps + 1):
-      batch = sharding.put_batch(mesh, next(loader))
+      batch = sharding.put_batch(run.mesh, next(loader))
       if compiled is None:
         began = time.monotonic()
-        compiled = step_fn.lower(state, batch).compile()
+        compiled = run.step.lower(state, batch).compile()
         reporter.say(f"compiled the step in {time.monotonic() - began:.0f} s")
         reporter.start_clock()
       state, metrics = compiled(state, batch)

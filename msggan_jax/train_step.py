@@ -78,7 +78,7 @@ def make_train_step(
           g_state,
           *(z, labels),
           noise=noise,
-          batch_mean=batch_mean,
+          batch_mean=sharding.batch_mean,
         ),
         state.g_params,
         has_aux=True,
@@ -86,7 +86,7 @@ def make_train_step(
 
     def score(d_params, pyramid: Pyramid) -> jax.Array:
       return discriminator.apply(
-        d_params, d_state, pyramid, labels, batch_mean=batch_mean
+        d_params, d_state, pyramid, labels, batch_mean=sharding.batch_mean
       )
 
     fakes, fakes_vjp, g_state = generate(d_key, g_state)
@@ -216,13 +216,6 @@ def draw_latents(key: jax.Array, size: int, config: ConfigDict) -> jax.Array:
   keys = sharding.example_keys(key, size)
   z = jax.vmap(lambda k: jax.random.normal(k, (config.latent_size,)))(keys)
   return normalize_latents(z) if config.normalize_latents else z
-
-
-def batch_mean(x: jax.Array) -> jax.Array:
-  """Average over the global batch only: (B, ...) to (1, ...)."""
-  flat = x.reshape(x.shape[0], -1)
-  means = jax.vmap(sharding.global_mean, in_axes=1)(flat)
-  return means.reshape(1, *x.shape[1:])
 
 
 def random_mirror(key: jax.Array, images: jax.Array) -> jax.Array:

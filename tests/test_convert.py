@@ -16,6 +16,7 @@ from msggan_jax import (
   load_discriminator,
   load_generator,
   networks,
+  sharding,
   train_state,
 )
 from msggan_jax.interop import conversion
@@ -74,9 +75,9 @@ def test_a_generator_alone_can_be_trained_on(tmp_path):
       train_state.make_optimizer(config),
     )
   )
-  sharding = jax.sharding.SingleDeviceSharding(jax.devices()[0])
+  on_one = jax.sharding.SingleDeviceSharding(jax.devices()[0])
   with checkpoint.Checkpoints(tmp_path / "run/checkpoints") as checkpoints:
-    state = checkpoints.restore(checkpoint.abstract(expected, sharding))
+    state = checkpoints.restore(sharding.abstract(expected, on_one))
   assert state.step == 0
   jax.tree.map(np.testing.assert_array_equal, state.g_params, state.ema_params)
   assert float(np.std(state.d_params["block_4x4"]["conv_0"]["kernel"])) > 0.9
@@ -201,10 +202,10 @@ def test_stylegan_with_labels_and_its_moving_average(tmp_path, stand_ins):
 
   # G itself is what training goes on from.
   network = networks.make_generator(config)
-  sharding = jax.sharding.SingleDeviceSharding(jax.devices()[0])
+  on_one = jax.sharding.SingleDeviceSharding(jax.devices()[0])
   wanted = {"g_params": network.abstract_params()}
   with checkpoint.Checkpoints(workdir / "checkpoints") as checkpoints:
-    state = checkpoints.restore(checkpoint.abstract(wanted, sharding))
+    state = checkpoints.restore(sharding.abstract(wanted, on_one))
   np.testing.assert_array_equal(
     state["g_params"]["mapping"]["dense_0"]["kernel"],
     g["mapping/Dense0/weight"],
