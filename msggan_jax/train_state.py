@@ -34,18 +34,34 @@ def create_train_state(
 ) -> TrainState:
   """Draw the state at step 0 from `config.seed`; call it under `jax.jit`."""
   g_key, d_key = jax.random.split(jax.random.key(config.seed))
-  g_params, g_state = generator.init(g_key)
-  d_params, d_state = discriminator.init(d_key)
+  return assemble(generator.init(g_key), discriminator.init(d_key), optimizer)
+
+
+def assemble(
+  g: tuple[Any, Any],
+  d: tuple[Any, Any],
+  optimizer: optax.GradientTransformation,
+  ema: tuple[Any, Any] | None = None,
+) -> TrainState:
+  """Make the state at step 0 of the networks' parameters and states.
+
+  Args:
+    g: The generator's parameters and state.
+    d: The discriminator's.
+    optimizer: Of both networks.
+    ema: The EMA generator's; None: a copy of the generator's.
+  """
+  ema_params, ema_state = ema or jax.tree.map(jnp.copy, g)
   return TrainState(
     step=jnp.zeros((), jnp.int32),
-    g_params=g_params,
-    d_params=d_params,
-    ema_params=jax.tree.map(jnp.copy, g_params),
-    g_state=g_state,
-    d_state=d_state,
-    ema_state=jax.tree.map(jnp.copy, g_state),
-    g_opt_state=optimizer.init(g_params),
-    d_opt_state=optimizer.init(d_params),
+    g_params=g[0],
+    d_params=d[0],
+    ema_params=ema_params,
+    g_state=g[1],
+    d_state=d[1],
+    ema_state=ema_state,
+    g_opt_state=optimizer.init(g[0]),
+    d_opt_state=optimizer.init(d[0]),
   )
 
 

@@ -16,8 +16,8 @@ from msggan_jax import (
   load_discriminator,
   load_generator,
   networks,
+  program,
   sharding,
-  train_state,
 )
 from msggan_jax.interop import conversion
 from msggan_jax.interop import msg_stylegan_tf as tf
@@ -67,17 +67,10 @@ def test_the_command(tmp_path):
 def test_a_generator_alone_can_be_trained_on(tmp_path):
   """The checkpoint is a run's whole state, with a fresh discriminator."""
   config = convert_to(tmp_path / "run", "bmsg-gan", BMSG_G)
-  generator = networks.make_generator(config)
-  discriminator = networks.make_discriminator(config)
-  expected = jax.eval_shape(
-    lambda: train_state.create_train_state(
-      *(config, generator, discriminator),
-      train_state.make_optimizer(config),
-    )
-  )
-  on_one = jax.sharding.SingleDeviceSharding(jax.devices()[0])
+  mesh = sharding.make_mesh(jax.devices()[:1])
+  expected = program.make_program(config, mesh).abstract_state
   with checkpoint.Checkpoints(tmp_path / "run/checkpoints") as checkpoints:
-    state = checkpoints.restore(sharding.abstract(expected, on_one))
+    state = checkpoints.restore(expected)
   assert state.step == 0
   jax.tree.map(np.testing.assert_array_equal, state.g_params, state.ema_params)
   assert float(np.std(state.d_params["block_4x4"]["conv_0"]["kernel"])) > 0.9

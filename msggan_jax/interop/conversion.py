@@ -5,7 +5,6 @@ from pathlib import Path
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 from ml_collections import ConfigDict
 
 from msggan_jax import checkpoint, configuration, networks, train_state
@@ -65,15 +64,10 @@ def write(weights: Weights, preset: str, workdir: Path) -> ConfigDict:
   generator = networks.make_generator(config)
   discriminator = networks.make_discriminator(config)
   converted = _fit(weights, generator, discriminator)
-  if weights.discriminator is None:
-    params, state = discriminator.init(jax.random.key(config.seed))
-    converted |= {"d_params": params, "d_state": state}
-  optimizer = train_state.make_optimizer(config)
-  state = train_state.TrainState(
-    step=jnp.zeros((), jnp.int32),
-    **converted,
-    g_opt_state=optimizer.init(converted["g_params"]),
-    d_opt_state=optimizer.init(converted["d_params"]),
+  if "d" not in converted:
+    converted["d"] = discriminator.init(jax.random.key(config.seed))
+  state = train_state.assemble(
+    **converted, optimizer=train_state.make_optimizer(config)
   )
   with checkpoint.Checkpoints(workdir / "checkpoints") as checkpoints:
     checkpoints.save(0, jax.device_put(state))
@@ -82,7 +76,7 @@ def write(weights: Weights, preset: str, workdir: Path) -> ConfigDict:
 
 
 def _fit(weights: Weights, generator, discriminator) -> dict[str, Any]:
-  """Bring all weights into our trees: fields of a `TrainState`.
+  """Bring all weights into our trees: arguments of `train_state.assemble`.
 
   Raises:
     ValueError: Listing the tensors that do not fit.
@@ -93,13 +87,13 @@ def _fit(weights: Weights, generator, discriminator) -> dict[str, Any]:
   def fit(name, prefix, tensors, table, network):
     trees = (network.abstract_params(), network.abstract_state())
     (params, state), misfits = to_trees(tensors, table, trees)
-    fitted.update({f"{prefix}_params": params, f"{prefix}_state": state})
+    fitted[prefix] = (params, state)
     if misfits:
       problems.append(describe(name, misfits))
 
   fit("generator", "g", weights.generator, weights.g_table, generator)
   if weights.ema is weights.generator:
-    fitted |= {"ema_params": fitted["g_params"], "ema_state": fitted["g_state"]}
+    fitted["ema"] = fitted["g"]
   else:
     fit("EMA generator", "ema", weights.ema, weights.g_table, generator)
   if weights.discriminator is not None:

@@ -1,0 +1,24 @@
+"""The configuration of a workdir, to go on with other data or for longer.
+
+python -m msggan_jax.main --config=configs/workdir.py:runs/bmsg \
+  --workdir=runs/bmsg --config.dataset.name=folder --config.dataset.path=photos
+"""
+
+import json
+import pathlib
+
+from ml_collections import ConfigDict
+
+
+def get_config(workdir):
+  """Return what a run's `config.json` says.
+
+  Raises:
+    ValueError: If the folder is no workdir.
+  """
+  path = pathlib.Path(workdir) / "config.json"
+  if not path.is_file():
+    raise ValueError(
+      f"{workdir} is not the workdir of a run: it has no config.json"
+    )
+  return ConfigDict(json.loads(path.read_text()))
