@@ -92,6 +92,8 @@ def get_base_config():
 
   # Optimization (paper, section 4): the same for every data set.
   config.batch_size = 32  # over all devices
+  # Examples a device holds in memory at a time; 0: all. The result is the same.
+  config.micro_batch_size = 0
   config.total_kimg = 1000.0
   config.optimizer = "rmsprop"  # or adam
   config.learning_rate = 0.003  # of both networks
@@ -101,6 +103,9 @@ def get_base_config():
   config.ema_decay = 0.0  # per step; if set, instead of the half-life
   config.g_step_latents = "same"  # as D's, or fresh
   config.precision = "float32"  # of the activations, or bfloat16
+  # Blocks of this resolution and above compute their activations again for
+  # the derivatives instead of keeping them; 0: none.
+  config.remat_from = 0
 
   # What a run leaves, and when.
   config.log_kimg = 1.0

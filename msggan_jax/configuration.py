@@ -41,6 +41,8 @@ FREE_FIELDS = (
   "snapshot_kimg",
   "keep",
   "dataset",
+  "micro_batch_size",
+  "remat_from",
 )
 
 POSITIVE = (
@@ -58,7 +60,12 @@ POSITIVE = (
   "total_kimg",
 )
 
-NOT_NEGATIVE = ("num_classes", "stddev_group")
+NOT_NEGATIVE = (
+  "num_classes",
+  "stddev_group",
+  "micro_batch_size",
+  "remat_from",
+)
 
 # What MSG-StyleGAN has only in this form.
 STYLEGAN_ONLY_WITH = {
@@ -126,6 +133,25 @@ def _check_batch(config: ConfigDict, num_devices: int) -> None:
       f"config.batch_size is {config.batch_size}; with {num_devices} "
       f"device(s) and config.stddev_group {group} it must be a multiple of "
       f"{multiple}"
+    )
+  _check_micro_batch(config, config.batch_size // num_devices)
+
+
+def _check_micro_batch(config: ConfigDict, device_batch_size: int) -> None:
+  size, group = config.micro_batch_size, config.stddev_group
+  if size in (0, device_batch_size):
+    return
+  if not group or config.stddev_grouping == "strided":
+    raise ValueError(
+      f"config.micro_batch_size is {size}, but the minibatch stddev spans the "
+      "whole batch; choose 0, or config.stddev_group above 0 with "
+      "config.stddev_grouping contiguous"
+    )
+  if device_batch_size % size or size % group:
+    raise ValueError(
+      f"config.micro_batch_size is {size}; it must be a multiple of "
+      f"config.stddev_group {group} that divides the {device_batch_size} "
+      "examples of a device"
     )
 
 

@@ -122,6 +122,7 @@ def _common_options(config: ConfigDict) -> dict[str, Any]:
     "base_channels": config.base_channels,
     "max_channels": config.max_channels,
     "linear_gain": config.linear_gain,
+    "remat_from": config.remat_from,
     "dtype": jnp.bfloat16 if config.precision == "bfloat16" else None,
   }
 

@@ -9,6 +9,7 @@ import optax
 from ml_collections import ConfigDict
 
 from msggan_jax import losses, sharding
+from msggan_jax.accumulation import in_parts
 from msggan_jax.configuration import connected_scales
 from msggan_jax.images import Pyramid, make_pyramid, to_float
 from msggan_jax.models.layers import normalize_latents
@@ -45,6 +46,7 @@ def make_train_step(
   )
   penalty = make_penalty(config)
   beta = ema_decay(config)
+  part_size = config.micro_batch_size
 
   def train_step(state: TrainState, batch: Batch):
     key = jax.random.fold_in(jax.random.key(config.seed), state.step)
@@ -72,22 +74,33 @@ def make_train_step(
       z_key, noise_key = jax.random.split(key)
       z = draw_latents(z_key, size, config)
       noise = sharding.example_keys(noise_key, size)
-      return jax.vjp(
-        lambda params: generator.apply_and_update(
-          sharding.vary(params),
-          g_state,
-          *(z, labels),
-          noise=noise,
-          batch_mean=sharding.batch_mean,
-        ),
-        state.g_params,
-        has_aux=True,
+
+      def of_params(g_params):
+        g_params = sharding.vary(g_params)
+
+        def part(z, labels, noise):
+          pyramid, new_state = generator.apply_and_update(
+            *(g_params, g_state, z, labels),
+            noise=noise,
+            batch_mean=sharding.batch_mean,
+          )
+          return pyramid, jax.tree.map(jnp.subtract, new_state, g_state)
+
+        pyramid, moves = in_parts(part, part_size, z, labels, noise)
+        return pyramid, jax.tree.map(jnp.add, g_state, moves)
+
+      return jax.vjp(of_params, state.g_params, has_aux=True)
+
+    def critic_with(d_params):
+      return lambda pyramid, labels: discriminator.apply(
+        *(d_params, d_state, pyramid, labels), batch_mean=sharding.batch_mean
       )
 
-    def score(d_params, pyramid: Pyramid) -> jax.Array:
-      return discriminator.apply(
-        d_params, d_state, pyramid, labels, batch_mean=sharding.batch_mean
-      )
+    def score(critic, pyramid: Pyramid) -> jax.Array:
+      def part(*batch):
+        return critic(*batch), ()
+
+      return in_parts(part, part_size, pyramid, labels)[0]
 
     fakes, fakes_vjp, g_state = generate(d_key, g_state)
     epsilon = jax.vmap(jax.random.uniform)(
@@ -95,10 +108,12 @@ def make_train_step(
     )
 
     def d_loss(d_params):
-      critic = functools.partial(score, sharding.vary(d_params))
-      real_logits, fake_logits = critic(reals), critic(fakes)
+      critic = critic_with(sharding.vary(d_params))
+      real_logits, fake_logits = score(critic, reals), score(critic, fakes)
       loss = adversarial.d_loss(real_logits, fake_logits)
-      weighted, per_scale = penalty(state.step, critic, reals, fakes, epsilon)
+      weighted, per_scale = penalty(
+        state.step, critic, reals, fakes, epsilon, labels
+      )
       return loss + weighted, {
         "d_loss": loss,
         "real_logits": sharding.global_mean(real_logits),
@@ -117,8 +132,8 @@ def make_train_step(
     def g_loss(fakes: Pyramid):
       # D has just been updated, so the relativistic losses score the reals
       # again; the other losses do not use them and XLA drops the work.
-      critic = functools.partial(score, sharding.vary(d_params))
-      return adversarial.g_loss(critic(reals), critic(fakes))
+      critic = critic_with(sharding.vary(d_params))
+      return adversarial.g_loss(score(critic, reals), score(critic, fakes))
 
     loss, cotangent = jax.value_and_grad(g_loss)(fakes)
     (g_grads,) = fakes_vjp(cotangent)
@@ -154,14 +169,16 @@ def make_penalty(config: ConfigDict) -> Callable:
     config: `penalty`, its weights and `penalty_interval`.
 
   Returns:
-    (step, critic, reals, fakes, epsilon) -> (term, metrics): the weighted
-    term of D's loss, averaged over scales and the global batch (paper,
+    (step, critic, reals, fakes, epsilon, labels) -> (term, metrics): the
+    weighted term of D's loss, averaged over scales and the global batch (paper,
     section 3.2), and its unweighted mean per scale, `<penalty>/<resolution>`.
+    The critic maps a pyramid and its labels to logits.
   """
   scales = connected_scales(config)
 
-  def values(critic, reals, fakes, epsilon) -> dict[str, jax.Array]:
+  def values(critic, reals, fakes, epsilon, labels) -> dict[str, jax.Array]:
     """Return name -> per-scale, per-example values, (S, B)."""
+    critic = functools.partial(critic, labels=labels)
     if config.penalty in ("gradient_penalty", "one_sided"):
       one_sided = config.penalty == "one_sided"
       return {
@@ -185,15 +202,20 @@ def make_penalty(config: ConfigDict) -> Callable:
     "r2_penalty": 0.5 * config.r2_gamma,
   }
 
-  def penalty(step, critic, reals, fakes, epsilon):
+  def penalty(step, critic, *batch):
+    def compute() -> dict[str, jax.Array]:
+      def part(*batch):
+        return values(critic, *batch), ()
+
+      return in_parts(part, config.micro_batch_size, *batch, out_axis=1)[0]
+
     if config.penalty_interval == 1:
-      penalties = values(critic, reals, fakes, epsilon)
+      penalties = compute()
     else:
       # Lazy (StyleGAN2, section 3.1): every k-th step, k times as strong.
-      compute = functools.partial(values, critic, reals, fakes, epsilon)
       zeros = jax.tree.map(
         lambda x: sharding.vary(jnp.zeros(x.shape, x.dtype)),
-        jax.eval_shape(lambda: compute()),
+        jax.eval_shape(compute),
       )
       penalties = jax.lax.cond(
         step % config.penalty_interval == 0, compute, lambda: zeros

@@ -14,6 +14,7 @@ from msggan_jax.models.layers import (
   blur,
   leaky_relu,
   num_channels,
+  rematerialized,
   resolutions_up_to,
 )
 from msggan_jax.models.stddev import BatchMean, MinibatchStddev, batch_mean
@@ -40,6 +41,7 @@ class Discriminator(nnx.Module):
     equalized: bool = True,
     spectral_norm: bool = False,
     linear_gain: float = 1.0,
+    remat_from: int = 0,
     dtype: jnp.dtype | None = None,
     rngs: nnx.Rngs,
   ):
@@ -62,6 +64,7 @@ class Discriminator(nnx.Module):
       spectral_norm: Whether the blocks' kernels are divided by their largest
         singular value.
       linear_gain: Gain of the linear layers: `from_rgb`, score, lin_cat's.
+      remat_from: See `rematerialized`.
       dtype: Type of the activations; None: that of the images.
       rngs: Source of the initial weights.
     """
@@ -69,6 +72,7 @@ class Discriminator(nnx.Module):
     self.scales = scales
     self.num_classes = num_classes
     self.stylegan = stylegan
+    self.remat_from = remat_from
     conv = functools.partial(Conv, equalized=equalized, dtype=dtype, rngs=rngs)
     from_rgb = conv(
       channels,
@@ -144,7 +148,10 @@ class Discriminator(nnx.Module):
     if self.stylegan:
       x = leaky_relu(x)
     for r in reversed(resolutions_up_to(self.resolution)):
-      x = getattr(self, f"block_{r}x{r}")(x, images.get(r), batch_mean)
+      block = functools.partial(
+        getattr(self, f"block_{r}x{r}"), batch_mean=batch_mean
+      )
+      x = rematerialized(block, r, self.remat_from)(x, images.get(r))
     scores = self.score(x)
     if not self.num_classes:
       return scores[:, 0]

@@ -1,6 +1,7 @@
 """Building blocks of the networks: what MSG-GAN takes from its ancestors."""
 
 import math
+from collections.abc import Callable
 
 import jax
 import jax.numpy as jnp
@@ -233,6 +234,22 @@ def initial_bias(
 ) -> jax.Array:
   """Return zeros, or without equalized learning rate PyTorch's draw."""
   return jnp.zeros((size,)) if equalized else _uniform((size,), fan_in, rngs)
+
+
+def rematerialized(f: Callable, resolution: int, remat_from: int) -> Callable:
+  """Let a block compute its activations again for the derivatives.
+
+  Args:
+    f: The block's call, of arrays alone.
+    resolution: The block's.
+    remat_from: Blocks of this resolution and above are concerned; 0: none.
+
+  Returns:
+    The same function; nothing but its arguments is kept for its derivatives.
+  """
+  if remat_from and resolution >= remat_from:
+    return jax.checkpoint(f)
+  return f
 
 
 def num_channels(resolution: int, base_channels: int, max_channels: int) -> int:

@@ -17,6 +17,7 @@ from msggan_jax.models.layers import (
   normalize_latents,
   num_channels,
   pixel_norm,
+  rematerialized,
   resolutions_up_to,
 )
 from msggan_jax.models.stddev import BatchMean
@@ -41,6 +42,7 @@ class Generator(nnx.Module):
     normalize_latents: bool = True,
     linear_gain: float = 1.0,
     output_activation: str = "linear",
+    remat_from: int = 0,
     dtype: jnp.dtype | None = None,
     rngs: nnx.Rngs,
   ):
@@ -61,6 +63,7 @@ class Generator(nnx.Module):
       normalize_latents: Whether what enters lies on the hypersphere.
       linear_gain: Gain of `to_rgb`.
       output_activation: Of the images, "linear" or "tanh".
+      remat_from: See `rematerialized`.
       dtype: Type of the activations; None: that of the latents.
       rngs: Source of the initial weights.
     """
@@ -68,6 +71,7 @@ class Generator(nnx.Module):
     self.scales = scales
     self.normalize_latents = normalize_latents
     self.output_activation = output_activation
+    self.remat_from = remat_from
     self.label_embedding = class_labels.make_embedding(
       num_classes, latent_size, rngs
     )
@@ -121,7 +125,8 @@ class Generator(nnx.Module):
       x = normalize_latents(x)
     pyramid = []
     for r in self.resolutions:
-      x = getattr(self, f"block_{r}x{r}")(x)
+      block = getattr(self, f"block_{r}x{r}")
+      x = rematerialized(block, r, self.remat_from)(x)
       if r in self.scales:
         # Images leave the network in float32 whatever the activations are.
         image = getattr(self, f"to_rgb_{r}x{r}")(x.astype(at_least_float32(x)))

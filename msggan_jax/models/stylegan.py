@@ -18,6 +18,7 @@ from msggan_jax.models.layers import (
   leaky_relu,
   num_channels,
   pixel_norm,
+  rematerialized,
   resolutions_up_to,
 )
 from msggan_jax.models.stddev import BatchMean
@@ -43,6 +44,7 @@ class Generator(nnx.Module):
     base_channels: int,
     max_channels: int,
     linear_gain: float = 1.0,
+    remat_from: int = 0,
     dtype: jnp.dtype | None = None,
     rngs: nnx.Rngs,
   ):
@@ -60,11 +62,13 @@ class Generator(nnx.Module):
       base_channels: Width at resolution r is base_channels / r, ...
       max_channels: ... but at most this.
       linear_gain: Gain of `to_rgb`.
+      remat_from: See `rematerialized`.
       dtype: Type of the activations; None: that of w.
       rngs: Source of the initial weights and of the stored noise maps.
     """
     self.resolutions = resolutions_up_to(resolution)
     self.scales = scales
+    self.remat_from = remat_from
     self.label_embedding = class_labels.make_embedding(
       num_classes, latent_size, rngs
     )
@@ -160,6 +164,7 @@ class Generator(nnx.Module):
     for i, r in enumerate(self.resolutions):
       layers = 2 * i, 2 * i + 1
       block = getattr(self, f"block_{r}x{r}")
+      block = rematerialized(block, r, self.remat_from)
       x = block(x, [w[:, i] for i in layers], [keys_of(i) for i in layers])
       if r in self.scales:
         # Images leave the network in float32 whatever the activations are.
