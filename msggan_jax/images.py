@@ -1,5 +1,6 @@
 """Images: uint8 and [-1, 1], the pyramid of scales, grids, PNG files."""
 
+import functools
 import math
 from pathlib import Path
 
@@ -37,8 +38,12 @@ def to_uint8(images: jax.Array | np.ndarray) -> np.ndarray:
   return np.clip(np.rint((images + 1.0) * 127.5), 0, 255).astype(np.uint8)
 
 
+@functools.partial(jax.custom_vjp, nondiff_argnums=(1,))
 def downsample(x: jax.Array, factor: int = 2) -> jax.Array:
-  """Average non-overlapping squares (written without `reduce_window`).
+  """Average non-overlapping squares.
+
+  Sums of strided parts are several times as fast on CPUs as a mean over middle
+  axes; its derivative is an `upsample`, whose derivative is this.
 
   Args:
     x: (B, H, W, C), H and W multiples of `factor`.
@@ -47,14 +52,11 @@ def downsample(x: jax.Array, factor: int = 2) -> jax.Array:
   Returns:
     (B, H / factor, W / factor, C).
   """
-  if factor == 1:
-    return x
-  b, h, w, c = x.shape
-  # (B, H, W, C) -> (B, H/f, f, W/f, f, C)
-  x = x.reshape(b, h // factor, factor, w // factor, factor, c)
-  return x.mean(axis=(2, 4))
+  x = sum(x[:, i::factor] for i in range(factor))
+  return sum(x[:, :, j::factor] for j in range(factor)) / factor**2
 
 
+@functools.partial(jax.custom_vjp, nondiff_argnums=(1,))
 def upsample(x: jax.Array, factor: int = 2) -> jax.Array:
   """Repeat every pixel `factor` times in both directions (nearest neighbour).
 
@@ -65,12 +67,20 @@ def upsample(x: jax.Array, factor: int = 2) -> jax.Array:
   Returns:
     (B, H * factor, W * factor, C).
   """
-  if factor == 1:
-    return x
   b, h, w, c = x.shape
   # (B, H, W, C) -> (B, H, f, W, f, C) -> (B, H f, W f, C)
   x = jnp.broadcast_to(x[:, :, None, :, None, :], (b, h, factor, w, factor, c))
   return x.reshape(b, h * factor, w * factor, c)
+
+
+downsample.defvjp(
+  lambda x, factor: (downsample(x, factor), None),
+  lambda factor, _, y: (upsample(y, factor) / factor**2,),
+)
+upsample.defvjp(
+  lambda x, factor: (upsample(x, factor), None),
+  lambda factor, _, y: (downsample(y, factor) * factor**2,),
+)
 
 
 def make_pyramid(images: jax.Array, resolutions: tuple[int, ...]) -> Pyramid:

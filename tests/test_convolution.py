@@ -5,7 +5,13 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from msggan_jax.models.convolution import convolve, convolve_plain
+from msggan_jax.images import upsample
+from msggan_jax.models import convolution
+from msggan_jax.models.convolution import (
+  convolve,
+  convolve_plain,
+  upsample_convolve,
+)
 
 
 def everything(convolve, x, kernel):
@@ -29,14 +35,55 @@ def everything(convolve, x, kernel):
   )
 
 
-@pytest.mark.parametrize("size", [1, 3])
-@pytest.mark.parametrize("resolution", [4, 16])
-@pytest.mark.parametrize("batch", [3, 20])
-def test_all_derivatives_agree(float64, size, resolution, batch):
+def assert_agree(fast, plain, batch, resolution, size):
   rng = np.random.default_rng(0)
   x = jnp.asarray(rng.normal(size=(batch, resolution, resolution, 2)))
   kernel = jnp.asarray(rng.normal(size=(size, size, 2, 3)) / 3)
   jitted = jax.jit(everything, static_argnums=0)
-  fast, plain = (jitted(f, x, kernel) for f in (convolve, convolve_plain))
+  fast, plain = (jitted(f, x, kernel) for f in (fast, plain))
   for a, b in zip(jax.tree.leaves(fast), jax.tree.leaves(plain), strict=True):
     np.testing.assert_allclose(a, b, rtol=1e-9, atol=1e-9)
+
+
+@pytest.mark.parametrize("size", [1, 3])
+def test_all_derivatives_agree(float64, size):
+  assert_agree(convolve, convolve_plain, 3, 4, size)
+
+
+def upsample_convolve_as_two(x, kernel):
+  return convolve_plain(upsample(x), kernel)
+
+
+@pytest.mark.parametrize(
+  ("fast", "plain"),
+  [
+    (convolve, convolve_plain),
+    (upsample_convolve, upsample_convolve_as_two),
+  ],
+)
+@pytest.mark.parametrize(("batch", "resolution"), [(3, 4), (20, 16)])
+def test_all_derivatives_of_winograds_form_agree(
+  float64, monkeypatch, fast, plain, batch, resolution
+):
+  """At two channels, where it would not be chosen; whole and in chunks."""
+  monkeypatch.setattr(convolution, "_winograd_pays", lambda *_, **__: True)
+  assert_agree(fast, plain, batch, resolution, 3)
+
+
+def test_winograds_form_is_accurate_in_float32():
+  """As close to float64 as XLA's own to a small factor, at a real width."""
+  rng = np.random.default_rng(0)
+  x = rng.normal(size=(2, 32, 32, 64))
+  kernel = rng.normal(size=(3, 3, 64, 64))
+  exact = sum(
+    np.pad(x, ((0, 0), (1, 1), (1, 1), (0, 0)))[:, i : i + 32, j : j + 32]
+    @ kernel[i, j]
+    for i in range(3)
+    for j in range(3)
+  )
+  operands = jnp.asarray(x, jnp.float32), jnp.asarray(kernel, jnp.float32)
+  text = jax.jit(convolve).lower(*operands).as_text()
+  assert "convolution" not in text  # it is chosen at this size
+  for f in (convolve, convolve_plain):
+    error = np.abs(np.asarray(jax.jit(f)(*operands)) - exact).max()
+    assert error < 3e-6 * np.abs(exact).max()

@@ -1,10 +1,9 @@
 """The 3x3 convolution, differentiable any number of times at full speed.
 
-XLA's weight gradient of a convolution is slow on CPUs, and so is all that a
-gradient penalty differentiates through it. Here the convolution and its weight
-gradient are two bilinear functions, each the derivative of the other, so that
-every order of differentiation stays inside the pair; only the weight gradient
-on CPUs is formulated differently, everything else is XLA's own convolution.
+The convolution and its weight gradient are two bilinear functions, each the
+derivative of the other, so that every order of differentiation, and so a
+gradient penalty, stays inside the pair. On CPUs both have a faster form where
+it pays; elsewhere they are XLA's own convolutions.
 """
 
 import functools
@@ -12,11 +11,8 @@ import functools
 import jax
 import jax.numpy as jnp
 
-# Weight gradients of smaller images are as fast in XLA's formulation.
-_SMALLEST_ON_CPU = 16
-# Positions per matrix product: so many that it is efficient, so few that its
-# operands stay in the cache.
-_POSITIONS_PER_PRODUCT = 4096
+from msggan_jax.images import upsample
+from msggan_jax.models import winograd
 
 
 def convolve_plain(
@@ -52,6 +48,10 @@ def convolve(x: jax.Array, kernel: jax.Array) -> jax.Array:
   Returns:
     (B, H, W, O).
   """
+  if _winograd_pays(x, kernel.shape, smallest=32, narrowest=64):
+    return jax.lax.platform_dependent(
+      x, kernel, cpu=winograd.convolve, default=convolve_plain
+    )
   return convolve_plain(x, kernel)
 
 
@@ -79,10 +79,12 @@ def correlate(x: jax.Array, y: jax.Array, kernel_size: int) -> jax.Array:
     the kernel's centre, times y.
   """
   plain = functools.partial(_correlate_plain, kernel_size=kernel_size)
-  if kernel_size == 1 or x.shape[1] < _SMALLEST_ON_CPU:
-    return plain(x, y)
-  shifted = functools.partial(_correlate_by_shifts, kernel_size=kernel_size)
-  return jax.lax.platform_dependent(x, y, cpu=shifted, default=plain)
+  shape = (kernel_size, kernel_size, x.shape[-1], y.shape[-1])
+  if _winograd_pays(x, shape, smallest=16, narrowest=32):
+    return jax.lax.platform_dependent(
+      x, y, cpu=winograd.correlate, default=plain
+    )
+  return plain(x, y)
 
 
 def _correlate_forward(x, y, kernel_size):
@@ -115,22 +117,51 @@ def _correlate_plain(x, y, kernel_size: int) -> jax.Array:
   )
 
 
-def _correlate_by_shifts(x, y, kernel_size: int) -> jax.Array:
-  """Sum, over chunks of the batch, one matrix product per kernel place."""
-  b, h, w, _ = x.shape
-  chunk = max(1, _POSITIONS_PER_PRODUCT // (h * w))
-  while b % chunk:
-    chunk -= 1
-  margin = kernel_size // 2
-  places = [(i, j) for i in range(kernel_size) for j in range(kernel_size)]
+def upsample_convolve_plain(x: jax.Array, kernel: jax.Array) -> jax.Array:
+  """Double every pixel, then convolve; the reference of the next."""
+  return convolve(upsample(x), kernel)
 
-  def products(operands):
-    x, y = operands  # (chunk, H, W, I), (chunk, H, W, O)
-    x = jnp.pad(x, ((0, 0), (margin, margin), (margin, margin), (0, 0)))
-    y = y.reshape(-1, y.shape[-1])
-    moved = [x[:, i : i + h, j : j + w] for i, j in places]
-    return jnp.stack([m.reshape(-1, m.shape[-1]).T @ y for m in moved])
 
-  chunks = [z.reshape(b // chunk, chunk, *z.shape[1:]) for z in (x, y)]
-  kernel_bar = jax.lax.map(products, tuple(chunks)).sum(axis=0)
-  return kernel_bar.reshape(kernel_size, kernel_size, x.shape[-1], y.shape[-1])
+def upsample_convolve(x: jax.Array, kernel: jax.Array) -> jax.Array:
+  """Double every pixel in both directions, then convolve with zero padding.
+
+  Args:
+    x: (B, H, W, I).
+    kernel: (3, 3, I, O).
+
+  Returns:
+    (B, 2H, 2W, O).
+  """
+  if _winograd_pays(x, kernel.shape, smallest=8, narrowest=32, largest=512):
+    return jax.lax.platform_dependent(
+      x,
+      kernel,
+      cpu=winograd.upsample_convolve,
+      default=upsample_convolve_plain,
+    )
+  return upsample_convolve_plain(x, kernel)
+
+
+def _winograd_pays(
+  x: jax.Array,
+  kernel_shape: tuple[int, ...],
+  *,
+  smallest: int,
+  narrowest: int,
+  largest: int = 64,
+) -> bool:
+  """Tell whether fewer products are worth their transforms.
+
+  Args:
+    x: The convolution's input; bfloat16 would lose too many digits.
+    kernel_shape: Of the kernel.
+    smallest: Side of the smallest image, as measured.
+    narrowest: Number of channels, as measured.
+    largest: Side of the largest image: larger ones leave the cache.
+  """
+  return (
+    kernel_shape[:2] == (3, 3)
+    and min(kernel_shape[2:]) >= narrowest
+    and smallest <= x.shape[1] == x.shape[2] <= largest
+    and x.dtype in (jnp.float32, jnp.float64)
+  )

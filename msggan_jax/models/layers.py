@@ -7,7 +7,11 @@ import jax
 import jax.numpy as jnp
 from flax import nnx
 
-from msggan_jax.models.convolution import convolve, convolve_plain
+from msggan_jax.models.convolution import (
+  convolve,
+  convolve_plain,
+  upsample_convolve,
+)
 
 LRELU_GAIN = math.sqrt(2.0)  # keeps the variance through a leaky ReLU
 NORM_EPSILON = 1e-8
@@ -202,13 +206,17 @@ class Conv(Layer):
 
   def __call__(self, x: jax.Array) -> jax.Array:
     """Convolve x, (B, H, W, in_channels)."""
-    dtype = self.dtype or self.kernel.dtype
-    x, kernel = x.astype(dtype), self.scaled_kernel().astype(dtype)
     if self.padding == "SAME":
-      y = convolve(x, kernel)
-    else:
-      y = convolve_plain(x, kernel, self.padding)
-    return self.add_bias(y)
+      return self.add_bias(convolve(*self._operands(x)))
+    return self.add_bias(convolve_plain(*self._operands(x), self.padding))
+
+  def after_upsampling(self, x: jax.Array) -> jax.Array:
+    """Double every pixel of x, (B, H, W, in_channels), then convolve."""
+    return self.add_bias(upsample_convolve(*self._operands(x)))
+
+  def _operands(self, x: jax.Array) -> tuple[jax.Array, jax.Array]:
+    dtype = self.dtype or self.kernel.dtype
+    return x.astype(dtype), self.scaled_kernel().astype(dtype)
 
 
 class Dense(Layer):

@@ -6,7 +6,7 @@ import jax
 import jax.numpy as jnp
 from flax import nnx
 
-from msggan_jax.images import Pyramid, upsample
+from msggan_jax.images import Pyramid
 from msggan_jax.models import labels as class_labels
 from msggan_jax.models.layers import (
   Conv,
@@ -194,8 +194,7 @@ class Block(nnx.Module):
 
   def __call__(self, x: jax.Array) -> jax.Array:
     """Map (B, H, W, in_channels) to (B, 2H, 2W, out_channels)."""
-    x = upsample(x)
-    for conv in (self.conv_0, self.conv_1):
+    for conv in (self.conv_0.after_upsampling, self.conv_1):
       x = leaky_relu(conv(x))
       if self.pixel_norm:
         x = pixel_norm(x)

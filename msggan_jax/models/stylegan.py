@@ -6,7 +6,7 @@ import jax
 import jax.numpy as jnp
 from flax import nnx
 
-from msggan_jax.images import Pyramid, upsample
+from msggan_jax.images import Pyramid
 from msggan_jax.models import labels as class_labels
 from msggan_jax.models.layers import (
   Conv,
@@ -254,7 +254,7 @@ class Block(nnx.Module):
       noise: Keys, (B,), or None for the stored map; of each layer.
     """
     if self.constant is None:
-      x = blur(self.layer_0.conv(upsample(x)))
+      x = blur(self.layer_0.conv.after_upsampling(x))
     else:
       constant = self.constant[...].astype(self.dtype or w[0].dtype)
       x = jnp.broadcast_to(constant[None], (len(w[0]), *constant.shape))

@@ -1,0 +1,206 @@
+"""3x3 convolutions with fewer products, for CPUs (Lavin & Gray 2016).
+
+F(2x2, 3x3): a tile of 2x2 outputs depends on 4x4 inputs and takes 16 products
+per pair of channels instead of 36,
+
+    y = A' [(G k G') * (B' x B)] A,
+
+where * is elementwise over the 4x4 places and a matrix product over channels.
+Of an image whose pixels have been doubled a tile has only 3x3 different inputs:
+9 products are left. Transforms are sums of shifted images, written out, so
+that every derivative is made of the same.
+"""
+
+from collections.abc import Callable
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+# B' x B has a zero in these rows and columns if x was doubled.
+_DOUBLED_ZERO = 2
+# Positions that are transformed at a time: what becomes of them stays in the
+# cache until it is used.
+_POSITIONS = 2048
+
+_G = np.array([[1, 0, 0], [0.5, 0.5, 0.5], [0.5, -0.5, 0.5], [0, 0, 1]])
+
+Grid = list[list[jax.Array]]  # one array a place of the tile
+
+
+def convolve(x: jax.Array, kernel: jax.Array) -> jax.Array:
+  """Convolve with zero padding.
+
+  Args:
+    x: (B, H, W, I), H and W even.
+    kernel: (3, 3, I, O).
+
+  Returns:
+    (B, H, W, O).
+  """
+  u = _transform_kernel(kernel)
+  return _map_chunks(lambda x: _untile(_products(_tiles(x), u)), x)
+
+
+def correlate(x: jax.Array, y: jax.Array) -> jax.Array:
+  """Return the weight gradient of `convolve`.
+
+  Args:
+    x: The convolution's input, (B, H, W, I).
+    y: The cotangent of its output, (B, H, W, O).
+
+  Returns:
+    (3, 3, I, O).
+  """
+
+  def part(operands):
+    x, y = operands
+    return _correlate_tiles(_tiles(x), _untile_transposed(y))
+
+  u_bar = jax.lax.map(part, (_chunks(x), _chunks(y)))
+  return _transform_kernel_transposed(u_bar.sum(axis=0))
+
+
+@jax.custom_vjp
+def upsample_convolve(x: jax.Array, kernel: jax.Array) -> jax.Array:
+  """Double every pixel in both directions, then convolve with zero padding.
+
+  Args:
+    x: (B, H, W, I).
+    kernel: (3, 3, I, O).
+
+  Returns:
+    (B, 2H, 2W, O).
+  """
+  u = _transform_kernel(kernel)
+  return _map_chunks(lambda x: _upsample_convolve(x, u), x, outputs=4)
+
+
+def _upsample_convolve_forward(x, kernel):
+  return upsample_convolve(x, kernel), (x, kernel)
+
+
+def _upsample_convolve_backward(residuals, y_bar):
+  x, kernel = residuals
+  u = _transform_kernel(kernel)
+
+  def part(operands):
+    x, y_bar = operands
+    return jax.vjp(_upsample_convolve, x, u)[1](y_bar)
+
+  operands = (_chunks(x, outputs=4), _chunks(y_bar))
+  x_bar, u_bar = jax.lax.map(part, operands)
+  kernel_bar = _transform_kernel_transposed(u_bar.sum(axis=0))
+  return x_bar.reshape(x.shape), kernel_bar
+
+
+upsample_convolve.defvjp(
+  _upsample_convolve_forward, _upsample_convolve_backward
+)
+
+
+def _upsample_convolve(x: jax.Array, u: jax.Array) -> jax.Array:
+  places = [i for i in range(4) if i != _DOUBLED_ZERO]
+  u = u[np.ix_(places, places)]
+  m = _products(_doubled_tiles(x), u)
+  zero = jnp.zeros_like(m[0][0])
+  for row in m:
+    row.insert(_DOUBLED_ZERO, zero)
+  m.insert(_DOUBLED_ZERO, [zero] * 4)
+  return _untile(m)
+
+
+def _transform_kernel(kernel: jax.Array) -> jax.Array:
+  """Return G k G', (4, 4, I, O)."""
+  g = _G.astype(kernel.dtype)
+  return jnp.einsum("ai,bj,ijco->abco", g, g, kernel)
+
+
+def _transform_kernel_transposed(u_bar: jax.Array) -> jax.Array:
+  g = _G.astype(u_bar.dtype)
+  return jnp.einsum("ai,bj,abco->ijco", g, g, u_bar)
+
+
+def _tiles(x: jax.Array) -> Grid:
+  """Return B' x B: 4 x 4 arrays of (B, H/2, W/2, I), one entry a tile."""
+  h, w = x.shape[1:3]
+  x = jnp.pad(x, ((0, 0), (1, 1), (1, 1), (0, 0)))
+  rows = _b(*(x[:, i : i + h : 2] for i in range(4)))
+  return [_b(*(row[:, :, j : j + w : 2] for j in range(4))) for row in rows]
+
+
+def _doubled_tiles(x: jax.Array) -> Grid:
+  """Return what is not zero in B' x B of the doubled x: 3 x 3 arrays."""
+  h, w = x.shape[1:3]
+  x = jnp.pad(x, ((0, 0), (1, 1), (1, 1), (0, 0)))
+  rows = _doubled_b(*(x[:, i : i + h] for i in range(3)))
+  return [_doubled_b(*(row[:, :, j : j + w] for j in range(3))) for row in rows]
+
+
+def _b(x0, x1, x2, x3) -> list[jax.Array]:
+  return [x0 - x2, x1 + x2, x2 - x1, x1 - x3]
+
+
+def _doubled_b(x0, x1, x2) -> list[jax.Array]:
+  return [x0 - x1, 2 * x1, x1 - x2]
+
+
+def _a(m0, m1, m2, m3) -> list[jax.Array]:
+  return [m0 + m1 + m2, m1 - m2 - m3]
+
+
+def _a_transposed(y0, y1) -> list[jax.Array]:
+  return [y0, y0 + y1, y0 - y1, -y1]
+
+
+def _products(v: Grid, u: jax.Array) -> Grid:
+  """Multiply tiles and kernel place by place: over channels, (..., O)."""
+  return [
+    [tile @ u[i, j] for j, tile in enumerate(row)] for i, row in enumerate(v)
+  ]
+
+
+def _correlate_tiles(v: Grid, m_bar: Grid) -> jax.Array:
+  """Return the cotangent of the kernel in `_products`."""
+
+  def flat(x):
+    return x.reshape(-1, x.shape[-1])
+
+  return jnp.stack(
+    [
+      jnp.stack([flat(a).T @ flat(b) for a, b in zip(*rows, strict=True)])
+      for rows in zip(v, m_bar, strict=True)
+    ]
+  )
+
+
+def _untile(m: Grid) -> jax.Array:
+  """Return A' m A, the tiles' 2x2 outputs put together: (B, H, W, O)."""
+  columns = zip(*(_a(*row) for row in m), strict=True)
+  (y00, y10), (y01, y11) = (_a(*column) for column in columns)
+  rows = [jnp.stack(pair, axis=3) for pair in ((y00, y01), (y10, y11))]
+  y = jnp.stack(rows, axis=2)  # (B, H/2, 2, W/2, 2, O)
+  b, h, _, w, _, o = y.shape
+  return y.reshape(b, 2 * h, 2 * w, o)
+
+
+def _untile_transposed(y: jax.Array) -> Grid:
+  """Return A y A', the cotangents of the products: 4 x 4 arrays."""
+  rows = _a_transposed(y[:, 0::2], y[:, 1::2])
+  return [_a_transposed(row[:, :, 0::2], row[:, :, 1::2]) for row in rows]
+
+
+def _chunks(x: jax.Array, outputs: int = 1) -> jax.Array:
+  """Cut the batch: (B, H, W, C) to (chunks, examples, H, W, C)."""
+  b, h, w, _ = x.shape
+  size = max(1, _POSITIONS // (h * w * outputs))
+  while b % size:
+    size -= 1
+  return x.reshape(b // size, size, *x.shape[1:])
+
+
+def _map_chunks(
+  f: Callable[[jax.Array], jax.Array], x: jax.Array, outputs: int = 1
+) -> jax.Array:
+  y = jax.lax.map(f, _chunks(x, outputs))
+  return y.reshape(x.shape[0], *y.shape[2:])
