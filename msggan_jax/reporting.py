@@ -2,13 +2,14 @@
 
 import json
 import os
-import resource
 import sys
 import time
 from pathlib import Path
 
 import jax
 import numpy as np
+
+from msggan_jax import memory
 
 # clu imports TensorFlow, for TensorBoard's files alone: it keeps quiet about
 # itself, and it must not take the accelerators' memory.
@@ -97,7 +98,7 @@ class Reporter:
       **_means(steps, values, self._penalty_interval),
       "images_per_sec": images_per_sec,
       "secs_per_kimg": 1000 / images_per_sec,
-      "memory_bytes": _memory_bytes(),
+      "memory_bytes": memory.peak_bytes(),
     }
     if not self._is_writer:
       return
@@ -190,15 +191,6 @@ def _step_of(row: str) -> float:
     return json.loads(row)["step"]
   except ValueError:  # A row cut short by a kill.
     return float("inf")
-
-
-def _memory_bytes() -> int:
-  """Return the peak use: of the first accelerator, else of this process."""
-  stats = jax.local_devices()[0].memory_stats()
-  if stats and "peak_bytes_in_use" in stats:
-    return stats["peak_bytes_in_use"]
-  peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-  return peak * (1 if sys.platform == "darwin" else 1024)
 
 
 def _duration(secs: float) -> str:
