@@ -6,7 +6,7 @@ import sys
 
 import pytest
 
-from msggan_jax import benchmark
+from msggan_jax import benchmark, timing
 
 KEYS = {
   "images_per_sec",
@@ -19,9 +19,9 @@ KEYS = {
 
 
 def test_numbers_of_a_step(tiny_config, monkeypatch):
-  monkeypatch.setattr(benchmark, "_MATRIX", 64)  # it is measured 8 times
+  monkeypatch.setattr(timing, "_MATRIX", 64)  # it is measured 8 times
   tiny_config.resolution = 8
-  numbers = benchmark.measure_step(tiny_config, steps=3)
+  numbers = timing.measure_step(tiny_config, steps=3)
   assert KEYS <= set(numbers)
   assert all(numbers[key] > 0 for key in KEYS)
   assert numbers["devices"] == 8

@@ -1,0 +1,176 @@
+"""Estimates for a step that has been compiled: does it fit, how fast is it."""
+
+import dataclasses
+import os
+from collections.abc import Callable
+from typing import Any
+
+import jax
+from ml_collections import ConfigDict
+
+from msggan_jax import configuration, program, sharding, timing, topology
+from msggan_jax.compilation import Compilation, compile_step
+
+# A guess, named in all that is made of it: well-tuned convolutional networks
+# reach about half of a TPU's peak.
+SHARE_OF_PEAK = 0.5
+_MOST_COMPILATIONS = 8  # of a search
+
+
+@dataclasses.dataclass(frozen=True)
+class Plan:
+  """A configuration on some devices.
+
+  Attributes:
+    config: With its global batch.
+    devices: What it was compiled for.
+    chip: Their figures.
+    compilation: What the compiler says.
+  """
+
+  config: ConfigDict
+  devices: list
+  chip: topology.Chip
+  compilation: Compilation
+
+  @property
+  def device_batch_size(self) -> int:
+    """Return the examples of a device."""
+    return self.config.batch_size // len(self.devices)
+
+  @property
+  def step_secs(self) -> dict[str, float]:
+    """Estimate a step's seconds: a roofline.
+
+    Returns:
+      "compute" and "memory", of which the longer counts, "collectives", which
+      add to it, and "step".
+    """
+    made = self.compilation
+    n = len(self.devices)
+    # XLA counts a loop's body once, the model counts no activation twice.
+    step_flops = max(made.xla_flops, made.model_flops / n)
+    compute = step_flops / (SHARE_OF_PEAK * self.chip.flops_per_sec)
+    secs = {"compute": compute, "memory": 0.0, "collectives": 0.0}
+    if self.chip.hbm_bytes_per_sec:
+      secs["memory"] = made.bytes_accessed / self.chip.hbm_bytes_per_sec
+    if self.chip.ici_bytes_per_sec:
+      # A ring sends and receives nearly twice what it reduces.
+      moved = 2 * (n - 1) / n * sum(made.collectives.values())
+      secs["collectives"] = moved / self.chip.ici_bytes_per_sec
+    secs["step"] = max(compute, secs["memory"]) + secs["collectives"]
+    return secs
+
+  @property
+  def images_per_sec(self) -> float:
+    """Estimate the speed of all devices together; 0 if it does not fit."""
+    if not self.compilation.fits:
+      return 0.0
+    return self.config.batch_size / self.step_secs["step"]
+
+  def numbers(self) -> dict[str, Any]:
+    """Return everything by name, for programs."""
+    made = self.compilation
+    device_flops = made.model_flops / len(self.devices)
+    return {
+      "devices": len(self.devices),
+      "device_kind": self.chip.kind,
+      "batch_size": self.config.batch_size,
+      "device_batch_size": self.device_batch_size,
+      "micro_batch_size": self.config.micro_batch_size,
+      "remat_from": self.config.remat_from,
+      "precision": self.config.precision,
+      "hbm_bytes": made.memory_bytes,
+      "hbm_parts_bytes": made.parts_bytes,
+      "hbm_capacity_bytes": self.chip.hbm_bytes,
+      "fits": made.fits,
+      "flops_per_image": made.xla_flops / self.device_batch_size,
+      "model_flops_per_image": device_flops / self.device_batch_size,
+      "bytes_accessed": made.bytes_accessed,
+      "collective_bytes": sum(made.collectives.values()),
+      "collectives": made.collectives,
+      "compile_secs": made.compile_secs,
+      "step_secs_estimate": self.step_secs if made.fits else None,
+      "images_per_sec_estimate": self.images_per_sec,
+    }
+
+
+def this_machine() -> tuple[list, topology.Chip]:
+  """Return this machine's devices and their figures, the peak measured."""
+  devices = jax.devices()
+  stats = devices[0].memory_stats() or {}
+  memory = stats.get("bytes_limit")
+  if memory is None:
+    memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    memory //= len(jax.local_devices())
+  peak = timing.matmul_flops_per_sec() / len(devices)
+  return devices, topology.Chip(devices[0].device_kind, memory, peak, 0.0, 0.0)
+
+
+def make_plan(config: ConfigDict, devices: list, chip: topology.Chip) -> Plan:
+  """Compile a configuration's step for devices.
+
+  Raises:
+    ValueError: If the configuration is impossible there.
+  """
+  configuration.validate(config, len(devices))
+  run = program.make_program(config, sharding.make_mesh(devices))
+  compilation = compile_step(run)
+  # On hosts the compiler knows no limit.
+  fits = compilation.fits and compilation.memory_bytes <= chip.hbm_bytes
+  compilation = dataclasses.replace(compilation, fits=fits)
+  return Plan(config, devices, chip, compilation)
+
+
+def with_device_batch(config: ConfigDict, size: int, devices: int):
+  """Return a copy of the configuration with another batch a device."""
+  config = config.copy_and_resolve_references()
+  config.batch_size = size * devices
+  return config
+
+
+def find_batch(
+  plan_for: Callable[[int], Plan], unit: int, capacity: int
+) -> tuple[Plan | None, bool]:
+  """Find the largest batch of a device that fits.
+
+  Memory grows nearly linearly, so each guess lies on the line through the last
+  two; the guesses end where a fitting batch and one too large are neighbours.
+
+  Args:
+    plan_for: Device batch -> its plan.
+    unit: Batches are multiples of this.
+    capacity: Bytes of a device.
+
+  Returns:
+    The plan of the largest that was seen to fit, None if not even one unit
+    does, and whether it is known to be the largest.
+  """
+  best, too_large, points = None, None, []
+  count = 1  # of units
+  for _ in range(_MOST_COMPILATIONS):
+    plan = plan_for(count * unit)
+    points.append((count, plan.compilation.memory_bytes))
+    if plan.compilation.fits:
+      best = plan
+      low = count
+    else:
+      too_large = count
+      low = best.device_batch_size // unit if best else 0
+    if too_large is not None and too_large - low <= 1:
+      return best, True
+    count = _next_count(points, capacity)
+    count = max(count, low + 1)
+    if too_large is not None:
+      count = min(count, too_large - 1)
+  return best, False
+
+
+def _next_count(points: list[tuple[int, int]], capacity: int) -> int:
+  if len(points) == 1:
+    return 2 * points[0][0]
+  (count_a, bytes_a), (count_b, bytes_b) = points[-2:]
+  slope = (bytes_b - bytes_a) / (count_b - count_a)
+  if slope <= 0:
+    return 2 * max(count_a, count_b)
+  return int(count_b + (capacity - bytes_b) / slope)

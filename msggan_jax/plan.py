@@ -1,0 +1,135 @@
+"""Say before a launch whether a configuration fits and how fast it will be.
+
+  python -m msggan_jax.plan --config=configs/ffhq.py --topology=v5e:16x16 \\
+    --config.precision=bfloat16 --device_batch_size=8
+  python -m msggan_jax.plan --config=configs/demo.py
+
+The first compiles the real training step for a TPU slice that need not exist;
+it wants libtpu: pip install 'msggan-jax[tpu]'. The second does so for the
+devices of this machine. Full-size networks take minutes to compile.
+"""
+
+import json
+from collections.abc import Sequence
+from typing import Any
+
+from absl import flags
+from ml_collections import config_flags
+
+from msggan_jax import cli
+
+_CONFIG = config_flags.DEFINE_config_file(
+  "config",
+  help_string="Configuration file, with its argument after a colon.",
+)
+_TOPOLOGY = flags.DEFINE_string(
+  "topology",
+  None,
+  "TPU slice such as v5e:16x16, v4:2x2x2, v5p:2x2x1 or v6e:2x4.",
+)
+_DEVICE_BATCH_SIZE = flags.DEFINE_integer(
+  "device_batch_size",
+  None,
+  "Sets config.batch_size to this for each device.",
+  lower_bound=1,
+)
+_FIND_BATCH = flags.DEFINE_bool(
+  "find_batch", False, "Find the largest batch of a device that fits."
+)
+_JSON = flags.DEFINE_bool("json", False, "Print one JSON object.")
+flags.mark_flag_as_required("config")
+
+
+def main(argv: Sequence[str]) -> None:
+  """Plan as the flags say."""
+  del argv
+  # Here: a topology sets environment variables before JAX is used.
+  from msggan_jax import topology
+
+  config = _CONFIG.value
+  if _TOPOLOGY.value:
+    devices, chip = topology.describe(_TOPOLOGY.value)
+  from msggan_jax import estimate
+
+  if not _TOPOLOGY.value:
+    devices, chip = estimate.this_machine()
+
+  def plan_for(device_batch_size: int):
+    batch = device_batch_size, len(devices)
+    resized = estimate.with_device_batch(config, *batch)
+    return estimate.make_plan(resized, devices, chip)
+
+  if _FIND_BATCH.value:
+    unit = config.micro_batch_size or config.stddev_group or 1
+    plan, known = estimate.find_batch(plan_for, unit, chip.hbm_bytes)
+    if plan is None:
+      raise ValueError(
+        f"not even a batch of {unit} fits a device of {chip.kind}; choose "
+        "bfloat16, config.remat_from, config.micro_batch_size or less"
+      )
+    found = {"largest": plan.device_batch_size, "known_to_be_largest": known}
+  else:
+    found = {}
+    if _DEVICE_BATCH_SIZE.value:
+      plan = plan_for(_DEVICE_BATCH_SIZE.value)
+    else:
+      plan = estimate.make_plan(config, devices, chip)
+  numbers = plan.numbers() | found
+  if _JSON.value:
+    print(json.dumps(numbers))
+    return
+  for line in describe(numbers, config.total_kimg):
+    print(line)
+
+
+def describe(numbers: dict[str, Any], total_kimg: float) -> list[str]:
+  """Say the numbers of a plan in lines for people."""
+  from msggan_jax.estimate import SHARE_OF_PEAK
+
+  def gib(size: int) -> str:
+    return f"{size / 2**30:.2f} GiB"
+
+  parts = ", ".join(
+    f"{name} {gib(size)}" for name, size in numbers["hbm_parts_bytes"].items()
+  )
+  lines = [
+    f"devices        {numbers['devices']} x {numbers['device_kind']}",
+    f"batch          {numbers['batch_size']}, {numbers['device_batch_size']} a "
+    f"device; precision {numbers['precision']}, remat_from "
+    f"{numbers['remat_from']}, micro_batch_size {numbers['micro_batch_size']}",
+    f"memory         {gib(numbers['hbm_bytes'])} of "
+    f"{gib(numbers['hbm_capacity_bytes'])} a device: "
+    + ("fits" if numbers["fits"] else "DOES NOT FIT")
+    + (f" ({parts})" if parts else ""),
+  ]
+  if "largest" in numbers:
+    words = "largest batch" if numbers["known_to_be_largest"] else "at least"
+    lines.append(f"found          {words} {numbers['largest']} a device")
+  lines.append(
+    f"FLOPs          {numbers['flops_per_image'] / 1e9:.4g} G an image as XLA "
+    "counts (loops once), "
+    f"{numbers['model_flops_per_image'] / 1e9:.4g} G of the model"
+  )
+  if not numbers["fits"]:
+    return lines
+  collectives = ", ".join(
+    f"{kind} {size / 1e6:.4g} MB"
+    for kind, size in numbers["collectives"].items()
+  )
+  secs = numbers["step_secs_estimate"]
+  speed = numbers["images_per_sec_estimate"]
+  return [
+    *lines,
+    f"bytes moved    {numbers['bytes_accessed'] / 1e9:.4g} GB a device's step",
+    f"collectives    {collectives or 'none'}, a device's step",
+    f"estimate       {speed:.4g} images/s, {1000 / speed:.4g} s/kimg, "
+    f"{total_kimg * 1000 / speed / 86400:.3g} days to {total_kimg:g} kimg",
+    f"assumed        {SHARE_OF_PEAK:.0%} of the peak in {secs['compute']:.3g} s"
+    f" of computing, the full memory bandwidth in {secs['memory']:.3g} s, the "
+    f"longer of them counts; then {secs['collectives']:.3g} s of collectives "
+    "over all links; no waiting for data",
+  ]
+
+
+if __name__ == "__main__":
+  cli.run(main)

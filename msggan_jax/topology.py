@@ -1,0 +1,83 @@
+"""TPU slices as the compiler sees them, without having one."""
+
+import dataclasses
+import importlib.util
+import os
+import re
+
+GIB = 2**30
+
+
+@dataclasses.dataclass(frozen=True)
+class Chip:
+  """Public figures of one chip, which estimates are made of.
+
+  Attributes:
+    kind: Its name.
+    hbm_bytes: Memory.
+    flops_per_sec: Of bfloat16 matrix products, at most.
+    hbm_bytes_per_sec: To and from the memory, at most.
+    ici_bytes_per_sec: To and from its neighbours, all links together.
+  """
+
+  kind: str
+  hbm_bytes: int
+  flops_per_sec: float
+  hbm_bytes_per_sec: float
+  ici_bytes_per_sec: float
+
+
+CHIPS = {
+  "v4": Chip("TPU v4", 32 * GIB, 275e12, 1.2e12, 300e9),
+  "v5e": Chip("TPU v5e", 16 * GIB, 197e12, 0.82e12, 200e9),
+  "v5p": Chip("TPU v5p", 95 * GIB, 459e12, 2.77e12, 600e9),
+  "v6e": Chip("TPU v6e", 32 * GIB, 918e12, 1.64e12, 448e9),
+}
+# Two cores of these chips act as one device, as they do by default.
+_MEGACORE = ("v4", "v5p")
+_EXAMPLES = "v5e:2x4, v5e:16x16, v4:2x2x2, v5p:2x2x1, v6e:2x4"
+
+
+def describe(name: str) -> tuple[list, Chip]:
+  """Return a slice's devices, which exist on paper only, and their chip.
+
+  Call it before anything has used JAX: the compiler is told by environment
+  variables that there is no TPU.
+
+  Args:
+    name: Such as "v5e:16x16".
+
+  Raises:
+    ValueError: If there is no such slice or no compiler for it.
+  """
+  match = re.fullmatch(r"(v\d+[a-z]?):(\d+(x\d+){1,2})", name)
+  if not match or match[1] not in CHIPS:
+    raise ValueError(
+      f"there is no topology {name!r}; write one such as {_EXAMPLES}"
+    )
+  if not (
+    importlib.util.find_spec("libtpu") or os.environ.get("TPU_LIBRARY_PATH")
+  ):
+    raise ValueError(
+      "compiling for TPUs needs libtpu: pip install 'msggan-jax[tpu]'"
+    )
+  os.environ |= {
+    "JAX_PLATFORMS": "cpu",
+    "TPU_SKIP_MDS_QUERY": "1",
+    "TPU_WORKER_HOSTNAMES": "localhost",
+    "TPU_ACCELERATOR_TYPE": "v5litepod-4",
+  }
+  os.environ.setdefault("TPU_MIN_LOG_LEVEL", "3")
+  from jax.experimental import topologies
+
+  options = {}
+  if match[1] in _MEGACORE:
+    options["chip_config_name"] = "megacore"
+  try:
+    topology = topologies.get_topology_desc(
+      platform="tpu", topology_name=name, **options
+    )
+  except Exception as error:  # whatever libtpu raises
+    reason = str(error).strip().splitlines()[0]
+    raise ValueError(f"libtpu knows no topology {name!r}: {reason}") from error
+  return topology.devices, CHIPS[match[1]]
