@@ -100,6 +100,11 @@ def make_pyramid(images: jax.Array, resolutions: tuple[int, ...]) -> Pyramid:
   return tuple(scales[resolution] for resolution in resolutions)
 
 
+def grid_columns(resolution: int) -> int:
+  """Return how many images a square grid of about 1,000 pixels has a side."""
+  return min(8, max(2, 1024 // resolution))
+
+
 def grid(images: np.ndarray, columns: int | None = None) -> np.ndarray:
   """Lay images out in rows, left to right and top to bottom.
 

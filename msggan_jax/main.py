@@ -20,6 +20,9 @@ _CONFIG = config_flags.DEFINE_config_file(
 _WORKDIR = flags.DEFINE_string(
   "workdir", None, "The run's folder; default: runs/<name of the config file>."
 )
+_DRY_RUN = flags.DEFINE_bool(
+  "dry_run", False, "Say what the run would be and need, and end."
+)
 flags.mark_flag_as_required("config")
 
 
@@ -27,6 +30,11 @@ def main(argv: Sequence[str]) -> None:
   """Train as the flags say."""
   del argv
   # Here, so that --help and wrong flags answer at once.
+  if _DRY_RUN.value:
+    from msggan_jax import dry_run
+
+    print("\n".join(dry_run.describe(_CONFIG.value)))
+    return
   from msggan_jax import train
 
   workdir = Path(_WORKDIR.value or default_workdir())

@@ -11,7 +11,6 @@ devices of this machine. Full-size networks take minutes to compile.
 
 import json
 from collections.abc import Sequence
-from typing import Any
 
 from absl import flags
 from ml_collections import config_flags
@@ -78,57 +77,8 @@ def main(argv: Sequence[str]) -> None:
   if _JSON.value:
     print(json.dumps(numbers))
     return
-  for line in describe(numbers, config.total_kimg):
+  for line in estimate.describe(numbers, config.total_kimg):
     print(line)
-
-
-def describe(numbers: dict[str, Any], total_kimg: float) -> list[str]:
-  """Say the numbers of a plan in lines for people."""
-  from msggan_jax.estimate import SHARE_OF_PEAK
-
-  def gib(size: int) -> str:
-    return f"{size / 2**30:.2f} GiB"
-
-  parts = ", ".join(
-    f"{name} {gib(size)}" for name, size in numbers["hbm_parts_bytes"].items()
-  )
-  lines = [
-    f"devices        {numbers['devices']} x {numbers['device_kind']}",
-    f"batch          {numbers['batch_size']}, {numbers['device_batch_size']} a "
-    f"device; precision {numbers['precision']}, remat_from "
-    f"{numbers['remat_from']}, micro_batch_size {numbers['micro_batch_size']}",
-    f"memory         {gib(numbers['hbm_bytes'])} of "
-    f"{gib(numbers['hbm_capacity_bytes'])} a device: "
-    + ("fits" if numbers["fits"] else "DOES NOT FIT")
-    + (f" ({parts})" if parts else ""),
-  ]
-  if "largest" in numbers:
-    words = "largest batch" if numbers["known_to_be_largest"] else "at least"
-    lines.append(f"found          {words} {numbers['largest']} a device")
-  lines.append(
-    f"FLOPs          {numbers['flops_per_image'] / 1e9:.4g} G an image as XLA "
-    "counts (loops once), "
-    f"{numbers['model_flops_per_image'] / 1e9:.4g} G of the model"
-  )
-  if not numbers["fits"]:
-    return lines
-  collectives = ", ".join(
-    f"{kind} {size / 1e6:.4g} MB"
-    for kind, size in numbers["collectives"].items()
-  )
-  secs = numbers["step_secs_estimate"]
-  speed = numbers["images_per_sec_estimate"]
-  return [
-    *lines,
-    f"bytes moved    {numbers['bytes_accessed'] / 1e9:.4g} GB a device's step",
-    f"collectives    {collectives or 'none'}, a device's step",
-    f"estimate       {speed:.4g} images/s, {1000 / speed:.4g} s/kimg, "
-    f"{total_kimg * 1000 / speed / 86400:.3g} days to {total_kimg:g} kimg",
-    f"assumed        {SHARE_OF_PEAK:.0%} of the peak in {secs['compute']:.3g} s"
-    f" of computing, the full memory bandwidth in {secs['memory']:.3g} s, the "
-    f"longer of them counts; then {secs['collectives']:.3g} s of collectives "
-    "over all links; no waiting for data",
-  ]
 
 
 if __name__ == "__main__":

@@ -137,8 +137,7 @@ def sample_grids(
     uint8 pictures: under each resolution its grid, under "scales" the sheet
     of all scales of the first latents.
   """
-  # As many as make a picture of at most about 1,000 pixels a side, 64 at most.
-  columns = min(8, max(2, 1024 // config.resolution))
+  columns = images.grid_columns(config.resolution)
   model = sampling.Generator(config, generator, params, state)
   key = jax.random.fold_in(jax.random.key(config.seed), 2**31 - 1)
   z = model.sample_latents(key, columns * columns)
@@ -166,7 +165,7 @@ def write_grids(
 
 def write_reals(workdir: Path, prepared, config: ConfigDict) -> None:
   """Write `reals.png`: what the discriminator is shown as real."""
-  columns = min(8, max(2, 1024 // config.resolution))
+  columns = images.grid_columns(config.resolution)
   count = min(columns * columns, len(prepared))
   reals = np.stack([prepared[i]["image"] for i in range(count)])
   images.save_png(images.grid(reals, columns=columns), workdir / "reals.png")
