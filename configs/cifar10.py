@@ -14,4 +14,6 @@ def get_config(preset="msg_progan"):
   config.batch_size = 32
   config.total_kimg = 12000.0  # Table 3
   config.snapshot_kimg = 200.0
+  config.eval_kimg = 500.0
+  config.eval_kimg = 500.0
   return config

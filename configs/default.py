@@ -111,5 +111,14 @@ def get_base_config():
   config.log_kimg = 1.0
   config.sample_kimg = 10.0
   config.snapshot_kimg = 50.0
-  config.keep = 3  # checkpoints
+  config.keep = 3  # checkpoints, the newest; the best one stays anyway
+
+  # Evaluation of the moving average (README, Evaluate).
+  config.eval_kimg = 200.0
+  # Names with commas; the first decides which checkpoint is the best. "": a
+  # Frechet and a kernel distance.
+  config.metrics = ""
+  config.inception_path = ""  # pt_inception-2015-12-05-6726825d.pth
+  config.extractor = ""  # module:function of your own, instead
+  config.extractor_precision = "float32"  # or bfloat16
   return config

@@ -35,4 +35,8 @@ def get_config(choice="cats"):
   config.log_kimg = 0.16
   config.sample_kimg = 2.0
   config.snapshot_kimg = 4.0
+  config.eval_kimg = 8.0
+  config.metrics = "kid_efficientnet_lite0_200"
+  if name == "cats":
+    config.metrics += ",bodies_efficientnet_lite0_200"
   return config

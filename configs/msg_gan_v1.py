@@ -33,4 +33,5 @@ def get_config():
   config.learning_rate = 0.0003
   config.ema_kimg = 0.0  # no moving average
   config.g_step_latents = "fresh"
+  config.eval_kimg = 500.0
   return config

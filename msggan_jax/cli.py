@@ -37,6 +37,21 @@ def config_file() -> tuple[str, str]:
   return path, argument
 
 
+def parse_step(text: str) -> int | str | None:
+  """Parse --step: a number, or "best"; empty: None, the newest checkpoint.
+
+  Raises:
+    ValueError: If the text is anything else.
+  """
+  if not text:
+    return None
+  if text.isdecimal():
+    return int(text)
+  if text == "best":
+    return text
+  raise ValueError(f"--step={text}: give a number, or best")
+
+
 def _parse_flags(argv: Sequence[str]) -> Sequence[str]:
   if {"--help", "-help", "-h", "--helpfull"} & set(argv):
     app.usage(writeto_stdout=True)

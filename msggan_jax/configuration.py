@@ -21,6 +21,7 @@ CHOICES = {
   "optimizer": ("rmsprop", "adam"),
   "g_step_latents": ("same", "fresh"),
   "precision": ("float32", "bfloat16"),
+  "extractor_precision": ("float32", "bfloat16"),
   "dataset.crop": ("center", "pad"),
 }
 
@@ -39,6 +40,11 @@ FREE_FIELDS = (
   "log_kimg",
   "sample_kimg",
   "snapshot_kimg",
+  "eval_kimg",
+  "metrics",
+  "inception_path",
+  "extractor",
+  "extractor_precision",
   "keep",
   "dataset",
   "micro_batch_size",

@@ -39,8 +39,15 @@ _EXTRACTOR = flags.DEFINE_string(
   "",
   "module:function of your own, for metrics such as fd_<function>_10k_full.",
 )
-_STEP = flags.DEFINE_integer(
-  "step", None, "Which checkpoint; by default the newest."
+_STEP = flags.DEFINE_string(
+  "step", "", "Which checkpoint, a step or best; by default the newest."
+)
+_PRECISION = flags.DEFINE_enum(
+  "precision",
+  None,
+  ["float32", "bfloat16"],
+  "Of our networks' activations; by default that of the run's configuration, "
+  "else float32.",
 )
 _ALL_STEPS = flags.DEFINE_bool("all_steps", False, "Every checkpoint.")
 _JSON = flags.DEFINE_bool("json", False, "Print a JSON object a line.")
@@ -62,14 +69,23 @@ def main(argv: Sequence[str]) -> None:
 def evaluate_run(workdir: Path) -> None:
   """Evaluate checkpoints, print the results and append them to the run's."""
   # Here, so that --help and wrong flags answer at once.
-  from msggan_jax import checkpoint, configuration, data, metrics, sampling
+  from msggan_jax import (
+    configuration,
+    data,
+    jsonl,
+    metrics,
+    sampling,
+  )
   from msggan_jax.metrics import protocols, results
 
   config = configuration.load(workdir)
   inception_path = _INCEPTION.value or config.get("inception_path", "")
-  extractors = metrics.Extractors(inception_path, _EXTRACTOR.value)
-  with checkpoint.Checkpoints(workdir / "checkpoints") as checkpoints:
-    steps = choose_steps(checkpoints.steps, workdir)
+  extractors = metrics.Extractors(
+    inception_path,
+    _EXTRACTOR.value or config.get("extractor", ""),
+    _PRECISION.value or config.get("extractor_precision", "float32"),
+  )
+  steps = choose_steps(workdir)
   prepared = data.open_prepared(
     data.prepare(config.dataset, config.resolution, config.channels)
   )
@@ -84,7 +100,7 @@ def evaluate_run(workdir: Path) -> None:
     values = evaluator.evaluate(generator.params, generator.state)
     row = evaluator.record(step, values)
     row["secs"] = round(time.monotonic() - began, 3)
-    results.append(workdir, row)
+    jsonl.append(workdir / results.METRICS_FILE, row)
     show(f"step {step}", values, row)
 
 
@@ -93,7 +109,9 @@ def compare_folders() -> None:
   from msggan_jax import metrics
   from msggan_jax.metrics import protocols
 
-  extractors = metrics.Extractors(_INCEPTION.value, _EXTRACTOR.value)
+  extractors = metrics.Extractors(
+    _INCEPTION.value, _EXTRACTOR.value, _PRECISION.value or "float32"
+  )
   names = _METRICS.value or protocols.defaults(extractors.has_inception)
   values, made = metrics.compare(
     _REALS.value, _FAKES.value, extractors, names, progress=True
@@ -101,20 +119,21 @@ def compare_folders() -> None:
   show(f"{_FAKES.value}", values, {**values, **made})
 
 
-def choose_steps(steps: list[int], workdir: Path) -> list[int]:
+def choose_steps(workdir: Path) -> list[int]:
   """Return the checkpoints that the flags ask for.
 
   Raises:
     FileNotFoundError: If there is none.
     ValueError: If the flags contradict each other.
   """
-  if _ALL_STEPS.value and _STEP.value is not None:
+  from msggan_jax import checkpoint
+
+  if _ALL_STEPS.value and _STEP.value:
     raise ValueError("give --all_steps or --step, not both")
-  if not steps:
-    raise FileNotFoundError(f"{workdir} has no checkpoint yet")
-  if _ALL_STEPS.value:
-    return steps
-  return [steps[-1] if _STEP.value is None else _STEP.value]
+  step = cli.parse_step(_STEP.value)
+  with checkpoint.Checkpoints(workdir / "checkpoints") as checkpoints:
+    found = checkpoints.find(step)
+    return checkpoints.steps if _ALL_STEPS.value else [found]
 
 
 def show(title: str, values: dict[str, float], row: dict[str, Any]) -> None:

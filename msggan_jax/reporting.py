@@ -1,15 +1,16 @@
 """What a run tells: stats.jsonl, TensorBoard, the console line."""
 
-import json
+import contextlib
 import os
 import sys
 import time
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 import jax
 import numpy as np
 
-from msggan_jax import memory
+from msggan_jax import jsonl, memory
 
 # clu imports TensorFlow, for TensorBoard's files alone: it keeps quiet about
 # itself, and it must not take the accelerators' memory.
@@ -52,12 +53,13 @@ class Reporter:
     self._penalty_interval = penalty_interval
     self._pending: list[tuple[int, Metrics]] = []  # (step, metrics)
     self._row_step: int | None = None  # of the row to be written next
+    self._row_extra: Mapping[str, float] = {}  # what else it says
     self._last_step = first_step
     self._last_time = time.monotonic()
     self._is_writer = jax.process_index() == 0
     self._console = Console()
     if self._is_writer:
-      _drop_rows_after(self._stats_path, first_step)
+      jsonl.drop_after(self._stats_path, first_step)
       self._tensorboard = metric_writers.AsyncWriter(
         metric_writers.SummaryWriter(str(workdir / "tensorboard"))
       )
@@ -72,13 +74,27 @@ class Reporter:
     self._write_row()
     self._pending.append((step, metrics))
 
-  def report(self, step: int) -> None:
+  def report(self, step: int, extra: Mapping[str, float] | None = None) -> None:
     """Let the steps since the last report, up to this one, become a row.
 
     It is written when the next step has been given to the device, or at the
     end: the loop never waits.
+
+    Args:
+      step: The last step of the row.
+      extra: What else the row says.
     """
     self._row_step = step
+    self._row_extra = extra or {}
+
+  @contextlib.contextmanager
+  def paused(self) -> Iterator[None]:
+    """Do something else, which does not count in the measured speed."""
+    self._write_row()
+    jax.block_until_ready(self._pending)
+    began = time.monotonic()
+    yield
+    self._last_time += time.monotonic() - began
 
   def _write_row(self) -> None:
     step, self._row_step = self._row_step, None
@@ -99,11 +115,11 @@ class Reporter:
       "images_per_sec": images_per_sec,
       "secs_per_kimg": 1000 / images_per_sec,
       "memory_bytes": memory.peak_bytes(),
+      **self._row_extra,
     }
     if not self._is_writer:
       return
-    with self._stats_path.open("a") as file:
-      file.write(json.dumps(row) + "\n")
+    jsonl.append(self._stats_path, row)
     scalars = {k: v for k, v in row.items() if k not in ("step", "kimg")}
     self._tensorboard.write_scalars(step, scalars)
     secs_left = (self._total_steps - step) * self._batch_size / images_per_sec
@@ -112,6 +128,11 @@ class Reporter:
       f"  d_loss {row['d_loss']:.3f}  g_loss {row['g_loss']:.3f}"
       f"  {images_per_sec:.1f} images/s  {_duration(secs_left)} left"
     )
+
+  def write_scalars(self, step: int, values: Mapping[str, float]) -> None:
+    """Show numbers in TensorBoard that are no part of a row."""
+    if self._is_writer:
+      self._tensorboard.write_scalars(step, values)
 
   def write_image(self, step: int, name: str, image: np.ndarray) -> None:
     """Show an image, uint8 (H, W, C), in TensorBoard."""
@@ -173,24 +194,6 @@ def _means(
     if count:
       means[name] = float(sum(value[name] for value in values) / count)
   return means
-
-
-def _drop_rows_after(path: Path, step: int) -> None:
-  if not path.is_file():
-    return
-  rows = path.read_text().splitlines(keepends=True)
-  kept = [row for row in rows if _step_of(row) <= step]
-  if kept != rows:
-    temporary = path.with_suffix(".tmp")
-    temporary.write_text("".join(kept))
-    temporary.replace(path)
-
-
-def _step_of(row: str) -> float:
-  try:
-    return json.loads(row)["step"]
-  except ValueError:  # A row cut short by a kill.
-    return float("inf")
 
 
 def _duration(secs: float) -> str:

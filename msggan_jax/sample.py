@@ -1,4 +1,4 @@
-"""Generate images from a run's newest checkpoint.
+"""Generate images from a run's newest checkpoint, or another one.
 
   python -m msggan_jax.sample --workdir=runs/demo --output=images --seeds=0-15
 
@@ -29,8 +29,8 @@ _LABELS = flags.DEFINE_string(
 _TRUNCATION_PSI = flags.DEFINE_float(
   "truncation_psi", 1.0, "MSG-StyleGAN: below 1 less varied, more typical."
 )
-_STEP = flags.DEFINE_integer(
-  "step", None, "Which checkpoint; by default the newest."
+_STEP = flags.DEFINE_string(
+  "step", "", "Which checkpoint, a step or best; by default the newest."
 )
 flags.mark_flags_as_required(["workdir", "output"])
 
@@ -39,6 +39,7 @@ def main(argv: Sequence[str]) -> None:
   """Sample as the flags say."""
   del argv
   seeds = parse_seeds(_SEEDS.value)
+  step = cli.parse_step(_STEP.value)
   # Here, so that --help and wrong flags answer at once.
   import jax
   import jax.numpy as jnp
@@ -49,7 +50,7 @@ def main(argv: Sequence[str]) -> None:
   available = configuration.connected_scales(config)
   scales = parse_scales(_SCALES.value, available)
   labels = assign_labels(_LABELS.value, config.num_classes, len(seeds))
-  generator = sampling.load_generator(_WORKDIR.value, _STEP.value)
+  generator = sampling.load_generator(_WORKDIR.value, step)
 
   # A seed's image does not depend on the other seeds.
   z = jnp.concatenate(

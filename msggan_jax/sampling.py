@@ -189,12 +189,14 @@ class Discriminator:
     return apply(self.params, self.state, pyramid, labels)
 
 
-def load_generator(workdir: str | Path, step: int | None = None) -> Generator:
+def load_generator(
+  workdir: str | Path, step: int | str | None = None
+) -> Generator:
   """Load the EMA generator of a run.
 
   Args:
     workdir: The run's folder.
-    step: Which checkpoint; None: the newest.
+    step: Which checkpoint; "best": the one that is marked; None: the newest.
 
   Raises:
     FileNotFoundError: If there is no run or no such checkpoint.
@@ -206,7 +208,7 @@ def load_generator(workdir: str | Path, step: int | None = None) -> Generator:
 
 
 def load_discriminator(
-  workdir: str | Path, step: int | None = None
+  workdir: str | Path, step: int | str | None = None
 ) -> Discriminator:
   """Load the discriminator of a run; the arguments as in `load_generator`."""
   config = configuration.load(workdir)

@@ -11,8 +11,8 @@ from msggan_jax import (
   checkpoint,
   configuration,
   data,
+  evaluation,
   images,
-  networks,
   program,
   sampling,
   sharding,
@@ -37,12 +37,14 @@ def train(config: ConfigDict, workdir: str | Path) -> TrainState:
   workdir = Path(workdir)
   configuration.validate(config, jax.device_count())
   configuration.check_workdir(config, workdir)
+  evaluation.choose(config)
   run = program.make_program(config, sharding.make_mesh())
 
   prepared = data.open_prepared(
     data.prepare(config.dataset, config.resolution, config.channels)
   )
   configuration.check_classes(config, prepared.metadata.num_classes)
+  evaluator = evaluation.make_evaluator(config, prepared)
   is_writer = jax.process_index() == 0
   if is_writer:
     configuration.save(config, workdir)
@@ -69,6 +71,8 @@ def train(config: ConfigDict, workdir: str | Path) -> TrainState:
       penalty_interval=config.penalty_interval,
     )
     reporter.say(f"{len(prepared)} images in {prepared.path}")
+    if evaluator is None and config.eval_kimg:
+      reporter.say(evaluation.WITHOUT_WEIGHTS)
     if first_step:
       reporter.say(f"resuming {workdir} at step {first_step} of {total_steps}")
     loader = data.make_loader(
@@ -80,18 +84,30 @@ def train(config: ConfigDict, workdir: str | Path) -> TrainState:
       process_count=jax.process_count(),
     )
 
-    def write_samples(step: int, state: TrainState) -> None:
-      grids = sample_grids(
+    def ema_generator(state: TrainState) -> sampling.Generator:
+      return sampling.Generator(
         config, run.generator, state.ema_params, state.ema_state
       )
-      if is_writer:
-        write_grids(workdir, grids, step * config.batch_size / 1000)
-        reporter.write_image(step, "samples", grids[config.resolution])
+
+    def write_samples(step: int, state: TrainState) -> None:
+      with reporter.paused():
+        grids = sample_grids(ema_generator(state))
+        if is_writer:
+          write_grids(workdir, grids, step * config.batch_size / 1000)
+          reporter.write_image(step, "samples", grids[config.resolution])
 
     if first_step == 0:
       if is_writer:
         write_reals(workdir, prepared, config)
       write_samples(0, state)
+    evaluating = evaluation.Evaluation(
+      workdir,
+      evaluator,
+      checkpoints,
+      reporter,
+      ema_generator(state),
+      first_step,
+    )
 
     def due(step: int, every_kimg: float) -> bool:
       """Whether the images seen pass a multiple of `every_kimg` at a step."""
@@ -100,6 +116,10 @@ def train(config: ConfigDict, workdir: str | Path) -> TrainState:
       every = 1000 * every_kimg
       shown = config.batch_size * step
       return shown // every > (shown - config.batch_size) // every
+
+    # If it was stopped between a checkpoint and its evaluation.
+    if first_step and due(first_step, config.eval_kimg):
+      evaluating.evaluate(first_step, ema_generator(state))
 
     compiled = None
     for step in range(first_step + 1, total_steps + 1):
@@ -112,39 +132,45 @@ def train(config: ConfigDict, workdir: str | Path) -> TrainState:
       state, metrics = compiled(state, batch)
       reporter.add(step, metrics)
       last = step == total_steps
-      if last or due(step, config.log_kimg):
+      evaluate = due(step, config.eval_kimg)
+      # It ends a row, so that a resumed run writes the same rows.
+      snapshot = last or evaluate or due(step, config.snapshot_kimg)
+      if snapshot:
+        changes = evaluating.compare(step, ema_generator(state))
+        reporter.report(step, changes)
+      elif due(step, config.log_kimg):
         reporter.report(step)
       if last or due(step, config.sample_kimg):
         write_samples(step, state)
-      if last or due(step, config.snapshot_kimg):
+      if snapshot:
         checkpoints.save(step, state)
+      if evaluate:
+        evaluating.evaluate(step, ema_generator(state))
     reporter.close()
   return state
 
 
 def sample_grids(
-  config: ConfigDict, generator: networks.Network, params, state
+  generator: sampling.Generator,
 ) -> dict[int | str, np.ndarray]:
   """Generate the fixed latents' images at every scale.
 
   Args:
-    config: The configuration; `seed` fixes the latents.
-    generator: The generator.
-    params: Its EMA parameters.
-    state: What goes with them, the EMA state.
+    generator: With the EMA weights; its configuration's `seed` fixes the
+      latents.
 
   Returns:
     uint8 pictures: under each resolution its grid, under "scales" the sheet
     of all scales of the first latents.
   """
+  config = generator.config
   columns = images.grid_columns(config.resolution)
-  model = sampling.Generator(config, generator, params, state)
   key = jax.random.fold_in(jax.random.key(config.seed), 2**31 - 1)
-  z = model.sample_latents(key, columns * columns)
+  z = generator.sample_latents(key, columns * columns)
   labels = None
   if config.num_classes:
     labels = np.arange(len(z)) % config.num_classes
-  pyramid = sampling.in_batches(model, z, batch_size=16, labels=labels)
+  pyramid = sampling.in_batches(generator, z, batch_size=4, labels=labels)
   pyramid = [images.to_uint8(scale) for scale in pyramid]
   grids = {
     scale.shape[1]: images.grid(scale, columns=columns) for scale in pyramid

@@ -36,6 +36,7 @@ def tiny_config():
   config.batch_size = 32
   config.stddev_group = 4
   config.dataset.name = "cats"
+  config.eval_kimg = 0.0
   return config
 
 

@@ -1,6 +1,7 @@
 """Protocols, the reals' cache, evaluating runs and folders."""
 
 import json
+import math
 import subprocess
 import sys
 
@@ -286,14 +287,22 @@ def test_counting_bodies():
   assert count(rare) == 8
 
 
-def test_best_step(tmp_path):
+def test_the_best_row():
   fid, score = parse_one("fid50k_full"), parse_one("is50k")
-  assert results.best_step(tmp_path, fid) is None
-  for step, a, b in ((1, 3, 3), (2, 1, 1), (3, 2, 3), (2, 4, 1)):
-    row = {"step": step, "fid50k_full": a, "is50k": b}
-    results.append(tmp_path, row)
-  assert results.best_step(tmp_path, fid) == 3
-  assert results.best_step(tmp_path, score) == 1
+  made = {"data_hash": "a", "weights_hash": {"inception": "b"}}
+  assert results.best_row([], fid, like=made) is None
+  numbers = [(1, 3, 3), (2, 1, 1), (3, 2, 3), (2, 4, 1), (4, math.nan, 0)]
+  rows = [
+    {"step": step, "fid50k_full": a, "is50k": b, **made}
+    for step, a, b in numbers
+  ]
+  # With other weights, and without a hash.
+  others = {"data_hash": "a", "weights_hash": {"inception": "b-bfloat16"}}
+  rows.append({"step": 5, "fid50k_full": 0, "is50k": 9, **others})
+  rows.append({"step": 6, "fid50k_full": 0, "is50k": 9})
+  rows.append({"step": 7, "kid50k": 0, **made})
+  assert results.best_row(rows, fid, like=made)["step"] == 3
+  assert results.best_row(rows, score, like=made)["step"] == 1
 
 
 def test_evaluating_all_checkpoints(config, prepared, weights, tmp_path):
@@ -367,6 +376,7 @@ def test_comparing_two_folders(tmp_path):
     ((), "either --workdir or --reals"),
     (("--reals=a",), "belong together"),
     (("--workdir=nowhere",), "not the workdir of a run"),
+    (("--workdir=nowhere", "--precision=half"), "float32|bfloat16"),
   ],
 )
 def test_wrong_flags_end_in_one_sentence(arguments, sentence):

@@ -56,6 +56,7 @@ def test_a_run_resumes_byte_for_byte(config, tmp_path):
   for whole_row, halves_row in zip(*rows, strict=True):
     for name in ("step", "d_loss", "g_loss", "gradient_penalty/8"):
       assert whole_row[name] == halves_row[name]
+    assert whole_row.get("stability/8") == halves_row.get("stability/8")
 
   check_what_a_run_leaves(tmp_path / "whole")
   check_sampling(tmp_path / "whole", whole)
@@ -69,6 +70,8 @@ def check_what_a_run_leaves(workdir):
     assert all(np.isfinite(value) for value in row.values())
     assert {"gradient_penalty/4", "gradient_penalty/8"} <= set(row)
     assert row["images_per_sec"] > 0 and row["memory_bytes"] > 0
+  assert ["stability/4" in row for row in rows] == [False, True, False, True]
+  assert (workdir / "stability.png").is_file()
   for folder, side in (("4x4", 4), ("8x8", 8)):
     names = [p.name for p in sorted((workdir / "samples" / folder).iterdir())]
     assert names == ["000000.000.png", "000000.064.png", "000000.128.png"]
@@ -126,13 +129,17 @@ def test_a_workdir_of_another_configuration_is_refused(config, tmp_path):
     ("connected_scales", "some", "connected_scales is 'some'; choose"),
     ("connected_scales", (4, 5), r"connected_scales is \[4, 5\]|\(4, 5\)"),
     ("learning_rate", 0.0, "learning_rate is 0.0; it must be positive"),
+    ("metrics", "fid50k_full,fid50k_half", "there is no metric 'fid50k_half'"),
+    ("inception_path", "nowhere.pth", "Inception's weights, not nowhere.pth"),
+    ("extractor", "mean_colors", "extractor is 'mean_colors'; give module:f"),
+    ("extractor_precision", "half", "extractor_precision is 'half'; choose"),
   ],
 )
 def test_impossible_values_are_refused(
   config, tmp_path, field, value, sentence
 ):
   config[field] = value
-  with pytest.raises(ValueError, match=sentence):
+  with pytest.raises((ValueError, FileNotFoundError), match=sentence):
     train.train(config, tmp_path / "run")
   assert not (tmp_path / "run").exists()
 

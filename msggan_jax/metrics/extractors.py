@@ -5,6 +5,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Protocol
 
+import jax.numpy as jnp
 import numpy as np
 
 from msggan_jax.metrics.efficientnet import EfficientNetLite0
@@ -21,8 +22,8 @@ class Extractor(Protocol):
   Attributes:
     pooled: Name of the features that distances compare.
     logits: Name of those the inception score takes; None: it has none.
-    weights_hash: Tells its weights from others; None: unknown, so that nothing
-      computed with it is cached.
+    weights_hash: Tells its weights, and the type it computes in, from others;
+      None: unknown, so that nothing computed with it is cached.
   """
 
   pooled: str
@@ -36,7 +37,12 @@ class Extractor(Protocol):
 class Extractors:
   """The extractors of one evaluation, each loaded when it is first used."""
 
-  def __init__(self, inception_path: str = "", user: str = ""):
+  def __init__(
+    self,
+    inception_path: str = "",
+    user: str = "",
+    precision: str = "float32",
+  ):
     """Say what there is, without loading it.
 
     Args:
@@ -44,6 +50,7 @@ class Extractors:
       user: "module:function"; the function maps uint8 images, (N, H, W, C), to
         features, (N, D), and its name is the extractor's. If it has an
         attribute `weights_hash`, statistics of the reals are cached under it.
+      precision: Of our networks' activations, float32 or bfloat16.
 
     Raises:
       ValueError: If `user` is no such pair.
@@ -51,10 +58,11 @@ class Extractors:
     """
     if inception_path and not Path(inception_path).is_file():
       raise FileNotFoundError(_missing_inception(f"not {inception_path}"))
+    dtype = jnp.dtype(precision)
     self.has_inception = bool(inception_path)
     self._loaders: dict[str, Callable[[], Extractor]] = {
-      INCEPTION: lambda: _load_inception(inception_path),
-      EFFICIENTNET: EfficientNetLite0.from_package,
+      INCEPTION: lambda: _load_inception(inception_path, dtype),
+      EFFICIENTNET: lambda: EfficientNetLite0.from_package(dtype),
     }
     if user:
       module, _, function = user.partition(":")
@@ -101,10 +109,10 @@ class _UserExtractor:
     return {self.pooled: features}
 
 
-def _load_inception(path: str) -> Inception:
+def _load_inception(path: str, dtype: jnp.dtype) -> Inception:
   if not path:
     raise FileNotFoundError(_missing_inception("none is named"))
-  return Inception.from_file(path)
+  return Inception.from_file(path, dtype)
 
 
 def _missing_inception(reason: str) -> str:

@@ -114,6 +114,9 @@ class FrozenNetwork:
     any_image = jax.ShapeDtypeStruct((1, 64, 64, 3), np.uint8)
     jax.eval_shape(lambda images: apply(layers, images), any_image)
     self.weights_hash = _hash(layers.used)
+    if dtype != jnp.float32:
+      # Such numbers are others: they say so, and share no cache.
+      self.weights_hash += f"-{jnp.dtype(dtype).name}"
     self._mesh = sharding.make_mesh(jax.local_devices())
     self._layers = jax.device_put(layers.made, sharding.replicated(self._mesh))
     self._apply = jax.jit(

@@ -1,9 +1,8 @@
 """From statistics to numbers by name, and the file they are kept in."""
 
 import importlib.metadata
-import json
+import math
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -149,24 +148,33 @@ def provenance(
   }
 
 
-def append(workdir: Path, row: dict[str, Any]) -> None:
-  """Append a row to a run's `metrics.jsonl`."""
-  with (workdir / METRICS_FILE).open("a") as file:
-    file.write(json.dumps(row) + "\n")
-
-
-def best_step(workdir: Path, protocol: Protocol) -> int | None:
-  """Return the step with the best number of a protocol; None: there is none.
+def best_row(
+  rows: Sequence[dict[str, Any]], protocol: Protocol, like: dict[str, Any]
+) -> dict[str, Any] | None:
+  """Return the row with the best number of a protocol; None: there is none.
 
   Of several numbers of one step, the last counts; of equal steps, the first.
+
+  Args:
+    rows: Of `metrics.jsonl`.
+    protocol: The protocol.
+    like: A row; those of other data or weights of the extractor are left out.
   """
-  path = workdir / METRICS_FILE
-  if not path.is_file():
-    return None
-  values = {}
-  for line in path.read_text().splitlines():
-    row = json.loads(line)
-    if protocol.main_value in row:
-      values[row["step"]] = row[protocol.main_value]
-  best = max if protocol.higher_is_better else min
-  return best(sorted(values), key=values.get, default=None)
+  made = _made_of(like, protocol)
+  by_step = {
+    row["step"]: row
+    for row in rows
+    if math.isfinite(row.get(protocol.main_value, math.nan))
+    and _made_of(row, protocol) == made
+  }
+  sign = -1 if protocol.higher_is_better else 1
+  return min(
+    by_step.values(),
+    key=lambda row: (sign * row[protocol.main_value], row["step"]),
+    default=None,
+  )
+
+
+def _made_of(row: dict[str, Any], protocol: Protocol) -> tuple[Any, Any]:
+  hashes = row.get("weights_hash", {})
+  return row.get("data_hash"), hashes.get(protocol.extractor)

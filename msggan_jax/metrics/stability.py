@@ -1,6 +1,5 @@
 """Stability during training (paper, Fig. 6)."""
 
-import json
 import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -9,13 +8,13 @@ import jax
 import numpy as np
 from PIL import Image, ImageDraw
 
-from msggan_jax import sampling
+from msggan_jax import jsonl, sampling
 
 NUM_LATENTS = 36
 
 _PREFIX = "stability/"
 _KEY = 2**31 - 2  # of the latents; training itself draws by example and step
-_BATCH = 4
+_BATCH = 4  # that of the grids: one shape to compile
 
 # Of the plot, in pixels.
 _SIZE = (800, 500)
@@ -62,9 +61,7 @@ class Stability:
 
 def read_rows(stats_path: Path) -> list[dict[str, float]]:
   """Return the rows of a `stats.jsonl` that tell of stability."""
-  if not stats_path.is_file():
-    return []
-  rows = map(json.loads, stats_path.read_text().splitlines())
+  rows = jsonl.read(stats_path)
   return [row for row in rows if any(k.startswith(_PREFIX) for k in row)]
 
 
@@ -84,7 +81,11 @@ def plot(rows: Sequence[Mapping[str, float]]) -> np.ndarray:
     key=lambda name: int(name.removeprefix(_PREFIX)),
   )
   points = {
-    name: [(row["kimg"], row[name]) for row in rows if row.get(name, 0) > 0]
+    name: [
+      (row["kimg"], row[name])
+      for row in rows
+      if 0 < row.get(name, 0) < math.inf
+    ]
     for name in names
   }
   values = [value for line in points.values() for _, value in line]
