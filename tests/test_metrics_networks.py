@@ -12,7 +12,14 @@ import pytest
 
 from msggan_jax import metrics
 from msggan_jax.data import demo
-from msggan_jax.metrics import efficientnet, frozen, inception
+from msggan_jax.interop import read_torch
+from msggan_jax.metrics import (
+  efficientnet,
+  frozen,
+  inception,
+  weight_cache,
+)
+from tests import weight_files
 
 FOLDER = Path(__file__).parent / "golden_metrics"
 GOLDEN = np.load(FOLDER / "inception.npz")
@@ -92,10 +99,55 @@ def test_other_weights_are_refused(weights):
     metrics.Inception.from_state_dict(wrong)
 
 
-def test_files_of_other_networks_are_refused():
+def test_files_of_other_networks_are_refused(tmp_path, monkeypatch):
+  monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
   path = FOLDER.parent / "golden" / "bmsg_32_GAN_DIS_1.pth"
   with pytest.raises(ValueError, match="bmsg_32.*no Inception.*Conv2d_1a"):
     metrics.Inception.from_file(path)
+  assert not list(tmp_path.iterdir())
+
+
+def test_a_weight_file_is_converted_once(tmp_path, monkeypatch):
+  """Until what is kept of it is damaged."""
+
+  def apply(layers, images):
+    return {
+      "2048": frozen.multiply(images[:, 0, 0] / 255, layers.dense("fc", (2, 3)))
+    }
+
+  monkeypatch.setattr(inception, "_apply", apply)
+  monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+  path = tmp_path / "inception.pth"
+  weights = {
+    f"fc.{part}": make_weight("fc.weight", shape)
+    for part, shape in (("weight", (2, 3)), ("bias", (2,)))
+  }
+  with monkeypatch.context() as patch:
+    weight_files.install_stand_ins(patch)
+    path.write_bytes(weight_files.torch_bytes(weights, is_zip=True))
+  reads = []
+  monkeypatch.setattr(
+    inception, "read_torch", lambda path: reads.append(path) or read_torch(path)
+  )
+  network = metrics.Inception.from_file(path)
+  again = metrics.Inception.from_file(path, jnp.bfloat16)
+  assert reads == [path]
+  assert again.weights_hash == network.weights_hash + "-bfloat16"
+  (cached,) = (tmp_path / "cache" / "msggan_jax").iterdir()
+  content = cached.read_bytes()
+  place = content.index(weights["fc.weight"].T.tobytes()[:4])
+  for damaged in (b"", content[:-9], content[:place] + b"x" + content[place:]):
+    cached.write_bytes(damaged)
+    third = metrics.Inception.from_file(path)
+    assert third.weights_hash == network.weights_hash
+    assert reads.pop() == path
+  assert weight_cache.load(cached).keys() == weights.keys()
+
+  cached.unlink()
+  cached.parent.rmdir()
+  cached.parent.write_text("no folder: nothing can be kept")
+  fourth = metrics.Inception.from_file(path)
+  assert fourth.weights_hash == network.weights_hash
 
 
 def test_resizes_as_tensorflow_1_does():

@@ -12,7 +12,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from msggan_jax.interop import read_torch
-from msggan_jax.metrics import frozen
+from msggan_jax.metrics import frozen, weight_cache
 from msggan_jax.metrics.frozen import Layers
 
 _SIDE = 299  # pixels of the network's input
@@ -58,15 +58,23 @@ class Inception(frozen.FrozenNetwork):
   ) -> "Inception":
     """Make the network from a weight file of pytorch-fid or torch-fidelity.
 
+    The file is converted once; from then on its arrays come from the cache.
+
     Raises:
       FileNotFoundError: If there is no such file.
       ValueError: If it holds anything else.
     """
+    cached = weight_cache.place(Path(path))
+    arrays = weight_cache.load(cached)
+    if arrays is not None:
+      return cls.from_state_dict(arrays, dtype)
     arrays = read_torch(path)
     try:
-      return cls.from_state_dict(arrays, dtype)
+      network = cls.from_state_dict(arrays, dtype)
     except ValueError as error:
       raise ValueError(f"{path}: {error}") from error
+    weight_cache.save(cached, arrays)
+    return network
 
 
 def resize(images: jax.Array, side: int) -> jax.Array:

@@ -1,0 +1,51 @@
+"""Arrays of weight files, kept in the user's cache under the file's hash."""
+
+import contextlib
+import hashlib
+import os
+import secrets
+import zipfile
+from pathlib import Path
+
+import numpy as np
+
+Arrays = dict[str, np.ndarray]
+
+
+def place(weight_file: Path) -> Path:
+  """Return where a file's arrays are kept, below $XDG_CACHE_HOME.
+
+  Raises:
+    FileNotFoundError: If there is no such file.
+  """
+  if not weight_file.is_file():
+    raise FileNotFoundError(f"{weight_file}: there is no such file")
+  with weight_file.open("rb") as file:
+    digest = hashlib.file_digest(file, "sha256").hexdigest()
+  home = os.environ.get("XDG_CACHE_HOME") or "~/.cache"
+  return Path(home).expanduser() / "msggan_jax" / f"{digest}.npz"
+
+
+def load(path: Path) -> Arrays | None:
+  """Return the arrays; None: they are not there, or damaged."""
+  try:
+    with path.open("rb") as file, np.load(file) as arrays:
+      return dict(arrays)  # the archive's checksums are compared
+  except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile):
+    return None
+
+
+def save(path: Path, arrays: Arrays) -> None:
+  """Keep arrays, whole or not at all.
+
+  A home that cannot be written to is no reason to stop: they are converted
+  again the next time.
+  """
+  with contextlib.suppress(OSError):
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f".{secrets.token_hex(4)}.npz")
+    try:
+      np.savez(temporary, **arrays)
+      temporary.replace(path)
+    finally:
+      temporary.unlink(missing_ok=True)
