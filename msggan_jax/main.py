@@ -5,6 +5,7 @@
 Any field of the configuration can be given: --config.batch_size=64.
 """
 
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -23,6 +24,17 @@ _WORKDIR = flags.DEFINE_string(
 _DRY_RUN = flags.DEFINE_bool(
   "dry_run", False, "Say what the run would be and need, and end."
 )
+_DISTRIBUTED = flags.DEFINE_bool(
+  "distributed",
+  False,
+  "This is one of several processes; TPU pods, Slurm, Open MPI and Kubernetes "
+  "tell which, elsewhere the next three flags do.",
+)
+_COORDINATOR_ADDRESS = flags.DEFINE_string(
+  "coordinator_address", None, "host:port of process 0."
+)
+_NUM_PROCESSES = flags.DEFINE_integer("num_processes", None, "How many.")
+_PROCESS_ID = flags.DEFINE_integer("process_id", None, "Which, from 0.")
 flags.mark_flag_as_required("config")
 
 
@@ -35,10 +47,24 @@ def main(argv: Sequence[str]) -> None:
 
     print("\n".join(dry_run.describe(_CONFIG.value)))
     return
-  from msggan_jax import train
+  from msggan_jax import preemption, processes, train
 
+  several = (
+    _COORDINATOR_ADDRESS.value,
+    _NUM_PROCESSES.value,
+    _PROCESS_ID.value,
+  )
+  if _DISTRIBUTED.value or any(x is not None for x in several):
+    processes.join(*several)
   workdir = Path(_WORKDIR.value or default_workdir())
-  train.train(_CONFIG.value, workdir)
+  with processes.ending_together(cli.EXIT_BAD_INPUT):
+    try:
+      train.train(_CONFIG.value, workdir)
+    except preemption.Stopped as stopped:
+      print(f"{stopped}; the same command goes on from there", flush=True)
+      sys.exit(preemption.EXIT_CODE)
+  if not processes.is_first():
+    return
   print(f"done: pictures in {workdir / 'samples'}; sample with")
   print(
     f"  python -m msggan_jax.sample --workdir={workdir} "

@@ -17,11 +17,14 @@ Params = Any  # a tree of arrays
 
 
 def make_mesh(devices: list[jax.Device] | None = None) -> Mesh:
-  """Put devices, by default all of all processes, on the one axis."""
-  devices = devices or jax.devices()
-  return jax.make_mesh(
-    (len(devices),), (_AXIS,), axis_types=(AxisType.Auto,), devices=devices
+  """Put devices, by default all of all processes, on the one axis.
+
+  Each process has one stretch of it, and so of the batch.
+  """
+  devices = sorted(
+    devices or jax.devices(), key=lambda d: (d.process_index, d.id)
   )
+  return Mesh(np.array(devices), (_AXIS,), axis_types=(AxisType.Auto,))
 
 
 def replicated(mesh: Mesh) -> NamedSharding:
@@ -57,6 +60,11 @@ def put_batch(
     name: jax.make_array_from_process_local_data(along_batch(mesh), array)
     for name, array in local_batch.items()
   }
+
+
+def local_copy(tree: Any) -> Any:
+  """Return replicated arrays as this process's first device has them."""
+  return jax.tree.map(lambda x: x.addressable_data(0), tree)
 
 
 def shard_step(step: Callable, mesh: Mesh) -> Callable:

@@ -13,6 +13,8 @@ from msggan_jax import (
   data,
   evaluation,
   images,
+  preemption,
+  processes,
   program,
   sampling,
   sharding,
@@ -33,6 +35,7 @@ def train(config: ConfigDict, workdir: str | Path) -> TrainState:
   Raises:
     ValueError: If the configuration is impossible or the workdir holds a run
       of another one.
+    preemption.Stopped: If a signal asked to stop; the state is saved.
   """
   workdir = Path(workdir)
   configuration.validate(config, jax.device_count())
@@ -43,6 +46,7 @@ def train(config: ConfigDict, workdir: str | Path) -> TrainState:
   prepared = data.open_prepared(
     data.prepare(config.dataset, config.resolution, config.channels)
   )
+  processes.check_same("the data set", prepared.metadata.content_hash)
   configuration.check_classes(config, prepared.metadata.num_classes)
   evaluator = evaluation.make_evaluator(config, prepared)
   is_writer = jax.process_index() == 0
@@ -51,9 +55,12 @@ def train(config: ConfigDict, workdir: str | Path) -> TrainState:
 
   total_steps = round(1000 * config.total_kimg / config.batch_size)
 
-  with checkpoint.Checkpoints(
-    workdir / "checkpoints", keep=config.keep
-  ) as checkpoints:
+  with (
+    checkpoint.Checkpoints(
+      workdir / "checkpoints", keep=config.keep
+    ) as checkpoints,
+    preemption.Preemption() as stop,
+  ):
     if checkpoints.steps:
       state = checkpoints.restore(run.abstract_state)
     else:
@@ -85,16 +92,16 @@ def train(config: ConfigDict, workdir: str | Path) -> TrainState:
     )
 
     def ema_generator(state: TrainState) -> sampling.Generator:
-      return sampling.Generator(
-        config, run.generator, state.ema_params, state.ema_state
-      )
+      ema = sharding.local_copy((state.ema_params, state.ema_state))
+      return sampling.Generator(config, run.generator, *ema)
 
     def write_samples(step: int, state: TrainState) -> None:
+      if not is_writer:
+        return
       with reporter.paused():
         grids = sample_grids(ema_generator(state))
-        if is_writer:
-          write_grids(workdir, grids, step * config.batch_size / 1000)
-          reporter.write_image(step, "samples", grids[config.resolution])
+        write_grids(workdir, grids, step * config.batch_size / 1000)
+        reporter.write_image(step, "samples", grids[config.resolution])
 
     if first_step == 0:
       if is_writer:
@@ -134,7 +141,8 @@ def train(config: ConfigDict, workdir: str | Path) -> TrainState:
       last = step == total_steps
       evaluate = due(step, config.eval_kimg)
       # It ends a row, so that a resumed run writes the same rows.
-      snapshot = last or evaluate or due(step, config.snapshot_kimg)
+      stopped = stop.reached(step)
+      snapshot = last or stopped or evaluate or due(step, config.snapshot_kimg)
       if snapshot:
         changes = evaluating.compare(step, ema_generator(state))
         reporter.report(step, changes)
@@ -144,6 +152,10 @@ def train(config: ConfigDict, workdir: str | Path) -> TrainState:
         write_samples(step, state)
       if snapshot:
         checkpoints.save(step, state)
+      if stopped and not last:
+        checkpoints.wait()
+        reporter.close()
+        raise preemption.Stopped(step)
       if evaluate:
         evaluating.evaluate(step, ema_generator(state))
     reporter.close()

@@ -4,11 +4,13 @@ import collections
 import concurrent.futures
 import contextlib
 import dataclasses
+import fcntl
 import hashlib
 import json
 import os
 import re
 import sys
+import tempfile
 import time
 import warnings
 from collections.abc import Callable, Iterable, Iterator
@@ -79,21 +81,36 @@ def prepare(
   }
   target = Path(output or _default_output(dataset, resolution, channels))
   target = target.expanduser()
-  if prepared.is_prepared(target):
-    _check_same(target, wanted, strict)
-    logging.info("Using the prepared data set %s", target)
-    return target
-  if target.exists() and not (target.is_dir() and not any(target.iterdir())):
-    raise ValueError(f"{target} exists and is not a prepared data set")
+  with _one_at_a_time(target):
+    if prepared.is_prepared(target):
+      _check_same(target, wanted, strict)
+      logging.info("Using the prepared data set %s", target)
+      return target
+    if target.exists() and not (target.is_dir() and not any(target.iterdir())):
+      raise ValueError(f"{target} exists and is not a prepared data set")
 
-  open_source = _OPENERS.get(dataset.name, tfds_sets.open_tfds)
-  with open_source(dataset, resolution) as source:
-    if not source.names:
-      raise ValueError(f"there is no image in {wanted['source']}")
-    with prepared.new_directory(target) as directory:
-      _write(source, directory, wanted, strict)
+    open_source = _OPENERS.get(dataset.name, tfds_sets.open_tfds)
+    with open_source(dataset, resolution) as source:
+      if not source.names:
+        raise ValueError(f"there is no image in {wanted['source']}")
+      with prepared.new_directory(target) as directory:
+        _write(source, directory, wanted, strict)
   logging.info("Prepared the data set %s", target)
   return target
+
+
+@contextlib.contextmanager
+def _one_at_a_time(target: Path) -> Iterator[None]:
+  """Let one process of a machine prepare a set while the others wait.
+
+  The lock lies outside of the data, where nothing is left after an error. On
+  machines that share a disk the first set to be ready stays.
+  """
+  name = hashlib.sha256(str(target.absolute()).encode()).hexdigest()[:16]
+  path = Path(tempfile.gettempdir(), f"msggan_jax-{os.getuid()}-{name}.lock")
+  with path.open("w") as lock:
+    fcntl.flock(lock, fcntl.LOCK_EX)
+    yield
 
 
 def _check_shape(dataset: Any, resolution: int, channels: int) -> None:
