@@ -108,6 +108,9 @@ class Evaluation:
     if self._is_writer:
       jsonl.drop_after(self._metrics_path, first_step)
     self._stability = stability.Stability(generator)
+    if evaluator is not None:
+      # The last session may have ended before it did, or had other metrics.
+      self._mark_best()
 
   def compare(
     self, step: int, generator: sampling.Generator
@@ -140,7 +143,9 @@ class Evaluation:
     """
     if self._evaluator is None or self._is_evaluated(step):
       return
+    kimg = f"kimg {_kimg(step, generator):.2f}"
     with self._reporter.paused():
+      self._reporter.say(f"{kimg}  evaluating")
       began = time.monotonic()
       values = self._evaluator.evaluate(generator.params, generator.state)
       row = self._evaluator.record(step, values)
@@ -149,10 +154,10 @@ class Evaluation:
       if self._is_writer:
         jsonl.append(self._metrics_path, row)
       self._reporter.write_scalars(step, values)
-      is_best = self._mark_best(row) == step
+      is_best = self._mark_best() == step
       numbers = "  ".join(f"{name} {x:.6g}" for name, x in values.items())
       self._reporter.say(
-        f"kimg {row['kimg']:.2f}  {numbers}  {row['secs']:.0f} s"
+        f"{kimg}  {numbers}  {row['secs']:.0f} s"
         f"{'  best so far' if is_best else ''}"
       )
 
@@ -161,14 +166,15 @@ class Evaluation:
     found = any(row["step"] == step and name in row for row in self._rows)
     return everywhere([found])[0]
 
-  def _mark_best(self, newest: dict[str, Any]) -> int | None:
-    """Mark the best checkpoint there is; return its step."""
+  def _mark_best(self) -> int | None:
+    """Mark the best checkpoint there is, if any; return its step."""
     protocol = self._evaluator.protocols[0]
     self._checkpoints.wait()
     steps = self._checkpoints.steps
     rows = [row for row in self._rows if row["step"] in steps]
-    best = results.best_row(rows, protocol, like=newest)
-    if best is None:  # not a number
+    like = self._evaluator.record(0, {})
+    best = results.best_row(rows, protocol, like=like)
+    if best is None:
       return None
     name = protocol.main_value
     self._checkpoints.mark_best(best["step"], metric=name, value=best[name])

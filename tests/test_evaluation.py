@@ -83,7 +83,10 @@ def test_the_best_checkpoint_stays(config, tmp_path, monkeypatch):
     "metric": NAMES[0],
     "value": 0.5,
   }
-  # The old one goes with the next save.
+  # Killed before it was marked; the old one goes with the next save.
+  (run / "best.json").unlink()
+  train.train(config, run)
+  assert json.loads((run / "best.json").read_text())["step"] == 5
   assert checkpoint.Checkpoints(run / "checkpoints").steps == [2, 5]
 
 
