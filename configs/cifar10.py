@@ -15,5 +15,4 @@ def get_config(preset="msg_progan"):
   config.total_kimg = 12000.0  # Table 3
   config.snapshot_kimg = 200.0
   config.eval_kimg = 500.0
-  config.eval_kimg = 500.0
   return config
