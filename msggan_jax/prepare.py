@@ -3,9 +3,10 @@
 from collections.abc import Sequence
 
 from absl import flags
-from ml_collections import ConfigDict, config_flags
+from ml_collections import config_flags
 
 from msggan_jax import cli, data
+from msggan_jax.data import sources
 
 _CONFIG = config_flags.DEFINE_config_file(
   "config", None, "Configuration whose data set to prepare."
@@ -36,8 +37,6 @@ _STRICT = flags.DEFINE_bool(
   "strict", False, "Fail if any image cannot be used."
 )
 
-_DEMOS = ("cats", "earth")
-
 
 def main(argv: Sequence[str]) -> None:
   """Prepare a data set and describe it."""
@@ -54,7 +53,7 @@ def main(argv: Sequence[str]) -> None:
   else:
     if _OUTPUT.value is None or _RESOLUTION.value is None:
       raise ValueError("--source needs --output and --resolution; see --help")
-    dataset = dataset_of_source(_SOURCE.value, _SPLIT.value, _CROP.value)
+    dataset = sources.dataset_of(_SOURCE.value, _SPLIT.value, _CROP.value)
     resolution, channels = _RESOLUTION.value, int(_CHANNELS.value)
   path = data.prepare(
     dataset,
@@ -64,36 +63,6 @@ def main(argv: Sequence[str]) -> None:
     strict=_STRICT.value,
   )
   print(data.open_prepared(path).summary())
-
-
-def dataset_of_source(source: str, split: str, crop: str) -> ConfigDict:
-  """Turn the value of --source into the data set part of a configuration.
-
-  Args:
-    source: "tfds:NAME", "lmdb:DIR", "demo:cats", "demo:earth", or the path of a
-      folder or zip file.
-    split: Split of a TFDS or demo set.
-    crop: "center" or "pad".
-
-  Returns:
-    The fields of `config.dataset`.
-
-  Raises:
-    ValueError: If there is no such demo.
-  """
-  kind, colon, rest = source.partition(":")
-  if not colon or kind not in ("tfds", "lmdb", "demo"):
-    name, path = "folder", source
-  elif kind == "lmdb":
-    name, path = "lsun_church", rest
-  else:
-    name, path = rest, ""
-  if kind == "demo" and name not in _DEMOS:
-    choices = " and ".join(f"demo:{demo}" for demo in _DEMOS)
-    raise ValueError(f"--source: {source} is unknown; there are {choices}")
-  return ConfigDict(
-    {"name": name, "path": path, "split": split, "crop": crop, "data_dir": "."}
-  )
 
 
 if __name__ == "__main__":

@@ -100,6 +100,33 @@ def measure_loader(config: ConfigDict) -> dict[str, float]:
       return {"loader_images_per_sec": count * config.batch_size / secs}
 
 
+def describe(numbers: dict[str, Any]) -> list[str]:
+  """Say the numbers in lines for people."""
+  low, high = numbers["step_secs_quartiles"]
+  lines = [
+    f"devices            {numbers['devices']} x {numbers['device_kind']}",
+    f"batch              {numbers['batch_size']}",
+    f"step               {numbers['step_secs']:.4g} s, half of them within "
+    f"{low:.4g} to {high:.4g} s",
+    f"speed              {numbers['images_per_sec']:.4g} images/s, "
+    f"{numbers['secs_per_kimg']:.4g} s/kimg",
+    f"model FLOPs        {numbers['step_flops'] / 1e9:.4g} G a step, "
+    f"{numbers['flops_per_sec'] / 1e9:.4g} G/s",
+    f"XLA's FLOPs        {numbers['xla_flops'] / 1e9:.4g} G a step, loops "
+    "counted once",
+    f"matrix product     {numbers['matmul_flops_per_sec'] / 1e9:.4g} GFLOP/s "
+    f"in float32; the step reaches {numbers['share_of_matmul_peak']:.0%} of it",
+    f"compilation        {numbers['compile_secs']:.3g} s",
+    f"peak memory        {numbers['peak_memory_bytes'] / 2**30:.3g} GiB",
+  ]
+  if "loader_images_per_sec" in numbers:
+    lines.append(
+      f"loader alone       {numbers['loader_images_per_sec']:.4g} images/s, "
+      f"{numbers['loader_to_step']:.3g} times the step's"
+    )
+  return lines
+
+
 def time_calls(f: Callable[[], Any], count: int) -> list[float]:
   """Call a function and wait for its result, `count` times after warming up.
 

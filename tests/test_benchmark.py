@@ -6,7 +6,7 @@ import sys
 
 import pytest
 
-from msggan_jax import benchmark, timing
+from msggan_jax import timing
 
 KEYS = {
   "images_per_sec",
@@ -28,7 +28,7 @@ def test_numbers_of_a_step(tiny_config, monkeypatch):
   assert numbers["images_per_sec"] == 32 / numbers["step_secs"]
   low, high = numbers["step_secs_quartiles"]
   assert low <= numbers["step_secs"] <= high
-  assert len(benchmark.describe(numbers)) == 9
+  assert len(timing.describe(numbers)) == 9
 
 
 @pytest.mark.slow

@@ -7,7 +7,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from msggan_jax import data, prepare
+from msggan_jax import data
+from msggan_jax.data import sources
 
 
 def run(*arguments, cwd):
@@ -56,11 +57,11 @@ def test_bad_input_is_one_sentence(tmp_path):
   ],
 )
 def test_sources_become_configurations(source, name, path):
-  dataset = prepare.dataset_of_source(source, "test", "pad")
+  dataset = sources.dataset_of(source, "test", "pad")
   assert (dataset.name, dataset.path) == (name, path)
   assert (dataset.split, dataset.crop) == ("test", "pad")
 
 
 def test_unknown_demo():
   with pytest.raises(ValueError, match="demo:cats and demo:earth"):
-    prepare.dataset_of_source("demo:dogs", "train", "center")
+    sources.dataset_of("demo:dogs", "train", "center")

@@ -5,6 +5,7 @@ import dataclasses
 from collections.abc import Callable, Sequence
 from typing import TypeAlias
 
+from ml_collections import ConfigDict
 from PIL import Image
 
 
@@ -27,3 +28,35 @@ class Source:
 
 # A source may hold a file open (zip, LMDB), so openers return a context.
 OpenSource: TypeAlias = contextlib.AbstractContextManager[Source]
+
+_DEMOS = ("cats", "earth")
+
+
+def dataset_of(source: str, split: str, crop: str) -> ConfigDict:
+  """Turn the value of --source into the data set part of a configuration.
+
+  Args:
+    source: "tfds:NAME", "lmdb:DIR", "demo:cats", "demo:earth", or the path of a
+      folder or zip file.
+    split: Split of a TFDS or demo set.
+    crop: "center" or "pad".
+
+  Returns:
+    The fields of `config.dataset`.
+
+  Raises:
+    ValueError: If there is no such demo.
+  """
+  kind, colon, rest = source.partition(":")
+  if not colon or kind not in ("tfds", "lmdb", "demo"):
+    name, path = "folder", source
+  elif kind == "lmdb":
+    name, path = "lsun_church", rest
+  else:
+    name, path = rest, ""
+  if kind == "demo" and name not in _DEMOS:
+    choices = " and ".join(f"demo:{demo}" for demo in _DEMOS)
+    raise ValueError(f"--source: {source} is unknown; there are {choices}")
+  return ConfigDict(
+    {"name": name, "path": path, "split": split, "crop": crop, "data_dir": "."}
+  )

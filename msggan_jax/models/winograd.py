@@ -12,6 +12,7 @@ that every derivative is made of the same.
 """
 
 from collections.abc import Callable
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -55,10 +56,10 @@ def correlate(x: jax.Array, y: jax.Array) -> jax.Array:
 
   def part(operands):
     x, y = operands
-    return _correlate_tiles(_tiles(x), _untile_transposed(y))
+    return _correlate_tiles(_tiles(x), _untile_transposed(y)), ()
 
-  u_bar = jax.lax.map(part, (_chunks(x), _chunks(y)))
-  return _transform_kernel_transposed(u_bar.sum(axis=0))
+  u_bar, _ = _sum_chunks(part, (_chunks(x), _chunks(y)))
+  return _transform_kernel_transposed(u_bar)
 
 
 @jax.custom_vjp
@@ -86,12 +87,12 @@ def _upsample_convolve_backward(residuals, y_bar):
 
   def part(operands):
     x, y_bar = operands
-    return jax.vjp(_upsample_convolve, x, u)[1](y_bar)
+    x_bar, u_bar = jax.vjp(_upsample_convolve, x, u)[1](y_bar)
+    return u_bar, x_bar
 
   operands = (_chunks(x, outputs=4), _chunks(y_bar))
-  x_bar, u_bar = jax.lax.map(part, operands)
-  kernel_bar = _transform_kernel_transposed(u_bar.sum(axis=0))
-  return x_bar.reshape(x.shape), kernel_bar
+  u_bar, x_bar = _sum_chunks(part, operands)
+  return x_bar.reshape(x.shape), _transform_kernel_transposed(u_bar)
 
 
 upsample_convolve.defvjp(
@@ -204,3 +205,18 @@ def _map_chunks(
 ) -> jax.Array:
   y = jax.lax.map(f, _chunks(x, outputs))
   return y.reshape(x.shape[0], *y.shape[2:])
+
+
+def _sum_chunks(part: Callable, chunks: Any) -> tuple[jax.Array, Any]:
+  """Scan over chunks: the sum of part's first results, all of its second."""
+  result = jax.eval_shape(part, jax.tree.map(lambda x: x[0], chunks))[0]
+  # Like x, not plain zeros: under shard_map it varies over devices from the
+  # start, as the sums do.
+  like = jax.tree.leaves(chunks)[0]
+  zeros = jnp.zeros_like(like, shape=result.shape, dtype=result.dtype)
+
+  def add(total, chunk):
+    value, others = part(chunk)
+    return total + value, others
+
+  return jax.lax.scan(add, zeros, chunks)
