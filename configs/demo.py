@@ -30,8 +30,8 @@ def get_config(choice="cats"):
   if config.model == "progan":
     config.combine = "lin_cat"
   config.batch_size = 8
-  config.total_kimg = 16.0
-  config.ema_kimg = 0.5
+  config.total_kimg = 32.0
+  config.ema_kimg = 1.6
   config.log_kimg = 0.16
   config.sample_kimg = 2.0
   config.snapshot_kimg = 4.0
