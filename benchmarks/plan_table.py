@@ -1,0 +1,132 @@
+"""Write the table of TPU slices in docs/performance.md, with libtpu alone.
+
+  python benchmarks/plan_table.py
+
+Each row compiles the real training step, which takes minutes. Finished rows
+are kept in docs/plans.jsonl and not compiled again: stop it and start it as you
+like; delete a line there to compile its row anew.
+"""
+
+import datetime
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+ROOT = Path(__file__).parent.parent
+PLANS = ROOT / "docs/plans.jsonl"
+PAGE = ROOT / "docs/performance.md"
+BEGIN, END = "<!-- plans -->\n", "<!-- end of plans -->\n"
+
+# Preset, resolution, device batch, fields that save memory.
+PROGAN_256 = ("msg_progan", 256, 32, {})
+PROGAN_1024 = ("msg_progan", 1024, 8, {"remat_from": 64})
+STYLEGAN_256 = ("msg_stylegan", 256, 32, {})
+STYLEGAN_1024 = ("msg_stylegan", 1024, 8, {"remat_from": 64})
+ROWS = (
+  ("v5e:2x4", *PROGAN_256),
+  ("v5e:16x16", *PROGAN_256),
+  ("v5e:2x4", *PROGAN_1024),
+  ("v5e:16x16", *PROGAN_1024),
+  ("v5e:2x4", *STYLEGAN_256),
+  ("v5e:16x16", *STYLEGAN_256),
+  ("v5e:2x4", *STYLEGAN_1024),
+  ("v5e:16x16", *STYLEGAN_1024),
+  ("v4:2x2x1", *PROGAN_1024),
+  ("v5p:2x2x1", *PROGAN_1024),
+  ("v6e:2x4", *PROGAN_1024),
+)
+
+
+def command(topology, preset, resolution, device_batch, fields):
+  """Return the flags of `plan` for a row."""
+  fields = {"resolution": resolution, "precision": "bfloat16"} | fields
+  return [
+    f"--config=configs/ffhq.py:{preset}",
+    *(f"--config.{name}={value}" for name, value in fields.items()),
+    f"--topology={topology}",
+    f"--device_batch_size={device_batch}",
+  ]
+
+
+def compile_row(flags):
+  """Compile a row; return its numbers, or None after saying why not."""
+  print("plan", *flags, flush=True)
+  result = subprocess.run(
+    [sys.executable, "-m", "msggan_jax.plan", *flags, "--json"],
+    cwd=ROOT,
+    stdout=subprocess.PIPE,
+    text=True,
+  )
+  if result.returncode:
+    return None
+  numbers = json.loads(result.stdout)
+  numbers["date"] = datetime.date.today().isoformat()
+  return numbers
+
+
+def as_line(row, numbers):
+  """Return a row of the table."""
+  topology, preset, resolution, device_batch, fields = row
+  memory = numbers["hbm_bytes"] / 2**30
+  capacity = numbers["hbm_capacity_bytes"] / 2**30
+  chips = numbers["devices"]
+  saving = ", ".join(f"{name} {value}" for name, value in fields.items())
+  speed = numbers["images_per_sec_estimate"]
+  cells = (
+    preset,
+    f"{resolution}²",
+    topology,
+    chips,
+    device_batch,
+    saving or "–",
+    f"{memory:.2f} of {capacity:.0f}" + ("" if numbers["fits"] else ", NO"),
+    f"{numbers['flops_per_image'] / 1e9:.0f}",
+    f"{numbers['model_flops_per_image'] / 1e9:.0f}",
+    f"{numbers['collective_bytes'] / 1e6:.1f}",
+    f"{speed / chips:.1f}" if numbers["fits"] else "–",
+    f"{numbers['compile_secs']:.0f}",
+    numbers["date"],
+  )
+  return "| " + " | ".join(map(str, cells)) + " |\n"
+
+
+def write_page(plans):
+  """Replace the table in the page by one of the plans so far."""
+  head = (
+    "network | size | slice | chips | batch a chip | saving | GiB a chip "
+    "| GFLOP an image, XLA | GFLOP an image, model | MB all-reduced a step "
+    "| images/s a chip, estimated | compiled in, s | date"
+  )
+  table = f"| {head} |\n" + "|---" * (head.count("|") + 1) + "|\n"
+  for row in ROWS:
+    key = " ".join(command(*row))
+    if key in plans:
+      table += as_line(row, plans[key])
+  before, _, rest = PAGE.read_text().partition(BEGIN)
+  _, _, after = rest.partition(END)
+  PAGE.write_text(before + BEGIN + table + END + after)
+
+
+def main():
+  """Compile the rows that are missing, and write the table after each."""
+  plans = {}
+  if PLANS.exists():
+    for line in PLANS.read_text().splitlines():
+      plan = json.loads(line)
+      plans[plan["flags"]] = plan
+  for row in ROWS:
+    flags = command(*row)
+    key = " ".join(flags)
+    if key not in plans:
+      numbers = compile_row(flags)
+      if numbers is None:
+        continue
+      plans[key] = {"flags": key} | numbers
+      with PLANS.open("a") as file:
+        file.write(json.dumps(plans[key]) + "\n")
+    write_page(plans)
+
+
+if __name__ == "__main__":
+  main()
