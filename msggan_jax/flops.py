@@ -43,8 +43,11 @@ def _count_equation(equation: core.JaxprEqn) -> int:
   if name == "conv_general_dilated":
     kernel = equation.invars[1].aval.shape
     out_features = kernel[params["dimension_numbers"].rhs_spec[0]]
-    terms = math.prod(kernel) // out_features
-    return 2 * math.prod(equation.outvars[0].aval.shape) * terms
+    # Of zeros between pixels nothing is multiplied.
+    terms = (
+      math.prod(kernel) // out_features / math.prod(params["lhs_dilation"])
+    )
+    return round(2 * math.prod(equation.outvars[0].aval.shape) * terms)
   inner = [_count(sub) for sub in core.jaxprs_in_params(params)]
   if name == "cond":
     return max(inner)

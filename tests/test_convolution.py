@@ -11,6 +11,7 @@ from msggan_jax.models.convolution import (
   convolve,
   convolve_plain,
   upsample_convolve,
+  upsample_convolve_dilated,
 )
 
 
@@ -52,6 +53,10 @@ def test_all_derivatives_agree(float64, size):
 
 def upsample_convolve_as_two(x, kernel):
   return convolve_plain(upsample(x), kernel)
+
+
+def test_all_derivatives_of_the_dilated_form_agree(float64):
+  assert_agree(upsample_convolve_dilated, upsample_convolve_as_two, 3, 4, 3)
 
 
 @pytest.mark.parametrize(

@@ -3,7 +3,8 @@
 The convolution and its weight gradient are two bilinear functions, each the
 derivative of the other, so that every order of differentiation, and so a
 gradient penalty, stays inside the pair. On CPUs both have a faster form where
-it pays; elsewhere they are XLA's own convolutions.
+it pays; elsewhere they are XLA's own convolutions. A third function doubles the
+image before it convolves, with a cheaper form on CPUs and another one on TPUs.
 """
 
 import functools
@@ -132,14 +133,38 @@ def upsample_convolve(x: jax.Array, kernel: jax.Array) -> jax.Array:
   Returns:
     (B, 2H, 2W, O).
   """
+  cpu = upsample_convolve_plain
   if _winograd_pays(x, kernel.shape, smallest=8, narrowest=32, largest=512):
-    return jax.lax.platform_dependent(
-      x,
-      kernel,
-      cpu=winograd.upsample_convolve,
-      default=upsample_convolve_plain,
-    )
-  return upsample_convolve_plain(x, kernel)
+    cpu = winograd.upsample_convolve
+  return jax.lax.platform_dependent(
+    x,
+    kernel,
+    cpu=cpu,
+    tpu=upsample_convolve_dilated,
+    default=upsample_convolve_plain,
+  )
+
+
+def upsample_convolve_dilated(x: jax.Array, kernel: jax.Array) -> jax.Array:
+  """Compute the same as one convolution of x with zeros between its pixels.
+
+  Doubling spreads a pixel over 2x2, so both steps are a 4x4 kernel, of which
+  only 2x2 meet pixels: 4 products instead of 9. TPUs' compiler counts 2.25
+  times fewer FLOPs and 13 to 29 % fewer bytes for it and its gradient. On GPUs
+  such convolutions have been slow.
+  """
+  for axis in (0, 1):
+    before, after = ([(0, 0)] * 4 for _ in range(2))
+    before[axis], after[axis] = (1, 0), (0, 1)
+    kernel = jnp.pad(kernel, before) + jnp.pad(kernel, after)
+  return jax.lax.conv_general_dilated(
+    x,
+    kernel,
+    window_strides=(1, 1),
+    padding=[(2, 2), (2, 2)],
+    lhs_dilation=(2, 2),
+    dimension_numbers=("NHWC", "HWIO", "NHWC"),
+  )
 
 
 def _winograd_pays(
