@@ -104,7 +104,9 @@ def get_base_config():
   config.g_step_latents = "same"  # as D's, or fresh
   config.precision = "float32"  # of the activations, or bfloat16
   # Blocks of this resolution and above compute their activations again for
-  # the derivatives instead of keeping them; 0: none.
+  # the derivatives instead of keeping them; 0: none; auto: as few as fit, found
+  # by compiling.
+  config.remat_from = config_dict.placeholder(object)
   config.remat_from = 0
 
   # What a run leaves, and when.

@@ -7,8 +7,10 @@ import time
 from typing import Any
 
 import jax
+from ml_collections import ConfigDict
 
-from msggan_jax import flops
+from msggan_jax import flops, program, sharding
+from msggan_jax.models.layers import resolutions_up_to
 from msggan_jax.program import Program
 
 COLLECTIVES = (
@@ -96,6 +98,38 @@ def compile_step(run: Program) -> Compilation:
   )
 
 
+def with_remat(config: ConfigDict, devices: list, limit_bytes: int):
+  """Replace remat_from "auto" by the first that fits: 0, then ever more blocks.
+
+  Each try compiles the step.
+
+  Args:
+    config: The configuration.
+    devices: Those of the step.
+    limit_bytes: Memory of each.
+
+  Returns:
+    A copy of the configuration; the same if it has a number already.
+
+  Raises:
+    ValueError: If not even all blocks together save enough.
+  """
+  if config.remat_from != "auto":
+    return config
+  config = config.copy_and_resolve_references()
+  mesh = sharding.make_mesh(devices)
+  for remat_from in (0, *reversed(resolutions_up_to(config.resolution))):
+    with config.ignore_type():
+      config.remat_from = remat_from
+    made = compile_step(program.make_program(config, mesh))
+    if made.fits and made.memory_bytes <= limit_bytes:
+      return config
+  raise ValueError(
+    f"config.remat_from auto: a batch of {config.batch_size // len(devices)} "
+    "does not fit a device with any; choose config.micro_batch_size or less"
+  )
+
+
 def collective_bytes(hlo: str) -> dict[str, int]:
   """Add up the bytes of collectives in HLO's text, by kind.
 
@@ -129,7 +163,7 @@ def parse_exhausted(message: str) -> int | None:
   """
   if "RESOURCE_EXHAUSTED" not in message:
     return None
-  match = re.search(r"Used ([\d.]+)([KMGT]?)i?B? of", message)
+  match = re.search(r"(?:Used |temporaries \()([\d.]+)([KMGT]?)", message)
   if not match:
     return 0
   return round(float(match[1]) * _UNITS[match[2]])

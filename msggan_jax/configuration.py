@@ -66,12 +66,7 @@ POSITIVE = (
   "total_kimg",
 )
 
-NOT_NEGATIVE = (
-  "num_classes",
-  "stddev_group",
-  "micro_batch_size",
-  "remat_from",
-)
+NOT_NEGATIVE = ("num_classes", "stddev_group", "micro_batch_size")
 
 # What MSG-StyleGAN has only in this form.
 STYLEGAN_ONLY_WITH = {
@@ -103,6 +98,13 @@ def validate(config: ConfigDict, num_devices: int) -> None:
       raise ValueError(
         f"config.{field} is {_get(config, field)}; it must be positive"
       )
+  remat_from = config.remat_from
+  if remat_from != "auto" and (
+    not isinstance(remat_from, int) or remat_from < 0
+  ):
+    raise ValueError(
+      f"config.remat_from is {remat_from!r}; choose a resolution, 0 or auto"
+    )
   for field in NOT_NEGATIVE:
     if config[field] < 0:
       raise ValueError(f"config.{field} is {config[field]}; choose 0 or more")

@@ -1,15 +1,21 @@
 """Estimates for a step that has been compiled: does it fit, how fast is it."""
 
 import dataclasses
-import os
 from collections.abc import Callable
 from typing import Any
 
 import jax
 from ml_collections import ConfigDict
 
-from msggan_jax import configuration, program, sharding, timing, topology
-from msggan_jax.compilation import Compilation, compile_step
+from msggan_jax import (
+  configuration,
+  memory,
+  program,
+  sharding,
+  timing,
+  topology,
+)
+from msggan_jax.compilation import Compilation, compile_step, with_remat
 
 # A guess, named in all that is made of it: well-tuned convolutional networks
 # reach about half of a TPU's peak.
@@ -98,13 +104,10 @@ class Plan:
 def this_machine() -> tuple[list, topology.Chip]:
   """Return this machine's devices and their figures, the peak measured."""
   devices = jax.devices()
-  stats = devices[0].memory_stats() or {}
-  memory = stats.get("bytes_limit")
-  if memory is None:
-    memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
-    memory //= len(jax.local_devices())
   peak = timing.matmul_flops_per_sec() / len(devices)
-  return devices, topology.Chip(devices[0].device_kind, memory, peak, 0.0, 0.0)
+  return devices, topology.Chip(
+    devices[0].device_kind, memory.limit_bytes(), peak, 0.0, 0.0
+  )
 
 
 def make_plan(config: ConfigDict, devices: list, chip: topology.Chip) -> Plan:
@@ -114,6 +117,7 @@ def make_plan(config: ConfigDict, devices: list, chip: topology.Chip) -> Plan:
     ValueError: If the configuration is impossible there.
   """
   configuration.validate(config, len(devices))
+  config = with_remat(config, devices, chip.hbm_bytes)
   run = program.make_program(config, sharding.make_mesh(devices))
   compilation = compile_step(run)
   # On hosts the compiler knows no limit.

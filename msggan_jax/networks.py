@@ -114,6 +114,8 @@ def make_discriminator(config: ConfigDict) -> Network:
 
 
 def _common_options(config: ConfigDict) -> dict[str, Any]:
+  # "auto" is resolved before training; without derivatives there is no remat.
+  remat_from = 0 if config.remat_from == "auto" else config.remat_from
   return {
     "resolution": config.resolution,
     "scales": connected_scales(config),
@@ -122,7 +124,7 @@ def _common_options(config: ConfigDict) -> dict[str, Any]:
     "base_channels": config.base_channels,
     "max_channels": config.max_channels,
     "linear_gain": config.linear_gain,
-    "remat_from": config.remat_from,
+    "remat_from": remat_from,
     "dtype": jnp.bfloat16 if config.precision == "bfloat16" else None,
   }
 

@@ -9,7 +9,15 @@ import jax
 import numpy as np
 from ml_collections import ConfigDict
 
-from msggan_jax import configuration, data, flops, memory, program, sharding
+from msggan_jax import (
+  compilation,
+  configuration,
+  data,
+  flops,
+  memory,
+  program,
+  sharding,
+)
 
 _WARM_UP_STEPS = 2
 _MATRIX = 2048  # side of the matrices whose product measures the peak
@@ -27,6 +35,7 @@ def measure_step(config: ConfigDict, steps: int) -> dict[str, Any]:
     Numbers by name, with units in the names.
   """
   configuration.validate(config, jax.device_count())
+  config = compilation.with_remat(config, jax.devices(), memory.limit_bytes())
   run = program.make_program(config, sharding.make_mesh())
   random = np.random.default_rng(0)
   batch = {

@@ -9,10 +9,12 @@ from ml_collections import ConfigDict
 
 from msggan_jax import (
   checkpoint,
+  compilation,
   configuration,
   data,
   evaluation,
   images,
+  memory,
   preemption,
   processes,
   program,
@@ -41,7 +43,8 @@ def train(config: ConfigDict, workdir: str | Path) -> TrainState:
   configuration.validate(config, jax.device_count())
   configuration.check_workdir(config, workdir)
   evaluation.choose(config)
-  run = program.make_program(config, sharding.make_mesh())
+  planned = compilation.with_remat(config, jax.devices(), memory.limit_bytes())
+  run = program.make_program(planned, sharding.make_mesh())
 
   prepared = data.open_prepared(
     data.prepare(config.dataset, config.resolution, config.channels)

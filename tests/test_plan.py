@@ -48,12 +48,37 @@ def test_collectives_of_a_module():
   ("message", "needed"),
   [
     ("RESOURCE_EXHAUSTED: ... Used 16.50G of 15.75G hbm.", int(16.5 * 2**30)),
+    (
+      "RESOURCE_EXHAUSTED: Ran out of memory on HBM, the total memory required "
+      "for HLO temporaries (32.15G) exceeds available HBM (15.75G).",
+      round(32.15 * 2**30),
+    ),
     ("RESOURCE_EXHAUSTED: something else", 0),
     ("INTERNAL: Used 16G of 15G", None),
   ],
 )
 def test_what_a_failure_to_compile_says(message, needed):
   assert compilation.parse_exhausted(message) == needed
+
+
+@pytest.mark.parametrize(
+  ("limit", "remat_from"), [(100, 0), (80, 16), (60, 8), (40, 4)]
+)
+def test_remat_auto_takes_the_first_that_fits(monkeypatch, limit, remat_from):
+  needed = {0: 90, 16: 70, 8: 50, 4: 30}
+
+  def compile_step(run):
+    size = needed[run.config.remat_from]
+    return types.SimpleNamespace(fits=True, memory_bytes=size)
+
+  monkeypatch.setattr(compilation, "compile_step", compile_step)
+  config = small_config(batch_size=32, resolution=16)
+  config.remat_from = "auto"
+  found = compilation.with_remat(config, jax.devices(), limit)
+  assert found.remat_from == remat_from
+  assert config.remat_from == "auto"
+  with pytest.raises(ValueError, match="micro_batch_size"):
+    compilation.with_remat(config, jax.devices(), 20)
 
 
 def test_a_plan_for_these_devices(chip):
