@@ -8,6 +8,7 @@ read, too.
 """
 
 import json
+import os
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -31,6 +32,8 @@ flags.mark_flag_as_required("config")
 def main(argv: Sequence[str]) -> None:
   """Time what the flags say and print it."""
   del argv
+  # Compiling is timed, too.
+  os.environ["JAX_ENABLE_COMPILATION_CACHE"] = "false"
   # Here, so that --help and wrong flags answer at once.
   from msggan_jax import timing
 

@@ -1,5 +1,6 @@
 """What all commands share: flags in, one clear sentence for bad input out."""
 
+import os
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -8,16 +9,25 @@ from typing import NoReturn
 from absl import app, flags, logging
 from ml_collections import config_flags
 
+from msggan_jax import user_cache
+
 EXIT_BAD_INPUT = 2
 
 
 def run(main: Callable[[Sequence[str]], None]) -> None:
   """Parse the flags and call main; bad input ends in one sentence.
 
+  What JAX compiles is kept in the user's cache, unless its own environment
+  variables say otherwise.
+
   Args:
     main: Takes the arguments that are left after the flags; raises ValueError
       or FileNotFoundError on input that cannot work.
   """
+
+  # By the environment, because JAX is not imported before it is needed.
+  folder = str(user_cache.folder() / "compiled")
+  os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", folder)
 
   def main_or_sentence(argv: Sequence[str]) -> None:
     if not flags.FLAGS["verbosity"].present:

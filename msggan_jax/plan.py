@@ -10,6 +10,7 @@ devices of this machine. Full-size networks take minutes to compile.
 """
 
 import json
+import os
 from collections.abc import Sequence
 
 from absl import flags
@@ -42,6 +43,8 @@ flags.mark_flag_as_required("config")
 def main(argv: Sequence[str]) -> None:
   """Plan as the flags say."""
   del argv
+  # What is compiled for devices on paper cannot be loaded again.
+  os.environ["JAX_ENABLE_COMPILATION_CACHE"] = "false"
   # Here: a topology sets environment variables before JAX is used.
   from msggan_jax import topology
 

@@ -63,6 +63,8 @@ def describe(name: str) -> tuple[list, Chip]:
     )
   os.environ |= {
     "JAX_PLATFORMS": "cpu",
+    # A ninth of the time to compile MSG-ProGAN at 32x32, for the same memory.
+    "JAX_EXEC_TIME_OPTIMIZATION_EFFORT": "-1",
     "TPU_SKIP_MDS_QUERY": "1",
     "TPU_WORKER_HOSTNAMES": "localhost",
     "TPU_ACCELERATOR_TYPE": "v5litepod-4",

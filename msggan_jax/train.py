@@ -1,6 +1,7 @@
 """Training: builds everything, then the loop of steps, logs and snapshots."""
 
 import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import jax
@@ -58,12 +59,20 @@ def train(config: ConfigDict, workdir: str | Path) -> TrainState:
 
   total_steps = round(1000 * config.total_kimg / config.batch_size)
 
+  def compile_step():
+    began = time.monotonic()
+    lowered = run.step.lower(run.abstract_state, run.abstract_batch)
+    return lowered.compile(), time.monotonic() - began
+
   with (
+    # The step compiles while all else is made ready.
+    ThreadPoolExecutor(max_workers=1) as background,
     checkpoint.Checkpoints(
       workdir / "checkpoints", keep=config.keep
     ) as checkpoints,
     preemption.Preemption() as stop,
   ):
+    compiling = background.submit(compile_step)
     if checkpoints.steps:
       state = checkpoints.restore(run.abstract_state)
     else:
@@ -131,14 +140,11 @@ def train(config: ConfigDict, workdir: str | Path) -> TrainState:
     if first_step and due(first_step, config.eval_kimg):
       evaluating.evaluate(first_step, ema_generator(state))
 
-    compiled = None
+    compiled, secs = compiling.result()
+    reporter.say(f"compiled the step in {secs:.0f} s")
+    reporter.start_clock()
     for step in range(first_step + 1, total_steps + 1):
       batch = sharding.put_batch(run.mesh, next(loader))
-      if compiled is None:
-        began = time.monotonic()
-        compiled = run.step.lower(state, batch).compile()
-        reporter.say(f"compiled the step in {time.monotonic() - began:.0f} s")
-        reporter.start_clock()
       state, metrics = compiled(state, batch)
       reporter.add(step, metrics)
       last = step == total_steps

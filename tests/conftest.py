@@ -1,5 +1,6 @@
 """Strict JAX on eight CPU devices, before anything uses it."""
 
+import os
 import runpy
 from pathlib import Path
 
@@ -15,6 +16,7 @@ jax.config.update("jax_disable_most_optimizations", True)
 # Many compile the same: a run and its resumption, a test and its next time.
 CACHE = Path(__file__).parents[1] / ".pytest_cache" / "jax"
 jax.config.update("jax_compilation_cache_dir", str(CACHE))
+os.environ["JAX_COMPILATION_CACHE_DIR"] = str(CACHE)  # for commands
 jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.5)
 
 CONFIGS = Path(__file__).parents[1] / "configs"

@@ -2,12 +2,13 @@
 
 import contextlib
 import hashlib
-import os
 import secrets
 import zipfile
 from pathlib import Path
 
 import numpy as np
+
+from msggan_jax import user_cache
 
 Arrays = dict[str, np.ndarray]
 
@@ -22,8 +23,7 @@ def place(weight_file: Path) -> Path:
     raise FileNotFoundError(f"{weight_file}: there is no such file")
   with weight_file.open("rb") as file:
     digest = hashlib.file_digest(file, "sha256").hexdigest()
-  home = os.environ.get("XDG_CACHE_HOME") or "~/.cache"
-  return Path(home).expanduser() / "msggan_jax" / f"{digest}.npz"
+  return user_cache.folder() / f"{digest}.npz"
 
 
 def load(path: Path) -> Arrays | None:

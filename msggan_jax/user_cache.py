@@ -1,0 +1,10 @@
+"""Where things are kept that can be made again."""
+
+import os
+from pathlib import Path
+
+
+def folder() -> Path:
+  """Return `$XDG_CACHE_HOME/msggan_jax`, by default in `~/.cache`."""
+  home = os.environ.get("XDG_CACHE_HOME") or "~/.cache"
+  return Path(home).expanduser() / "msggan_jax"
