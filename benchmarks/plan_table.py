@@ -20,9 +20,10 @@ BEGIN, END = "<!-- plans -->\n", "<!-- end of plans -->\n"
 
 # Preset, resolution, device batch, fields that save memory.
 PROGAN_256 = ("msg_progan", 256, 32, {})
-PROGAN_1024 = ("msg_progan", 1024, 8, {"remat_from": 64})
+SAVING = {"remat_from": 64, "micro_batch_size": 4}
+PROGAN_1024 = ("msg_progan", 1024, 8, SAVING)
 STYLEGAN_256 = ("msg_stylegan", 256, 32, {})
-STYLEGAN_1024 = ("msg_stylegan", 1024, 8, {"remat_from": 64})
+STYLEGAN_1024 = ("msg_stylegan", 1024, 8, SAVING)
 ROWS = (
   ("v5e:2x4", *PROGAN_256),
   ("v5e:16x16", *PROGAN_256),

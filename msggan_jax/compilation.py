@@ -42,8 +42,9 @@ class Compilation:
   Attributes:
     fits: Whether the compiler could place it in the device's memory.
     compile_secs: How long it took.
-    memory_bytes: What it needs in all.
-    parts_bytes: The same by part; empty if it does not fit.
+    memory_bytes: The most that it needs at a time.
+    parts_bytes: What the compiler sets aside, by part; some temporaries share
+      their place, so it can be more. Empty if it does not fit.
     model_flops: Of the step on all devices, see `flops.model_flops`.
     xla_flops: As XLA counts them, a device, every loop's body once.
     bytes_accessed: To and from memory, a device, as XLA counts them.
@@ -89,7 +90,7 @@ def compile_step(run: Program) -> Compilation:
   return Compilation(
     True,
     secs,
-    sum(parts.values()),
+    memory.peak_memory_in_bytes or sum(parts.values()),
     parts,
     model_flops,
     cost.get("flops", 0.0),
