@@ -42,9 +42,9 @@ class Compilation:
   Attributes:
     fits: Whether the compiler could place it in the device's memory.
     compile_secs: How long it took.
-    memory_bytes: The most that it needs at a time.
-    parts_bytes: What the compiler sets aside, by part; some temporaries share
-      their place, so it can be more. Empty if it does not fit.
+    memory_bytes: What it needs: on TPUs the most at a time, elsewhere the sum.
+    parts_bytes: What the compiler sets aside, by part; TPUs use the place of
+      some temporaries twice. Empty if it does not fit.
     model_flops: Of the step on all devices, see `flops.model_flops`.
     xla_flops: As XLA counts them, a device, every loop's body once.
     bytes_accessed: To and from memory, a device, as XLA counts them.
@@ -86,11 +86,14 @@ def compile_step(run: Program) -> Compilation:
     "temporaries": memory.temp_size_in_bytes,
     "code": memory.generated_code_size_in_bytes,
   }
+  needed = sum(parts.values())
+  if run.mesh.devices.flat[0].platform == "tpu":
+    needed = memory.peak_memory_in_bytes
   cost: dict[str, Any] = compiled.cost_analysis() or {}
   return Compilation(
     True,
     secs,
-    memory.peak_memory_in_bytes or sum(parts.values()),
+    needed,
     parts,
     model_flops,
     cost.get("flops", 0.0),
