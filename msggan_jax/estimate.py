@@ -54,12 +54,16 @@ class Plan:
     """
     made = self.compilation
     n = len(self.devices)
-    # XLA counts a loop's body once, the model counts no activation twice.
-    step_flops = max(made.xla_flops, made.model_flops / n)
+    # XLA counts the body of a loop once, here that over parts of a batch.
+    parts = self.device_batch_size / (
+      self.config.micro_batch_size or self.device_batch_size
+    )
+    step_flops = max(made.xla_flops * parts, made.model_flops / n)
     compute = step_flops / (SHARE_OF_PEAK * self.chip.flops_per_sec)
     secs = {"compute": compute, "memory": 0.0, "collectives": 0.0}
     if self.chip.hbm_bytes_per_sec:
-      secs["memory"] = made.bytes_accessed / self.chip.hbm_bytes_per_sec
+      moved = made.bytes_accessed * parts
+      secs["memory"] = moved / self.chip.hbm_bytes_per_sec
     if self.chip.ici_bytes_per_sec:
       # A ring sends and receives nearly twice what it reduces.
       moved = 2 * (n - 1) / n * sum(made.collectives.values())
