@@ -1,20 +1,34 @@
 """Checkpoints: Orbax v1 behind a few verbs; knows trees, not GANs."""
 
+import itertools
 import json
-from collections.abc import Sequence
+import shutil
+from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
 import jax
+from absl import logging
+from jax.experimental import multihost_utils
 from orbax.checkpoint import v1 as ocp
+
+from msggan_jax import manifest
 
 BEST = "best"  # instead of a step
 
 _NAME = "state"
 
 
+class SaveError(OSError):
+  """A checkpoint could not be written; those before it are still there."""
+
+
 class Checkpoints:
-  """The checkpoints of one folder, by step; written asynchronously."""
+  """The checkpoints of one folder, by step; written asynchronously.
+
+  A checkpoint is complete when its manifest of checksums is there, which is
+  written last, and good when its files agree with it.
+  """
 
   def __init__(self, directory: str | Path, keep: int | None = None):
     """Open a folder of checkpoints.
@@ -27,20 +41,19 @@ class Checkpoints:
     self._mark = self._directory.with_name("best.json")
     self._best = _read_step(self._mark)
     self._keep = keep
-    self._checkpointer = ocp.training.Checkpointer(
-      self._directory, preservation_policy=self
-    )
-
-  def should_preserve(self, checkpoints: Sequence[Any], **_) -> list[bool]:
-    """Tell Orbax which checkpoints stay."""
-    newest = checkpoints[-self._keep :] if self._keep else checkpoints
-    kept = {checkpoint.step for checkpoint in newest} | {self._best}
-    return [checkpoint.step in kept for checkpoint in checkpoints]
+    self._damaged: set[int] = set()
+    self._checkpointer = self._open()
+    self._background = ThreadPoolExecutor(max_workers=1)
+    self._saving: Future | None = None
 
   @property
   def steps(self) -> list[int]:
-    """Return the steps of the complete checkpoints, ascending."""
-    return [checkpoint.step for checkpoint in self._checkpointer.checkpoints]
+    """Return the steps of complete checkpoints not known as damaged."""
+    return [
+      step
+      for step in self._all_steps()
+      if manifest.exists(self._folder(step)) and step not in self._damaged
+    ]
 
   @property
   def best(self) -> int | None:
@@ -61,11 +74,22 @@ class Checkpoints:
       temporary.replace(self._mark)
 
   def save(self, step: int, tree: Any) -> None:
-    """Begin to save a tree of arrays; wait only for the save before it."""
-    if step not in self.steps:
-      self._checkpointer.save_async(
+    """Begin to save a tree of arrays; wait only for the save before it.
+
+    Raises:
+      SaveError: If the save before it has failed.
+    """
+    self.wait()
+    if step in self.steps:
+      return
+    self._move_aside(self._folder(step))
+    try:
+      response = self._checkpointer.save_async(
         step, tree, checkpointable_name=_NAME, force=True
       )
+    except Exception as error:  # whatever Orbax raises
+      raise self._failure(step, error) from error
+    self._saving = self._background.submit(self._finish, step, response)
 
   def find(self, step: int | str | None) -> int:
     """Return the step of a checkpoint.
@@ -91,20 +115,21 @@ class Checkpoints:
     return steps[-1] if step is None else step
 
   def restore(self, abstract_tree: Any, step: int | str | None = None) -> Any:
-    """Load a checkpoint, or a part of it.
+    """Load a checkpoint, or a part of it, after comparing its checksums.
 
     Args:
       abstract_tree: What to load: the saved tree or a part of it, as
         `jax.ShapeDtypeStruct` with shardings.
-      step: As `find` takes it.
+      step: As `find` takes it; None passes over damaged ones, with a warning.
 
     Returns:
       A tree of arrays in the structure of `abstract_tree`.
 
     Raises:
-      FileNotFoundError: If there is no such checkpoint.
+      FileNotFoundError: If there is no such checkpoint, or no complete one.
+      ValueError: If it, or every complete one, is damaged.
     """
-    step = self.find(step)
+    step = self._find_good() if step is None else self._check(self.find(step))
     context = ocp.Context()
     context.pytree_options.loading.partial_load = True
     with context:
@@ -113,12 +138,106 @@ class Checkpoints:
       )
 
   def wait(self) -> None:
-    """Wait for the last save."""
-    self._checkpointer.wait()
+    """Wait for the last save.
+
+    Raises:
+      SaveError: If it has failed.
+    """
+    saving, self._saving = self._saving, None
+    if saving:
+      saving.result()
 
   def close(self) -> None:
     """Wait for the last save and release the folder."""
+    try:
+      self.wait()
+    finally:
+      self._background.shutdown()
+      self._checkpointer.close()
+
+  def _open(self) -> ocp.training.Checkpointer:
+    return ocp.training.Checkpointer(
+      self._directory,
+      preservation_policy=ocp.training.preservation_policies.PreserveAll(),
+    )
+
+  def _folder(self, step: int) -> Path:
+    return self._directory / str(step)
+
+  def _all_steps(self) -> list[int]:
+    if not self._directory.is_dir():
+      return []
+    names = (path.name for path in self._directory.iterdir())
+    return sorted(int(name) for name in names if name.isdecimal())
+
+  def _find_good(self) -> int:
+    """Return the newest good step, and warn of those after it."""
+    for step in reversed(self._all_steps()):
+      problem = manifest.problem(self._folder(step))
+      if problem is None:
+        return step
+      logging.warning("%s is passed over: %s", self._folder(step), problem)
+      if manifest.exists(self._folder(step)):
+        self._damaged.add(step)
+    if self._damaged:
+      raise ValueError(
+        f"every checkpoint in {self._directory} is damaged; to start anew "
+        "choose another --workdir"
+      )
+    return self.find(None)
+
+  def _check(self, step: int) -> int:
+    problem = manifest.problem(self._folder(step))
+    if problem:
+      raise ValueError(f"checkpoint {self._folder(step)} is damaged: {problem}")
+    return step
+
+  def _move_aside(self, folder: Path) -> None:
+    """Make room where a damaged or unfinished checkpoint lies."""
+    in_the_way = folder.exists()
+    if jax.process_count() > 1:
+      multihost_utils.sync_global_devices("checkpoint is looked for")
+    if not in_the_way:
+      return
+    if jax.process_index() == 0:
+      names = (f"{folder.name}.damaged{i or ''}" for i in itertools.count())
+      folder.rename(
+        next(path for path in map(folder.with_name, names) if not path.exists())
+      )
+    if jax.process_count() > 1:
+      multihost_utils.sync_global_devices("checkpoint is moved aside")
+    # Orbax remembers what it has seen.
     self._checkpointer.close()
+    self._checkpointer = self._open()
+
+  def _finish(self, step: int, response: Any) -> None:
+    try:
+      response.result()
+      if jax.process_index() == 0:
+        manifest.write(self._folder(step))
+        self._delete_surplus()
+    except Exception as error:  # whatever Orbax raises
+      raise self._failure(step, error) from error
+
+  def _delete_surplus(self) -> None:
+    """Delete what is not kept, after a newer one is complete.
+
+    Under another name, so that a kill leaves nothing that looks damaged.
+    """
+    steps = self.steps
+    kept = {*steps[-self._keep :], self._best} if self._keep else {*steps}
+    for step in set(steps) - kept:
+      self._folder(step).rename(self._directory / f"{step}.deleted")
+    for folder in self._directory.glob("*.deleted"):
+      shutil.rmtree(folder)
+
+  def _failure(self, step: int, error: Exception) -> SaveError:
+    reason = str(error).strip().splitlines()[0] if str(error) else repr(error)
+    have = f"the newest is {self.steps[-1]}" if self.steps else "there is none"
+    return SaveError(
+      f"checkpoint {step} could not be saved in {self._directory}, {have}: "
+      f"{reason}"
+    )
 
   def __enter__(self) -> "Checkpoints":
     return self

@@ -11,6 +11,7 @@ from ml_collections import config_flags
 
 from msggan_jax import user_cache
 
+EXIT_FAILURE = 1
 EXIT_BAD_INPUT = 2
 
 
@@ -22,7 +23,8 @@ def run(main: Callable[[Sequence[str]], None]) -> None:
 
   Args:
     main: Takes the arguments that are left after the flags; raises ValueError
-      or FileNotFoundError on input that cannot work.
+      or FileNotFoundError on input that cannot work, OSError on what the
+      system refuses.
   """
 
   # By the environment, because JAX is not imported before it is needed.
@@ -36,6 +38,8 @@ def run(main: Callable[[Sequence[str]], None]) -> None:
       main(argv)
     except (ValueError, FileNotFoundError) as error:
       _fail(str(error))
+    except OSError as error:  # such as a full disk
+      _fail(str(error), EXIT_FAILURE)
 
   app.run(main_or_sentence, flags_parser=_parse_flags)
 
@@ -85,6 +89,6 @@ def _parse_flags(argv: Sequence[str]) -> Sequence[str]:
   return left
 
 
-def _fail(sentence: str) -> NoReturn:
+def _fail(sentence: str, code: int = EXIT_BAD_INPUT) -> NoReturn:
   print(f"error: {sentence}", file=sys.stderr)
-  sys.exit(EXIT_BAD_INPUT)
+  sys.exit(code)

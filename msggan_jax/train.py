@@ -73,9 +73,9 @@ def train(config: ConfigDict, workdir: str | Path) -> TrainState:
     preemption.Preemption() as stop,
   ):
     compiling = background.submit(compile_step)
-    if checkpoints.steps:
+    try:
       state = checkpoints.restore(run.abstract_state)
-    else:
+    except FileNotFoundError:
       state = run.create_state()
     first_step = int(state.step)
 

@@ -1,0 +1,66 @@
+"""Checksums of a folder's files, to tell a whole folder from a damaged one."""
+
+import hashlib
+import json
+import os
+from pathlib import Path
+
+NAME = "manifest.json"
+
+
+def write(folder: Path) -> None:
+  """Write `manifest.json`: bytes and SHA-256 of every file in the folder.
+
+  It is there whole or not at all, so it also says that the folder is complete.
+  """
+  files = {
+    str(path.relative_to(folder)): [path.stat().st_size, _digest(path)]
+    for path in sorted(folder.rglob("*"))
+    if path.is_file()
+  }
+  temporary = folder / f".{NAME}"
+  with temporary.open("w") as file:
+    json.dump(files, file, indent=1)
+    file.flush()
+    os.fsync(file.fileno())
+  temporary.replace(folder / NAME)
+
+
+def exists(folder: Path) -> bool:
+  """Tell whether the folder has a manifest; that is quick."""
+  return (folder / NAME).is_file()
+
+
+def problem(folder: Path) -> str | None:
+  """Compare the folder with its manifest; None: all files are as they were.
+
+  Returns:
+    What is wrong first, for a message.
+  """
+  try:
+    files = json.loads((folder / NAME).read_bytes())
+    expected = [
+      (str(name), int(size), str(digest))
+      for name, (size, digest) in files.items()
+    ]
+  except OSError:
+    return f"it has no {NAME}"
+  except (ValueError, TypeError, AttributeError):
+    return f"its {NAME} is damaged"
+  if not expected:
+    return f"its {NAME} is damaged"
+  for name, size, digest in expected:
+    path = folder / name
+    try:
+      if path.stat().st_size != size:
+        return f"{name} has {path.stat().st_size} bytes instead of {size}"
+      if _digest(path) != digest:
+        return f"{name} has changed"
+    except (OSError, ValueError):
+      return f"{name} is missing"
+  return None
+
+
+def _digest(path: Path) -> str:
+  with path.open("rb") as file:
+    return hashlib.file_digest(file, "sha256").hexdigest()
