@@ -1,5 +1,6 @@
 """Checkpoints: Orbax v1 behind a few verbs; knows trees, not GANs."""
 
+import contextlib
 import itertools
 import json
 import shutil
@@ -45,6 +46,7 @@ class Checkpoints:
     self._checkpointer = self._open()
     self._background = ThreadPoolExecutor(max_workers=1)
     self._saving: Future | None = None
+    self._failed = False
 
   @property
   def steps(self) -> list[int]:
@@ -153,7 +155,9 @@ class Checkpoints:
       self.wait()
     finally:
       self._background.shutdown()
-      self._checkpointer.close()
+      # After a failed save Orbax would raise its error once more.
+      with contextlib.suppress(*([Exception] if self._failed else [])):
+        self._checkpointer.close()
 
   def _open(self) -> ocp.training.Checkpointer:
     return ocp.training.Checkpointer(
@@ -232,6 +236,7 @@ class Checkpoints:
       shutil.rmtree(folder)
 
   def _failure(self, step: int, error: Exception) -> SaveError:
+    self._failed = True
     reason = str(error).strip().splitlines()[0] if str(error) else repr(error)
     have = f"the newest is {self.steps[-1]}" if self.steps else "there is none"
     return SaveError(

@@ -1,6 +1,7 @@
 """Checkpoints: damage is noticed, passed over and left alone."""
 
 import random
+import resource
 import shutil
 
 import jax
@@ -131,3 +132,20 @@ def test_as_many_stay_as_are_kept(tmp_path):
   save(tmp_path, 1, 2, 3, 4, keep=2)
   with Checkpoints(tmp_path) as checkpoints:
     assert checkpoints.steps == [3, 4]
+
+
+def test_a_full_disk_leaves_what_was_saved(tmp_path):
+  save(tmp_path, 1)
+  second = tree(2)
+  soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+  with pytest.raises(SaveError, match="the newest is 1"):
+    with Checkpoints(tmp_path) as checkpoints:
+      resource.setrlimit(resource.RLIMIT_FSIZE, (500, hard))
+      try:
+        checkpoints.save(2, second)
+        checkpoints.wait()
+      finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+  assert restored(tmp_path) == 1
+  save(tmp_path, 2)
+  assert restored(tmp_path) == 2

@@ -1,0 +1,49 @@
+"""A run killed at random instants ends as one that was left alone."""
+
+import random
+import time
+
+import jax
+import numpy as np
+import pytest
+
+from tests.test_processes import finish, run, start, state_of
+
+# A checkpoint every other step, so that many kills meet a save.
+FIELDS = {"snapshot_kimg": 0.032, "sample_kimg": 1.0, "keep": 2}
+TIMES = {"images_per_sec", "secs_per_kimg", "memory_bytes"}
+
+
+@pytest.mark.parametrize(
+  ("kills", "seed"),
+  [(2, 0), pytest.param(50, 1, marks=pytest.mark.slow)],
+)
+def test_kills_change_nothing(tmp_path, kills, seed):
+  rng = random.Random(seed)
+  stats = tmp_path / "run/stats.jsonl"
+  for _ in range(kills):
+    size = stats.stat().st_size if stats.exists() else 0
+    (process,) = start(tmp_path, "run", 1, total_kimg=1000.0, **FIELDS)
+    if rng.random() < 0.8:  # while it trains
+      deadline = time.monotonic() + 120
+      while not stats.exists() or stats.stat().st_size == size:
+        assert time.monotonic() < deadline and process.poll() is None
+        time.sleep(0.01)
+      time.sleep(rng.uniform(0, 1.5))
+    else:  # while it starts
+      time.sleep(rng.uniform(0, 8))
+    process.kill()
+    finish([process])
+  done = stats.read_text().count("\n")
+  total_kimg = 0.016 * (done + 6)
+  run(tmp_path, "run", 1, total_kimg=total_kimg, **FIELDS)
+  run(tmp_path, "whole", 1, total_kimg=total_kimg, **FIELDS)
+  (state, rows), (expected, expected_rows) = (
+    state_of(tmp_path, name, **FIELDS) for name in ("run", "whole")
+  )
+  jax.tree.map(np.testing.assert_array_equal, state, expected)
+  assert [row["step"] for row in rows] == list(range(1, done + 7))
+  for row, expected_row in zip(rows, expected_rows, strict=True):
+    assert row.keys() == expected_row.keys()
+    for name in row.keys() - TIMES:
+      assert row[name] == expected_row[name]
