@@ -109,11 +109,16 @@ def get_base_config():
   config.remat_from = config_dict.placeholder(object)
   config.remat_from = 0
 
+  # How often a run goes back to the same checkpoint, with other random numbers,
+  # when a number is not finite; then it ends.
+  config.max_rollbacks = 3
+
   # What a run leaves, and when.
   config.log_kimg = 1.0
   config.sample_kimg = 10.0
   config.snapshot_kimg = 50.0
   config.keep = 3  # checkpoints, the newest; the best one stays anyway
+  config.keep_kimg = 0.0  # and the first after each multiple of this; 0: none
 
   # Evaluation of the moving average (README, Evaluate).
   config.eval_kimg = 200.0

@@ -10,10 +10,9 @@ from typing import Any
 
 import jax
 from absl import logging
-from jax.experimental import multihost_utils
 from orbax.checkpoint import v1 as ocp
 
-from msggan_jax import manifest
+from msggan_jax import manifest, processes
 
 BEST = "best"  # instead of a step
 
@@ -31,17 +30,25 @@ class Checkpoints:
   written last, and good when its files agree with it.
   """
 
-  def __init__(self, directory: str | Path, keep: int | None = None):
+  def __init__(
+    self,
+    directory: str | Path,
+    keep: int | None = None,
+    keep_every: float = 0.0,
+  ):
     """Open a folder of checkpoints.
 
     Args:
       directory: The folder; made at the first save.
       keep: How many of the newest stay, and the best one; None: all.
+      keep_every: In steps; the first after each multiple of it stays, too; 0:
+        none does.
     """
     self._directory = Path(directory).absolute()
     self._mark = self._directory.with_name("best.json")
     self._best = _read_step(self._mark)
     self._keep = keep
+    self._keep_every = keep_every
     self._damaged: set[int] = set()
     self._checkpointer = self._open()
     self._background = ThreadPoolExecutor(max_workers=1)
@@ -199,8 +206,7 @@ class Checkpoints:
   def _move_aside(self, folder: Path) -> None:
     """Make room where a damaged or unfinished checkpoint lies."""
     in_the_way = folder.exists()
-    if jax.process_count() > 1:
-      multihost_utils.sync_global_devices("checkpoint is looked for")
+    processes.wait_for_all("checkpoint is looked for")
     if not in_the_way:
       return
     if jax.process_index() == 0:
@@ -208,8 +214,7 @@ class Checkpoints:
       folder.rename(
         next(path for path in map(folder.with_name, names) if not path.exists())
       )
-    if jax.process_count() > 1:
-      multihost_utils.sync_global_devices("checkpoint is moved aside")
+    processes.wait_for_all("checkpoint is moved aside")
     # Orbax remembers what it has seen.
     self._checkpointer.close()
     self._checkpointer = self._open()
@@ -230,6 +235,9 @@ class Checkpoints:
     """
     steps = self.steps
     kept = {*steps[-self._keep :], self._best} if self._keep else {*steps}
+    if self._keep_every:
+      firsts = {step // self._keep_every: step for step in reversed(steps)}
+      kept.update(step for part, step in firsts.items() if part)
     for step in set(steps) - kept:
       self._folder(step).rename(self._directory / f"{step}.deleted")
     for folder in self._directory.glob("*.deleted"):

@@ -37,9 +37,9 @@ def run(main: Callable[[Sequence[str]], None]) -> None:
     try:
       main(argv)
     except (ValueError, FileNotFoundError) as error:
-      _fail(str(error))
+      fail(str(error))
     except OSError as error:  # such as a full disk
-      _fail(str(error), EXIT_FAILURE)
+      fail(str(error), EXIT_FAILURE)
 
   app.run(main_or_sentence, flags_parser=_parse_flags)
 
@@ -75,20 +75,21 @@ def _parse_flags(argv: Sequence[str]) -> Sequence[str]:
   except AttributeError as error:
     # ml_collections' message of an unknown field, with a guess below it.
     reason = str(error).strip("\"'").replace("\\n", "; ").replace("\\'", "'")
-    _fail(f"the configuration has no field {reason}")
+    fail(f"the configuration has no field {reason}")
   except flags.Error as error:
     # The last line says it; those before it are a traceback of a config file.
     lines = [line for line in str(error).splitlines() if line.strip()]
-    _fail(lines[-1].strip().removeprefix("ValueError: "))
+    fail(lines[-1].strip().removeprefix("ValueError: "))
   if "config" in flags.FLAGS and flags.FLAGS["config"].present:
     path, _ = config_file()
     if not Path(path).is_file():
-      _fail(f"--config={path}: there is no such file")
+      fail(f"--config={path}: there is no such file")
   if len(left) > 1:
-    _fail(f"unexpected argument {left[1]!r}; see --help")
+    fail(f"unexpected argument {left[1]!r}; see --help")
   return left
 
 
-def _fail(sentence: str, code: int = EXIT_BAD_INPUT) -> NoReturn:
+def fail(sentence: str, code: int = EXIT_BAD_INPUT) -> NoReturn:
+  """Print the sentence and end the process."""
   print(f"error: {sentence}", file=sys.stderr)
   sys.exit(code)

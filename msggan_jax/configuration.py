@@ -46,9 +46,11 @@ FREE_FIELDS = (
   "extractor",
   "extractor_precision",
   "keep",
+  "keep_kimg",
   "dataset",
   "micro_batch_size",
   "remat_from",
+  "max_rollbacks",
 )
 
 POSITIVE = (
@@ -66,7 +68,18 @@ POSITIVE = (
   "total_kimg",
 )
 
-NOT_NEGATIVE = ("num_classes", "stddev_group", "micro_batch_size")
+NOT_NEGATIVE = (
+  "num_classes",
+  "stddev_group",
+  "micro_batch_size",
+  "max_rollbacks",
+  "ema_kimg",
+  "log_kimg",
+  "sample_kimg",
+  "snapshot_kimg",
+  "keep_kimg",
+  "eval_kimg",
+)
 
 # What MSG-StyleGAN has only in this form.
 STYLEGAN_ONLY_WITH = {

@@ -31,8 +31,10 @@ def describe(config: ConfigDict) -> list[str]:
   )
   steps = math.ceil(1000 * config.total_kimg / config.batch_size)
   numbers = estimate.make_plan(config, devices, chip).numbers()
-  # One more checkpoint than is kept while a new one is written.
-  checkpoints = (config.keep + 1) * state_bytes
+  # The newest, one that is being written, the best, and those of keep_kimg.
+  checkpoints = config.keep + 1 + bool(config.eval_kimg)
+  if config.keep_kimg:
+    checkpoints += math.floor(config.total_kimg / config.keep_kimg)
   grids = number_of(config, config.sample_kimg) * grid_bytes(config)
   return [
     json.dumps(config.to_dict(), indent=2, sort_keys=True),
@@ -40,8 +42,8 @@ def describe(config: ConfigDict) -> list[str]:
     f"{count(state.d_params):,} of the discriminator",
     f"steps          {steps:,} of {config.batch_size} images",
     *estimate.describe(numbers, config.total_kimg),
-    f"disk           {checkpoints / 2**30:.3g} GiB for at most "
-    f"{config.keep + 1} checkpoints of {state_bytes / 2**30:.3g} GiB, about "
+    f"disk           {checkpoints * state_bytes / 2**30:.3g} GiB for at most "
+    f"{checkpoints} checkpoints of {state_bytes / 2**30:.3g} GiB, about "
     f"{grids / 2**30:.3g} GiB for grids",
   ]
 

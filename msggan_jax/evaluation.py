@@ -124,7 +124,7 @@ class Evaluation:
     Returns:
       "stability/<res>"; for the step's row in `stats.jsonl`.
     """
-    with self._reporter.paused():
+    with self._reporter.paused("stability"):
       changes = self._stability.update(generator)
       changed = any(0 < change < math.inf for change in changes.values())
       if self._is_writer and changed:
@@ -144,7 +144,7 @@ class Evaluation:
     if self._evaluator is None or self._is_evaluated(step):
       return
     kimg = f"kimg {_kimg(step, generator):.2f}"
-    with self._reporter.paused():
+    with self._reporter.paused("evaluation"):
       self._reporter.say(f"{kimg}  evaluating")
       began = time.monotonic()
       values = self._evaluator.evaluate(generator.params, generator.state)

@@ -6,6 +6,7 @@ Any field of the configuration can be given: --config.batch_size=64.
 """
 
 import sys
+import time
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -14,6 +15,7 @@ from ml_collections import config_flags
 
 from msggan_jax import cli
 
+_BEGAN = time.time()
 _CONFIG = config_flags.DEFINE_config_file(
   "config",
   help_string="Configuration file, with its argument after a colon.",
@@ -47,7 +49,7 @@ def main(argv: Sequence[str]) -> None:
 
     print("\n".join(dry_run.describe(_CONFIG.value)))
     return
-  from msggan_jax import preemption, processes, train
+  from msggan_jax import preemption, processes, recovery, train
 
   several = (
     _COORDINATOR_ADDRESS.value,
@@ -59,10 +61,16 @@ def main(argv: Sequence[str]) -> None:
   workdir = Path(_WORKDIR.value or default_workdir())
   with processes.ending_together(cli.EXIT_BAD_INPUT):
     try:
-      train.train(_CONFIG.value, workdir)
+      train.train(_CONFIG.value, workdir, began=_BEGAN)
     except preemption.Stopped as stopped:
       print(f"{stopped}; the same command goes on from there", flush=True)
       sys.exit(preemption.EXIT_CODE)
+    except recovery.NonFinite as error:
+      cli.fail(
+        f"{error}, and config.max_rollbacks allows no other attempt; see "
+        f"{workdir / 'not_finite.json'}",
+        cli.EXIT_FAILURE,
+      )
   if not processes.is_first():
     return
   print(f"done: pictures in {workdir / 'samples'}; sample with")

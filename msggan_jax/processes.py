@@ -85,6 +85,12 @@ def ending_together(bad_input_code: int) -> Iterator[None]:
     os._exit(1)
 
 
+def wait_for_all(what: str) -> None:
+  """Wait until every process has come to the same place, named `what`."""
+  if jax.process_count() > 1:
+    multihost_utils.sync_global_devices(what)
+
+
 def check_same(what: str, hexadecimal: str) -> None:
   """Check that all processes have the same data.
 

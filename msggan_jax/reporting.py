@@ -3,14 +3,14 @@
 import contextlib
 import os
 import sys
-import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 import jax
 import numpy as np
 
-from msggan_jax import jsonl, memory
+from msggan_jax import jsonl, memory, recovery
+from msggan_jax.time_record import TimeRecord, duration
 
 # clu imports TensorFlow, for TensorBoard's files alone: it keeps quiet about
 # itself, and it must not take the accelerators' memory.
@@ -36,6 +36,8 @@ class Reporter:
     total_steps: int,
     first_step: int,
     penalty_interval: int,
+    tensor_names: Sequence[str],
+    times: TimeRecord,
   ):
     """Open a run's logs.
 
@@ -46,27 +48,28 @@ class Reporter:
       total_steps: Steps of the whole run.
       first_step: Steps done before this session.
       penalty_interval: A penalty is averaged over the steps that compute it.
+      tensor_names: Of `recovery.tensor_names`, to name one that is not finite.
+      times: Where the time goes.
     """
     self._stats_path = workdir / "stats.jsonl"
     self._batch_size = batch_size
     self._total_steps = total_steps
     self._penalty_interval = penalty_interval
+    self._tensor_names = tensor_names
+    self._times = times
     self._pending: list[tuple[int, Metrics]] = []  # (step, metrics)
     self._row_step: int | None = None  # of the row to be written next
     self._row_extra: Mapping[str, float] = {}  # what else it says
     self._last_step = first_step
-    self._last_time = time.monotonic()
     self._is_writer = jax.process_index() == 0
     self._console = Console()
+    times.resume(jsonl.read(self._stats_path), first_step)
+    self._last_secs = self._training_secs()
     if self._is_writer:
       jsonl.drop_after(self._stats_path, first_step)
       self._tensorboard = metric_writers.AsyncWriter(
         metric_writers.SummaryWriter(str(workdir / "tensorboard"))
       )
-
-  def start_clock(self) -> None:
-    """Begin to measure speed now, after everything has been compiled."""
-    self._last_time = time.monotonic()
 
   def add(self, step: int, metrics: Metrics) -> None:
     """Take the metrics of step number `step` without waiting for them."""
@@ -78,7 +81,8 @@ class Reporter:
     """Let the steps since the last report, up to this one, become a row.
 
     It is written when the next step has been given to the device, or at the
-    end: the loop never waits.
+    end: the loop never waits. If a metric is not finite then, that raises
+    `recovery.NonFinite` instead.
 
     Args:
       step: The last step of the row.
@@ -87,27 +91,61 @@ class Reporter:
     self._row_step = step
     self._row_extra = extra or {}
 
-  @contextlib.contextmanager
-  def paused(self) -> Iterator[None]:
-    """Do something else, which does not count in the measured speed."""
+  def check(self) -> None:
+    """Wait for the steps so far.
+
+    Raises:
+      recovery.NonFinite: If one has met a number that is not finite.
+    """
+    steps, values = self._fetch()
+    recovery.check_metrics(steps, values, self._tensor_names)
+
+  def flush(self) -> None:
+    """Write the row that was asked for now, waiting for its steps."""
     self._write_row()
+
+  def rewind(self, step: int) -> None:
+    """Forget everything after a step that the run goes back to."""
+    self._pending = []
+    self._row_step = None
+    self._times.rewind(jsonl.read(self._stats_path), step)
+    self._last_step, self._last_secs = step, self._training_secs()
+    if self._is_writer:
+      jsonl.drop_after(self._stats_path, step)
+
+  @contextlib.contextmanager
+  def paused(self, what: str) -> Iterator[None]:
+    """Do something else, which does not count in the measured speed.
+
+    Args:
+      what: It is, for the record of times.
+    """
+    self.flush()
     jax.block_until_ready(self._pending)
-    began = time.monotonic()
-    yield
-    self._last_time += time.monotonic() - began
+    with self._times.during(what):
+      yield
+
+  def _fetch(self) -> tuple[list[int], list[dict]]:
+    """Return the steps that are no part of a row yet, and their metrics."""
+    steps = [step for step, _ in self._pending]
+    return steps, jax.device_get([metrics for _, metrics in self._pending])
+
+  def _training_secs(self) -> float:
+    secs = self._times.secs
+    return secs.get("step", 0.0) + secs.get("data", 0.0)
 
   def _write_row(self) -> None:
     step, self._row_step = self._row_step, None
     if step is None:
       return
-    values = jax.device_get([metrics for _, metrics in self._pending])
-    steps = [done for done, _ in self._pending]
+    steps, values = self._fetch()
     self._pending = []
-    now = time.monotonic()
+    recovery.check_metrics(steps, values, self._tensor_names)
+    now = self._training_secs()
     images_per_sec = (
-      (step - self._last_step) * self._batch_size / (now - self._last_time)
+      (step - self._last_step) * self._batch_size / (now - self._last_secs)
     )
-    self._last_step, self._last_time = step, now
+    self._last_step, self._last_secs = step, now
     row = {
       "step": step,
       "kimg": round(step * self._batch_size / 1000, 6),
@@ -115,18 +153,20 @@ class Reporter:
       "images_per_sec": images_per_sec,
       "secs_per_kimg": 1000 / images_per_sec,
       "memory_bytes": memory.peak_bytes(),
+      **self._times.as_row(),
       **self._row_extra,
     }
     if not self._is_writer:
       return
     jsonl.append(self._stats_path, row)
-    scalars = {k: v for k, v in row.items() if k not in ("step", "kimg")}
+    beside = ("step", "kimg", "unix_secs")
+    scalars = {k: v for k, v in row.items() if k not in beside}
     self._tensorboard.write_scalars(step, scalars)
     secs_left = (self._total_steps - step) * self._batch_size / images_per_sec
     self._console.update(
       f"kimg {row['kimg']:.2f}/{self._total_steps * self._batch_size / 1000:g}"
       f"  d_loss {row['d_loss']:.3f}  g_loss {row['g_loss']:.3f}"
-      f"  {images_per_sec:.1f} images/s  {_duration(secs_left)} left"
+      f"  {images_per_sec:.1f} images/s  {duration(secs_left)} left"
     )
 
   def write_scalars(self, step: int, values: Mapping[str, float]) -> None:
@@ -191,14 +231,6 @@ def _means(
   means = {}
   for name in values[0]:
     count = computed if "penalty/" in name else len(values)
-    if count:
+    if count and name != recovery.FIRST_BAD:
       means[name] = float(sum(value[name] for value in values) / count)
   return means
-
-
-def _duration(secs: float) -> str:
-  hours, rest = divmod(int(secs), 3600)
-  minutes, secs = divmod(rest, 60)
-  if hours:
-    return f"{hours}h {minutes:02d}m"
-  return f"{minutes}m {secs:02d}s" if minutes else f"{secs}s"

@@ -19,18 +19,23 @@ from msggan_jax import (
   preemption,
   processes,
   program,
+  recovery,
   sampling,
   sharding,
 )
+from msggan_jax.time_record import TimeRecord
 from msggan_jax.train_state import TrainState
 
 
-def train(config: ConfigDict, workdir: str | Path) -> TrainState:
+def train(
+  config: ConfigDict, workdir: str | Path, *, began: float | None = None
+) -> TrainState:
   """Train, from the start or from where the workdir stands.
 
   Args:
     config: The configuration; see `configs/default.py`.
     workdir: The run's folder.
+    began: When the program did, as `time.time` has it; None: now.
 
   Returns:
     The final state.
@@ -39,7 +44,10 @@ def train(config: ConfigDict, workdir: str | Path) -> TrainState:
     ValueError: If the configuration is impossible or the workdir holds a run
       of another one.
     preemption.Stopped: If a signal asked to stop; the state is saved.
+    recovery.NonFinite: If a number is not finite, however often the run goes
+      back to its last checkpoint.
   """
+  times = TimeRecord(time.time() if began is None else began)
   workdir = Path(workdir)
   configuration.validate(config, jax.device_count())
   configuration.check_workdir(config, workdir)
@@ -68,15 +76,21 @@ def train(config: ConfigDict, workdir: str | Path) -> TrainState:
     # The step compiles while all else is made ready.
     ThreadPoolExecutor(max_workers=1) as background,
     checkpoint.Checkpoints(
-      workdir / "checkpoints", keep=config.keep
+      workdir / "checkpoints",
+      keep=config.keep,
+      keep_every=1000 * config.keep_kimg / config.batch_size,
     ) as checkpoints,
     preemption.Preemption() as stop,
   ):
     compiling = background.submit(compile_step)
-    try:
-      state = checkpoints.restore(run.abstract_state)
-    except FileNotFoundError:
-      state = run.create_state()
+
+    def newest_state() -> TrainState:
+      try:
+        return checkpoints.restore(run.abstract_state)
+      except FileNotFoundError:
+        return run.create_state()
+
+    state = newest_state()
     first_step = int(state.step)
 
     # Here, because it imports TensorFlow, which sampling does without.
@@ -88,20 +102,26 @@ def train(config: ConfigDict, workdir: str | Path) -> TrainState:
       total_steps=total_steps,
       first_step=first_step,
       penalty_interval=config.penalty_interval,
+      tensor_names=recovery.tensor_names(
+        recovery.step_trees(state.d_params, state.g_params)
+      ),
+      times=times,
     )
     reporter.say(f"{len(prepared)} images in {prepared.path}")
     if evaluator is None and config.eval_kimg:
       reporter.say(evaluation.WITHOUT_WEIGHTS)
     if first_step:
       reporter.say(f"resuming {workdir} at step {first_step} of {total_steps}")
-    loader = data.make_loader(
-      prepared,
-      batch_size=config.batch_size,
-      seed=config.seed,
-      first_step=first_step,
-      process_index=jax.process_index(),
-      process_count=jax.process_count(),
-    )
+
+    def loader_from(state: TrainState):
+      return data.make_loader(
+        prepared,
+        batch_size=config.batch_size,
+        seed=recovery.data_seed(config.seed, int(state.rollbacks)),
+        first_step=int(state.step),
+        process_index=jax.process_index(),
+        process_count=jax.process_count(),
+      )
 
     def ema_generator(state: TrainState) -> sampling.Generator:
       ema = sharding.local_copy((state.ema_params, state.ema_state))
@@ -110,7 +130,7 @@ def train(config: ConfigDict, workdir: str | Path) -> TrainState:
     def write_samples(step: int, state: TrainState) -> None:
       if not is_writer:
         return
-      with reporter.paused():
+      with reporter.paused("samples"):
         grids = sample_grids(ema_generator(state))
         write_grids(workdir, grids, step * config.batch_size / 1000)
         reporter.write_image(step, "samples", grids[config.resolution])
@@ -119,14 +139,16 @@ def train(config: ConfigDict, workdir: str | Path) -> TrainState:
       if is_writer:
         write_reals(workdir, prepared, config)
       write_samples(0, state)
-    evaluating = evaluation.Evaluation(
-      workdir,
-      evaluator,
-      checkpoints,
-      reporter,
-      ema_generator(state),
-      first_step,
-    )
+
+    def make_evaluation(state: TrainState) -> evaluation.Evaluation:
+      return evaluation.Evaluation(
+        workdir,
+        evaluator,
+        checkpoints,
+        reporter,
+        ema_generator(state),
+        int(state.step),
+      )
 
     def due(step: int, every_kimg: float) -> bool:
       """Whether the images seen pass a multiple of `every_kimg` at a step."""
@@ -136,39 +158,89 @@ def train(config: ConfigDict, workdir: str | Path) -> TrainState:
       shown = config.batch_size * step
       return shown // every > (shown - config.batch_size) // every
 
-    # If it was stopped between a checkpoint and its evaluation.
-    if first_step and due(first_step, config.eval_kimg):
-      evaluating.evaluate(first_step, ema_generator(state))
+    def take_steps(
+      state: TrainState, evaluating: evaluation.Evaluation
+    ) -> TrainState:
+      """Take all steps that are left."""
+      # If it was stopped between a checkpoint and its evaluation.
+      if state.step > 0 and due(int(state.step), config.eval_kimg):
+        evaluating.evaluate(int(state.step), ema_generator(state))
+      loader = loader_from(state)
+      for step in range(int(state.step) + 1, total_steps + 1):
+        with times.during("data"):
+          batch = sharding.put_batch(run.mesh, next(loader))
+        state, metrics = compiled(state, batch)
+        reporter.add(step, metrics)
+        last = step == total_steps
+        evaluate = due(step, config.eval_kimg)
+        sample = last or due(step, config.sample_kimg)
+        # It ends a row, so that a resumed run writes the same rows.
+        stopped = stop.reached(step)
+        snapshot = (
+          last or stopped or evaluate or due(step, config.snapshot_kimg)
+        )
+        if snapshot or sample:
+          reporter.check()
+        if snapshot:
+          recovery.check_state(step, state)
+          changes = evaluating.compare(step, ema_generator(state))
+          reporter.report(step, changes)
+          reporter.flush()  # no checkpoint is there before its row
+        elif due(step, config.log_kimg):
+          reporter.report(step)
+        if sample:
+          write_samples(step, state)
+        if snapshot:
+          with times.during("checkpoint"):
+            checkpoints.save(step, state)
+        if stopped and not last:
+          raise preemption.Stopped(step)
+        if evaluate:
+          evaluating.evaluate(step, ema_generator(state))
+      return state
 
-    compiled, secs = compiling.result()
-    reporter.say(f"compiled the step in {secs:.0f} s")
-    reporter.start_clock()
-    for step in range(first_step + 1, total_steps + 1):
-      batch = sharding.put_batch(run.mesh, next(loader))
-      state, metrics = compiled(state, batch)
-      reporter.add(step, metrics)
-      last = step == total_steps
-      evaluate = due(step, config.eval_kimg)
-      # It ends a row, so that a resumed run writes the same rows.
-      stopped = stop.reached(step)
-      snapshot = last or stopped or evaluate or due(step, config.snapshot_kimg)
-      if snapshot:
-        changes = evaluating.compare(step, ema_generator(state))
-        reporter.report(step, changes)
-      elif due(step, config.log_kimg):
-        reporter.report(step)
-      if last or due(step, config.sample_kimg):
-        write_samples(step, state)
-      if snapshot:
-        checkpoints.save(step, state)
-      if stopped and not last:
+    def finish() -> None:
+      """Wait for what is still being written, and say where the time went."""
+      reporter.flush()
+      with times.during("checkpoint"):
         checkpoints.wait()
-        reporter.close()
-        raise preemption.Stopped(step)
-      if evaluate:
-        evaluating.evaluate(step, ema_generator(state))
-    reporter.close()
-  return state
+      reporter.say(f"time: {times.describe()}")
+      reporter.close()
+
+    evaluating = make_evaluation(state)
+    with times.during("compile"):
+      compiled, secs = compiling.result()
+    reporter.say(f"compiled the step in {secs:.0f} s")
+    times.switch_to("step")
+    errors = []  # since the checkpoint that the run goes back to
+    while True:
+      begun = int(state.step)
+      try:
+        state = take_steps(state, evaluating)
+        finish()
+        return state
+      except preemption.Stopped:
+        finish()
+        raise
+      except recovery.NonFinite as error:
+        checkpoints.wait()
+        processes.wait_for_all("the checkpoint to go back to")
+        state = newest_state()
+        if state.step > begun:
+          errors = []
+        errors.append(error)
+        reporter.rewind(int(state.step))
+        if len(errors) > config.max_rollbacks:
+          if is_writer:
+            recovery.write_report(workdir, errors, state)
+          finish()
+          raise
+        state = recovery.change_randomness(state, len(errors))
+        evaluating = make_evaluation(state)
+        reporter.say(
+          f"{error}: back to step {int(state.step)} with other random numbers, "
+          f"{len(errors)} of at most {config.max_rollbacks} times"
+        )
 
 
 def sample_grids(

@@ -16,6 +16,7 @@ class TrainState:
   """All that a run carries from step to step."""
 
   step: jax.Array  # (), int32: steps done
+  rollbacks: jax.Array  # (), int32: each changes the randomness, see recovery
   g_params: Any
   d_params: Any
   ema_params: Any  # moving average of g_params: what is sampled from
@@ -54,6 +55,7 @@ def assemble(
   ema_params, ema_state = ema or jax.tree.map(jnp.copy, g)
   return TrainState(
     step=jnp.zeros((), jnp.int32),
+    rollbacks=jnp.zeros((), jnp.int32),
     g_params=g[0],
     d_params=d[0],
     ema_params=ema_params,

@@ -8,13 +8,16 @@ import jax.numpy as jnp
 import optax
 from ml_collections import ConfigDict
 
-from msggan_jax import losses, sharding
+from msggan_jax import losses, recovery, sharding
 from msggan_jax.accumulation import in_parts
 from msggan_jax.configuration import connected_scales
 from msggan_jax.images import Pyramid, make_pyramid, to_float
 from msggan_jax.models.layers import normalize_latents
 from msggan_jax.networks import Network
 from msggan_jax.train_state import TrainState, ema_decay
+
+# More steps than runs have, so that no step draws another one's numbers again.
+_ROLLBACK_STRIDE = 1_000_000_007
 
 Batch = dict[str, jax.Array]
 Metrics = dict[str, jax.Array]
@@ -49,7 +52,8 @@ def make_train_step(
   part_size = config.micro_batch_size
 
   def train_step(state: TrainState, batch: Batch):
-    key = jax.random.fold_in(jax.random.key(config.seed), state.step)
+    stream = state.step + _ROLLBACK_STRIDE * state.rollbacks  # it may wrap
+    key = jax.random.fold_in(jax.random.key(config.seed), stream)
     d_key, g_key, epsilon_key, mirror_key = jax.random.split(key, 4)
     size = len(batch["image"])
 
@@ -145,9 +149,13 @@ def make_train_step(
       "g_loss": loss,
       "d_grad_norm": optax.tree.norm(d_grads),
       "g_grad_norm": optax.tree.norm(g_grads),
+      recovery.FIRST_BAD: recovery.first_not_finite(
+        state.d_params, state.g_params, d_grads, g_grads
+      ),
     }
     state = TrainState(
       step=state.step + 1,
+      rollbacks=state.rollbacks,
       g_params=g_params,
       d_params=d_params,
       ema_params=optax.incremental_update(g_params, state.ema_params, 1 - beta),

@@ -23,8 +23,8 @@ ABSTRACT = sharding.abstract(
 )
 
 
-def save(folder, *steps, keep=None):
-  with Checkpoints(folder, keep=keep) as checkpoints:
+def save(folder, *steps, **kept):
+  with Checkpoints(folder, **kept) as checkpoints:
     for step in steps:
       checkpoints.save(step, tree(step))
 
@@ -149,3 +149,10 @@ def test_a_full_disk_leaves_what_was_saved(tmp_path):
   assert restored(tmp_path) == 1
   save(tmp_path, 2)
   assert restored(tmp_path) == 2
+
+
+def test_the_first_after_each_multiple_stays(tmp_path):
+  for steps in ((0, 2, 4, 6), (8, 10, 12, 14, 16)):  # a restart in between
+    save(tmp_path / "c", *steps, keep=2, keep_every=5.5)
+  with Checkpoints(tmp_path / "c") as checkpoints:
+    assert checkpoints.steps == [6, 12, 14, 16]

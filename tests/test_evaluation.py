@@ -7,7 +7,16 @@ import numpy as np
 import pytest
 
 import msggan_jax
-from msggan_jax import checkpoint, cli, evaluation, jsonl, metrics, train
+from msggan_jax import (
+  checkpoint,
+  cli,
+  evaluation,
+  jsonl,
+  metrics,
+  recovery,
+  time_record,
+  train,
+)
 from tests.conftest import load_config
 
 METRICS = "fd_mean_colors_64_full,kid_mean_colors_32"
@@ -110,20 +119,25 @@ def test_speed_is_that_of_training_alone(tmp_path, monkeypatch):
   from msggan_jax import reporting
 
   now = 0.0
-  monkeypatch.setattr(reporting.time, "monotonic", lambda: now)
+  monkeypatch.setattr(time_record.time, "monotonic", lambda: now)
+  times = time_record.TimeRecord(0.0)
+  times.switch_to("step")
   reporter = reporting.Reporter(
     tmp_path,
     batch_size=8,
     total_steps=4,
     first_step=0,
     penalty_interval=1,
+    tensor_names=[],
+    times=times,
   )
   losses = {"d_loss": np.float32(0), "g_loss": np.float32(0)}
+  losses[recovery.FIRST_BAD] = np.int32(-1)
   for step in range(1, 5):
     now += 2.0
     reporter.add(step, losses)
     if step % 2 == 1:
-      with reporter.paused():
+      with reporter.paused("samples"):
         now += 100.0
   reporter.report(4)
   reporter.close()
