@@ -5,10 +5,11 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from msggan_jax.images import upsample
+from msggan_jax.images import downsample, upsample
 from msggan_jax.models import convolution
 from msggan_jax.models.convolution import (
   convolve,
+  convolve_downsample_strided,
   convolve_plain,
   upsample_convolve,
   upsample_convolve_dilated,
@@ -55,8 +56,19 @@ def upsample_convolve_as_two(x, kernel):
   return convolve_plain(upsample(x), kernel)
 
 
-def test_all_derivatives_of_the_dilated_form_agree(float64):
-  assert_agree(upsample_convolve_dilated, upsample_convolve_as_two, 3, 4, 3)
+def convolve_downsample_as_two(x, kernel):
+  return downsample(convolve_plain(x, kernel))
+
+
+@pytest.mark.parametrize(
+  ("one", "two"),
+  [
+    (upsample_convolve_dilated, upsample_convolve_as_two),
+    (convolve_downsample_strided, convolve_downsample_as_two),
+  ],
+)
+def test_all_derivatives_of_a_single_convolution_agree(float64, one, two):
+  assert_agree(one, two, 3, 4, 3)
 
 
 @pytest.mark.parametrize(

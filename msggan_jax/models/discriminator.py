@@ -264,5 +264,5 @@ class Block(nnx.Module):
     if self.last:
       return leaky_relu(self.conv_1(x))[:, 0, 0, :]
     if self.blur:
-      return leaky_relu(downsample(self.conv_1(blur(x))))
+      return leaky_relu(self.conv_1.before_downsampling(blur(x)))
     return downsample(leaky_relu(self.conv_1(x)))

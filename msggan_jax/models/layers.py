@@ -9,6 +9,7 @@ from flax import nnx
 
 from msggan_jax.models.convolution import (
   convolve,
+  convolve_downsample,
   convolve_plain,
   upsample_convolve,
 )
@@ -213,6 +214,10 @@ class Conv(Layer):
   def after_upsampling(self, x: jax.Array) -> jax.Array:
     """Double every pixel of x, (B, H, W, in_channels), then convolve."""
     return self.add_bias(upsample_convolve(*self._operands(x)))
+
+  def before_downsampling(self, x: jax.Array) -> jax.Array:
+    """Convolve x, (B, H, W, in_channels), then average 2x2 pixels."""
+    return self.add_bias(convolve_downsample(*self._operands(x)))
 
   def _operands(self, x: jax.Array) -> tuple[jax.Array, jax.Array]:
     dtype = self.dtype or self.kernel.dtype
