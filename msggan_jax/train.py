@@ -1,28 +1,31 @@
 """Training: builds everything, then the loop of steps, logs and snapshots."""
 
+import dataclasses
 import time
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
 import jax
-import numpy as np
 from ml_collections import ConfigDict
 
 from msggan_jax import (
-  checkpoint,
   compilation,
   configuration,
   data,
   evaluation,
-  images,
+  grids,
   memory,
-  preemption,
+  metrics,
   processes,
-  program,
   recovery,
   sampling,
   sharding,
 )
+from msggan_jax.checkpoint import Checkpoints
+from msggan_jax.preemption import Preemption, Stopped
+from msggan_jax.program import Program, make_program
 from msggan_jax.time_record import TimeRecord
 from msggan_jax.train_state import TrainState
 
@@ -53,7 +56,7 @@ def train(
   configuration.check_workdir(config, workdir)
   evaluation.choose(config)
   planned = compilation.with_remat(config, jax.devices(), memory.limit_bytes())
-  run = program.make_program(planned, sharding.make_mesh())
+  program = make_program(planned, sharding.make_mesh())
 
   prepared = data.open_prepared(
     data.prepare(config.dataset, config.resolution, config.channels)
@@ -61,230 +64,231 @@ def train(
   processes.check_same("the data set", prepared.metadata.content_hash)
   configuration.check_classes(config, prepared.metadata.num_classes)
   evaluator = evaluation.make_evaluator(config, prepared)
-  is_writer = jax.process_index() == 0
-  if is_writer:
+  if processes.is_first():
     configuration.save(config, workdir)
 
-  total_steps = round(1000 * config.total_kimg / config.batch_size)
-
-  def compile_step():
-    began = time.monotonic()
-    lowered = run.step.lower(run.abstract_state, run.abstract_batch)
-    return lowered.compile(), time.monotonic() - began
-
+  checkpoints = Checkpoints(
+    workdir / "checkpoints",
+    keep=config.keep,
+    keep_every=1000 * config.keep_kimg / config.batch_size,
+  )
   with (
     # The step compiles while all else is made ready.
     ThreadPoolExecutor(max_workers=1) as background,
-    checkpoint.Checkpoints(
-      workdir / "checkpoints",
-      keep=config.keep,
-      keep_every=1000 * config.keep_kimg / config.batch_size,
-    ) as checkpoints,
-    preemption.Preemption() as stop,
+    checkpoints,
+    Preemption() as stop,
   ):
-    compiling = background.submit(compile_step)
-
-    def newest_state() -> TrainState:
-      try:
-        return checkpoints.restore(run.abstract_state)
-      except FileNotFoundError:
-        return run.create_state()
-
-    state = newest_state()
-    first_step = int(state.step)
-
-    # Here, because it imports TensorFlow, which sampling does without.
-    from msggan_jax.reporting import Reporter
-
-    reporter = Reporter(
+    compiling = background.submit(_compile_step, program)
+    state = _newest_state(checkpoints, program)
+    session = _Session(
+      config,
       workdir,
-      batch_size=config.batch_size,
-      total_steps=total_steps,
-      first_step=first_step,
-      penalty_interval=config.penalty_interval,
-      tensor_names=recovery.tensor_names(
-        recovery.step_trees(state.d_params, state.g_params)
-      ),
-      times=times,
+      program,
+      prepared,
+      evaluator,
+      checkpoints,
+      stop,
+      times,
+      _make_reporter(config, workdir, state, times),
     )
-    reporter.say(f"{len(prepared)} images in {prepared.path}")
-    if evaluator is None and config.eval_kimg:
-      reporter.say(evaluation.WITHOUT_WEIGHTS)
-    if first_step:
-      reporter.say(f"resuming {workdir} at step {first_step} of {total_steps}")
-
-    def loader_from(state: TrainState):
-      return data.make_loader(
-        prepared,
-        batch_size=config.batch_size,
-        seed=recovery.data_seed(config.seed, int(state.rollbacks)),
-        first_step=int(state.step),
-        process_index=jax.process_index(),
-        process_count=jax.process_count(),
-      )
-
-    def ema_generator(state: TrainState) -> sampling.Generator:
-      ema = sharding.local_copy((state.ema_params, state.ema_state))
-      return sampling.Generator(config, run.generator, *ema)
-
-    def write_samples(step: int, state: TrainState) -> None:
-      if not is_writer:
-        return
-      with reporter.paused("samples"):
-        grids = sample_grids(ema_generator(state))
-        write_grids(workdir, grids, step * config.batch_size / 1000)
-        reporter.write_image(step, "samples", grids[config.resolution])
-
-    if first_step == 0:
-      if is_writer:
-        write_reals(workdir, prepared, config)
-      write_samples(0, state)
-
-    def make_evaluation(state: TrainState) -> evaluation.Evaluation:
-      return evaluation.Evaluation(
-        workdir,
-        evaluator,
-        checkpoints,
-        reporter,
-        ema_generator(state),
-        int(state.step),
-      )
-
-    def due(step: int, every_kimg: float) -> bool:
-      """Whether the images seen pass a multiple of `every_kimg` at a step."""
-      if not every_kimg:
-        return False
-      every = 1000 * every_kimg
-      shown = config.batch_size * step
-      return shown // every > (shown - config.batch_size) // every
-
-    def take_steps(
-      state: TrainState, evaluating: evaluation.Evaluation
-    ) -> TrainState:
-      """Take all steps that are left."""
-      # If it was stopped between a checkpoint and its evaluation.
-      if state.step > 0 and due(int(state.step), config.eval_kimg):
-        evaluating.evaluate(int(state.step), ema_generator(state))
-      loader = loader_from(state)
-      for step in range(int(state.step) + 1, total_steps + 1):
-        with times.during("data"):
-          batch = sharding.put_batch(run.mesh, next(loader))
-        state, metrics = compiled(state, batch)
-        reporter.add(step, metrics)
-        last = step == total_steps
-        evaluate = due(step, config.eval_kimg)
-        sample = last or due(step, config.sample_kimg)
-        # It ends a row, so that a resumed run writes the same rows.
-        stopped = stop.reached(step)
-        snapshot = (
-          last or stopped or evaluate or due(step, config.snapshot_kimg)
-        )
-        if snapshot or sample:
-          reporter.check()
-        if snapshot:
-          recovery.check_state(step, state)
-          changes = evaluating.compare(step, ema_generator(state))
-          reporter.report(step, changes)
-          reporter.flush()  # no checkpoint is there before its row
-        elif due(step, config.log_kimg):
-          reporter.report(step)
-        if sample:
-          write_samples(step, state)
-        if snapshot:
-          with times.during("checkpoint"):
-            checkpoints.save(step, state)
-        if stopped and not last:
-          raise preemption.Stopped(step)
-        if evaluate:
-          evaluating.evaluate(step, ema_generator(state))
-      return state
-
-    def finish() -> None:
-      """Wait for what is still being written, and say where the time went."""
-      reporter.flush()
-      with times.during("checkpoint"):
-        checkpoints.wait()
-      reporter.say(f"time: {times.describe()}")
-      reporter.close()
-
-    evaluating = make_evaluation(state)
+    session.begin(state)
     with times.during("compile"):
-      compiled, secs = compiling.result()
-    reporter.say(f"compiled the step in {secs:.0f} s")
-    times.switch_to("step")
+      step, secs = compiling.result()
+    session.reporter.say(f"compiled the step in {secs:.0f} s")
+    return session.run(step, state)
+
+
+@dataclasses.dataclass(frozen=True)
+class _Session:
+  """All that takes part from the first step to the last."""
+
+  config: ConfigDict
+  workdir: Path
+  program: Program
+  prepared: data.PreparedSet
+  evaluator: metrics.Evaluator | None
+  checkpoints: Checkpoints
+  stop: Preemption
+  times: TimeRecord
+  reporter: Any  # reporting.Reporter
+
+  def begin(self, state: TrainState) -> None:
+    """Say what is going to be, and show what there is before a first step."""
+    self.reporter.say(f"{len(self.prepared)} images in {self.prepared.path}")
+    if self.evaluator is None and self.config.eval_kimg:
+      self.reporter.say(evaluation.WITHOUT_WEIGHTS)
+    if state.step > 0:
+      self.reporter.say(
+        f"resuming {self.workdir} at step {int(state.step)} of "
+        f"{_total_steps(self.config)}"
+      )
+      return
+    if processes.is_first():
+      grids.write_reals(self.workdir, self.prepared, self.config)
+    self._write_samples(0, state)
+
+  def run(self, step: Callable, state: TrainState) -> TrainState:
+    """Take all steps that are left, going back where numbers are not finite.
+
+    Args:
+      step: The compiled step.
+      state: From which to go on; it is donated.
+
+    Returns:
+      The final state.
+    """
+    self.times.switch_to("step")
     errors = []  # since the checkpoint that the run goes back to
     while True:
-      begun = int(state.step)
+      first_step = int(state.step)
       try:
-        state = take_steps(state, evaluating)
-        finish()
+        state = self._take_steps(step, state)
+        self._finish()
         return state
-      except preemption.Stopped:
-        finish()
+      except Stopped:
+        self._finish()
         raise
       except recovery.NonFinite as error:
-        checkpoints.wait()
+        self.checkpoints.wait()
         processes.wait_for_all("the checkpoint to go back to")
-        state = newest_state()
-        if state.step > begun:
+        state = _newest_state(self.checkpoints, self.program)
+        if state.step > first_step:
           errors = []
         errors.append(error)
-        reporter.rewind(int(state.step))
-        if len(errors) > config.max_rollbacks:
-          if is_writer:
-            recovery.write_report(workdir, errors, state)
-          finish()
+        self.reporter.rewind(int(state.step))
+        if len(errors) > self.config.max_rollbacks:
+          if processes.is_first():
+            recovery.write_report(self.workdir, errors, state)
+          self._finish()
           raise
         state = recovery.change_randomness(state, len(errors))
-        evaluating = make_evaluation(state)
-        reporter.say(
+        self.reporter.say(
           f"{error}: back to step {int(state.step)} with other random numbers, "
-          f"{len(errors)} of at most {config.max_rollbacks} times"
+          f"{len(errors)} of at most {self.config.max_rollbacks} times"
         )
 
+  def _take_steps(self, take_step: Callable, state: TrainState) -> TrainState:
+    config, reporter = self.config, self.reporter
+    total_steps = _total_steps(config)
+    first_step = int(state.step)
+    evaluating = evaluation.Evaluation(
+      self.workdir,
+      self.evaluator,
+      self.checkpoints,
+      reporter,
+      self._ema_generator(state),
+      first_step,
+    )
+    # If it was stopped between a checkpoint and its evaluation.
+    if first_step and self._due(first_step, config.eval_kimg):
+      evaluating.evaluate(first_step, self._ema_generator(state))
+    loader = self._loader_from(state)
+    for step in range(first_step + 1, total_steps + 1):
+      with self.times.during("data"):
+        batch = sharding.put_batch(self.program.mesh, next(loader))
+      state, step_metrics = take_step(state, batch)
+      reporter.add(step, step_metrics)
+      last = step == total_steps
+      # It ends a row, so that a resumed run writes the same rows.
+      stopped = self.stop.reached(step)
+      evaluate = self._due(step, config.eval_kimg)
+      sample = last or self._due(step, config.sample_kimg)
+      snapshot = last or stopped or evaluate
+      snapshot = snapshot or self._due(step, config.snapshot_kimg)
+      if snapshot or sample:
+        reporter.check()
+      if snapshot:
+        recovery.check_state(step, state)
+        changes = evaluating.compare(step, self._ema_generator(state))
+        reporter.report(step, changes)
+        reporter.flush()  # no checkpoint is there before its row
+      elif self._due(step, config.log_kimg):
+        reporter.report(step)
+      if sample:
+        self._write_samples(step, state)
+      if snapshot:
+        with self.times.during("checkpoint"):
+          self.checkpoints.save(step, state)
+      if stopped and not last:
+        raise Stopped(step)
+      if evaluate:
+        evaluating.evaluate(step, self._ema_generator(state))
+    return state
 
-def sample_grids(
-  generator: sampling.Generator,
-) -> dict[int | str, np.ndarray]:
-  """Generate the fixed latents' images at every scale.
+  def _finish(self) -> None:
+    """Wait for what is still being written, and say where the time went."""
+    self.reporter.flush()
+    with self.times.during("checkpoint"):
+      self.checkpoints.wait()
+    self.reporter.say(f"time: {self.times.describe()}")
+    self.reporter.close()
 
-  Args:
-    generator: With the EMA weights; its configuration's `seed` fixes the
-      latents.
+  def _due(self, step: int, every_kimg: float) -> bool:
+    """Whether the images seen pass a multiple of `every_kimg` at a step."""
+    if not every_kimg:
+      return False
+    every = 1000 * every_kimg
+    shown = self.config.batch_size * step
+    return shown // every > (shown - self.config.batch_size) // every
 
-  Returns:
-    uint8 pictures: under each resolution its grid, under "scales" the sheet
-    of all scales of the first latents.
-  """
-  config = generator.config
-  columns = images.grid_columns(config.resolution)
-  key = jax.random.fold_in(jax.random.key(config.seed), 2**31 - 1)
-  z = generator.sample_latents(key, columns * columns)
-  labels = None
-  if config.num_classes:
-    labels = np.arange(len(z)) % config.num_classes
-  pyramid = sampling.in_batches(generator, z, batch_size=4, labels=labels)
-  pyramid = [images.to_uint8(scale) for scale in pyramid]
-  grids = {
-    scale.shape[1]: images.grid(scale, columns=columns) for scale in pyramid
-  }
-  return grids | {"scales": images.scale_sheet(pyramid, examples=columns)}
-
-
-def write_grids(
-  workdir: Path, grids: dict[int | str, np.ndarray], kimg: float
-) -> None:
-  """Write `samples/<res>x<res>/<kimg>.png` and `samples/scales/<kimg>.png`."""
-  for name, picture in grids.items():
-    folder = name if name == "scales" else f"{name}x{name}"
-    images.save_png(
-      picture, workdir / "samples" / folder / f"{kimg:010.3f}.png"
+  def _loader_from(self, state: TrainState) -> Iterator:
+    return data.make_loader(
+      self.prepared,
+      batch_size=self.config.batch_size,
+      seed=recovery.data_seed(self.config.seed, int(state.rollbacks)),
+      first_step=int(state.step),
+      process_index=jax.process_index(),
+      process_count=jax.process_count(),
     )
 
+  def _ema_generator(self, state: TrainState) -> sampling.Generator:
+    ema = sharding.local_copy((state.ema_params, state.ema_state))
+    return sampling.Generator(self.config, self.program.generator, *ema)
 
-def write_reals(workdir: Path, prepared, config: ConfigDict) -> None:
-  """Write `reals.png`: what the discriminator is shown as real."""
-  columns = images.grid_columns(config.resolution)
-  count = min(columns * columns, len(prepared))
-  reals = np.stack([prepared[i]["image"] for i in range(count)])
-  images.save_png(images.grid(reals, columns=columns), workdir / "reals.png")
+  def _write_samples(self, step: int, state: TrainState) -> None:
+    if not processes.is_first():
+      return
+    with self.reporter.paused("samples"):
+      pictures = grids.sample_grids(self._ema_generator(state))
+      kimg = step * self.config.batch_size / 1000
+      grids.write_grids(self.workdir, pictures, kimg)
+      picture = pictures[self.config.resolution]
+      self.reporter.write_image(step, "samples", picture)
+
+
+def _total_steps(config: ConfigDict) -> int:
+  return round(1000 * config.total_kimg / config.batch_size)
+
+
+def _compile_step(program: Program) -> tuple[Callable, float]:
+  """Return the compiled step, and the seconds it took."""
+  began = time.monotonic()
+  lowered = program.step.lower(program.abstract_state, program.abstract_batch)
+  return lowered.compile(), time.monotonic() - began
+
+
+def _newest_state(checkpoints: Checkpoints, program: Program) -> TrainState:
+  """Return the newest good checkpoint's state, or that of step 0."""
+  try:
+    return checkpoints.restore(program.abstract_state)
+  except FileNotFoundError:
+    return program.create_state()
+
+
+def _make_reporter(
+  config: ConfigDict, workdir: Path, state: TrainState, times: TimeRecord
+):
+  # Here, because it imports TensorFlow, which sampling does without.
+  from msggan_jax.reporting import Reporter
+
+  return Reporter(
+    workdir,
+    batch_size=config.batch_size,
+    total_steps=_total_steps(config),
+    first_step=int(state.step),
+    penalty_interval=config.penalty_interval,
+    tensor_names=recovery.tensor_names(
+      recovery.step_trees(state.d_params, state.g_params)
+    ),
+    times=times,
+  )

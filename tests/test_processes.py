@@ -159,6 +159,7 @@ def wait_for_rows(path, count, secs=120):
     pytest.param(1, signal.SIGINT, marks=pytest.mark.slow),
     pytest.param(2, signal.SIGTERM, marks=pytest.mark.slow),
     pytest.param(2, signal.SIGINT, marks=pytest.mark.slow),
+    pytest.param(4, signal.SIGTERM, marks=pytest.mark.slow),
   ],
 )
 def test_a_signal_stops_all_with_the_state_saved(
@@ -195,9 +196,11 @@ def test_a_stopped_run_goes_on_byte_for_byte(tmp_path):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("killed", [0, 1])
-def test_a_killed_process_ends_the_others(tmp_path, killed):
-  started = start(tmp_path, "run", 2, total_kimg=1000.0)
+@pytest.mark.parametrize(
+  ("num_processes", "killed"), [(2, 0), (2, 1), (4, 0), (4, 2)]
+)
+def test_a_killed_process_ends_the_others(tmp_path, num_processes, killed):
+  started = start(tmp_path, "run", num_processes, total_kimg=1000.0)
   wait_for_rows(tmp_path / "run/stats.jsonl", 2)
   began = time.monotonic()
   started[killed].kill()
