@@ -12,7 +12,7 @@ from ml_collections import ConfigDict
 from PIL import Image
 
 from msggan_jax import data
-from msggan_jax.data import folder, pixels, preparation
+from msggan_jax.data import folder, pixels, writing
 
 RED, GREEN, BLUE = (220, 30, 40), (20, 160, 60), (30, 40, 200)
 
@@ -312,7 +312,7 @@ def test_damaged_zip_member_is_rejected(dataset, tmp_path):
 def test_preparing_twice_prepares_once(dataset, monkeypatch):
   save(dataset, "1.png", halves(RED, BLUE))
   first = prepare(dataset)
-  monkeypatch.setattr(preparation, "_write", None)  # would fail if called
+  monkeypatch.setattr(writing, "write_set", None)  # would fail if called
   assert prepare(dataset).path == first.path
   assert first.path.name.startswith("photos-")
   assert first.path.name.endswith("-16x16x3")
@@ -345,21 +345,6 @@ def test_prepared_directory_is_a_source_as_it_is(dataset):
     data.prepare(dataset, 32, 3)
   with pytest.raises(ValueError, match="3 channels.*1 channels"):
     data.prepare(dataset, 16, 1)
-
-
-def test_failure_in_the_middle_leaves_nothing(dataset, tmp_path, monkeypatch):
-  for i in range(5):
-    save(dataset, f"{i}.png", halves(RED, BLUE))
-
-  def fail(images):
-    raise KeyboardInterrupt
-
-  with monkeypatch.context() as patch:
-    patch.setattr(preparation, "_write_contact_sheet", fail)
-    with pytest.raises(KeyboardInterrupt):
-      prepare(dataset)
-  assert not any((tmp_path / "data").rglob("*"))
-  assert len(prepare(dataset)) == 5
 
 
 def test_other_content_is_never_overwritten(dataset, tmp_path):
