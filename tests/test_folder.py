@@ -3,7 +3,6 @@
 import io
 import json
 import os
-import stat
 import zipfile
 
 import numpy as np
@@ -264,49 +263,20 @@ def test_order_is_natural_and_nested(dataset):
     assert source.class_names == ()
 
 
-def test_zip_is_read_in_memory_and_tricks_are_rejected(dataset, tmp_path):
+def test_zip_is_read_in_memory(dataset, tmp_path):
   file = io.BytesIO()
   halves(RED, BLUE).save(file, "PNG")
-  png = file.getvalue()
-  link = zipfile.ZipInfo("link.png")
-  link.external_attr = (stat.S_IFLNK | 0o777) << 16
   path = tmp_path / "photos.zip"
   with zipfile.ZipFile(path, "w") as archive:
-    archive.writestr("a/good.png", png)
-    archive.writestr("../up.png", png)
-    archive.writestr("a/../../up2.png", png)
-    archive.writestr("/abs.png", png)
-    archive.writestr("c:\\dos.png", png)
-    archive.writestr(link, "/etc/passwd")
+    archive.writestr("a/good.png", file.getvalue())
     archive.writestr("__MACOSX/a/._good.png", b"resource fork")
   before = {*tmp_path.parent.rglob("*.png")}
   dataset.path = str(path)
   images = prepare(dataset)
-  assert len(images) == 1
-  assert_halves(images[0]["image"], RED, BLUE)
-  assert rejected(images).keys() == {
-    "../up.png",
-    "a/../../up2.png",
-    "/abs.png",
-    "c:\\dos.png",
-    "link.png",
-  }
+  (image,) = images
+  assert_halves(image["image"], RED, BLUE)
   sheet = images.path / "contact_sheet.png"
   assert {*tmp_path.parent.rglob("*.png")} == before | {sheet}
-
-
-def test_damaged_zip_member_is_rejected(dataset, tmp_path):
-  path = tmp_path / "photos.zip"
-  with zipfile.ZipFile(path, "w") as archive:
-    for i in range(2):
-      file = io.BytesIO()
-      Image.new("RGB", (32, 32), (i, 0, 0)).save(file, "PNG")
-      archive.writestr(f"{i}.png", file.getvalue())
-  content = bytearray(path.read_bytes())
-  content[60] ^= 0xFF  # within the first member: its checksum is wrong now
-  path.write_bytes(content)
-  dataset.path = str(path)
-  assert "CRC" in rejected(prepare(dataset))["0.png"]
 
 
 def test_preparing_twice_prepares_once(dataset, monkeypatch):

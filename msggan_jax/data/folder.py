@@ -91,7 +91,7 @@ def _is_hidden(name: str) -> bool:
   # macOS zip files hold a "__MACOSX/._x.jpg" for every "x.jpg".
   return any(
     part == "__MACOSX" or (part.startswith(".") and part != "..")
-    for part in PurePosixPath(name).parts
+    for part in PurePosixPath(name.replace("\\", "/")).parts
   )
 
 
