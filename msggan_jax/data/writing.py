@@ -9,6 +9,7 @@ import itertools
 import json
 import os
 import sys
+import threading
 import time
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -25,10 +26,12 @@ from msggan_jax.data.unfinished import Piece, Unfinished
 
 PIECE_IMAGES = 4096  # of the source; at most so many are lost to a kill
 _PROGRESS_SECS = 30  # between two lines where there is no terminal
+_LARGE_PIXELS = 2**26  # decoded, such an image can take a gigabyte
 _CONTACT_SHEET_IMAGES = 64
 _CONTACT_SHEET_CELL = 128  # largest side of one image on it, in pixels
 
 _T = TypeVar("_T")
+_one_large_image = threading.Lock()
 
 
 def write_set(
@@ -93,7 +96,9 @@ def _make_square(source: Source, index: int, shape: dict[str, Any]) -> _Square:
   try:
     image, label = source.load(index)
     shorter_side = min(image.size)
-    square = pixels.to_square(image, **shape)
+    large = image.width * image.height > _LARGE_PIXELS
+    with _one_large_image if large else contextlib.nullcontext():
+      square = pixels.to_square(image, **shape)
   except Exception as error:  # damaged files raise errors of a dozen types
     return _Square(name, reason=rejection.reason(error))
   digest = hashlib.sha256(np.ascontiguousarray(square))
