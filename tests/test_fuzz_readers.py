@@ -145,7 +145,7 @@ TARGETS = {
 
 @pytest.mark.parametrize(
   ("inputs", "seed"),
-  [(30, 0), pytest.param(2500, 1, marks=pytest.mark.slow)],
+  [(15, 0), pytest.param(2500, 1, marks=pytest.mark.slow)],
 )
 @pytest.mark.parametrize("target", TARGETS)
 def test_damaged_weight_files(tmp_path, monkeypatch, target, inputs, seed):

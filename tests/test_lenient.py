@@ -158,26 +158,43 @@ def test_impossible_shares(damaged, tmp_path, share):
     data.LenientSet(damaged, share, tmp_path / "unreadable.jsonl")
 
 
-@pytest.mark.parametrize(
-  "share", [pytest.param(0.001, marks=pytest.mark.slow), 0.0]
-)
-def test_a_run_with_a_damaged_image(tiny_config, tmp_path, monkeypatch, share):
+def prepare_cats(config, tmp_path, monkeypatch):
+  """Prepare 70 cats, the first of them damaged."""
   monkeypatch.setattr("msggan_jax.data.demo._CAT_SPLITS", {"train": range(70)})
-  config = tiny_config
   config.resolution = 8
   config.total_kimg = 0.064  # 2 steps
   config.dataset.data_dir = str(tmp_path / "data")
-  config.dataset.max_unreadable = share
   path = data.prepare(config.dataset, 8, 3)
   (file,) = path.glob("*array_record*")
   content = bytearray(file.read_bytes())
   content[content.index(b"IDAT") + 10] ^= 1
   file.write_bytes(content)
+
+
+def test_training_reads_leniently(tiny_config, tmp_path, monkeypatch):
+  prepare_cats(tiny_config, tmp_path, monkeypatch)
+
+  def make_evaluator(config, images):
+    assert len(images) == 70
+    np.testing.assert_array_equal(images[0]["image"], images[1]["image"])
+    raise KeyboardInterrupt  # enough
+
+  monkeypatch.setattr(train.evaluation, "make_evaluator", make_evaluator)
+  with pytest.raises(KeyboardInterrupt):
+    train.train(tiny_config, tmp_path / "run")
+  assert read_rows(tmp_path).keys() == {0}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("share", [0.001, 0.0])
+def test_a_run_with_a_damaged_image(tiny_config, tmp_path, monkeypatch, share):
+  prepare_cats(tiny_config, tmp_path, monkeypatch)
+  tiny_config.dataset.max_unreadable = share
   if not share:
     with pytest.raises(ValueError, match="at most 0 may"):
-      train.train(config, tmp_path / "run")
+      train.train(tiny_config, tmp_path / "run")
     return
-  state = train.train(config, tmp_path / "run")
+  state = train.train(tiny_config, tmp_path / "run")
   assert int(state.step) == 2
   assert all(
     np.isfinite(leaf).all() for leaf in jax.tree.leaves(state.g_params)

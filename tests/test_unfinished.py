@@ -2,6 +2,7 @@
 
 import json
 import os
+import resource
 import signal
 import subprocess
 import sys
@@ -176,6 +177,31 @@ def test_bad_input_leaves_nothing(photos, tmp_path, monkeypatch, strict):
   with pytest.raises(ValueError, match=r"unusable images in .*photos"):
     prepare(photos, path, strict=strict)
   assert not list(path.parent.iterdir())
+
+
+def test_a_full_disk_keeps_what_was_finished(tmp_path, monkeypatch):
+  monkeypatch.setattr(writing, "PIECE_IMAGES", 6)
+  (tmp_path / "photos").mkdir()
+  rng = np.random.default_rng(0)
+  for i in range(24):
+    # Nothing to compress in the third piece and after it.
+    pixels = rng.integers(0, 256 if i > 11 else 1, (256, 256, 3), np.uint8)
+    Image.fromarray(pixels).save(tmp_path / "photos" / f"{i}.png")
+  dataset = sources.dataset_of(str(tmp_path / "photos"), "train", "center")
+  path = tmp_path / "set"
+  limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+  resource.setrlimit(resource.RLIMIT_FSIZE, (300_000, limits[1]))
+  try:
+    with pytest.raises(OSError, match="cannot write .*array_record-00002: "):
+      data.prepare(dataset, 256, 3, output=path)
+  finally:
+    resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+  left = contents(tmp_path / ".set.partial")
+  assert {"piece-00000.json", "piece-00001.json"} < left.keys()
+  assert not any(name.endswith(".tmp") for name in left)
+  data.prepare(dataset, 256, 3, output=path)
+  whole = data.prepare(dataset, 256, 3, output=tmp_path / "whole")
+  assert contents(path) == contents(whole)
 
 
 def test_what_is_not_ours_stays(photos, tmp_path):

@@ -255,6 +255,9 @@ class RecordWriter:
     Args:
       records: (contents of a PNG file, label); read one by one. If there are
         none, nothing is written.
+
+    Raises:
+      OSError: If the disk is full, or refuses otherwise.
     """
     records = iter(records)
     first = next(records, None)
@@ -272,13 +275,18 @@ class RecordWriter:
         str(temporary), "group_size:1"
       )
       try:
-        for png, label in itertools.chain([first], records):
-          serialized = self._serialize(png, label)
-          writer.write(serialized)
-          num_images += 1
-          num_bytes += len(serialized)
-      finally:
-        writer.close()
+        try:
+          for png, label in itertools.chain([first], records):
+            serialized = self._serialize(png, label)
+            writer.write(serialized)
+            num_images += 1
+            num_bytes += len(serialized)
+        finally:
+          writer.close()
+      except RuntimeError as error:  # so ArrayRecord says that a disk is full
+        raise OSError(
+          f"cannot write {path}: {rejection.reason(error)}"
+        ) from error
     file_bytes = path.stat().st_size
     self._shards.append(Shard(path.name, num_images, num_bytes, file_bytes))
     return self._shards[-1]
@@ -310,10 +318,14 @@ def replacing(path: Path) -> Iterator[Path]:
   It is on the disk before it has the name. A kill may leave a `*.tmp`.
   """
   temporary = path.with_name(f"{path.name}.{secrets.token_hex(4)}.tmp")
-  yield temporary
-  with temporary.open("rb") as file:
-    os.fsync(file.fileno())
-  temporary.replace(path)
+  try:
+    yield temporary
+    with temporary.open("rb") as file:
+      os.fsync(file.fileno())
+    temporary.replace(path)
+  except BaseException:
+    temporary.unlink(missing_ok=True)
+    raise
 
 
 def _dataset_info(
