@@ -254,7 +254,7 @@ def start(source, output, cwd):
 
 @pytest.mark.parametrize(
   ("kills", "images"),
-  [(1, 4500), pytest.param(12, 30000, marks=pytest.mark.slow)],
+  [(1, 4500), pytest.param(12, 60000, marks=pytest.mark.slow)],
 )
 def test_sigkill(tmp_path, kills, images):
   photos = tmp_path / "photos"
@@ -268,16 +268,19 @@ def test_sigkill(tmp_path, kills, images):
   rng = np.random.default_rng(kills)
   for kill in range(kills):
     process = start("photos", "set", tmp_path)
-    done = len(list(partial.glob("piece-*")))
-    if kill % 4 == 0:  # behind a piece; else at any time
-      while len(list(partial.glob("piece-*"))) == done:
-        assert process.poll() is None
+    done = len(list(partial.glob("piece-*.json")))
+    if kill % 3 == 0:  # behind a piece; else at any time
+      while len(list(partial.glob("piece-*.json"))) == done:
+        if process.poll() is not None:
+          break
         time.sleep(0.01)
     else:
-      time.sleep(rng.uniform(1, 8))
+      time.sleep(rng.uniform(1, 3.5))
     process.send_signal(signal.SIGKILL)
     process.communicate()
-    assert (tmp_path / "set").exists() or partial.exists()
+    if process.returncode == 0:  # a fast machine
+      assert kill > 0
+      break
   process = start("photos", "set", tmp_path)
   output, errors = process.communicate(timeout=300)
   assert (process.returncode, errors) == (0, "")
