@@ -49,7 +49,7 @@ def load(
     return config, network, *jax.device_put(trees, device)
   config = configuration.load(source)
   network = weight_file.make_network(name, config)
-  loaded = _restore(source, step, {name: network})
+  loaded = _restore(source, step, _trees({name: network}))
   return config, network, *(loaded[field] for field in _FIELDS[name])
 
 
@@ -81,7 +81,8 @@ def export(
   if with_discriminator:
     names.append(weight_file.DISCRIMINATOR)
   made = {name: weight_file.make_network(name, config) for name in names}
-  loaded = _restore(workdir, step, made)
+  wanted = {"step": jax.ShapeDtypeStruct((), jnp.int32), **_trees(made)}
+  loaded = _restore(workdir, step, wanted)
   step = int(loaded.pop("step"))
   trees = {
     name: tuple(loaded[field] for field in _FIELDS[name]) for name in names
@@ -90,19 +91,21 @@ def export(
   return step
 
 
-def _restore(
-  workdir: str | Path,
-  step: int | str | None,
-  made: dict[str, networks.Network],
-) -> dict[str, Any]:
-  """Load a checkpoint's step and the trees of some networks."""
-  tree = {"step": jax.ShapeDtypeStruct((), jnp.int32)}
+def _trees(made: dict[str, networks.Network]) -> dict[str, Any]:
+  """Return the shapes of networks' trees, by their fields of a checkpoint."""
+  trees = {}
   for name, network in made.items():
     params, state = _FIELDS[name]
-    tree[params] = network.abstract_params()
-    tree[state] = network.abstract_state()
+    trees[params] = network.abstract_params()
+    trees[state] = network.abstract_state()
+  return trees
+
+
+def _restore(
+  workdir: str | Path, step: int | str | None, shapes: dict[str, Any]
+) -> dict[str, Any]:
   tree = sharding.abstract(
-    tree, jax.sharding.SingleDeviceSharding(jax.local_devices()[0])
+    shapes, jax.sharding.SingleDeviceSharding(jax.local_devices()[0])
   )
   with checkpoint.Checkpoints(Path(workdir) / "checkpoints") as checkpoints:
     return checkpoints.restore(tree, step)
