@@ -11,7 +11,9 @@ from ml_collections import ConfigDict
 
 
 def get_config(workdir):
-  """Return what a run's `config.json` says.
+  """Return what a run's `config.json` says, but for `extractor`.
+
+  The workdir may be somebody else's, and that field names code to be run.
 
   Raises:
     ValueError: If the folder is no workdir.
@@ -21,4 +23,6 @@ def get_config(workdir):
     raise ValueError(
       f"{workdir} is not the workdir of a run: it has no config.json"
     )
-  return ConfigDict(json.loads(path.read_text()))
+  config = ConfigDict(json.loads(path.read_text()))
+  config.extractor = ""
+  return config

@@ -17,6 +17,7 @@ from msggan_jax import manifest, processes
 BEST = "best"  # instead of a step
 
 _NAME = "state"
+_MOST_CHARACTERS = 300  # of an error's reason
 
 
 class SaveError(OSError):
@@ -92,6 +93,7 @@ class Checkpoints:
     if step in self.steps:
       return
     self._move_aside(self._folder(step))
+    self._damaged.discard(step)
     try:
       response = self._checkpointer.save_async(
         step, tree, checkpointable_name=_NAME, force=True
@@ -136,15 +138,25 @@ class Checkpoints:
 
     Raises:
       FileNotFoundError: If there is no such checkpoint, or no complete one.
-      ValueError: If it, or every complete one, is damaged.
+      ValueError: If it, or every complete one, is damaged, or if it holds
+        another tree.
     """
     step = self._find_good() if step is None else self._check(self.find(step))
     context = ocp.Context()
     context.pytree_options.loading.partial_load = True
-    with context:
-      return self._checkpointer.load(
-        step, abstract_tree, checkpointable_name=_NAME
-      )
+    try:
+      misfits = self._misfits(step, abstract_tree)
+      if misfits:
+        raise ValueError("; ".join(misfits))
+      with context:
+        return self._checkpointer.load(
+          step, abstract_tree, checkpointable_name=_NAME
+        )
+    except Exception as error:  # whatever Orbax raises
+      raise ValueError(
+        f"checkpoint {self._folder(step)} cannot be loaded: "
+        f"{_first_line(error)[:_MOST_CHARACTERS]}"
+      ) from error
 
   def wait(self) -> None:
     """Wait for the last save.
@@ -203,6 +215,19 @@ class Checkpoints:
       raise ValueError(f"checkpoint {self._folder(step)} is damaged: {problem}")
     return step
 
+  def _misfits(self, step: int, abstract_tree: Any) -> list[str]:
+    """Say which arrays of a checkpoint are not as they should be.
+
+    Orbax would begin to read them all, and print what became of each.
+    """
+    metadata = self._checkpointer.checkpointables_metadata(step).metadata
+    there = _shapes(metadata[_NAME])
+    return [
+      f"{name} is {there.get(name, 'missing')}, expected {shape}"
+      for name, shape in _shapes(abstract_tree).items()
+      if there.get(name) != shape
+    ]
+
   def _move_aside(self, folder: Path) -> None:
     """Make room where a damaged or unfinished checkpoint lies."""
     in_the_way = folder.exists()
@@ -241,15 +266,17 @@ class Checkpoints:
     for step in set(steps) - kept:
       self._folder(step).rename(self._directory / f"{step}.deleted")
     for folder in self._directory.glob("*.deleted"):
-      shutil.rmtree(folder)
+      if folder.is_symlink():
+        folder.unlink()
+      else:
+        shutil.rmtree(folder)
 
   def _failure(self, step: int, error: Exception) -> SaveError:
     self._failed = True
-    reason = str(error).strip().splitlines()[0] if str(error) else repr(error)
     have = f"the newest is {self.steps[-1]}" if self.steps else "there is none"
     return SaveError(
       f"checkpoint {step} could not be saved in {self._directory}, {have}: "
-      f"{reason}"
+      f"{_first_line(error)}"
     )
 
   def __enter__(self) -> "Checkpoints":
@@ -261,6 +288,23 @@ class Checkpoints:
 
 def _read_step(mark: Path) -> int | None:
   try:
-    return json.loads(mark.read_text())["step"]
+    step = json.loads(mark.read_text())["step"]
   except (FileNotFoundError, NotADirectoryError):
     return None
+  except (ValueError, TypeError, KeyError, RecursionError):
+    step = None
+  if type(step) is not int:
+    logging.warning("%s is passed over: it is damaged", mark)
+    return None
+  return step
+
+
+def _shapes(tree: Any) -> dict[str, tuple[int, ...]]:
+  return {
+    jax.tree_util.keystr(path, simple=True, separator="/"): tuple(leaf.shape)
+    for path, leaf in jax.tree.leaves_with_path(tree)
+  }
+
+
+def _first_line(error: Exception) -> str:
+  return str(error).strip().splitlines()[0] if str(error) else repr(error)

@@ -12,7 +12,7 @@ from ml_collections import config_flags
 from msggan_jax import user_cache
 
 EXIT_FAILURE = 1
-EXIT_BAD_INPUT = 2
+EXIT_HOPELESS = 2  # wrong input: the same command would end the same way
 
 
 def run(main: Callable[[Sequence[str]], None]) -> None:
@@ -89,7 +89,7 @@ def _parse_flags(argv: Sequence[str]) -> Sequence[str]:
   return left
 
 
-def fail(sentence: str, code: int = EXIT_BAD_INPUT) -> NoReturn:
+def fail(sentence: str, code: int = EXIT_HOPELESS) -> NoReturn:
   """Print the sentence and end the process."""
   print(f"error: {sentence}", file=sys.stderr)
   sys.exit(code)

@@ -223,13 +223,17 @@ def load(workdir: str | Path) -> ConfigDict:
 
   Raises:
     FileNotFoundError: If there is none.
+    ValueError: If it is damaged.
   """
   path = Path(workdir) / "config.json"
   if not path.is_file():
     raise FileNotFoundError(
       f"{workdir} is not the workdir of a run: it has no config.json"
     )
-  return ConfigDict(json.loads(path.read_text()))
+  try:
+    return ConfigDict(json.loads(path.read_text()))
+  except (ValueError, TypeError, AttributeError, RecursionError) as error:
+    raise ValueError(f"{path} holds no configuration") from error
 
 
 def check_workdir(config: ConfigDict, workdir: Path) -> None:

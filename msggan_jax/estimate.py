@@ -58,7 +58,10 @@ class Plan:
     parts = self.device_batch_size / (
       self.config.micro_batch_size or self.device_batch_size
     )
-    step_flops = max(made.xla_flops * parts, made.model_flops / n)
+    step_flops = made.xla_flops * parts
+    if not self.chip.hbm_bytes_per_sec:
+      # On CPUs the step has other loops; their plain form has more FLOPs.
+      step_flops = max(step_flops, made.model_flops / n)
     compute = step_flops / (SHARE_OF_PEAK * self.chip.flops_per_sec)
     secs = {"compute": compute, "memory": 0.0, "collectives": 0.0}
     if self.chip.hbm_bytes_per_sec:

@@ -39,6 +39,11 @@ _EXTRACTOR = flags.DEFINE_string(
   "",
   "module:function of your own, for metrics such as fd_<function>_10k_full.",
 )
+_DATA_DIR = flags.DEFINE_string(
+  "data_dir",
+  "data",
+  "Where the run's data set is kept, or is prepared if it is not there.",
+)
 _STEP = flags.DEFINE_string(
   "step", "", "Which checkpoint, a step or best; by default the newest."
 )
@@ -79,10 +84,11 @@ def evaluate_run(workdir: Path) -> None:
   from msggan_jax.metrics import protocols, results
 
   config = configuration.load(workdir)
+  check_data_dir(config.dataset.data_dir)
   inception_path = _INCEPTION.value or config.get("inception_path", "")
   extractors = metrics.Extractors(
     inception_path,
-    _EXTRACTOR.value or config.get("extractor", ""),
+    _EXTRACTOR.value,  # the run's may be code that somebody else has named
     _PRECISION.value or config.get("extractor_precision", "float32"),
   )
   steps = choose_steps(workdir)
@@ -117,6 +123,21 @@ def compare_folders() -> None:
     _REALS.value, _FAKES.value, extractors, names, progress=True
   )
   show(f"{_FAKES.value}", values, {**values, **made})
+
+
+def check_data_dir(data_dir: str) -> None:
+  """Check that the flags name the run's folder of data, which is written to.
+
+  The workdir may be somebody else's.
+
+  Raises:
+    ValueError: If they name another.
+  """
+  if Path(data_dir).expanduser() != Path(_DATA_DIR.value).expanduser():
+    raise ValueError(
+      f"this run keeps its data set in {data_dir}; if it may be written to, "
+      f"add --data_dir={data_dir}"
+    )
 
 
 def choose_steps(workdir: Path) -> list[int]:

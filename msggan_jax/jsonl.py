@@ -1,7 +1,7 @@
 """Files of one JSON object a line: stats.jsonl and metrics.jsonl of a run."""
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -12,15 +12,23 @@ def append(path: Path, row: Mapping[str, Any]) -> None:
     file.write(json.dumps(row) + "\n")
 
 
-def read(path: Path) -> list[dict[str, Any]]:
-  """Return the rows; none if there is no file.
+def rows(path: Path) -> Iterator[dict[str, Any]]:
+  """Read the rows one by one, for long runs have many; none without a file.
 
   A row cut short by a kill is left out.
   """
   if not path.is_file():
-    return []
-  rows = map(_parse, path.read_text().splitlines())
-  return [row for row in rows if row is not None]
+    return
+  with path.open() as file:
+    for line in file:
+      row = _parse(line)
+      if row is not None:
+        yield row
+
+
+def read(path: Path) -> list[dict[str, Any]]:
+  """Return all rows."""
+  return list(rows(path))
 
 
 def drop_after(path: Path, step: int) -> None:

@@ -59,7 +59,7 @@ def main(argv: Sequence[str]) -> None:
   if _DISTRIBUTED.value or any(x is not None for x in several):
     processes.join(*several)
   workdir = Path(_WORKDIR.value or default_workdir())
-  with processes.ending_together(cli.EXIT_BAD_INPUT):
+  with processes.ending_together(cli.EXIT_HOPELESS):
     try:
       train.train(_CONFIG.value, workdir, began=_BEGAN)
     except preemption.Stopped as stopped:
@@ -69,7 +69,7 @@ def main(argv: Sequence[str]) -> None:
       cli.fail(
         f"{error}, and config.max_rollbacks allows no other attempt; see "
         f"{workdir / 'not_finite.json'}",
-        cli.EXIT_FAILURE,
+        cli.EXIT_HOPELESS,
       )
   if not processes.is_first():
     return

@@ -1,11 +1,21 @@
 """Checksums of a folder's files, to tell a whole folder from a damaged one."""
 
 import hashlib
+import itertools
 import json
 import os
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
 NAME = "manifest.json"
+
+# What reading an odd manifest raises.
+_DAMAGES = (
+  ValueError,
+  TypeError,
+  AttributeError,
+  OverflowError,
+  RecursionError,
+)
 
 
 def write(folder: Path) -> None:
@@ -34,9 +44,14 @@ def exists(folder: Path) -> bool:
 def problem(folder: Path) -> str | None:
   """Compare the folder with its manifest; None: all files are as they were.
 
+  The folder may be somebody else's: nothing outside of it is read.
+
   Returns:
     What is wrong first, for a message.
   """
+  link = _first_link(folder)
+  if link is not None:
+    return f"{link} is a symbolic link, which no checkpoint has"
   try:
     files = json.loads((folder / NAME).read_bytes())
     expected = [
@@ -45,13 +60,17 @@ def problem(folder: Path) -> str | None:
     ]
   except OSError:
     return f"it has no {NAME}"
-  except (ValueError, TypeError, AttributeError):
+  except _DAMAGES:
     return f"its {NAME} is damaged"
   if not expected:
     return f"its {NAME} is damaged"
+  if not all(_is_inside(name) for name, _, _ in expected):
+    return f"its {NAME} names what is no file of the folder"
   for name, size, digest in expected:
     path = folder / name
     try:
+      if not path.is_file():  # such as a pipe, to wait for
+        return f"{name} is missing"
       if path.stat().st_size != size:
         return f"{name} has {path.stat().st_size} bytes instead of {size}"
       if _digest(path) != digest:
@@ -59,6 +78,18 @@ def problem(folder: Path) -> str | None:
     except (OSError, ValueError):
       return f"{name} is missing"
   return None
+
+
+def _first_link(folder: Path) -> Path | None:
+  paths = itertools.chain([folder], folder.rglob("*"))
+  return next((path for path in paths if path.is_symlink()), None)
+
+
+def _is_inside(name: str) -> bool:
+  path = PurePosixPath(name)
+  return (
+    name.isprintable() and not path.is_absolute() and ".." not in path.parts
+  )
 
 
 def _digest(path: Path) -> str:

@@ -27,7 +27,9 @@ class NonFinite(ArithmeticError):
 
   def __init__(self, step: int, *names: str):
     """Say what and when."""
-    super().__init__(f"{' and '.join(names)} not finite at step {step}")
+    super().__init__(
+      f"step {step} met a number that is not finite in {' and '.join(names)}"
+    )
     self.step = step
     self.names = names
 

@@ -67,8 +67,9 @@ class Reporter:
     self._last_secs = self._training_secs()
     if self._is_writer:
       jsonl.drop_after(self._stats_path, first_step)
-      self._tensorboard = metric_writers.AsyncWriter(
-        metric_writers.SummaryWriter(str(workdir / "tensorboard"))
+      # Not clu's AsyncWriter: it keeps what it has written until it is flushed.
+      self._tensorboard = metric_writers.SummaryWriter(
+        str(workdir / "tensorboard")
       )
 
   def add(self, step: int, metrics: Metrics) -> None:
@@ -161,7 +162,7 @@ class Reporter:
     jsonl.append(self._stats_path, row)
     beside = ("step", "kimg", "unix_secs")
     scalars = {k: v for k, v in row.items() if k not in beside}
-    self._tensorboard.write_scalars(step, scalars)
+    self.write_scalars(step, scalars)
     secs_left = (self._total_steps - step) * self._batch_size / images_per_sec
     self._console.update(
       f"kimg {row['kimg']:.2f}/{self._total_steps * self._batch_size / 1000:g}"
@@ -170,9 +171,11 @@ class Reporter:
     )
 
   def write_scalars(self, step: int, values: Mapping[str, float]) -> None:
-    """Show numbers in TensorBoard that are no part of a row."""
+    """Show numbers in TensorBoard."""
     if self._is_writer:
-      self._tensorboard.write_scalars(step, values)
+      # TensorFlow keeps each Python number that it has ever seen.
+      arrays = {name: np.asarray(x, np.float32) for name, x in values.items()}
+      self._tensorboard.write_scalars(np.asarray(step), arrays)
 
   def write_image(self, step: int, name: str, image: np.ndarray) -> None:
     """Show an image, uint8 (H, W, C), in TensorBoard."""

@@ -1,6 +1,7 @@
 """Generate images from a run's newest checkpoint, or another one.
 
   python -m msggan_jax.sample --workdir=runs/demo --output=images --seeds=0-15
+  python -m msggan_jax.sample --workdir=demo.safetensors --output=images
 
 Writes OUTPUT/<res>x<res>/seed<N>.png and a grid of all seeds per scale.
 """
@@ -12,7 +13,9 @@ from absl import flags
 
 from msggan_jax import cli
 
-_WORKDIR = flags.DEFINE_string("workdir", None, "The run's folder.")
+_WORKDIR = flags.DEFINE_string(
+  "workdir", None, "The run's folder, or a file of msggan_jax.export."
+)
 _OUTPUT = flags.DEFINE_string("output", None, "Where the images go.")
 _SEEDS = flags.DEFINE_string(
   "seeds", "0-15", "Which images: numbers and ranges, 0-15,20."
@@ -46,11 +49,11 @@ def main(argv: Sequence[str]) -> None:
 
   from msggan_jax import configuration, images, sampling
 
-  config = configuration.load(_WORKDIR.value)
-  available = configuration.connected_scales(config)
-  scales = parse_scales(_SCALES.value, available)
-  labels = assign_labels(_LABELS.value, config.num_classes, len(seeds))
   generator = sampling.load_generator(_WORKDIR.value, step)
+  available = configuration.connected_scales(generator.config)
+  scales = parse_scales(_SCALES.value, available)
+  num_classes = generator.config.num_classes
+  labels = assign_labels(_LABELS.value, num_classes, len(seeds))
 
   # A seed's image does not depend on the other seeds.
   z = jnp.concatenate(

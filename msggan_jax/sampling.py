@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 from ml_collections import ConfigDict
 
-from msggan_jax import checkpoint, configuration, networks, sharding
+from msggan_jax import networks, stored_networks, weight_file
 from msggan_jax.images import Pyramid
 from msggan_jax.models.layers import normalize_latents
 
@@ -195,26 +195,24 @@ def load_generator(
   """Load the EMA generator of a run.
 
   Args:
-    workdir: The run's folder.
-    step: Which checkpoint; "best": the one that is marked; None: the newest.
+    workdir: The run's folder, or a file that `msggan_jax.export` wrote.
+    step: Which checkpoint; "best": the one that is marked; None: the newest. A
+      file has but one.
 
   Raises:
     FileNotFoundError: If there is no run or no such checkpoint.
+    ValueError: In one sentence, if what is there is damaged or impossible.
   """
-  config = configuration.load(workdir)
-  network = networks.make_generator(config)
-  arrays = _load(workdir, step, network, "ema_params", "ema_state")
-  return Generator(config, network, *arrays)
+  return Generator(*stored_networks.load(workdir, step, weight_file.GENERATOR))
 
 
 def load_discriminator(
   workdir: str | Path, step: int | str | None = None
 ) -> Discriminator:
   """Load the discriminator of a run; the arguments as in `load_generator`."""
-  config = configuration.load(workdir)
-  network = networks.make_discriminator(config)
-  arrays = _load(workdir, step, network, "d_params", "d_state")
-  return Discriminator(config, network, *arrays)
+  return Discriminator(
+    *stored_networks.load(workdir, step, weight_file.DISCRIMINATOR)
+  )
 
 
 def in_batches(
@@ -313,15 +311,3 @@ def example_keys(noise: Noise, num: int) -> jax.Array | None:
     f"noise is {noise!r}; choose 'fixed', a key such as jax.random.key(0), or "
     f"an array of {num} keys"
   )
-
-
-def _load(
-  workdir, step, network: networks.Network, params: str, state: str
-) -> tuple[networks.Tree, networks.Tree]:
-  tree = sharding.abstract(
-    {params: network.abstract_params(), state: network.abstract_state()},
-    jax.sharding.SingleDeviceSharding(jax.local_devices()[0]),
-  )
-  with checkpoint.Checkpoints(Path(workdir) / "checkpoints") as checkpoints:
-    loaded = checkpoints.restore(tree, step)
-  return loaded[params], loaded[state]

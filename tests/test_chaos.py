@@ -11,6 +11,7 @@ from tests.test_processes import finish, run, start, state_of
 
 # A checkpoint every other step, so that many kills meet a save.
 FIELDS = {"snapshot_kimg": 0.032, "sample_kimg": 1.0, "keep": 2}
+RUN = FIELDS | {"devices": 1}
 TIMES = {"images_per_sec", "secs_per_kimg", "memory_bytes", "unix_secs"}
 
 
@@ -23,7 +24,7 @@ def test_kills_change_nothing(tmp_path, kills, seed):
   stats = tmp_path / "run/stats.jsonl"
   for _ in range(kills):
     size = stats.stat().st_size if stats.exists() else 0
-    (process,) = start(tmp_path, "run", 1, total_kimg=1000.0, **FIELDS)
+    (process,) = start(tmp_path, "run", 1, total_kimg=1000.0, **RUN)
     if rng.random() < 0.8:  # while it trains
       deadline = time.monotonic() + 120
       while not stats.exists() or stats.stat().st_size == size:
@@ -36,8 +37,8 @@ def test_kills_change_nothing(tmp_path, kills, seed):
     finish([process])
   done = stats.read_text().count("\n")
   total_kimg = 0.016 * (done + 6)
-  run(tmp_path, "run", 1, total_kimg=total_kimg, **FIELDS)
-  run(tmp_path, "whole", 1, total_kimg=total_kimg, **FIELDS)
+  run(tmp_path, "run", 1, total_kimg=total_kimg, **RUN)
+  run(tmp_path, "whole", 1, total_kimg=total_kimg, **RUN)
   (state, rows), (expected, expected_rows) = (
     state_of(tmp_path, name, **FIELDS) for name in ("run", "whole")
   )

@@ -49,7 +49,8 @@ def test_a_long_run_stays_as_it_is(tmp_path):
   early, late = (np.median(parts[i], axis=0) for i in (2, -1))
   print(f"bytes, threads, files: {early} early, {late} late", len(seen))
   assert late[0] <= 1.02 * early[0]
-  assert (late[1:] <= early[1:]).all()
+  assert late[1] <= early[1] + 2  # pools start some threads late
+  assert late[2] <= early[2]
 
   # Each second of it counts once.
   rows = jsonl.read(tmp_path / "run/stats.jsonl")

@@ -315,9 +315,11 @@ def test_evaluating_all_checkpoints(config, prepared, weights, tmp_path):
       scaled = jax.tree.map(lambda x, step=step: x * step, params)
       tree = {"ema_params": scaled, "ema_state": state}
       checkpoints.save(step, tree)
-  command = evaluate_command(
-    f"--workdir={workdir}", f"--metrics={NAMES}", "--all_steps"
-  )
+  flags = (f"--workdir={workdir}", f"--metrics={NAMES}", "--all_steps")
+  refused = evaluate_command(*flags, code=2)
+  data_dir = f"--data_dir={config.dataset.data_dir}"
+  assert f"if it may be written to, add {data_dir}\n" in refused.stderr
+  command = evaluate_command(*flags, data_dir)
   printed = [json.loads(line) for line in command.stdout.splitlines()]
   rows = (workdir / "metrics.jsonl").read_text().splitlines()
   assert printed == [json.loads(row) for row in rows]

@@ -66,6 +66,11 @@ def open_tfds(dataset: Any, resolution: int) -> OpenSource:
 
 def _find_builder(name: str, path: str) -> tfds.core.DatasetBuilder:
   data_dir = Path(path).expanduser() if path else None
+  if ":" in name:
+    # TFDS would download code, by a name that somebody else may have chosen.
+    raise ValueError(
+      f"dataset.name: {name!r} is no data set of TFDS's own catalogue"
+    )
   try:
     return tfds.builder(name, data_dir=data_dir, file_format="array_record")
   except tfds.core.DatasetNotFoundError as error:

@@ -60,9 +60,13 @@ class Stability:
 
 
 def read_rows(stats_path: Path) -> list[dict[str, float]]:
-  """Return the rows of a `stats.jsonl` that tell of stability."""
-  rows = jsonl.read(stats_path)
-  return [row for row in rows if any(k.startswith(_PREFIX) for k in row)]
+  """Return what the rows of a `stats.jsonl` tell of stability."""
+  found = []
+  for row in jsonl.rows(stats_path):
+    changes = {k: x for k, x in row.items() if k.startswith(_PREFIX)}
+    if changes:
+      found.append({"kimg": row["kimg"], **changes})
+  return found
 
 
 def plot(rows: Sequence[Mapping[str, float]]) -> np.ndarray:
