@@ -8,11 +8,12 @@ import random
 import time
 import zipfile
 
+import jax
 import numpy as np
 import pytest
 from ml_collections import ConfigDict
 
-from msggan_jax import networks
+from msggan_jax import networks, weight_file
 from msggan_jax.interop import (
   bmsg_gan,
   conversion,
@@ -27,6 +28,7 @@ from tests.test_convert import tensors_of, tf_networks
 from tests.weight_files import Tensor, torch_bytes, zip_bytes
 
 TOKENS = [*restricted._INSTRUCTIONS, b"cos\nsystem\n", b"(S'true'\ntR."]
+TOKENS += [b"9", b"-", b"null", b"[", b"{", b'"', b"4096"]  # of JSON
 SECS = 20  # for one input; what is slow takes milliseconds
 
 
@@ -35,7 +37,7 @@ def stand_ins(monkeypatch):
   weight_files.install_stand_ins(monkeypatch)
 
 
-def torch_seeds():
+def torch_seeds(_):
   """Return files of both formats with every kind of tensor."""
   x = np.arange(6, dtype="f4")
   tensors = {"a": x, "view": Tensor(x, (2,), (2,), offset=1)}
@@ -49,7 +51,7 @@ def torch_seeds():
   ]
 
 
-def tf_seeds():
+def tf_seeds(_):
   network = weight_files.Network(
     "G", {"size": np.int64(3)}, {"x": np.ones((2, 3), ">f4")}
   )
@@ -121,23 +123,43 @@ def make_networks(preset, fields):
   return networks.make_generator(config), networks.make_discriminator(config)
 
 
+def safetensors_seeds(folder):
+  """Return the weights of a tiny network in our own format."""
+  config = load_config("default", "msg_stylegan")
+  config.update(resolution=8, latent_size=6, w_size=5, mapping_size=7)
+  config.update(mapping_layers=2, base_channels=32, max_channels=4)
+  network = networks.make_generator(config)
+  trees = network.abstract_params(), network.abstract_state()
+  trees = jax.tree.map(lambda x: np.ones(x.shape, x.dtype), trees)
+  path = folder / "seed"
+  weight_file.write(path, config, 3, {weight_file.GENERATOR: trees})
+  content = path.read_bytes()
+  path.unlink()
+  return [content]
+
+
 # By name: what reads, the seeds, and the share of the inputs.
 TARGETS = {
   "torch": (read_torch, torch_seeds, 4),
   "tf": (read_tf_pickle, tf_seeds, 3),
   "bmsg-gan": (
     functools.partial(convert, "bmsg-gan"),
-    lambda: bmsg_seeds("bmsg_gan", bmsg_gan),
+    lambda _: bmsg_seeds("bmsg_gan", bmsg_gan),
     1,
   ),
   "msg-gan-v1": (
     functools.partial(convert, "msg-gan-v1"),
-    lambda: bmsg_seeds("msg_gan_v1", msg_gan_v1),
+    lambda _: bmsg_seeds("msg_gan_v1", msg_gan_v1),
     1,
   ),
   "msg-stylegan-tf": (
     functools.partial(convert, "msg-stylegan-tf"),
-    lambda: [pickle.dumps(tf_networks()[3], protocol) for protocol in (2, 4)],
+    lambda _: [pickle.dumps(tf_networks()[3], protocol) for protocol in (2, 4)],
+    1,
+  ),
+  "safetensors": (
+    lambda path: weight_file.read(path, weight_file.GENERATOR),
+    safetensors_seeds,
     1,
   ),
 }
@@ -150,7 +172,7 @@ TARGETS = {
 @pytest.mark.parametrize("target", TARGETS)
 def test_damaged_weight_files(tmp_path, monkeypatch, target, inputs, seed):
   read, make_seeds, share = TARGETS[target]
-  seeds = make_seeds()
+  seeds = make_seeds(tmp_path)
   path = tmp_path / "weights"
   (tmp_path / "good").write_bytes(seeds[0])
   monkeypatch.chdir(tmp_path)
