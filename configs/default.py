@@ -50,6 +50,9 @@ def get_base_config():
   config.dataset.split = "train"
   config.dataset.crop = "center"  # of images that are not square: center, pad
   config.dataset.data_dir = "data"  # where prepared sets are kept
+  # Share of the prepared images that may turn out damaged, each replaced by the
+  # next one, three in any case; 0: none. More of them end the run.
+  config.dataset.max_unreadable = 0.001
   config.mirror = True  # random horizontal flips
 
   # Networks (paper, section 3.1, Tables 6 and 7).

@@ -58,8 +58,12 @@ def train(
   planned = compilation.with_remat(config, jax.devices(), memory.limit_bytes())
   program = make_program(planned, sharding.make_mesh())
 
-  prepared = data.open_prepared(
-    data.prepare(config.dataset, config.resolution, config.channels)
+  prepared = data.LenientSet(
+    data.open_prepared(
+      data.prepare(config.dataset, config.resolution, config.channels)
+    ),
+    config.dataset.max_unreadable,
+    workdir / "unreadable.jsonl",
   )
   processes.check_same("the data set", prepared.metadata.content_hash)
   configuration.check_classes(config, prepared.metadata.num_classes)

@@ -19,16 +19,15 @@ def numbered_set(tmp_path):
   def make(labels=True):
     path = tmp_path / "numbers"
     path.mkdir()
-    prepared.write_records(
-      path,
-      [
-        (pixels.encode_png(np.full((8, 8, 3), i, np.uint8)), 9 - i)
-        for i in range(10)
-      ],
-      resolution=8,
-      channels=3,
-      has_labels=labels,
+    writer = prepared.RecordWriter(
+      path, resolution=8, channels=3, has_labels=labels
     )
+    for first in (0, 6):  # two shards
+      writer.add(
+        (pixels.encode_png(np.full((8, 8, 3), i, np.uint8)), 9 - i)
+        for i in range(10)[first : first + 6]
+      )
+    writer.close()
     prepared.write_metadata(
       path,
       data.Metadata(

@@ -162,16 +162,14 @@ def test_tfds_images_are_resized_and_keep_their_labels(tmp_path):
   # TFDS finds a data set by its files alone, as it does for cifar10 on disk.
   directory = tmp_path / "tfds" / "images" / "1.0.0"
   directory.mkdir(parents=True)
-  prepared.write_records(
-    directory,
-    [
-      (pixels.encode_png(np.full((64, 64, 3), 50 * i, np.uint8)), i)
-      for i in range(4)
-    ],
-    resolution=64,
-    channels=3,
-    has_labels=True,
+  writer = prepared.RecordWriter(
+    directory, resolution=64, channels=3, has_labels=True
   )
+  writer.add(
+    (pixels.encode_png(np.full((64, 64, 3), 50 * i, np.uint8)), i)
+    for i in range(4)
+  )
+  writer.close()
   dataset = config(
     name="images", path=str(tmp_path / "tfds"), data_dir=str(tmp_path)
   )

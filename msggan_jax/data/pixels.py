@@ -4,7 +4,7 @@ import functools
 import io
 
 import numpy as np
-from PIL import Image, ImageOps
+from PIL import Image, ImageOps, UnidentifiedImageError
 
 MODES = {1: "L", 3: "RGB", 4: "RGBA"}  # by number of channels
 CROPS = ("center", "pad")
@@ -48,7 +48,10 @@ def open_image(data: bytes) -> Image.Image:
   if not data:
     raise ValueError("empty file")
   formats = sorted(set(_format_of_extension().values()))
-  return Image.open(io.BytesIO(data), formats=formats)
+  try:
+    return Image.open(io.BytesIO(data), formats=formats)
+  except UnidentifiedImageError:  # its words name an object in memory
+    raise UnidentifiedImageError("cannot identify the image's format") from None
 
 
 def to_square(
@@ -156,7 +159,7 @@ def _to_mode(image: Image.Image, mode: str) -> Image.Image:
 
 
 def _sixteen_to_eight_bits(image: Image.Image) -> Image.Image:
-  levels = np.asarray(image).astype(np.int64)
+  levels = np.asarray(image).astype(np.int32)
   if levels.min() < 0 or levels.max() > 65535:
     raise ValueError("32-bit pixels have no known range")
   # 65535 / 257 = 255, rounded to the nearest level.

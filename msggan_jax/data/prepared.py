@@ -9,24 +9,25 @@ import contextlib
 import dataclasses
 import itertools
 import json
+import os
 import secrets
-import shutil
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 import numpy as np
 import tensorflow_datasets as tfds
+from array_record.python import array_record_module
+from tensorflow_datasets.core import example_serializer, naming
 from tensorflow_datasets.core.data_sources import array_record
 
-from msggan_jax.data import pixels
+from msggan_jax.data import pixels, rejection
 
 METADATA_FILE = "metadata.json"
 REJECTED_FILE = "rejected.jsonl"
 CONTACT_SHEET_FILE = "contact_sheet.png"
 
 _SPLIT = "train"  # the only one: a prepared set is one split of its source
-_SHARD_IMAGES = 4096
-_WRITE_IMAGES = 64  # TFDS's writer rewrites its own metadata at every call
+_NAME = "images"  # for TFDS
 
 
 @dataclasses.dataclass(frozen=True)
@@ -64,6 +65,15 @@ class Metadata:
     return len(self.class_names)
 
 
+class UnreadableImage(ValueError):
+  """An image of a prepared set is damaged; `reason` says how."""
+
+  def __init__(self, path: Path, index: int, reason: str):
+    """Take what is known."""
+    super().__init__(f"{path}: image {index} cannot be read: {reason}")
+    self.reason = reason
+
+
 class PreparedSet:
   """Random access to the images of a prepared set; safe to use from threads.
 
@@ -76,6 +86,7 @@ class PreparedSet:
     """Open the records; use `open_prepared` instead."""
     self.path = path
     self.metadata = metadata
+    self._shape = (metadata.resolution, metadata.resolution, metadata.channels)
     info = _dataset_info(
       path, metadata.resolution, metadata.channels, metadata.num_classes > 0
     )
@@ -101,14 +112,20 @@ class PreparedSet:
 
     Raises:
       IndexError: If there is no such image.
+      UnreadableImage: If it is damaged.
     """
     if not 0 <= index < len(self):  # IndexError is what ends a `for`
       raise IndexError(f"image {index} of {len(self)}")
-    record = self._records[index]
-    return {
-      "image": pixels.decode_png(record["image"]),
-      "label": np.int32(record.get("label", 0)),
-    }
+    try:
+      record = self._records[index]
+      image = pixels.decode_png(record["image"])
+      if image.shape != self._shape or image.dtype != np.uint8:
+        raise ValueError(f"it is {image.dtype} of shape {image.shape}")
+      return {"image": image, "label": np.int32(record.get("label", 0))}
+    except Exception as error:  # of ArrayRecord, TFDS, Pillow
+      raise UnreadableImage(
+        self.path, index, rejection.reason(error)
+      ) from error
 
   def summary(self) -> str:
     """Describe the set in a few lines for people."""
@@ -166,60 +183,149 @@ def write_metadata(path: Path, metadata: Metadata) -> None:
   (path / METADATA_FILE).write_text(text + "\n", encoding="utf-8")
 
 
-def write_records(
-  path: Path,
-  records: Iterable[tuple[bytes, int]],
-  *,
-  resolution: int,
-  channels: int,
-  has_labels: bool,
-) -> None:
-  """Write images and labels in the order given.
+@dataclasses.dataclass(frozen=True)
+class Shard:
+  """A finished file of records.
 
-  Args:
-    path: An empty directory.
-    records: (contents of a PNG file, label); read one by one.
-    resolution: Side of the images in pixels.
-    channels: 1, 3 or 4.
-    has_labels: Whether to keep the labels.
+  Attributes:
+    name: Of the file, empty if there are no images.
+    num_images: Number of records.
+    num_bytes: Size of all records.
+    file_bytes: Size of the file.
   """
-  writer = tfds.core.SequentialWriter(
-    _dataset_info(path, resolution, channels, has_labels),
-    max_examples_per_shard=_SHARD_IMAGES,
-    file_format="array_record",
-  )
-  writer.initialize_splits([_SPLIT])
-  examples = (
-    {"image": png, "label": label} if has_labels else {"image": png}
-    for png, label in records
-  )
-  while chunk := list(itertools.islice(examples, _WRITE_IMAGES)):
-    writer.add_examples({_SPLIT: chunk})
-  writer.close_all()
+
+  name: str = ""
+  num_images: int = 0
+  num_bytes: int = 0
+  file_bytes: int = 0
+
+  def is_in(self, path: Path) -> bool:
+    """Tell whether a directory has the whole file."""
+    file = path / self.name
+    return not self.name or (
+      file.is_file() and file.stat().st_size == self.file_bytes
+    )
+
+
+class RecordWriter:
+  """Writes images and labels, shard by shard.
+
+  What TFDS's own writer does, but a shard is there only when it is complete,
+  writing can go on in a later process, and the same records make the same
+  bytes.
+  """
+
+  def __init__(
+    self,
+    path: Path,
+    *,
+    resolution: int,
+    channels: int,
+    has_labels: bool,
+    shards: Iterable[Shard] = (),
+  ):
+    """Go on behind the shards that are there.
+
+    Args:
+      path: An existing directory.
+      resolution: Side of the images in pixels.
+      channels: 1, 3 or 4.
+      has_labels: Whether to keep the labels.
+      shards: Those that earlier writers have finished, in order.
+    """
+    self._path = path
+    self._has_labels = has_labels
+    self._info = _dataset_info(path, resolution, channels, has_labels)
+    self._info.set_file_format("array_record")
+    self._serializer = example_serializer.ExampleSerializer(
+      self._info.features.get_serialized_info()
+    )
+    self._template = naming.ShardedFileTemplate(
+      dataset_name=_NAME,
+      data_dir=path,
+      split=_SPLIT,
+      filetype_suffix="array_record",
+      template="{DATASET}-{SPLIT}.{FILEFORMAT}-{SHARD_INDEX}",
+    )
+    self._shards = [shard for shard in shards if shard.num_images]
+
+  def add(self, records: Iterable[tuple[bytes, int]]) -> Shard:
+    """Write the next shard.
+
+    Args:
+      records: (contents of a PNG file, label); read one by one. If there are
+        none, nothing is written.
+
+    Raises:
+      OSError: If the disk is full, or refuses otherwise.
+    """
+    records = iter(records)
+    first = next(records, None)
+    if first is None:
+      return Shard()
+    path = Path(
+      self._template.sharded_filepath(
+        shard_index=len(self._shards), num_shards=None
+      )
+    )
+    num_images = num_bytes = 0
+    with replacing(path) as temporary:
+      # Groups of one, as Grain's random access needs them.
+      writer = array_record_module.ArrayRecordWriter(
+        str(temporary), "group_size:1"
+      )
+      try:
+        try:
+          for png, label in itertools.chain([first], records):
+            serialized = self._serialize(png, label)
+            writer.write(serialized)
+            num_images += 1
+            num_bytes += len(serialized)
+        finally:
+          writer.close()
+      except RuntimeError as error:  # so ArrayRecord says that a disk is full
+        raise OSError(
+          f"cannot write {path}: {rejection.reason(error)}"
+        ) from error
+    file_bytes = path.stat().st_size
+    self._shards.append(Shard(path.name, num_images, num_bytes, file_bytes))
+    return self._shards[-1]
+
+  def close(self) -> None:
+    """Write what TFDS needs to read the shards."""
+    split = tfds.core.SplitInfo(
+      name=_SPLIT,
+      shard_lengths=[shard.num_images for shard in self._shards],
+      num_bytes=sum(shard.num_bytes for shard in self._shards),
+      filename_template=self._template,
+    )
+    self._info.set_splits(tfds.core.SplitDict([split]))
+    self._info.write_to_directory(self._path)
+
+  def _serialize(self, png: bytes, label: int) -> bytes:
+    example = {"image": png}
+    if self._has_labels:
+      example["label"] = label
+    example = self._info.features.encode_example(example)
+    example = self._serializer.get_tf_example(example)
+    return example.SerializeToString(deterministic=True)
 
 
 @contextlib.contextmanager
-def new_directory(target: Path) -> Iterator[Path]:
-  """Give a temporary directory that becomes `target` if all goes well.
+def replacing(path: Path) -> Iterator[Path]:
+  """Give a path to write to; what is written there becomes `path`, complete.
 
-  Args:
-    target: Must not exist, or be an empty directory. If another process
-      prepares the same set and is faster, its set stays.
-
-  Yields:
-    A directory beside `target`; removed if the block raises.
+  It is on the disk before it has the name. A kill may leave a `*.tmp`.
   """
-  temporary = target.with_name(f".{target.name}.{secrets.token_hex(4)}.partial")
-  temporary.mkdir(parents=True)
+  temporary = path.with_name(f"{path.name}.{secrets.token_hex(4)}.tmp")
   try:
     yield temporary
-    try:
-      temporary.rename(target)
-    except OSError:
-      if not is_prepared(target):
-        raise
-  finally:
-    shutil.rmtree(temporary, ignore_errors=True)
+    with temporary.open("rb") as file:
+      os.fsync(file.fileno())
+    temporary.replace(path)
+  except BaseException:
+    temporary.unlink(missing_ok=True)
+    raise
 
 
 def _dataset_info(
@@ -233,7 +339,7 @@ def _dataset_info(
   if has_labels:
     features["label"] = np.int64
   identity = tfds.core.DatasetIdentity(
-    name="images",
+    name=_NAME,
     version=tfds.core.Version("1.0.0"),
     data_dir=path,
     module_name=__name__,

@@ -19,11 +19,14 @@ class Source:
       raises any exception where the image cannot be used. The label is 0 where
       the source has no labels.
     class_names: Names of the labels, empty without labels.
+    state: Tells, besides the names, whether the images are still the same:
+      sizes, times and the like.
   """
 
   names: Sequence[str]
   load: Callable[[int], tuple[Image.Image, int]]
   class_names: tuple[str, ...] = ()
+  state: Callable[[], str] = str  # the empty string
 
 
 # A source may hold a file open (zip, LMDB), so openers return a context.

@@ -59,7 +59,9 @@ def open_tfds(dataset: Any, resolution: int) -> OpenSource:
     return image, int(record["label"]) if class_names else 0
 
   names = [f"{dataset.split} {index}" for index in range(len(records))]
-  return contextlib.nullcontext(Source(names, load, class_names))
+  info = builder.info
+  state = f"{info.full_name}: {info.dataset_size} bytes"
+  return contextlib.nullcontext(Source(names, load, class_names, lambda: state))
 
 
 def _find_builder(name: str, path: str) -> tfds.core.DatasetBuilder:

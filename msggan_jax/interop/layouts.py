@@ -85,8 +85,8 @@ def to_trees(
 
   Returns:
     The trees with float32 arrays, and a line for each tensor that is missing,
-    has another shape or is left over; if there is any line, the trees are of
-    no use.
+    has another shape, is not finite or is left over; if there is any line, the
+    trees are of no use.
   """
   problems = []
 
@@ -103,7 +103,11 @@ def to_trees(
     elif tensor.dtype.kind != "f":
       problems.append(f"{source.name} holds {tensor.dtype}, not fractions")
     else:
-      return np.array(source.layout.convert(tensor), np.float32, order="C")
+      with np.errstate(over="ignore"):  # of float64
+        ours = np.array(source.layout.convert(tensor), np.float32, order="C")
+      if np.isfinite(ours).all():
+        return ours
+      problems.append(f"{source.name} has numbers that are not finite")
 
   converted = tuple(convert(tree, "") for tree in trees)
   known = {source.name for source in table.values()}

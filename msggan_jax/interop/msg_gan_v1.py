@@ -75,10 +75,11 @@ def with_right_vectors(
       continue
     if is_generator and name == _LATENT:
       kernel = kernel.swapaxes(0, 1)
-    if u.shape != kernel.shape[:1]:
-      continue  # It will be named as misshapen.
-    v = u @ kernel.reshape(len(u), -1)
-    tensors[f"{layer}.weight_v"] = v / max(np.linalg.norm(v), 1e-12)
+    if u.ndim != 1 or u.shape != kernel.shape[:1] or u.dtype.kind != "f":
+      continue  # It will be named as one that does not fit.
+    with np.errstate(all="ignore"):  # What is not finite will be named, too.
+      v = u @ kernel.reshape(len(u), -1)
+      tensors[f"{layer}.weight_v"] = v / max(np.linalg.norm(v), 1e-12)
   return tensors
 
 

@@ -56,7 +56,8 @@ _FIXED = {
   "mbstd_num_features": 1,
   "blur_filter": [1, 2, 1],
 }
-_LARGEST = 4096  # of any setting but fmap_base
+_LARGEST = 4096  # of any setting ...
+_LARGEST_OF = {"fmap_base": _LARGEST**2, "mapping_layers": 64}  # ... but these
 # From here on the official code fuses upsampling and convolution in one
 # transposed convolution, whose kernel lies mirrored.
 _FUSED_FROM = 128
@@ -145,7 +146,7 @@ def _settings(network: Network, defaults: dict[str, int]) -> dict[str, int]:
       )
   settings = {name: given.get(name, value) for name, value in defaults.items()}
   for name, value in settings.items():
-    largest = _LARGEST * (_LARGEST if name == "fmap_base" else 1)
+    largest = _LARGEST_OF.get(name, _LARGEST)
     smallest = 0 if name == "label_size" else 1
     if type(value) is not int or not smallest <= value <= largest:
       raise ValueError(

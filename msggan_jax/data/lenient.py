@@ -1,0 +1,96 @@
+"""A prepared set for training, which single damaged images must not stop."""
+
+import threading
+from pathlib import Path
+
+import numpy as np
+from absl import logging
+
+from msggan_jax import jsonl
+from msggan_jax.data.prepared import PreparedSet, UnreadableImage
+
+_AT_LEAST = 3  # images, where the share of a small set would be none
+
+
+class LenientSet(PreparedSet):
+  """A prepared set in which the next image stands in for an unreadable one.
+
+  So every process and every resumption sees the same batches. Each such image
+  is said once and recorded; too many are an error.
+  """
+
+  def __init__(self, images: PreparedSet, max_unreadable: float, record: Path):
+    """Open the set again.
+
+    Args:
+      images: The set.
+      max_unreadable: Share of the images that may be unreadable, from 0, less
+        than 1; but if not 0, three images may in any case.
+      record: File that unreadable images are appended to, one JSON object a
+        line, each once; several processes may share it.
+
+    Raises:
+      ValueError: If `max_unreadable` is out of range.
+    """
+    if not 0 <= max_unreadable < 1:
+      raise ValueError(
+        f"config.dataset.max_unreadable is {max_unreadable}; choose a share of "
+        "the images, from 0, less than 1"
+      )
+    super().__init__(images.path, images.metadata)
+    self._most = int(max_unreadable * len(self))
+    if max_unreadable:
+      self._most = max(self._most, min(_AT_LEAST, len(self) - 1))
+    self._record = record
+    self._reasons: dict[int, str] = {}
+    self._lock = threading.Lock()  # the loader reads in threads
+
+  def __getitem__(self, index: int) -> dict[str, np.ndarray]:
+    """Read one image, or the next one that can be read; after the last: first.
+
+    Args:
+      index: From 0, less than the number of images.
+
+    Returns:
+      "image": uint8, (R, R, C); "label": int32 scalar, 0 without labels.
+
+    Raises:
+      IndexError: If there is no such image.
+      ValueError: If more images are unreadable than may be.
+    """
+    number = index
+    while True:
+      if number not in self._reasons:
+        try:
+          return super().__getitem__(number)
+        except UnreadableImage as error:
+          self._note(number, error.reason)
+      self._check()
+      number = (number + 1) % len(self)
+
+  def _note(self, number: int, reason: str) -> None:
+    with self._lock:
+      if number in self._reasons:  # another thread has met it
+        return
+      self._write(number, reason)
+      self._reasons[number] = reason
+    logging.warning(
+      "%s: image %d cannot be read (%s); the next stands in for it",
+      *(self.path, number, reason),
+    )
+
+  def _check(self) -> None:
+    count = len(self._reasons)
+    if count > self._most:
+      first, reason = next(iter(self._reasons.items()))
+      raise ValueError(
+        f"{self.path}: {count} images cannot be read, and at most {self._most} "
+        f"may (config.dataset.max_unreadable), such as image {first}: {reason}"
+        f"; see {self._record}, and prepare the set anew"
+      )
+
+  def _write(self, number: int, reason: str) -> None:
+    row = {"image": number, "reason": reason}
+    if number not in {row["image"] for row in jsonl.read(self._record)}:
+      self._record.parent.mkdir(parents=True, exist_ok=True)
+      jsonl.append(self._record, row)
