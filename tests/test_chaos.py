@@ -1,12 +1,14 @@
 """A run killed at random instants ends as one that was left alone."""
 
 import random
+import signal
 import time
 
 import jax
 import numpy as np
 import pytest
 
+from msggan_jax import preemption
 from tests.test_processes import finish, run, start, state_of
 
 # A checkpoint every other step, so that many kills meet a save.
@@ -22,10 +24,10 @@ TIMES = {"images_per_sec", "secs_per_kimg", "memory_bytes", "unix_secs"}
 def test_kills_change_nothing(tmp_path, kills, seed):
   rng = random.Random(seed)
   stats = tmp_path / "run/stats.jsonl"
-  for _ in range(kills):
+  for i in range(kills + 1):
     size = stats.stat().st_size if stats.exists() else 0
     (process,) = start(tmp_path, "run", 1, total_kimg=1000.0, **RUN)
-    if rng.random() < 0.8:  # while it trains
+    if i == kills or rng.random() < 0.8:  # while it trains
       deadline = time.monotonic() + 120
       while not stats.exists() or stats.stat().st_size == size:
         assert time.monotonic() < deadline and process.poll() is None
@@ -33,17 +35,16 @@ def test_kills_change_nothing(tmp_path, kills, seed):
       time.sleep(rng.uniform(0, 1.5))
     else:  # while it starts
       time.sleep(rng.uniform(0, 8))
-    process.kill()
-    finish([process])
-  done = stats.read_text().count("\n")
-  total_kimg = 0.016 * (done + 6)
-  run(tmp_path, "run", 1, total_kimg=total_kimg, **RUN)
-  run(tmp_path, "whole", 1, total_kimg=total_kimg, **RUN)
+    process.send_signal(signal.SIGKILL if i < kills else signal.SIGTERM)
+    (code,) = finish([process], timeout=60)
+  assert code == preemption.EXIT_CODE
+  steps = stats.read_text().count("\n")
+  run(tmp_path, "whole", 1, total_kimg=0.016 * steps, **RUN)
   (state, rows), (expected, expected_rows) = (
     state_of(tmp_path, name, **FIELDS) for name in ("run", "whole")
   )
   jax.tree.map(np.testing.assert_array_equal, state, expected)
-  assert [row["step"] for row in rows] == list(range(1, done + 7))
+  assert [row["step"] for row in rows] == list(range(1, steps + 1))
   for row, expected_row in zip(rows, expected_rows, strict=True):
     assert row.keys() - {"secs/lost"} == expected_row.keys()
     for name in row.keys() - TIMES:

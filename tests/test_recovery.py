@@ -79,7 +79,10 @@ def bad_gradient(monkeypatch):
 
 @pytest.mark.parametrize(
   ("trouble", "log_steps", "noticed_at", "rows"),
-  [("bad_parameter", 4, 4, [2, 4]), ("bad_gradient", 1, 3, [1, 2, 3, 4])],
+  [
+    pytest.param("bad_parameter", 4, 4, [2, 4], marks=pytest.mark.slow),
+    ("bad_gradient", 1, 3, [1, 2, 3, 4]),
+  ],
 )
 def test_a_run_goes_back_and_on(
   config,  # noqa: F811
