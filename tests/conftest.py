@@ -17,8 +17,6 @@ jax.config.update("jax_disable_most_optimizations", True)
 CACHE = Path(__file__).parents[1] / ".pytest_cache" / "jax"
 jax.config.update("jax_compilation_cache_dir", str(CACHE))
 os.environ["JAX_COMPILATION_CACHE_DIR"] = str(CACHE)  # for commands
-# Of the cats that commands train on: preparing them takes ten seconds.
-DATA = CACHE.with_name("data")
 jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.5)
 
 CONFIGS = Path(__file__).parents[1] / "configs"
