@@ -41,6 +41,10 @@ metadata:
 spec:
   failurePolicy:
     maxRestarts: $restarts
+    rules:
+    - name: hopeless
+      action: FailJobSet
+      onJobFailureReasons: [PodFailurePolicy]
   replicatedJobs:
   - name: train
     replicas: 1
@@ -49,6 +53,13 @@ spec:
         parallelism: $hosts
         completions: $hosts
         backoffLimit: 0
+        podFailurePolicy:
+          rules:
+          - action: FailJob
+            onExitCodes:
+              containerName: train
+              operator: In
+              values: [2]
         template:
           spec:
             restartPolicy: Never

@@ -141,7 +141,9 @@ class Checkpoints:
       ValueError: If it, or every complete one, is damaged, or if it holds
         another tree.
     """
-    step = self._find_good() if step is None else self._check(self.find(step))
+    if step is None:
+      step = self.newest_good()
+    step = self._check(self.find(step))
     context = ocp.Context()
     context.pytree_options.loading.partial_load = True
     try:
@@ -193,8 +195,14 @@ class Checkpoints:
     names = (path.name for path in self._directory.iterdir())
     return sorted(int(name) for name in names if name.isdecimal())
 
-  def _find_good(self) -> int:
-    """Return the newest good step, and warn of those after it."""
+  def newest_good(self) -> int | None:
+    """Return the step of the newest good checkpoint; None: there is none.
+
+    Damaged ones after it are passed over, with a warning.
+
+    Raises:
+      ValueError: If every complete one is damaged.
+    """
     for step in reversed(self._all_steps()):
       problem = manifest.problem(self._folder(step))
       if problem is None:
@@ -207,7 +215,7 @@ class Checkpoints:
         f"every checkpoint in {self._directory} is damaged; to start anew "
         "choose another --workdir"
       )
-    return self.find(None)
+    return None
 
   def _check(self, step: int) -> int:
     problem = manifest.problem(self._folder(step))

@@ -1,15 +1,18 @@
 """Files of one JSON object a line: stats.jsonl and metrics.jsonl of a run."""
 
 import json
+import os
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 
 def append(path: Path, row: Mapping[str, Any]) -> None:
-  """Append a row."""
+  """Append a row, for good."""
   with path.open("a") as file:
     file.write(json.dumps(row) + "\n")
+    file.flush()
+    os.fsync(file.fileno())
 
 
 def rows(path: Path) -> Iterator[dict[str, Any]]:
@@ -40,7 +43,7 @@ def drop_after(path: Path, step: int) -> None:
   kept = [
     line
     for line, row in zip(lines, rows, strict=True)
-    if row is not None and row["step"] <= step
+    if row is not None and row["step"] <= step and line.endswith("\n")
   ]
   if kept != lines:
     temporary = path.with_suffix(".tmp")

@@ -66,9 +66,11 @@ def main(argv: Sequence[str]) -> None:
       print(f"{stopped}; the same command goes on from there", flush=True)
       sys.exit(preemption.EXIT_CODE)
     except recovery.NonFinite as error:
+      if not processes.is_first():
+        sys.exit(cli.EXIT_HOPELESS)
       cli.fail(
         f"{error}, and config.max_rollbacks allows no other attempt; see "
-        f"{workdir / 'not_finite.json'}",
+        f"{workdir / recovery.REPORT}",
         cli.EXIT_HOPELESS,
       )
   if not processes.is_first():

@@ -21,8 +21,11 @@ _DAMAGES = (
 def write(folder: Path) -> None:
   """Write `manifest.json`: bytes and SHA-256 of every file in the folder.
 
-  It is there whole or not at all, so it also says that the folder is complete.
+  It is there whole or not at all, so it also says that the folder is complete;
+  and not before all files have reached the disk.
   """
+  for path in (*folder.rglob("*"), folder):
+    _sync(path)
   files = {
     str(path.relative_to(folder)): [path.stat().st_size, _digest(path)]
     for path in sorted(folder.rglob("*"))
@@ -34,6 +37,7 @@ def write(folder: Path) -> None:
     file.flush()
     os.fsync(file.fileno())
   temporary.replace(folder / NAME)
+  _sync(folder)
 
 
 def exists(folder: Path) -> bool:
@@ -78,6 +82,15 @@ def problem(folder: Path) -> str | None:
     except (OSError, ValueError):
       return f"{name} is missing"
   return None
+
+
+def _sync(path: Path) -> None:
+  """Wait until a file or the names in a folder have reached the disk."""
+  descriptor = os.open(path, os.O_RDONLY)
+  try:
+    os.fsync(descriptor)
+  finally:
+    os.close(descriptor)
 
 
 def _first_link(folder: Path) -> Path | None:

@@ -26,6 +26,7 @@ class Preemption:
   def __init__(self):
     """Take over the signals. In several processes JAX has SIGTERM."""
     self._asked = False
+    self._calls = 0
     self._interrupted = False
     self._alone = jax.process_count() == 1
     numbers = [signal.SIGINT]
@@ -37,11 +38,16 @@ class Preemption:
       number: signal.signal(number, self._notice) for number in numbers
     }
 
-  def reached(self, step: int) -> bool:
-    """Tell whether to stop after a step: the same one in all processes."""
+  def reached(self) -> bool:
+    """Tell whether to stop now; each process calls it after each step.
+
+    All processes get the same answers.
+    """
     if self._alone:
       return self._asked
-    return multihost_utils.reached_preemption_sync_point(step)
+    # Not the step's number, which a rollback sets back.
+    self._calls += 1
+    return multihost_utils.reached_preemption_sync_point(self._calls)
 
   def __enter__(self) -> "Preemption":
     return self

@@ -77,9 +77,10 @@ def ending_together(bad_input_code: int) -> Iterator[None]:
   except Exception as error:
     if jax.process_count() == 1:
       raise
-    if isinstance(error, ValueError | FileNotFoundError):
+    hopeless = isinstance(error, ValueError | FileNotFoundError)
+    if hopeless or isinstance(error, OSError):  # such as a full disk
       print(f"error: {error}", file=sys.stderr, flush=True)
-      os._exit(bad_input_code)
+      os._exit(bad_input_code if hopeless else 1)
     traceback.print_exc()
     sys.stderr.flush()
     os._exit(1)
@@ -89,6 +90,13 @@ def wait_for_all(what: str) -> None:
   """Wait until every process has come to the same place, named `what`."""
   if jax.process_count() > 1:
     multihost_utils.sync_global_devices(what)
+
+
+def from_first(number: int) -> int:
+  """Return what process 0 has given."""
+  if jax.process_count() == 1:
+    return number
+  return int(multihost_utils.broadcast_one_to_all(np.int32(number)))
 
 
 def check_same(what: str, hexadecimal: str) -> None:

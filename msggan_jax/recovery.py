@@ -14,6 +14,8 @@ from msggan_jax.train_state import TrainState
 # A metric of each step, the index of a tensor: no part of what a run reports.
 FIRST_BAD = "first_not_finite"
 
+REPORT = "not_finite.json"
+
 _STRIDE = 1_000_003  # between the seeds of the data's order
 
 
@@ -22,7 +24,7 @@ class NonFinite(ArithmeticError):
 
   Attributes:
     step: The first that met it.
-    names: The first metric and the first tensor, as far as they are known.
+    names: A metric and the first tensor, as far as they are known.
   """
 
   def __init__(self, step: int, *names: str):
@@ -129,8 +131,14 @@ def write_report(
     "to_repeat": "Start again with the same configuration, devices and "
     "versions: the same attempts follow.",
   }
-  path = workdir / "not_finite.json"
-  path.write_text(json.dumps(report, indent=2) + "\n")
+  temporary = workdir / f".{REPORT}"
+  temporary.write_text(json.dumps(report, indent=2) + "\n")
+  temporary.replace(workdir / REPORT)
+
+
+def remove_report(workdir: Path) -> None:
+  """Remove `not_finite.json` of a start before this one, if there is any."""
+  (workdir / REPORT).unlink(missing_ok=True)
 
 
 _first_not_finite = jax.jit(first_not_finite)

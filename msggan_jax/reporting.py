@@ -1,5 +1,6 @@
 """What a run tells: stats.jsonl, TensorBoard, the console line."""
 
+import collections
 import contextlib
 import os
 import sys
@@ -23,6 +24,8 @@ tf.config.set_visible_devices([], "GPU")
 tf.config.set_visible_devices([], "TPU")
 
 Metrics = dict[str, jax.Array]
+
+_MOST_PENDING = 1000  # steps whose metrics wait on the device
 
 
 class Reporter:
@@ -57,7 +60,8 @@ class Reporter:
     self._penalty_interval = penalty_interval
     self._tensor_names = tensor_names
     self._times = times
-    self._pending: list[tuple[int, Metrics]] = []  # (step, metrics)
+    self._pending: list[tuple[int, Metrics]] = []  # on the device
+    self._forget()
     self._row_step: int | None = None  # of the row to be written next
     self._row_extra: Mapping[str, float] = {}  # what else it says
     self._last_step = first_step
@@ -76,6 +80,8 @@ class Reporter:
     """Take the metrics of step number `step` without waiting for them."""
     # The device has this step to work on while the host writes of those before.
     self._write_row()
+    if len(self._pending) == _MOST_PENDING:
+      self.check()
     self._pending.append((step, metrics))
 
   def report(self, step: int, extra: Mapping[str, float] | None = None) -> None:
@@ -93,13 +99,23 @@ class Reporter:
     self._row_extra = extra or {}
 
   def check(self) -> None:
-    """Wait for the steps so far.
+    """Wait for the steps so far, and take their metrics into the row.
 
     Raises:
       recovery.NonFinite: If one has met a number that is not finite.
     """
-    steps, values = self._fetch()
+    pending, self._pending = self._pending, []
+    steps = [step for step, _ in pending]
+    values = jax.device_get([metrics for _, metrics in pending])
     recovery.check_metrics(steps, values, self._tensor_names)
+    for step, metrics in zip(steps, values, strict=True):
+      # A lazy penalty is zero where it was not computed: divide by the others.
+      # `step` counts finished steps; the one before it decides (train_step).
+      computed = (step - 1) % self._penalty_interval == 0
+      for name, value in metrics.items():
+        if name != recovery.FIRST_BAD:
+          self._sums[name] = self._sums.get(name, np.float32(0)) + value
+          self._counts[name] += computed or "penalty/" not in name
 
   def flush(self) -> None:
     """Write the row that was asked for now, waiting for its steps."""
@@ -108,6 +124,7 @@ class Reporter:
   def rewind(self, step: int) -> None:
     """Forget everything after a step that the run goes back to."""
     self._pending = []
+    self._forget()
     self._row_step = None
     self._times.rewind(jsonl.read(self._stats_path), step)
     self._last_step, self._last_secs = step, self._training_secs()
@@ -126,10 +143,10 @@ class Reporter:
     with self._times.during(what):
       yield
 
-  def _fetch(self) -> tuple[list[int], list[dict]]:
-    """Return the steps that are no part of a row yet, and their metrics."""
-    steps = [step for step, _ in self._pending]
-    return steps, jax.device_get([metrics for _, metrics in self._pending])
+  def _forget(self) -> None:
+    """Begin a row."""
+    self._sums: dict[str, np.floating] = {}
+    self._counts: collections.Counter[str] = collections.Counter()
 
   def _training_secs(self) -> float:
     secs = self._times.secs
@@ -139,9 +156,13 @@ class Reporter:
     step, self._row_step = self._row_step, None
     if step is None:
       return
-    steps, values = self._fetch()
-    self._pending = []
-    recovery.check_metrics(steps, values, self._tensor_names)
+    self.check()
+    means = {
+      name: float(total / self._counts[name])
+      for name, total in self._sums.items()
+      if self._counts[name]
+    }
+    self._forget()
     now = self._training_secs()
     images_per_sec = (
       (step - self._last_step) * self._batch_size / (now - self._last_secs)
@@ -150,7 +171,7 @@ class Reporter:
     row = {
       "step": step,
       "kimg": round(step * self._batch_size / 1000, 6),
-      **_means(steps, values, self._penalty_interval),
+      **means,
       "images_per_sec": images_per_sec,
       "secs_per_kimg": 1000 / images_per_sec,
       "memory_bytes": memory.peak_bytes(),
@@ -223,17 +244,3 @@ class Console:
     if self._width:
       print(flush=True)
       self._width = 0
-
-
-def _means(
-  steps: list[int], values: list[dict], penalty_interval: int
-) -> dict[str, float]:
-  # A lazy penalty is zero where it was not computed: divide by the others.
-  # `steps` counts finished steps; the step before it decides (train_step).
-  computed = sum((step - 1) % penalty_interval == 0 for step in steps)
-  means = {}
-  for name in values[0]:
-    count = computed if "penalty/" in name else len(values)
-    if count and name != recovery.FIRST_BAD:
-      means[name] = float(sum(value[name] for value in values) / count)
-  return means

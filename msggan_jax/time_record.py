@@ -13,10 +13,12 @@ _WRITTEN_AT = "unix_secs"
 class TimeRecord:
   """Seconds by what they were spent on; each second counts once.
 
-  "start" is all before the first step but "compile", the wait for the compiler;
+  "start" is what comes before the first step, but for "compile", the wait for
+  the compiler, and the first pictures;
   "data" is the wait for batches, "step" what the loop spends on nothing else.
-  "lost" lies between the row that a session goes on from and the session's
-  start: steps that are taken again, and the time in which nothing ran.
+  "lost" lies behind the row that a session goes on from: steps that are taken
+  again, and the time in which nothing ran; after a rollback, too. Of a session
+  that ended before its first row nothing is known.
   """
 
   def __init__(self, began: float):

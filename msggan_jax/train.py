@@ -1,7 +1,9 @@
 """Training: builds everything, then the loop of steps, logs and snapshots."""
 
+import contextlib
 import dataclasses
 import time
+import traceback
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -146,17 +148,23 @@ class _Session:
     while True:
       first_step = int(state.step)
       try:
-        state = self._take_steps(step, state)
+        with contextlib.closing(self._loader_from(state)) as loader:
+          state = self._take_steps(step, state, loader)
         self._finish()
+        if processes.is_first():
+          recovery.remove_report(self.workdir)
         return state
       except Stopped:
         self._finish()
         raise
       except recovery.NonFinite as error:
+        # What failed must not keep the state that it had.
+        traceback.clear_frames(error.__traceback__)
+        error = error.with_traceback(None)
         self.checkpoints.wait()
         processes.wait_for_all("the checkpoint to go back to")
         state = _newest_state(self.checkpoints, self.program)
-        if state.step > first_step:
+        if state.step != first_step:
           errors = []
         errors.append(error)
         self.reporter.rewind(int(state.step))
@@ -164,37 +172,39 @@ class _Session:
           if processes.is_first():
             recovery.write_report(self.workdir, errors, state)
           self._finish()
-          raise
+          raise error
         state = recovery.change_randomness(state, len(errors))
         self.reporter.say(
           f"{error}: back to step {int(state.step)} with other random numbers, "
           f"{len(errors)} of at most {self.config.max_rollbacks} times"
         )
 
-  def _take_steps(self, take_step: Callable, state: TrainState) -> TrainState:
+  def _take_steps(
+    self, take_step: Callable, state: TrainState, loader: Iterator
+  ) -> TrainState:
     config, reporter = self.config, self.reporter
     total_steps = _total_steps(config)
     first_step = int(state.step)
-    evaluating = evaluation.Evaluation(
-      self.workdir,
-      self.evaluator,
-      self.checkpoints,
-      reporter,
-      self._ema_generator(state),
-      first_step,
-    )
+    with reporter.paused("stability"):
+      evaluating = evaluation.Evaluation(
+        self.workdir,
+        self.evaluator,
+        self.checkpoints,
+        reporter,
+        self._ema_generator(state),
+        first_step,
+      )
     # If it was stopped between a checkpoint and its evaluation.
     if first_step and self._due(first_step, config.eval_kimg):
       evaluating.evaluate(first_step, self._ema_generator(state))
-    loader = self._loader_from(state)
     for step in range(first_step + 1, total_steps + 1):
       with self.times.during("data"):
         batch = sharding.put_batch(self.program.mesh, next(loader))
       state, step_metrics = take_step(state, batch)
       reporter.add(step, step_metrics)
       last = step == total_steps
-      # It ends a row, so that a resumed run writes the same rows.
-      stopped = self.stop.reached(step)
+      # It ends a row and writes one, so that nothing is lost.
+      stopped = self.stop.reached()
       evaluate = self._due(step, config.eval_kimg)
       sample = last or self._due(step, config.sample_kimg)
       snapshot = last or stopped or evaluate
@@ -202,7 +212,8 @@ class _Session:
       if snapshot or sample:
         reporter.check()
       if snapshot:
-        recovery.check_state(step, state)
+        with self.times.during("checkpoint"):
+          recovery.check_state(step, state)
         changes = evaluating.compare(step, self._ema_generator(state))
         reporter.report(step, changes)
         reporter.flush()  # no checkpoint is there before its row
@@ -273,10 +284,12 @@ def _compile_step(program: Program) -> tuple[Callable, float]:
 
 def _newest_state(checkpoints: Checkpoints, program: Program) -> TrainState:
   """Return the newest good checkpoint's state, or that of step 0."""
-  try:
-    return checkpoints.restore(program.abstract_state)
-  except FileNotFoundError:
+  # One process says which: the disk may look different to another one.
+  step = checkpoints.newest_good() if processes.is_first() else None
+  step = processes.from_first(-1 if step is None else step)
+  if step < 0:
     return program.create_state()
+  return checkpoints.restore(program.abstract_state, step)
 
 
 def _make_reporter(

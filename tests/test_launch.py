@@ -139,8 +139,13 @@ def test_tpu_pod():
 
 
 def test_gke():
-  (jobs,) = yaml.safe_load(dry_run("gke"))["spec"]["replicatedJobs"]
+  spec = yaml.safe_load(dry_run("gke"))["spec"]
+  (jobs,) = spec["replicatedJobs"]
   job = jobs["template"]["spec"]
+  # Code 2 would come again.
+  assert spec["failurePolicy"]["rules"][0]["action"] == "FailJobSet"
+  (rule,) = job["podFailurePolicy"]["rules"]
+  assert rule["onExitCodes"]["values"] == [2]
   assert job["parallelism"] == job["completions"] == 8
   pod = job["template"]["spec"]
   assert pod["nodeSelector"]["cloud.google.com/gke-tpu-topology"] == "4x8"

@@ -217,6 +217,17 @@ def test_bad_input_ends_all(tmp_path):
   assert "error: config.batch_size is 6" in logs
 
 
+@pytest.mark.slow
+def test_all_give_up_on_numbers_together(tmp_path):
+  fields = {"learning_rate": 1e20, "max_rollbacks": 2}
+  assert finish(start(tmp_path, "run", 2, **fields)) == [2, 2]
+  logs = [(tmp_path / f"run-{i}.log").read_text() for i in (0, 1)]
+  assert logs[0].count("back to step 0 with other random numbers") == 2
+  assert logs[0].count("error: ") == 1 and "error: " not in logs[1]
+  report = json.loads((tmp_path / "run/not_finite.json").read_text())
+  assert len(report["attempts"]) == 3
+
+
 def test_half_of_the_flags_is_refused():
   result = subprocess.run(
     [
