@@ -47,7 +47,7 @@ def time_ours(devices: int, fields: dict, steps: int) -> float:
     subprocess.run(
       [
         *(sys.executable, "-m", "msggan_jax.benchmark"),
-        *("--config=configs/bmsg_gan.py", "--config.optimizer=rmsprop"),
+        *("--config=configs/presets/bmsg_gan.py", "--config.optimizer=rmsprop"),
         *(f"--config.{name}={value}" for name, value in fields.items()),
         *(f"--steps={steps}", f"--json={path}"),
       ],

@@ -1,6 +1,6 @@
 """BMSG-GAN in PyTorch, to compare speeds: the networks and one training step.
 
-Written from the paper and the same facts as configs/bmsg_gan.py, whose
+Written from the paper and the same facts as configs/presets/bmsg_gan.py, whose
 parameter names the modules bear. Run by compare_with_pytorch.py; alone:
 
   python benchmarks/pytorch_bmsg_gan.py --resolution=32

@@ -30,7 +30,7 @@ def get_config(preset="msg_progan"):
     raise ValueError(
       f"there is no preset {preset!r}; choose one of {', '.join(PRESETS)}"
     )
-  path = pathlib.Path(__file__).with_name(f"{preset}.py")
+  path = pathlib.Path(__file__).parent / "presets" / f"{preset}.py"
   return runpy.run_path(str(path))["get_config"]()
 
 

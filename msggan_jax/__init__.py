@@ -8,11 +8,14 @@ import importlib
 from typing import Any
 
 _HOMES = {
-  "load_generator": "msggan_jax.sampling",
-  "load_discriminator": "msggan_jax.sampling",
-  "to_uint8": "msggan_jax.images",
+  "load_generator": "msggan_jax.weights.trained",
+  "load_discriminator": "msggan_jax.weights.trained",
+  "to_uint8": "msggan_jax.models.pyramid",
 }
-_MODULES = ("losses", "metrics")
+_MODULES = {
+  "losses": "msggan_jax.algorithm.losses",
+  "metrics": "msggan_jax.metrics",
+}
 
 __all__ = [*_HOMES, *_MODULES]
 
@@ -21,7 +24,7 @@ def __getattr__(name: str) -> Any:
   if name in _HOMES:
     return getattr(importlib.import_module(_HOMES[name]), name)
   if name in _MODULES:
-    return importlib.import_module(f"msggan_jax.{name}")
+    return importlib.import_module(_MODULES[name])
   raise AttributeError(f"module 'msggan_jax' has no attribute {name!r}")
 
 

@@ -15,7 +15,7 @@ from pathlib import Path
 from absl import flags
 from ml_collections import config_flags
 
-from msggan_jax import cli
+from msggan_jax.runtime import cli
 
 _CONFIG = config_flags.DEFINE_config_file(
   "config",
@@ -35,7 +35,7 @@ def main(argv: Sequence[str]) -> None:
   # Compiling is timed, too.
   os.environ["JAX_ENABLE_COMPILATION_CACHE"] = "false"
   # Here, so that --help and wrong flags answer at once.
-  from msggan_jax import timing
+  from msggan_jax.planning import timing
 
   numbers = timing.measure_step(_CONFIG.value, _STEPS.value)
   if _LOADER.value:

@@ -14,7 +14,7 @@ from pathlib import Path
 
 from absl import flags
 
-from msggan_jax import cli
+from msggan_jax.runtime import cli
 
 _SOURCE = flags.DEFINE_enum(
   "source",
@@ -38,7 +38,7 @@ def main(argv: Sequence[str]) -> None:
   """Convert as the flags say."""
   del argv
   # Here, so that --help and wrong flags answer at once.
-  from msggan_jax.interop import conversion
+  from msggan_jax.weights.foreign import conversion
 
   weights = conversion.read(
     _SOURCE.value, _GENERATOR.value, _DISCRIMINATOR.value
@@ -52,8 +52,9 @@ def main(argv: Sequence[str]) -> None:
     f"--config.{name}={value}" for name, value in weights.fields.items()
   )
   print(
-    f"to train on: python -m msggan_jax.main --config=configs/{preset}.py "
-    f"{fields} --workdir={_WORKDIR.value}, and a data set"
+    "to train on: python -m msggan_jax.main "
+    f"--config=configs/presets/{preset}.py {fields} "
+    f"--workdir={_WORKDIR.value}, and a data set"
   )
 
 

@@ -16,7 +16,7 @@ from typing import Any
 
 from absl import flags
 
-from msggan_jax import cli
+from msggan_jax.runtime import cli
 
 _WORKDIR = flags.DEFINE_string("workdir", None, "The run's folder.")
 _REALS = flags.DEFINE_string("reals", None, "Folder or zip of real images.")
@@ -74,16 +74,12 @@ def main(argv: Sequence[str]) -> None:
 def evaluate_run(workdir: Path) -> None:
   """Evaluate checkpoints, print the results and append them to the run's."""
   # Here, so that --help and wrong flags answer at once.
-  from msggan_jax import (
-    configuration,
-    data,
-    jsonl,
-    metrics,
-    sampling,
-  )
+  from msggan_jax import data, metrics
   from msggan_jax.metrics import protocols, results
+  from msggan_jax.runtime import jsonl
+  from msggan_jax.weights import trained, workdirs
 
-  config = configuration.load(workdir)
+  config = workdirs.load_config(workdir)
   check_data_dir(config.dataset.data_dir)
   inception_path = _INCEPTION.value or config.get("inception_path", "")
   extractors = metrics.Extractors(
@@ -101,7 +97,7 @@ def evaluate_run(workdir: Path) -> None:
     config, prepared, extractors, names, progress=True
   )
   for step in steps:
-    generator = sampling.load_generator(workdir, step)
+    generator = trained.load_generator(workdir, step)
     began = time.monotonic()
     values = evaluator.evaluate(generator.params, generator.state)
     row = evaluator.record(step, values)
@@ -147,7 +143,7 @@ def choose_steps(workdir: Path) -> list[int]:
     FileNotFoundError: If there is none.
     ValueError: If the flags contradict each other.
   """
-  from msggan_jax import checkpoint
+  from msggan_jax.weights import checkpoint
 
   if _ALL_STEPS.value and _STEP.value:
     raise ValueError("give --all_steps or --step, not both")

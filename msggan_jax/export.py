@@ -12,7 +12,7 @@ from pathlib import Path
 
 from absl import flags
 
-from msggan_jax import cli
+from msggan_jax.runtime import cli
 
 _WORKDIR = flags.DEFINE_string("workdir", None, "The run's folder.")
 _OUTPUT = flags.DEFINE_string("output", None, "The new file.")
@@ -31,9 +31,9 @@ def main(argv: Sequence[str]) -> None:
   step = cli.parse_step(_STEP.value)
   output = Path(_OUTPUT.value)
   # Here, so that --help and wrong flags answer at once.
-  from msggan_jax import stored_networks
+  from msggan_jax.weights import workdirs
 
-  step = stored_networks.export(
+  step = workdirs.export(
     _WORKDIR.value, output, step, with_discriminator=_DISCRIMINATOR.value
   )
   print(f"{output}: step {step}, {output.stat().st_size / 1e6:.1f} MB")

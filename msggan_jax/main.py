@@ -13,7 +13,7 @@ from pathlib import Path
 from absl import flags
 from ml_collections import config_flags
 
-from msggan_jax import cli
+from msggan_jax.runtime import cli
 
 _BEGAN = time.time()
 _CONFIG = config_flags.DEFINE_config_file(
@@ -45,11 +45,12 @@ def main(argv: Sequence[str]) -> None:
   del argv
   # Here, so that --help and wrong flags answer at once.
   if _DRY_RUN.value:
-    from msggan_jax import dry_run
+    from msggan_jax.planning import dry_run
 
     print("\n".join(dry_run.describe(_CONFIG.value)))
     return
-  from msggan_jax import preemption, processes, recovery, train
+  from msggan_jax.runtime import preemption, processes
+  from msggan_jax.training import loop, nonfinite
 
   several = (
     _COORDINATOR_ADDRESS.value,
@@ -61,16 +62,16 @@ def main(argv: Sequence[str]) -> None:
   workdir = Path(_WORKDIR.value or default_workdir())
   with processes.ending_together(cli.EXIT_HOPELESS):
     try:
-      train.train(_CONFIG.value, workdir, began=_BEGAN)
+      loop.train(_CONFIG.value, workdir, began=_BEGAN)
     except preemption.Stopped as stopped:
       print(f"{stopped}; the same command goes on from there", flush=True)
       sys.exit(preemption.EXIT_CODE)
-    except recovery.NonFinite as error:
+    except nonfinite.NonFinite as error:
       if not processes.is_first():
         sys.exit(cli.EXIT_HOPELESS)
       cli.fail(
         f"{error}, and config.max_rollbacks allows no other attempt; see "
-        f"{workdir / recovery.REPORT}",
+        f"{workdir / nonfinite.REPORT}",
         cli.EXIT_HOPELESS,
       )
   if not processes.is_first():

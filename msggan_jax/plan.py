@@ -16,7 +16,7 @@ from collections.abc import Sequence
 from absl import flags
 from ml_collections import config_flags
 
-from msggan_jax import cli
+from msggan_jax.runtime import cli
 
 _CONFIG = config_flags.DEFINE_config_file(
   "config",
@@ -46,12 +46,12 @@ def main(argv: Sequence[str]) -> None:
   # What is compiled for devices on paper cannot be loaded again.
   os.environ["JAX_ENABLE_COMPILATION_CACHE"] = "false"
   # Here: a topology sets environment variables before JAX is used.
-  from msggan_jax import topology
+  from msggan_jax.planning import tpu_slices
 
   config = _CONFIG.value
   if _TOPOLOGY.value:
-    devices, chip = topology.describe(_TOPOLOGY.value)
-  from msggan_jax import estimate
+    devices, chip = tpu_slices.describe(_TOPOLOGY.value)
+  from msggan_jax.planning import estimate
 
   if not _TOPOLOGY.value:
     devices, chip = estimate.this_machine()

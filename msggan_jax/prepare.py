@@ -5,8 +5,9 @@ from collections.abc import Sequence
 from absl import flags
 from ml_collections import config_flags
 
-from msggan_jax import cli, data
-from msggan_jax.data import sources
+from msggan_jax import data
+from msggan_jax.data.sources.source import dataset_of
+from msggan_jax.runtime import cli
 
 _CONFIG = config_flags.DEFINE_config_file(
   "config", None, "Configuration whose data set to prepare."
@@ -53,7 +54,7 @@ def main(argv: Sequence[str]) -> None:
   else:
     if _OUTPUT.value is None or _RESOLUTION.value is None:
       raise ValueError("--source needs --output and --resolution; see --help")
-    dataset = sources.dataset_of(_SOURCE.value, _SPLIT.value, _CROP.value)
+    dataset = dataset_of(_SOURCE.value, _SPLIT.value, _CROP.value)
     resolution, channels = _RESOLUTION.value, int(_CHANNELS.value)
   path = data.prepare(
     dataset,

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from absl import flags
 
-from msggan_jax import cli
+from msggan_jax.runtime import cli
 
 _WORKDIR = flags.DEFINE_string(
   "workdir", None, "The run's folder, or a file of msggan_jax.export."
@@ -47,10 +47,12 @@ def main(argv: Sequence[str]) -> None:
   import jax
   import jax.numpy as jnp
 
-  from msggan_jax import configuration, images, sampling
+  from msggan_jax.data import pictures
+  from msggan_jax.models.pyramid import connected_scales, to_uint8
+  from msggan_jax.weights import trained
 
-  generator = sampling.load_generator(_WORKDIR.value, step)
-  available = configuration.connected_scales(generator.config)
+  generator = trained.load_generator(_WORKDIR.value, step)
+  available = connected_scales(generator.config)
   scales = parse_scales(_SCALES.value, available)
   num_classes = generator.config.num_classes
   labels = assign_labels(_LABELS.value, num_classes, len(seeds))
@@ -59,7 +61,7 @@ def main(argv: Sequence[str]) -> None:
   z = jnp.concatenate(
     [generator.sample_latents(jax.random.key(seed), 1) for seed in seeds]
   )
-  pyramid = sampling.in_batches(
+  pyramid = trained.in_batches(
     generator,
     z,
     batch_size=16,
@@ -70,11 +72,11 @@ def main(argv: Sequence[str]) -> None:
   for resolution, scale in zip(available, pyramid, strict=True):
     if resolution not in scales:
       continue
-    pixels = images.to_uint8(scale)
+    pixels = to_uint8(scale)
     name = f"{resolution}x{resolution}"
     for seed, image in zip(seeds, pixels, strict=True):
-      images.save_png(image, output / name / f"seed{seed:04d}.png")
-    images.save_png(images.grid(pixels), output / f"grid_{name}.png")
+      pictures.save_png(image, output / name / f"seed{seed:04d}.png")
+    pictures.save_png(pictures.grid(pixels), output / f"grid_{name}.png")
     print(f"{output / name}: {len(seeds)} images; {output}/grid_{name}.png")
 
 

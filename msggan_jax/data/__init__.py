@@ -1,10 +1,10 @@
 """Data: prepare a source of images once, then load batches of it."""
 
-from msggan_jax.data.demo import CatParts, cat_parts
 from msggan_jax.data.lenient import LenientSet
 from msggan_jax.data.loader import make_loader
 from msggan_jax.data.preparation import prepare
-from msggan_jax.data.prepared import Metadata, PreparedSet, open_prepared
+from msggan_jax.data.prepared_set import Metadata, PreparedSet, open_prepared
+from msggan_jax.data.sources.demo import CatParts, cat_parts
 
 __all__ = [
   "CatParts",

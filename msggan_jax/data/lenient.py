@@ -6,8 +6,8 @@ from pathlib import Path
 import numpy as np
 from absl import logging
 
-from msggan_jax import jsonl
-from msggan_jax.data.prepared import PreparedSet, UnreadableImage
+from msggan_jax.data.prepared_set import PreparedSet, UnreadableImage
+from msggan_jax.runtime import jsonl
 
 _AT_LEAST = 3  # images, where the share of a small set would be none
 

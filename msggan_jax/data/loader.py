@@ -5,7 +5,7 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from msggan_jax.data.prepared import PreparedSet
+from msggan_jax.data.prepared_set import PreparedSet
 
 # Endless for us. Grain's own infinity overflows in a batch of one image.
 _EPOCHS = 2**32

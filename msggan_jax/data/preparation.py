@@ -15,16 +15,14 @@ import PIL
 from absl import logging
 
 from msggan_jax.data import (
-  demo,
-  folder,
+  partial_set,
   pixels,
-  prepared,
+  prepared_set,
   rejection,
-  tfds_sets,
-  unfinished,
-  writing,
+  set_writer,
 )
-from msggan_jax.data.sources import OpenSource, Source
+from msggan_jax.data.sources import demo, folder, tfds_sets
+from msggan_jax.data.sources.source import OpenSource, Source
 
 # Sources by `dataset.name`; any other name belongs to TFDS.
 _OPENERS: dict[str, Callable[[Any, int], OpenSource]] = {
@@ -69,7 +67,7 @@ def prepare(
   _check_shape(dataset, resolution, channels)
   if dataset.name == "folder" and dataset.path:
     path = Path(dataset.path).expanduser()
-    if prepared.is_prepared(path):
+    if prepared_set.is_prepared(path):
       return _use_as_is(path, resolution, channels, output)
   wanted = {
     "source": _source_name(dataset),
@@ -81,9 +79,9 @@ def prepare(
   target = Path(output or _default_output(dataset, resolution, channels))
   target = target.expanduser()
   with _one_at_a_time(target):
-    if prepared.is_prepared(target):
+    if prepared_set.is_prepared(target):
       _check_same(target, wanted, strict)
-      unfinished.remove(target)
+      partial_set.remove(target)
       logging.info("Using the prepared data set %s", target)
       return target
     if target.exists() and not (target.is_dir() and not any(target.iterdir())):
@@ -94,9 +92,9 @@ def prepare(
       if not source.names:
         raise ValueError(f"there is no image in {wanted['source']}")
       identity = _identity(source, wanted)
-      with unfinished.open_unfinished(target, identity) as work:
-        if not prepared.is_prepared(target):  # by a faster machine
-          writing.write_set(source, work, wanted, strict)
+      with partial_set.open_unfinished(target, identity) as work:
+        if not prepared_set.is_prepared(target):  # by a faster machine
+          set_writer.write_set(source, work, wanted, strict)
         work.move_to(target)
   _check_same(target, wanted, strict)
   logging.info("Prepared the data set %s", target)
@@ -133,7 +131,7 @@ def _check_shape(dataset: Any, resolution: int, channels: int) -> None:
 def _use_as_is(
   path: Path, resolution: int, channels: int, output: str | Path | None
 ) -> Path:
-  metadata = prepared.read_metadata(path)
+  metadata = prepared_set.read_metadata(path)
   if output:
     raise ValueError(f"{path} is prepared already; train on it as it is")
   if (metadata.resolution, metadata.channels) != (resolution, channels):
@@ -147,7 +145,7 @@ def _use_as_is(
 
 
 def _check_same(target: Path, wanted: dict[str, Any], strict: bool) -> None:
-  metadata = prepared.read_metadata(target)
+  metadata = prepared_set.read_metadata(target)
   for field, value in wanted.items():
     if getattr(metadata, field) != value:
       raise ValueError(
@@ -157,7 +155,7 @@ def _check_same(target: Path, wanted: dict[str, Any], strict: bool) -> None:
   if strict and metadata.num_rejected:
     raise ValueError(
       f"{target} lacks {metadata.num_rejected} unusable images, listed in its "
-      f"{prepared.REJECTED_FILE}"
+      f"{prepared_set.REJECTED_FILE}"
     )
 
 
@@ -192,7 +190,7 @@ def _identity(source: Source, wanted: dict[str, Any]) -> dict[str, Any]:
   return wanted | {
     "class_names": list(source.class_names),
     "images": len(source.names),
-    "piece_images": writing.PIECE_IMAGES,
+    "piece_images": set_writer.PIECE_IMAGES,
     "pillow": PIL.__version__,
     "state": state.hexdigest(),
   }

@@ -11,9 +11,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from msggan_jax.interop import read_torch
-from msggan_jax.metrics import frozen
-from msggan_jax.metrics.frozen import Layers
+from msggan_jax.metrics import frozen_network
+from msggan_jax.metrics.frozen_network import Layers
+from msggan_jax.weights.foreign import read_torch
 
 _SIDE = 224  # pixels of the network's input
 _CLASSES = 1000
@@ -32,7 +32,7 @@ _GROUPS = (
 )
 
 
-class EfficientNetLite0(frozen.FrozenNetwork):
+class EfficientNetLite0(frozen_network.FrozenNetwork):
   """The network with its weights; see `FrozenNetwork.features`.
 
   Its features: "1280", pooled, which distances compare; "logits".
@@ -85,7 +85,7 @@ def _apply(layers: Layers, images: jax.Array) -> dict[str, jax.Array]:
   x = jax.image.resize(images.astype(jnp.float32), shape, "linear")
   x = ((x - 127) / 128).astype(layers.dtype)
   stem = layers.conv("_conv_stem", "_bn0", (32, 3, 3, 3))
-  x = jax.nn.relu6(frozen.convolve(x, stem, stride=2))
+  x = jax.nn.relu6(frozen_network.convolve(x, stem, stride=2))
   index = 0
   for count, kernel, stride, expansion, channels in _GROUPS:
     for place in range(count):
@@ -99,9 +99,11 @@ def _apply(layers: Layers, images: jax.Array) -> dict[str, jax.Array]:
       )
       index += 1
   head = layers.conv("_conv_head", "_bn1", (1280, x.shape[-1], 1, 1))
-  pooled = frozen.spatial_mean(jax.nn.relu6(frozen.convolve(x, head)))
+  pooled = frozen_network.spatial_mean(
+    jax.nn.relu6(frozen_network.convolve(x, head))
+  )
   fc = layers.dense("_fc", (_CLASSES, 1280))
-  logits = frozen.multiply(pooled, fc) + fc["bias"][None]
+  logits = frozen_network.multiply(pooled, fc) + fc["bias"][None]
   return {"1280": pooled, "logits": logits}
 
 
@@ -118,16 +120,16 @@ def _block(
   y = x
   if expansion > 1:
     expand = layer("_expand_conv", "_bn0", inner, size, 1, 1)
-    y = jax.nn.relu6(frozen.convolve(y, expand))
+    y = jax.nn.relu6(frozen_network.convolve(y, expand))
   depthwise = layer("_depthwise_conv", "_bn1", inner, 1, kernel, kernel)
   y = jax.nn.relu6(_convolve_depthwise(y, depthwise, stride))
   project = layer("_project_conv", "_bn2", channels, inner, 1, 1)
-  y = frozen.convolve(y, project)
+  y = frozen_network.convolve(y, project)
   return x + y if x.shape == y.shape else y
 
 
 def _convolve_depthwise(
-  x: jax.Array, layer: frozen.Layer, stride: int
+  x: jax.Array, layer: frozen_network.Layer, stride: int
 ) -> jax.Array:
   """Filter each channel, as a sum of shifted images.
 

@@ -9,12 +9,16 @@ import jax
 import numpy as np
 from ml_collections import ConfigDict
 
-from msggan_jax import configuration, data, images, networks, sampling, sharding
+from msggan_jax import data
 from msggan_jax.metrics import protocols, results
 from msggan_jax.metrics.extractors import Extractors
-from msggan_jax.metrics.measurement import ImagesAt, Statistics, measure
+from msggan_jax.metrics.feature_pass import ImagesAt, Statistics, measure
 from msggan_jax.metrics.protocols import Protocol
 from msggan_jax.metrics.reals import Reals
+from msggan_jax.models import networks
+from msggan_jax.models.pyramid import connected_scales, to_uint8
+from msggan_jax.runtime import sharding
+from msggan_jax.weights import trained
 
 _SEED = 0  # of the fakes: the same latents for every run and step
 
@@ -49,7 +53,7 @@ class Evaluator:
     self._prepared = prepared
     self._extractors = extractors
     self._progress = progress
-    self._scales = configuration.connected_scales(config)
+    self._scales = connected_scales(config)
     self.protocols = protocols.parse(names, extractors.names)
     for protocol in self.protocols:
       self._check(protocol)
@@ -149,7 +153,7 @@ class Evaluator:
     params, state = jax.tree.map(
       lambda x: jax.device_put(x.addressable_data(0), here), (params, state)
     )
-    generator = sampling.Generator(self._config, self._network, params, state)
+    generator = trained.Generator(self._config, self._network, params, state)
 
     def images_at(numbers: np.ndarray) -> dict[int, np.ndarray]:
       batch = {"numbers": numbers.astype(np.int32)}
@@ -157,7 +161,7 @@ class Evaluator:
       labels = self._labels[numbers] if self._config.num_classes else None
       pyramid = generator(z, labels, noise=noise)
       return {
-        resolution: images.to_uint8(scale)
+        resolution: to_uint8(scale)
         for resolution, scale in zip(self._scales, pyramid, strict=True)
         if resolution in resolutions
       }
@@ -167,7 +171,7 @@ class Evaluator:
   @functools.cached_property
   def _draw(self):
     """Compile the draw of fakes' latents and noise keys from their numbers."""
-    without_weights = sampling.Generator(self._config, self._network, {}, {})
+    without_weights = trained.Generator(self._config, self._network, {}, {})
 
     def draw_one(number: jax.Array) -> tuple[jax.Array, jax.Array]:
       key = jax.random.fold_in(jax.random.key(_SEED), number)

@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from msggan_jax.metrics.efficientnet import EfficientNetLite0
-from msggan_jax.metrics.frozen import Features
+from msggan_jax.metrics.frozen_network import Features
 from msggan_jax.metrics.inception import Inception
 
 INCEPTION = "inception"

@@ -11,11 +11,11 @@ import jax
 import numpy as np
 from PIL import Image, ImageOps
 
-from msggan_jax.data import folder
-from msggan_jax.data.sources import Source
+from msggan_jax.data.sources import folder
+from msggan_jax.data.sources.source import Source
 from msggan_jax.metrics import protocols, results
 from msggan_jax.metrics.extractors import Extractors
-from msggan_jax.metrics.measurement import measure
+from msggan_jax.metrics.feature_pass import measure
 from msggan_jax.metrics.reals import Draw, Reals, read_images
 
 _BATCH_PER_DEVICE = 16

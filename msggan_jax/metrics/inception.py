@@ -11,9 +11,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from msggan_jax.interop import read_torch
-from msggan_jax.metrics import frozen, weight_cache
-from msggan_jax.metrics.frozen import Layers
+from msggan_jax.metrics import frozen_network, weight_cache
+from msggan_jax.metrics.frozen_network import Layers
+from msggan_jax.weights.foreign import read_torch
 
 _SIDE = 299  # pixels of the network's input
 _CLASSES = 1008
@@ -22,7 +22,7 @@ _CLASSES = 1008
 _Conv = Callable[..., jax.Array]
 
 
-class Inception(frozen.FrozenNetwork):
+class Inception(frozen_network.FrozenNetwork):
   """The network with its weights; see `FrozenNetwork.features`.
 
   Its features: "64", "192" and "768", spatial means after the first and the
@@ -109,7 +109,7 @@ def _apply(layers: Layers, images: jax.Array) -> dict[str, jax.Array]:
     kernel = (kernel, kernel) if isinstance(kernel, int) else kernel
     shape = (channels, x.shape[-1], *kernel)
     layer = layers.conv(f"{name}.conv", f"{name}.bn", shape)
-    return jax.nn.relu(frozen.convolve(x, layer, stride, padding))
+    return jax.nn.relu(frozen_network.convolve(x, layer, stride, padding))
 
   features = {}
   x = (resize(images, _SIDE) - 128) / 128
@@ -118,11 +118,11 @@ def _apply(layers: Layers, images: jax.Array) -> dict[str, jax.Array]:
   x = conv("Conv2d_2a_3x3", x, 32, 3, padding="VALID")
   x = conv("Conv2d_2b_3x3", x, 64, 3)
   x = _max_pool(x)
-  features["64"] = frozen.spatial_mean(x)
+  features["64"] = frozen_network.spatial_mean(x)
   x = conv("Conv2d_3b_1x1", x, 80)
   x = conv("Conv2d_4a_3x3", x, 192, 3, padding="VALID")
   x = _max_pool(x)
-  features["192"] = frozen.spatial_mean(x)
+  features["192"] = frozen_network.spatial_mean(x)
   x = _block_a(conv, "Mixed_5b", x, pool_channels=32)
   x = _block_a(conv, "Mixed_5c", x, pool_channels=64)
   x = _block_a(conv, "Mixed_5d", x, pool_channels=64)
@@ -131,13 +131,13 @@ def _apply(layers: Layers, images: jax.Array) -> dict[str, jax.Array]:
   x = _block_c(conv, "Mixed_6c", x, inner_channels=160)
   x = _block_c(conv, "Mixed_6d", x, inner_channels=160)
   x = _block_c(conv, "Mixed_6e", x, inner_channels=192)
-  features["768"] = frozen.spatial_mean(x)
+  features["768"] = frozen_network.spatial_mean(x)
   x = _block_d(conv, "Mixed_7a", x)
   x = _block_e(conv, "Mixed_7b", x, pool=_average_pool)
   x = _block_e(conv, "Mixed_7c", x, pool=_max_pool_same)
-  features["2048"] = frozen.spatial_mean(x)
+  features["2048"] = frozen_network.spatial_mean(x)
   fc = layers.dense("fc", (_CLASSES, 2048))
-  features["logits_unbiased"] = frozen.multiply(features["2048"], fc)
+  features["logits_unbiased"] = frozen_network.multiply(features["2048"], fc)
   features["logits"] = features["logits_unbiased"] + fc["bias"][None]
   return features
 

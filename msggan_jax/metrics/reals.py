@@ -11,10 +11,9 @@ from typing import NamedTuple
 
 import numpy as np
 
-from msggan_jax import images
 from msggan_jax.metrics import results
 from msggan_jax.metrics.extractors import Extractors
-from msggan_jax.metrics.measurement import (
+from msggan_jax.metrics.feature_pass import (
   ImagesAt,
   Request,
   Statistics,
@@ -22,6 +21,7 @@ from msggan_jax.metrics.measurement import (
   measure,
 )
 from msggan_jax.metrics.protocols import Protocol
+from msggan_jax.models.pyramid import downsample, to_float, to_uint8
 
 _SEED = 0  # of the draws: the same reals for every run and step
 
@@ -212,7 +212,7 @@ def _at_scale(batch: np.ndarray, resolution: int) -> np.ndarray:
   if batch.shape[1] == resolution:
     return batch
   factor = batch.shape[1] // resolution
-  return images.to_uint8(images.downsample(images.to_float(batch), factor))
+  return to_uint8(downsample(to_float(batch), factor))
 
 
 def _load(path: Path | None, request: Request) -> Statistics | None:

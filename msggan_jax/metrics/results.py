@@ -5,12 +5,11 @@ import math
 from collections.abc import Sequence
 from typing import Any
 
-import numpy as np
-
+from msggan_jax.data.sources import demo
 from msggan_jax.metrics import distances
 from msggan_jax.metrics.distances import Moments
 from msggan_jax.metrics.extractors import Extractors
-from msggan_jax.metrics.measurement import Request, Rows, Statistics
+from msggan_jax.metrics.feature_pass import Request, Rows, Statistics
 from msggan_jax.metrics.protocols import Protocol
 
 METRICS_FILE = "metrics.jsonl"
@@ -95,7 +94,7 @@ def compute(
     precision, recall = distances.precision_recall(reals.array, fakes.array)
     return {f"{name}_precision": precision, f"{name}_recall": recall}
   if protocol.kind == "bodies":
-    return {name: count_bodies(reals.array, bodies, fakes.array)}
+    return {name: demo.count_bodies(reals.array, bodies, fakes.array)}
   values = {name: distances.kernel_distance(reals.array, fakes.array)}
   if min(len(reals.array), len(fakes.array)) > _SUBSET_SIZE:
     mean, error = distances.kernel_distance_of_subsets(
@@ -103,35 +102,6 @@ def compute(
     )
     values |= {f"{name}_subsets": mean, f"{name}_subsets_error": error}
   return values
-
-
-def count_bodies(
-  reals: np.ndarray, bodies: Sequence[int], fakes: np.ndarray
-) -> int:
-  """Count the cat bodies that a generator draws: mode collapse in a number.
-
-  A fake has the body whose real cats' mean features are nearest, which is
-  right for 93 % of real cats. A body counts if the fakes show it at least half
-  as often as the reals do.
-
-  Args:
-    reals: Features of real cats, (N, D).
-    bodies: Their bodies, (N,).
-    fakes: Features of fakes, (M, D).
-
-  Returns:
-    How many bodies, at most those of the reals (15).
-  """
-  present, body_of, counts = np.unique(
-    bodies, return_inverse=True, return_counts=True
-  )
-  means = np.zeros((len(present), reals.shape[1]))
-  np.add.at(means, body_of, reals)
-  means /= counts[:, None]
-  # |f - m|^2 without |f|^2, which is the same for all means.
-  nearest = ((means**2).sum(axis=1) - 2 * fakes @ means.T).argmin(axis=1)
-  shares = np.bincount(nearest, minlength=len(present)) / len(fakes)
-  return int((shares >= counts / len(reals) / 2).sum())
 
 
 def provenance(

@@ -8,7 +8,8 @@ import jax
 import numpy as np
 from PIL import Image, ImageDraw
 
-from msggan_jax import jsonl, sampling
+from msggan_jax.runtime import jsonl
+from msggan_jax.weights import trained
 
 NUM_LATENTS = 36
 
@@ -32,7 +33,7 @@ class Stability:
   from, it remembers the same.
   """
 
-  def __init__(self, generator: sampling.Generator):
+  def __init__(self, generator: trained.Generator):
     """Remember the images of the weights at hand.
 
     Args:
@@ -40,7 +41,7 @@ class Stability:
     """
     self._last = _images(generator)
 
-  def update(self, generator: sampling.Generator) -> dict[str, float]:
+  def update(self, generator: trained.Generator) -> dict[str, float]:
     """Compare with the last snapshot, and remember this one.
 
     Args:
@@ -127,11 +128,11 @@ def plot(rows: Sequence[Mapping[str, float]]) -> np.ndarray:
   return np.asarray(canvas)
 
 
-def _images(generator: sampling.Generator) -> tuple[np.ndarray, ...]:
+def _images(generator: trained.Generator) -> tuple[np.ndarray, ...]:
   config = generator.config
   key = jax.random.fold_in(jax.random.key(config.seed), _KEY)
   z = generator.sample_latents(key, NUM_LATENTS)
   labels = None
   if config.num_classes:
     labels = np.arange(NUM_LATENTS) % config.num_classes
-  return sampling.in_batches(generator, z, _BATCH, labels)
+  return trained.in_batches(generator, z, _BATCH, labels)

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
-from msggan_jax import user_cache
+from msggan_jax.runtime import user_cache
 
 Arrays = dict[str, np.ndarray]
 

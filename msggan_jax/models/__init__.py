@@ -1,1 +1,1 @@
-"""The networks' modules; `msggan_jax.networks` makes them of a config."""
+"""The networks; `networks.py` makes them of a configuration."""

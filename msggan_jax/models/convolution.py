@@ -13,8 +13,8 @@ import functools
 import jax
 import jax.numpy as jnp
 
-from msggan_jax.images import downsample, upsample
 from msggan_jax.models import winograd
+from msggan_jax.models.pyramid import downsample, upsample
 
 
 def convolve_plain(

@@ -6,7 +6,6 @@ import jax
 import jax.numpy as jnp
 from flax import nnx
 
-from msggan_jax.images import Pyramid, downsample
 from msggan_jax.models.layers import (
   LRELU_GAIN,
   Conv,
@@ -17,6 +16,7 @@ from msggan_jax.models.layers import (
   rematerialized,
   resolutions_up_to,
 )
+from msggan_jax.models.pyramid import Pyramid, downsample
 from msggan_jax.models.stddev import BatchMean, MinibatchStddev, batch_mean
 
 COMBINE_FUNCTIONS = ("simple", "lin_cat", "cat_lin", "lin_cat_equal")

@@ -6,7 +6,6 @@ import jax
 import jax.numpy as jnp
 from flax import nnx
 
-from msggan_jax.images import Pyramid
 from msggan_jax.models import labels as class_labels
 from msggan_jax.models.layers import (
   Conv,
@@ -21,6 +20,7 @@ from msggan_jax.models.layers import (
   rematerialized,
   resolutions_up_to,
 )
+from msggan_jax.models.pyramid import Pyramid
 from msggan_jax.models.stddev import BatchMean
 
 MAPPING_LR_MULTIPLIER = 0.01

@@ -1,0 +1,101 @@
+"""What a configuration compiles to: networks, state and step on a mesh.
+
+Training runs it, the benchmark times it, the plan only compiles it.
+"""
+
+import dataclasses
+import functools
+from collections.abc import Callable
+
+import jax
+import jax.numpy as jnp
+import optax
+from jax.sharding import Mesh
+from ml_collections import ConfigDict
+
+from msggan_jax.algorithm import train_state, train_step
+from msggan_jax.algorithm.train_state import TrainState
+from msggan_jax.models import networks
+from msggan_jax.models.networks import Network
+from msggan_jax.runtime import sharding
+
+
+@dataclasses.dataclass(frozen=True)
+class Program:
+  """The parts of a training run that do not depend on data or a workdir.
+
+  Attributes:
+    config: The configuration, already validated.
+    mesh: The devices; those of `plan` exist only on paper.
+    generator: z and label -> pyramid.
+    discriminator: Pyramid and label -> logits.
+    optimizer: Of both networks.
+  """
+
+  config: ConfigDict
+  mesh: Mesh
+  generator: Network
+  discriminator: Network
+  optimizer: optax.GradientTransformation
+
+  @property
+  def device_batch_size(self) -> int:
+    """Return the examples that a device sees in a step."""
+    return self.config.batch_size // self.mesh.size
+
+  @functools.cached_property
+  def step(self) -> Callable:
+    """Return the jitted step, (state, batch) -> (state, metrics).
+
+    The state is donated.
+    """
+    return sharding.shard_step(
+      train_step.make_train_step(
+        self.config, self.generator, self.discriminator, self.optimizer
+      ),
+      self.mesh,
+    )
+
+  def create_state(self) -> TrainState:
+    """Draw the state at step 0, replicated over the mesh."""
+    return self._create()
+
+  @property
+  def abstract_state(self) -> TrainState:
+    """Return the state's shapes, types and shardings."""
+    return sharding.abstract(
+      jax.eval_shape(self._create), sharding.replicated(self.mesh)
+    )
+
+  @property
+  def abstract_batch(self) -> dict[str, jax.ShapeDtypeStruct]:
+    """Return the shapes, types and shardings of a global batch."""
+    config = self.config
+    size, r = config.batch_size, config.resolution
+    batch = {
+      "image": jax.ShapeDtypeStruct((size, r, r, config.channels), jnp.uint8),
+      "label": jax.ShapeDtypeStruct((size,), jnp.int32),
+    }
+    return sharding.abstract(batch, sharding.along_batch(self.mesh))
+
+  @functools.cached_property
+  def _create(self) -> Callable[[], TrainState]:
+    return jax.jit(
+      lambda: train_state.create_train_state(
+        self.config, self.generator, self.discriminator, self.optimizer
+      ),
+      out_shardings=sharding.replicated(self.mesh),
+      # It runs once: quick to compile matters more than quick to run.
+      compiler_options={"xla_backend_optimization_level": 0},
+    )
+
+
+def make_program(config: ConfigDict, mesh: Mesh) -> Program:
+  """Build everything that a configuration describes, allocating nothing."""
+  return Program(
+    config,
+    mesh,
+    networks.make_generator(config),
+    networks.make_discriminator(config),
+    train_state.make_optimizer(config),
+  )

@@ -1,0 +1,95 @@
+"""The training state: arrays only, its creation and the optimizers."""
+
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import optax
+from flax import struct
+from ml_collections import ConfigDict
+
+from msggan_jax.models.networks import Network
+
+
+@struct.dataclass
+class TrainState:
+  """All that a run carries from step to step."""
+
+  step: jax.Array  # (), int32: steps done
+  rollbacks: jax.Array  # (), int32: each changes the randomness, see recovery
+  g_params: Any
+  d_params: Any
+  ema_params: Any  # moving average of g_params: what is sampled from
+  g_state: Any  # what networks carry along without learning it, see Network
+  d_state: Any
+  ema_state: Any  # a copy of g_state, for ema_params
+  g_opt_state: optax.OptState
+  d_opt_state: optax.OptState
+
+
+def create_train_state(
+  config: ConfigDict,
+  generator: Network,
+  discriminator: Network,
+  optimizer: optax.GradientTransformation,
+) -> TrainState:
+  """Draw the state at step 0 from `config.seed`; call it under `jax.jit`."""
+  g_key, d_key = jax.random.split(jax.random.key(config.seed))
+  return assemble(generator.init(g_key), discriminator.init(d_key), optimizer)
+
+
+def assemble(
+  g: tuple[Any, Any],
+  d: tuple[Any, Any],
+  optimizer: optax.GradientTransformation,
+  ema: tuple[Any, Any] | None = None,
+) -> TrainState:
+  """Make the state at step 0 of the networks' parameters and states.
+
+  Args:
+    g: The generator's parameters and state.
+    d: The discriminator's.
+    optimizer: Of both networks.
+    ema: The EMA generator's; None: a copy of the generator's.
+  """
+  ema_params, ema_state = ema or jax.tree.map(jnp.copy, g)
+  return TrainState(
+    step=jnp.zeros((), jnp.int32),
+    rollbacks=jnp.zeros((), jnp.int32),
+    g_params=g[0],
+    d_params=d[0],
+    ema_params=ema_params,
+    g_state=g[1],
+    d_state=d[1],
+    ema_state=ema_state,
+    g_opt_state=optimizer.init(g[0]),
+    d_opt_state=optimizer.init(d[0]),
+  )
+
+
+def make_optimizer(config: ConfigDict) -> optax.GradientTransformation:
+  """Return the optimizer of both networks (paper, section 4).
+
+  RMSprop as PyTorch and the paper mean it: decay beta2 (0.99), epsilon
+  outside the root.
+  """
+  if config.optimizer == "rmsprop":
+    return optax.rmsprop(
+      config.learning_rate, decay=config.beta2, eps=1e-8, eps_in_sqrt=False
+    )
+  return optax.adam(
+    config.learning_rate, b1=config.beta1, b2=config.beta2, eps=1e-8
+  )
+
+
+def ema_decay(config: ConfigDict) -> float:
+  """Return the EMA's decay per step.
+
+  `ema_decay` if it is set, else from the half-life `ema_kimg`:
+  0.5^(batch_size / (1000 ema_kimg)); both 0: no averaging.
+  """
+  if config.ema_decay:
+    return config.ema_decay
+  if not config.ema_kimg:
+    return 0.0
+  return 0.5 ** (config.batch_size / (1000 * config.ema_kimg))

@@ -1,0 +1,67 @@
+"""Grids of images and PNG files."""
+
+import math
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+
+def grid_columns(resolution: int) -> int:
+  """Return how many images a square grid of about 1,000 pixels has a side."""
+  return min(8, max(2, 1024 // resolution))
+
+
+def grid(images: np.ndarray, columns: int | None = None) -> np.ndarray:
+  """Lay images out in rows, left to right and top to bottom.
+
+  Args:
+    images: uint8, (N, H, W, C).
+    columns: Images in a row; by default as near to a square as possible.
+
+  Returns:
+    uint8, (rows * H, columns * W, C); places without an image are black.
+  """
+  n, h, w, c = images.shape
+  columns = columns or math.ceil(math.sqrt(n))
+  rows = math.ceil(n / columns)
+  canvas = np.zeros((rows * columns, h, w, c), np.uint8)
+  canvas[:n] = images
+  # (rows, columns, H, W, C) -> (rows, H, columns, W, C)
+  canvas = canvas.reshape(rows, columns, h, w, c).transpose(0, 2, 1, 3, 4)
+  return canvas.reshape(rows * h, columns * w, c)
+
+
+def scale_sheet(pyramid: tuple[np.ndarray, ...], examples: int) -> np.ndarray:
+  """Show all scales of the same latents: a row a scale, a column a latent.
+
+  Args:
+    pyramid: uint8 images per scale, low to high, each (N, H, W, C).
+    examples: How many of the N to show.
+
+  Returns:
+    uint8 sheet; each scale is enlarged by repetition to the full resolution.
+  """
+  full = pyramid[-1].shape[1]
+  rows = []
+  for images in pyramid:
+    images = images[:examples]
+    factor = full // images.shape[1]
+    rows.append(images.repeat(factor, axis=1).repeat(factor, axis=2))
+  return grid(np.concatenate(rows), columns=min(examples, len(rows[0])))
+
+
+def save_png(image: np.ndarray, path: str | Path) -> None:
+  """Write one image as PNG, making its folder.
+
+  Args:
+    image: uint8, (H, W, C); the first three channels are shown if C > 4.
+    path: Where to write.
+  """
+  path = Path(path)
+  path.parent.mkdir(parents=True, exist_ok=True)
+  if image.shape[-1] > 4:
+    image = image[..., :3]
+  if image.shape[-1] == 1:
+    image = image[..., 0]
+  Image.fromarray(image).save(path)

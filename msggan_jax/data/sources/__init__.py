@@ -1,0 +1,1 @@
+"""Where images come from: folders, the demo, TFDS, LSUN."""

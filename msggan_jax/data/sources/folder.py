@@ -1,0 +1,231 @@
+"""Images of a folder, a zip file, or LSUN's LMDB, in a fixed order."""
+
+import contextlib
+import os
+import re
+import stat
+import zipfile
+from collections.abc import Iterator
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+from msggan_jax.data import pixels, rejection
+from msggan_jax.data.sources.source import OpenSource, Source
+
+_MAX_FILE_BYTES = 2**29  # more than any image within Pillow's limit of pixels
+_READ_BYTES = 4096  # zipfile's own smallest portion
+
+
+def open_folder(dataset: Any, resolution: int) -> OpenSource:
+  """Open the images of a folder and its sub-folders, or of a zip file.
+
+  The order is the natural one (2 before 10) of the relative paths. Sub-folders
+  are not labels, and hidden files are left alone. Links to folders are not
+  followed, and like folders that cannot be read they are images that cannot.
+
+  Args:
+    dataset: Its `path` is the folder or the zip file.
+    resolution: Not needed here.
+
+  Returns:
+    A context that gives the source.
+
+  Raises:
+    ValueError: If the path is empty, missing, or something else.
+  """
+  del resolution
+  if not dataset.path:
+    raise ValueError("dataset.path is empty: set it to a folder or zip file")
+  path = Path(dataset.path).expanduser()
+  if not path.exists():
+    raise ValueError(f"dataset.path: {path} does not exist")
+  if path.is_dir():
+    return contextlib.nullcontext(_folder_source(path))
+  if path.is_file() and zipfile.is_zipfile(path):
+    return _open_zip(path)
+  raise ValueError(f"dataset.path: {path} is neither a folder nor a zip file")
+
+
+def open_lsun(dataset: Any, resolution: int) -> OpenSource:
+  """Open the LMDB of an LSUN category.
+
+  Args:
+    dataset: Its `path` is the directory with LSUN's `data.mdb`.
+    resolution: Not needed here.
+
+  Returns:
+    A context that gives the source.
+
+  Raises:
+    ValueError: If the LMDB or the package that reads it is missing.
+  """
+  del resolution
+  path = Path(dataset.path).expanduser()
+  if not dataset.path or not (path / "data.mdb").is_file():
+    raise ValueError(
+      f"dataset.path: no LSUN database in {str(dataset.path)!r}; download "
+      "church_outdoor_train_lmdb.zip from https://www.yf.io/p/lsun, unzip it, "
+      "and set dataset.path to the directory church_outdoor_train_lmdb"
+    )
+  try:
+    import lmdb
+  except ImportError as error:
+    raise ValueError(
+      "reading LSUN needs the package lmdb: pip install 'msggan_jax[lsun]'"
+    ) from error
+  return _open_lmdb(lmdb, path)
+
+
+def _natural_key(name: str) -> tuple[list[str | tuple[int, str]], str]:
+  # The pattern's group puts the digits at every second place, so that the keys
+  # of any two names compare text with text and number with number.
+  parts: list[str | tuple[int, str]] = re.split(r"([0-9]+)", name.lower())
+  for i in range(1, len(parts), 2):
+    # As numbers compare; but Python's refuse to be made of very many digits.
+    digits = parts[i].lstrip("0")
+    parts[i] = len(digits), digits
+  return parts, name
+
+
+def _is_hidden(name: str) -> bool:
+  # macOS zip files hold a "__MACOSX/._x.jpg" for every "x.jpg".
+  return any(
+    part == "__MACOSX" or (part.startswith(".") and part != "..")
+    for part in PurePosixPath(name.replace("\\", "/")).parts
+  )
+
+
+def _is_wanted(name: str) -> bool:
+  wanted = pixels.is_image_name(name) or _is_zip_name(name)
+  return wanted and not _is_hidden(name)
+
+
+def _is_zip_name(name: str) -> bool:
+  return name.lower().endswith(".zip")
+
+
+def _check_no_zip(name: str) -> None:
+  if _is_zip_name(name):
+    raise ValueError("a zip file within is not opened: unpack it")
+
+
+def _folder_source(root: Path) -> Source:
+  folders = set()  # that are not looked into
+
+  def relative(path: str) -> str:
+    return Path(path).relative_to(root).as_posix()
+
+  def note_unreadable(error: OSError) -> None:
+    if error.filename in (None, str(root)):
+      raise ValueError(f"dataset.path: cannot read {root}: {error.strerror}")
+    folders.add(relative(error.filename))
+
+  names = []
+  for folder, subfolders, files in os.walk(root, onerror=note_unreadable):
+    paths = [os.path.join(folder, name) for name in subfolders]
+    folders.update(map(relative, filter(os.path.islink, paths)))
+    names += [relative(os.path.join(folder, name)) for name in files]
+  names = list(filter(_is_wanted, names))
+  names += [name for name in folders if not _is_hidden(name)]
+  names.sort(key=_natural_key)
+
+  def load(index):
+    if names[index] in folders:
+      raise ValueError(_why_not_looked_into(root / names[index]))
+    _check_no_zip(names[index])
+    path = root / names[index]
+    if not path.is_file():  # a pipe would block, a broken link has no data
+      raise ValueError("not a regular file")
+    if path.stat().st_size > _MAX_FILE_BYTES:
+      raise ValueError("the file is too large")
+    return pixels.open_image(path.read_bytes()), 0
+
+  return Source(
+    names, load, state=lambda: " ".join(_stamp(root / name) for name in names)
+  )
+
+
+def _why_not_looked_into(folder: Path) -> str:
+  if folder.is_symlink():
+    return "a link to a folder, which is not followed"
+  return "a folder that cannot be read"
+
+
+def _stamp(path: Path) -> str:
+  """Return what changes with a file; nothing of one that is not there."""
+  try:
+    status = path.stat()
+  except OSError:
+    return ""
+  return f"{status.st_size}/{status.st_mtime_ns}"
+
+
+@contextlib.contextmanager
+def _open_zip(path: Path) -> Iterator[Source]:
+  # Members are read into memory and nothing is ever extracted; names that point
+  # outside are refused all the same, as signs of a tampered file.
+  try:
+    archive = zipfile.ZipFile(path)
+  except Exception as error:  # whatever zipfile meets in a damaged file
+    raise ValueError(
+      f"dataset.path: {path} is a damaged zip file: {rejection.reason(error)}"
+    ) from error
+  with archive:
+    members = [
+      member
+      for member in archive.infolist()
+      if not member.is_dir() and _is_wanted(member.filename)
+    ]
+    members.sort(key=lambda member: _natural_key(member.filename))
+
+    def load(index):
+      _check_member(members[index])
+      _check_no_zip(members[index].filename)
+      # Unpacking a zip file leaves the last file of a name.
+      if index + 1 < len(members) and (
+        members[index + 1].filename == members[index].filename
+      ):
+        raise ValueError("another file of this name follows in the zip file")
+      return pixels.open_image(_read_member(archive, members[index])), 0
+
+    names = [member.filename for member in members]
+    sums = " ".join(str(member.CRC) for member in members)
+    yield Source(names, load, state=lambda: f"{_stamp(path)} {sums}")
+
+
+def _check_member(member: zipfile.ZipInfo) -> None:
+  name = member.filename.replace("\\", "/")
+  if name.startswith("/") or re.match("[A-Za-z]:", name):
+    raise ValueError("absolute path in a zip file")
+  if ".." in name.split("/"):
+    raise ValueError("'..' in a path of a zip file")
+  kind = stat.S_IFMT(member.external_attr >> 16)
+  if kind == stat.S_IFLNK:
+    raise ValueError("link in a zip file")
+  if kind not in (0, stat.S_IFREG):
+    raise ValueError("not a regular file in a zip file")
+  if member.file_size > _MAX_FILE_BYTES:
+    raise ValueError("the file is too large")
+
+
+def _read_member(archive: zipfile.ZipFile, member: zipfile.ZipInfo) -> bytes:
+  # Bit by bit: at once, zipfile decompresses all there is before it cuts it to
+  # the size that the file declares.
+  with archive.open(member) as file:
+    return b"".join(iter(lambda: file.read(_READ_BYTES), b""))
+
+
+@contextlib.contextmanager
+def _open_lmdb(lmdb: Any, path: Path) -> Iterator[Source]:
+  options = {"readonly": True, "lock": False, "readahead": False}
+  with lmdb.open(str(path), create=False, **options) as environment:
+    with environment.begin() as transaction:
+      keys = list(transaction.cursor().iternext(keys=True, values=False))
+
+    def load(index):
+      # A transaction belongs to one thread; opening one costs microseconds.
+      with environment.begin() as transaction:
+        return pixels.open_image(transaction.get(keys[index])), 0
+
+    names = [key.decode("utf-8", "backslashreplace") for key in keys]
+    yield Source(names, load, state=lambda: _stamp(path / "data.mdb"))

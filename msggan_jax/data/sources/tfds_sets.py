@@ -1,0 +1,113 @@
+"""Data sets of the TensorFlow Datasets catalogue, downloaded by TFDS."""
+
+import contextlib
+import difflib
+import io
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import tensorflow_datasets as tfds
+from PIL import Image
+
+from msggan_jax.data import pixels
+from msggan_jax.data.sources.source import OpenSource, Source
+
+
+def open_tfds(dataset: Any, resolution: int) -> OpenSource:
+  """Open a data set of TFDS, downloading it first if that is needed.
+
+  Args:
+    dataset: `name` is that of a TFDS builder ("cifar10", "celeb_a_hq/1024"),
+      `path` TFDS's own data directory ("" for its default), `split` one or
+      several splits ("train+test").
+    resolution: Not needed here.
+
+  Returns:
+    A context that gives the source, with labels if the set has classes.
+
+  Raises:
+    ValueError: If TFDS does not know the set, cannot get it (no network, a
+      missing package, files to be downloaded by hand), or it has no images.
+  """
+  del resolution
+  builder = _find_builder(dataset.name, dataset.path)
+  features = builder.info.features
+  if "image" not in features:
+    raise ValueError(f"dataset.name: {dataset.name} has no feature 'image'")
+  _download(builder)
+  decoders = {"image": tfds.decode.SkipDecoding()}
+  try:
+    records = builder.as_data_source(split=dataset.split, decoders=decoders)
+  except Exception as error:  # TFDS has no error class of its own here
+    raise ValueError(
+      f"dataset.split: cannot read {dataset.split!r} of {dataset.name} in "
+      f"{builder.data_dir}: {_first_line(error)}"
+    ) from error
+  label = features["label"] if "label" in features else None
+  class_names = ()
+  if isinstance(label, tfds.features.ClassLabel):
+    class_names = tuple(label.names)
+
+  def load(index):
+    record = records[index]
+    image = record["image"]
+    if isinstance(image, np.ndarray):  # a set stored without an image format
+      image = Image.fromarray(image.squeeze())
+    else:
+      image = pixels.open_image(image)
+    return image, int(record["label"]) if class_names else 0
+
+  names = [f"{dataset.split} {index}" for index in range(len(records))]
+  info = builder.info
+  state = f"{info.full_name}: {info.dataset_size} bytes"
+  return contextlib.nullcontext(Source(names, load, class_names, lambda: state))
+
+
+def _find_builder(name: str, path: str) -> tfds.core.DatasetBuilder:
+  data_dir = Path(path).expanduser() if path else None
+  if ":" in name:
+    # TFDS would download code, by a name that somebody else may have chosen.
+    raise ValueError(
+      f"dataset.name: {name!r} is no data set of TFDS's own catalogue"
+    )
+  try:
+    return tfds.builder(name, data_dir=data_dir, file_format="array_record")
+  except tfds.core.DatasetNotFoundError as error:
+    near = difflib.get_close_matches(name, tfds.list_builders(), n=3)
+    raise ValueError(
+      f"dataset.name: {name!r} is none of 'cats', 'earth', 'folder', "
+      "'lsun_church' and no data set of TFDS"
+      + (f"; did you mean {' or '.join(map(repr, near))}?" if near else "")
+    ) from error
+  except Exception as error:  # an unknown config or version, a missing package
+    raise ValueError(
+      f"dataset.name: TFDS cannot build {name!r}: {_first_line(error)}"
+    ) from error
+
+
+def _download(builder: tfds.core.DatasetBuilder) -> None:
+  try:
+    # TFDS shows its progress on stdout, which belongs to our commands.
+    with contextlib.redirect_stdout(io.StringIO()):
+      builder.download_and_prepare(file_format="array_record")
+  except Exception as error:  # network, packages, manual downloads, disk
+    raise ValueError(
+      f"dataset.name: TFDS cannot get {builder.name!r} ({_first_line(error)}); "
+      + _remedy(builder, error)
+    ) from error
+
+
+def _remedy(builder: tfds.core.DatasetBuilder, error: Exception) -> str:
+  if isinstance(error, ImportError):
+    return f"pip install {error.name or 'the missing package'}"
+  if builder.MANUAL_DOWNLOAD_INSTRUCTIONS:
+    directory = Path(builder.data_dir_root, "downloads", "manual")
+    instructions = " ".join(builder.MANUAL_DOWNLOAD_INSTRUCTIONS.split())
+    return f"put its files by hand into {directory}: {instructions}"
+  return f"is there a network? It would be stored in {builder.data_dir}"
+
+
+def _first_line(error: Exception) -> str:
+  lines = str(error).strip().splitlines()
+  return lines[0].rstrip(".:") if lines else type(error).__name__

@@ -1,0 +1,164 @@
+"""One pass over images: read or generate, extract, add up.
+
+All processes share a pass: of every global batch each computes its part, and
+all of them see the features of the whole.
+"""
+
+import concurrent.futures
+import dataclasses
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
+
+import jax
+import numpy as np
+from jax.experimental import multihost_utils
+from tqdm import tqdm
+
+from msggan_jax.metrics.distances import Moments
+from msggan_jax.metrics.extractors import Extractors
+from msggan_jax.metrics.frozen_network import Features
+
+_PROGRESS_SECS = 30  # between two lines where there is no terminal
+
+# Numbers of images -> uint8 images (N, r, r, C), by resolution.
+ImagesAt = Callable[[np.ndarray], dict[int, np.ndarray]]
+
+
+class Rows:
+  """Features that arrive in batches, all of them kept."""
+
+  def __init__(self, size: int):
+    """Begin with no features of `size` dimensions."""
+    self._parts = [np.empty((0, size), np.float32)]
+
+  def add(self, features: np.ndarray) -> None:
+    """Take more features, (B, D)."""
+    self._parts.append(features)
+
+  @property
+  def array(self) -> np.ndarray:
+    """Return all features, float32, (N, D)."""
+    self._parts = [np.concatenate(self._parts)]
+    return self._parts[0]
+
+  def arrays(self) -> dict[str, np.ndarray]:
+    """Return what `from_arrays` restores the features from."""
+    return {"rows": self.array}
+
+  @classmethod
+  def from_arrays(cls, arrays: dict[str, np.ndarray]) -> "Rows":
+    """Restore what `arrays` has returned."""
+    rows = cls(arrays["rows"].shape[1])
+    rows.add(arrays["rows"])
+    return rows
+
+
+Statistics = Moments | Rows
+
+
+@dataclasses.dataclass(frozen=True)
+class Request:
+  """What is wanted of a pass.
+
+  Attributes:
+    extractor: Name of the network.
+    feature: Name of its features.
+    resolution: Of the images.
+    statistics: What is kept of the features, `Moments` or `Rows`.
+    count: Of how many images, from the first on.
+  """
+
+  extractor: str
+  feature: str
+  resolution: int
+  statistics: type[Statistics]
+  count: int
+
+
+def measure(
+  images_at: ImagesAt,
+  requests: Sequence[Request],
+  extractors: Extractors,
+  *,
+  batch_size: int,
+  progress: str = "",
+) -> dict[Request, Statistics]:
+  """Go over images once for all that is wanted of them.
+
+  Args:
+    images_at: Gives the images; called from another thread, in order, always
+      for `batch_size` images, so that only one shape is compiled.
+    requests: What is wanted.
+    extractors: The networks.
+    batch_size: Images at a time in this process.
+    progress: Title of the progress bar; "": none.
+
+  Returns:
+    The statistics, by request.
+  """
+  total = max(request.count for request in requests)
+  global_batch = batch_size * jax.process_count()
+  starts = range(0, total, global_batch)
+  first = jax.process_index() * batch_size
+  # The last image fills the last batch.
+  numbers = [
+    np.minimum(start + first + np.arange(batch_size), total - 1)
+    for start in starts
+  ]
+  results: dict[Request, Statistics] = {}
+  with tqdm(
+    total=total,
+    desc=progress,
+    unit=" images",
+    disable=not progress,
+    mininterval=0.1 if sys.stderr.isatty() else _PROGRESS_SECS,
+  ) as bar:
+    for start, images in zip(starts, _ahead(images_at, numbers), strict=True):
+      features = _extract(images, requests, extractors)
+      for request in requests:
+        rows = features[request.extractor, request.resolution][request.feature]
+        if request not in results:
+          results[request] = request.statistics(rows.shape[1])
+        if start < request.count:
+          results[request].add(rows[: request.count - start])
+      bar.update(min(global_batch, total - start))
+  return results
+
+
+def everywhere(flags: Sequence[bool]) -> list[bool]:
+  """Tell which flags are true in all processes."""
+  if jax.process_count() == 1:
+    return list(flags)
+  return multihost_utils.process_allgather(np.array(flags)).all(axis=0).tolist()
+
+
+def _extract(
+  images: dict[int, np.ndarray],
+  requests: Sequence[Request],
+  extractors: Extractors,
+) -> dict[tuple[str, int], Features]:
+  """Return the features of the global batch, by extractor and resolution."""
+  wanted = dict.fromkeys((r.extractor, r.resolution) for r in requests)
+  return {
+    (name, resolution): _from_all_processes(
+      extractors[name].features(images[resolution])
+    )
+    for name, resolution in wanted
+  }
+
+
+def _from_all_processes(features: Features) -> Features:
+  if jax.process_count() == 1:
+    return features
+  return multihost_utils.process_allgather(features, tiled=True)
+
+
+def _ahead(function: Callable, arguments: Sequence[Any]) -> Iterator[Any]:
+  """Map, computing the next value while the last one is used."""
+  with concurrent.futures.ThreadPoolExecutor(1) as thread:
+    pending = thread.submit(function, arguments[0])
+    for argument in arguments[1:]:
+      value, pending = pending.result(), thread.submit(function, argument)
+      yield value
+    yield pending.result()

@@ -1,0 +1,212 @@
+"""Frozen networks: weights on the local devices, images in, features out."""
+
+import hashlib
+from collections.abc import Callable
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from msggan_jax.runtime import sharding
+
+Features = dict[str, np.ndarray]  # by name, each (N, D)
+Layer = dict[str, jax.Array]  # "kernel" and "bias"
+
+_BATCH_PER_DEVICE = 16
+_BATCH_NORM_EPSILON = 1e-3
+
+
+class Layers:
+  """Gives a network its layers by name, made once of a state dict's arrays.
+
+  A network's function says which shape each layer has when it asks for it:
+  there is no other description of the network to keep in step.
+  """
+
+  def __init__(
+    self,
+    arrays: dict[str, np.ndarray],
+    dtype: jnp.dtype,
+    made: dict[str, Layer] | None = None,
+  ):
+    """Take a state dict, the type of the activations, and what is made."""
+    self._arrays = arrays
+    self.dtype = dtype
+    self.made = dict(made or {})
+    self.used: dict[str, np.ndarray] = {}  # arrays of the state dict
+
+  def conv(
+    self,
+    name: str,
+    norm: str,
+    shape: tuple[int, int, int, int],
+  ) -> Layer:
+    """Return a convolution without bias, joined with the batch norm behind it.
+
+    Args:
+      name: Of the convolution.
+      norm: Of the batch norm.
+      shape: (out, in / groups, height, width).
+
+    Returns:
+      "kernel": (height, width, in / groups, out), "bias": (out,).
+    """
+    if name not in self.made:
+      kernel = self._take(f"{name}.weight", shape)
+      scale, shift, mean, variance = (
+        self._take(f"{norm}.{part}", shape[:1]).astype(np.float64)
+        for part in ("weight", "bias", "running_mean", "running_var")
+      )
+      scale = scale / np.sqrt(variance + _BATCH_NORM_EPSILON)
+      self.made[name] = {
+        "kernel": (kernel.transpose(2, 3, 1, 0) * scale).astype(self.dtype),
+        "bias": (shift - mean * scale).astype(self.dtype),
+      }
+    return self.made[name]
+
+  def dense(self, name: str, shape: tuple[int, int]) -> Layer:
+    """Return a dense layer in float32; shape is (out, in), its kernel's not."""
+    if name not in self.made:
+      self.made[name] = {
+        "kernel": self._take(f"{name}.weight", shape).T,
+        "bias": self._take(f"{name}.bias", shape[:1]),
+      }
+    return self.made[name]
+
+  def _take(self, name: str, shape: tuple[int, ...]) -> np.ndarray:
+    if name not in self._arrays:
+      raise ValueError(f"the weights lack {name}")
+    array = np.asarray(self._arrays[name])
+    if array.shape != shape or array.dtype != np.float32:
+      raise ValueError(
+        f"the weights' {name} is {array.dtype} {array.shape}, not float32 "
+        f"{shape}"
+      )
+    self.used[name] = array
+    return array
+
+
+# (layers, uint8 images (B, H, W, 3)) -> features by name, each (B, D)
+Apply = Callable[[Layers, jax.Array], dict[str, jax.Array]]
+
+
+class FrozenNetwork:
+  """Computes features of any number of images, on all local devices.
+
+  The images are cut into batches of one shape, so that few shapes are ever
+  compiled: a batch is padded to the largest that came before it.
+  """
+
+  def __init__(
+    self, apply: Apply, arrays: dict[str, np.ndarray], dtype: jnp.dtype
+  ):
+    """Make a network of a function and its weights.
+
+    Args:
+      apply: The function.
+      arrays: A state dict; what is not needed is left alone.
+      dtype: Of the activations, float32 or bfloat16.
+
+    Raises:
+      ValueError: If an array is missing or has a wrong shape.
+    """
+    layers = Layers(arrays, dtype)
+    any_image = jax.ShapeDtypeStruct((1, 64, 64, 3), np.uint8)
+    jax.eval_shape(lambda images: apply(layers, images), any_image)
+    self.weights_hash = _hash(layers.used)
+    if dtype != jnp.float32:
+      # Such numbers are others: they say so, and share no cache.
+      self.weights_hash += f"-{jnp.dtype(dtype).name}"
+    self._mesh = sharding.make_mesh(jax.local_devices())
+    self._layers = jax.device_put(layers.made, sharding.replicated(self._mesh))
+    self._apply = jax.jit(
+      lambda made, images: apply(Layers({}, dtype, made), images)
+    )
+    self._padded_size = 0
+
+  def features(self, images: np.ndarray) -> Features:
+    """Compute the features of images.
+
+    Args:
+      images: uint8, (N, H, W, C), C = 1 (grey), 3 (RGB) or 4 (RGBA, which is
+        laid over white).
+
+    Returns:
+      float32 arrays by name, each (N, D).
+
+    Raises:
+      ValueError: If the images have another type or shape.
+    """
+    images = _to_rgb(images)
+    devices = self._mesh.size
+    wanted = min(-(-len(images) // devices), _BATCH_PER_DEVICE) * devices
+    self._padded_size = max(self._padded_size, wanted)
+    parts = []
+    for start in range(0, len(images), self._padded_size):
+      batch = images[start : start + self._padded_size]
+      padding = [(0, self._padded_size - len(batch)), (0, 0), (0, 0), (0, 0)]
+      padded = {"images": np.pad(batch, padding)}
+      on_devices = sharding.put_batch(self._mesh, padded)["images"]
+      computed = jax.device_get(self._apply(self._layers, on_devices))
+      parts.append({name: x[: len(batch)] for name, x in computed.items()})
+    return {
+      name: np.concatenate([part[name] for part in parts]) for name in parts[0]
+    }
+
+
+def convolve(
+  x: jax.Array, layer: Layer, stride: int = 1, padding: str = "SAME"
+) -> jax.Array:
+  """Convolve, (B, H, W, in) -> (B, H', W', out), and add the bias."""
+  x = jax.lax.conv_general_dilated(
+    x,
+    layer["kernel"],
+    (stride, stride),
+    padding,
+    dimension_numbers=("NHWC", "HWIO", "NHWC"),
+    precision=_precision(x.dtype),
+  )
+  return x + layer["bias"][None, None, None]
+
+
+def multiply(x: jax.Array, layer: Layer) -> jax.Array:
+  """Apply a dense layer's kernel, without its bias, in float32."""
+  return jnp.dot(x, layer["kernel"], precision=_precision(x.dtype))
+
+
+def spatial_mean(x: jax.Array) -> jax.Array:
+  """Average over the pixels: (B, H, W, C) -> (B, C), float32."""
+  return x.astype(jnp.float32).mean(axis=(1, 2))
+
+
+def _precision(dtype: jnp.dtype) -> jax.lax.Precision:
+  # TPUs round the factors of float32 products to bfloat16 unless told not to.
+  if dtype == jnp.float32:
+    return jax.lax.Precision.HIGHEST
+  return jax.lax.Precision.DEFAULT
+
+
+def _hash(arrays: dict[str, np.ndarray]) -> str:
+  """Return the SHA-256 of named arrays, whatever file they came in."""
+  digest = hashlib.sha256()
+  for name in sorted(arrays):
+    digest.update(f"{name} {arrays[name].shape}\n".encode())
+    digest.update(arrays[name].tobytes())
+  return digest.hexdigest()
+
+
+def _to_rgb(images: np.ndarray) -> np.ndarray:
+  images = np.asarray(images)
+  channels = images.shape[-1] if images.ndim == 4 else 0
+  if images.dtype != np.uint8 or channels not in (1, 3, 4) or not len(images):
+    raise ValueError(
+      f"images have type {images.dtype} and shape {images.shape}; give uint8 "
+      "(N, H, W, C), N at least 1 and C = 1, 3 or 4"
+    )
+  if channels == 1:
+    return images.repeat(3, axis=-1)
+  if channels == 4:
+    alpha = images[..., 3:] / np.float32(255)
+    over_white = images[..., :3] * alpha + 255 * (1 - alpha)
+    return np.rint(over_white).astype(np.uint8)
+  return images

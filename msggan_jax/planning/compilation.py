@@ -1,0 +1,185 @@
+"""What the compiler says of a training step: memory, FLOPs, collectives."""
+
+import dataclasses
+import math
+import re
+import time
+from typing import Any
+
+import jax
+from ml_collections import ConfigDict
+
+from msggan_jax.algorithm import program
+from msggan_jax.algorithm.program import Program
+from msggan_jax.models.layers import resolutions_up_to
+from msggan_jax.planning import flops
+from msggan_jax.runtime import sharding
+
+COLLECTIVES = (
+  "all-reduce",
+  "all-gather",
+  "reduce-scatter",
+  "all-to-all",
+  "collective-permute",
+)
+
+_ITEM_BYTES = {
+  "pred": 1,
+  "s8": 1,
+  "u8": 1,
+  "bf16": 2,
+  "f16": 2,
+  "s32": 4,
+  "u32": 4,
+  "f32": 4,
+  "f64": 8,
+}
+_UNITS = {"": 1, "K": 2**10, "M": 2**20, "G": 2**30, "T": 2**40}
+
+
+@dataclasses.dataclass(frozen=True)
+class Compilation:
+  """A compiled step, or the failure to compile it; bytes are of a device.
+
+  Attributes:
+    fits: Whether the compiler could place it in the device's memory.
+    compile_secs: How long it took.
+    memory_bytes: What it needs: on TPUs the most at a time, elsewhere the sum.
+    parts_bytes: What the compiler sets aside, by part; TPUs use the place of
+      some temporaries twice. Empty if it does not fit.
+    model_flops: Of the step on all devices, see `flops.model_flops`.
+    xla_flops: As XLA counts them, a device, every loop's body once.
+    bytes_accessed: To and from memory, a device, as XLA counts them.
+    collectives: Bytes that a device contributes, by kind.
+  """
+
+  fits: bool
+  compile_secs: float
+  memory_bytes: int
+  parts_bytes: dict[str, int]
+  model_flops: int
+  xla_flops: float
+  bytes_accessed: float
+  collectives: dict[str, int]
+
+
+def compile_step(run: Program) -> Compilation:
+  """Compile the step for the program's devices.
+
+  Raises:
+    RuntimeError: If the compiler fails for another reason than memory.
+  """
+  arguments = run.abstract_state, run.abstract_batch
+  model_flops = flops.model_flops(run.step, *arguments)
+  began = time.monotonic()
+  try:
+    compiled = run.step.lower(*arguments).compile()
+  except jax.errors.JaxRuntimeError as error:
+    needed = parse_exhausted(str(error))
+    if needed is None:
+      raise
+    secs = time.monotonic() - began
+    return Compilation(False, secs, needed, {}, model_flops, 0.0, 0.0, {})
+  secs = time.monotonic() - began
+  memory = compiled.memory_analysis()
+  parts = {
+    "arguments": memory.argument_size_in_bytes,
+    "outputs": memory.output_size_in_bytes - memory.alias_size_in_bytes,
+    "temporaries": memory.temp_size_in_bytes,
+    "code": memory.generated_code_size_in_bytes,
+  }
+  needed = sum(parts.values())
+  if run.mesh.devices.flat[0].platform == "tpu":
+    needed = memory.peak_memory_in_bytes
+  cost: dict[str, Any] = compiled.cost_analysis() or {}
+  return Compilation(
+    True,
+    secs,
+    needed,
+    parts,
+    model_flops,
+    cost.get("flops", 0.0),
+    cost.get("bytes accessed", 0.0),
+    collective_bytes(compiled.as_text()),
+  )
+
+
+def with_remat(config: ConfigDict, devices: list, limit_bytes: int):
+  """Replace remat_from "auto" by the first that fits: 0, then ever more blocks.
+
+  Each try compiles the step.
+
+  Args:
+    config: The configuration.
+    devices: Those of the step.
+    limit_bytes: Memory of each.
+
+  Returns:
+    A copy of the configuration; the same if it has a number already.
+
+  Raises:
+    ValueError: If not even all blocks together save enough.
+  """
+  if config.remat_from != "auto":
+    return config
+  config = config.copy_and_resolve_references()
+  mesh = sharding.make_mesh(devices)
+  for remat_from in (0, *reversed(resolutions_up_to(config.resolution))):
+    with config.ignore_type():
+      config.remat_from = remat_from
+    made = compile_step(program.make_program(config, mesh))
+    if made.fits and made.memory_bytes <= limit_bytes:
+      return config
+  raise ValueError(
+    f"config.remat_from auto: a batch of {config.batch_size // len(devices)} "
+    "does not fit a device with any; choose config.micro_batch_size or less"
+  )
+
+
+def collective_bytes(hlo: str) -> dict[str, int]:
+  """Add up the bytes of collectives in HLO's text, by kind.
+
+  Args:
+    hlo: Of a compiled module.
+
+  Returns:
+    The bytes of their results; of those in two halves, of the first's.
+  """
+  kinds = "|".join(COLLECTIVES)
+  pattern = re.compile(rf"= (.*?) ({kinds})(-start)?\(")
+  totals: dict[str, int] = {}
+  for match in pattern.finditer(hlo):
+    shapes = match[1]
+    if match[3] and match[2] != "all-reduce":
+      # (operands, results, ...): the results are the larger or equal half.
+      shapes = ", ".join(_shapes(shapes)[1:2])
+    size = sum(_bytes(shape) for shape in _shapes(shapes))
+    totals[match[2]] = totals.get(match[2], 0) + size
+  return totals
+
+
+def parse_exhausted(message: str) -> int | None:
+  """Return the bytes that a compiler's message says are needed.
+
+  Args:
+    message: Of the error.
+
+  Returns:
+    Bytes; None if the error is about something else than memory.
+  """
+  if "RESOURCE_EXHAUSTED" not in message:
+    return None
+  match = re.search(r"(?:Used |temporaries \()([\d.]+)([KMGT]?)", message)
+  if not match:
+    return 0
+  return round(float(match[1]) * _UNITS[match[2]])
+
+
+def _shapes(text: str) -> list[str]:
+  return re.findall(r"\b[a-z]+\d*\[[\d,]*\]", text)
+
+
+def _bytes(shape: str) -> int:
+  kind, sizes = re.fullmatch(r"([a-z]+\d*)\[([\d,]*)\]", shape).groups()
+  count = math.prod(int(size) for size in sizes.split(",") if size)
+  return _ITEM_BYTES.get(kind, 4) * count

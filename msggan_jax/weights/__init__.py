@@ -1,0 +1,1 @@
+"""Weights on disk: checkpoints, workdirs, files to share, files of others."""

@@ -1,0 +1,119 @@
+"""From a public version's weight files to a run's workdir."""
+
+import runpy
+from pathlib import Path
+from typing import Any
+
+import jax
+from ml_collections import ConfigDict
+
+from msggan_jax.algorithm import config_fields, train_state
+from msggan_jax.models import networks
+from msggan_jax.weights import checkpoint, workdirs
+from msggan_jax.weights.foreign import bmsg_gan, msg_gan_v1, msg_stylegan_tf
+from msggan_jax.weights.foreign.layouts import Weights, describe, to_trees
+
+SOURCES = {
+  "bmsg-gan": bmsg_gan,
+  "msg-gan-v1": msg_gan_v1,
+  "msg-stylegan-tf": msg_stylegan_tf,
+}
+_PRESETS = Path(__file__).parents[3] / "configs" / "presets"
+
+
+def read(source: str, generator: str, discriminator: str | None) -> Weights:
+  """Read a source's weight files.
+
+  Args:
+    source: A key of `SOURCES`.
+    generator: Path of the generator's file, or of all networks'.
+    discriminator: Path of the discriminator's file; None: it starts fresh.
+
+  Raises:
+    FileNotFoundError: If there is no such file.
+    ValueError: If a file cannot be read or does not fit the source.
+  """
+  if source != "msg-stylegan-tf":
+    return SOURCES[source].read(generator, discriminator)
+  if discriminator:
+    raise ValueError(
+      "--discriminator: a file of msg-stylegan-tf holds all networks; give it "
+      "as --generator alone"
+    )
+  return msg_stylegan_tf.read(generator)
+
+
+def write(weights: Weights, preset: str, workdir: Path) -> ConfigDict:
+  """Write a workdir of a run at step 0.
+
+  Args:
+    weights: The networks.
+    preset: Name of the file in configs/ that gives what weights do not tell.
+    workdir: A folder that is empty or not there.
+
+  Returns:
+    The run's configuration.
+
+  Raises:
+    ValueError: If the workdir is not empty, or listing the tensors that do
+      not fit; then nothing is written.
+  """
+  if workdir.exists() and not (workdir.is_dir() and _is_empty(workdir)):
+    raise ValueError(f"{workdir} is not empty; choose another --workdir")
+  config_fields.check_resolution(weights.fields["resolution"])
+  config = _load_preset(preset)
+  config.update(weights.fields)
+  generator = networks.make_generator(config)
+  discriminator = networks.make_discriminator(config)
+  converted = _fit(weights, generator, discriminator)
+  if "d" not in converted:
+    converted["d"] = discriminator.init(jax.random.key(config.seed))
+  state = train_state.assemble(
+    **converted, optimizer=train_state.make_optimizer(config)
+  )
+  with checkpoint.Checkpoints(workdir / "checkpoints") as checkpoints:
+    checkpoints.save(0, jax.device_put(state))
+  workdirs.save_config(config, workdir)
+  return config
+
+
+def _fit(weights: Weights, generator, discriminator) -> dict[str, Any]:
+  """Bring all weights into our trees: arguments of `train_state.assemble`.
+
+  Raises:
+    ValueError: Listing the tensors that do not fit.
+  """
+  fitted = {}
+  problems = []
+
+  def fit(name, prefix, tensors, table, network):
+    trees = (network.abstract_params(), network.abstract_state())
+    (params, state), misfits = to_trees(tensors, table, trees)
+    fitted[prefix] = (params, state)
+    if misfits:
+      problems.append(describe(name, misfits))
+
+  fit("generator", "g", weights.generator, weights.g_table, generator)
+  if weights.ema is weights.generator:
+    fitted["ema"] = fitted["g"]
+  else:
+    fit("EMA generator", "ema", weights.ema, weights.g_table, generator)
+  if weights.discriminator is not None:
+    tensors, table = weights.discriminator, weights.d_table
+    fit("discriminator", "d", tensors, table, discriminator)
+  if problems:
+    raise ValueError("\n".join(problems))
+  return fitted
+
+
+def _load_preset(preset: str) -> ConfigDict:
+  path = _PRESETS / f"{preset}.py"
+  if not path.is_file():
+    raise FileNotFoundError(
+      f"there is no {path}, which tells how to train; run this in a checkout"
+    )
+  return runpy.run_path(str(path))["get_config"]()
+
+
+def _is_empty(folder: Path) -> bool:
+  return not any(folder.iterdir())

@@ -1,0 +1,127 @@
+"""Where a file's tensors go in our trees, and how their axes differ."""
+
+from collections.abc import Callable, Mapping
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from msggan_jax.weights.foreign.restricted import quote
+
+_MAX_PROBLEMS = 40  # lines of an error
+
+
+class Layout(NamedTuple):
+  """How a tensor of a file becomes one of ours."""
+
+  their_shape: Callable[[tuple], tuple]  # of our shape
+  convert: Callable[[np.ndarray], np.ndarray]  # their array to ours
+
+
+class Source(NamedTuple):
+  """A tensor's name in a file, and its layout there."""
+
+  name: str
+  layout: Layout
+
+
+# Our path, "block_4x4.conv.kernel", to where it comes from.
+Table = dict[str, Source]
+
+
+class Weights(NamedTuple):
+  """What a source's files hold, ready for `to_trees`."""
+
+  fields: dict[str, Any]  # of the configuration, where it is not the preset's
+  generator: dict[str, np.ndarray]
+  ema: dict[str, np.ndarray]  # the generator's moving average
+  discriminator: dict[str, np.ndarray] | None  # None: there was no file
+  g_table: Table
+  d_table: Table
+
+
+SAME = Layout(lambda shape: shape, lambda x: x)
+
+# PyTorch's convolutions: OIHW to HWIO.
+TORCH_CONV = Layout(
+  lambda s: (s[3], s[2], s[0], s[1]), lambda x: x.transpose(2, 3, 1, 0)
+)
+# A 1x1 convolution that is a dense layer here: (O, I, 1, 1) to (I, O).
+TORCH_CONV_AS_DENSE = Layout(
+  lambda s: (s[1], s[0], 1, 1), lambda x: x[:, :, 0, 0].T
+)
+# A 4x4 transposed convolution of 1x1 inputs is a dense layer here:
+# (I, O, 4, 4) to (I, 4 4 O).
+TORCH_LATENT = Layout(
+  lambda s: (s[0], s[1] // 16, 4, 4),
+  lambda x: x.transpose(0, 2, 3, 1).reshape(x.shape[0], -1),
+)
+
+
+def scales_up_to(resolution: int) -> tuple[int, ...]:
+  """Return 4, 8, ... up to and with `resolution`."""
+  return tuple(2**i for i in range(2, resolution.bit_length()))
+
+
+def torch_conv(ours: str, theirs: str) -> Table:
+  """Map a convolution with a bias."""
+  return {
+    f"{ours}.kernel": Source(f"{theirs}.weight", TORCH_CONV),
+    f"{ours}.bias": Source(f"{theirs}.bias", SAME),
+  }
+
+
+def to_trees(
+  tensors: Mapping[str, np.ndarray],
+  table: Table,
+  trees: tuple[dict[str, Any], ...],
+) -> tuple[tuple[dict[str, Any], ...], list[str]]:
+  """Bring a file's tensors into the shape of our trees.
+
+  Args:
+    tensors: The file's.
+    table: Where each of our arrays comes from.
+    trees: Nested dicts of shapes (`jax.ShapeDtypeStruct`), which together take
+      all tensors.
+
+  Returns:
+    The trees with float32 arrays, and a line for each tensor that is missing,
+    has another shape, is not finite or is left over; if there is any line, the
+    trees are of no use.
+  """
+  problems = []
+
+  def convert(tree, prefix: str):
+    if isinstance(tree, dict):
+      return {k: convert(v, f"{prefix}{k}.") for k, v in tree.items()}
+    source = table[prefix.removesuffix(".")]
+    expected = source.layout.their_shape(tree.shape)
+    tensor = tensors.get(source.name)
+    if tensor is None:
+      problems.append(f"missing: {source.name} {expected}")
+    elif tensor.shape != expected:
+      problems.append(f"{source.name} is {tensor.shape}, expected {expected}")
+    elif tensor.dtype.kind != "f":
+      problems.append(f"{source.name} holds {tensor.dtype}, not fractions")
+    else:
+      with np.errstate(over="ignore"):  # of float64
+        ours = np.array(source.layout.convert(tensor), np.float32, order="C")
+      if np.isfinite(ours).all():
+        return ours
+      problems.append(f"{source.name} has numbers that are not finite")
+
+  converted = tuple(convert(tree, "") for tree in trees)
+  known = {source.name for source in table.values()}
+  problems += [
+    f"left over: {quote(name)[1:-1]} {tensor.shape}"
+    for name, tensor in tensors.items()
+    if name not in known
+  ]
+  return converted, problems
+
+
+def describe(network: str, problems: list[str]) -> str:
+  """Return a text that lists problems, one a line, not endlessly."""
+  lines = problems[:_MAX_PROBLEMS]
+  if len(problems) > len(lines):
+    lines.append(f"and {len(problems) - len(lines)} more")
+  return "\n  ".join([f"the {network} does not fit:", *lines])

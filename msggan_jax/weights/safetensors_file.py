@@ -1,0 +1,181 @@
+"""Networks in one .safetensors file, which can be given to others.
+
+Tensors are float32 and named by network and path, such as
+generator/block_4x4/conv/kernel; the header's metadata are `format`, `version`,
+`step`, `kimg`, and the run's configuration in JSON, `config`. Of a file only
+numbers are taken, and the fields of `network_config`: nothing in it is run, no
+path in it is opened.
+"""
+
+import json
+import secrets
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+import safetensors
+import safetensors.numpy
+from ml_collections import ConfigDict
+
+from msggan_jax.algorithm import network_config
+from msggan_jax.models import networks
+from msggan_jax.weights.foreign.layouts import SAME, Source, describe, to_trees
+from msggan_jax.weights.foreign.restricted import quote
+
+FORMAT = "msggan_jax"
+VERSION = "1"
+GENERATOR = "generator"  # its moving average
+DISCRIMINATOR = "discriminator"
+
+_MAKERS = {
+  GENERATOR: networks.make_generator,
+  DISCRIMINATOR: networks.make_discriminator,
+}
+# They tell of the author's disk and programs, not of the weights.
+_PRIVATE = ("inception_path", "extractor")
+_PRIVATE_OF_DATASET = ("path", "data_dir")
+
+
+def make_network(name: str, config: ConfigDict) -> networks.Network:
+  """Return `GENERATOR` or `DISCRIMINATOR`, after a check of what shapes it.
+
+  Raises:
+    ValueError: In one sentence, if the configuration is impossible.
+  """
+  network_config.check(config.to_dict())
+  return _MAKERS[name](config)
+
+
+def write(
+  path: Path,
+  config: ConfigDict,
+  step: int,
+  trees: Mapping[str, tuple[networks.Tree, networks.Tree]],
+) -> None:
+  """Write a file, whole or not at all.
+
+  Args:
+    path: Where there is no file yet.
+    config: The run's; fields that name places are left out.
+    step: Of the checkpoint.
+    trees: `GENERATOR` or `DISCRIMINATOR` to parameters and state.
+
+  Raises:
+    ValueError: If there is something at the path.
+    OSError: If it cannot be written.
+  """
+  check_free(path)
+  tensors = {}
+  for name, both in trees.items():
+    for tree in both:
+      for keys, array in jax.tree.leaves_with_path(tree):
+        tensors[_tensor_name(name, keys)] = np.asarray(
+          array, np.float32, order="C"
+        )
+  metadata = {
+    "format": FORMAT,
+    "version": VERSION,
+    "step": str(step),
+    "kimg": f"{step * config.batch_size / 1000:g}",
+    "config": json.dumps(_public(config), sort_keys=True),
+  }
+  path.parent.mkdir(parents=True, exist_ok=True)
+  temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}")
+  try:
+    temporary.write_bytes(safetensors.numpy.save(tensors, metadata))
+    temporary.replace(path)
+  finally:
+    temporary.unlink(missing_ok=True)
+
+
+def check_free(path: Path) -> None:
+  """Raise ValueError if there is something at the path."""
+  if path.exists() or path.is_symlink():
+    raise ValueError(f"{path} exists; choose another --output")
+
+
+def read(
+  path: str | Path, name: str
+) -> tuple[ConfigDict, networks.Network, networks.Tree, networks.Tree]:
+  """Read a network.
+
+  Args:
+    path: The file.
+    name: `GENERATOR` or `DISCRIMINATOR`.
+
+  Returns:
+    The fields of the configuration that shape it, the network, its parameters
+    and its state.
+
+  Raises:
+    ValueError: In one sentence, if the file is damaged or foreign, or listing
+      the tensors that do not fit its configuration.
+  """
+  try:
+    with safetensors.safe_open(path, framework="np") as file:
+      config = _read_config(file.metadata() or {})
+      tensors = _read_tensors(file, name)
+  except (ValueError, safetensors.SafetensorError) as error:
+    reason = str(error).splitlines()[0][:300]
+    raise ValueError(
+      f"{path} cannot be read as weights of msggan_jax: {reason}"
+    ) from error
+  network = make_network(name, config)
+  trees = (network.abstract_params(), network.abstract_state())
+  table = {
+    ".".join(key.key for key in keys): Source(_tensor_name(name, keys), SAME)
+    for tree in trees
+    for keys, _ in jax.tree.leaves_with_path(tree)
+  }
+  (params, state), misfits = to_trees(tensors, table, trees)
+  if misfits:
+    raise ValueError(describe(f"{name} in {path}", misfits))
+  return config, network, params, state
+
+
+def _read_config(metadata: Mapping[str, str]) -> ConfigDict:
+  if metadata.get("format") != FORMAT or "config" not in metadata:
+    raise ValueError("its header does not say how the networks are configured")
+  if metadata.get("version") != VERSION:
+    version = quote(metadata.get("version", ""))
+    raise ValueError(f"its version is {version}, and this code reads {VERSION}")
+  try:
+    fields = json.loads(metadata["config"])
+  except (ValueError, RecursionError) as error:
+    raise ValueError("the configuration in its header is damaged") from error
+  if not isinstance(fields, dict):
+    raise ValueError("the configuration in its header is damaged")
+  return network_config.check(fields)
+
+
+def _read_tensors(file: Any, name: str) -> dict[str, np.ndarray]:
+  """Read a network's tensors; refuse those of no network of ours."""
+  tensors = {}
+  for key in file.keys():
+    network = key.partition("/")[0]
+    if network not in _MAKERS:
+      raise ValueError(f"the tensor {quote(key)} belongs to no network of ours")
+    if network != name:
+      continue
+    kind = file.get_slice(key).get_dtype()
+    if kind != "F32":
+      raise ValueError(f"the tensor {quote(key)} holds {kind}, not F32")
+    tensors[key] = file.get_tensor(key)
+  if not tensors:
+    raise ValueError(f"it holds no {name}")
+  return tensors
+
+
+def _tensor_name(network: str, keys: tuple) -> str:
+  return "/".join([network, *(key.key for key in keys)])
+
+
+def _public(config: ConfigDict) -> dict[str, Any]:
+  fields = config.to_dict()
+  for name in _PRIVATE:
+    fields.pop(name, None)
+  for name in _PRIVATE_OF_DATASET:
+    fields.get("dataset", {}).pop(name, None)
+  return fields

@@ -1,0 +1,157 @@
+"""Networks of a run's folder or of a file, and from the one to the other."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from ml_collections import ConfigDict
+
+from msggan_jax.algorithm import config_fields
+from msggan_jax.models import networks
+from msggan_jax.runtime import sharding
+from msggan_jax.weights import checkpoint, safetensors_file
+
+# Of a checkpoint: a network's parameters and its state.
+_FIELDS = {
+  safetensors_file.GENERATOR: ("ema_params", "ema_state"),
+  safetensors_file.DISCRIMINATOR: ("d_params", "d_state"),
+}
+
+
+def save_config(config: ConfigDict, workdir: Path) -> None:
+  """Write a workdir's `config.json`."""
+  workdir.mkdir(parents=True, exist_ok=True)
+  text = json.dumps(config.to_dict(), indent=2, sort_keys=True)
+  (workdir / "config.json").write_text(text + "\n")
+
+
+def load_config(workdir: str | Path) -> ConfigDict:
+  """Read a workdir's `config.json`.
+
+  Raises:
+    FileNotFoundError: If there is none.
+    ValueError: If it is damaged.
+  """
+  path = Path(workdir) / "config.json"
+  if not path.is_file():
+    raise FileNotFoundError(
+      f"{workdir} is not the workdir of a run: it has no config.json"
+    )
+  try:
+    return ConfigDict(json.loads(path.read_text()))
+  except (ValueError, TypeError, AttributeError, RecursionError) as error:
+    raise ValueError(f"{path} holds no configuration") from error
+
+
+def check_config(config: ConfigDict, workdir: Path) -> None:
+  """Refuse a workdir of a run that this configuration cannot continue.
+
+  Raises:
+    ValueError: Listing the fields that differ.
+  """
+  if not (workdir / "config.json").is_file():
+    return
+  theirs = load_config(workdir).to_dict()
+  ours = json.loads(json.dumps(config.to_dict()))
+  differing = [
+    f"{field} (there {theirs.get(field)!r}, here {ours.get(field)!r})"
+    for field in sorted(set(ours) | set(theirs))
+    if field not in config_fields.FREE_FIELDS
+    and ours.get(field) != theirs.get(field)
+  ]
+  if differing:
+    raise ValueError(
+      f"{workdir} holds a run of another configuration: "
+      f"{'; '.join(differing)}; choose another --workdir, or these values"
+    )
+
+
+def load_network(
+  source: str | Path, step: int | str | None, name: str
+) -> tuple[ConfigDict, networks.Network, networks.Tree, networks.Tree]:
+  """Load a network from a run's folder or from a file.
+
+  Args:
+    source: The folder or the file.
+    step: Which checkpoint; "best": the one that is marked; None: the newest.
+    name: `safetensors_file.GENERATOR`, the moving average, or `DISCRIMINATOR`.
+
+  Returns:
+    Its configuration, the network, its parameters and its state.
+
+  Raises:
+    FileNotFoundError: If there is no run or no such checkpoint.
+    ValueError: In one sentence, if what is there is damaged or impossible.
+  """
+  device = jax.local_devices()[0]
+  if Path(source).is_file():
+    if step is not None:
+      raise ValueError(
+        f"{source} is one file and not a run with checkpoints to choose from"
+      )
+    config, network, *trees = safetensors_file.read(source, name)
+    return config, network, *jax.device_put(trees, device)
+  config = load_config(source)
+  network = safetensors_file.make_network(name, config)
+  loaded = _restore(source, step, _trees({name: network}))
+  return config, network, *(loaded[field] for field in _FIELDS[name])
+
+
+def export(
+  workdir: str | Path,
+  output: Path,
+  step: int | str | None = None,
+  *,
+  with_discriminator: bool = False,
+) -> int:
+  """Write a run's EMA generator to one file, which can be given to others.
+
+  Args:
+    workdir: The run's folder.
+    output: Where there is no file yet.
+    step: As in `load`.
+    with_discriminator: Whether the discriminator goes with it.
+
+  Returns:
+    The step of the checkpoint.
+
+  Raises:
+    FileNotFoundError: If there is no run or no such checkpoint.
+    ValueError: If there is something at `output`.
+  """
+  safetensors_file.check_free(output)
+  config = load_config(workdir)
+  names = [safetensors_file.GENERATOR]
+  if with_discriminator:
+    names.append(safetensors_file.DISCRIMINATOR)
+  made = {name: safetensors_file.make_network(name, config) for name in names}
+  wanted = {"step": jax.ShapeDtypeStruct((), jnp.int32), **_trees(made)}
+  loaded = _restore(workdir, step, wanted)
+  step = int(loaded.pop("step"))
+  trees = {
+    name: tuple(loaded[field] for field in _FIELDS[name]) for name in names
+  }
+  safetensors_file.write(output, config, step, trees)
+  return step
+
+
+def _trees(made: dict[str, networks.Network]) -> dict[str, Any]:
+  """Return the shapes of networks' trees, by their fields of a checkpoint."""
+  trees = {}
+  for name, network in made.items():
+    params, state = _FIELDS[name]
+    trees[params] = network.abstract_params()
+    trees[state] = network.abstract_state()
+  return trees
+
+
+def _restore(
+  workdir: str | Path, step: int | str | None, shapes: dict[str, Any]
+) -> dict[str, Any]:
+  tree = sharding.abstract(
+    shapes, jax.sharding.SingleDeviceSharding(jax.local_devices()[0])
+  )
+  with checkpoint.Checkpoints(Path(workdir) / "checkpoints") as checkpoints:
+    return checkpoints.restore(tree, step)

@@ -1,0 +1,193 @@
+"""Losses against NumPy, penalties against closed forms and differences."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from msggan_jax.algorithm import losses
+from msggan_jax.models.pyramid import downsample
+
+REAL_LOGITS = np.array([1.5, -0.3, 0.2, 2.0], np.float32)
+FAKE_LOGITS = np.array([-0.5, 0.9, -2.0, 0.1], np.float32)
+
+
+def numpy_losses(name, r, f):
+  """Return (d_loss, g_loss), written out from the papers."""
+  softplus = lambda x: np.log1p(np.exp(x))
+  relu = lambda x: np.maximum(x, 0)
+  if name == "wasserstein":
+    return f.mean() - r.mean() + 0.001 * (r**2).mean(), -f.mean()
+  if name == "logistic":
+    return softplus(f).mean() + softplus(-r).mean(), softplus(-f).mean()
+  if name == "hinge":
+    return relu(1 - r).mean() + relu(1 + f).mean(), -f.mean()
+  if name == "relativistic_hinge":
+    rf, fr = r - f.mean(), f - r.mean()
+    return (
+      relu(1 - rf).mean() + relu(1 + fr).mean(),
+      relu(1 + rf).mean() + relu(1 - fr).mean(),
+    )
+  if name == "least_squares":
+    return (
+      0.5 * ((r - 1) ** 2).mean() + 0.5 * (f**2).mean(),
+      0.5 * ((f - 1) ** 2).mean(),
+    )
+  return softplus(f - r).mean(), softplus(r - f).mean()
+
+
+@pytest.mark.parametrize("name", losses.ADVERSARIAL_LOSSES)
+def test_adversarial_losses(name):
+  loss = losses.adversarial(name)
+  d_loss, g_loss = numpy_losses(name, REAL_LOGITS, FAKE_LOGITS)
+  np.testing.assert_allclose(
+    jax.jit(loss.d_loss)(REAL_LOGITS, FAKE_LOGITS), d_loss, rtol=1e-6
+  )
+  np.testing.assert_allclose(
+    jax.jit(loss.g_loss)(REAL_LOGITS, FAKE_LOGITS), g_loss, rtol=1e-6
+  )
+
+
+def test_unknown_loss_names_the_choices():
+  with pytest.raises(ValueError, match="wasserstein, logistic, hinge"):
+    losses.adversarial("wgan")
+
+
+def random_pyramid(seed, batch=3, resolutions=(4, 8, 16)):
+  rng = np.random.default_rng(seed)
+  return tuple(
+    jnp.asarray(rng.normal(size=(batch, r, r, 2))) for r in resolutions
+  )
+
+
+def linear_critic(pyramid):
+  """Return the weights and the critic x -> sum over scales of <w_s, x_s>."""
+  weights = tuple(jnp.sin(jnp.arange(x[0].size)) for x in pyramid)
+
+  def critic(images):
+    return sum(
+      images[s].reshape(len(images[s]), -1) @ weights[s] * (s + 1) / 10
+      for s in range(len(images))
+    )
+
+  norms = np.array(
+    [np.linalg.norm(w) * (s + 1) / 10 for s, w in enumerate(weights)]
+  )
+  return weights, norms, critic
+
+
+@pytest.mark.parametrize("one_sided", [False, True])
+def test_gradient_penalty_of_a_linear_critic(float64, one_sided):
+  reals, fakes = random_pyramid(0), random_pyramid(1)
+  _, norms, critic = linear_critic(reals)
+  epsilon = jnp.array([0.0, 0.3, 1.0])
+  values = losses.gradient_penalty(critic, reals, fakes, epsilon, one_sided)
+  excess = np.maximum(norms - 1, 0) if one_sided else norms - 1
+  assert one_sided == (excess.min() == 0)  # The norms lie on both sides of 1.
+  expected = np.repeat(excess[:, None] ** 2, 3, axis=1)
+  np.testing.assert_allclose(values, expected, rtol=1e-12, atol=1e-15)
+
+
+def test_r1_of_a_linear_critic(float64):
+  reals = random_pyramid(0)
+  weights, norms, critic = linear_critic(reals)
+  partial = losses.r1_penalty(critic, reals, "partial")
+  np.testing.assert_allclose(
+    partial, np.repeat(norms[:, None] ** 2, 3, axis=1), rtol=1e-12
+  )
+  # Total: h_4 = g_4, h_s = g_s + upsample(h_{s/2}) / 4.
+  total = losses.r1_penalty(critic, reals, "total")
+  h = None
+  for s, (w, x) in enumerate(zip(weights, reals, strict=True)):
+    g = np.asarray(w).reshape(x.shape[1:]) * (s + 1) / 10
+    h = g if h is None else g + h.repeat(2, 0).repeat(2, 1) / 4
+    np.testing.assert_allclose(total[s], (h**2).sum(), rtol=1e-12)
+
+
+def smooth_critic(pyramid):
+  """A critic whose examples and scales are coupled, without kinks."""
+  scores = 0.0
+  for s, x in enumerate(pyramid):
+    flat = x.reshape(len(x), -1)
+    scores += jnp.tanh(flat @ jnp.cos(jnp.arange(flat.shape[1]) + s)) * (s + 1)
+    scores += 0.1 * jnp.mean(jnp.square(flat)) * jnp.sin(flat[:, 0])
+  return scores
+
+
+def differences(critic, pyramid, s):
+  """Return the gradient of the summed critic at scale s, numerically."""
+  x = np.asarray(pyramid[s])
+  gradient = np.zeros(x.size)
+  step = 1e-5
+  critic = jax.jit(critic)
+  for i in range(x.size):
+    moved = []
+    for sign in (1, -1):
+      y = x.copy().reshape(-1)
+      y[i] += sign * step
+      images = (
+        *pyramid[:s],
+        jnp.asarray(y.reshape(x.shape)),
+        *pyramid[s + 1 :],
+      )
+      moved.append(float(critic(images).sum()))
+    gradient[i] = (moved[0] - moved[1]) / (2 * step)
+  return gradient.reshape(x.shape)
+
+
+def test_gradient_penalty_against_finite_differences(float64):
+  reals = random_pyramid(0, 2, (4, 8))
+  fakes = random_pyramid(1, 2, (4, 8))
+  epsilon = jnp.array([0.2, 0.7])
+  values = losses.gradient_penalty(smooth_critic, reals, fakes, epsilon)
+  e = np.asarray(epsilon)[:, None, None, None]
+  mixed = tuple(e * r + (1 - e) * f for r, f in zip(reals, fakes, strict=True))
+  for s in range(2):
+    g = differences(smooth_critic, mixed, s)
+    norms = np.sqrt((g**2).sum(axis=(1, 2, 3)))
+    np.testing.assert_allclose(values[s], (norms - 1) ** 2, rtol=1e-6)
+
+
+def test_r1_total_against_finite_differences(float64):
+  """Total derivatives are those of the critic of repeated pooling."""
+  full = random_pyramid(2, 2, (8,))[0]
+  reals = (downsample(full), full)
+  values = losses.r1_penalty(smooth_critic, reals, "total")
+  pooled = lambda images: smooth_critic((downsample(images[0]), images[0]))
+  g = differences(pooled, (full,), 0)
+  np.testing.assert_allclose(values[1], (g**2).sum(axis=(1, 2, 3)), rtol=1e-6)
+
+
+def test_total_derivatives_skip_missing_scales(float64):
+  full = random_pyramid(3, 2, (16,))[0]
+  reals = (downsample(full, 4), full)
+  values = losses.r1_penalty(smooth_critic, reals, "total")
+  pooled = lambda x: smooth_critic((downsample(x, 4), x)).sum()
+  g = jax.grad(pooled)(full)
+  np.testing.assert_allclose(values[1], (g**2).sum(axis=(1, 2, 3)), rtol=1e-9)
+
+
+def test_the_penaltys_own_gradient_against_finite_differences(float64):
+  """What D is trained with: the derivative of the penalty by a parameter."""
+  reals, fakes = random_pyramid(0, 2, (4, 8)), random_pyramid(1, 2, (4, 8))
+  epsilon = jnp.array([0.2, 0.7])
+
+  def penalty(scale):
+    critic = lambda x: smooth_critic(tuple(scale * images for images in x))
+    return losses.gradient_penalty(critic, reals, fakes, epsilon).mean()
+
+  step = 1e-6
+  numerical = (penalty(0.5 + step) - penalty(0.5 - step)) / (2 * step)
+  np.testing.assert_allclose(jax.grad(penalty)(0.5), numerical, rtol=1e-6)
+
+
+def test_a_scale_without_influence_gives_no_nan():
+  reals, fakes = random_pyramid(0), random_pyramid(1)
+
+  def loss(weight):
+    critic = lambda x: weight * x[0].mean(axis=(1, 2, 3))
+    values = losses.gradient_penalty(critic, reals, fakes, jnp.ones(3))
+    return values.mean()
+
+  value, gradient = jax.value_and_grad(loss)(1.0)
+  assert np.isfinite(value) and np.isfinite(gradient)

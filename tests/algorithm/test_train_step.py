@@ -1,0 +1,240 @@
+"""The training step: against its plain form, and on any number of devices."""
+
+import re
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+
+from msggan_jax.algorithm import losses, train_state, train_step
+from msggan_jax.models import networks
+from msggan_jax.models.pyramid import make_pyramid, to_float
+from msggan_jax.runtime import sharding
+
+
+@pytest.fixture
+def config(tiny_config):
+  tiny_config.resolution = 8
+  return tiny_config
+
+
+def make_batch(config, step=0):
+  rng = np.random.default_rng(step)
+  shape = (config.batch_size, config.resolution, config.resolution, 3)
+  return {
+    "image": rng.integers(0, 256, shape, dtype=np.uint8),
+    "label": np.zeros(config.batch_size, np.int32),
+  }
+
+
+class Run:
+  """A training state and its compiled step on some of the devices."""
+
+  def __init__(self, config, num_devices, dtype=None):
+    self.config = config
+    self.generator = networks.make_generator(config)
+    self.discriminator = networks.make_discriminator(config)
+    self.optimizer = train_state.make_optimizer(config)
+    parts = (config, self.generator, self.discriminator, self.optimizer)
+    self.mesh = sharding.make_mesh(jax.devices()[:num_devices])
+    state = jax.jit(lambda: train_state.create_train_state(*parts))()
+    if dtype is not None:
+      state = jax.tree.map(
+        lambda x: x.astype(dtype) if jnp.issubdtype(x.dtype, float) else x,
+        state,
+      )
+    self.state = jax.device_put(state, sharding.replicated(self.mesh))
+    self.traces = 0
+    step = train_step.make_train_step(*parts)
+
+    def counted(state, batch):
+      self.traces += 1
+      return step(state, batch)
+
+    self.step = sharding.shard_step(counted, self.mesh)
+
+  def batch(self, step=0):
+    return sharding.put_batch(self.mesh, make_batch(self.config, step))
+
+  def train(self, steps):
+    for step in range(steps):
+      self.state, self.metrics = self.step(self.state, self.batch(step))
+    return self
+
+
+def relative_error(ours, reference):
+  """Return the largest relative error by norm over a tree's arrays."""
+  errors = jax.tree.map(
+    lambda a, b: (
+      np.linalg.norm(np.asarray(a) - np.asarray(b))
+      / (np.linalg.norm(np.asarray(b)) + 1e-30)
+    ),
+    ours,
+    reference,
+  )
+  return max(jax.tree.leaves(errors))
+
+
+def test_the_step_equals_its_plain_form(config, float64):
+  """One D update, one G update with the new D, EMA, written out plainly."""
+  run = Run(config, 1, jnp.float64)
+  before = jax.device_get(run.state)
+  batch = make_batch(config)
+  run.train(1)
+
+  # The step's own random numbers, drawn for a mesh of one device.
+  key = jax.random.fold_in(jax.random.key(config.seed), 0)
+  d_key, _, epsilon_key, mirror_key = jax.random.split(key, 4)
+  draw = jax.shard_map(
+    lambda: (
+      train_step.draw_latents(
+        jax.random.split(d_key)[0], config.batch_size, config
+      ),
+      jax.vmap(jax.random.uniform)(
+        sharding.example_keys(epsilon_key, config.batch_size)
+      ),
+      train_step.random_mirror(mirror_key, to_float(batch["image"])),
+    ),
+    mesh=run.mesh,
+    in_specs=(),
+    out_specs=jax.P("data"),
+  )
+  z, epsilon, mirrored = jax.device_get(jax.jit(draw)())
+
+  @jax.jit
+  def plain(state):
+    reals = make_pyramid(jnp.asarray(mirrored), (4, 8))
+
+    def d_of(params):
+      return lambda pyramid: run.discriminator.apply(
+        params, state.d_state, pyramid
+      )
+
+    def g_of(params):
+      return run.generator.apply(params, state.g_state, z)
+
+    def d_loss(d_params):
+      fakes = g_of(state.g_params)
+      r, f = d_of(d_params)(reals), d_of(d_params)(fakes)
+      penalty = losses.gradient_penalty(
+        d_of(d_params), reals, fakes, jnp.asarray(epsilon)
+      )
+      loss = f.mean() - r.mean() + 0.001 * jnp.square(r).mean()
+      return loss + 10.0 * penalty.mean()
+
+    def update(loss, params):
+      grads = jax.grad(loss)(params)
+      # PyTorch's RMSprop from a zero state: v = 0.01 g^2.
+      return jax.tree.map(
+        lambda p, g: (p - 0.003 * g / (jnp.sqrt(0.01 * jnp.square(g)) + 1e-8)),
+        params,
+        grads,
+      )
+
+    d_params = update(d_loss, state.d_params)
+    g_params = update(
+      lambda g_params: -d_of(d_params)(g_of(g_params)).mean(), state.g_params
+    )
+    beta = 0.5 ** (config.batch_size / 10_000)
+    ema_params = jax.tree.map(
+      lambda old, new: beta * old + (1 - beta) * new, state.ema_params, g_params
+    )
+    return d_params, g_params, ema_params
+
+  d_params, g_params, ema_params = plain(before)
+  for name, ours, reference in (
+    ("d_params", run.state.d_params, d_params),
+    ("g_params", run.state.g_params, g_params),
+    ("ema_params", run.state.ema_params, ema_params),
+  ):
+    assert relative_error(ours, reference) < 1e-7, name
+
+
+def test_eight_devices_train_as_one_in_float64(config, float64):
+  one, eight = (Run(config, n, jnp.float64).train(3) for n in (1, 8))
+  assert relative_error(eight.state, one.state) < 1e-9
+
+
+@pytest.mark.slow  # What float64 shows above, at the precision of training.
+@pytest.mark.parametrize("num_devices", [2, 8])
+def test_metrics_and_gradients_agree_in_float32(config, num_devices):
+  one, many = (Run(config, n).train(1) for n in (1, num_devices))
+  assert relative_error(many.metrics, one.metrics) < 1e-5
+  # RMSprop's state after one step is 0.01 g^2: the gradients, without signs.
+  for name in ("d_opt_state", "g_opt_state"):
+    squares = [
+      jnp.concatenate(
+        [
+          jnp.ravel(jnp.sqrt(x))
+          for x in jax.tree.leaves(optax.tree.get(getattr(r.state, name), "nu"))
+        ]
+      )
+      for r in (many, one)
+    ]
+    assert relative_error(*squares) < 1e-5, name
+
+
+def test_gradients_are_all_reduced_once(config):
+  """All-reduced bytes are those of both gradients and some scalars."""
+  run = Run(config, 8)
+  text = run.step.lower(run.state, run.batch()).compile().as_text()
+  assert not re.search(r"all-gather|all-to-all|reduce-scatter", text)
+  reduced = 0
+  for line in text.splitlines():
+    if not re.search(r"= .* all-reduce(-start)?\(", line):
+      continue
+    shapes = re.findall(r"f32\[([\d,]*)\]", line.split(" all-reduce")[0])
+    reduced += sum(
+      int(np.prod([int(n) for n in shape.split(",") if n])) for shape in shapes
+    )
+  gradients = sum(
+    x.size for x in jax.tree.leaves((run.state.g_params, run.state.d_params))
+  )
+  assert gradients <= reduced <= gradients + 64
+
+
+def test_the_state_is_donated_and_the_step_traced_once(config):
+  run = Run(config, 8)
+  old = run.state
+  run.train(3)
+  assert run.traces == 1
+  assert all(x.is_deleted() for x in jax.tree.leaves(old))
+
+
+def test_a_lazy_penalty_comes_every_kth_step(config):
+  config.penalty_interval = 2
+  run = Run(config, 1)
+  for step in range(4):
+    run.train(1)
+    values = [v for k, v in run.metrics.items() if "gradient_penalty" in k]
+    assert len(values) == 2
+    assert all((value > 0) == (step % 2 == 0) for value in values)
+
+
+def test_rmsprop_is_pytorchs():
+  """Square average 0.99, epsilon outside the root; three steps by hand."""
+
+  class Config:
+    optimizer, learning_rate, beta2 = "rmsprop", 0.003, 0.99
+
+  optimizer = train_state.make_optimizer(Config)
+  params = expected = np.array([1.0, -2.0], np.float32)
+  state = optimizer.init(params)
+  average = 0.0
+  for grads in np.array([[0.1, 0.0], [-3.0, 1e-6], [0.5, 2.0]], np.float32):
+    updates, state = optimizer.update(grads, state, params)
+    params = optax.apply_updates(params, updates)
+    average = 0.99 * average + 0.01 * grads**2
+    expected = expected - 0.003 * grads / (np.sqrt(average) + 1e-8)
+  np.testing.assert_allclose(params, expected, rtol=1e-6)
+
+
+def test_ema_decay_is_a_half_life(config):
+  config.ema_kimg, config.batch_size = 2.0, 1000
+  assert train_state.ema_decay(config) == pytest.approx(0.5**0.5)
+  config.ema_decay = 0.999
+  assert train_state.ema_decay(config) == 0.999
+  config.ema_decay = config.ema_kimg = 0.0
+  assert train_state.ema_decay(config) == 0.0

@@ -1,0 +1,277 @@
+"""Training of every variant; msg-gan-v1 against a transcription in NumPy."""
+
+import itertools
+
+import jax
+import numpy as np
+import pytest
+
+from msggan_jax.algorithm import losses, train_state, train_step
+from msggan_jax.models import networks
+from msggan_jax.models.discriminator import COMBINE_FUNCTIONS
+from msggan_jax.runtime import sharding
+from tests.conftest import load_config
+from tests.models.test_networks import random_arrays
+
+
+@pytest.fixture(autouse=True)
+def quick_compilation():
+  """Compile quickly rather than well; optax's Adam mixes types."""
+  jax.config.update("jax_disable_most_optimizations", True)
+  with jax.numpy_dtype_promotion("standard"):
+    yield
+  jax.config.update("jax_disable_most_optimizations", False)
+
+
+def small_config(preset="msg_progan", **changes):
+  """Return a preset at 8x8 with 4 channels."""
+  config = load_config("default", preset)
+  config.resolution, config.latent_size = 8, 4
+  config.base_channels, config.max_channels = 32, 4
+  config.w_size = config.mapping_size = 4
+  config.mapping_layers = 2
+  config.batch_size = 8
+  config.update(changes)
+  return config
+
+
+def train(config, num_devices, steps):
+  """Return the state at the start and after some steps, and the metrics."""
+  generator = networks.make_generator(config)
+  discriminator = networks.make_discriminator(config)
+  optimizer = train_state.make_optimizer(config)
+  start = train_state.assemble(
+    random_arrays(generator, 0), random_arrays(discriminator, 1), optimizer
+  )
+  mesh = sharding.make_mesh(jax.devices()[:num_devices])
+  step = sharding.shard_step(
+    train_step.make_train_step(config, generator, discriminator, optimizer),
+    mesh,
+  )
+  start_on_host = jax.tree.map(np.array, start)
+  state = jax.device_put(start_on_host, sharding.replicated(mesh))
+  rng = np.random.default_rng(2)
+  shape = (config.batch_size, config.resolution, config.resolution, 3)
+  for _ in range(steps):
+    batch = {
+      "image": rng.integers(0, 256, shape, dtype=np.uint8),
+      "label": rng.integers(0, 3, config.batch_size, dtype=np.int32),
+    }
+    state, metrics = step(state, sharding.put_batch(mesh, batch))
+  return start_on_host, jax.device_get(state), jax.device_get(metrics)
+
+
+def assert_finite(tree):
+  assert all(np.isfinite(x).all() for x in jax.tree.leaves(tree))
+
+
+def assert_trains(preset, **changes):
+  config = small_config(preset, **changes)
+  start, state, metrics = train(config, 1, 2)
+  assert_finite((state, metrics))
+  # The score's bias may rest: relativistic losses do not depend on it.
+  start.d_params["score"].pop("bias")
+  state.d_params["score"].pop("bias")
+  for name in ("g_params", "d_params"):
+    moved = jax.tree.map(
+      lambda a, b: np.any(a != b), getattr(state, name), getattr(start, name)
+    )
+    assert all(jax.tree.leaves(moved)), name
+
+
+# Every loss, penalty, network and phi at least once.
+COVERING_SET = [
+  ("msg_progan", "wasserstein", "one_sided", "simple"),
+  ("msg_progan", "hinge", "r1_r2", "lin_cat"),
+  ("msg_stylegan", "logistic", "r1", "cat_lin"),
+  ("bmsg_gan", "relativistic_hinge", "gradient_penalty", "lin_cat_equal"),
+  ("bmsg_gan", "least_squares", "none", "cat_lin"),
+  ("msg_gan_v1", "relativistic_pairing", "r2", "lin_cat_equal"),
+]
+
+
+@pytest.mark.parametrize(("preset", "loss", "penalty", "combine"), COVERING_SET)
+def test_combinations_train(preset, loss, penalty, combine):
+  assert_trains(preset, loss=loss, penalty=penalty, combine=combine)
+
+
+def full_product():
+  """Every loss x penalty x network; phi goes round, so as to meet them all."""
+  presets = ("msg_progan", "msg_stylegan", "bmsg_gan", "msg_gan_v1")
+  sets = (presets, losses.ADVERSARIAL_LOSSES, losses.PENALTIES)
+  for places in itertools.product(*map(lambda s: list(enumerate(s)), sets)):
+    numbers, names = zip(*places, strict=True)
+    yield *names, COMBINE_FUNCTIONS[sum(numbers) % len(COMBINE_FUNCTIONS)]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+  ("preset", "loss", "penalty", "combine"), list(full_product())
+)
+def test_all_combinations_train(preset, loss, penalty, combine):
+  assert_trains(preset, loss=loss, penalty=penalty, combine=combine)
+
+
+def assert_same(ours, reference, tolerance):
+  def check(path, a, b):
+    error = np.linalg.norm(a - b) / (np.linalg.norm(b) + 1e-30)
+    assert error < tolerance, (jax.tree_util.keystr(path), error)
+
+  jax.tree_util.tree_map_with_path(check, ours, reference)
+
+
+@pytest.mark.parametrize(
+  ("preset", "changes"),
+  [
+    # Labels, noise, the average of w.
+    ("msg_stylegan", {"num_classes": 3, "batch_size": 32}),
+    # Batch-wide stddev, under a second derivative too, a relativistic loss,
+    # spectral norm.
+    ("msg_gan_v1", {"penalty": "r1"}),
+  ],
+)
+@pytest.mark.slow
+def test_eight_devices_train_as_one(preset, changes, float64):
+  config = small_config(preset, **changes)
+  _, one, one_metrics = train(config, 1, 3)
+  _, eight, eight_metrics = train(config, 8, 3)
+  assert_same(eight_metrics, one_metrics, 1e-9)
+  assert_same(eight, one, 1e-9)
+  jax.tree.map(np.testing.assert_array_equal, eight.ema_state, eight.g_state)
+  if preset == "msg_gan_v1":  # no moving average
+    jax.tree.map(
+      np.testing.assert_array_equal, eight.ema_params, eight.g_params
+    )
+
+
+def leaky(x):
+  return np.where(x > 0, x, 0.2 * x)
+
+
+def conv(x, kernel, bias, pad):
+  """Convolve NHWC images with an HWIO kernel."""
+  k = kernel.shape[0]
+  x = np.pad(x, ((0, 0), (pad, pad), (pad, pad), (0, 0)))
+  h, w = x.shape[1] - k + 1, x.shape[2] - k + 1
+  y = np.zeros((len(x), h, w, kernel.shape[3]))
+  for i in range(k):
+    for j in range(k):
+      y += x[:, i : i + h, j : j + w] @ kernel[i, j]
+  return y + bias
+
+
+def normed(layer, state):
+  """Divide by sigma = u' W v, the matrix having a row a channel."""
+  out = len(state["u"])
+  matrix = np.moveaxis(layer["kernel"].reshape(-1, out), -1, 0)
+  return layer["kernel"] / (state["u"] @ (matrix @ state["v"]))
+
+
+def v1_generator(params, state, z):
+  first, first_state = params["block_4x4"], state["block_4x4"]
+  kernel = normed(first["dense"], first_state["dense"])
+  kernel = kernel.reshape(len(kernel), 4, 4, -1)
+  x = leaky(np.einsum("bl,lhwc->bhwc", z, kernel) + first["bias"])
+  kernel = normed(first["conv"], first_state["conv"])
+  x = leaky(conv(x, kernel, first["conv"]["bias"], 1))
+  pyramid = []
+  for r in (4, 8, 16):
+    if r > 4:
+      x = x.repeat(2, axis=1).repeat(2, axis=2)
+      for name in ("conv_0", "conv_1"):
+        layer = params[f"block_{r}x{r}"][name]
+        kernel = normed(layer, state[f"block_{r}x{r}"][name])
+        x = leaky(conv(x, kernel, layer["bias"], 1))
+    rgb = params[f"to_rgb_{r}x{r}"]
+    pyramid.append(np.tanh(conv(x, rgb["kernel"], rgb["bias"], 0)))
+  return pyramid
+
+
+def v1_discriminator(params, state, pyramid):
+  rgb = params["from_rgb_16x16"]
+  x = conv(pyramid[-1], rgb["kernel"], rgb["bias"], 0)
+  for r in (16, 8, 4):
+    block, block_state = params[f"block_{r}x{r}"], state[f"block_{r}x{r}"]
+    if r < 16:
+      image = pyramid[{4: 0, 8: 1}[r]]
+      rgb = block["combine"]["conv"]
+      features = conv(image, rgb["kernel"], rgb["bias"], 0)
+      assert features.shape == x.shape  # equal halves
+      x = np.concatenate([features, x], axis=-1)
+    if r == 4:
+      statistic = np.sqrt(x.var(axis=0) + 1e-8).mean(axis=-1)
+      statistic = np.broadcast_to(statistic[None, ..., None], (len(x), 4, 4, 1))
+      x = np.concatenate([x, statistic], axis=-1)
+    for name, pad in (("conv_0", 1), ("conv_1", 0 if r == 4 else 1)):
+      kernel = normed(block[name], block_state[name])
+      x = leaky(conv(x, kernel, block[name]["bias"], pad))
+    if r > 4:
+      b, h, w, c = x.shape
+      x = x.reshape(b, h // 2, 2, w // 2, 2, c).mean(axis=(2, 4))
+  score = params["score"]
+  return (x[:, 0, 0] @ score["kernel"] + score["bias"])[:, 0]
+
+
+def test_msg_gan_v1_against_numpy():
+  config = small_config("msg_gan_v1", resolution=16)
+  generator = networks.make_generator(config)
+  discriminator = networks.make_discriminator(config)
+  g_params, g_state = random_arrays(generator, 0)
+  d_params, d_state = random_arrays(discriminator, 1)
+  # u and v that belong to the kernels: what random ones give is unbounded.
+  for _ in range(5):
+    g_state = jax.jit(generator.power_iterate)(g_params, g_state)
+    d_state = jax.jit(discriminator.power_iterate)(d_params, d_state)
+  z = np.random.default_rng(2).normal(size=(3, 4)).astype(np.float32)
+  pyramid = generator.jitted_apply(g_params, g_state, z)
+  logits = discriminator.jitted_apply(d_params, d_state, pyramid)
+
+  trees = (g_params, g_state, d_params, d_state)
+  g_params, g_state, d_params, d_state = jax.tree.map(np.float64, trees)
+  expected = v1_generator(g_params, g_state, z)
+  for ours, theirs in zip(pyramid, expected, strict=True):
+    np.testing.assert_allclose(ours, theirs, rtol=1e-4, atol=1e-5)
+  np.testing.assert_allclose(
+    logits,
+    v1_discriminator(d_params, d_state, expected),
+    rtol=1e-4,
+    atol=1e-5,
+  )
+
+
+def test_spectral_norm_is_on_the_blocks_convolutions_only():
+  config = small_config("msg_gan_v1")
+  g_state = networks.make_generator(config).abstract_state()
+  d_state = networks.make_discriminator(config).abstract_state()
+  shapes = lambda state: {
+    jax.tree_util.keystr(path, simple=True, separator="."): x.shape[0]
+    for path, x in jax.tree_util.tree_leaves_with_path(state)
+  }
+  pair = lambda name, u, v: {f"{name}.u": u, f"{name}.v": v}
+  assert shapes(g_state) == {
+    **pair("block_4x4.dense", 4, 4 * 16),
+    **pair("block_4x4.conv", 4, 9 * 4),
+    **pair("block_8x8.conv_0", 4, 9 * 4),
+    **pair("block_8x8.conv_1", 4, 9 * 4),
+  }
+  assert shapes(d_state) == {
+    **pair("block_8x8.conv_0", 4, 9 * 4),
+    **pair("block_8x8.conv_1", 2, 9 * 4),
+    **pair("block_4x4.conv_0", 4, 9 * 5),
+    **pair("block_4x4.conv_1", 4, 16 * 4),
+  }
+
+
+def test_power_iteration_is_pytorchs():
+  """v = normalize(W' u), then u = normalize(W v)."""
+  config = small_config("msg_gan_v1")
+  network = networks.make_discriminator(config)
+  params, state = random_arrays(network)
+  before = np.asarray(state["block_8x8"]["conv_1"]["u"])
+  kernel = np.asarray(params["block_8x8"]["conv_1"]["kernel"])
+  matrix = kernel.reshape(-1, len(before)).T
+  v = matrix.T @ before / np.linalg.norm(matrix.T @ before)
+  u = matrix @ v / np.linalg.norm(matrix @ v)
+  after = jax.jit(network.power_iterate)(params, state)["block_8x8"]["conv_1"]
+  np.testing.assert_allclose(after["v"], v, rtol=1e-4, atol=1e-6)
+  np.testing.assert_allclose(after["u"], u, rtol=1e-4, atol=1e-6)

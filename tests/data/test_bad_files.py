@@ -1,0 +1,396 @@
+"""Files that cannot be used, of every kind: listed with a reason, left out."""
+
+import contextlib
+import io
+import json
+import os
+import random
+import socket
+import stat
+import struct
+import zipfile
+import zlib
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from msggan_jax import data
+from msggan_jax.data import rejection
+from msggan_jax.data.sources import folder
+from msggan_jax.data.sources.source import dataset_of
+
+
+def prepare(source, output, **options):
+  dataset = dataset_of(str(source), "train", "center")
+  return data.open_prepared(
+    data.prepare(dataset, 16, 3, output=output, **options)
+  )
+
+
+def rejected(images):
+  """Return the reasons by name; each line is JSON of its own."""
+  lines = (images.path / "rejected.jsonl").read_bytes().split(b"\n")
+  assert lines.pop() == b""
+  rows = [json.loads(line.decode("ascii")) for line in lines]
+  assert len({row["name"] for row in rows}) == len(rows)
+  assert len(rows) == images.metadata.num_rejected
+  return {row["name"]: row["reason"] for row in rows}
+
+
+def encoded(kind, image=None, **options):
+  if image is None:
+    noise = np.random.default_rng(0).integers(0, 256, (40, 40, 3), np.uint8)
+    image = Image.fromarray(noise)
+  file = io.BytesIO()
+  image.save(file, kind, **options)
+  return file.getvalue()
+
+
+def chunk(kind, content):
+  body = kind + content
+  return (
+    struct.pack(">I", len(content)) + body + struct.pack(">I", zlib.crc32(body))
+  )
+
+
+def png(width, height, pixels, bits=8, color=2):
+  """Return a PNG with a header of our choice."""
+  header = struct.pack(">IIBBBBB", width, height, bits, color, 0, 0, 0)
+  parts = [chunk(b"IHDR", header), chunk(b"IDAT", pixels), chunk(b"IEND", b"")]
+  return b"\x89PNG\r\n\x1a\n" + b"".join(parts)
+
+
+def flipped(content, place):
+  content = bytearray(content)
+  content[place] ^= 0xFF
+  return bytes(content)
+
+
+GOOD_PNG = encoded("PNG")
+ZEROS = zlib.compress(bytes(10**6))
+IDAT = GOOD_PNG.index(b"IDAT")
+
+# Contents by file name, and what the reason says.
+BAD_CONTENTS = {
+  "empty.png": (b"", "empty file"),
+  "one byte.jpg": (b"\xff", "cannot identify"),
+  "zeros.png": (bytes(5000), "cannot identify"),
+  "random.jpg": (random.Random(0).randbytes(5000), "cannot identify"),
+  "text.jpg": (b"<html>404 not found</html>", "cannot identify"),
+  "svg.png": (b"<svg xmlns='http://www.w3.org/2000/svg'/>", "cannot identify"),
+  "pdf.jpg": (b"%PDF-1.4\n1 0 obj\n", "cannot identify"),
+  "postscript.jpg": (b"%!PS-Adobe-3.0 EPSF-3.0\n", "cannot identify"),
+  "program.png": (b"\x7fELF" + bytes(200), "cannot identify"),
+  "signature only.png": (GOOD_PNG[:8], "cannot identify"),
+  "header only.png": (GOOD_PNG[:33], "cannot identify"),
+  "truncated.png": (GOOD_PNG[: len(GOOD_PNG) // 2], "truncated"),
+  "truncated.jpg": (encoded("JPEG")[:700], "truncated"),
+  "truncated.gif": (encoded("GIF")[:1000], "truncated"),
+  "truncated.bmp": (encoded("BMP")[:1000], "truncated"),
+  "truncated.tga": (encoded("TGA")[:1000], "truncated"),
+  "truncated.ppm": (encoded("PPM")[:1000], "truncated"),
+  "truncated.tif": (encoded("TIFF")[:1000], ""),
+  "truncated.webp": (encoded("WEBP")[:200], ""),
+  "truncated.jp2": (encoded("JPEG2000")[:600], ""),
+  "flipped header.png": (flipped(GOOD_PNG, 20), ""),
+  "flipped data.png": (flipped(GOOD_PNG, IDAT + 1000), ""),
+  "no pixels.png": (png(40, 40, zlib.compress(b"")), ""),
+  "width 0.png": (png(0, 40, ZEROS), ""),
+  "bomb.png": (png(20_000, 20_000, ZEROS), "decompression bomb"),
+  "huge.png": (png(2**31 - 1, 2**31 - 1, ZEROS), "decompression bomb"),
+  "bomb.bmp": (
+    flipped(encoded("BMP"), 20)[:54],
+    "decompression bomb",
+  ),
+  "bits 5.png": (png(40, 40, ZEROS, bits=5), ""),
+  "small.png": (encoded("PNG", Image.new("L", (15, 400))), "too small: 15x400"),
+  "float.tiff": (encoded("TIFF", Image.new("F", (40, 40))), "floating-point"),
+  "32 bits.tiff": (
+    encoded("TIFF", Image.fromarray(np.full((40, 40), 70_000, np.int32))),
+    "32-bit",
+  ),
+  "negative.tiff": (
+    encoded("TIFF", Image.fromarray(np.full((40, 40), -1, np.int32))),
+    "32-bit",
+  ),
+  "zip.png": (b"PK\x05\x06" + bytes(18), "cannot identify"),
+  "photos.zip": (b"PK\x05\x06" + bytes(18), "zip file within"),
+  "line\nbreak\t\x1b[31m.png": (b"", "empty"),
+  'quote".png': (b"", "empty"),
+  "\u2028 \U0001f600.png": (b"", "empty"),
+  "9" * 240 + ".png": (b"", "empty"),
+}
+
+
+def make_bad_folder(path, outside):
+  """Fill a folder; return what the reasons must say, by name."""
+  path.mkdir()
+  reasons = {}
+  for name, (content, reason) in BAD_CONTENTS.items():
+    (path / name).write_bytes(content)
+    reasons[name] = reason
+  outside.mkdir()
+  (outside / "secret.png").write_bytes(GOOD_PNG)
+  links = {
+    "broken.png": (outside / "nothing", "not a regular file"),
+    "loop.png": ("loop.png", "not a regular file"),
+    "null.png": ("/dev/null", "not a regular file"),
+    "zero.png": ("/dev/zero", "not a regular file"),
+    "outside": (outside, "a link to a folder"),
+    "round": (path, "a link to a folder"),
+    "outside.png": (outside, "a link to a folder"),
+  }
+  for name, (target, reason) in links.items():
+    os.symlink(target, path / name)
+    reasons[name] = reason
+  os.mkfifo(path / "pipe.png")
+  reasons["pipe.png"] = "not a regular file"
+  return reasons
+
+
+@contextlib.contextmanager
+def in_folder(path):
+  before = os.getcwd()
+  os.chdir(path)
+  try:
+    yield
+  finally:
+    os.chdir(before)
+
+
+def test_a_folder_of_bad_files(tmp_path):
+  path = tmp_path / "photos"
+  reasons = make_bad_folder(path, tmp_path / "outside")
+  # Names that Python has only as surrogates; a socket's must be short.
+  foreign = os.fsencode(path) + b"/\xff\xfe.png"
+  with contextlib.suppress(OSError):  # some file systems refuse
+    with open(foreign, "wb"):
+      reasons[r"\xff\xfe.png"] = "empty"
+  with in_folder(path), socket.socket(socket.AF_UNIX) as server:
+    server.bind("socket.png")
+    reasons["socket.png"] = "not a regular file"
+    sparse = path / "sparse.png"
+    with sparse.open("wb") as file:
+      file.truncate(2**40)
+    reasons["sparse.png"] = "too large"
+    good = {"good.png", "x.png/good.png", "z/good.png"}  # a folder named x.png
+    for name in good:
+      (path / name).parent.mkdir(exist_ok=True)
+      (path / name).write_bytes(GOOD_PNG)
+    images = prepare(path, tmp_path / "set")
+  assert len(images) == len(good)
+  found = rejected(images)
+  assert found.keys() == reasons.keys()
+  assert len(found) > 45
+  for name, reason in reasons.items():
+    assert reason in found[name], name
+    assert found[name].isprintable() and 4 < len(found[name]) <= 200
+    assert str(tmp_path) not in found[name]
+  again = prepare(path, tmp_path / "again")
+  for name in ("rejected.jsonl", "metadata.json"):  # the same words every time
+    assert (again.path / name).read_bytes() == (images.path / name).read_bytes()
+  with pytest.raises(ValueError) as error:
+    prepare(path, tmp_path / "strict", strict=True)
+  assert len(str(error.value).splitlines()) == 1
+
+
+def test_folders_that_cannot_be_read(tmp_path, monkeypatch):
+  for name in ("good", "secret"):
+    (tmp_path / "photos" / name).mkdir(parents=True)
+    (tmp_path / "photos" / name / "1.png").write_bytes(GOOD_PNG)
+  (tmp_path / "photos" / "2.png").write_bytes(GOOD_PNG)
+  scandir, read_bytes = os.scandir, type(tmp_path).read_bytes
+
+  def refuse(path):
+    raise PermissionError(13, "Permission denied", str(path))
+
+  # Tests may run as root, to whom nothing is denied.
+  monkeypatch.setattr(
+    os,
+    "scandir",
+    lambda path: (refuse if "secret" in str(path) else scandir)(path),
+  )
+  monkeypatch.setattr(
+    type(tmp_path),
+    "read_bytes",
+    lambda path: (refuse if path.name == "2.png" else read_bytes)(path),
+  )
+  assert rejected(prepare(tmp_path / "photos", tmp_path / "set")) == {
+    "secret": "a folder that cannot be read",
+    "2.png": "Permission denied",
+  }
+  with pytest.raises(ValueError, match="cannot read .*secret: Permission"):
+    prepare(tmp_path / "photos" / "secret", tmp_path / "other")
+
+
+def write_member(archive, name, content, mode=0, **fields):
+  info = zipfile.ZipInfo(name)
+  info.external_attr = mode << 16
+  info.compress_type = zipfile.ZIP_DEFLATED
+  archive.writestr(info, content, **fields)
+
+
+def patch_entry(content, name, offset, form, value):
+  """Change a number in the central directory's entry of a member."""
+  content = bytearray(content)
+  entry = content.rindex(name) - 46
+  assert content[entry : entry + 4] == b"PK\x01\x02"
+  struct.pack_into(form, content, entry + offset, value)
+  return bytes(content)
+
+
+def patch_local(content, name, offset, form, value):
+  content = bytearray(content)
+  entry = content.index(name) - 30
+  assert content[entry : entry + 4] == b"PK\x03\x04"
+  struct.pack_into(form, content, entry + offset, value)
+  return bytes(content)
+
+
+BAD_MEMBERS = {
+  "../up.png": "'..'",
+  "a/../../up.png": "'..'",
+  "..\\up.png": "'..'",
+  "/abs.png": "absolute",
+  "C:/dos.png": "absolute",
+  "\\\\server\\share.png": "absolute",
+}
+BAD_MODES = {
+  "link.png": (stat.S_IFLNK, "link"),
+  "device.png": (stat.S_IFCHR, "not a regular file"),
+  "pipe.png": (stat.S_IFIFO, "not a regular file"),
+}
+
+
+def test_a_zip_of_bad_files(tmp_path):
+  reasons = dict(BAD_MEMBERS)
+  file = io.BytesIO()
+  with zipfile.ZipFile(file, "w") as archive:
+    write_member(archive, "good.png", GOOD_PNG)
+    for name in BAD_MEMBERS:
+      write_member(archive, name, GOOD_PNG)
+    for name, (kind, reason) in BAD_MODES.items():
+      write_member(archive, name, "/etc/passwd", kind | 0o777)
+      reasons[name] = reason
+    for name in ("crc", "locked", "method", "bomb", "other"):
+      write_member(archive, f"{name}.png", GOOD_PNG)
+    write_member(archive, "inner.zip", GOOD_PNG)
+    write_member(archive, "7" * 9000 + ".png", b"")  # a number of many digits
+    with pytest.warns(UserWarning, match="Duplicate name"):
+      write_member(archive, "twice.png", b"")
+      write_member(archive, "twice.png", GOOD_PNG)
+    write_member(archive, "hollow.png", bytes(10**6))
+  content = file.getvalue()
+  for patch, name, offset, form, value, reason in (
+    (patch_entry, "crc.png", 16, "<I", 0, "CRC"),
+    (patch_entry, "locked.png", 8, "<H", 1, "encrypted"),
+    (patch_entry, "method.png", 10, "<H", 99, "compression"),
+    (patch_entry, "bomb.png", 24, "<I", 2**32 - 2, "too large"),
+    (patch_local, "other.png", 30, "<B", 0x41, "differ"),
+    (patch_entry, "hollow.png", 24, "<I", 100, "CRC"),  # it inflates to more
+  ):
+    content = patch(content, name.encode(), offset, form, value)
+    reasons[name] = reason
+  reasons |= {"inner.zip": "zip file within", "7" * 9000 + ".png": "empty"}
+  reasons["twice.png"] = "another file of this name"
+  (tmp_path / "photos.zip").write_bytes(content)
+  before = {*tmp_path.parent.rglob("*")}
+  images = prepare(tmp_path / "photos.zip", tmp_path / "set")
+  assert len(images) == 2  # good.png, and the last twice.png
+  found = rejected(images)
+  assert found.keys() == reasons.keys()
+  for name, reason in reasons.items():
+    assert reason in found[name], name
+  new = {*tmp_path.parent.rglob("*")} - before
+  assert all(path.is_relative_to(tmp_path / "set") for path in new)
+
+
+def test_members_are_never_inflated_beyond_their_size(tmp_path, monkeypatch):
+  path = tmp_path / "bomb.zip"
+  with zipfile.ZipFile(path, "w") as archive:
+    write_member(archive, "1.png", bytes(10**8))
+  path.write_bytes(patch_entry(path.read_bytes(), b"1.png", 24, "<I", 1000))
+  sizes = []
+  inflate = zipfile.zlib.decompressobj
+
+  class Inflater:
+    def __init__(self, *args):
+      self._inflater = inflate(*args)
+
+    def decompress(self, content, size):
+      sizes.append(size)
+      return self._inflater.decompress(content, size)
+
+    def __getattr__(self, name):
+      return getattr(self._inflater, name)
+
+  monkeypatch.setattr(zipfile.zlib, "decompressobj", Inflater)
+  with folder.open_folder(
+    dataset_of(str(path), "train", "center"), 16
+  ) as source:
+    with pytest.raises(zipfile.BadZipFile, match="CRC"):
+      source.load(0)
+  assert 0 < max(sizes) <= 4096
+
+
+@pytest.mark.parametrize(
+  "damage",
+  [
+    lambda content: flipped(content, content.rindex(b"PK\x01\x02")),
+    lambda content: flipped(content, content.rindex(b"PK\x05\x06") + 12),
+    lambda content: patch_entry(content, b"\xe4.png", 8, "<H", 0x800),
+    lambda content: patch_entry(content, b"\xe4.png", 6, "<H", 99),
+  ],
+)
+def test_zips_that_cannot_be_opened(tmp_path, damage):
+  path = tmp_path / "photos.zip"
+  with zipfile.ZipFile(path, "w") as archive:
+    archive.writestr("x.png", GOOD_PNG)
+  # A name that is no UTF-8.
+  content = path.read_bytes().replace(b"x.png", b"\xe4.png")
+  path.write_bytes(content)
+  assert len(prepare(path, tmp_path / "good")) == 1
+  path.write_bytes(damage(content))
+  with pytest.raises(ValueError, match=r"photos\.zip") as error:
+    prepare(path, tmp_path / "set")
+  assert len(str(error.value).splitlines()) == 1
+  assert not (tmp_path / "set").exists()
+
+
+def test_a_pipe_is_no_source(tmp_path):
+  os.mkfifo(tmp_path / "pipe")
+  with pytest.raises(ValueError, match="neither a folder nor a zip file"):
+    prepare(tmp_path / "pipe", tmp_path / "set")
+
+
+def test_a_source_of_a_foreign_name(tmp_path):
+  path = os.path.join(os.fsencode(tmp_path), b"photos\xff")
+  try:
+    os.mkdir(path)
+  except OSError:
+    pytest.skip("the file system has only names in UTF-8")
+  with open(path + b"/1.png", "wb") as file:
+    file.write(GOOD_PNG)
+  images = prepare(os.fsdecode(path), tmp_path / "set")
+  assert images.metadata.source.endswith(r"photos\xff")
+  images.summary().encode()
+
+
+@pytest.mark.parametrize(
+  ("error", "expected"),
+  [
+    (ValueError("two\n lines"), "two lines"),
+    (
+      OSError("file <_io.BytesIO object at 0x7f10>"),
+      "file <_io.BytesIO object>",
+    ),
+    (FileNotFoundError(2, "No such file", "/home/me/1.png"), "No such file"),
+    (KeyError(305), "damaged: KeyError 305"),
+    (EOFError(), "EOFError"),
+    (ValueError("x" * 900), "x" * 200),
+    (ValueError("\x1b[31mred"), r"\x1b[31mred"),
+  ],
+)
+def test_reasons_are_for_people(error, expected):
+  assert rejection.reason(error) == expected

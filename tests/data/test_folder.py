@@ -1,0 +1,353 @@
+"""Folders and zip files of images of every kind."""
+
+import io
+import json
+import os
+import zipfile
+
+import numpy as np
+import pytest
+from ml_collections import ConfigDict
+from PIL import Image
+
+from msggan_jax import data
+from msggan_jax.data import pixels, set_writer
+from msggan_jax.data.sources import folder
+
+RED, GREEN, BLUE = (220, 30, 40), (20, 160, 60), (30, 40, 200)
+
+
+@pytest.fixture
+def dataset(tmp_path):
+  """Configuration of an empty folder and a place for prepared sets."""
+  source = tmp_path / "photos"
+  source.mkdir()
+  return ConfigDict(
+    {
+      "name": "folder",
+      "path": str(source),
+      "split": "train",
+      "crop": "center",
+      "data_dir": str(tmp_path / "data"),
+    }
+  )
+
+
+def halves(left, right, size=(48, 32), mode="RGB"):
+  """An image of two colours side by side."""
+  image = Image.new(mode, size, right)
+  image.paste(left, (0, 0, size[0] // 2, size[1]))
+  return image
+
+
+def save(dataset, name, image, **options):
+  path = os.path.join(dataset.path, name)
+  os.makedirs(os.path.dirname(path), exist_ok=True)
+  image.save(path, **options)
+
+
+def prepare(dataset, resolution=16, channels=3, **options):
+  path = data.prepare(dataset, resolution, channels, **options)
+  return data.open_prepared(path)
+
+
+def rejected(images):
+  lines = (images.path / "rejected.jsonl").read_text().splitlines()
+  return {item["name"]: item["reason"] for item in map(json.loads, lines)}
+
+
+def assert_halves(image, left, right, atol=6):
+  size = image.shape[0]
+  for color, column in ((left, size // 4), (right, 3 * size // 4)):
+    np.testing.assert_allclose(
+      image[size // 2, column].astype(int), color, atol=atol
+    )
+
+
+# Each makes the same picture, red left and blue right, in a mode of its own.
+def save_palette(path):
+  halves(RED, BLUE).quantize(8).save(path + ".png")
+
+
+def save_cmyk(path):
+  halves(RED, BLUE).convert("CMYK").save(path + ".jpg", quality=95)
+
+
+def save_webp(path):
+  halves(RED, BLUE).save(path + ".WEBP", lossless=True)
+
+
+def save_exif_rotated(path):
+  # Stored on its side; orientation 6 says: turn a quarter clockwise to see it.
+  image = halves(RED, BLUE).transpose(Image.Transpose.ROTATE_90)
+  exif = Image.Exif()
+  exif[0x0112] = 6
+  image.save(path + ".jpeg", exif=exif, quality=95, subsampling=0)
+
+
+def save_animated(path):
+  frames = [halves(RED, BLUE), Image.new("RGB", (48, 32), GREEN)]
+  frames[0].save(path + ".gif", save_all=True, append_images=frames[1:])
+
+
+def save_large(path):
+  halves(RED, BLUE, (960, 640)).save(path + ".jpg", quality=95)
+
+
+def save_tiff(path):
+  halves(RED, BLUE).save(path + ".tif", compression="tiff_lzw")
+
+
+@pytest.mark.parametrize(
+  "save_as",
+  [
+    save_palette,
+    save_cmyk,
+    save_webp,
+    save_exif_rotated,
+    save_animated,
+    save_large,
+    save_tiff,
+  ],
+)
+def test_every_format_shows_the_same_picture(dataset, save_as):
+  save_as(os.path.join(dataset.path, "image"))
+  (image,) = prepare(dataset)
+  assert image["label"] == 0
+  assert_halves(image["image"], RED, BLUE)
+
+
+def test_transparency_is_composited_over_white(dataset):
+  rgba = halves((*RED, 255), (0, 0, 0, 0), mode="RGBA")
+  save(dataset, "1.png", rgba)
+  save(dataset, "2.png", rgba.quantize(8))  # a palette with transparency
+  save(dataset, "3.png", halves((90, 255), (0, 0), mode="LA"))
+  save(dataset, "4.png", halves(RED, (1, 2, 3)), transparency=(1, 2, 3))
+  white = (255, 255, 255)
+  images = [image["image"] for image in prepare(dataset)]
+  for image, color in zip(images, (RED, RED, (90,) * 3, RED), strict=True):
+    assert_halves(image, color, white)
+  with_alpha = [image["image"] for image in prepare(dataset, channels=4)]
+  assert_halves(with_alpha[0], (*RED, 255), (*with_alpha[0][8, 12, :3], 0))
+  grey = prepare(dataset, channels=1)[2]["image"]
+  assert grey.shape == (16, 16, 1)
+  assert_halves(grey, (90,), (255,))
+
+
+def test_sixteen_bits_keep_their_range(dataset):
+  ramp = np.linspace(0, 65535, 32).astype(np.uint16)
+  save(dataset, "1.png", Image.fromarray(np.tile(ramp, (32, 1))))
+  (image,) = prepare(dataset, resolution=32)
+  np.testing.assert_allclose(
+    image["image"][5], np.tile(ramp[:, None] / 257, 3), atol=0.5
+  )
+
+
+def test_images_of_the_right_height_are_only_cut(dataset):
+  noise = np.random.default_rng(0).integers(0, 256, (32, 41, 3), np.uint8)
+  save(dataset, "1.png", Image.fromarray(noise))
+  (image,) = prepare(dataset, resolution=32)
+  np.testing.assert_array_equal(image["image"], noise[:, 4:36])
+
+
+def test_large_reductions_do_not_alias():
+  # One-pixel stripes: plain subsampling would give black or white.
+  stripes = np.zeros((512, 512, 3), np.uint8)
+  stripes[:, ::2] = 255
+  small = pixels.to_square(Image.fromarray(stripes), 16, 3, "center")
+  np.testing.assert_allclose(small[2:-2, 2:-2].astype(int), 127.5, atol=3)
+
+
+def test_center_crop_and_pad_never_squash():
+  image = Image.new("RGB", (96, 32), GREEN)
+  image.paste(RED, (0, 0, 32, 32))
+  image.paste(BLUE, (64, 0, 96, 32))
+  cropped = pixels.to_square(image, 32, 3, "center")
+  np.testing.assert_array_equal(cropped, np.full((32, 32, 3), GREEN))
+  padded = pixels.to_square(image, 48, 3, "pad")
+  assert (padded[:16] == 255).all() and (padded[32:] == 255).all()
+  for column, color in ((7, RED), (24, GREEN), (40, BLUE)):
+    np.testing.assert_allclose(padded[24, column].astype(int), color, atol=2)
+  transparent = pixels.to_square(image, 48, 4, "pad")
+  assert (transparent[:16, :, 3] == 0).all()
+  assert (transparent[16:32, :, 3] == 255).all()
+
+
+def make_unusable(dataset):
+  save(dataset, "good.png", halves(RED, BLUE))
+  save(dataset, "small.png", Image.new("RGB", (40, 15)))
+  save(dataset, "float.tiff", Image.new("F", (32, 32)))
+  noise = np.random.default_rng(0).integers(0, 256, (64, 64, 3), np.uint8)
+  whole = io.BytesIO()
+  Image.fromarray(noise).save(whole, "JPEG")
+  for name, content in {
+    "truncated.jpg": whole.getvalue()[:2000],
+    "empty.png": b"",
+    "text.jpg": b"<html>not found</html>",
+    "notes.txt": b"not meant to be an image",
+    ".hidden.png": b"",
+  }.items():
+    with open(os.path.join(dataset.path, name), "wb") as file:
+      file.write(content)
+  os.symlink("nowhere.png", os.path.join(dataset.path, "link.png"))
+
+
+UNUSABLE = {
+  "small.png": "too small: 40x15",
+  "float.tiff": "floating-point",
+  "truncated.jpg": "truncated",
+  "empty.png": "empty",
+  "text.jpg": "cannot identify",
+  "link.png": "not a regular file",
+}
+
+
+def test_unusable_images_are_listed_and_left_out(dataset):
+  make_unusable(dataset)
+  images = prepare(dataset)
+  assert len(images) == 1
+  reasons = rejected(images)
+  assert reasons.keys() == UNUSABLE.keys()
+  for name, reason in UNUSABLE.items():
+    assert reason in reasons[name]
+  assert images.metadata.num_rejected == 6
+  assert "rejected:       6" in images.summary()
+
+
+def test_strict_makes_them_an_error(dataset, tmp_path):
+  make_unusable(dataset)
+  with pytest.raises(ValueError, match=r"unusable images .*: 6 .*empty\.png"):
+    prepare(dataset, strict=True)
+  assert not any((tmp_path / "data").rglob("*"))
+  prepare(dataset)
+  with pytest.raises(ValueError, match="lacks 6 unusable images"):
+    prepare(dataset, strict=True)
+
+
+def test_too_many_pixels_are_rejected(dataset, monkeypatch):
+  monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 1000)
+  save(dataset, "1.png", Image.new("RGB", (31, 31)))
+  save(dataset, "2.png", Image.new("RGB", (35, 35)))  # Pillow would warn
+  save(dataset, "3.png", Image.new("RGB", (64, 64)))  # Pillow would refuse
+  reasons = rejected(prepare(dataset))
+  assert reasons.keys() == {"2.png", "3.png"}
+  assert "decompression bomb" in reasons["2.png"]
+
+
+def test_folder_without_a_usable_image(dataset):
+  with pytest.raises(ValueError, match="no image in folder:.*photos"):
+    prepare(dataset)
+  save(dataset, "small.png", Image.new("RGB", (4, 4)))
+  with pytest.raises(ValueError, match="unusable images .*: 1 .*too small"):
+    prepare(dataset)
+
+
+def test_missing_or_wrong_path(dataset, tmp_path):
+  dataset.path = ""
+  with pytest.raises(ValueError, match=r"dataset\.path is empty"):
+    prepare(dataset)
+  dataset.path = str(tmp_path / "nowhere")
+  with pytest.raises(ValueError, match="nowhere does not exist"):
+    prepare(dataset)
+  (tmp_path / "file.txt").write_text("text")
+  dataset.path = str(tmp_path / "file.txt")
+  with pytest.raises(ValueError, match="neither a folder nor a zip file"):
+    prepare(dataset)
+
+
+def test_order_is_natural_and_nested(dataset):
+  names = ["b/1.png", "img10.png", "img2.png", "a/b/3.png"]
+  for name in names:
+    save(dataset, name, Image.new("RGB", (16, 16)))
+  with folder.open_folder(dataset, 16) as source:
+    assert source.names == ["a/b/3.png", "b/1.png", "img2.png", "img10.png"]
+    assert source.class_names == ()
+
+
+def test_zip_is_read_in_memory(dataset, tmp_path):
+  file = io.BytesIO()
+  halves(RED, BLUE).save(file, "PNG")
+  path = tmp_path / "photos.zip"
+  with zipfile.ZipFile(path, "w") as archive:
+    archive.writestr("a/good.png", file.getvalue())
+    archive.writestr("__MACOSX/a/._good.png", b"resource fork")
+  before = {*tmp_path.parent.rglob("*.png")}
+  dataset.path = str(path)
+  images = prepare(dataset)
+  (image,) = images
+  assert_halves(image["image"], RED, BLUE)
+  sheet = images.path / "contact_sheet.png"
+  assert {*tmp_path.parent.rglob("*.png")} == before | {sheet}
+
+
+def test_preparing_twice_prepares_once(dataset, monkeypatch):
+  save(dataset, "1.png", halves(RED, BLUE))
+  first = prepare(dataset)
+  monkeypatch.setattr(set_writer, "write_set", None)  # would fail if called
+  assert prepare(dataset).path == first.path
+  assert first.path.name.startswith("photos-")
+  assert first.path.name.endswith("-16x16x3")
+
+
+def test_folders_of_one_name_do_not_collide(dataset, tmp_path):
+  save(dataset, "1.png", halves(RED, BLUE))
+  first = prepare(dataset)
+  dataset.path = str(tmp_path / "other" / "photos")
+  save(dataset, "1.png", halves(BLUE, RED))
+  second = prepare(dataset)
+  assert first.path != second.path
+  assert first.metadata.content_hash != second.metadata.content_hash
+
+
+def test_content_hash_tells_images_not_places(dataset, tmp_path):
+  save(dataset, "1.png", halves(RED, BLUE))
+  first = prepare(dataset).metadata
+  again = prepare(dataset, output=tmp_path / "again").metadata
+  assert first.content_hash == again.content_hash
+  assert first.num_classes == 0
+
+
+def test_prepared_directory_is_a_source_as_it_is(dataset):
+  save(dataset, "1.png", halves(RED, BLUE))
+  path = prepare(dataset).path
+  dataset.path = str(path)
+  assert data.prepare(dataset, 16, 3) == path
+  with pytest.raises(ValueError, match="resolution 16 .* resolution 32"):
+    data.prepare(dataset, 32, 3)
+  with pytest.raises(ValueError, match="3 channels.*1 channels"):
+    data.prepare(dataset, 16, 1)
+
+
+def test_other_content_is_never_overwritten(dataset, tmp_path):
+  save(dataset, "1.png", halves(RED, BLUE))
+  output = tmp_path / "output"
+  output.mkdir()
+  assert prepare(dataset, output=output).path == output  # it was empty
+  with pytest.raises(ValueError, match="prepared with crop 'center', not"):
+    prepare(ConfigDict({**dataset, "crop": "pad"}), output=output)
+  mine = tmp_path / "mine"
+  mine.mkdir()
+  (mine / "thesis.txt").write_text("important")
+  with pytest.raises(ValueError, match="mine exists and is not a prepared"):
+    prepare(dataset, output=mine)
+  assert [file.name for file in mine.iterdir()] == ["thesis.txt"]
+
+
+@pytest.mark.parametrize(
+  ("change", "message"),
+  [
+    ({"resolution": 48}, "resolution: 48"),
+    ({"resolution": 2}, "resolution: 2"),
+    ({"resolution": 0}, "resolution: 0"),
+    ({"channels": 2}, "channels: 2"),
+  ],
+)
+def test_impossible_shapes(dataset, change, message):
+  with pytest.raises(ValueError, match=message):
+    prepare(dataset, **change)
+
+
+def test_unknown_crop(dataset):
+  dataset.crop = "squash"
+  with pytest.raises(ValueError, match=r"dataset\.crop: 'squash'"):
+    prepare(dataset)

@@ -1,0 +1,293 @@
+"""Preparing goes on after a kill, and makes what it would have made."""
+
+import json
+import os
+import resource
+import signal
+import subprocess
+import sys
+import time
+
+import numpy as np
+import pytest
+import tensorflow_datasets as tfds
+from PIL import Image
+
+from msggan_jax import data
+from msggan_jax.data import partial_set, prepared_set, set_writer
+from msggan_jax.data.sources import folder
+from msggan_jax.data.sources.source import dataset_of
+
+NUM_FILES = 23
+BAD = {3, 4, 5, 11, 22}  # 3 to 5: a whole piece of those below
+
+
+@pytest.fixture
+def photos(tmp_path, monkeypatch):
+  """A folder of images, five of which are damaged; pieces of three."""
+  monkeypatch.setattr(set_writer, "PIECE_IMAGES", 3)
+  path = tmp_path / "photos"
+  path.mkdir()
+  for i in range(NUM_FILES):
+    file = path / f"{i}.png"
+    if i in BAD:
+      file.write_bytes(b"no image")
+    else:
+      Image.new("RGB", (20 + 9 * i, 30), (10 * i, i, 0)).save(file)
+  return path
+
+
+def prepare(source, output, **options):
+  dataset = dataset_of(str(source), "train", "center")
+  return data.prepare(dataset, 16, 3, output=output, **options)
+
+
+def contents(path):
+  return {
+    str(file.relative_to(path)): file.read_bytes()
+    for file in path.rglob("*")
+    if file.is_file()
+  }
+
+
+class Killed(BaseException):
+  """Ends a preparation as a kill does: nothing handles it."""
+
+
+def kill_at(patch, owner, name, count):
+  """Make the call of a function with a number from 0 the last one."""
+  original = getattr(owner, name)
+  calls = iter(range(count + 1))
+
+  def function(*args, **kwargs):
+    if next(calls) == count:
+      raise Killed
+    return original(*args, **kwargs)
+
+  patch.setattr(owner, name, function)
+
+
+# Where it is killed: the function, and after how many calls of it.
+KILLS = {
+  "before the first piece": [(set_writer, "_make_piece", 0)],
+  "in a piece": [(prepared_set.RecordWriter, "_serialize", 7)],
+  "before a shard has its name": [(os, "fsync", 4)],
+  "before a piece is noted": [(partial_set.Unfinished, "add_piece", 3)],
+  "between pieces": [(set_writer, "_make_piece", 5)],
+  "twice": [
+    (prepared_set.RecordWriter, "_serialize", 4),
+    (prepared_set.RecordWriter, "_serialize", 5),
+  ],
+  "behind all pieces": [(set_writer, "_write_contact_sheet", 0)],
+  "when all is written": [(partial_set.Unfinished, "move_to", 0)],
+}
+
+
+@pytest.mark.parametrize("kills", KILLS.values(), ids=KILLS)
+def test_a_killed_preparation_goes_on(photos, tmp_path, monkeypatch, kills):
+  whole = prepare(photos, tmp_path / "whole")
+  path = tmp_path / "sets" / "killed"
+  for owner, name, count in kills:
+    with monkeypatch.context() as patch:
+      kill_at(patch, owner, name, count)
+      with pytest.raises(Killed):
+        prepare(photos, path)
+    assert not path.exists()
+  assert prepare(photos, path) == path
+  assert contents(path) == contents(whole)
+  assert [entry.name for entry in path.parent.iterdir()] == ["killed"]
+
+
+def test_what_was_finished_is_not_read_again(photos, tmp_path, monkeypatch):
+  with monkeypatch.context() as patch:
+    kill_at(patch, partial_set.Unfinished, "add_piece", 4)
+    with pytest.raises(Killed):
+      prepare(photos, tmp_path / "set")
+  read = []
+  make_square = set_writer._make_square
+  monkeypatch.setattr(
+    set_writer,
+    "_make_square",
+    lambda source, i, shape: read.append(i) or make_square(source, i, shape),
+  )
+  images = data.open_prepared(prepare(photos, tmp_path / "set"))
+  assert sorted(read) == list(range(12, NUM_FILES))
+  assert len(images) == NUM_FILES - len(BAD)
+  left = [int(image["image"][0, 0, 1]) for image in images]
+  assert left == sorted(set(range(NUM_FILES)) - BAD)
+  rows = (images.path / "rejected.jsonl").read_text().splitlines()
+  assert [json.loads(row)["name"] for row in rows] == [
+    f"{i}.png" for i in sorted(BAD)
+  ]
+  assert sum(images.metadata.source_sizes.values()) == len(images)
+
+
+def test_shards_are_what_tfds_reads(photos, tmp_path):
+  path = prepare(photos, tmp_path / "set")
+  names = sorted(file.name for file in path.glob("*array_record*"))
+  assert names == [f"images-train.array_record-{i:05d}" for i in range(7)]
+  builder = tfds.builder_from_directory(path)
+  assert builder.info.splits["train"].num_examples == NUM_FILES - len(BAD)
+  images = list(builder.as_data_source(split="train"))
+  assert [int(image["image"][0, 0, 1]) for image in images] == sorted(
+    set(range(NUM_FILES)) - BAD
+  )
+
+
+@pytest.mark.parametrize("change", ["image", "name", "settings"])
+def test_another_source_begins_anew(photos, tmp_path, monkeypatch, change):
+  path = tmp_path / "set"
+  with monkeypatch.context() as patch:
+    kill_at(patch, partial_set.Unfinished, "add_piece", 4)
+    with pytest.raises(Killed):
+      prepare(photos, path)
+  if change == "image":
+    Image.new("RGB", (16, 16), (7, 7, 7)).save(photos / "0.png")
+  elif change == "name":
+    (photos / "0.png").rename(photos / "99.png")
+  channels = 1 if change == "settings" else 3
+  dataset = dataset_of(str(photos), "train", "center")
+  expected = data.prepare(dataset, 16, channels, output=tmp_path / "whole")
+  data.prepare(dataset, 16, channels, output=path)
+  assert contents(path) == contents(expected)
+
+
+def test_a_torn_piece_is_made_again(photos, tmp_path, monkeypatch):
+  whole, path = prepare(photos, tmp_path / "whole"), tmp_path / "set"
+  partial = tmp_path / ".set.partial"
+  for tear in ("set/images-train.array_record-00001", "piece-00002.json"):
+    with monkeypatch.context() as patch:
+      kill_at(patch, set_writer, "_write_contact_sheet", 0)
+      with pytest.raises(Killed):
+        prepare(photos, path)
+    file = partial / tear
+    os.truncate(file, file.stat().st_size - 1)  # a disk that lost power
+  prepare(photos, path)
+  assert contents(path) == contents(whole)
+
+
+@pytest.mark.parametrize("strict", [True, False])
+def test_bad_input_leaves_nothing(photos, tmp_path, monkeypatch, strict):
+  path = tmp_path / "sets" / "set"
+  with monkeypatch.context() as patch:
+    kill_at(patch, partial_set.Unfinished, "add_piece", 4)
+    with pytest.raises(Killed):
+      prepare(photos, path)
+  if not strict:
+    for file in photos.iterdir():
+      file.write_bytes(b"")
+  with pytest.raises(ValueError, match=r"unusable images in .*photos"):
+    prepare(photos, path, strict=strict)
+  assert not list(path.parent.iterdir())
+
+
+def test_a_full_disk_keeps_what_was_finished(tmp_path, monkeypatch):
+  monkeypatch.setattr(set_writer, "PIECE_IMAGES", 6)
+  (tmp_path / "photos").mkdir()
+  rng = np.random.default_rng(0)
+  for i in range(24):
+    # Nothing to compress in the third piece and after it.
+    pixels = rng.integers(0, 256 if i > 11 else 1, (256, 256, 3), np.uint8)
+    Image.fromarray(pixels).save(tmp_path / "photos" / f"{i}.png")
+  dataset = dataset_of(str(tmp_path / "photos"), "train", "center")
+  path = tmp_path / "set"
+  limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+  resource.setrlimit(resource.RLIMIT_FSIZE, (300_000, limits[1]))
+  try:
+    with pytest.raises(OSError, match="cannot write .*array_record-00002: "):
+      data.prepare(dataset, 256, 3, output=path)
+  finally:
+    resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+  left = contents(tmp_path / ".set.partial")
+  assert {"piece-00000.json", "piece-00001.json"} < left.keys()
+  assert not any(name.endswith(".tmp") for name in left)
+  data.prepare(dataset, 256, 3, output=path)
+  whole = data.prepare(dataset, 256, 3, output=tmp_path / "whole")
+  assert contents(path) == contents(whole)
+
+
+def test_what_is_not_ours_stays(photos, tmp_path):
+  mine = tmp_path / ".set.partial"
+  mine.mkdir()
+  (mine / "thesis.txt").write_text("important")
+  with pytest.raises(ValueError, match=r"\.set\.partial.*'thesis\.txt'"):
+    prepare(photos, tmp_path / "set")
+  assert (mine / "thesis.txt").read_text() == "important"
+
+
+def test_a_leftover_beside_a_complete_set_goes(photos, tmp_path, monkeypatch):
+  path = tmp_path / "set"
+  with monkeypatch.context() as patch:
+    # As if it were killed when the set has its name already.
+    patch.setattr(partial_set.shutil, "rmtree", lambda folder: None)
+    prepare(photos, path)
+  assert (tmp_path / ".set.partial").is_dir()
+  prepare(photos, path)
+  assert not (tmp_path / ".set.partial").exists()
+
+
+def test_the_faster_machine_wins(photos, tmp_path, monkeypatch):
+  whole, path = prepare(photos, tmp_path / "whole"), tmp_path / "set"
+
+  def open_slowly(*args):
+    monkeypatch.undo()  # meanwhile, another one prepares the same
+    whole.rename(path)
+    return folder.open_folder(*args)
+
+  monkeypatch.setitem(data.preparation._OPENERS, "folder", open_slowly)
+  before = contents(whole)
+  assert prepare(photos, path) == path
+  assert contents(path) == before
+  assert not (tmp_path / ".set.partial").exists()
+
+
+def start(source, output, cwd):
+  return subprocess.Popen(
+    [
+      *(sys.executable, "-m", "msggan_jax.prepare", f"--source={source}"),
+      *(f"--output={output}", "--resolution=16"),
+    ],
+    cwd=cwd,
+    stdout=subprocess.PIPE,
+    stderr=subprocess.PIPE,
+    text=True,
+  )
+
+
+@pytest.mark.parametrize(
+  ("kills", "images"),
+  [(1, 4500), pytest.param(12, 60000, marks=pytest.mark.slow)],
+)
+def test_sigkill(tmp_path, kills, images):
+  photos = tmp_path / "photos"
+  photos.mkdir()
+  noise = np.random.default_rng(0).integers(0, 256, (20, 16, 3), np.uint8)
+  Image.fromarray(noise).save(photos / "0.png")
+  for i in range(1, images):
+    os.link(photos / "0.png", photos / f"{i}.png")
+  (photos / "bad.png").write_bytes(b"")
+  partial = tmp_path / ".set.partial"
+  rng = np.random.default_rng(kills)
+  for kill in range(kills):
+    process = start("photos", "set", tmp_path)
+    done = len(list(partial.glob("piece-*.json")))
+    if kill % 3 == 0:  # behind a piece; else at any time
+      while len(list(partial.glob("piece-*.json"))) == done:
+        if process.poll() is not None:
+          break
+        time.sleep(0.01)
+    else:
+      time.sleep(rng.uniform(1, 3.5))
+    process.send_signal(signal.SIGKILL)
+    process.communicate()
+    if process.returncode == 0:  # a fast machine
+      assert kill > 0
+      break
+  process = start("photos", "set", tmp_path)
+  output, errors = process.communicate(timeout=300)
+  assert (process.returncode, errors) == (0, "")
+  assert f"images:         {images:,} of 16x16x3" in output
+  assert contents(tmp_path / "set") == contents(
+    prepare(photos, tmp_path / "whole")
+  )
+  assert not partial.exists()

@@ -1,0 +1,187 @@
+"""Demo sets, LSUN and TFDS as sources."""
+
+import io
+
+import lmdb
+import numpy as np
+import pytest
+import tensorflow_datasets as tfds
+from ml_collections import ConfigDict
+from PIL import Image
+
+from msggan_jax import data
+from msggan_jax.data import pixels, prepared_set
+from msggan_jax.data.sources import demo
+
+
+def config(**fields):
+  return ConfigDict(
+    {"path": "", "split": "train", "crop": "center", "data_dir": "", **fields}
+  )
+
+
+def test_cats_are_unique_and_splits_disjoint():
+  train = {data.cat_parts(i) for i in range(20_000)}
+  test = {data.cat_parts(i, "test") for i in range(4_000)}
+  assert len(train) == 20_000
+  assert len(test) == 4_000
+  assert not train & test
+  with pytest.raises(IndexError):
+    data.cat_parts(4_000, "test")
+  # Every part is used about equally often; one fur is a copy of another.
+  bodies = np.bincount([parts.body for parts in train])
+  furs = np.bincount([parts.fur for parts in train])
+  np.testing.assert_allclose(bodies, 20_000 / 15, rtol=0.15)
+  np.testing.assert_allclose(np.delete(furs, 6), 20_000 / 9, rtol=0.15)
+  assert furs[6] == 0
+
+
+def test_cats_never_change():
+  # Written down when the order was chosen: metrics rely on it.
+  assert data.cat_parts(0) == (2, 9, 4, 2, 1)
+  assert data.cat_parts(0, "test") == (7, 2, 14, 4, 4)
+
+
+def test_cats_are_drawn_over_white_from_their_parts():
+  with demo.open_cats(config(name="cats"), 32) as cats:
+    images = np.stack([np.asarray(cats.load(i)[0]) for i in range(100)])
+    again = np.asarray(cats.load(99)[0])
+  assert images.shape == (100, 32, 32, 3)
+  np.testing.assert_array_equal(images[99], again)
+  assert len({image.tobytes() for image in images}) == 100
+  assert (images.min(axis=-1) > 250).mean() > 0.2  # the background
+  # The colour of the flank is that of the body.
+  flank = images[:, 24, 16].astype(int)
+  bodies = np.array([data.cat_parts(i).body for i in range(100)])
+  spread = np.mean([flank[bodies == b].std(axis=0).mean() for b in range(15)])
+  assert spread < flank.std(axis=0).mean() / 2
+
+
+def test_cats_match_pillows_own_composition():
+  parts = data.cat_parts(7)
+  canvas = Image.new("RGBA", (1024, 1024), "white")
+  root = demo._package_file("robohash", "robohash/sets/set4")
+  for folder, part in zip(sorted(root.iterdir()), parts, strict=True):
+    (file,) = folder.glob(f"{part:03d}#*.png")
+    with Image.open(file) as layer:
+      canvas.alpha_composite(layer.convert("RGBA"))
+  expected = canvas.convert("RGB").resize((64, 64), Image.Resampling.LANCZOS)
+  with demo.open_cats(config(name="cats"), 64) as cats:
+    actual = cats.load(7)[0]
+  difference = np.asarray(actual).astype(int) - np.asarray(expected)
+  assert np.abs(difference).mean() < 2
+
+
+def test_earth_splits_share_no_pixel_and_show_land():
+  columns = {}
+  for split in ("train", "test"):
+    with demo.open_earth(config(name="earth", split=split), 64) as earth:
+      assert len(earth.names) > 300
+      tile, _ = earth.load(0)
+      assert tile.size == (128, 128)
+      lefts = [int(name.split()[3].rstrip(",")) for name in earth.names]
+      columns[split] = {
+        column for left in set(lefts) for column in range(left, left + 128)
+      }
+  assert not columns["train"] & columns["test"]
+
+
+def test_land_is_what_is_not_dark_blue():
+  earth = np.zeros((2700, 5400, 3), np.uint8)
+  earth[...] = (5, 16, 44)  # ocean
+  earth[1000:1128, :100] = (200, 170, 120)  # desert
+  corners = demo._land_corners(earth, ((0, 300),), 128)
+  tops = range(270, 2220, 32)
+  expected = [
+    (left, top)
+    for top in tops
+    for left in (0, 32, 64, 96, 128, 160)
+    if max(0, 100 - left) * max(0, 128 - abs(top - 1000)) >= 0.3 * 128**2
+  ]
+  assert corners == expected
+
+
+@pytest.mark.parametrize("name", ["cats", "earth"])
+def test_demo_sets_name_their_splits(name, tmp_path):
+  dataset = config(name=name, split="validation", data_dir=str(tmp_path))
+  with pytest.raises(ValueError, match="'validation' is none of"):
+    data.prepare(dataset, 32, 3)
+
+
+def encode(image, format_name):
+  file = io.BytesIO()
+  image.save(file, format_name)
+  return file.getvalue()
+
+
+def test_lsun_is_read_from_its_lmdb(tmp_path):
+  source = tmp_path / "church_outdoor_train_lmdb"
+  values = {
+    b"b": encode(Image.new("RGB", (40, 32), (0, 200, 0)), "WEBP"),
+    b"a": encode(Image.new("RGB", (32, 50), (200, 0, 0)), "JPEG"),
+    b"c": b"no image",
+  }
+  with lmdb.open(str(source)) as environment:
+    with environment.begin(write=True) as transaction:
+      for key, value in values.items():
+        transaction.put(key, value)
+  dataset = config(
+    name="lsun_church", path=str(source), data_dir=str(tmp_path / "data")
+  )
+  path = data.prepare(dataset, 32, 3)
+  assert path == tmp_path / "data" / "lsun_church-32x32x3"
+  images = data.open_prepared(path)
+  assert len(images) == 2
+  assert images.metadata.num_rejected == 1
+  np.testing.assert_allclose(
+    images[0]["image"][16, 16].astype(int), (200, 0, 0), atol=4
+  )
+
+
+def test_missing_lsun_says_what_to_download(tmp_path):
+  dataset = config(name="lsun_church", path=str(tmp_path / "nowhere"))
+  with pytest.raises(ValueError, match="church_outdoor_train_lmdb"):
+    data.prepare(dataset, 32, 3)
+
+
+def test_cifar10_trains_on_a_mock(tmp_path):
+  dataset = config(
+    name="cifar10", split="train+test", data_dir=str(tmp_path / "data")
+  )
+  with tfds.testing.mock_data(num_examples=7):
+    path = data.prepare(dataset, 32, 3)
+    assert path.name == "cifar10-train+test-32x32x3"
+    images = data.open_prepared(path)
+    assert len(images) == 7
+    assert images.metadata.num_classes == 10
+    loader = data.make_loader(images, batch_size=4, seed=0)
+    assert next(loader)["image"].shape == (4, 32, 32, 3)
+    loader.close()
+
+
+def test_tfds_images_are_resized_and_keep_their_labels(tmp_path):
+  # TFDS finds a data set by its files alone, as it does for cifar10 on disk.
+  directory = tmp_path / "tfds" / "images" / "1.0.0"
+  directory.mkdir(parents=True)
+  writer = prepared_set.RecordWriter(
+    directory, resolution=64, channels=3, has_labels=True
+  )
+  writer.add(
+    (pixels.encode_png(np.full((64, 64, 3), 50 * i, np.uint8)), i)
+    for i in range(4)
+  )
+  writer.close()
+  dataset = config(
+    name="images", path=str(tmp_path / "tfds"), data_dir=str(tmp_path)
+  )
+  images = data.open_prepared(data.prepare(dataset, 16, 1))
+  assert [int(image["image"][8, 8, 0]) for image in images] == [0, 50, 100, 150]
+  with pytest.raises(ValueError, match="'nope' of images"):
+    data.prepare(config(**{**dataset, "split": "nope"}), 16, 1)
+
+
+def test_unknown_name_is_answered_with_the_nearest(tmp_path):
+  dataset = config(name="cifar11", data_dir=str(tmp_path))
+  with pytest.raises(ValueError, match="'folder'.*did you mean.*'cifar10'"):
+    data.prepare(dataset, 32, 3)
+  assert not list(tmp_path.iterdir())

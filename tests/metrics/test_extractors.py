@@ -1,0 +1,268 @@
+"""Inception against torch-fidelity; EfficientNet-Lite0; batches and devices."""
+
+import json
+import types
+import zlib
+from pathlib import Path
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from msggan_jax import metrics
+from msggan_jax.data.sources import demo
+from msggan_jax.metrics import (
+  efficientnet,
+  frozen_network,
+  inception,
+  weight_cache,
+)
+from msggan_jax.weights.foreign import read_torch
+from tests import weight_files
+
+FOLDER = Path(__file__).parents[1] / "golden_metrics"
+GOLDEN = np.load(FOLDER / "inception.npz")
+
+
+def make_weights():
+  """Make the weights of the golden file's README."""
+  shapes = json.loads((FOLDER / "inception_shapes.json").read_text())
+  return {name: make_weight(name, s) for name, s in shapes.items()}
+
+
+def make_weight(name, s):
+  r = np.random.RandomState(zlib.crc32(name.encode()))
+  if name.endswith("conv.weight"):
+    array = r.randn(*s) * np.sqrt(2 / np.prod(s[1:]))
+  elif name.endswith("bn.weight"):
+    array = 1 + 0.1 * r.randn(*s)
+  elif name.endswith("running_var"):
+    array = 0.5 + r.rand(*s)
+  elif name == "fc.weight":
+    array = 0.05 * r.randn(*s)
+  else:
+    array = 0.1 * r.randn(*s)
+  return array.astype(np.float32)
+
+
+def make_images(seed, n, size):
+  """Make the images of the golden file's README."""
+  r = np.random.RandomState(seed)
+  low = r.rand(n, size // 8, size // 8, 3)
+  x = low.repeat(8, axis=1).repeat(8, axis=2)
+  x = x + 0.15 * r.randn(n, size, size, 3)
+  return (np.clip(x, 0, 1) * 255).astype(np.uint8)
+
+
+@pytest.fixture(scope="module")
+def weights():
+  return make_weights()
+
+
+def test_inception_agrees_with_torch_fidelity(weights, monkeypatch):
+  monkeypatch.setattr(jax, "local_devices", lambda: jax.devices()[:1])
+  network = metrics.Inception.from_state_dict(weights)
+  for size in (32, 128):
+    features = network.features(make_images(size, 4, size))
+    assert len(features) == 6
+    for name, actual in features.items():
+      expected = GOLDEN[f"f{name}_{size}"]
+      error = np.linalg.norm(actual - expected) / np.linalg.norm(expected)
+      assert error < 1e-5, (name, size)
+
+
+@pytest.mark.slow
+def test_fid_of_images_agrees_with_torch_fidelity(weights):
+  network = metrics.Inception.from_state_dict(weights)
+  a, b = (network.features(make_images(s, 100, 32))["2048"] for s in (11, 12))
+  fid = metrics.frechet_distance(a, b)
+  np.testing.assert_allclose(fid, GOLDEN["fid_inception_100"], rtol=1e-4)
+
+
+@pytest.mark.slow
+def test_inception_in_bfloat16(weights):
+  images = make_images(32, 4, 32)
+  network = metrics.Inception.from_state_dict(weights, dtype=jnp.bfloat16)
+  actual, expected = network.features(images)["2048"], GOLDEN["f2048_32"]
+  assert actual.dtype == np.float32
+  error = np.linalg.norm(actual - expected) / np.linalg.norm(expected)
+  assert 1e-4 < error < 0.05
+
+
+def test_other_weights_are_refused(weights):
+  lacking = {k: v for k, v in weights.items() if "Mixed_6c" not in k}
+  with pytest.raises(ValueError, match="Inception.*lack Mixed_6c"):
+    metrics.Inception.from_state_dict(lacking)
+  wrong = weights | {"fc.weight": weights["fc.weight"][:1000]}
+  with pytest.raises(ValueError, match="fc.weight is float32 .1000, 2048."):
+    metrics.Inception.from_state_dict(wrong)
+
+
+def test_files_of_other_networks_are_refused(tmp_path, monkeypatch):
+  monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+  path = FOLDER.parent / "golden" / "bmsg_32_GAN_DIS_1.pth"
+  with pytest.raises(ValueError, match="bmsg_32.*no Inception.*Conv2d_1a"):
+    metrics.Inception.from_file(path)
+  assert not list(tmp_path.iterdir())
+
+
+def test_a_weight_file_is_converted_once(tmp_path, monkeypatch):
+  """Until what is kept of it is damaged."""
+
+  def apply(layers, images):
+    return {
+      "2048": frozen_network.multiply(
+        images[:, 0, 0] / 255, layers.dense("fc", (2, 3))
+      )
+    }
+
+  monkeypatch.setattr(inception, "_apply", apply)
+  monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+  path = tmp_path / "inception.pth"
+  weights = {
+    f"fc.{part}": make_weight("fc.weight", shape)
+    for part, shape in (("weight", (2, 3)), ("bias", (2,)))
+  }
+  with monkeypatch.context() as patch:
+    weight_files.install_stand_ins(patch)
+    path.write_bytes(weight_files.torch_bytes(weights, is_zip=True))
+  reads = []
+  monkeypatch.setattr(
+    inception, "read_torch", lambda path: reads.append(path) or read_torch(path)
+  )
+  network = metrics.Inception.from_file(path)
+  again = metrics.Inception.from_file(path, jnp.bfloat16)
+  assert reads == [path]
+  assert again.weights_hash == network.weights_hash + "-bfloat16"
+  (cached,) = (tmp_path / "cache" / "msggan_jax").iterdir()
+  content = cached.read_bytes()
+  place = content.index(weights["fc.weight"].T.tobytes()[:4])
+  for damaged in (b"", content[:-9], content[:place] + b"x" + content[place:]):
+    cached.write_bytes(damaged)
+    third = metrics.Inception.from_file(path)
+    assert third.weights_hash == network.weights_hash
+    assert reads.pop() == path
+  assert weight_cache.load(cached).keys() == weights.keys()
+
+  cached.unlink()
+  cached.parent.rmdir()
+  cached.parent.write_text("no folder: nothing can be kept")
+  fourth = metrics.Inception.from_file(path)
+  assert fourth.weights_hash == network.weights_hash
+
+
+def test_resizes_as_tensorflow_1_does():
+  row = jnp.array([0.0, 10.0, 30.0, 70.0])
+  images = jnp.broadcast_to(row[None, None, :, None], (1, 4, 4, 1))
+  up = inception.resize(images, 8)[0, 0, :, 0]
+  np.testing.assert_allclose(up, [0, 5, 10, 20, 30, 50, 70, 70])
+  down = inception.resize(images, 2)[0, 0, :, 0]
+  np.testing.assert_allclose(down, [0, 30])
+
+
+def colors(layers, images):
+  """A network in the shape of the others: a few products of mean colours."""
+  del layers
+  pixels = images.astype(jnp.float32).mean(axis=(1, 2)) / 255
+  return {"colors": jnp.concatenate([pixels, pixels**2, 1 - pixels], axis=-1)}
+
+
+@pytest.mark.parametrize("num_devices", [1, 3, 8])
+@pytest.mark.parametrize("batch_size", [7, 64, 100])
+def test_batches_and_devices_change_nothing(
+  num_devices, batch_size, monkeypatch
+):
+  devices = jax.devices()[:num_devices]
+  monkeypatch.setattr(jax, "local_devices", lambda: devices)
+  network = frozen_network.FrozenNetwork(colors, {}, jnp.float32)
+  images = make_images(5, 100, 8)
+  parts = [
+    network.features(images[start : start + batch_size])["colors"]
+    for start in range(0, len(images), batch_size)
+  ]
+  expected = colors(None, jnp.asarray(images))["colors"]
+  np.testing.assert_allclose(np.concatenate(parts), expected, rtol=1e-6)
+
+
+def test_a_batch_is_padded_to_the_largest_before_it():
+  network = frozen_network.FrozenNetwork(colors, {}, jnp.float32)
+  for count in (100, 1, 17, 30):
+    network.features(make_images(1, count, 8))
+  assert network._apply._cache_size() == 1
+
+
+def test_grey_and_transparent_images():
+  network = frozen_network.FrozenNetwork(colors, {}, jnp.float32)
+  grey = make_images(1, 2, 8)[..., :1]
+  as_rgb = grey.repeat(3, axis=-1)
+  same = lambda a, b: np.testing.assert_array_equal(
+    network.features(a)["colors"], network.features(b)["colors"]
+  )
+  same(grey, as_rgb)
+  same(np.concatenate([as_rgb, grey * 0 + 255], axis=-1), as_rgb)
+  same(np.concatenate([as_rgb, grey * 0], axis=-1), as_rgb * 0 + 255)
+  with pytest.raises(ValueError, match="uint8"):
+    network.features(as_rgb.astype(np.float32))
+
+
+def test_depthwise_convolution_agrees_with_xla():
+  r = np.random.RandomState(0)
+  convolve = jax.jit(efficientnet._convolve_depthwise, static_argnums=2)
+  for side, stride, size in ((3, 1, 9), (3, 2, 8), (5, 2, 9)):
+    x = r.randn(2, size, size, 6).astype(np.float32)
+    kernel = r.randn(side, side, 1, 6).astype(np.float32)
+    layer = {"kernel": kernel, "bias": np.zeros(6, np.float32)}
+    expected = jax.lax.conv_general_dilated(
+      x,
+      kernel,
+      (stride, stride),
+      "SAME",
+      dimension_numbers=("NHWC", "HWIO", "NHWC"),
+      feature_group_count=6,
+    )
+    actual = convolve(x, layer, stride)
+    np.testing.assert_allclose(actual, expected, atol=1e-5)
+
+
+def test_efficientnet_knows_stripes(monkeypatch):
+  """Among its first guesses at wavy stripes is a zebra (340).
+
+  No photo comes with any package here; a network with a wrong layer answers
+  the same class to everything.
+  """
+  monkeypatch.setattr(jax, "local_devices", lambda: jax.devices()[:1])
+  network = metrics.EfficientNetLite0.from_package()
+  y, x = np.mgrid[:224, :224]
+  stripes = (np.sin((x + 12 * np.sin(y / 18)) / 5) > 0) * np.uint8(255)
+  stripes = np.repeat(stripes[None, :, :, None], 3, axis=3)
+  features = network.features(stripes.astype(np.uint8))
+  assert features["1280"].shape == (1, 1280)
+  assert 340 in features["logits"][0].argsort()[-5:]
+
+
+@pytest.mark.slow
+def test_worse_cats_are_farther():
+  """Others, 8 of 15 bodies, 1 of 15, blurred, noisy: in this order."""
+  count = 300
+  with demo.open_cats(types.SimpleNamespace(split="train"), 64) as source:
+    load = lambda numbers: np.stack([source.load(i)[0] for i in numbers])
+    bodies = np.array([demo.cat_parts(i).body for i in range(20_000)])
+    later = np.arange(20_000) >= count
+    choose = lambda which: np.flatnonzero(which & later)[:count]
+    reals, others = load(range(count)), load(choose(bodies >= 0))
+    some, one = (load(choose(which)) for which in (bodies < 8, bodies == 0))
+  half = others.reshape(count, 32, 2, 32, 2, 3).mean(axis=(2, 4))
+  blurred = jax.image.resize(half, others.shape, "linear")
+  noise = np.random.RandomState(0).randn(*others.shape) * 10
+  network = metrics.EfficientNetLite0.from_package()
+  distances = []
+  real_features = network.features(reals)["1280"]
+  for images in (others, some, one, blurred, others + noise):
+    pixels = np.clip(np.rint(images), 0, 255).astype(np.uint8)
+    features = network.features(pixels)["1280"]
+    distances.append(metrics.kernel_distance(real_features, features))
+  print(distances)
+  assert distances == sorted(distances)
+  assert abs(distances[0]) < 0.003
+  assert distances[1] > 0.003

@@ -1,0 +1,54 @@
+"""Stability: the change of fixed latents' images, and its plot."""
+
+import json
+
+import jax
+import numpy as np
+import pytest
+
+from msggan_jax import metrics
+from msggan_jax.metrics import stability
+from msggan_jax.models import networks
+from msggan_jax.weights import trained
+
+
+def test_stability(tiny_config):
+  """The mean squared change per scale; started again, it goes on."""
+  config = tiny_config
+  config.resolution = 8
+  network = networks.make_generator(config)
+  params, state = network.init(jax.random.key(0))
+  generators = [
+    trained.Generator(
+      config, network, jax.tree.map(lambda x, s=scale: x * s, params), state
+    )
+    for scale in (1.0, 1.1, 1.3)
+  ]
+  whole = metrics.Stability(generators[0])
+  first, second = (whole.update(generator) for generator in generators[1:])
+  assert list(first) == ["stability/4", "stability/8"]
+  resumed = metrics.Stability(generators[1])
+  assert resumed.update(generators[2]) == second
+  assert resumed.update(generators[2]) == {"stability/4": 0, "stability/8": 0}
+
+  key = jax.random.fold_in(jax.random.key(config.seed), 2**31 - 2)
+  z = generators[0].sample_latents(key, 36)
+  pyramids = [generator(z) for generator in generators[:2]]
+  expected = np.mean((np.asarray(pyramids[0][0] - pyramids[1][0])) ** 2)
+  np.testing.assert_allclose(first["stability/4"], expected, rtol=1e-4)
+
+
+def test_plot_of_stability(tmp_path):
+  rows = [
+    {"kimg": kimg, "stability/4": 1 / kimg, "stability/64": 2 / kimg}
+    for kimg in (1, 2, 3)
+  ]
+  path = tmp_path / "stats.jsonl"
+  assert stability.read_rows(path) == []
+  path.write_text("".join(json.dumps(r) + "\n" for r in [{"step": 1}, *rows]))
+  assert stability.read_rows(path) == rows
+  picture = stability.plot(rows)
+  assert picture.dtype == np.uint8 and picture.ndim == 3
+  assert len(np.unique(picture.reshape(-1, 3), axis=0)) > 10
+  with pytest.raises(ValueError, match="no change"):
+    stability.plot([])

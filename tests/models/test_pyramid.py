@@ -1,0 +1,66 @@
+"""Images: conversions, the pyramid, grids."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from PIL import Image
+
+from msggan_jax.data import pictures
+from msggan_jax.models.pyramid import (
+  downsample,
+  make_pyramid,
+  to_float,
+  to_uint8,
+  upsample,
+)
+
+
+def test_uint8_round_trip():
+  levels = np.arange(256, dtype=np.uint8)
+  np.testing.assert_array_equal(to_uint8(to_float(jnp.asarray(levels))), levels)
+
+
+def test_to_uint8_clips():
+  np.testing.assert_array_equal(
+    to_uint8(np.array([-3.0, -1.0, 1.0, 9.0])), [0, 0, 255, 255]
+  )
+
+
+def test_pyramid_is_repeated_averaging():
+  x = jax.random.normal(jax.random.key(0), (2, 16, 16, 3))
+  pyramid = make_pyramid(x, (4, 16))
+  assert [scale.shape[1] for scale in pyramid] == [4, 16]
+  expected = np.asarray(x).reshape(2, 4, 4, 4, 4, 3).mean(axis=(2, 4))
+  np.testing.assert_allclose(pyramid[0], expected, rtol=1e-5, atol=1e-6)
+  np.testing.assert_array_equal(pyramid[1], x)
+
+
+def test_downsample_undoes_upsample():
+  x = jax.random.normal(jax.random.key(0), (2, 4, 4, 3))
+  np.testing.assert_allclose(downsample(upsample(x, 4), 4), x, rtol=1e-6)
+
+
+def test_grid_places_images_row_by_row():
+  x = np.arange(5, dtype=np.uint8)[:, None, None, None] * np.ones(
+    (5, 2, 2, 1), np.uint8
+  )
+  np.testing.assert_array_equal(
+    pictures.grid(x, columns=3)[::2, ::2, 0], [[0, 1, 2], [3, 4, 0]]
+  )
+
+
+def test_scale_sheet_shows_one_latent_a_column():
+  pyramid = tuple(np.zeros((4, r, r, 3), np.uint8) + r for r in (4, 8))
+  sheet = pictures.scale_sheet(pyramid, examples=3)
+  assert sheet.shape == (16, 24, 3)
+  assert (sheet[:8] == 4).all() and (sheet[8:] == 8).all()
+
+
+def test_png_of_one_to_five_channels(tmp_path):
+  for channels in range(1, 6):
+    image = np.full((4, 4, channels), 7, np.uint8)
+    path = tmp_path / "folder" / f"{channels}.png"
+    pictures.save_png(image, path)
+    expected = {1: "L", 2: "LA", 3: "RGB", 4: "RGBA", 5: "RGB"}[channels]
+    with Image.open(path) as opened:
+      assert opened.mode == expected

@@ -1,0 +1,197 @@
+"""MSG-StyleGAN: sizes, the average of w, truncation, mixing, noise."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from msggan_jax.models import networks
+from msggan_jax.models.stddev import batch_mean
+from msggan_jax.weights import trained
+from tests.conftest import load_config
+from tests.models.test_networks import random_arrays
+
+# spec, section 1.3: trainable parameters, no noise maps, no average of w.
+G_PARAMETERS = {256: 26_086_229, 1024: 26_219_627}
+LAYERS = 4  # at 8x8
+
+
+@pytest.mark.parametrize("resolution", G_PARAMETERS)
+def test_parameter_counts(resolution):
+  config = load_config("default", "msg_stylegan")
+  config.resolution = resolution
+  network = networks.make_generator(config)
+  sizes = [x.size for x in jax.tree.leaves(network.abstract_params())]
+  assert sum(sizes) == G_PARAMETERS[resolution]
+
+
+def small_config():
+  config = load_config("default", "msg_stylegan")
+  config.resolution, config.latent_size = 8, 6
+  config.base_channels, config.max_channels = 64, 8
+  config.w_size, config.mapping_size, config.mapping_layers = 5, 7, 3
+  return config
+
+
+@pytest.fixture(scope="module")
+def generator():
+  """A generator whose noise and average of w are not those of the start."""
+  config = small_config()
+  network = networks.make_generator(config)
+  params, state = random_arrays(network)
+  state["w_avg"] = jnp.linspace(-1.0, 1.0, 5)
+  return trained.Generator(config, network, params, state)
+
+
+@pytest.fixture(scope="module")
+def z(generator):
+  return generator.sample_latents(jax.random.key(2), 4)
+
+
+def same(a, b):
+  return all(
+    np.allclose(x, y, rtol=1e-4, atol=1e-5) for x, y in zip(a, b, strict=True)
+  )
+
+
+def test_names_of_parameters_and_state():
+  network = networks.make_generator(small_config())
+  params, state = network.abstract_params(), network.abstract_state()
+  shapes = {
+    jax.tree_util.keystr(path, simple=True, separator="."): x.shape
+    for path, x in jax.tree_util.tree_leaves_with_path(params)
+  }
+  style = {"style.kernel": (5, 16), "style.bias": (16,)}
+  layer = {"noise_weight": (8,), "bias": (8,), **style}
+  conv = {"conv.kernel": (3, 3, 8, 8)}
+  expected = {
+    "mapping.dense_0.kernel": (6, 7),
+    "mapping.dense_0.bias": (7,),
+    "mapping.dense_1.kernel": (7, 7),
+    "mapping.dense_1.bias": (7,),
+    "mapping.dense_2.kernel": (7, 5),
+    "mapping.dense_2.bias": (5,),
+    "block_4x4.constant": (4, 4, 8),
+    **{f"block_4x4.layer_0.{k}": v for k, v in layer.items()},
+    **{f"block_4x4.layer_1.{k}": v for k, v in (layer | conv).items()},
+    **{f"block_8x8.layer_0.{k}": v for k, v in (layer | conv).items()},
+    **{f"block_8x8.layer_1.{k}": v for k, v in (layer | conv).items()},
+    "to_rgb_4x4.kernel": (1, 1, 8, 3),
+    "to_rgb_4x4.bias": (3,),
+    "to_rgb_8x8.kernel": (1, 1, 8, 3),
+    "to_rgb_8x8.bias": (3,),
+  }
+  assert shapes == expected
+  shapes = jax.tree.map(lambda x: x.shape, state)
+  assert shapes == {
+    "w_avg": (5,),
+    "block_4x4": {
+      "layer_0": {"noise": (4, 4)},
+      "layer_1": {"noise": (4, 4)},
+    },
+    "block_8x8": {
+      "layer_0": {"noise": (8, 8)},
+      "layer_1": {"noise": (8, 8)},
+    },
+  }
+
+
+def test_mapping_against_numpy(generator, z):
+  x = np.asarray(z, np.float64)
+  x /= np.sqrt((x**2).mean(axis=1, keepdims=True) + 1e-8)
+  for i in range(3):
+    dense = jax.tree.map(np.asarray, generator.params["mapping"][f"dense_{i}"])
+    x = x @ dense["kernel"] * (0.01 * np.sqrt(2 / len(dense["kernel"])))
+    x += 0.01 * dense["bias"]
+    x = np.where(x > 0, x, 0.2 * x)
+  np.testing.assert_allclose(generator.map_latents(z), x, rtol=1e-4)
+
+
+def test_average_of_w_moves_by_its_formula(generator, z):
+  network = networks.make_generator(generator.config)
+
+  @jax.jit
+  def train(params, state):
+    return network.apply_and_update(params, state, z, batch_mean=batch_mean)
+
+  pyramid, state = train(generator.params, generator.state)
+  w = np.asarray(generator.map_latents(z))
+  expected = 0.995 * np.linspace(-1, 1, 5) + 0.005 * w.mean(axis=0)
+  np.testing.assert_allclose(state["w_avg"], expected, rtol=1e-5, atol=1e-7)
+  assert same(pyramid, generator(z))
+  # Outside of training it stays, and the noise maps always do.
+  update = jax.jit(network.apply_and_update)
+  _, unmoved = update(generator.params, generator.state, z)
+  jax.tree.map(np.testing.assert_array_equal, unmoved, generator.state)
+  state["w_avg"] = generator.state["w_avg"]
+  jax.tree.map(np.testing.assert_array_equal, state, generator.state)
+
+
+def test_truncation(generator, z):
+  w = np.asarray(generator.map_latents(z))
+  average = np.linspace(-1, 1, 5)
+  truncated = np.asarray(generator.truncate(w, 0.7, 3))
+  assert truncated.shape == (4, LAYERS, 5)
+  expected = average + 0.7 * (w - average)
+  for layer in range(LAYERS):
+    np.testing.assert_allclose(
+      truncated[:, layer], expected if layer < 3 else w, rtol=1e-5, atol=1e-6
+    )
+  pyramid = generator(z, truncation_psi=0.7, truncation_cutoff=3)
+  assert same(pyramid, generator.synthesize(truncated))
+  assert not same(pyramid[:1], generator(z)[:1])
+  # psi 0 below the cutoff: the coarse images are everybody's average.
+  alike = generator(z, truncation_psi=0.0, truncation_cutoff=2)
+  np.testing.assert_allclose(alike[0][0], alike[0][1], rtol=1e-4, atol=1e-5)
+  assert float(jnp.abs(alike[1][0] - alike[1][1]).max()) > 1e-3
+
+
+def test_style_mixing(generator, z):
+  w = generator.map_latents(z)
+  mixed = generator.mix_styles(w, w[::-1], 2)
+  assert mixed.shape == (4, LAYERS, 5)
+  pyramid, unmixed = generator.synthesize(mixed), generator(z)
+  # Layers 0 and 1 make 4x4.
+  assert same(pyramid[:1], unmixed[:1])
+  assert not same(pyramid[1:], unmixed[1:])
+  with pytest.raises(ValueError, match=r"\(B, 4, w_size\)"):
+    generator.synthesize(jnp.zeros((2, 6, 5)))
+
+
+def test_noise(generator, z):
+  fixed = generator(z)
+  assert same(fixed, generator(z, noise="fixed"))
+  key = jax.random.key(3)
+  drawn = generator(z, noise=key)
+  assert not same(fixed[:1], drawn[:1])
+  assert same(drawn, generator(z, noise=key))
+  assert not same(drawn[:1], generator(z, noise=jax.random.key(4))[:1])
+  # An example's noise does not depend on the batch it is in.
+  whole = trained.in_batches(generator, z, batch_size=2, noise=key)
+  assert same(drawn, whole)
+  # Two examples of the same latent differ by their noise alone.
+  twice = jnp.concatenate([z[:1], z[:1]])
+  first, second = generator(twice, noise=key)[-1]
+  assert float(jnp.abs(first - second).max()) > 1e-3
+  with pytest.raises(ValueError, match="noise is 'random'; choose 'fixed'"):
+    generator(z, noise="random")
+
+
+def test_progan_has_no_w(tiny_config):
+  network = networks.make_generator(tiny_config)
+  generator = trained.Generator(tiny_config, network, *random_arrays(network))
+  z = generator.sample_latents(jax.random.key(1), 2)
+  with pytest.raises(ValueError, match="truncation_psi is 0.5, but"):
+    generator(z, truncation_psi=0.5)
+  with pytest.raises(ValueError, match="this generator has no w"):
+    generator.map_latents(z)
+  with pytest.raises(ValueError, match="these networks know no classes"):
+    generator(z, [0, 1])
+  tiny_config.num_classes = 3
+  for labels, match in (
+    (None, "need labels: give 2 of them, each from 0 to 2"),
+    ([0], "shape"),
+    ([0, 3], "labels range from 0 to 3"),
+  ):
+    with pytest.raises(ValueError, match=match):
+      generator(z, labels)

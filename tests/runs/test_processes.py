@@ -1,0 +1,242 @@
+"""Several processes on this machine: the same training, the same end."""
+
+import contextlib
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import jax
+import numpy as np
+import pytest
+from PIL import Image
+
+from msggan_jax.algorithm import program
+from msggan_jax.runtime import preemption, sharding
+from msggan_jax.weights.checkpoint import Checkpoints
+from tests.conftest import CACHE, load_config
+
+FIELDS = {
+  "resolution": 8,
+  "latent_size": 8,
+  "max_channels": 8,
+  "batch_size": 16,
+  "total_kimg": 0.032,  # 2 steps
+  "log_kimg": 0.016,
+  "sample_kimg": 0.016,
+  "snapshot_kimg": 0.016,
+  "eval_kimg": 0.0,
+  "loss": "relativistic_hinge",
+  "penalty": "none",  # a third of the time to compile
+}
+
+
+def free_port():
+  with socket.socket() as s:
+    s.bind(("127.0.0.1", 0))
+    return s.getsockname()[1]
+
+
+def photos(tmp_path):
+  """Return a folder of images; the cats take ten seconds to prepare."""
+  folder = tmp_path / "photos"
+  if not folder.exists():
+    folder.mkdir()
+    rng = np.random.default_rng(0)
+    for i in range(64):
+      pixels = rng.integers(0, 256, (8, 8, 3), np.uint8)
+      Image.fromarray(pixels).save(folder / f"{i}.png")
+  return folder
+
+
+def start(
+  tmp_path, workdir, num_processes, *, devices=4, launch=False, **fields
+):
+  """Start all processes of a run on some images; return them.
+
+  With launch, the script of launch/ starts them, and is returned.
+  """
+  address = f"127.0.0.1:{free_port()}"
+  environment = os.environ | {
+    "JAX_PLATFORMS": "cpu",
+    "JAX_NUM_CPU_DEVICES": str(devices // num_processes),
+    "JAX_DISABLE_MOST_OPTIMIZATIONS": "true",
+    "JAX_COMPILATION_CACHE_DIR": str(CACHE),
+    "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0.5",
+  }
+  fields = FIELDS | fields
+  fields |= {
+    "dataset.name": "folder",
+    "dataset.path": photos(tmp_path),
+    "dataset.data_dir": tmp_path / "data",
+  }
+  command = [sys.executable, "-m", "msggan_jax.main"]
+  command += ["--config=configs/demo.py", f"--workdir={tmp_path / workdir}"]
+  command += [f"--config.{name}={value}" for name, value in fields.items()]
+  if launch:
+    script = ["bash", "launch/local.sh", f"--processes={num_processes}"]
+    script += ["--restarts=0", f"--python={sys.executable}", "--"]
+    command = [*script, *command[3:]]
+  started = []
+  for i in range(1 if launch else num_processes):
+    several = [
+      f"--coordinator_address={address}",
+      f"--num_processes={num_processes}",
+      f"--process_id={i}",
+    ]
+    with (tmp_path / f"{workdir}-{i}.log").open("w") as log:
+      started.append(
+        subprocess.Popen(
+          command + (several if num_processes > 1 and not launch else []),
+          env=environment,
+          stdout=log,
+          stderr=subprocess.STDOUT,
+        )
+      )
+  return started
+
+
+def finish(started, timeout=150):
+  """Wait for all; return their exit codes."""
+  with contextlib.ExitStack() as stack:
+    for process in started:
+      stack.callback(process.wait)
+      stack.callback(process.kill)
+    return [process.wait(timeout) for process in started]
+
+
+def run(tmp_path, workdir, num_processes, **options):
+  codes = finish(start(tmp_path, workdir, num_processes, **options))
+  logs = "".join(p.read_text() for p in tmp_path.glob(f"{workdir}-*.log"))
+  assert set(codes) == {0}, logs
+
+
+def state_of(tmp_path, workdir, **fields):
+  """Return the newest checkpoint of a run, and its rows."""
+  config = load_config("demo")
+  config.update(FIELDS | fields)
+  mesh = sharding.make_mesh(jax.devices()[:1])
+  abstract = program.make_program(config, mesh).abstract_state
+  with Checkpoints(tmp_path / workdir / "checkpoints") as checkpoints:
+    state = jax.device_get(checkpoints.restore(abstract))
+  lines = (tmp_path / workdir / "stats.jsonl").read_text().splitlines()
+  return state, [json.loads(line) for line in lines]
+
+
+def assert_same_training(ours, reference):
+  (state, rows), (other, other_rows) = ours, reference
+  assert [row["step"] for row in rows] == [row["step"] for row in other_rows]
+  assert set(rows[0]) == set(other_rows[0])
+  for row, other_row in zip(rows, other_rows, strict=True):
+    for name in ("d_loss", "g_loss", "d_grad_norm", "g_grad_norm"):
+      assert row[name] == pytest.approx(other_row[name], rel=1e-4), name
+  for a, b in zip(
+    jax.tree.leaves(state.ema_params),
+    jax.tree.leaves(other.ema_params),
+    strict=True,
+  ):
+    assert np.linalg.norm(a - b) <= 1e-4 * (np.linalg.norm(b) + 1e-3)
+
+
+def test_two_processes_train_as_one(tmp_path):
+  run(tmp_path, "one", 1, total_kimg=0.048)
+  run(tmp_path, "two", 2, launch=True)
+  files = {p.relative_to(tmp_path / "two") for p in tmp_path.glob("two/**/*")}
+  assert Path("samples/8x8/000000.032.png") in files
+  assert Path("reals.png") in files
+  assert len(list((tmp_path / "two/tensorboard").iterdir())) == 1
+  # One process goes on where two have stopped.
+  run(tmp_path, "two", 1, total_kimg=0.048)
+  two, one = (state_of(tmp_path, name) for name in ("two", "one"))
+  assert int(two[0].step) == 3
+  assert_same_training(two, one)
+
+
+@pytest.mark.slow
+def test_four_processes_train_as_one(tmp_path):
+  fields = {"penalty": "gradient_penalty"}
+  run(tmp_path, "one", 1, **fields)
+  run(tmp_path, "four", 4, **fields)
+  four, one = (state_of(tmp_path, name, **fields) for name in ("four", "one"))
+  assert_same_training(four, one)
+
+
+def wait_for_rows(path, count, secs=120):
+  deadline = time.monotonic() + secs
+  while not path.exists() or path.read_text().count("\n") < count:
+    assert time.monotonic() < deadline, "the run does not move"
+    time.sleep(0.1)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+  ("num_processes", "number"),
+  [
+    (1, signal.SIGINT),  # SIGTERM: test_chaos.py
+    (2, signal.SIGTERM),
+    (2, signal.SIGINT),
+    (4, signal.SIGTERM),
+  ],
+)
+def test_a_signal_stops_all_with_the_state_saved(
+  tmp_path, num_processes, number
+):
+  started = start(tmp_path, "run", num_processes, total_kimg=1000.0)
+  wait_for_rows(tmp_path / "run/stats.jsonl", 3)
+  began = time.monotonic()
+  started[-1].send_signal(number)
+  assert finish(started) == [preemption.EXIT_CODE] * num_processes
+  assert time.monotonic() - began < 60
+  state, rows = state_of(tmp_path, "run", total_kimg=1000.0)
+  assert int(state.step) == rows[-1]["step"] >= 3
+  assert [row["step"] for row in rows] == list(range(1, len(rows) + 1))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+  ("num_processes", "killed"), [(2, 0), (2, 1), (4, 0), (4, 2)]
+)
+def test_a_killed_process_ends_the_others(tmp_path, num_processes, killed):
+  started = start(tmp_path, "run", num_processes, total_kimg=1000.0)
+  wait_for_rows(tmp_path / "run/stats.jsonl", 2)
+  began = time.monotonic()
+  started[killed].kill()
+  codes = finish(started)
+  assert all(code != 0 for code in codes)
+  assert time.monotonic() - began < 120
+
+
+@pytest.mark.slow
+def test_bad_input_ends_all(tmp_path):
+  codes = finish(start(tmp_path, "run", 2, batch_size=6))
+  assert all(code != 0 for code in codes) and 2 in codes
+  logs = "".join(p.read_text() for p in tmp_path.glob("run-*.log"))
+  assert "error: config.batch_size is 6" in logs
+
+
+@pytest.mark.slow
+def test_all_give_up_on_numbers_together(tmp_path):
+  fields = {"learning_rate": 1e20, "max_rollbacks": 2}
+  assert finish(start(tmp_path, "run", 2, **fields)) == [2, 2]
+  logs = [(tmp_path / f"run-{i}.log").read_text() for i in (0, 1)]
+  assert logs[0].count("back to step 0 with other random numbers") == 2
+  assert logs[0].count("error: ") == 1 and "error: " not in logs[1]
+  report = json.loads((tmp_path / "run/not_finite.json").read_text())
+  assert len(report["attempts"]) == 3
+
+
+def test_half_of_the_flags_is_refused():
+  result = subprocess.run(
+    [
+      *(sys.executable, "-m", "msggan_jax.main"),
+      *("--config=configs/demo.py", "--num_processes=2"),
+    ],
+    capture_output=True,
+    text=True,
+  )
+  assert result.returncode == 2
+  assert "belong together" in result.stderr

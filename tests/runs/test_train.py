@@ -1,0 +1,186 @@
+"""Whole runs: what they leave, resuming, sampling, and what is refused."""
+
+import json
+import subprocess
+import sys
+
+import jax
+import numpy as np
+import pytest
+import tensorflow_datasets as tfds
+from PIL import Image
+
+import msggan_jax
+from msggan_jax.training import loop
+from msggan_jax.weights import checkpoint, workdirs
+from tests.conftest import load_config
+
+
+@pytest.fixture
+def config(tiny_config, tmp_path):
+  """Four steps on cats at 8x8, on all eight devices."""
+  tiny_config.resolution = 8
+  tiny_config.dataset.data_dir = str(tmp_path / "data")
+  tiny_config.total_kimg = 0.128  # 4 steps
+  tiny_config.log_kimg = 0.032
+  tiny_config.sample_kimg = 0.064
+  tiny_config.snapshot_kimg = 0.064
+  return tiny_config
+
+
+@pytest.fixture(autouse=True)
+def few_cats(monkeypatch):
+  """Prepare some hundred cats instead of thousands."""
+  monkeypatch.setattr(
+    "msggan_jax.data.sources.demo._CAT_SPLITS", {"train": range(100)}
+  )
+
+
+def stats(workdir):
+  rows = (workdir / "stats.jsonl").read_text().splitlines()
+  return [json.loads(row) for row in rows]
+
+
+def test_a_run_resumes_byte_for_byte(config, tmp_path):
+  """Train 4 = train 2, resume, train 2."""
+  whole = loop.train(config, tmp_path / "whole")
+
+  config.total_kimg = 0.064
+  loop.train(config, tmp_path / "halves")
+  assert [row["step"] for row in stats(tmp_path / "halves")] == [1, 2]
+  config.total_kimg = 0.128
+  resumed = loop.train(config, tmp_path / "halves")
+
+  for a, b in zip(
+    jax.tree.leaves(whole), jax.tree.leaves(resumed), strict=True
+  ):
+    assert np.asarray(a).tobytes() == np.asarray(b).tobytes()
+  rows = [stats(tmp_path / workdir) for workdir in ("whole", "halves")]
+  for whole_row, halves_row in zip(*rows, strict=True):
+    for name in ("step", "d_loss", "g_loss", "gradient_penalty/8"):
+      assert whole_row[name] == halves_row[name]
+    assert whole_row.get("stability/8") == halves_row.get("stability/8")
+
+  check_what_a_run_leaves(tmp_path / "whole")
+  check_sampling(tmp_path / "whole", whole)
+
+
+def check_what_a_run_leaves(workdir):
+  rows = stats(workdir)
+  assert [row["step"] for row in rows] == [1, 2, 3, 4]
+  for row in rows:
+    assert row["kimg"] == row["step"] * 0.032
+    assert all(np.isfinite(value) for value in row.values())
+    assert {"gradient_penalty/4", "gradient_penalty/8"} <= set(row)
+    assert row["images_per_sec"] > 0 and row["memory_bytes"] > 0
+  assert ["stability/4" in row for row in rows] == [False, True, False, True]
+  assert (workdir / "stability.png").is_file()
+  for folder, side in (("4x4", 4), ("8x8", 8)):
+    names = [p.name for p in sorted((workdir / "samples" / folder).iterdir())]
+    assert names == ["000000.000.png", "000000.064.png", "000000.128.png"]
+    with Image.open(workdir / "samples" / folder / names[0]) as grid:
+      assert grid.size == (8 * side, 8 * side)
+  assert (workdir / "samples" / "scales" / "000000.000.png").is_file()
+  assert (workdir / "reals.png").is_file()
+  assert list((workdir / "tensorboard").glob("events*"))
+  assert checkpoint.Checkpoints(workdir / "checkpoints").steps == [2, 4]
+
+
+def check_sampling(workdir, state):
+  generator = msggan_jax.load_generator(workdir)
+  for a, b in zip(
+    jax.tree.leaves(generator.params),
+    jax.tree.leaves(state.ema_params),
+    strict=True,
+  ):
+    np.testing.assert_array_equal(a, b)
+  z = generator.sample_latents(jax.random.key(0), 4)
+  np.testing.assert_allclose(np.linalg.norm(z, axis=1), np.sqrt(8), rtol=1e-5)
+  pyramid = generator(z)
+  assert [x.shape for x in pyramid] == [(4, 4, 4, 3), (4, 8, 8, 3)]
+  assert msggan_jax.to_uint8(pyramid[-1]).dtype == np.uint8
+  discriminator = msggan_jax.load_discriminator(workdir)
+  assert discriminator(pyramid).shape == (4,)
+  older = msggan_jax.load_generator(workdir, step=2)
+  assert not np.array_equal(older(z)[-1], pyramid[-1])
+  with pytest.raises(FileNotFoundError, match=r"no checkpoint 3; .* \[2, 4\]"):
+    msggan_jax.load_generator(workdir, step=3)
+
+
+def test_a_workdir_of_another_configuration_is_refused(config, tmp_path):
+  workdirs.save_config(config, tmp_path)
+  config.combine = "cat_lin"
+  config.learning_rate = 0.001
+  config.total_kimg = 99.0
+  with pytest.raises(ValueError) as error:
+    loop.train(config, tmp_path)
+  assert "combine (there 'simple', here 'cat_lin')" in str(error.value)
+  assert "learning_rate (there 0.003, here 0.001)" in str(error.value)
+  assert "total_kimg" not in str(error.value)
+  assert not (tmp_path / "data").exists()
+
+
+@pytest.mark.parametrize(
+  ("field", "value", "sentence"),
+  [
+    ("resolution", 24, "resolution is 24; it must be a power of two"),
+    ("resolution", 2, "resolution is 2; it must be a power of two"),
+    ("batch_size", 33, r"batch_size is 33; with 8 device\(s\)"),
+    ("loss", "wgan", "loss is 'wgan'; choose one of wasserstein"),
+    ("penalty", "gp", "penalty is 'gp'; choose one of none"),
+    ("combine", "cat", "combine is 'cat'; choose one of simple"),
+    ("connected_scales", "some", "connected_scales is 'some'; choose"),
+    ("connected_scales", (4, 5), r"connected_scales is \[4, 5\]|\(4, 5\)"),
+    ("learning_rate", 0.0, "learning_rate is 0.0; it must be positive"),
+    ("metrics", "fid50k_full,fid50k_half", "there is no metric 'fid50k_half'"),
+    ("inception_path", "nowhere.pth", "Inception's weights, not nowhere.pth"),
+    ("extractor", "mean_colors", "extractor is 'mean_colors'; give module:f"),
+    ("extractor_precision", "half", "extractor_precision is 'half'; choose"),
+  ],
+)
+def test_impossible_values_are_refused(
+  config, tmp_path, field, value, sentence
+):
+  config[field] = value
+  with pytest.raises((ValueError, FileNotFoundError), match=sentence):
+    loop.train(config, tmp_path / "run")
+  assert not (tmp_path / "run").exists()
+
+
+def test_a_folder_of_mixed_images_trains(config, tmp_path):
+  rng = np.random.default_rng(0)
+  for i, (mode, size) in enumerate(
+    [("RGB", (20, 9)), ("L", (8, 30)), ("RGBA", (16, 16)), ("P", (9, 9))]
+  ):
+    pixels = rng.integers(0, 255, (size[1], size[0], 4), dtype=np.uint8)
+    folder = tmp_path / "photos" / f"nested{i}"
+    folder.mkdir(parents=True)
+    Image.fromarray(pixels).convert(mode).save(folder / f"{i}.png")
+  config.dataset.name = "folder"
+  config.dataset.path = str(tmp_path / "photos")
+  config.total_kimg = 0.032
+  state = loop.train(config, tmp_path / "run")
+  assert int(state.step) == 1
+
+
+def test_cifar10_trains(tmp_path):
+  """configs/cifar10.py on a mock of the TFDS set, narrowed for speed."""
+  config = load_config("cifar10")
+  config.dataset.data_dir = str(tmp_path / "data")
+  config.latent_size, config.max_channels = 8, 4
+  config.penalty = "none"  # half the compilation; the data is what is tested
+  config.total_kimg = 0.032
+  policy = tfds.testing.MockPolicy.USE_CODE
+  with tfds.testing.mock_data(num_examples=10, policy=policy):
+    state = loop.train(config, tmp_path / "run")
+  assert int(state.step) == 1
+
+
+def test_importing_and_sampling_never_import_tensorflow():
+  code = (
+    "import sys, jax, time; t = time.monotonic(); import msggan_jax;"
+    "assert time.monotonic() - t < 1;"
+    "msggan_jax.load_generator, msggan_jax.to_uint8, msggan_jax.losses;"
+    "assert 'tensorflow' not in sys.modules"
+  )
+  subprocess.run([sys.executable, "-c", code], check=True)

@@ -1,0 +1,91 @@
+"""The layout: a file is a command, a folder is a part, imports go down."""
+
+import ast
+from pathlib import Path
+
+import pytest
+
+PACKAGE = Path(__file__).parents[1] / "msggan_jax"
+
+# From the top to the bottom; `docs/architecture.md` draws it.
+LAYERS = (
+  "training",
+  "planning",
+  "metrics",
+  "weights",
+  "algorithm",
+  "data",
+  "models",
+  "runtime",
+)
+FILES = sorted(PACKAGE.rglob("*.py"))
+PATHS = [str(path.relative_to(PACKAGE)) for path in FILES]
+
+
+def level(path: str) -> int:
+  """Return how far down a file is; commands are at the top."""
+  part = path.partition("/")[0]
+  return LAYERS.index(part) + 1 if part in LAYERS else 0
+
+
+def imported(path: Path) -> list[str]:
+  """Return our modules that a file imports, as paths below the package."""
+  found = []
+  for node in ast.walk(ast.parse(path.read_text())):
+    if isinstance(node, ast.ImportFrom) and node.module:
+      names = [f"{node.module}.{alias.name}" for alias in node.names]
+    elif isinstance(node, ast.Import):
+      names = [alias.name for alias in node.names]
+    else:
+      continue
+    for name in names:
+      parts = name.split(".")
+      if parts[0] != "msggan_jax":
+        continue
+      for end in range(len(parts), 1, -1):
+        module = "/".join(parts[1:end])
+        if f"{module}.py" in PATHS:
+          found.append(f"{module}.py")
+          break
+        if f"{module}/__init__.py" in PATHS:
+          found.append(f"{module}/__init__.py")
+          break
+  return found
+
+
+IMPORTS = {
+  name: imported(path) for name, path in zip(PATHS, FILES, strict=True)
+}
+
+
+@pytest.mark.parametrize("name", PATHS)
+def test_imports_go_down(name):
+  for other in IMPORTS[name]:
+    if level(other) == 0:
+      pytest.fail(f"{name} imports the command {other}")
+    assert level(other) >= level(name), f"{name} imports {other}, above it"
+
+
+def test_no_import_goes_in_a_circle():
+  done, open_ = set(), []
+
+  def visit(name):
+    assert name not in open_, " -> ".join([*open_[open_.index(name) :], name])
+    if name in done:
+      return
+    open_.append(name)
+    for other in IMPORTS[name]:
+      visit(other)
+    open_.pop()
+    done.add(name)
+
+  for name in PATHS:
+    visit(name)
+
+
+def test_entries_are_few_and_files_short():
+  entries = {path.partition("/")[0] for path in PATHS} - {"__init__.py"}
+  assert len(entries) <= 16
+  assert set(LAYERS) <= entries
+  for path in FILES:
+    assert path.read_text().count("\n") <= 400, path
