@@ -75,7 +75,7 @@ def test_settings(preset):
   config = load_config("default", preset)
   settings = {"ema_decay": 0.0} | SETTINGS[preset]
   assert {field: config[field] for field in settings} == settings
-  assert config == load_config(preset)
+  assert config == load_config(f"presets/{preset}")
   assert (config.beta1, config.beta2, config.gp_weight) == (0.0, 0.99, 10.0)
   assert (config.r1_gamma, config.penalty_derivatives) == (10.0, "total")
   assert set(config) == set(load_config("default"))
@@ -91,7 +91,7 @@ def test_unknown_preset_lists_the_presets():
 @pytest.mark.parametrize("preset", PRESETS)
 @pytest.mark.parametrize("resolution", [32, 64, 128, 256, 512, 1024])
 def test_every_preset_builds(preset, resolution):
-  config = load_config(preset)
+  config = load_config(f"presets/{preset}")
   config.resolution = resolution
   generator = networks.make_generator(config)
   discriminator = networks.make_discriminator(config)

@@ -11,6 +11,7 @@ import pytest
 from PIL import Image
 
 from msggan_jax import data, metrics
+from msggan_jax.data.sources import demo
 from msggan_jax.metrics import distances, protocols, reals, results
 from msggan_jax.metrics.feature_pass import Request, Rows, measure
 from msggan_jax.models import networks
@@ -269,7 +270,7 @@ def test_counting_bodies():
   noise = np.random.RandomState(0).randn(3000, 15) * 0.05
   bodies = np.arange(3000) % 15
   features = corners[bodies] + noise
-  count = lambda fakes: results.count_bodies(features, bodies, fakes)
+  count = lambda fakes: demo.count_bodies(features, bodies, fakes)
   assert count(features) == 15
   assert count(features[bodies < 8]) == 8
   assert count(features[bodies == 3]) == 1

@@ -77,4 +77,4 @@ def test_restarts_and_rollbacks_lose_time_and_forget_none(clock):
   [(0.4, "0s"), (59.6, "1m 00s"), (200, "3m 20s"), (7505, "2h 05m")],
 )
 def test_durations(secs, said):
-  assert clock.duration(secs) == said
+  assert clock_module.duration(secs) == said
