@@ -88,4 +88,8 @@ def test_entries_are_few_and_files_short():
   assert len(entries) <= 16
   assert set(LAYERS) <= entries
   for path in FILES:
-    assert path.read_text().count("\n") <= 400, path
+    source = path.read_text()
+    assert source.count("\n") <= 400, path
+    for node in ast.walk(ast.parse(source)):
+      if isinstance(node, ast.FunctionDef):
+        assert node.end_lineno - node.lineno < 80, f"{path}: {node.name}"

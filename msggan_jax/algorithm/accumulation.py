@@ -1,4 +1,4 @@
-"""Gradient accumulation: a batch in parts, one after the other."""
+"""Gradient accumulation: G and D work through a device's batch in parts."""
 
 from collections.abc import Callable
 from typing import Any
@@ -6,50 +6,126 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
+from msggan_jax.models.networks import Network, Tree
+from msggan_jax.models.pyramid import Pyramid
+from msggan_jax.runtime import sharding
+
 
 def in_parts(
-  f: Callable[..., tuple[Any, Any]],
+  f: Callable[..., Any],
   part_size: int,
-  *batch: Any,
+  *,
   out_axis: int = 0,
-) -> tuple[Any, Any]:
-  """Call a function on parts of a batch, keeping one part's work in memory.
+  has_means: bool = False,
+) -> Callable[..., Any]:
+  """Let a function work through a batch in parts, one part in memory at a time.
 
-  What derivatives need of a part is computed again when they are taken: the
-  function's arguments alone are kept. As the parts' results are joined before
-  anything is averaged, a loss of all of them has its exact gradient.
+  Only the function's arguments are kept for the derivatives; its intermediate
+  values are recomputed. The parts' results are joined before anything is
+  averaged, so a loss of all of them has its exact gradient.
 
   Args:
-    f: (part of the batch) -> (examples, means): arrays with one entry an
-      example along `out_axis`, and arrays that are means over the examples.
-    part_size: Examples in a part, a divisor of their number; 0: all at once.
-    *batch: Trees of arrays, (B, ...), or None.
-    out_axis: Of the examples in f's results.
+    f: Trees of arrays, (part_size, ...), or None -> per-example results.
+    part_size: Examples in a part, a divisor of the batch; 0: the whole batch.
+    out_axis: The examples' axis in f's results.
+    has_means: Whether f returns (examples, means), the second being means over
+      its examples.
 
   Returns:
-    What f returns of the whole batch.
+    The function of the whole batch, (B, ...).
   """
-  size = len(jax.tree.leaves(batch)[0])
-  if part_size in (0, size):
-    return f(*batch)
-  count = size // part_size
-  parts = jax.tree.map(
-    lambda x: x.reshape(count, part_size, *x.shape[1:]), batch
-  )
 
-  def body(total, part):
-    examples, means = jax.checkpoint(f)(*part)
-    return jax.tree.map(jnp.add, total, means), examples
+  def pair(*part):
+    return f(*part) if has_means else (f(*part), ())
 
-  first = jax.tree.map(lambda x: x[0], parts)
-  zeros = jax.tree.map(
-    lambda x: jnp.zeros(x.shape, x.dtype), jax.eval_shape(f, *first)[1]
-  )
-  total, examples = jax.lax.scan(body, zeros, parts)
-  return (
-    jax.tree.map(lambda x: _join(x, out_axis), examples),
-    jax.tree.map(lambda x: x / count, total),
-  )
+  def of_batch(*batch):
+    size = len(jax.tree.leaves(batch)[0])
+    if part_size in (0, size):
+      return f(*batch)
+    count = size // part_size
+    parts = jax.tree.map(
+      lambda x: x.reshape(count, part_size, *x.shape[1:]), batch
+    )
+
+    def body(total, part):
+      examples, means = jax.checkpoint(pair)(*part)
+      return jax.tree.map(jnp.add, total, means), examples
+
+    first = jax.tree.map(lambda x: x[0], parts)
+    zeros = jax.tree.map(
+      lambda x: jnp.zeros(x.shape, x.dtype), jax.eval_shape(pair, *first)[1]
+    )
+    total, examples = jax.lax.scan(body, zeros, parts)
+    examples = jax.tree.map(lambda x: _join(x, out_axis), examples)
+    means = jax.tree.map(lambda x: x / count, total)
+    return (examples, means) if has_means else examples
+
+  return of_batch
+
+
+def bind_generator(network: Network, part_size: int) -> Callable:
+  """Return G as the training step uses it.
+
+  Args:
+    network: The generator.
+    part_size: As in `in_parts`.
+
+  Returns:
+    (params, state, z, labels, noise) -> (pyramid, new state), of this device's
+    examples; `noise` is one key an example. The parameters' gradient is summed
+    over the devices once.
+  """
+
+  def generate(
+    params: Tree,
+    state: Tree,
+    z: jax.Array,
+    labels: jax.Array | None,
+    noise: jax.Array,
+  ) -> tuple[Pyramid, Tree]:
+    params = sharding.vary(params)
+
+    def part(z, labels, noise):
+      pyramid, new_state = network.apply_and_update(
+        params,
+        state,
+        z,
+        labels,
+        noise=noise,
+        batch_mean=sharding.batch_mean,
+      )
+      # Parts average how far they move the state: w's average moves once.
+      return pyramid, jax.tree.map(jnp.subtract, new_state, state)
+
+    pyramid, moves = in_parts(part, part_size, has_means=True)(z, labels, noise)
+    return pyramid, jax.tree.map(jnp.add, state, moves)
+
+  return generate
+
+
+def bind_discriminator(network: Network) -> Callable:
+  """Return D as the training step uses it.
+
+  Args:
+    network: The discriminator.
+
+  Returns:
+    (params, state) -> critic, which maps this device's pyramid and labels to
+    logits, (B,). The parameters' gradient is summed over the devices once,
+    however often the critic is used.
+  """
+
+  def with_params(params: Tree, state: Tree) -> Callable:
+    params = sharding.vary(params)
+
+    def critic(pyramid: Pyramid, labels: jax.Array | None) -> jax.Array:
+      return network.apply(
+        params, state, pyramid, labels, batch_mean=sharding.batch_mean
+      )
+
+    return critic
+
+  return with_params
 
 
 def _join(x: jax.Array, axis: int) -> jax.Array:

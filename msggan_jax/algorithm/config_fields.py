@@ -2,7 +2,8 @@
 
 from ml_collections import ConfigDict
 
-from msggan_jax.algorithm.losses import ADVERSARIAL_LOSSES, PENALTIES
+from msggan_jax.algorithm.losses import ADVERSARIAL_LOSSES
+from msggan_jax.algorithm.penalties import PENALTIES
 from msggan_jax.models.discriminator import COMBINE_FUNCTIONS
 from msggan_jax.models.pyramid import connected_scales
 from msggan_jax.models.stddev import GROUPINGS
@@ -14,7 +15,7 @@ CHOICES = {
   "stddev_grouping": GROUPINGS,
   "output_activation": ("linear", "tanh"),
   "loss": tuple(ADVERSARIAL_LOSSES),
-  "penalty": PENALTIES,
+  "penalty": tuple(PENALTIES),
   "penalty_derivatives": ("total", "partial"),
   "optimizer": ("rmsprop", "adam"),
   "g_step_latents": ("same", "fresh"),

@@ -1,7 +1,7 @@
-"""Adversarial losses on logits; penalties on a critic and a pyramid.
+"""Adversarial losses on logits.
 
-Nothing here knows of networks, configurations or devices. Penalties are per
-scale and example: the caller averages them once.
+Nothing here knows networks, configurations or devices. `gradient_penalty` and
+`r1_penalty` are public names of this module, too.
 """
 
 from collections.abc import Callable
@@ -10,9 +10,16 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 
-from msggan_jax.models.pyramid import Pyramid, upsample
+from msggan_jax.algorithm.penalties import gradient_penalty, r1_penalty
 
-Critic = Callable[[Pyramid], jax.Array]  # pyramid -> logits, (B,)
+__all__ = [
+  "ADVERSARIAL_LOSSES",
+  "AdversarialLoss",
+  "adversarial",
+  "gradient_penalty",
+  "r1_penalty",
+]
+
 Mean = Callable[[jax.Array], jax.Array]  # (B,) -> ()
 
 softplus = jax.nn.softplus
@@ -33,9 +40,8 @@ def adversarial(
 
   Args:
     name: A key of `ADVERSARIAL_LOSSES`.
-    mean: The mean over the global batch, (B,) -> (); over several devices it
-      must cross them, because the relativistic losses are not sums of
-      per-example terms.
+    mean: The mean over the global batch, (B,) -> (). It must cross devices: the
+      relativistic losses are no sums of per-example terms.
     drift_weight: Weight of E r^2 in "wasserstein" (ProGAN, appendix A.1).
 
   Returns:
@@ -113,93 +119,3 @@ ADVERSARIAL_LOSSES = {
   "least_squares": least_squares,
   "relativistic_pairing": relativistic_pairing,
 }
-
-PENALTIES = ("none", "gradient_penalty", "one_sided", "r1", "r2", "r1_r2")
-
-
-def gradient_penalty(
-  critic: Critic,
-  reals: Pyramid,
-  fakes: Pyramid,
-  epsilon: jax.Array,
-  one_sided: bool = False,
-) -> jax.Array:
-  """Penalise gradient norms away from 1, at each scale (paper, section 3.2).
-
-  "The average of the penalties over each input": the interpolated images of
-  the scales are independent inputs, one epsilon per example is shared by all
-  of them, and every scale has a norm of its own.
-
-  Args:
-    critic: Pyramid -> logits, (B,).
-    reals: Images per scale, low to high, each (B, H, W, C).
-    fakes: Same shapes.
-    epsilon: (B,), uniform in [0, 1]; the share of the real image.
-    one_sided: Whether norms below 1 go free.
-
-  Returns:
-    (S, B): (||g|| - 1)^2, or max(0, ||g|| - 1)^2, not yet averaged.
-  """
-  epsilon = epsilon[:, None, None, None]
-  interpolated = tuple(
-    epsilon * real + (1 - epsilon) * fake
-    for real, fake in zip(reals, fakes, strict=True)
-  )
-  gradients = _input_gradients(critic, interpolated)
-  excess = _safe_sqrt(_squared_norms(gradients)) - 1
-  return jnp.square(relu(excess) if one_sided else excess)
-
-
-def r1_penalty(
-  critic: Critic, reals: Pyramid, derivatives: str = "total"
-) -> jax.Array:
-  """Return squared gradient norms at each scale (Mescheder et al. 2018).
-
-  On fakes, with partial derivatives, this is R2.
-
-  Args:
-    critic: Pyramid -> logits, (B,).
-    reals: Images per scale, low to high, each (B, H, W, C).
-    derivatives: "partial": the scales are independent inputs. "total": a
-      scale's image moves the lower ones, which are pooled from it, as the
-      official code differentiates.
-
-  Returns:
-    (S, B) squared norms, without gamma / 2, not yet averaged.
-
-  Raises:
-    ValueError: If `derivatives` is neither.
-  """
-  if derivatives not in ("total", "partial"):
-    raise ValueError(
-      f"penalty_derivatives is {derivatives!r}; choose total or partial"
-    )
-  gradients = _input_gradients(critic, reals)
-  if derivatives == "total":
-    gradients = _through_pooling(gradients)
-  return _squared_norms(gradients)
-
-
-def _input_gradients(critic: Critic, pyramid: Pyramid) -> Pyramid:
-  return jax.grad(lambda images: critic(images).sum())(pyramid)
-
-
-def _through_pooling(gradients: Pyramid) -> Pyramid:
-  # h_4 = g_4, h_s = g_s + upsample(h_{s/2}) / 4: the chain rule through the
-  # 2x2 averages that make the pyramid; 1 / f^2 where scales are left out.
-  totals = [gradients[0]]
-  for g in gradients[1:]:
-    factor = g.shape[1] // totals[-1].shape[1]
-    totals.append(g + upsample(totals[-1], factor) / factor**2)
-  return tuple(totals)
-
-
-def _squared_norms(pyramid: Pyramid) -> jax.Array:
-  return jnp.stack([jnp.sum(jnp.square(g), axis=(1, 2, 3)) for g in pyramid])
-
-
-def _safe_sqrt(x: jax.Array) -> jax.Array:
-  # The square root's derivative at 0 is infinite; a scale that the critic
-  # ignores has norm 0 and must pass a gradient of 0, not NaN.
-  positive = x > 0
-  return jnp.where(positive, jnp.sqrt(jnp.where(positive, x, 1.0)), 0.0)

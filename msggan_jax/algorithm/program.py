@@ -50,7 +50,7 @@ class Program:
     The state is donated.
     """
     return sharding.shard_step(
-      train_step.make_train_step(
+      train_step.TrainStep(
         self.config, self.generator, self.discriminator, self.optimizer
       ),
       self.mesh,

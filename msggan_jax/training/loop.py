@@ -1,4 +1,4 @@
-"""Training: builds everything, then the loop of steps, logs and snapshots."""
+"""Training: build everything, then loop over steps, logs and snapshots."""
 
 import contextlib
 import dataclasses
@@ -13,7 +13,7 @@ import jax
 from ml_collections import ConfigDict
 
 from msggan_jax import data, metrics
-from msggan_jax.algorithm import config_fields, finite
+from msggan_jax.algorithm import config_fields, finite, randomness
 from msggan_jax.algorithm.program import Program, make_program
 from msggan_jax.algorithm.train_state import TrainState
 from msggan_jax.planning import compilation
@@ -21,6 +21,13 @@ from msggan_jax.runtime import memory, processes, sharding
 from msggan_jax.runtime.clock import TimeRecord
 from msggan_jax.runtime.preemption import Preemption, Stopped
 from msggan_jax.training import evaluation, grids, nonfinite
+from msggan_jax.training.schedule import (
+  EVALUATE,
+  LOG,
+  SAMPLE,
+  SNAPSHOT,
+  Schedule,
+)
 from msggan_jax.weights import trained, workdirs
 from msggan_jax.weights.checkpoint import Checkpoints
 
@@ -28,22 +35,21 @@ from msggan_jax.weights.checkpoint import Checkpoints
 def train(
   config: ConfigDict, workdir: str | Path, *, began: float | None = None
 ) -> TrainState:
-  """Train, from the start or from where the workdir stands.
+  """Train a new run, or resume the workdir's.
 
   Args:
     config: The configuration; see `configs/default.py`.
     workdir: The run's folder.
-    began: When the program did, as `time.time` has it; None: now.
+    began: Start of the program, as `time.time` has it; None: now.
 
   Returns:
     The final state.
 
   Raises:
     ValueError: If the configuration is impossible or the workdir holds a run
-      of another one.
+      of another configuration.
     preemption.Stopped: If a signal asked to stop; the state is saved.
-    nonfinite.NonFinite: If a number is not finite, however often the run goes
-      back to its last checkpoint.
+    nonfinite.NonFinite: If NaN or Inf remains after `max_rollbacks`.
   """
   times = TimeRecord(time.time() if began is None else began)
   workdir = Path(workdir)
@@ -53,15 +59,7 @@ def train(
   planned = compilation.with_remat(config, jax.devices(), memory.limit_bytes())
   program = make_program(planned, sharding.make_mesh())
 
-  prepared = data.LenientSet(
-    data.open_prepared(
-      data.prepare(config.dataset, config.resolution, config.channels)
-    ),
-    config.dataset.max_unreadable,
-    workdir / "unreadable.jsonl",
-  )
-  processes.check_same("the data set", prepared.metadata.content_hash)
-  config_fields.check_classes(config, prepared.metadata.num_classes)
+  prepared = _open_data(config, workdir)
   evaluator = evaluation.make_evaluator(config, prepared)
   if processes.is_first():
     workdirs.save_config(config, workdir)
@@ -72,34 +70,36 @@ def train(
     keep_every=1000 * config.keep_kimg / config.batch_size,
   )
   with (
-    # The step compiles while all else is made ready.
+    # The step compiles while everything else is set up.
     ThreadPoolExecutor(max_workers=1) as background,
     checkpoints,
     Preemption() as stop,
   ):
     compiling = background.submit(_compile_step, program)
     state = _newest_state(checkpoints, program)
-    session = _Session(
-      config,
-      workdir,
-      program,
-      prepared,
-      evaluator,
-      checkpoints,
-      stop,
-      times,
-      _make_reporter(config, workdir, state, times),
+    schedule = Schedule(config)
+    run = _Run(
+      config=config,
+      workdir=workdir,
+      program=program,
+      prepared=prepared,
+      evaluator=evaluator,
+      checkpoints=checkpoints,
+      schedule=schedule,
+      stop=stop,
+      times=times,
+      reporter=_make_reporter(config, workdir, state, schedule, times),
     )
-    session.begin(state)
+    run.begin(state)
     with times.during("compile"):
       step, secs = compiling.result()
-    session.reporter.say(f"compiled the step in {secs:.0f} s")
-    return session.run(step, state)
+    run.reporter.say(f"compiled the step in {secs:.0f} s")
+    return run.train(step, state)
 
 
 @dataclasses.dataclass(frozen=True)
-class _Session:
-  """All that takes part from the first step to the last."""
+class _Run:
+  """Everything that takes part from the first step to the last."""
 
   config: ConfigDict
   workdir: Path
@@ -107,42 +107,43 @@ class _Session:
   prepared: data.PreparedSet
   evaluator: metrics.Evaluator | None
   checkpoints: Checkpoints
+  schedule: Schedule
   stop: Preemption
   times: TimeRecord
   reporter: Any  # reporter.Reporter
 
   def begin(self, state: TrainState) -> None:
-    """Say what is going to be, and show what there is before a first step."""
+    """Log the setup; on a new run, write the initial images."""
     self.reporter.say(f"{len(self.prepared)} images in {self.prepared.path}")
     if self.evaluator is None and self.config.eval_kimg:
       self.reporter.say(evaluation.WITHOUT_WEIGHTS)
     if state.step > 0:
       self.reporter.say(
         f"resuming {self.workdir} at step {int(state.step)} of "
-        f"{_total_steps(self.config)}"
+        f"{self.schedule.total_steps}"
       )
       return
     if processes.is_first():
       grids.write_reals(self.workdir, self.prepared, self.config)
     self._write_samples(0, state)
 
-  def run(self, step: Callable, state: TrainState) -> TrainState:
-    """Take all steps that are left, going back where numbers are not finite.
+  def train(self, take_step: Callable, state: TrainState) -> TrainState:
+    """Take all remaining steps; roll back where NaN or Inf appears.
 
     Args:
-      step: The compiled step.
-      state: From which to go on; it is donated.
+      take_step: The compiled step.
+      state: The state to start from; it is donated.
 
     Returns:
       The final state.
     """
     self.times.switch_to("step")
-    errors = []  # since the checkpoint that the run goes back to
+    errors = []  # since the checkpoint that the run rolls back to
     while True:
       first_step = int(state.step)
       try:
         with contextlib.closing(self._loader_from(state)) as loader:
-          state = self._take_steps(step, state, loader)
+          state = self._take_steps(take_step, state, loader)
         self._finish()
         if processes.is_first():
           nonfinite.remove_report(self.workdir)
@@ -151,16 +152,13 @@ class _Session:
         self._finish()
         raise
       except nonfinite.NonFinite as error:
-        # What failed must not keep the state that it had.
+        # The traceback's frames would keep the failed state in memory.
         traceback.clear_frames(error.__traceback__)
         error = error.with_traceback(None)
-        self.checkpoints.wait()
-        processes.wait_for_all("the checkpoint to go back to")
-        state = _newest_state(self.checkpoints, self.program)
+        state = self._roll_back()
         if state.step != first_step:
           errors = []
         errors.append(error)
-        self.reporter.rewind(int(state.step))
         if len(errors) > self.config.max_rollbacks:
           if processes.is_first():
             nonfinite.write_report(self.workdir, errors, state)
@@ -168,82 +166,101 @@ class _Session:
           raise error
         state = nonfinite.change_randomness(state, len(errors))
         self.reporter.say(
-          f"{error}: back to step {int(state.step)} with other random numbers, "
-          f"{len(errors)} of at most {self.config.max_rollbacks} times"
+          f"{error}: rolled back to step {int(state.step)} with new random "
+          f"numbers, attempt {len(errors)} of at most "
+          f"{self.config.max_rollbacks}"
         )
 
   def _take_steps(
     self, take_step: Callable, state: TrainState, loader: Iterator
   ) -> TrainState:
-    config, reporter = self.config, self.reporter
-    total_steps = _total_steps(config)
     first_step = int(state.step)
-    with reporter.paused("stability"):
-      evaluating = evaluation.Evaluation(
-        self.workdir,
-        self.evaluator,
-        self.checkpoints,
-        reporter,
-        self._ema_generator(state),
-        first_step,
-      )
-    # If it was stopped between a checkpoint and its evaluation.
-    if first_step and self._due(first_step, config.eval_kimg):
-      evaluating.evaluate(first_step, self._ema_generator(state))
-    for step in range(first_step + 1, total_steps + 1):
+    evaluating = self._begin_evaluation(state)
+    for step in range(first_step + 1, self.schedule.total_steps + 1):
       with self.times.during("data"):
         batch = sharding.put_batch(self.program.mesh, next(loader))
       state, step_metrics = take_step(state, batch)
-      reporter.add(step, step_metrics)
-      last = step == total_steps
-      # It ends a row and writes one, so that nothing is lost.
-      stopped = self.stop.reached()
-      evaluate = self._due(step, config.eval_kimg)
-      sample = last or self._due(step, config.sample_kimg)
-      snapshot = last or stopped or evaluate
-      snapshot = snapshot or self._due(step, config.snapshot_kimg)
-      if snapshot or sample:
-        reporter.check()
-      if snapshot:
-        with self.times.during("checkpoint"):
-          nonfinite.check_state(step, state)
-        changes = evaluating.compare(step, self._ema_generator(state))
-        reporter.report(step, changes)
-        reporter.flush()  # no checkpoint is there before its row
-      elif self._due(step, config.log_kimg):
-        reporter.report(step)
-      if sample:
-        self._write_samples(step, state)
-      if snapshot:
-        with self.times.during("checkpoint"):
-          self.checkpoints.save(step, state)
-      if stopped and not last:
+      self.reporter.add(step, step_metrics)
+
+      stopping = self.stop.reached()
+      due = self.schedule.due(step, stopping)
+      if SNAPSHOT in due:
+        self._snapshot(step, state, evaluating, with_samples=SAMPLE in due)
+      elif SAMPLE in due:
+        self._log_and_sample(step, state, with_row=LOG in due)
+      elif LOG in due:
+        self.reporter.report(step)
+      if stopping and step < self.schedule.total_steps:
         raise Stopped(step)
-      if evaluate:
+      if EVALUATE in due:
         evaluating.evaluate(step, self._ema_generator(state))
     return state
 
+  def _begin_evaluation(self, state: TrainState) -> evaluation.Evaluation:
+    step = int(state.step)
+    with self.reporter.paused("stability"):
+      evaluating = evaluation.Evaluation(
+        workdir=self.workdir,
+        evaluator=self.evaluator,
+        checkpoints=self.checkpoints,
+        reporter=self.reporter,
+        generator=self._ema_generator(state),
+        first_step=step,
+      )
+    # The last session may have stopped between a checkpoint and its evaluation.
+    if step and self.schedule.is_due(EVALUATE, step):
+      evaluating.evaluate(step, self._ema_generator(state))
+    return evaluating
+
+  def _snapshot(
+    self,
+    step: int,
+    state: TrainState,
+    evaluating: evaluation.Evaluation,
+    *,
+    with_samples: bool,
+  ) -> None:
+    """Check the state, write its row, its samples and its checkpoint."""
+    self.reporter.check()
+    with self.times.during("checkpoint"):
+      nonfinite.check_state(step, state)
+    stability = evaluating.compare(step, self._ema_generator(state))
+    self.reporter.report(step, stability)
+    self.reporter.flush()  # a checkpoint never exists without its row
+    if with_samples:
+      self._write_samples(step, state)
+    with self.times.during("checkpoint"):
+      self.checkpoints.save(step, state)
+
+  def _log_and_sample(
+    self, step: int, state: TrainState, *, with_row: bool
+  ) -> None:
+    self.reporter.check()  # no samples of NaN
+    if with_row:
+      self.reporter.report(step)
+    self._write_samples(step, state)
+
+  def _roll_back(self) -> TrainState:
+    """Return the newest checkpoint's state; forget everything after it."""
+    self.checkpoints.wait()
+    processes.wait_for_all("the checkpoint to go back to")
+    state = _newest_state(self.checkpoints, self.program)
+    self.reporter.rewind(int(state.step))
+    return state
+
   def _finish(self) -> None:
-    """Wait for what is still being written, and say where the time went."""
+    """Wait for pending writes and log where the time went."""
     self.reporter.flush()
     with self.times.during("checkpoint"):
       self.checkpoints.wait()
     self.reporter.say(f"time: {self.times.describe()}")
     self.reporter.close()
 
-  def _due(self, step: int, every_kimg: float) -> bool:
-    """Whether the images seen pass a multiple of `every_kimg` at a step."""
-    if not every_kimg:
-      return False
-    every = 1000 * every_kimg
-    shown = self.config.batch_size * step
-    return shown // every > (shown - self.config.batch_size) // every
-
   def _loader_from(self, state: TrainState) -> Iterator:
     return data.make_loader(
       self.prepared,
       batch_size=self.config.batch_size,
-      seed=finite.data_seed(self.config.seed, int(state.rollbacks)),
+      seed=randomness.data_seed(self.config.seed, int(state.rollbacks)),
       first_step=int(state.step),
       process_index=jax.process_index(),
       process_count=jax.process_count(),
@@ -264,20 +281,29 @@ class _Session:
       self.reporter.write_image(step, "samples", picture)
 
 
-def _total_steps(config: ConfigDict) -> int:
-  return round(1000 * config.total_kimg / config.batch_size)
+def _open_data(config: ConfigDict, workdir: Path) -> data.LenientSet:
+  """Prepare the data set if necessary and open it, the same everywhere."""
+  path = data.prepare(config.dataset, config.resolution, config.channels)
+  prepared = data.LenientSet(
+    data.open_prepared(path),
+    config.dataset.max_unreadable,
+    workdir / "unreadable.jsonl",
+  )
+  processes.check_same("the data set", prepared.metadata.content_hash)
+  config_fields.check_classes(config, prepared.metadata.num_classes)
+  return prepared
 
 
 def _compile_step(program: Program) -> tuple[Callable, float]:
-  """Return the compiled step, and the seconds it took."""
+  """Return the compiled step and the seconds it took."""
   began = time.monotonic()
   lowered = program.step.lower(program.abstract_state, program.abstract_batch)
   return lowered.compile(), time.monotonic() - began
 
 
 def _newest_state(checkpoints: Checkpoints, program: Program) -> TrainState:
-  """Return the newest good checkpoint's state, or that of step 0."""
-  # One process says which: the disk may look different to another one.
+  """Return the newest good checkpoint's state, or the state at step 0."""
+  # One process decides: another may see other files on a shared disk.
   step = checkpoints.newest_good() if processes.is_first() else None
   step = processes.from_first(-1 if step is None else step)
   if step < 0:
@@ -286,7 +312,11 @@ def _newest_state(checkpoints: Checkpoints, program: Program) -> TrainState:
 
 
 def _make_reporter(
-  config: ConfigDict, workdir: Path, state: TrainState, times: TimeRecord
+  config: ConfigDict,
+  workdir: Path,
+  state: TrainState,
+  schedule: Schedule,
+  times: TimeRecord,
 ):
   # Here, because it imports TensorFlow, which sampling does without.
   from msggan_jax.training.reporter import Reporter
@@ -294,11 +324,8 @@ def _make_reporter(
   return Reporter(
     workdir,
     batch_size=config.batch_size,
-    total_steps=_total_steps(config),
+    total_steps=schedule.total_steps,
     first_step=int(state.step),
-    penalty_interval=config.penalty_interval,
-    tensor_names=finite.tensor_names(
-      finite.step_trees(state.d_params, state.g_params)
-    ),
+    tensor_names=finite.step_tensor_names(state.d_params, state.g_params),
     times=times,
   )

@@ -1,62 +1,57 @@
-"""Numbers that are not finite: noticed, named, and a few times rolled back."""
+"""NaN and Inf during training: detect, name, roll back, report."""
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 import jax
 import numpy as np
 
-from msggan_jax.algorithm.finite import (
-  FIRST_BAD,
-  first_not_finite,
-  tensor_names,
-)
+from msggan_jax.algorithm.finite import first_not_finite, tensor_names
 from msggan_jax.algorithm.train_state import TrainState
+from msggan_jax.algorithm.train_step import StepMetrics
 
 REPORT = "not_finite.json"
 
 
 class NonFinite(ArithmeticError):
-  """Training has met a number that is not finite.
+  """Training has produced NaN or Inf.
 
   Attributes:
-    step: The first that met it.
+    step: The first step that did.
     names: A metric and the first tensor, as far as they are known.
   """
 
   def __init__(self, step: int, *names: str):
-    """Say what and when."""
-    super().__init__(
-      f"step {step} met a number that is not finite in {' and '.join(names)}"
-    )
+    """Name the step and where the number was found."""
+    super().__init__(f"step {step} has NaN or Inf in {' and '.join(names)}")
     self.step = step
     self.names = names
 
 
 def check_metrics(
   steps: Sequence[int],
-  values: Sequence[Mapping[str, Any]],
+  metrics: Sequence[StepMetrics],
   names: Sequence[str],
 ) -> None:
-  """Raise NonFinite for the first step with a number that is not finite.
+  """Raise NonFinite for the first step with NaN or Inf.
 
   Args:
-    steps: Numbers of the steps.
-    values: Their metrics, on the host, `FIRST_BAD` among them.
-    names: Of the tensors.
+    steps: The steps' numbers.
+    metrics: Their metrics, on the host.
+    names: `finite.step_tensor_names`.
   """
-  for step, metrics in zip(steps, values, strict=True):
-    bad = [name for name, x in metrics.items() if not np.isfinite(x)][:1]
-    if metrics[FIRST_BAD] >= 0:
-      bad.append(names[metrics[FIRST_BAD]])
+  for step, of_step in zip(steps, metrics, strict=True):
+    values = of_step.values.items()
+    bad = [name for name, x in values if not np.isfinite(x)][:1]
+    if of_step.first_bad >= 0:
+      bad.append(names[of_step.first_bad])
     if bad:
       raise NonFinite(step, *bad)
 
 
 def check_state(step: int, state: TrainState) -> None:
-  """Raise NonFinite for the first tensor of the state that is not finite."""
+  """Raise NonFinite for the state's first tensor with NaN or Inf."""
   trees = vars(state)
   index = int(_first_not_finite(*trees.values()))
   if index >= 0:
@@ -64,19 +59,19 @@ def check_state(step: int, state: TrainState) -> None:
 
 
 def change_randomness(state: TrainState, times: int) -> TrainState:
-  """Let the run draw other random numbers from here on."""
+  """Return the state with new random numbers from here on."""
   return state.replace(rollbacks=state.rollbacks + times)
 
 
 def write_report(
   workdir: Path, errors: Sequence[NonFinite], state: TrainState
 ) -> None:
-  """Write `not_finite.json`: what it takes to meet the errors again.
+  """Write `not_finite.json`: everything needed to reproduce the errors.
 
   Args:
     workdir: The run's folder.
-    errors: What has happened, one for each attempt.
-    state: Where the first attempt began.
+    errors: One error for each attempt.
+    state: The state from which the first attempt started.
   """
   report = {
     "attempts": [{"step": e.step, "not_finite": e.names} for e in errors],
@@ -93,7 +88,7 @@ def write_report(
 
 
 def remove_report(workdir: Path) -> None:
-  """Remove `not_finite.json` of a start before this one, if there is any."""
+  """Remove the `not_finite.json` of an earlier session, if any."""
   (workdir / REPORT).unlink(missing_ok=True)
 
 

@@ -10,7 +10,6 @@ from pathlib import Path
 import jax
 import numpy as np
 
-from msggan_jax.algorithm import finite
 from msggan_jax.runtime import jsonl, memory
 from msggan_jax.runtime.clock import TimeRecord, duration
 from msggan_jax.training import nonfinite
@@ -40,7 +39,6 @@ class Reporter:
     batch_size: int,
     total_steps: int,
     first_step: int,
-    penalty_interval: int,
     tensor_names: Sequence[str],
     times: TimeRecord,
   ):
@@ -52,14 +50,12 @@ class Reporter:
       batch_size: Global batch size: images per step.
       total_steps: Steps of the whole run.
       first_step: Steps done before this session.
-      penalty_interval: A penalty is averaged over the steps that compute it.
       tensor_names: Of `finite.tensor_names`, to name one that is not finite.
       times: Where the time goes.
     """
     self._stats_path = workdir / "stats.jsonl"
     self._batch_size = batch_size
     self._total_steps = total_steps
-    self._penalty_interval = penalty_interval
     self._tensor_names = tensor_names
     self._times = times
     self._pending: list[tuple[int, Metrics]] = []  # on the device
@@ -110,14 +106,10 @@ class Reporter:
     steps = [step for step, _ in pending]
     values = jax.device_get([metrics for _, metrics in pending])
     nonfinite.check_metrics(steps, values, self._tensor_names)
-    for step, metrics in zip(steps, values, strict=True):
-      # A lazy penalty is zero where it was not computed: divide by the others.
-      # `step` counts finished steps; the one before it decides (train_step).
-      computed = (step - 1) % self._penalty_interval == 0
-      for name, value in metrics.items():
-        if name != finite.FIRST_BAD:
-          self._sums[name] = self._sums.get(name, np.float32(0)) + value
-          self._counts[name] += computed or "penalty/" not in name
+    for metrics in values:
+      for name, value in metrics.values.items():
+        self._sums[name] = self._sums.get(name, np.float32(0)) + value
+        self._counts[name] += int(metrics.counts[name])
 
   def flush(self) -> None:
     """Write the row that was asked for now, waiting for its steps."""

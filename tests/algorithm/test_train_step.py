@@ -8,7 +8,7 @@ import numpy as np
 import optax
 import pytest
 
-from msggan_jax.algorithm import losses, train_state, train_step
+from msggan_jax.algorithm import losses, randomness, train_state, train_step
 from msggan_jax.models import networks
 from msggan_jax.models.pyramid import make_pyramid, to_float
 from msggan_jax.runtime import sharding
@@ -47,7 +47,7 @@ class Run:
       )
     self.state = jax.device_put(state, sharding.replicated(self.mesh))
     self.traces = 0
-    step = train_step.make_train_step(*parts)
+    step = train_step.TrainStep(*parts)
 
     def counted(state, batch):
       self.traces += 1
@@ -89,13 +89,13 @@ def test_the_step_equals_its_plain_form(config, float64):
   d_key, _, epsilon_key, mirror_key = jax.random.split(key, 4)
   draw = jax.shard_map(
     lambda: (
-      train_step.draw_latents(
+      randomness.draw_latents(
         jax.random.split(d_key)[0], config.batch_size, config
       ),
       jax.vmap(jax.random.uniform)(
         sharding.example_keys(epsilon_key, config.batch_size)
       ),
-      train_step.random_mirror(mirror_key, to_float(batch["image"])),
+      randomness.random_mirror(mirror_key, to_float(batch["image"])),
     ),
     mesh=run.mesh,
     in_specs=(),
@@ -208,7 +208,9 @@ def test_a_lazy_penalty_comes_every_kth_step(config):
   run = Run(config, 1)
   for step in range(4):
     run.train(1)
-    values = [v for k, v in run.metrics.items() if "gradient_penalty" in k]
+    values = [
+      v for k, v in run.metrics.values.items() if "gradient_penalty" in k
+    ]
     assert len(values) == 2
     assert all((value > 0) == (step % 2 == 0) for value in values)
 

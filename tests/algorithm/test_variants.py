@@ -6,7 +6,7 @@ import jax
 import numpy as np
 import pytest
 
-from msggan_jax.algorithm import losses, train_state, train_step
+from msggan_jax.algorithm import losses, penalties, train_state, train_step
 from msggan_jax.models import networks
 from msggan_jax.models.discriminator import COMBINE_FUNCTIONS
 from msggan_jax.runtime import sharding
@@ -45,7 +45,7 @@ def train(config, num_devices, steps):
   )
   mesh = sharding.make_mesh(jax.devices()[:num_devices])
   step = sharding.shard_step(
-    train_step.make_train_step(config, generator, discriminator, optimizer),
+    train_step.TrainStep(config, generator, discriminator, optimizer),
     mesh,
   )
   start_on_host = jax.tree.map(np.array, start)
@@ -98,7 +98,7 @@ def test_combinations_train(preset, loss, penalty, combine):
 def full_product():
   """Every loss x penalty x network; phi goes round, so as to meet them all."""
   presets = ("msg_progan", "msg_stylegan", "bmsg_gan", "msg_gan_v1")
-  sets = (presets, losses.ADVERSARIAL_LOSSES, losses.PENALTIES)
+  sets = (presets, losses.ADVERSARIAL_LOSSES, penalties.PENALTIES)
   for places in itertools.product(*map(lambda s: list(enumerate(s)), sets)):
     numbers, names = zip(*places, strict=True)
     yield *names, COMBINE_FUNCTIONS[sum(numbers) % len(COMBINE_FUNCTIONS)]

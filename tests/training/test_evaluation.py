@@ -8,7 +8,7 @@ import pytest
 
 import msggan_jax
 from msggan_jax import metrics
-from msggan_jax.algorithm import finite
+from msggan_jax.algorithm.train_step import StepMetrics
 from msggan_jax.runtime import cli, clock, jsonl
 from msggan_jax.training import evaluation, loop
 from msggan_jax.weights import checkpoint
@@ -124,12 +124,15 @@ def test_speed_is_that_of_training_alone(tmp_path, monkeypatch):
     batch_size=8,
     total_steps=4,
     first_step=0,
-    penalty_interval=1,
     tensor_names=[],
     times=times,
   )
-  losses = {"d_loss": np.float32(0), "g_loss": np.float32(0)}
-  losses[finite.FIRST_BAD] = np.int32(-1)
+  names = ("d_loss", "g_loss")
+  losses = StepMetrics(
+    values=dict.fromkeys(names, np.float32(0)),
+    counts=dict.fromkeys(names, np.int32(1)),
+    first_bad=np.int32(-1),
+  )
   for step in range(1, 5):
     now += 2.0
     reporter.add(step, losses)

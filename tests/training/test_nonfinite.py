@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from msggan_jax.algorithm import finite, train_step
+from msggan_jax.algorithm import accumulation, finite, randomness, train_step
 from msggan_jax.runtime import jsonl
 from msggan_jax.training import loop, nonfinite
 from tests.runs.test_train import config, few_cats  # noqa: F401
@@ -28,7 +28,7 @@ def spoil_if(hit, tree):
 @pytest.fixture
 def bad_parameter(monkeypatch):
   """Step 3 leaves a bad parameter, unless there was a rollback."""
-  make = train_step.make_train_step
+  make = train_step.TrainStep
 
   def make_bad(*args):
     step = make(*args)
@@ -40,14 +40,14 @@ def bad_parameter(monkeypatch):
 
     return bad_step
 
-  monkeypatch.setattr(train_step, "make_train_step", make_bad)
+  monkeypatch.setattr(train_step, "TrainStep", make_bad)
   return "d_params"
 
 
 @pytest.fixture
 def bad_gradient(monkeypatch):
   """Step 3 computes a bad gradient, unless there was a rollback."""
-  make, vary = train_step.make_train_step, train_step.sharding.vary
+  make, vary = train_step.TrainStep, accumulation.sharding.vary
   hit = None
 
   def make_bad(*args):
@@ -74,8 +74,8 @@ def bad_gradient(monkeypatch):
     params = vary(params)
     return with_bad_gradient(params, hit) if is_discriminator else params
 
-  monkeypatch.setattr(train_step, "make_train_step", make_bad)
-  monkeypatch.setattr(train_step.sharding, "vary", bad_vary)
+  monkeypatch.setattr(train_step, "TrainStep", make_bad)
+  monkeypatch.setattr(accumulation.sharding, "vary", bad_vary)
   return "d_grads"
 
 
@@ -100,9 +100,9 @@ def test_a_run_goes_back_and_on(
   config.log_kimg *= log_steps
   state = loop.train(config, tmp_path)
   said = capsys.readouterr().out
-  assert f"step {noticed_at} met a number that is not finite in" in said
-  assert f" and {tree}/{TENSOR}: back to step 2" in said
-  assert "1 of at most 3 times" in said
+  assert f"step {noticed_at} has NaN or Inf in" in said
+  assert f" and {tree}/{TENSOR}: rolled back to step 2" in said
+  assert "attempt 1 of at most 3" in said
   assert int(state.step) == 4 and int(state.rollbacks) == 1
   nonfinite.check_state(4, state)
   written = jsonl.read(tmp_path / "stats.jsonl")
@@ -139,5 +139,5 @@ def test_the_first_bad_tensor_is_named():
 
 
 def test_rollbacks_change_the_order_of_the_data():
-  assert finite.data_seed(7, 0) == 7
-  assert len({finite.data_seed(2**32 - 1, i) for i in range(100)}) == 100
+  assert randomness.data_seed(7, 0) == 7
+  assert len({randomness.data_seed(2**32 - 1, i) for i in range(100)}) == 100

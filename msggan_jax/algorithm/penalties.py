@@ -1,0 +1,234 @@
+"""Gradient penalties of a critic over a whole pyramid (paper, section 3.2).
+
+The penalties themselves know no configuration; `PENALTIES` says which terms a
+configuration adds to D's loss, and `make_penalty` weighs and averages them.
+"""
+
+import functools
+from collections.abc import Callable
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+from ml_collections import ConfigDict
+
+from msggan_jax.algorithm.accumulation import in_parts
+from msggan_jax.models.pyramid import Pyramid, connected_scales, upsample
+from msggan_jax.runtime import sharding
+
+Critic = Callable[[Pyramid], jax.Array]  # pyramid -> logits, (B,)
+
+
+def gradient_penalty(
+  critic: Critic,
+  reals: Pyramid,
+  fakes: Pyramid,
+  epsilon: jax.Array,
+  one_sided: bool = False,
+) -> jax.Array:
+  """Penalise gradient norms away from 1 at each scale (paper, section 3.2).
+
+  "The average of the penalties over each input": the interpolated images of
+  the scales are independent inputs, one epsilon per example is shared by all
+  scales, and every scale has its own norm.
+
+  Args:
+    critic: Pyramid -> logits, (B,).
+    reals: Images per scale, low to high, each (B, H, W, C).
+    fakes: Same shapes.
+    epsilon: (B,), uniform in [0, 1]; the share of the real image.
+    one_sided: Whether norms below 1 are not penalised.
+
+  Returns:
+    (S, B): (||g|| - 1)^2, or max(0, ||g|| - 1)^2, not yet averaged.
+  """
+  epsilon = epsilon[:, None, None, None]
+  interpolated = tuple(
+    epsilon * real + (1 - epsilon) * fake
+    for real, fake in zip(reals, fakes, strict=True)
+  )
+  gradients = _input_gradients(critic, interpolated)
+  excess = _safe_sqrt(_squared_norms(gradients)) - 1
+  return jnp.square(jax.nn.relu(excess) if one_sided else excess)
+
+
+def r1_penalty(
+  critic: Critic, reals: Pyramid, derivatives: str = "total"
+) -> jax.Array:
+  """Return squared gradient norms at each scale (Mescheder et al. 2018).
+
+  On fakes, with partial derivatives, this is R2.
+
+  Args:
+    critic: Pyramid -> logits, (B,).
+    reals: Images per scale, low to high, each (B, H, W, C).
+    derivatives: "partial": the scales are independent inputs. "total": the
+      lower scales are pooled from the higher ones, and the derivative passes
+      through the pooling, as in the official code.
+
+  Returns:
+    (S, B) squared norms, without gamma / 2, not yet averaged.
+
+  Raises:
+    ValueError: If `derivatives` is neither.
+  """
+  if derivatives not in ("total", "partial"):
+    raise ValueError(
+      f"penalty_derivatives is {derivatives!r}; choose total or partial"
+    )
+  gradients = _input_gradients(critic, reals)
+  if derivatives == "total":
+    gradients = _through_pooling(gradients)
+  return _squared_norms(gradients)
+
+
+class Images(NamedTuple):
+  """The images of one step that penalties are taken at.
+
+  Attributes:
+    reals: Images per scale, low to high, each (B, H, W, C).
+    fakes: Same shapes.
+    epsilon: (B,), uniform in [0, 1].
+  """
+
+  reals: Pyramid
+  fakes: Pyramid
+  epsilon: jax.Array
+
+
+class Term(NamedTuple):
+  """A penalty term of D's loss.
+
+  Attributes:
+    metric: Its name in `stats.jsonl`, before /<resolution>.
+    values: (critic, images, config) -> (S, B), not yet averaged.
+    weight: Its weight by the configuration.
+  """
+
+  metric: str
+  values: Callable[[Critic, Images, ConfigDict], jax.Array]
+  weight: Callable[[ConfigDict], float]
+
+
+_GRADIENT_PENALTY, _ONE_SIDED = (
+  Term(
+    "gradient_penalty",
+    lambda critic, images, config, one_sided=one_sided: gradient_penalty(
+      critic, *images, one_sided=one_sided
+    ),
+    lambda config: config.gp_weight,
+  )
+  for one_sided in (False, True)
+)
+_R1 = Term(
+  "r1_penalty",
+  lambda critic, images, config: r1_penalty(
+    critic, images.reals, config.penalty_derivatives
+  ),
+  lambda config: 0.5 * config.r1_gamma,
+)
+_R2 = Term(
+  "r2_penalty",
+  # Fakes are not pooled from each other: always partial.
+  lambda critic, images, config: r1_penalty(critic, images.fakes, "partial"),
+  lambda config: 0.5 * config.r2_gamma,
+)
+
+# `config.penalty` -> the terms of D's loss.
+PENALTIES = {
+  "none": (),
+  "gradient_penalty": (_GRADIENT_PENALTY,),
+  "one_sided": (_ONE_SIDED,),
+  "r1": (_R1,),
+  "r2": (_R2,),
+  "r1_r2": (_R1, _R2),
+}
+
+
+class Penalty(NamedTuple):
+  """The penalty of one step.
+
+  Attributes:
+    loss: Weighted, averaged over scales and the global batch; part of D's loss.
+    means: Unweighted mean over the global batch, `<metric>/<resolution>`.
+    count: 1 if this step computed the penalty; 0 if a lazy penalty skipped it,
+      and all else is zero.
+  """
+
+  loss: jax.Array
+  means: dict[str, jax.Array]
+  count: jax.Array
+
+
+def make_penalty(config: ConfigDict) -> Callable[..., Penalty]:
+  """Return D's penalty as a function of the critic and the images.
+
+  Args:
+    config: `penalty`, its weights, `penalty_interval` and `micro_batch_size`.
+
+  Returns:
+    (step, critic, images, labels) -> `Penalty`. The critic maps a pyramid and
+    its labels to logits; `images` are this device's.
+  """
+  scales = connected_scales(config)
+  terms = PENALTIES[config.penalty]
+  interval = config.penalty_interval
+
+  def penalty(step, critic, images: Images, labels) -> Penalty:
+    def values(images, labels):
+      """Return each term's values, (S, B)."""
+      of_labels = functools.partial(critic, labels=labels)
+      return [term.values(of_labels, images, config) for term in terms]
+
+    def compute():
+      in_all_parts = in_parts(values, config.micro_batch_size, out_axis=1)
+      return in_all_parts(images, labels)
+
+    computed = step % interval == 0
+    if interval == 1:
+      per_term = compute()
+    else:
+      # Lazy (StyleGAN2, section 3.1): every k-th step, k times as strong.
+      per_term = jax.lax.cond(computed, compute, _zeros_like(compute))
+    loss = 0.0
+    means = {}
+    for term, value in zip(terms, per_term, strict=True):
+      loss += interval * term.weight(config) * sharding.global_mean(value)
+      for resolution, scale_value in zip(scales, value, strict=True):
+        means[f"{term.metric}/{resolution}"] = sharding.global_mean(scale_value)
+    return Penalty(loss, means, computed.astype(jnp.int32))
+
+  return penalty
+
+
+def _zeros_like(compute: Callable) -> Callable:
+  """Return a function that returns zeros in the shapes of another's results."""
+  shapes = jax.eval_shape(compute)
+  return lambda: jax.tree.map(
+    lambda x: sharding.vary(jnp.zeros(x.shape, x.dtype)), shapes
+  )
+
+
+def _input_gradients(critic: Critic, pyramid: Pyramid) -> Pyramid:
+  return jax.grad(lambda images: critic(images).sum())(pyramid)
+
+
+def _through_pooling(gradients: Pyramid) -> Pyramid:
+  # h_4 = g_4, h_s = g_s + upsample(h_{s/2}) / 4: the chain rule through the
+  # 2x2 means of the pyramid; 1 / f^2 where scales in between are not connected.
+  totals = [gradients[0]]
+  for g in gradients[1:]:
+    factor = g.shape[1] // totals[-1].shape[1]
+    totals.append(g + upsample(totals[-1], factor) / factor**2)
+  return tuple(totals)
+
+
+def _squared_norms(pyramid: Pyramid) -> jax.Array:
+  return jnp.stack([jnp.sum(jnp.square(g), axis=(1, 2, 3)) for g in pyramid])
+
+
+def _safe_sqrt(x: jax.Array) -> jax.Array:
+  # The square root's derivative at 0 is infinite; a scale that the critic
+  # ignores has norm 0 and must pass a gradient of 0, not NaN.
+  positive = x > 0
+  return jnp.where(positive, jnp.sqrt(jnp.where(positive, x, 1.0)), 0.0)
