@@ -23,7 +23,29 @@ COMBINE_FUNCTIONS = ("simple", "lin_cat", "cat_lin", "lin_cat_equal")
 
 
 class Discriminator(nnx.Module):
-  """Scores a pyramid of images, from the full resolution down to 4x4."""
+  """Scores a pyramid of images, from the full resolution down to 4x4.
+
+  Args:
+    resolution: Side of the largest image, in pixels; a power of two >= 4.
+    scales: Resolutions of the pyramid, low to high, the last `resolution`.
+    channels: Channels of the images.
+    num_classes: Classes of a conditional discriminator; 0: unconditional.
+    base_channels: Width at resolution r is base_channels / r, ...
+    max_channels: ... but at most this.
+    combine: How a scale's image joins the activation from above, the
+      paper's phi: one of `COMBINE_FUNCTIONS`.
+    stddev: The minibatch stddev.
+    stddev_placement: "every_block" (the paper) or "last_block".
+    stylegan: Whether `from_rgb` ends in a leaky ReLU and convolutions are
+      blurred before the resolution is halved.
+    equalized: Whether the learning rate is equalized, see `Layer`.
+    spectral_norm: Whether the blocks' kernels are divided by their largest
+      singular value.
+    linear_gain: Gain of the linear layers: `from_rgb`, score, lin_cat's.
+    remat_from: See `rematerialized`.
+    dtype: Type of the activations; None: that of the images.
+    rngs: Source of the initial weights.
+  """
 
   def __init__(
     self,
@@ -45,29 +67,6 @@ class Discriminator(nnx.Module):
     dtype: jnp.dtype | None = None,
     rngs: nnx.Rngs,
   ):
-    """Create the discriminator.
-
-    Args:
-      resolution: Side of the largest image, in pixels; a power of two >= 4.
-      scales: Resolutions of the pyramid, low to high, the last `resolution`.
-      channels: Channels of the images.
-      num_classes: Classes of a conditional discriminator; 0: unconditional.
-      base_channels: Width at resolution r is base_channels / r, ...
-      max_channels: ... but at most this.
-      combine: How a scale's image joins the activation from above, the
-        paper's phi: one of `COMBINE_FUNCTIONS`.
-      stddev: The minibatch stddev.
-      stddev_placement: "every_block" (the paper) or "last_block".
-      stylegan: Whether `from_rgb` ends in a leaky ReLU and convolutions are
-        blurred before the resolution is halved.
-      equalized: Whether the learning rate is equalized, see `Layer`.
-      spectral_norm: Whether the blocks' kernels are divided by their largest
-        singular value.
-      linear_gain: Gain of the linear layers: `from_rgb`, score, lin_cat's.
-      remat_from: See `rematerialized`.
-      dtype: Type of the activations; None: that of the images.
-      rngs: Source of the initial weights.
-    """
     self.resolution = resolution
     self.scales = scales
     self.num_classes = num_classes
