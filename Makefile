@@ -5,7 +5,7 @@ INSTALLED := $(VENV)/.installed
 BIN := $(VENV)/bin
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-slow format clean
+.PHONY: help setup demo test test-slow docs format clean
 
 help:  ## List what there is.
 	@grep -E '^[a-z-]+:.*##' Makefile | sed -E 's/:[^#]*## /\t/' | expand -t 12
@@ -30,6 +30,9 @@ test: $(INSTALLED)  ## Check the style and run the tests, six minutes on two cor
 
 test-slow: $(INSTALLED)  ## Run the tests that take longer, too.
 	$(BIN)/python -m pytest -m ''
+
+docs: $(INSTALLED)  ## Write the reference of the configuration from its table.
+	$(BIN)/python docs/reference.py
 
 format: $(INSTALLED)  ## Bring the code into its format.
 	$(BIN)/ruff check --fix .

@@ -35,100 +35,115 @@ def get_config(preset="msg_progan"):
 
 
 def get_base_config():
-  """Return MSG-ProGAN as the paper trains it, which presets start from."""
+  """Return MSG-ProGAN as the paper trains it; presets start from it.
+
+  Written from the table of fields: `python docs/reference.py`.
+  """
   config = ConfigDict()
-  config.seed = 0
 
   # Images.
-  config.resolution = 256  # of the largest scale; a power of two, 4 or more
-  config.channels = 3
-  config.num_classes = 0  # labels 0 to num_classes - 1; 0: unconditional
+  config.seed = 0  # seed of all randomness
+  config.resolution = 256  # of the largest scale, in pixels; a power of two
+  config.channels = 3  # 1 grey, 3 RGB, 4 RGBA
+  config.num_classes = 0  # labels are 0 to num_classes - 1; 0: unconditional
   config.dataset = ConfigDict()
-  # cats, earth, folder, lsun_church, or a TFDS name such as cifar10.
+  # cats, earth, folder, lsun_church, or a TFDS name such as cifar10
   config.dataset.name = ""
   config.dataset.path = ""  # folder, zip or LMDB; TFDS: its data_dir
-  config.dataset.split = "train"
-  config.dataset.crop = "center"  # of images that are not square: center, pad
-  config.dataset.data_dir = "data"  # where prepared sets are kept
-  # Share of the prepared images that may turn out damaged, each replaced by the
-  # next one, three in any case; 0: none. More of them end the run.
+  config.dataset.split = "train"  # split of a TFDS or demo set
+  # how images that are not square become square: one of center, pad
+  config.dataset.crop = "center"
+  config.dataset.data_dir = "data"  # folder of the prepared sets
+  # share of prepared images that may be damaged, each replaced by the next;
+  # three images in any case; 0: none; beyond it the run ends
   config.dataset.max_unreadable = 0.001
   config.mirror = True  # random horizontal flips
 
   # Networks (paper, section 3.1, Tables 6 and 7).
-  config.model = "progan"  # or stylegan
-  config.latent_size = 512
+  config.model = "progan"  # MSG-ProGAN or MSG-StyleGAN: one of progan, stylegan
+  config.latent_size = 512  # dimensions of z
   config.base_channels = 16384  # width at resolution r: base_channels / r ...
   config.max_channels = 512  # ... but at most this
-  config.combine = "simple"  # phi: simple, lin_cat, cat_lin, lin_cat_equal
-  # all, none, coarse, middle, fine, or a list of resolutions (Table 4).
+  # phi, which joins a scale's image with the activation from above: one of
+  # simple, lin_cat, cat_lin, lin_cat_equal
+  config.combine = "simple"
+  # scales that connect G and D (Table 4); the full one always does: one of all,
+  # none, coarse, middle, fine or a list of resolutions
   config.connected_scales = config_dict.placeholder(object)
   config.connected_scales = "all"
   config.stddev_group = 4  # examples that share a minibatch stddev; 0: all
-  config.stddev_placement = "every_block"  # or last_block
-  config.stddev_grouping = "contiguous"  # or strided: crosses the whole batch
-  config.stddev_spatial = False  # average over channels only, not H and W
+  # blocks of D that get the minibatch stddev: one of every_block, last_block
+  config.stddev_placement = "every_block"
+  # neighbours share a group, or strided: groups cross the whole batch: one of
+  # contiguous, strided
+  config.stddev_grouping = "contiguous"
+  config.stddev_spatial = False  # average over channels only, not over H and W
   config.linear_gain = 1.0  # of to_rgb, from_rgb, the score and lin_cat
-  config.equalized = True  # learning rate; else PyTorch's initialisation
-  # Of progan only.
-  config.pixel_norm = True  # after each 3x3 convolution of the generator
-  config.spectral_norm = False  # on the blocks' kernels, in both networks
-  config.normalize_latents = True  # put them on the hypersphere
-  config.output_activation = "linear"  # of the images, or tanh
-  # Of stylegan only.
-  config.w_size = 512
-  config.mapping_size = 512  # width of the mapping network between z and w
-  config.mapping_layers = 8
+  # equalized learning rate; else PyTorch's initialisation
+  config.equalized = True
+  config.pixel_norm = True  # progan: after each 3x3 convolution of G
+  # progan: on the blocks' kernels, in both networks
+  config.spectral_norm = False
+  config.normalize_latents = True  # progan: project z onto the hypersphere
+  # progan: of the images: one of linear, tanh
+  config.output_activation = "linear"
+  config.w_size = 512  # stylegan: dimensions of w
+  config.mapping_size = 512  # stylegan: width of the mapping network
+  config.mapping_layers = 8  # stylegan: layers of the mapping network
 
-  # Loss (paper, section 3.2): WGAN-GP, the penalty averaged over the scales.
-  # wasserstein, logistic, hinge, relativistic_hinge, least_squares,
-  # relativistic_pairing.
+  # Loss (paper, section 3.2).
+  # adversarial loss: one of wasserstein, logistic, hinge, relativistic_hinge,
+  # least_squares, relativistic_pairing
   config.loss = "wasserstein"
-  # none, gradient_penalty, one_sided, r1, r2, r1_r2.
+  # averaged over the scales; added to D's loss: one of none, gradient_penalty,
+  # one_sided, r1, r2, r1_r2
   config.penalty = "gradient_penalty"
-  config.gp_weight = 10.0
-  config.r1_gamma = 10.0
-  config.r2_gamma = 10.0
-  config.penalty_derivatives = "total"  # of r1: through the pooling; or partial
-  config.penalty_interval = 1  # k: every k-th step, k times as strong
+  config.gp_weight = 10.0  # weight of gradient_penalty and one_sided
+  config.r1_gamma = 10.0  # R1 on the reals, times gamma / 2
+  config.r2_gamma = 10.0  # R2 on the fakes, times gamma / 2
+  # of R1: through the pooling of the pyramid, or partial: one of total, partial
+  config.penalty_derivatives = "total"
+  # k: penalty at every k-th step, k times as strong
+  config.penalty_interval = 1
   config.drift_weight = 0.001  # of E r^2 in wasserstein
 
-  # Optimization (paper, section 4): the same for every data set.
+  # Optimization (paper, section 4).
   config.batch_size = 32  # over all devices
-  # Examples a device holds in memory at a time; 0: all. The result is the same.
+  # examples that a device holds in memory at a time; 0: all; changes results
+  # only by rounding
   config.micro_batch_size = 0
-  config.total_kimg = 1000.0
-  config.optimizer = "rmsprop"  # or adam
+  config.total_kimg = 1000.0  # length of the run
+  config.optimizer = "rmsprop"  # of both networks: one of rmsprop, adam
   config.learning_rate = 0.003  # of both networks
-  config.beta1 = 0.0  # adam only
-  config.beta2 = 0.99  # adam's, and rmsprop's decay
-  config.ema_kimg = 10.0  # half-life of the generator's moving average
-  config.ema_decay = 0.0  # per step; if set, instead of the half-life
-  config.g_step_latents = "same"  # as D's, or fresh
-  config.precision = "float32"  # of the activations, or bfloat16
-  # Blocks of this resolution and above compute their activations again for
-  # the derivatives instead of keeping them; 0: none; auto: as few as fit, found
-  # by compiling.
+  config.beta1 = 0.0  # Adam's
+  config.beta2 = 0.99  # Adam's, and RMSprop's decay
+  config.ema_kimg = 10.0  # half-life of G's moving average; 0: none
+  config.ema_decay = 0.0  # decay a step, instead of the half-life; 0: not set
+  # G's update uses D's latents, or fresh: one of same, fresh
+  config.g_step_latents = "same"
+  config.precision = "float32"  # of the activations: one of float32, bfloat16
+  # blocks from this resolution up recompute their activations for the
+  # derivatives; 0: none; auto: as few as fit, found by compiling
   config.remat_from = config_dict.placeholder(object)
   config.remat_from = 0
-
-  # How often a run goes back to the same checkpoint, with other random numbers,
-  # when a number is not finite; then it ends.
+  # attempts from one checkpoint, with new random numbers, after NaN or Inf
   config.max_rollbacks = 3
 
-  # What a run leaves, and when.
-  config.log_kimg = 1.0
-  config.sample_kimg = 10.0
-  config.snapshot_kimg = 50.0
-  config.keep = 3  # checkpoints, the newest; the best one stays anyway
-  config.keep_kimg = 0.0  # and the first after each multiple of this; 0: none
+  # Logs, samples and checkpoints (0: never).
+  config.log_kimg = 1.0  # between rows of stats.jsonl
+  config.sample_kimg = 10.0  # between grids of samples
+  config.snapshot_kimg = 50.0  # between checkpoints
+  config.keep = 3  # newest checkpoints that are kept; the best is kept, too
+  # also keep the first checkpoint after each multiple of this; 0: none
+  config.keep_kimg = 0.0
 
-  # Evaluation of the moving average (README, Evaluate).
-  config.eval_kimg = 200.0
-  # Names with commas; the first decides which checkpoint is the best. "": a
-  # Frechet and a kernel distance.
+  # Evaluation of the moving average (0: never).
+  config.eval_kimg = 200.0  # between evaluations of the moving average
+  # names with commas; the first decides which checkpoint is the best; empty: a
+  # Frechet and a kernel distance
   config.metrics = ""
   config.inception_path = ""  # pt_inception-2015-12-05-6726825d.pth
   config.extractor = ""  # module:function of your own, instead
-  config.extractor_precision = "float32"  # or bfloat16
+  # of the extractor's activations: one of float32, bfloat16
+  config.extractor_precision = "float32"
   return config

@@ -1,182 +1,288 @@
-"""Configurations: what is possible, what follows, what a workdir holds."""
+"""The table of configuration fields: type, default, bounds, meaning.
 
-from ml_collections import ConfigDict
+`config_check.py` validates with it; `docs/reference.py` writes
+`configs/default.py` and `docs/configuration.md` from it.
+"""
 
+import math
+
+from msggan_jax.algorithm.field_types import (
+  Choice,
+  Count,
+  Field,
+  Number,
+  Remat,
+  Scales,
+  Switch,
+  Text,
+)
 from msggan_jax.algorithm.losses import ADVERSARIAL_LOSSES
 from msggan_jax.algorithm.penalties import PENALTIES
+from msggan_jax.data.pixels import CROPS
 from msggan_jax.models.discriminator import COMBINE_FUNCTIONS
-from msggan_jax.models.pyramid import connected_scales
 from msggan_jax.models.stddev import GROUPINGS
 
-CHOICES = {
-  "model": ("progan", "stylegan"),
-  "combine": COMBINE_FUNCTIONS,
-  "stddev_placement": ("every_block", "last_block"),
-  "stddev_grouping": GROUPINGS,
-  "output_activation": ("linear", "tanh"),
-  "loss": tuple(ADVERSARIAL_LOSSES),
-  "penalty": tuple(PENALTIES),
-  "penalty_derivatives": ("total", "partial"),
-  "optimizer": ("rmsprop", "adam"),
-  "g_step_latents": ("same", "fresh"),
-  "precision": ("float32", "bfloat16"),
-  "extractor_precision": ("float32", "bfloat16"),
-  "dataset.crop": ("center", "pad"),
+IMAGES = {
+  "seed": Count(0, "seed of all randomness", high=2**32 - 1),
+  "resolution": Count(
+    256,
+    "of the largest scale, in pixels; a power of two",
+    shapes_networks=True,
+    low=4,
+    high=2**14,
+  ),
+  "channels": Count(
+    3, "1 grey, 3 RGB, 4 RGBA", shapes_networks=True, low=1, high=2**10
+  ),
+  "num_classes": Count(
+    0,
+    "labels are 0 to num_classes - 1; 0: unconditional",
+    shapes_networks=True,
+    high=2**20,
+  ),
+  "dataset.name": Text(
+    "",
+    "cats, earth, folder, lsun_church, or a TFDS name such as cifar10",
+    resumable=True,
+  ),
+  "dataset.path": Text(
+    "", "folder, zip or LMDB; TFDS: its data_dir", resumable=True
+  ),
+  "dataset.split": Text("train", "split of a TFDS or demo set", resumable=True),
+  "dataset.crop": Choice(
+    "center",
+    "how images that are not square become square",
+    resumable=True,
+    choices=tuple(CROPS),
+  ),
+  "dataset.data_dir": Text(
+    "data", "folder of the prepared sets", resumable=True
+  ),
+  "dataset.max_unreadable": Number(
+    0.001,
+    "share of prepared images that may be damaged, each replaced by the next; "
+    "three images in any case; 0: none; beyond it the run ends",
+    resumable=True,
+    high=1.0,
+  ),
+  "mirror": Switch(True, "random horizontal flips"),
 }
 
-
-# Fields that may change between a run and its resumption.
-FREE_FIELDS = (
-  "total_kimg",
-  "log_kimg",
-  "sample_kimg",
-  "snapshot_kimg",
-  "eval_kimg",
-  "metrics",
-  "inception_path",
-  "extractor",
-  "extractor_precision",
-  "keep",
-  "keep_kimg",
-  "dataset",
-  "micro_batch_size",
-  "remat_from",
-  "max_rollbacks",
-)
-
-POSITIVE = (
-  "batch_size",
-  "channels",
-  "latent_size",
-  "w_size",
-  "mapping_size",
-  "mapping_layers",
-  "base_channels",
-  "max_channels",
-  "penalty_interval",
-  "learning_rate",
-  "keep",
-  "total_kimg",
-)
-
-NOT_NEGATIVE = (
-  "num_classes",
-  "stddev_group",
-  "micro_batch_size",
-  "max_rollbacks",
-  "ema_kimg",
-  "log_kimg",
-  "sample_kimg",
-  "snapshot_kimg",
-  "keep_kimg",
-  "eval_kimg",
-)
-
-# What MSG-StyleGAN has only in this form.
-STYLEGAN_ONLY_WITH = {
-  "equalized": True,
-  "spectral_norm": False,
-  "normalize_latents": True,
-  "output_activation": "linear",
+NETWORKS = {
+  "model": Choice(
+    "progan",
+    "MSG-ProGAN or MSG-StyleGAN",
+    shapes_networks=True,
+    choices=("progan", "stylegan"),
+  ),
+  "latent_size": Count(
+    512, "dimensions of z", shapes_networks=True, low=1, high=2**16
+  ),
+  "base_channels": Count(
+    16384,
+    "width at resolution r: base_channels / r ...",
+    shapes_networks=True,
+    low=1,
+    high=2**24,
+  ),
+  "max_channels": Count(
+    512, "... but at most this", shapes_networks=True, low=1, high=2**16
+  ),
+  "combine": Choice(
+    "simple",
+    "phi, which joins a scale's image with the activation from above",
+    shapes_networks=True,
+    choices=COMBINE_FUNCTIONS,
+  ),
+  "connected_scales": Scales(
+    "all",
+    "scales that connect G and D (Table 4); the full one always does",
+    shapes_networks=True,
+  ),
+  "stddev_group": Count(
+    4,
+    "examples that share a minibatch stddev; 0: all",
+    shapes_networks=True,
+    high=2**20,
+  ),
+  "stddev_placement": Choice(
+    "every_block",
+    "blocks of D that get the minibatch stddev",
+    shapes_networks=True,
+    choices=("every_block", "last_block"),
+  ),
+  "stddev_grouping": Choice(
+    "contiguous",
+    "neighbours share a group, or strided: groups cross the whole batch",
+    shapes_networks=True,
+    choices=GROUPINGS,
+  ),
+  "stddev_spatial": Switch(
+    False, "average over channels only, not over H and W", shapes_networks=True
+  ),
+  "linear_gain": Number(
+    1.0,
+    "of to_rgb, from_rgb, the score and lin_cat",
+    shapes_networks=True,
+    low=-math.inf,
+  ),
+  "equalized": Switch(
+    True,
+    "equalized learning rate; else PyTorch's initialisation",
+    shapes_networks=True,
+  ),
+  "pixel_norm": Switch(
+    True, "progan: after each 3x3 convolution of G", shapes_networks=True
+  ),
+  "spectral_norm": Switch(
+    False,
+    "progan: on the blocks' kernels, in both networks",
+    shapes_networks=True,
+  ),
+  "normalize_latents": Switch(
+    True, "progan: project z onto the hypersphere", shapes_networks=True
+  ),
+  "output_activation": Choice(
+    "linear",
+    "progan: of the images",
+    shapes_networks=True,
+    choices=("linear", "tanh"),
+  ),
+  "w_size": Count(
+    512, "stylegan: dimensions of w", shapes_networks=True, low=1, high=2**16
+  ),
+  "mapping_size": Count(
+    512,
+    "stylegan: width of the mapping network",
+    shapes_networks=True,
+    low=1,
+    high=2**16,
+  ),
+  "mapping_layers": Count(
+    8,
+    "stylegan: layers of the mapping network",
+    shapes_networks=True,
+    low=1,
+    high=2**7,
+  ),
 }
 
+LOSS = {
+  "loss": Choice(
+    "wasserstein", "adversarial loss", choices=tuple(ADVERSARIAL_LOSSES)
+  ),
+  "penalty": Choice(
+    "gradient_penalty",
+    "averaged over the scales; added to D's loss",
+    choices=tuple(PENALTIES),
+  ),
+  "gp_weight": Number(10.0, "weight of gradient_penalty and one_sided"),
+  "r1_gamma": Number(10.0, "R1 on the reals, times gamma / 2"),
+  "r2_gamma": Number(10.0, "R2 on the fakes, times gamma / 2"),
+  "penalty_derivatives": Choice(
+    "total",
+    "of R1: through the pooling of the pyramid, or partial",
+    choices=("total", "partial"),
+  ),
+  "penalty_interval": Count(
+    1, "k: penalty at every k-th step, k times as strong", low=1
+  ),
+  "drift_weight": Number(0.001, "of E r^2 in wasserstein"),
+}
 
-def validate(config: ConfigDict, num_devices: int) -> None:
-  """Check everything that can be checked before anything is compiled.
+OPTIMIZATION = {
+  "batch_size": Count(32, "over all devices", low=1),
+  "micro_batch_size": Count(
+    0,
+    "examples that a device holds in memory at a time; 0: all; changes results "
+    "only by rounding",
+    resumable=True,
+  ),
+  "total_kimg": Number(
+    1000.0, "length of the run", resumable=True, above_low=True
+  ),
+  "optimizer": Choice(
+    "rmsprop", "of both networks", choices=("rmsprop", "adam")
+  ),
+  "learning_rate": Number(0.003, "of both networks", above_low=True),
+  "beta1": Number(0.0, "Adam's", high=1.0),
+  "beta2": Number(0.99, "Adam's, and RMSprop's decay", high=1.0),
+  "ema_kimg": Number(10.0, "half-life of G's moving average; 0: none"),
+  "ema_decay": Number(
+    0.0, "decay a step, instead of the half-life; 0: not set", high=1.0
+  ),
+  "g_step_latents": Choice(
+    "same", "G's update uses D's latents, or fresh", choices=("same", "fresh")
+  ),
+  "precision": Choice(
+    "float32",
+    "of the activations",
+    shapes_networks=True,
+    choices=("float32", "bfloat16"),
+  ),
+  "remat_from": Remat(
+    0,
+    "blocks from this resolution up recompute their activations for the "
+    "derivatives; 0: none; auto: as few as fit, found by compiling",
+    shapes_networks=True,
+    resumable=True,
+  ),
+  "max_rollbacks": Count(
+    3,
+    "attempts from one checkpoint, with new random numbers, after NaN or Inf",
+    resumable=True,
+  ),
+}
 
-  Args:
-    config: The configuration.
-    num_devices: Devices of all processes.
+RECORDS = {
+  "log_kimg": Number(1.0, "between rows of stats.jsonl", resumable=True),
+  "sample_kimg": Number(10.0, "between grids of samples", resumable=True),
+  "snapshot_kimg": Number(50.0, "between checkpoints", resumable=True),
+  "keep": Count(
+    3,
+    "newest checkpoints that are kept; the best is kept, too",
+    resumable=True,
+    low=1,
+  ),
+  "keep_kimg": Number(
+    0.0,
+    "also keep the first checkpoint after each multiple of this; 0: none",
+    resumable=True,
+  ),
+}
 
-  Raises:
-    ValueError: In one sentence, naming the field and the choices.
-  """
-  for field, choices in CHOICES.items():
-    value = _get(config, field)
-    if value not in choices:
-      raise ValueError(
-        f"config.{field} is {value!r}; choose one of {', '.join(choices)}"
-      )
-  for field in POSITIVE:
-    if _get(config, field) <= 0:
-      raise ValueError(
-        f"config.{field} is {_get(config, field)}; it must be positive"
-      )
-  remat_from = config.remat_from
-  if remat_from != "auto" and (
-    not isinstance(remat_from, int) or remat_from < 0
-  ):
-    raise ValueError(
-      f"config.remat_from is {remat_from!r}; choose a resolution, 0 or auto"
-    )
-  for field in NOT_NEGATIVE:
-    if config[field] < 0:
-      raise ValueError(f"config.{field} is {config[field]}; choose 0 or more")
-  if config.model == "stylegan":
-    for field, value in STYLEGAN_ONLY_WITH.items():
-      if config[field] != value:
-        raise ValueError(
-          f"config.{field} is {config[field]!r}; config.model stylegan has "
-          f"only {value!r}, choose that or config.model progan"
-        )
-  check_resolution(config.resolution)
-  connected_scales(config)
-  _check_batch(config, num_devices)
+EVALUATION = {
+  "eval_kimg": Number(
+    200.0, "between evaluations of the moving average", resumable=True
+  ),
+  "metrics": Text(
+    "",
+    "names with commas; the first decides which checkpoint is the best; empty: "
+    "a Frechet and a kernel distance",
+    resumable=True,
+  ),
+  "inception_path": Text(
+    "", "pt_inception-2015-12-05-6726825d.pth", resumable=True
+  ),
+  "extractor": Text("", "module:function of your own, instead", resumable=True),
+  "extractor_precision": Choice(
+    "float32",
+    "of the extractor's activations",
+    resumable=True,
+    choices=("float32", "bfloat16"),
+  ),
+}
 
-
-def check_resolution(resolution: int) -> None:
-  """Raise ValueError unless the resolution is a power of two from 4 up."""
-  if resolution < 4 or resolution & (resolution - 1):
-    raise ValueError(
-      f"resolution is {resolution}; it must be a power of two, 4 or more"
-    )
-
-
-def _check_batch(config: ConfigDict, num_devices: int) -> None:
-  group = config.stddev_group
-  if group and config.stddev_grouping == "strided" and num_devices > 1:
-    raise ValueError(
-      "config.stddev_grouping is strided, whose groups span the whole batch, "
-      f"and there are {num_devices} devices; choose contiguous, or one device"
-    )
-  multiple = num_devices * max(group, 1)
-  if config.batch_size % multiple:
-    raise ValueError(
-      f"config.batch_size is {config.batch_size}; with {num_devices} "
-      f"device(s) and config.stddev_group {group} it must be a multiple of "
-      f"{multiple}"
-    )
-  _check_micro_batch(config, config.batch_size // num_devices)
-
-
-def _check_micro_batch(config: ConfigDict, device_batch_size: int) -> None:
-  size, group = config.micro_batch_size, config.stddev_group
-  if size in (0, device_batch_size):
-    return
-  if not group or config.stddev_grouping == "strided":
-    raise ValueError(
-      f"config.micro_batch_size is {size}, but the minibatch stddev spans the "
-      "whole batch; choose 0, or config.stddev_group above 0 with "
-      "config.stddev_grouping contiguous"
-    )
-  if device_batch_size % size or size % group:
-    raise ValueError(
-      f"config.micro_batch_size is {size}; it must be a multiple of "
-      f"config.stddev_group {group} that divides the {device_batch_size} "
-      "examples of a device"
-    )
-
-
-def check_classes(config: ConfigDict, num_classes: int) -> None:
-  """Raise ValueError unless the data has the classes to be trained on."""
-  if config.num_classes and config.num_classes != num_classes:
-    raise ValueError(
-      f"config.num_classes is {config.num_classes}, but the data set has "
-      f"{num_classes} classes; 0 trains without labels"
-    )
-
-
-def _get(config: ConfigDict, field: str):
-  for name in field.split("."):
-    config = config[name]
-  return config
+SECTIONS = {
+  "Images": IMAGES,
+  "Networks (paper, section 3.1, Tables 6 and 7)": NETWORKS,
+  "Loss (paper, section 3.2)": LOSS,
+  "Optimization (paper, section 4)": OPTIMIZATION,
+  "Logs, samples and checkpoints (0: never)": RECORDS,
+  "Evaluation of the moving average (0: never)": EVALUATION,
+}
+FIELDS: dict[str, Field] = {
+  name: field
+  for section in SECTIONS.values()
+  for name, field in section.items()
+}

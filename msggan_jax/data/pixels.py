@@ -16,6 +16,14 @@ _FORMATS = frozenset(
 )
 
 
+def check_resolution(resolution: int) -> None:
+  """Raise ValueError unless the resolution is a power of two, 4 or more."""
+  if resolution < 4 or resolution & (resolution - 1):
+    raise ValueError(
+      f"resolution is {resolution}; it must be a power of two, 4 or more"
+    )
+
+
 @functools.cache
 def _format_of_extension() -> dict[str, str]:
   """Return the formats we accept that this Pillow can read, by extension."""

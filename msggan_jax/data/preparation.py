@@ -116,10 +116,7 @@ def _one_at_a_time(target: Path) -> Iterator[None]:
 
 
 def _check_shape(dataset: Any, resolution: int, channels: int) -> None:
-  if resolution < 4 or resolution & (resolution - 1):
-    raise ValueError(
-      f"resolution: {resolution} is not a power of two from 4 up"
-    )
+  pixels.check_resolution(resolution)
   if channels not in pixels.MODES:
     raise ValueError(f"channels: {channels} is none of {list(pixels.MODES)}")
   if dataset.crop not in pixels.CROPS:

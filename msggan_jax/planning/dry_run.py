@@ -6,7 +6,7 @@ import math
 import jax
 from ml_collections import ConfigDict
 
-from msggan_jax.algorithm import config_fields, program
+from msggan_jax.algorithm import config_check, program
 from msggan_jax.data import pictures
 from msggan_jax.models.pyramid import connected_scales
 from msggan_jax.planning import estimate
@@ -26,7 +26,7 @@ def describe(config: ConfigDict) -> list[str]:
   Raises:
     ValueError: If it is impossible.
   """
-  config_fields.validate(config, jax.device_count())
+  config_check.validate(config, jax.device_count())
   devices, chip = estimate.this_machine()
   run = program.make_program(config, sharding.make_mesh(devices))
   state = run.abstract_state

@@ -7,7 +7,7 @@ from typing import Any
 import jax
 from ml_collections import ConfigDict
 
-from msggan_jax.algorithm import config_fields, program
+from msggan_jax.algorithm import config_check, program
 from msggan_jax.planning import timing, tpu_slices
 from msggan_jax.planning.compilation import (
   Compilation,
@@ -122,7 +122,7 @@ def make_plan(config: ConfigDict, devices: list, chip: tpu_slices.Chip) -> Plan:
   Raises:
     ValueError: If the configuration is impossible there.
   """
-  config_fields.validate(config, len(devices))
+  config_check.validate(config, len(devices))
   config = with_remat(config, devices, chip.hbm_bytes)
   run = program.make_program(config, sharding.make_mesh(devices))
   compilation = compile_step(run)

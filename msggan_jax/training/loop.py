@@ -13,7 +13,7 @@ import jax
 from ml_collections import ConfigDict
 
 from msggan_jax import data, metrics
-from msggan_jax.algorithm import config_fields, finite, randomness
+from msggan_jax.algorithm import config_check, finite, randomness
 from msggan_jax.algorithm.program import Program, make_program
 from msggan_jax.algorithm.train_state import TrainState
 from msggan_jax.planning import compilation
@@ -53,7 +53,7 @@ def train(
   """
   times = TimeRecord(time.time() if began is None else began)
   workdir = Path(workdir)
-  config_fields.validate(config, jax.device_count())
+  config_check.validate(config, jax.device_count())
   workdirs.check_config(config, workdir)
   evaluation.choose(config)
   planned = compilation.with_remat(config, jax.devices(), memory.limit_bytes())
@@ -290,7 +290,7 @@ def _open_data(config: ConfigDict, workdir: Path) -> data.LenientSet:
     workdir / "unreadable.jsonl",
   )
   processes.check_same("the data set", prepared.metadata.content_hash)
-  config_fields.check_classes(config, prepared.metadata.num_classes)
+  config_check.check_classes(config, prepared.metadata.num_classes)
   return prepared
 
 

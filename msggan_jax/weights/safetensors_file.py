@@ -2,9 +2,9 @@
 
 Tensors are float32 and named by network and path, such as
 generator/block_4x4/conv/kernel; the header's metadata are `format`, `version`,
-`step`, `kimg`, and the run's configuration in JSON, `config`. Of a file only
-numbers are taken, and the fields of `network_config`: nothing in it is run, no
-path in it is opened.
+`step`, `kimg`, and the run's configuration in JSON, `config`. Only
+arrays and the fields of `config_check.network_fields` are read from a file:
+nothing in it is executed, no path in it is opened.
 """
 
 import json
@@ -19,7 +19,7 @@ import safetensors
 import safetensors.numpy
 from ml_collections import ConfigDict
 
-from msggan_jax.algorithm import network_config
+from msggan_jax.algorithm import config_check
 from msggan_jax.models import networks
 from msggan_jax.weights.foreign.layouts import SAME, Source, describe, to_trees
 from msggan_jax.weights.foreign.restricted import quote
@@ -44,7 +44,7 @@ def make_network(name: str, config: ConfigDict) -> networks.Network:
   Raises:
     ValueError: In one sentence, if the configuration is impossible.
   """
-  network_config.check(config.to_dict())
+  config_check.network_fields(config.to_dict())
   return _MAKERS[name](config)
 
 
@@ -147,7 +147,7 @@ def _read_config(metadata: Mapping[str, str]) -> ConfigDict:
     raise ValueError("the configuration in its header is damaged") from error
   if not isinstance(fields, dict):
     raise ValueError("the configuration in its header is damaged")
-  return network_config.check(fields)
+  return config_check.network_fields(fields)
 
 
 def _read_tensors(file: Any, name: str) -> dict[str, np.ndarray]:

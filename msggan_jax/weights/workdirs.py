@@ -1,6 +1,7 @@
 """Networks of a run's folder or of a file, and from the one to the other."""
 
 import json
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -8,10 +9,12 @@ import jax
 import jax.numpy as jnp
 from ml_collections import ConfigDict
 
-from msggan_jax.algorithm import config_fields
+from msggan_jax.algorithm.config_fields import FIELDS
 from msggan_jax.models import networks
 from msggan_jax.runtime import sharding
 from msggan_jax.weights import checkpoint, safetensors_file
+
+RESUMABLE = {name for name, field in FIELDS.items() if field.resumable}
 
 # Of a checkpoint: a network's parameters and its state.
 _FIELDS = {
@@ -53,19 +56,29 @@ def check_config(config: ConfigDict, workdir: Path) -> None:
   """
   if not (workdir / "config.json").is_file():
     return
-  theirs = load_config(workdir).to_dict()
-  ours = json.loads(json.dumps(config.to_dict()))
+  theirs = _by_name(load_config(workdir).to_dict())
+  ours = _by_name(json.loads(json.dumps(config.to_dict())))
   differing = [
-    f"{field} (there {theirs.get(field)!r}, here {ours.get(field)!r})"
-    for field in sorted(set(ours) | set(theirs))
-    if field not in config_fields.FREE_FIELDS
-    and ours.get(field) != theirs.get(field)
+    f"{name} (there {theirs.get(name)!r}, here {ours.get(name)!r})"
+    for name in sorted({*ours, *theirs} - RESUMABLE)
+    if ours.get(name) != theirs.get(name)
   ]
   if differing:
     raise ValueError(
       f"{workdir} holds a run of another configuration: "
       f"{'; '.join(differing)}; choose another --workdir, or these values"
     )
+
+
+def _by_name(fields: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+  """Return nested fields by their dotted names, such as dataset.path."""
+  flat = {}
+  for name, value in fields.items():
+    if isinstance(value, Mapping):
+      flat |= _by_name(value, f"{prefix}{name}.")
+    else:
+      flat[f"{prefix}{name}"] = value
+  return flat
 
 
 def load_network(

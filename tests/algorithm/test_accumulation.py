@@ -3,7 +3,7 @@
 import jax
 import pytest
 
-from msggan_jax.algorithm import config_fields, program
+from msggan_jax.algorithm import config_check, program
 from msggan_jax.runtime import sharding
 from tests.algorithm.test_variants import assert_same, small_config, train
 
@@ -12,7 +12,7 @@ def assert_same_in_parts(preset, num_devices, **changes):
   config = small_config(preset, batch_size=32, **changes)
   _, whole, whole_metrics = train(config, num_devices, 2)
   config.micro_batch_size = 4
-  config_fields.validate(config, num_devices)
+  config_check.validate(config, num_devices)
   _, parts, parts_metrics = train(config, num_devices, 2)
   assert_same(parts_metrics, whole_metrics, 1e-9)
   assert_same(parts, whole, 1e-9)
@@ -67,11 +67,14 @@ def temporary_bytes(config):
   [
     ({"micro_batch_size": 12}, "micro_batch_size is 12; it must be a multiple"),
     ({"micro_batch_size": 2}, "micro_batch_size is 2; it must be a multiple"),
-    ({"micro_batch_size": -4}, "micro_batch_size is -4; choose 0 or more"),
+    (
+      {"micro_batch_size": -4},
+      "micro_batch_size is -4; choose a whole number, 0 or more",
+    ),
     ({"micro_batch_size": 4, "stddev_group": 0}, "stddev spans the whole"),
   ],
 )
 def test_impossible_parts_are_refused(changes, sentence):
   config = small_config(batch_size=16, **changes)
   with pytest.raises(ValueError, match=sentence):
-    config_fields.validate(config, 1)
+    config_check.validate(config, 1)

@@ -1,158 +1,47 @@
-"""Presets: their settings, that they build everywhere, what is refused."""
+"""The table of fields, and the files that are written from it."""
 
-import jax
-import jax.numpy as jnp
+import runpy
+from pathlib import Path
+
 import pytest
 
-from msggan_jax.algorithm import config_fields
-from msggan_jax.models import networks
+from msggan_jax.algorithm.config_fields import FIELDS
+from msggan_jax.weights import workdirs
 from tests.conftest import load_config
 
-PRESETS = (
-  "msg_progan",
-  "msg_stylegan",
-  "msg_stylegan_official",
-  "bmsg_gan",
-  "msg_gan_v1",
-)
-
-# spec, section 3.
-SETTINGS = {
-  "msg_progan": {
-    "combine": "simple",
-    "loss": "wasserstein",
-    "penalty": "gradient_penalty",
-    "optimizer": "rmsprop",
-    "learning_rate": 0.003,
-    "ema_kimg": 10.0,
-    "g_step_latents": "same",
-  },
-  "msg_stylegan": {
-    "combine": "cat_lin",
-    "loss": "logistic",
-    "penalty": "r1",
-    "optimizer": "rmsprop",
-    "learning_rate": 0.003,
-    "ema_kimg": 10.0,
-    "g_step_latents": "fresh",
-  },
-  "bmsg_gan": {
-    "combine": "lin_cat_equal",
-    "loss": "relativistic_hinge",
-    "penalty": "none",
-    "optimizer": "adam",
-    "learning_rate": 0.003,
-    "ema_decay": 0.999,
-    "g_step_latents": "same",
-  },
-  "msg_gan_v1": {
-    "combine": "lin_cat_equal",
-    "loss": "relativistic_hinge",
-    "penalty": "none",
-    "optimizer": "adam",
-    "learning_rate": 0.0003,
-    "ema_kimg": 0.0,
-    "g_step_latents": "fresh",
-  },
-}
-SETTINGS["msg_stylegan_official"] = SETTINGS["msg_stylegan"] | {
-  "optimizer": "adam"
-}
-
-# BMSG-GAN's own counts by resolution: generator, discriminator.
-BMSG_PARAMETERS = {
-  32: (20_719_628, 17_184_001),
-  64: (22_490_383, 18_364_161),
-  128: (22_933_394, 18_659_329),
-  256: (23_044_309, 18_733_185),
-  512: (23_072_120, 18_751_681),
-  1024: (23_079_115, 18_756_321),
-}
+ROOT = Path(__file__).parents[2]
+REFERENCE = runpy.run_path(str(ROOT / "docs" / "reference.py"))
 
 
-@pytest.mark.parametrize("preset", PRESETS)
-def test_settings(preset):
-  config = load_config("default", preset)
-  settings = {"ema_decay": 0.0} | SETTINGS[preset]
-  assert {field: config[field] for field in settings} == settings
-  assert config == load_config(f"presets/{preset}")
-  assert (config.beta1, config.beta2, config.gp_weight) == (0.0, 0.99, 10.0)
-  assert (config.r1_gamma, config.penalty_derivatives) == (10.0, "total")
-  assert set(config) == set(load_config("default"))
-  config.dataset.name = "cats"
-  config_fields.validate(config, 8)
+@pytest.mark.parametrize("name", ["default", "page"])
+def test_files_are_written_from_the_table(name):
+  path = REFERENCE["DEFAULT" if name == "default" else "PAGE"]
+  assert path.read_text() == REFERENCE[f"{name}_text"](), "run: make docs"
 
 
-def test_unknown_preset_lists_the_presets():
-  with pytest.raises(ValueError, match="'biggan'; choose one of msg_progan, "):
-    load_config("default", "biggan")
-
-
-@pytest.mark.parametrize("preset", PRESETS)
-@pytest.mark.parametrize("resolution", [32, 64, 128, 256, 512, 1024])
-def test_every_preset_builds(preset, resolution):
-  config = load_config(f"presets/{preset}")
-  config.resolution = resolution
-  generator = networks.make_generator(config)
-  discriminator = networks.make_discriminator(config)
-  g_arrays = jax.eval_shape(generator.init, jax.random.key(0))
-  d_arrays = jax.eval_shape(discriminator.init, jax.random.key(0))
-  z = jax.ShapeDtypeStruct((4, config.latent_size), jnp.float32)
-  pyramid = jax.eval_shape(generator.apply, *g_arrays, z)
-  assert [x.shape[1] for x in pyramid] == [
-    2**i for i in range(2, resolution.bit_length())
-  ]
-  logits = jax.eval_shape(discriminator.apply, *d_arrays, pyramid)
-  assert logits.shape == (4,)
-  if preset == "bmsg_gan":
-    counts = tuple(
-      sum(x.size for x in jax.tree.leaves(params))
-      for params in (g_arrays[0], d_arrays[0])
-    )
-    assert counts == BMSG_PARAMETERS[resolution]
+def test_defaults_are_accepted_and_complete():
+  for name, field in FIELDS.items():
+    assert field.accepts(field.default), name
+  config = load_config("default")
+  assert set(workdirs._by_name(config.to_dict())) == set(FIELDS)
 
 
 @pytest.mark.parametrize(
-  ("changes", "num_devices", "match"),
+  ("name", "good", "bad"),
   [
-    (
-      {"model": "pix2pix"},
-      1,
-      "config.model is 'pix2pix'; choose one of progan",
-    ),
-    ({"num_classes": -1}, 1, "config.num_classes is -1; choose 0 or more"),
-    ({"stddev_group": -4}, 1, "config.stddev_group is -4; choose 0 or more"),
-    ({"mapping_layers": 0}, 1, "config.mapping_layers is 0; it must be pos"),
-    ({"output_activation": "relu"}, 1, "choose one of linear, tanh"),
-    ({"combine": "cat"}, 1, "choose one of simple, lin_cat, cat_lin, lin_cat_"),
-    (
-      {"model": "stylegan", "spectral_norm": True},
-      1,
-      "config.spectral_norm is True; config.model stylegan has only False",
-    ),
-    (
-      {"model": "stylegan", "output_activation": "tanh"},
-      1,
-      "config.output_activation is 'tanh'; config.model stylegan has only",
-    ),
-    ({"stddev_grouping": "strided"}, 8, "there are 8 devices; choose contig"),
-    ({"batch_size": 20}, 8, "it must be a multiple of 32"),
-    ({"batch_size": 20, "stddev_group": 0}, 8, "a multiple of 8"),
+    ("seed", [0, 2**32 - 1], [-1, True, 0.5, "0", None]),
+    ("dataset.crop", ["pad"], ["PAD", None, ["pad"]]),
+    ("mirror", [True, False], [1, "True", None]),
+    ("metrics", ["", "fid50k_full"], [None, 1]),
+    ("total_kimg", [1, 0.5], [0, -1.0, float("nan"), float("inf"), 10**400]),
+    ("linear_gain", [-1, 1.5], [float("nan"), True, "1"]),
+    ("beta1", [0, 1.0], [1.01, -0.1]),
+    ("remat_from", [0, 64, "auto"], [-1, "64", 1.5, True]),
+    ("connected_scales", ["coarse", 8, [4, 8], (16,)], [None, {}, [[8]]]),
   ],
 )
-def test_impossible_configurations_end_in_a_sentence(
-  changes, num_devices, match
-):
-  config = load_config("default")
-  config.update(changes)
-  with pytest.raises(ValueError, match=match):
-    config_fields.validate(config, num_devices)
-
-
-def test_possible_configurations_pass():
-  config = load_config("default")
-  config.stddev_grouping = "strided"
-  config_fields.validate(config, 1)
-  # The whole batch is one group: how it would be cut does not matter.
-  config.stddev_group, config.batch_size = 0, 24
-  config_fields.validate(config, 8)
+def test_each_type_of_field(name, good, bad):
+  for value in good:
+    assert FIELDS[name].accepts(value), value
+  for value in bad:
+    assert not FIELDS[name].accepts(value), value

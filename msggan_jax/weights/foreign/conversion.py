@@ -7,7 +7,8 @@ from typing import Any
 import jax
 from ml_collections import ConfigDict
 
-from msggan_jax.algorithm import config_fields, train_state
+from msggan_jax.algorithm import train_state
+from msggan_jax.data.pixels import check_resolution
 from msggan_jax.models import networks
 from msggan_jax.weights import checkpoint, workdirs
 from msggan_jax.weights.foreign import bmsg_gan, msg_gan_v1, msg_stylegan_tf
@@ -60,7 +61,7 @@ def write(weights: Weights, preset: str, workdir: Path) -> ConfigDict:
   """
   if workdir.exists() and not (workdir.is_dir() and _is_empty(workdir)):
     raise ValueError(f"{workdir} is not empty; choose another --workdir")
-  config_fields.check_resolution(weights.fields["resolution"])
+  check_resolution(weights.fields["resolution"])
   config = _load_preset(preset)
   config.update(weights.fields)
   generator = networks.make_generator(config)

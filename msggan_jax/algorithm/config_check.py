@@ -1,0 +1,136 @@
+"""Checks of configurations: our own before a run, those in files of others."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from ml_collections import ConfigDict
+
+from msggan_jax.algorithm.config_fields import FIELDS
+from msggan_jax.data.pixels import check_resolution
+from msggan_jax.models.pyramid import connected_scales
+
+_MOST_CHARACTERS = 80  # of a value in a message
+
+# MSG-StyleGAN exists only with these values.
+_STYLEGAN = {
+  "equalized": True,
+  "spectral_norm": False,
+  "normalize_latents": True,
+  "output_activation": "linear",
+}
+
+
+def validate(config: ConfigDict, num_devices: int) -> None:
+  """Check everything that can be checked before compilation.
+
+  Args:
+    config: The configuration.
+    num_devices: Devices of all processes.
+
+  Raises:
+    ValueError: In one sentence, naming the field and the choices.
+  """
+  _check_fields(config, list(FIELDS))
+  _check_networks(config)
+  _check_batch(config, num_devices)
+  _check_micro_batch(config, config.batch_size // num_devices)
+
+
+def network_fields(fields: Mapping[str, Any]) -> ConfigDict:
+  """Return the fields that shape the networks, and no others.
+
+  Weights of others come with a configuration, which is not trusted: each field
+  must have its type and be one of the choices or within bounds.
+
+  Args:
+    fields: A configuration, as JSON gives it.
+
+  Raises:
+    ValueError: In one sentence, if a field is missing or impossible.
+  """
+  names = [name for name, field in FIELDS.items() if field.shapes_networks]
+  config = ConfigDict({name: fields[name] for name in names if name in fields})
+  _check_fields(config, names)
+  _check_networks(config)
+  return config
+
+
+def check_classes(config: ConfigDict, num_classes: int) -> None:
+  """Raise ValueError unless the data set has the configuration's classes."""
+  if config.num_classes and config.num_classes != num_classes:
+    raise ValueError(
+      f"config.num_classes is {config.num_classes}, but the data set has "
+      f"{num_classes} classes; 0 trains without labels"
+    )
+
+
+def _check_fields(config: ConfigDict, names: list[str]) -> None:
+  missing = [name for name in names if not _has(config, name)]
+  if missing:
+    raise ValueError(f"the configuration lacks {', '.join(missing)}")
+  for name in names:
+    value = _get(config, name)
+    if not FIELDS[name].accepts(value):
+      raise ValueError(
+        f"config.{name} is {repr(value)[:_MOST_CHARACTERS]}; choose "
+        f"{FIELDS[name].expected()}"
+      )
+
+
+def _check_networks(config: ConfigDict) -> None:
+  if config.model == "stylegan":
+    for name, value in _STYLEGAN.items():
+      if config[name] != value:
+        raise ValueError(
+          f"config.{name} is {config[name]!r}; config.model stylegan has "
+          f"only {value!r}, choose that or config.model progan"
+        )
+  check_resolution(config.resolution)
+  connected_scales(config)
+
+
+def _check_batch(config: ConfigDict, num_devices: int) -> None:
+  group = config.stddev_group
+  if group and config.stddev_grouping == "strided" and num_devices > 1:
+    raise ValueError(
+      "config.stddev_grouping is strided, whose groups span the whole batch, "
+      f"and there are {num_devices} devices; choose contiguous, or one device"
+    )
+  multiple = num_devices * max(group, 1)
+  if config.batch_size % multiple:
+    raise ValueError(
+      f"config.batch_size is {config.batch_size}; with {num_devices} "
+      f"device(s) and config.stddev_group {group} it must be a multiple of "
+      f"{multiple}"
+    )
+
+
+def _check_micro_batch(config: ConfigDict, device_batch_size: int) -> None:
+  size, group = config.micro_batch_size, config.stddev_group
+  if size in (0, device_batch_size):
+    return
+  if not group or config.stddev_grouping == "strided":
+    raise ValueError(
+      f"config.micro_batch_size is {size}, but the minibatch stddev spans the "
+      "whole batch; choose 0, or config.stddev_group above 0 with "
+      "config.stddev_grouping contiguous"
+    )
+  if device_batch_size % size or size % group:
+    raise ValueError(
+      f"config.micro_batch_size is {size}; it must be a multiple of "
+      f"config.stddev_group {group} that divides the {device_batch_size} "
+      "examples of a device"
+    )
+
+
+def _get(config: ConfigDict, name: str) -> Any:
+  for part in name.split("."):
+    config = config[part]
+  return config
+
+
+def _has(config: ConfigDict, name: str) -> bool:
+  section, dot, field = name.partition(".")
+  if not dot:
+    return name in config
+  return section in config and field in config[section]
