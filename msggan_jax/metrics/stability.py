@@ -6,7 +6,7 @@ from pathlib import Path
 
 import jax
 import numpy as np
-from PIL import Image, ImageDraw
+from matplotlib.figure import Figure
 
 from msggan_jax.runtime import jsonl
 from msggan_jax.weights import trained
@@ -17,12 +17,11 @@ _PREFIX = "stability/"
 _KEY = 2**31 - 2  # of the latents; training itself draws by example and step
 _BATCH = 4  # that of the grids: one shape to compile
 
-# Of the plot, in pixels.
-_SIZE = (800, 500)
-_MARGIN = 60
+# Told apart by people who are colour-blind, too.
 _COLORS = (
   "#0072b2 #d55e00 #009e73 #cc79a7 #e69f00 #56b4e9 #000000 #999933 #882255"
 ).split()
+_MARKERS = "os^vD"
 
 
 class Stability:
@@ -70,62 +69,51 @@ def read_rows(stats_path: Path) -> list[dict[str, float]]:
   return found
 
 
-def plot(rows: Sequence[Mapping[str, float]]) -> np.ndarray:
-  """Draw Fig. 6: the change by time, a line a scale, logarithmic.
+def plot(rows: Sequence[Mapping[str, float]], path: Path) -> None:
+  """Plot Fig. 6 as a PNG file: change against kimg, one line a scale.
 
   Args:
     rows: With "kimg" and "stability/<res>".
+    path: The file.
 
-  Returns:
-    uint8 picture, (H, W, 3).
+  Raises:
+    ValueError: If no change between snapshots is known yet.
   """
-  canvas = Image.new("RGB", _SIZE, "white")
-  draw = ImageDraw.Draw(canvas)
   names = sorted(
     {name for row in rows for name in row if name.startswith(_PREFIX)},
     key=lambda name: int(name.removeprefix(_PREFIX)),
   )
-  points = {
-    name: [
-      (row["kimg"], row[name])
-      for row in rows
-      if 0 < row.get(name, 0) < math.inf
-    ]
-    for name in names
-  }
-  values = [value for line in points.values() for _, value in line]
-  if not values:
+  lines = {name: _positive(rows, name) for name in names}
+  if not any(lines.values()):
     raise ValueError("no change between snapshots is known yet")
-  last_kimg = max(row["kimg"] for row in rows)
-  low = math.floor(math.log10(min(values)))
-  high = max(math.ceil(math.log10(max(values))), low + 1)
-  width, height = (side - 2 * _MARGIN for side in _SIZE)
-
-  def place(kimg: float, value: float) -> tuple[float, float]:
-    x = kimg / last_kimg
-    y = (math.log10(value) - low) / (high - low)
-    return _MARGIN + x * width, _MARGIN + (1 - y) * height
-
-  for exponent in range(low, high + 1):
-    left, y = place(0, 10.0**exponent)
-    draw.line((left, y, left + width, y), fill="#dddddd")
-    draw.text((left - 8, y), f"1e{exponent}", fill="black", anchor="rm")
-  for quarter in range(5):
-    kimg = last_kimg * quarter / 4
-    x, bottom = place(kimg, 10.0**low)
-    draw.text((x, bottom + 8), f"{kimg:g}", fill="black", anchor="ma")
-  title = f"mean squared change of {NUM_LATENTS} latents' images, by kimg"
-  draw.text((_MARGIN, 20), title, fill="black")
-  for i, (name, line) in enumerate(points.items()):
-    color = _COLORS[i % len(_COLORS)]
-    pixels = [place(*point) for point in line]
-    draw.line(pixels, fill=color, width=2)
-    for x, y in pixels:
-      draw.ellipse((x - 2, y - 2, x + 2, y + 2), fill=color)
+  # Without pyplot, whose figures are global.
+  figure = Figure(figsize=(8, 5), dpi=100, layout="constrained")
+  axes = figure.add_subplot()
+  for i, (name, points) in enumerate(lines.items()):
     resolution = name.removeprefix(_PREFIX)
-    label = f"{resolution}x{resolution}"
-    draw.text((_SIZE[0] - _MARGIN + 4, _MARGIN + 16 * i), label, fill=color)
-  return np.asarray(canvas)
+    axes.plot(
+      *zip(*points, strict=True),
+      label=f"{resolution}\u00d7{resolution}",
+      color=_COLORS[i % len(_COLORS)],
+      marker=_MARKERS[i % len(_MARKERS)],
+      markersize=4,
+    )
+  axes.set_yscale("log")
+  axes.set_xlabel("images shown (kimg)")
+  axes.set_ylabel("mean squared change")
+  axes.set_title(f"Change of {NUM_LATENTS} latents' images between snapshots")
+  axes.grid(color="#dddddd", linewidth=0.5)
+  axes.legend(title="scale", loc="center left", bbox_to_anchor=(1, 0.5))
+  figure.savefig(path)
+
+
+def _positive(
+  rows: Sequence[Mapping[str, float]], name: str
+) -> list[tuple[float, float]]:
+  """Return (kimg, change) of the rows that a logarithmic axis can show."""
+  return [
+    (row["kimg"], row[name]) for row in rows if 0 < row.get(name, 0) < math.inf
+  ]
 
 
 def _images(generator: trained.Generator) -> tuple[np.ndarray, ...]:

@@ -4,6 +4,7 @@ import json
 import math
 
 import jax
+from clu import parameter_overview
 from ml_collections import ConfigDict
 
 from msggan_jax.algorithm import config_check, program
@@ -42,8 +43,10 @@ def describe(config: ConfigDict) -> list[str]:
   grids = number_of(config, config.sample_kimg) * grid_bytes(config)
   return [
     json.dumps(config.to_dict(), indent=2, sort_keys=True),
-    f"parameters     {count(state.g_params):,} of the generator, "
-    f"{count(state.d_params):,} of the discriminator",
+    "generator",
+    parameter_table(state.g_params),
+    "discriminator",
+    parameter_table(state.d_params),
     f"steps          {steps:,} of {config.batch_size} images",
     *estimate.describe(numbers, config.total_kimg),
     f"disk           {checkpoints * state_bytes / 2**30:.3g} GiB for at most "
@@ -52,9 +55,9 @@ def describe(config: ConfigDict) -> list[str]:
   ]
 
 
-def count(tree) -> int:
-  """Return the numbers in a tree of arrays."""
-  return sum(math.prod(x.shape) for x in jax.tree.leaves(tree))
+def parameter_table(params: dict) -> str:
+  """Return a table of a network's parameters: name, shape, type, size."""
+  return parameter_overview.get_parameter_overview(params, include_stats=False)
 
 
 def number_of(config: ConfigDict, every_kimg: float) -> int:

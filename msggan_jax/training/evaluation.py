@@ -10,7 +10,6 @@ import jax
 from ml_collections import ConfigDict
 
 from msggan_jax import data, metrics
-from msggan_jax.data import pictures
 from msggan_jax.metrics import protocols, results, stability
 from msggan_jax.metrics.feature_pass import everywhere
 from msggan_jax.runtime import jsonl
@@ -133,8 +132,7 @@ class Evaluation:
       if self._is_writer and changed:
         rows = stability.read_rows(self._workdir / "stats.jsonl")
         rows.append({"kimg": _kimg(step, generator), **changes})
-        picture = stability.plot(rows)
-        pictures.save_png(picture, self._workdir / "stability.png")
+        stability.plot(rows, self._workdir / "stability.png")
     return changes
 
   def evaluate(self, step: int, generator: trained.Generator) -> None:

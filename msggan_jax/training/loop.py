@@ -7,9 +7,9 @@ import traceback
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Any
 
 import jax
+from clu import parameter_overview
 from ml_collections import ConfigDict
 
 from msggan_jax import data, metrics
@@ -21,6 +21,7 @@ from msggan_jax.runtime import memory, processes, sharding
 from msggan_jax.runtime.clock import TimeRecord
 from msggan_jax.runtime.preemption import Preemption, Stopped
 from msggan_jax.training import evaluation, grids, nonfinite
+from msggan_jax.training.reporter import Reporter
 from msggan_jax.training.schedule import (
   EVALUATE,
   LOG,
@@ -88,7 +89,14 @@ def train(
       schedule=schedule,
       stop=stop,
       times=times,
-      reporter=_make_reporter(config, workdir, state, schedule, times),
+      reporter=Reporter(
+        workdir,
+        batch_size=config.batch_size,
+        total_steps=schedule.total_steps,
+        first_step=int(state.step),
+        tensor_names=finite.step_tensor_names(state.d_params, state.g_params),
+        times=times,
+      ),
     )
     run.begin(state)
     with times.during("compile"):
@@ -110,7 +118,7 @@ class _Run:
   schedule: Schedule
   stop: Preemption
   times: TimeRecord
-  reporter: Any  # reporter.Reporter
+  reporter: Reporter
 
   def begin(self, state: TrainState) -> None:
     """Log the setup; on a new run, write the initial images."""
@@ -123,6 +131,15 @@ class _Run:
         f"{self.schedule.total_steps}"
       )
       return
+    for name, params in (
+      ("generator", state.g_params),
+      ("discriminator", state.d_params),
+    ):
+      size = parameter_overview.count_parameters(params)
+      self.reporter.say(f"{name}: {size:,} parameters")
+      parameter_overview.log_parameter_overview(
+        params, include_stats=False, msg=name
+      )
     if processes.is_first():
       grids.write_reals(self.workdir, self.prepared, self.config)
     self._write_samples(0, state)
@@ -309,23 +326,3 @@ def _newest_state(checkpoints: Checkpoints, program: Program) -> TrainState:
   if step < 0:
     return program.create_state()
   return checkpoints.restore(program.abstract_state, step)
-
-
-def _make_reporter(
-  config: ConfigDict,
-  workdir: Path,
-  state: TrainState,
-  schedule: Schedule,
-  times: TimeRecord,
-):
-  # Here, because it imports TensorFlow, which sampling does without.
-  from msggan_jax.training.reporter import Reporter
-
-  return Reporter(
-    workdir,
-    batch_size=config.batch_size,
-    total_steps=schedule.total_steps,
-    first_step=int(state.step),
-    tensor_names=finite.step_tensor_names(state.d_params, state.g_params),
-    times=times,
-  )

@@ -1,36 +1,26 @@
-"""What a run tells: stats.jsonl, TensorBoard, the console line."""
+"""Records of a run: stats.jsonl, event files, the progress line."""
 
 import collections
 import contextlib
-import os
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 import jax
 import numpy as np
+from tqdm import tqdm
 
+from msggan_jax.algorithm.train_step import StepMetrics
 from msggan_jax.runtime import jsonl, memory
 from msggan_jax.runtime.clock import TimeRecord, duration
 from msggan_jax.training import nonfinite
-
-# clu imports TensorFlow, for TensorBoard's files alone: it keeps quiet about
-# itself, and it must not take the accelerators' memory.
-os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
-os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "0")
-import tensorflow as tf
-from clu import metric_writers
-
-tf.config.set_visible_devices([], "GPU")
-tf.config.set_visible_devices([], "TPU")
-
-Metrics = dict[str, jax.Array]
+from msggan_jax.training.event_file import EventFile
 
 _MOST_PENDING = 1000  # steps whose metrics wait on the device
 
 
 class Reporter:
-  """Collects the steps' metrics on the device, reports their means."""
+  """Collects the steps' metrics on the device and reports their means."""
 
   def __init__(
     self,
@@ -45,12 +35,12 @@ class Reporter:
     """Open a run's logs.
 
     Args:
-      workdir: Where they are; rows of `stats.jsonl` from steps that the
-        resumed checkpoint does not know are dropped.
+      workdir: The run's folder; rows of `stats.jsonl` after `first_step` are
+        dropped.
       batch_size: Global batch size: images per step.
       total_steps: Steps of the whole run.
       first_step: Steps done before this session.
-      tensor_names: Of `finite.tensor_names`, to name one that is not finite.
+      tensor_names: `finite.step_tensor_names`.
       times: Where the time goes.
     """
     self._stats_path = workdir / "stats.jsonl"
@@ -58,67 +48,63 @@ class Reporter:
     self._total_steps = total_steps
     self._tensor_names = tensor_names
     self._times = times
-    self._pending: list[tuple[int, Metrics]] = []  # on the device
-    self._forget()
-    self._row_step: int | None = None  # of the row to be written next
-    self._row_extra: Mapping[str, float] = {}  # what else it says
+    self._pending: list[tuple[int, StepMetrics]] = []  # on the device
+    self._begin_row()
+    self._row_step: int | None = None  # of the row that is written next
+    self._row_extra: Mapping[str, float] = {}
     self._last_step = first_step
     self._is_writer = jax.process_index() == 0
-    self._console = Console()
+    self._console = Console(total_steps * batch_size / 1000)
     times.resume(jsonl.read(self._stats_path), first_step)
     self._last_secs = self._training_secs()
     if self._is_writer:
       jsonl.drop_after(self._stats_path, first_step)
-      # Not clu's AsyncWriter: it keeps what it has written until it is flushed.
-      self._tensorboard = metric_writers.SummaryWriter(
-        str(workdir / "tensorboard")
-      )
+      self._events = EventFile(workdir / "tensorboard")
 
-  def add(self, step: int, metrics: Metrics) -> None:
-    """Take the metrics of step number `step` without waiting for them."""
-    # The device has this step to work on while the host writes of those before.
+  def add(self, step: int, metrics: StepMetrics) -> None:
+    """Add the metrics of a step without waiting for them."""
+    # The device works on this step while the host writes the row before it.
     self._write_row()
     if len(self._pending) == _MOST_PENDING:
       self.check()
     self._pending.append((step, metrics))
 
   def report(self, step: int, extra: Mapping[str, float] | None = None) -> None:
-    """Let the steps since the last report, up to this one, become a row.
+    """Make a row of the steps since the last row.
 
-    It is written when the next step has been given to the device, or at the
-    end: the loop never waits. If a metric is not finite then, that raises
-    `nonfinite.NonFinite` instead.
+    It is written after the next step has been dispatched, or at the end, so
+    that the loop never waits. NaN or Inf then raises `nonfinite.NonFinite`.
 
     Args:
       step: The last step of the row.
-      extra: What else the row says.
+      extra: Other numbers of the row.
     """
     self._row_step = step
     self._row_extra = extra or {}
 
   def check(self) -> None:
-    """Wait for the steps so far, and take their metrics into the row.
+    """Wait for the steps so far and add their metrics to the row.
 
     Raises:
-      nonfinite.NonFinite: If one has met a number that is not finite.
+      nonfinite.NonFinite: If a step has NaN or Inf.
     """
     pending, self._pending = self._pending, []
     steps = [step for step, _ in pending]
-    values = jax.device_get([metrics for _, metrics in pending])
-    nonfinite.check_metrics(steps, values, self._tensor_names)
-    for metrics in values:
-      for name, value in metrics.values.items():
+    metrics = jax.device_get([metrics for _, metrics in pending])
+    nonfinite.check_metrics(steps, metrics, self._tensor_names)
+    for of_step in metrics:
+      for name, value in of_step.values.items():
         self._sums[name] = self._sums.get(name, np.float32(0)) + value
-        self._counts[name] += int(metrics.counts[name])
+        self._counts[name] += int(of_step.counts[name])
 
   def flush(self) -> None:
-    """Write the row that was asked for now, waiting for its steps."""
+    """Write the pending row now, waiting for its steps."""
     self._write_row()
 
   def rewind(self, step: int) -> None:
-    """Forget everything after a step that the run goes back to."""
+    """Forget everything after the step that a run rolls back to."""
     self._pending = []
-    self._forget()
+    self._begin_row()
     self._row_step = None
     self._times.rewind(jsonl.read(self._stats_path), step)
     self._last_step, self._last_secs = step, self._training_secs()
@@ -127,18 +113,39 @@ class Reporter:
 
   @contextlib.contextmanager
   def paused(self, what: str) -> Iterator[None]:
-    """Do something else, which does not count in the measured speed.
+    """Run the block without counting its time in the measured speed.
 
     Args:
-      what: It is, for the record of times.
+      what: The block's name in the record of times.
     """
     self.flush()
     jax.block_until_ready(self._pending)
     with self._times.during(what):
       yield
 
-  def _forget(self) -> None:
-    """Begin a row."""
+  def write_scalars(self, step: int, values: Mapping[str, float]) -> None:
+    """Write numbers to the event file."""
+    if self._is_writer:
+      self._events.write_scalars(step, values)
+
+  def write_image(self, step: int, name: str, image: np.ndarray) -> None:
+    """Write an image, uint8, (H, W, C), to the event file."""
+    if self._is_writer:
+      self._events.write_image(step, name, image)
+
+  def say(self, line: str) -> None:
+    """Print a line, above the progress bar if there is one."""
+    if self._is_writer:
+      self._console.line(line)
+
+  def close(self) -> None:
+    """Write the pending row and close the logs."""
+    self._write_row()
+    self._console.close()
+    if self._is_writer:
+      self._events.close()
+
+  def _begin_row(self) -> None:
     self._sums: dict[str, np.floating] = {}
     self._counts: collections.Counter[str] = collections.Counter()
 
@@ -156,7 +163,7 @@ class Reporter:
       for name, total in self._sums.items()
       if self._counts[name]
     }
-    self._forget()
+    self._begin_row()
     now = self._training_secs()
     images_per_sec = (
       (step - self._last_step) * self._batch_size / (now - self._last_secs)
@@ -176,65 +183,50 @@ class Reporter:
       return
     jsonl.append(self._stats_path, row)
     beside = ("step", "kimg", "unix_secs")
-    scalars = {k: v for k, v in row.items() if k not in beside}
-    self.write_scalars(step, scalars)
+    self.write_scalars(step, {k: v for k, v in row.items() if k not in beside})
     secs_left = (self._total_steps - step) * self._batch_size / images_per_sec
     self._console.update(
-      f"kimg {row['kimg']:.2f}/{self._total_steps * self._batch_size / 1000:g}"
-      f"  d_loss {row['d_loss']:.3f}  g_loss {row['g_loss']:.3f}"
-      f"  {images_per_sec:.1f} images/s  {duration(secs_left)} left"
+      row["kimg"],
+      f"d_loss {row['d_loss']:.3f}  g_loss {row['g_loss']:.3f}"
+      f"  {images_per_sec:.1f} images/s  {duration(secs_left)} left",
     )
-
-  def write_scalars(self, step: int, values: Mapping[str, float]) -> None:
-    """Show numbers in TensorBoard."""
-    if self._is_writer:
-      # TensorFlow keeps each Python number that it has ever seen.
-      arrays = {name: np.asarray(x, np.float32) for name, x in values.items()}
-      self._tensorboard.write_scalars(np.asarray(step), arrays)
-
-  def write_image(self, step: int, name: str, image: np.ndarray) -> None:
-    """Show an image, uint8 (H, W, C), in TensorBoard."""
-    if self._is_writer:
-      self._tensorboard.write_images(step, {name: image[None, :, :, :3]})
-
-  def say(self, line: str) -> None:
-    """Print a line of its own, above the updating one."""
-    if self._is_writer:
-      self._console.line(line)
-
-  def close(self) -> None:
-    """Write what is left."""
-    self._write_row()
-    self._console.end()
-    if self._is_writer:
-      self._tensorboard.close()
 
 
 class Console:
-  """One line that updates on a terminal, plain lines elsewhere."""
+  """A progress bar on a terminal, plain lines elsewhere."""
 
-  def __init__(self):
-    """Look whether this is a terminal."""
-    self._is_terminal = sys.stdout.isatty()
-    self._width = 0  # of the line that stands there, if any
+  def __init__(self, total_kimg: float):
+    """Open the bar on a terminal.
 
-  def update(self, line: str) -> None:
-    """Replace the updating line."""
-    if not self._is_terminal:
-      print(line, flush=True)
+    Args:
+      total_kimg: Length of the whole run.
+    """
+    self._total_kimg = total_kimg
+    self._bar: tqdm | None = None
+    if sys.stdout.isatty():
+      self._bar = tqdm(
+        total=total_kimg,
+        file=sys.stdout,
+        bar_format="{bar:20} {n:.2f}/{total:g} kimg{postfix}",
+        dynamic_ncols=True,
+      )
+
+  def update(self, kimg: float, numbers: str) -> None:
+    """Show the newest row."""
+    if self._bar is None:
+      print(f"kimg {kimg:.2f}/{self._total_kimg:g}  {numbers}", flush=True)
       return
-    print("\r" + line.ljust(self._width), end="", flush=True)
-    self._width = len(line)
+    self._bar.n = kimg
+    self._bar.set_postfix_str(numbers)
 
   def line(self, line: str) -> None:
     """Print a line that stays."""
-    if self._width:
-      print("\r" + " " * self._width + "\r", end="")
-      self._width = 0
-    print(line, flush=True)
+    if self._bar is None:
+      print(line, flush=True)
+    else:
+      self._bar.write(line, file=sys.stdout)
 
-  def end(self) -> None:
-    """Leave the updating line as it stands."""
-    if self._width:
-      print(flush=True)
-      self._width = 0
+  def close(self) -> None:
+    """Leave the bar as it is."""
+    if self._bar is not None:
+      self._bar.close()

@@ -336,9 +336,9 @@ def test_other_content_is_never_overwritten(dataset, tmp_path):
 @pytest.mark.parametrize(
   ("change", "message"),
   [
-    ({"resolution": 48}, "resolution: 48"),
-    ({"resolution": 2}, "resolution: 2"),
-    ({"resolution": 0}, "resolution: 0"),
+    ({"resolution": 48}, "resolution is 48"),
+    ({"resolution": 2}, "resolution is 2"),
+    ({"resolution": 0}, "resolution is 0"),
     ({"channels": 2}, "channels: 2"),
   ],
 )

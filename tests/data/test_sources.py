@@ -11,7 +11,7 @@ from PIL import Image
 
 from msggan_jax import data
 from msggan_jax.data import pixels, prepared_set
-from msggan_jax.data.sources import demo
+from msggan_jax.data.sources import demo, tfds_sets
 
 
 def config(**fields):
@@ -144,7 +144,18 @@ def test_missing_lsun_says_what_to_download(tmp_path):
     data.prepare(dataset, 32, 3)
 
 
+def test_tfds_sets_need_tensorflow_to_be_prepared(tmp_path, monkeypatch):
+  monkeypatch.setattr(tfds_sets, "find_spec", lambda name: None)
+  dataset = config(
+    name="cifar10", path=str(tmp_path / "tfds"), data_dir=str(tmp_path / "data")
+  )
+  with pytest.raises(ValueError, match="TensorFlow to prepare 'cifar10': pip"):
+    data.prepare(dataset, 32, 3)
+  assert not list(tmp_path.iterdir())
+
+
 def test_cifar10_trains_on_a_mock(tmp_path):
+  pytest.importorskip("tensorflow")
   dataset = config(
     name="cifar10", split="train+test", data_dir=str(tmp_path / "data")
   )

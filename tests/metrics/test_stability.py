@@ -5,6 +5,7 @@ import json
 import jax
 import numpy as np
 import pytest
+from PIL import Image
 
 from msggan_jax import metrics
 from msggan_jax.metrics import stability
@@ -47,8 +48,9 @@ def test_plot_of_stability(tmp_path):
   assert stability.read_rows(path) == []
   path.write_text("".join(json.dumps(r) + "\n" for r in [{"step": 1}, *rows]))
   assert stability.read_rows(path) == rows
-  picture = stability.plot(rows)
-  assert picture.dtype == np.uint8 and picture.ndim == 3
-  assert len(np.unique(picture.reshape(-1, 3), axis=0)) > 10
+  stability.plot(rows, tmp_path / "stability.png")
+  picture = np.asarray(Image.open(tmp_path / "stability.png"))
+  assert picture.shape == (500, 800, 4)
+  assert len(np.unique(picture.reshape(-1, 4), axis=0)) > 10
   with pytest.raises(ValueError, match="no change"):
-    stability.plot([])
+    stability.plot([], tmp_path / "none.png")

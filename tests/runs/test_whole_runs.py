@@ -66,6 +66,7 @@ def test_labels(tmp_path, preset):
   config.resolution = 8
   config.num_classes = 10
   run = tmp_path / "run"
+  pytest.importorskip("tensorflow")
   policy = tfds.testing.MockPolicy.USE_CODE
   with tfds.testing.mock_data(num_examples=20, policy=policy):
     loop.train(config, run)

@@ -3,6 +3,7 @@
 import contextlib
 import difflib
 import io
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -74,7 +75,8 @@ def _find_builder(name: str, path: str) -> tfds.core.DatasetBuilder:
   try:
     return tfds.builder(name, data_dir=data_dir, file_format="array_record")
   except tfds.core.DatasetNotFoundError as error:
-    near = difflib.get_close_matches(name, tfds.list_builders(), n=3)
+    names = tfds.list_builders(with_community_datasets=False)
+    near = difflib.get_close_matches(name, names, n=3)
     raise ValueError(
       f"dataset.name: {name!r} is none of 'cats', 'earth', 'folder', "
       "'lsun_church' and no data set of TFDS"
@@ -87,6 +89,11 @@ def _find_builder(name: str, path: str) -> tfds.core.DatasetBuilder:
 
 
 def _download(builder: tfds.core.DatasetBuilder) -> None:
+  if not builder.is_prepared() and find_spec("tensorflow") is None:
+    raise ValueError(
+      f"dataset.name: TFDS needs TensorFlow to prepare {builder.name!r}: pip "
+      "install 'msggan-jax[tfds]'"
+    )
   try:
     # TFDS shows its progress on stdout, which belongs to our commands.
     with contextlib.redirect_stdout(io.StringIO()):
