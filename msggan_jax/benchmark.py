@@ -7,10 +7,8 @@ No data set and no workdir is needed; with --loader the data set is prepared and
 read, too.
 """
 
-import json
 import os
 from collections.abc import Sequence
-from pathlib import Path
 
 from absl import flags
 from ml_collections import config_flags
@@ -25,13 +23,14 @@ _STEPS = flags.DEFINE_integer(
   "steps", 10, "Steps to time, after two others.", lower_bound=1
 )
 _LOADER = flags.DEFINE_bool("loader", False, "Time the data set's loader, too.")
-_JSON = flags.DEFINE_string("json", None, "File to write the numbers to.")
+_JSON = cli.define_json("One JSON object.")
 flags.mark_flag_as_required("config")
 
 
 def main(argv: Sequence[str]) -> None:
   """Time what the flags say and print it."""
   del argv
+  output = cli.JsonOutput(_JSON.value)
   # Compiling is timed, too.
   os.environ["JAX_ENABLE_COMPILATION_CACHE"] = "false"
   # Here, so that --help and wrong flags answer at once.
@@ -42,10 +41,7 @@ def main(argv: Sequence[str]) -> None:
     numbers |= timing.measure_loader(_CONFIG.value)
     ratio = numbers["loader_images_per_sec"] / numbers["images_per_sec"]
     numbers["loader_to_step"] = ratio
-  for line in timing.describe(numbers):
-    print(line)
-  if _JSON.value:
-    Path(_JSON.value).write_text(json.dumps(numbers, indent=2) + "\n")
+  output.show(numbers, timing.describe(numbers))
 
 
 if __name__ == "__main__":

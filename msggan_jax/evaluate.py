@@ -8,19 +8,21 @@ Without Inception's weights: fd_efficientnet_lite0_10k_full and the like. The
 results of a run are appended to its metrics.jsonl, too.
 """
 
-import json
 import time
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 from absl import flags
 
 from msggan_jax.runtime import cli
 
 _WORKDIR = flags.DEFINE_string("workdir", None, "The run's folder.")
-_REALS = flags.DEFINE_string("reals", None, "Folder or zip of real images.")
-_FAKES = flags.DEFINE_string("fakes", None, "Folder or zip of made images.")
+_REALS = flags.DEFINE_string(
+  "reals", None, "Folder, zip or prepared set of real images."
+)
+_FAKES = flags.DEFINE_string(
+  "fakes", None, "Folder, zip or prepared set of generated images."
+)
 _METRICS = flags.DEFINE_string(
   "metrics",
   "",
@@ -55,7 +57,7 @@ _PRECISION = flags.DEFINE_enum(
   "else float32.",
 )
 _ALL_STEPS = flags.DEFINE_bool("all_steps", False, "Every checkpoint.")
-_JSON = flags.DEFINE_bool("json", False, "Print a JSON object a line.")
+_JSON = cli.define_json("One JSON object a line for each result.")
 
 
 def main(argv: Sequence[str]) -> None:
@@ -65,13 +67,14 @@ def main(argv: Sequence[str]) -> None:
     raise ValueError("--reals and --fakes belong together: give both")
   if bool(_WORKDIR.value) == bool(_REALS.value):
     raise ValueError("give either --workdir or --reals and --fakes")
+  output = cli.JsonOutput(_JSON.value)
   if _WORKDIR.value:
-    evaluate_run(Path(_WORKDIR.value))
+    evaluate_run(Path(_WORKDIR.value), output)
   else:
-    compare_folders()
+    compare_folders(output)
 
 
-def evaluate_run(workdir: Path) -> None:
+def evaluate_run(workdir: Path, output: cli.JsonOutput) -> None:
   """Evaluate checkpoints, print the results and append them to the run's."""
   # Here, so that --help and wrong flags answer at once.
   from msggan_jax import data, metrics
@@ -103,10 +106,10 @@ def evaluate_run(workdir: Path) -> None:
     row = evaluator.record(step, values)
     row["secs"] = round(time.monotonic() - began, 3)
     jsonl.append(workdir / results.METRICS_FILE, row)
-    show(f"step {step}", values, row)
+    output.show(row, [line(f"step {step}", values)])
 
 
-def compare_folders() -> None:
+def compare_folders(output: cli.JsonOutput) -> None:
   """Compare two folders and print the results."""
   from msggan_jax import metrics
   from msggan_jax.metrics import protocols
@@ -118,7 +121,7 @@ def compare_folders() -> None:
   values, made = metrics.compare(
     _REALS.value, _FAKES.value, extractors, names, progress=True
   )
-  show(f"{_FAKES.value}", values, {**values, **made})
+  output.show({**values, **made}, [line(_FAKES.value, values)])
 
 
 def check_data_dir(data_dir: str) -> None:
@@ -153,13 +156,10 @@ def choose_steps(workdir: Path) -> list[int]:
     return checkpoints.steps if _ALL_STEPS.value else [found]
 
 
-def show(title: str, values: dict[str, float], row: dict[str, Any]) -> None:
-  """Print numbers for people, or the whole row for programs."""
-  if _JSON.value:
-    print(json.dumps(row), flush=True)
-    return
+def line(title: str, values: dict[str, float]) -> str:
+  """Return numbers as a line for people."""
   numbers = "  ".join(f"{name} {value:.6g}" for name, value in values.items())
-  print(f"{title}: {numbers}", flush=True)
+  return f"{title}: {numbers}"
 
 
 if __name__ == "__main__":

@@ -9,7 +9,6 @@ it wants libtpu: pip install 'msggan-jax[tpu]'. The second does so for the
 devices of this machine. Full-size networks take minutes to compile.
 """
 
-import json
 import os
 from collections.abc import Sequence
 
@@ -36,13 +35,14 @@ _DEVICE_BATCH_SIZE = flags.DEFINE_integer(
 _FIND_BATCH = flags.DEFINE_bool(
   "find_batch", False, "Find the largest batch of a device that fits."
 )
-_JSON = flags.DEFINE_bool("json", False, "Print one JSON object.")
+_JSON = cli.define_json("One JSON object.")
 flags.mark_flag_as_required("config")
 
 
 def main(argv: Sequence[str]) -> None:
   """Plan as the flags say."""
   del argv
+  output = cli.JsonOutput(_JSON.value)
   # What is compiled for devices on paper cannot be loaded again.
   os.environ["JAX_ENABLE_COMPILATION_CACHE"] = "false"
   # Here: a topology sets environment variables before JAX is used.
@@ -77,11 +77,7 @@ def main(argv: Sequence[str]) -> None:
     else:
       plan = estimate.make_plan(config, devices, chip)
   numbers = plan.numbers() | found
-  if _JSON.value:
-    print(json.dumps(numbers))
-    return
-  for line in estimate.describe(numbers, config.total_kimg):
-    print(line)
+  output.show(numbers, estimate.describe(numbers, config.total_kimg))
 
 
 if __name__ == "__main__":

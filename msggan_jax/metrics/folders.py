@@ -1,4 +1,4 @@
-"""Metrics of two folders of images, without any model."""
+"""Metrics of two folders, zips or prepared sets, without any model."""
 
 import contextlib
 import hashlib
@@ -11,6 +11,7 @@ import jax
 import numpy as np
 from PIL import Image, ImageOps
 
+from msggan_jax.data import prepared_set
 from msggan_jax.data.sources import folder
 from msggan_jax.data.sources.source import Source
 from msggan_jax.metrics import protocols, results
@@ -29,11 +30,11 @@ def compare(
   *,
   progress: bool = False,
 ) -> tuple[dict[str, float], dict[str, Any]]:
-  """Compute metrics of two folders or zip files.
+  """Compute metrics of two sets of images.
 
   Args:
-    reals: Folder or zip file.
-    fakes: Folder or zip file.
+    reals: Folder, zip file or prepared set.
+    fakes: Folder, zip file or prepared set.
     extractors: The networks there are.
     names: Of the protocols; one without a number takes all images.
     progress: Whether to show progress bars.
@@ -150,6 +151,19 @@ def _to_rgb(image: Image.Image) -> np.ndarray:
 def _open(path: str) -> Iterator[_Images]:
   if not Path(path).exists():
     raise ValueError(f"{path} does not exist")
+  if prepared_set.is_prepared(Path(path)):
+    yield _Images(_prepared_source(path), path)
+    return
   dataset = types.SimpleNamespace(path=path)
   with folder.open_folder(dataset, resolution=0) as source:
     yield _Images(source, path)
+
+
+def _prepared_source(path: str) -> Source:
+  images = prepared_set.open_prepared(path)
+
+  def load(index: int) -> tuple[Image.Image, int]:
+    record = images[index]
+    return Image.fromarray(record["image"].squeeze()), int(record["label"])
+
+  return Source([f"image {i}" for i in range(len(images))], load)

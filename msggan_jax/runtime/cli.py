@@ -1,10 +1,11 @@
 """What all commands share: flags in, one clear sentence for bad input out."""
 
+import json
 import os
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import NoReturn
+from typing import Any, NoReturn
 
 from absl import app, flags, logging
 from ml_collections import config_flags
@@ -12,7 +13,8 @@ from ml_collections import config_flags
 from msggan_jax.runtime import user_cache
 
 EXIT_FAILURE = 1
-EXIT_HOPELESS = 2  # wrong input: the same command would end the same way
+EXIT_HOPELESS = 2  # bad input: the same command would end the same way
+STDOUT = "-"
 
 
 def run(main: Callable[[Sequence[str]], None]) -> None:
@@ -49,6 +51,63 @@ def config_file() -> tuple[str, str]:
   filename = config_flags.get_config_filename(flags.FLAGS["config"])
   path, _, argument = filename.partition(":")
   return path, argument
+
+
+class _JsonParser(flags.ArgumentParser):
+  """A bare --json means stdout, --json=FILE a file."""
+
+  syntactic_help = "--json prints it, --json=FILE writes it to a new file"
+
+  def parse(self, argument: str | None) -> str | None:
+    """Return the file, `STDOUT`, or None for --nojson."""
+    return {"true": STDOUT, "false": None}.get(argument, argument)
+
+
+def define_json(help_string: str) -> flags.FlagHolder:
+  """Define --json, for `JsonOutput`, the same in every command."""
+  parser = _JsonParser()
+  flag = flags.Flag(
+    parser=parser,
+    serializer=flags.ArgumentSerializer(),
+    name="json",
+    default=None,
+    help_string=help_string,
+    boolean=True,  # so that a bare --json is accepted
+  )
+  return flags.DEFINE_flag(flag)
+
+
+class JsonOutput:
+  """Where a command's numbers go: lines for people, JSON, or both."""
+
+  def __init__(self, target: str | None):
+    """Check the target before any work.
+
+    Args:
+      target: The value of --json.
+
+    Raises:
+      ValueError: If the file exists or its folder does not.
+    """
+    self._path = None if target in (None, STDOUT) else Path(target)
+    self._to_stdout = target == STDOUT
+    if self._path is None:
+      return
+    if self._path.exists():
+      raise ValueError(f"--json={target}: it exists; choose another file")
+    if not self._path.parent.is_dir():
+      raise ValueError(f"--json={target}: there is no such folder")
+
+  def show(self, numbers: Mapping[str, Any], lines: Sequence[str]) -> None:
+    """Print the lines, or print or append the numbers as one line of JSON."""
+    row = json.dumps(numbers)
+    if self._to_stdout:
+      print(row, flush=True)
+      return
+    print("\n".join(lines), flush=True)
+    if self._path is not None:
+      with self._path.open("a") as file:
+        file.write(row + "\n")
 
 
 def parse_step(text: str) -> int | str | None:

@@ -12,6 +12,7 @@ from PIL import Image
 
 from msggan_jax import data, metrics
 from msggan_jax.data.sources import demo
+from msggan_jax.data.sources.source import dataset_of
 from msggan_jax.metrics import distances, protocols, reals, results
 from msggan_jax.metrics.feature_pass import Request, Rows, measure
 from msggan_jax.models import networks
@@ -361,6 +362,36 @@ def test_comparing_two_folders(tmp_path):
   Image.new("RGB", (6, 6)).save(b / "20.png")
   with pytest.raises(ValueError, match="20.png has 6x6 pixels.*8x6"):
     metrics.compare(str(a), str(b), networks, "kid_mean_colors")
+
+
+def test_comparing_prepared_sets(tmp_path):
+  """A prepared set stands for the same images as a folder of PNG files."""
+  r = np.random.RandomState(0)
+  for i in range(24):
+    folder = tmp_path / "images" / f"class{i % 2}"
+    folder.mkdir(parents=True, exist_ok=True)
+    pixels = r.randint(0, 256, (8, 8, 3), np.uint8)
+    Image.fromarray(pixels).save(folder / f"{i}.png")
+  dataset = dataset_of(str(tmp_path / "images"), "train", "center")
+  for name, size in (("same", 8), ("small", 4)):
+    data.prepare(dataset, size, 3, output=tmp_path / name)
+  extractors = metrics.Extractors(user=EXTRACTOR)
+
+  def distance(a, b):
+    name = "fd_mean_colors"
+    a, b = str(tmp_path / a), str(tmp_path / b)
+    return metrics.compare(a, b, extractors, name)[0][name]
+
+  assert abs(distance("images", "same")) < 1e-9
+  assert abs(distance("same", "same")) < 1e-9
+  expected = distance("images", "small")
+  assert expected == distance("same", "small")
+  command = evaluate_command(
+    f"--reals={tmp_path / 'same'}",
+    f"--fakes={tmp_path / 'small'}",
+    "--metrics=fd_mean_colors",
+  )
+  assert json.loads(command.stdout)["fd_mean_colors"] == expected
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,57 @@
+"""What commands share: --json, and bad input in one sentence."""
+
+import json
+
+import pytest
+from absl import flags
+
+from msggan_jax.runtime import cli
+
+
+@pytest.fixture
+def values(monkeypatch):
+  """Flags of their own, with --json."""
+  own, define = flags.FlagValues(), flags.DEFINE_flag
+  monkeypatch.setattr(cli.flags, "FLAGS", own)
+  monkeypatch.setattr(
+    cli.flags,
+    "DEFINE_flag",
+    lambda flag: define(flag, flag_values=own),
+  )
+  return own, cli.define_json("Numbers.")
+
+
+@pytest.mark.parametrize(
+  ("arguments", "target"),
+  [
+    ([], None),
+    (["--json"], cli.STDOUT),
+    (["--nojson"], None),
+    (["--json=a/b.json"], "a/b.json"),
+    (["--json", "rest"], cli.STDOUT),
+  ],
+)
+def test_json_is_a_switch_or_a_file(values, arguments, target):
+  own, holder = values
+  left = own(["command", *arguments])
+  assert holder.value == target
+  assert left[1:] == [a for a in arguments if not a.startswith("-")]
+
+
+def test_json_goes_to_stdout_or_to_a_new_file(tmp_path, capsys):
+  cli.JsonOutput(None).show({"a": 1}, ["one", "two"])
+  assert capsys.readouterr().out == "one\ntwo\n"
+  cli.JsonOutput(cli.STDOUT).show({"a": 1}, ["one"])
+  assert json.loads(capsys.readouterr().out) == {"a": 1}
+  path = tmp_path / "numbers.json"
+  output = cli.JsonOutput(str(path))
+  assert not path.exists()
+  for a in (1, 2):
+    output.show({"a": a}, ["one"])
+  assert capsys.readouterr().out == "one\none\n"
+  rows = [json.loads(row) for row in path.read_text().splitlines()]
+  assert rows == [{"a": 1}, {"a": 2}]
+  with pytest.raises(ValueError, match="it exists; choose another"):
+    cli.JsonOutput(str(path))
+  with pytest.raises(ValueError, match="there is no such folder"):
+    cli.JsonOutput(str(tmp_path / "none" / "numbers.json"))
