@@ -23,9 +23,10 @@ $(INSTALLED): setup.cfg pyproject.toml
 demo: $(INSTALLED)  ## Train on drawings of cats, about seven minutes on two cores.
 	JAX_NUM_CPU_DEVICES=2 $(BIN)/python -m msggan_jax.main --config=configs/demo.py
 
-test: $(INSTALLED)  ## Check the style and run the tests, six minutes on two cores.
+test: $(INSTALLED)  ## Check style and types, run the tests: five minutes on two cores.
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
+	$(BIN)/pyrefly check
 	$(BIN)/python -m pytest
 
 test-slow: $(INSTALLED)  ## Run the tests that take longer, too.
