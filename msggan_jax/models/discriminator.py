@@ -15,9 +15,8 @@ from msggan_jax.models.layers import (
   leaky_relu,
   num_channels,
   rematerialized,
-  resolutions_up_to,
 )
-from msggan_jax.models.pyramid import Pyramid, downsample
+from msggan_jax.models.pyramid import Pyramid, downsample, resolutions_up_to
 from msggan_jax.models.stddev import BatchMean, MinibatchStddev, batch_mean
 
 COMBINE_FUNCTIONS = ("simple", "lin_cat", "cat_lin", "lin_cat_equal")

@@ -270,11 +270,6 @@ def num_channels(resolution: int, base_channels: int, max_channels: int) -> int:
   return max(1, min(base_channels // resolution, max_channels))
 
 
-def resolutions_up_to(resolution: int) -> tuple[int, ...]:
-  """Return (4, 8, ..., resolution)."""
-  return tuple(2**i for i in range(2, resolution.bit_length()))
-
-
 def at_least_float32(x: jax.Array) -> jnp.dtype:
   """Return float64 for float64, else float32."""
   return x.dtype if x.dtype == jnp.float64 else jnp.dtype(jnp.float32)

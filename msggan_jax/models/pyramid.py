@@ -92,6 +92,11 @@ upsample.defvjp(
 )
 
 
+def resolutions_up_to(resolution: int) -> tuple[int, ...]:
+  """Return (4, 8, ..., resolution)."""
+  return tuple(2**i for i in range(2, resolution.bit_length()))
+
+
 def make_pyramid(images: jax.Array, resolutions: tuple[int, ...]) -> Pyramid:
   """Build the pyramid of real images by 2x2 averaging (paper, section 3).
 
@@ -119,7 +124,7 @@ def connected_scales(config: ConfigDict) -> tuple[int, ...]:
   Raises:
     ValueError: If `connected_scales` is neither.
   """
-  scales = [2**i for i in range(2, config.resolution.bit_length())]
+  scales = resolutions_up_to(config.resolution)
   chosen = config.connected_scales
   if isinstance(chosen, str) and chosen in SCALE_GROUPS:
     chosen = SCALE_GROUPS[chosen]

@@ -18,9 +18,8 @@ from msggan_jax.models.layers import (
   num_channels,
   pixel_norm,
   rematerialized,
-  resolutions_up_to,
 )
-from msggan_jax.models.pyramid import Pyramid
+from msggan_jax.models.pyramid import Pyramid, resolutions_up_to
 from msggan_jax.models.stddev import BatchMean
 
 MAPPING_LR_MULTIPLIER = 0.01
