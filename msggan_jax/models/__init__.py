@@ -1,1 +1,1 @@
-"""The networks; `networks.py` makes them of a configuration."""
+"""The networks; `networks.py` builds them from a configuration."""

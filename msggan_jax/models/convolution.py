@@ -1,11 +1,9 @@
-"""The 3x3 convolution, differentiable any number of times at full speed.
+"""3x3 convolutions, fast at every order of differentiation.
 
-The convolution and its weight gradient are two bilinear functions, each the
-derivative of the other, so that every order of differentiation, and so a
-gradient penalty, stays inside the pair. On CPUs both have a faster form where
-it pays; elsewhere they are XLA's own convolutions. Two other functions double
-the image before they convolve, or halve it after: as one convolution on TPUs,
-where that takes fewer products.
+The convolution and its weight gradient are bilinear, and each is a derivative
+of the other. Derivatives of any order, as in gradient penalties, stay within
+the pair. CPUs use Winograd's form where it is faster, else XLA's convolution.
+On TPUs, convolution and resampling are one operation, with fewer products.
 """
 
 import functools
@@ -20,7 +18,7 @@ from msggan_jax.models.pyramid import downsample, upsample
 def convolve_plain(
   x: jax.Array, kernel: jax.Array, padding: str = "SAME"
 ) -> jax.Array:
-  """Convolve as XLA does it; the reference of `convolve`.
+  """Convolve with XLA; the reference of `convolve`.
 
   Args:
     x: (B, H, W, I).
@@ -28,7 +26,7 @@ def convolve_plain(
     padding: "SAME" (zeros) or "VALID".
 
   Returns:
-    (B, H, W, O), smaller by k - 1 if padding is "VALID".
+    (B, H, W, O); "VALID" reduces H and W by k - 1.
   """
   return jax.lax.conv_general_dilated(
     x,
@@ -41,7 +39,7 @@ def convolve_plain(
 
 @jax.custom_vjp
 def convolve(x: jax.Array, kernel: jax.Array) -> jax.Array:
-  """Convolve with zero padding and an odd kernel: `convolve_plain`, faster.
+  """Convolve with zero padding, faster than `convolve_plain`.
 
   Args:
     x: (B, H, W, I).
@@ -77,8 +75,8 @@ def correlate(x: jax.Array, y: jax.Array, kernel_size: int) -> jax.Array:
     kernel_size: k, odd.
 
   Returns:
-    (k, k, I, O): at (i, j) the sum over B, H, W of x, moved by (i, j) minus
-    the kernel's centre, times y.
+    (k, k, I, O): at (i, j) the sum over B, H, W of y times x, shifted by
+    (i, j) minus the kernel's center.
   """
   plain = functools.partial(_correlate_plain, kernel_size=kernel_size)
   shape = (kernel_size, kernel_size, x.shape[-1], y.shape[-1])
@@ -103,29 +101,29 @@ correlate.defvjp(_correlate_forward, _correlate_backward)
 
 
 def _transposed(kernel: jax.Array) -> jax.Array:
-  """Return the kernel of the convolution's transpose (k odd, zero padding)."""
+  """Return the kernel of the transposed convolution (k odd, zero padding)."""
   return kernel[::-1, ::-1].swapaxes(2, 3)
 
 
 def _correlate_plain(x, y, kernel_size: int) -> jax.Array:
-  """Convolve x with y as the kernel; the batch is what is summed over."""
+  """Convolve x with y as the kernel; sum over the batch."""
   margin = kernel_size // 2
   return jax.lax.conv_general_dilated(
     x,
     y,
     window_strides=(1, 1),
-    padding=[(margin, margin)] * 2,
+    padding=[(margin, margin), (margin, margin)],
     dimension_numbers=("CHWN", "IHWO", "HWNC"),
   )
 
 
 def upsample_convolve_plain(x: jax.Array, kernel: jax.Array) -> jax.Array:
-  """Double every pixel, then convolve; the reference of the next."""
+  """Upsample, then convolve; the reference of `upsample_convolve`."""
   return convolve(upsample(x), kernel)
 
 
 def upsample_convolve(x: jax.Array, kernel: jax.Array) -> jax.Array:
-  """Double every pixel in both directions, then convolve with zero padding.
+  """Upsample by nearest neighbour, then convolve with zero padding.
 
   Args:
     x: (B, H, W, I).
@@ -134,9 +132,10 @@ def upsample_convolve(x: jax.Array, kernel: jax.Array) -> jax.Array:
   Returns:
     (B, 2H, 2W, O).
   """
-  cpu = upsample_convolve_plain
   if _winograd_pays(x, kernel.shape, smallest=8, narrowest=32, largest=512):
     cpu = winograd.upsample_convolve
+  else:
+    cpu = upsample_convolve_plain
   return jax.lax.platform_dependent(
     x,
     kernel,
@@ -147,12 +146,12 @@ def upsample_convolve(x: jax.Array, kernel: jax.Array) -> jax.Array:
 
 
 def upsample_convolve_dilated(x: jax.Array, kernel: jax.Array) -> jax.Array:
-  """Compute the same as one convolution of x with zeros between its pixels.
+  """Compute `upsample_convolve` as one convolution of the dilated x.
 
-  Doubling spreads a pixel over 2x2, so both steps are a 4x4 kernel, of which
-  only 2x2 meet pixels: 4 products instead of 9. TPUs' compiler counts 2.25
-  times fewer FLOPs and 13 to 29 % fewer bytes for it and its gradient. On GPUs
-  such convolutions have been slow.
+  Both steps are a 4x4 kernel on x with zeros between its pixels. Only 2x2 of
+  the kernel meet pixels: 4 products instead of 9. For it and its gradient, the
+  TPU compiler counts 2.25 times fewer FLOPs and 13 to 29 % fewer bytes. On
+  GPUs, dilated convolutions have been slow.
   """
   return jax.lax.conv_general_dilated(
     x,
@@ -165,7 +164,7 @@ def upsample_convolve_dilated(x: jax.Array, kernel: jax.Array) -> jax.Array:
 
 
 def convolve_downsample_plain(x: jax.Array, kernel: jax.Array) -> jax.Array:
-  """Convolve, then average 2x2 pixels; the reference of the next."""
+  """Convolve, then downsample; the reference of `convolve_downsample`."""
   return downsample(convolve(x, kernel))
 
 
@@ -188,10 +187,10 @@ def convolve_downsample(x: jax.Array, kernel: jax.Array) -> jax.Array:
 
 
 def convolve_downsample_strided(x: jax.Array, kernel: jax.Array) -> jax.Array:
-  """Compute the same as one 4x4 convolution of stride 2.
+  """Compute `convolve_downsample` as one 4x4 convolution of stride 2.
 
-  For an output it takes 16 products instead of 4 times 9. Winograd's form of
-  the plain one takes as few, so that CPUs gain nothing.
+  An output takes 16 products instead of 36. So does Winograd's form, so CPUs
+  gain nothing.
   """
   return jax.lax.conv_general_dilated(
     x,
@@ -203,12 +202,11 @@ def convolve_downsample_strided(x: jax.Array, kernel: jax.Array) -> jax.Array:
 
 
 def _spread(kernel: jax.Array) -> jax.Array:
-  """Return the sum of the kernel at the four places within one larger by 1."""
-  for axis in (0, 1):
-    before, after = ([(0, 0)] * 4 for _ in range(2))
-    before[axis], after[axis] = (1, 0), (0, 1)
-    kernel = jnp.pad(kernel, before) + jnp.pad(kernel, after)
-  return kernel
+  """Convolve the kernel with 2x2 ones: (3, 3, I, O) to (4, 4, I, O)."""
+  kernel = jnp.pad(kernel, ((1, 1), (0, 0), (0, 0), (0, 0)))
+  kernel = kernel[1:] + kernel[:-1]
+  kernel = jnp.pad(kernel, ((0, 0), (1, 1), (0, 0), (0, 0)))
+  return kernel[:, 1:] + kernel[:, :-1]
 
 
 def _winograd_pays(
@@ -219,18 +217,20 @@ def _winograd_pays(
   narrowest: int,
   largest: int = 64,
 ) -> bool:
-  """Tell whether fewer products are worth their transforms.
+  """Return whether Winograd's form is faster on CPUs, as measured.
 
   Args:
-    x: The convolution's input; bfloat16 would lose too many digits.
-    kernel_shape: Of the kernel.
-    smallest: Side of the smallest image, as measured.
-    narrowest: Number of channels, as measured.
-    largest: Side of the largest image: larger ones leave the cache.
+    x: Input of the convolution. bfloat16 would lose too much precision.
+    kernel_shape: Shape of the kernel.
+    smallest: Least side of the image, in pixels.
+    narrowest: Least number of channels.
+    largest: Largest side of the image, in pixels; larger ones exceed the cache.
   """
+  _, height, width, _ = x.shape
   return (
     kernel_shape[:2] == (3, 3)
     and min(kernel_shape[2:]) >= narrowest
-    and smallest <= x.shape[1] == x.shape[2] <= largest
+    and height == width
+    and smallest <= width <= largest
     and x.dtype in (jnp.float32, jnp.float64)
   )

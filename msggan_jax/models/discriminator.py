@@ -1,6 +1,7 @@
-"""The discriminator that sees every scale (paper, section 3.1 and Table 7)."""
+"""The multi-scale discriminator (paper, section 3.1 and Table 7)."""
 
 import functools
+from collections.abc import Callable
 
 import jax
 import jax.numpy as jnp
@@ -14,9 +15,8 @@ from msggan_jax.models.layers import (
   leaky_relu,
   num_channels,
   rematerialized,
-  resolutions_up_to,
 )
-from msggan_jax.models.pyramid import Pyramid, downsample
+from msggan_jax.models.pyramid import Pyramid, downsample, resolutions_up_to
 from msggan_jax.models.stddev import BatchMean, MinibatchStddev, batch_mean
 
 COMBINE_FUNCTIONS = ("simple", "lin_cat", "cat_lin", "lin_cat_equal")
@@ -32,18 +32,17 @@ class Discriminator(nnx.Module):
     num_classes: Classes of a conditional discriminator; 0: unconditional.
     base_channels: Width at resolution r is base_channels / r, ...
     max_channels: ... but at most this.
-    combine: How a scale's image joins the activation from above, the
-      paper's phi: one of `COMBINE_FUNCTIONS`.
-    stddev: The minibatch stddev.
+    combine: The paper's phi, which joins a scale's image and the activation
+      from above: one of `COMBINE_FUNCTIONS`.
+    stddev: The minibatch stddev layer.
     stddev_placement: "every_block" (the paper) or "last_block".
-    stylegan: Whether `from_rgb` ends in a leaky ReLU and convolutions are
-      blurred before the resolution is halved.
+    stylegan: Whether `from_rgb` has a leaky ReLU and blocks blur before they
+      downsample.
     equalized: Whether the learning rate is equalized, see `Layer`.
-    spectral_norm: Whether the blocks' kernels are divided by their largest
-      singular value.
-    linear_gain: Gain of the linear layers: `from_rgb`, score, lin_cat's.
-    remat_from: See `rematerialized`.
-    dtype: Type of the activations; None: that of the images.
+    spectral_norm: Whether the blocks' kernels have spectral norm.
+    linear_gain: Gain of the linear layers: `from_rgb`, score, phi_lin_cat.
+    remat_from: Lowest resolution that recomputes, see `rematerialized`.
+    dtype: Dtype of the activations; None: that of the kernels.
     rngs: Source of the initial weights.
   """
 
@@ -73,42 +72,51 @@ class Discriminator(nnx.Module):
     self.stylegan = stylegan
     self.remat_from = remat_from
     conv = functools.partial(Conv, equalized=equalized, dtype=dtype, rngs=rngs)
+    connected = [r for r in scales if r != resolution]
+
+    def width(r: int) -> int:
+      return num_channels(r, base_channels, max_channels)
+
+    def trunk_width(r: int) -> int:
+      """Return the number of channels that enter the block at r."""
+      if combine == "lin_cat_equal" and r in connected:
+        return max(1, width(r) // 2)
+      return width(r)
+
     from_rgb = conv(
       channels,
-      num_channels(resolution, base_channels, max_channels),
+      width(resolution),
       kernel_size=1,
       gain=LRELU_GAIN if stylegan else linear_gain,
     )
     setattr(self, f"from_rgb_{resolution}x{resolution}", from_rgb)
 
-    def trunk_width(r: int) -> int:
-      """Return the channels that arrive at a resolution from above."""
-      width = num_channels(r, base_channels, max_channels)
-      if combine == "lin_cat_equal" and r in scales and r != resolution:
-        return max(1, width // 2)
-      return width
-
     for r in reversed(resolutions_up_to(resolution)):
-      width = num_channels(r, base_channels, max_channels)
-      connected = r in scales and r != resolution
-      block = Block(
-        trunk_width(r),
-        width,
-        # A block halves the resolution; the last one keeps its width.
-        width if r == 4 else trunk_width(r // 2),
-        combine=Combine(
-          combine, channels, trunk_width(r), linear_gain=linear_gain, conv=conv
+      last = r == 4
+      phi = None
+      if r in connected:
+        phi = Combine(
+          combine,
+          image_channels=channels,
+          width=trunk_width(r),
+          linear_gain=linear_gain,
+          conv=conv,
         )
-        if connected
-        else None,
-        stddev=stddev if stddev_placement == "every_block" or r == 4 else None,
-        last=r == 4,
+      has_stddev = last or stddev_placement == "every_block"
+      block = Block(
+        in_channels=trunk_width(r),
+        width=width(r),
+        out_channels=width(r) if last else trunk_width(r // 2),
+        combine=phi,
+        stddev=stddev if has_stddev else None,
+        last=last,
         blur=stylegan,
         conv=functools.partial(conv, spectral_norm=spectral_norm),
       )
+      # An nnx.Dict would add its own name to the paths of the weights.
       setattr(self, f"block_{r}x{r}", block)
     self.score = Dense(
-      width,
+      width(4),
       max(num_classes, 1),
       gain=linear_gain,
       equalized=equalized,
@@ -126,21 +134,22 @@ class Discriminator(nnx.Module):
 
     Args:
       pyramid: Images per scale, low to high, each (B, r, r, channels).
-      labels: Classes, (B,), of a conditional discriminator, which has one
-        score a class and returns the label's.
-      batch_mean: The mean over the global batch, for a batch-wide minibatch
-        stddev; over several devices it must cross them.
+      labels: Class indices, (B,), if conditional: of one score per class, the
+        label's is returned.
+      batch_mean: Mean over the global batch, for a batch-wide minibatch
+        stddev. With several devices it must cross them.
 
     Returns:
       Logits, (B,), float32.
 
     Raises:
-      ValueError: If the pyramid's scales are not this network's.
+      ValueError: If the pyramid has other scales than the network.
     """
     images = {image.shape[1]: image for image in pyramid}
     if tuple(images) != self.scales:
       raise ValueError(
-        f"the discriminator takes scales {self.scales}, not {tuple(images)}"
+        f"the pyramid has scales {tuple(images)}; give {self.scales}, low to "
+        "high"
       )
     r = self.resolution
     x = getattr(self, f"from_rgb_{r}x{r}")(images.pop(r))
@@ -154,26 +163,34 @@ class Discriminator(nnx.Module):
     scores = self.score(x)
     if not self.num_classes:
       return scores[:, 0]
-    chosen = jax.nn.one_hot(labels, self.num_classes, dtype=scores.dtype)
-    return jnp.sum(scores * chosen, axis=-1)
+    own = jax.nn.one_hot(labels, self.num_classes, dtype=scores.dtype)
+    return jnp.sum(scores * own, axis=-1)
 
 
 class Combine(nnx.Module):
-  """The combine function phi (paper, eq. 11 to 13), x1 image, x2 activation."""
+  """The combine function phi of an image x1 and an activation x2.
+
+  "simple": [x1; x2] (paper, eq. 11); "lin_cat": [conv(x1); x2] (eq. 12);
+  "cat_lin": conv([x1; x2]) (eq. 13). "lin_cat_equal", BMSG-GAN's lin_cat, has
+  a trunk of half the width and as many image features.
+
+  Args:
+    name: One of `COMBINE_FUNCTIONS`.
+    image_channels: C of the image.
+    width: C of the activation.
+    linear_gain: Gain of lin_cat's convolution.
+    conv: Builds a convolution.
+  """
 
   def __init__(
-    self, name: str, image_channels: int, width: int, *, linear_gain, conv
+    self,
+    name: str,
+    *,
+    image_channels: int,
+    width: int,
+    linear_gain: float,
+    conv: Callable[..., Conv],
   ):
-    """Create phi.
-
-    Args:
-      name: "simple", "lin_cat", "cat_lin", or BMSG-GAN's "lin_cat_equal",
-        whose trunk is half as wide and joined by as many image features.
-      image_channels: C of the image.
-      width: C of the activation.
-      linear_gain: Gain of lin_cat's convolution.
-      conv: Makes a convolution.
-    """
     if name not in COMBINE_FUNCTIONS:
       raise ValueError(
         f"combine is {name!r}; choose one of {', '.join(COMBINE_FUNCTIONS)}"
@@ -183,7 +200,7 @@ class Combine(nnx.Module):
       self.conv = None
       self.out_channels = image_channels + width
     elif name == "cat_lin":
-      # Without bias and with this gain, as the official code has it.
+      # The official code has no bias and this gain.
       self.conv = conv(
         image_channels + width,
         width,
@@ -200,7 +217,7 @@ class Combine(nnx.Module):
       self.out_channels = features + width
 
   def __call__(self, image: jax.Array, x: jax.Array) -> jax.Array:
-    """Join the image, (B, H, W, C), and the activation, (B, H, W, width)."""
+    """Join image, (B, H, W, image_channels), and x, (B, H, W, width)."""
     image = image.astype(x.dtype)
     if self.name == "simple":
       return jnp.concatenate([image, x], axis=-1)
@@ -210,40 +227,41 @@ class Combine(nnx.Module):
 
 
 class Block(nnx.Module):
-  """Combine, minibatch stddev, two convolutions, average pool (Table 7)."""
+  """Combine, minibatch stddev, two convolutions, average pool (Table 7).
+
+  Args:
+    in_channels: C of the activation from above.
+    width: C of the first convolution's output.
+    out_channels: C of the second convolution's output.
+    combine: The combine function; None: no image enters this block.
+    stddev: The minibatch stddev layer, or None.
+    last: Whether this is the block at 4x4, which ends in a 4x4 convolution.
+    blur: Whether to blur before the second convolution and to activate after
+      the pooling, as StyleGAN does.
+    conv: Builds a convolution.
+  """
 
   def __init__(
     self,
+    *,
     in_channels: int,
     width: int,
     out_channels: int,
-    *,
     combine: Combine | None,
     stddev: MinibatchStddev | None,
     last: bool,
     blur: bool,
-    conv,
+    conv: Callable[..., Conv],
   ):
-    """Create the block.
-
-    Args:
-      in_channels: C of the activation from above.
-      width: C of the first layer.
-      out_channels: C of the second layer.
-      combine: phi, or None where the scale's image does not enter.
-      stddev: The minibatch stddev, or None in a block without.
-      last: Whether this is the block at 4x4, which ends in a 4x4 convolution.
-      blur: Whether the second layer is StyleGAN's: blurred before, activated
-        after the pooling.
-      conv: Makes a convolution.
-    """
     self.combine = combine
     self.stddev = stddev
     self.last = last
     self.blur = blur
-    first_in = combine.out_channels if combine else in_channels
-    first_in += 1 if stddev else 0
-    self.conv_0 = conv(first_in, width, kernel_size=3)
+    if combine is not None:
+      in_channels = combine.out_channels
+    if stddev is not None:
+      in_channels += 1
+    self.conv_0 = conv(in_channels, width, kernel_size=3)
     self.conv_1 = conv(
       width,
       out_channels,
@@ -254,7 +272,10 @@ class Block(nnx.Module):
   def __call__(
     self, x: jax.Array, image: jax.Array | None, batch_mean: BatchMean
   ) -> jax.Array:
-    """Map (B, H, W, in_channels) to half the size, or to (B, out_channels)."""
+    """Map (B, H, W, in_channels) to (B, H/2, W/2, out_channels).
+
+    The last block returns (B, out_channels).
+    """
     if self.combine is not None:
       x = self.combine(image, x)
     if self.stddev is not None:

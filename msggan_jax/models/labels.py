@@ -1,4 +1,4 @@
-"""Class labels in the generator's input (official code, mapping network)."""
+"""Class labels as a generator input (official code, mapping network)."""
 
 import jax
 import jax.numpy as jnp
@@ -8,7 +8,7 @@ from flax import nnx
 def make_embedding(
   num_classes: int, latent_size: int, rngs: nnx.Rngs
 ) -> nnx.Param | None:
-  """Draw one vector of N(0, 1) a class; None without classes."""
+  """Draw one N(0, 1) vector per class; return None without classes."""
   if not num_classes:
     return None
   shape = (num_classes, latent_size)
@@ -18,15 +18,15 @@ def make_embedding(
 def join(
   z: jax.Array, labels: jax.Array | None, embedding: nnx.Param | None
 ) -> jax.Array:
-  """Append each label's vector to its latent.
+  """Concatenate each latent with the vector of its label.
 
   Args:
     z: Latents, (B, latent_size).
-    labels: Classes, (B,), integers; None without classes.
-    embedding: (num_classes, latent_size), or None.
+    labels: Class indices, (B,), integers; None without classes.
+    embedding: (num_classes, latent_size); None without classes.
 
   Returns:
-    (B, 2 latent_size), or z itself without classes.
+    (B, 2 latent_size); without classes z itself, (B, latent_size).
   """
   if embedding is None:
     return z

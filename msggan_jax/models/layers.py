@@ -1,4 +1,4 @@
-"""Building blocks of the networks: what MSG-GAN takes from its ancestors."""
+"""Layers of ProGAN and StyleGAN that both networks use."""
 
 import math
 from collections.abc import Callable
@@ -14,21 +14,21 @@ from msggan_jax.models.convolution import (
   upsample_convolve,
 )
 
-LRELU_GAIN = math.sqrt(2.0)  # keeps the variance through a leaky ReLU
+LRELU_GAIN = math.sqrt(2.0)  # preserves the variance through a leaky ReLU
 NORM_EPSILON = 1e-8
 
 
 class State(nnx.Variable):
-  """An array that a network carries along but does not learn."""
+  """An array of a network that is not trained."""
 
 
 def leaky_relu(x: jax.Array) -> jax.Array:
-  """Apply the leaky ReLU of slope 0.2 that every layer uses."""
+  """Apply a leaky ReLU of slope 0.2 (paper, Tables 6 and 7)."""
   return jax.nn.leaky_relu(x, 0.2)
 
 
 def pixel_norm(x: jax.Array) -> jax.Array:
-  """Scale every pixel's feature vector to unit RMS (ProGAN, section 4.2).
+  """Normalize each pixel's feature vector to unit RMS (ProGAN, section 4.2).
 
   Args:
     x: (..., C).
@@ -44,7 +44,7 @@ def pixel_norm(x: jax.Array) -> jax.Array:
 
 
 def instance_norm(x: jax.Array) -> jax.Array:
-  """Give every channel of every image mean 0 and variance 1 (StyleGAN, 2).
+  """Normalize each channel of each image (StyleGAN, eq. 1).
 
   Args:
     x: (B, H, W, C).
@@ -59,12 +59,15 @@ def instance_norm(x: jax.Array) -> jax.Array:
 
 
 def blur(x: jax.Array) -> jax.Array:
-  """Convolve with [1, 2, 1] / 4 along H and W, zeros outside (StyleGAN, 2).
+  """Blur with [1, 2, 1] / 4 along H and W, zero-padded (StyleGAN, app. C).
 
-  Written as sums of shifted images, which any derivative passes cheaply.
+  As sums of shifted images, derivatives of any order are cheap.
 
   Args:
     x: (B, H, W, C).
+
+  Returns:
+    Same shape and dtype.
   """
   h, w = x.shape[1:3]
   x = jnp.pad(x, ((0, 0), (1, 1), (0, 0), (0, 0)))
@@ -74,7 +77,7 @@ def blur(x: jax.Array) -> jax.Array:
 
 
 def normalize_latents(z: jax.Array) -> jax.Array:
-  """Put latents on the hypersphere of radius sqrt(latent_size).
+  """Project latents onto the hypersphere of radius sqrt(latent_size).
 
   Args:
     z: (B, latent_size), normally distributed.
@@ -87,12 +90,26 @@ def normalize_latents(z: jax.Array) -> jax.Array:
 
 
 class Layer(nnx.Module):
-  """A kernel as it is used, and a bias: what the layers below share.
+  """A kernel and a bias; base class of `Conv` and `Dense`.
 
-  With equalized learning rate (ProGAN, section 4.1) the kernel is drawn from
-  N(0, 1) and multiplied by gain / sqrt(fan_in) at run time, so that every layer
-  learns at the same speed. Without it, kernel and bias start as PyTorch's do
-  (msg-gan-v1), uniform within 1 / sqrt(fan_in), and are used as they are.
+  With equalized learning rate (ProGAN, section 4.1), the kernel is drawn from
+  N(0, 1) and scaled by gain / sqrt(fan_in) at run time. All layers then learn
+  at the same speed. Without it, kernel and bias have PyTorch's initialization,
+  uniform within 1 / sqrt(fan_in), and no scale (msg-gan-v1).
+
+  Args:
+    shape: Shape of the kernel.
+    fan_in: Inputs per output.
+    out_channels: C of the output.
+    gain: sqrt(2) before a leaky ReLU, 1 for a linear layer.
+    use_bias: Whether the layer has a bias.
+    equalized: Whether the learning rate is equalized.
+    lr_multiplier: Factor on an equalized layer's learning rate (StyleGAN,
+      appendix C).
+    spectral_norm: Whether to divide the kernel, as a matrix from inputs to
+      channels, by its largest singular value (Miyato et al. 2018, eq. 8). The
+      gain then has no effect.
+    rngs: Source of the initial weights.
   """
 
   def __init__(
@@ -108,21 +125,6 @@ class Layer(nnx.Module):
     spectral_norm: bool = False,
     rngs: nnx.Rngs,
   ):
-    """Create kernel and bias.
-
-    Args:
-      shape: Of the kernel.
-      fan_in: Inputs that an output is summed of.
-      out_channels: C of the output.
-      gain: sqrt(2) before a leaky ReLU, 1 for a linear layer.
-      use_bias: Whether a bias is added.
-      equalized: Whether the learning rate is equalized.
-      lr_multiplier: Slows an equalized layer down (StyleGAN, appendix C).
-      spectral_norm: Whether the kernel is divided by its largest singular
-        value, as the matrix from all inputs to the channels (Miyato et al.
-        2018); an equalized layer's gain then has no effect.
-      rngs: Source of the initial weights.
-    """
     self.scale = gain * lr_multiplier / math.sqrt(fan_in) if equalized else 1.0
     self.bias_scale = lr_multiplier if equalized else 1.0
     if equalized:
@@ -130,11 +132,11 @@ class Layer(nnx.Module):
     else:
       kernel = _uniform(shape, fan_in, rngs)
     self.kernel = nnx.Param(kernel)
-    self.bias = (
-      nnx.Param(initial_bias(out_channels, fan_in, equalized, rngs))
-      if use_bias
-      else None
-    )
+    if use_bias:
+      bias = initial_bias(out_channels, fan_in, equalized, rngs)
+      self.bias = nnx.Param(bias)
+    else:
+      self.bias = None
     self.spectral_norm = spectral_norm
     if spectral_norm:
       u = jax.random.normal(rngs.params(), (out_channels,))
@@ -143,10 +145,10 @@ class Layer(nnx.Module):
       self.power_iterate()
 
   def power_iterate(self) -> None:
-    """Move u and v towards the singular vectors of the largest value.
+    """Run a power iteration on u and v (Miyato et al. 2018, algorithm 1).
 
-    The step does this once per update of the network and outside of any
-    derivative; where it is called, gradients pass the kernel only.
+    Run it once per update of the network, outside of any derivative: gradients
+    must reach the kernel only through `scaled_kernel`.
     """
     if self.spectral_norm:
       matrix = self._matrix()
@@ -155,26 +157,35 @@ class Layer(nnx.Module):
       self.u[...] = _unit(v @ matrix)
 
   def scaled_kernel(self) -> jax.Array:
-    """Return the kernel as it is multiplied with."""
+    """Return the kernel after run-time scale or spectral norm."""
     if self.spectral_norm:
       sigma = self.v[...] @ self._matrix() @ self.u[...]
       return self.kernel[...] / sigma
     return self.kernel[...] * self.scale
 
   def add_bias(self, y: jax.Array) -> jax.Array:
-    """Add the bias, if there is one, to y, (..., out_channels)."""
+    """Add the bias, if any, to y, (..., out_channels)."""
     if self.bias is None:
       return y
     bias = (self.bias[...] * self.bias_scale).astype(y.dtype)
     return y + jnp.expand_dims(bias, range(y.ndim - 1))
 
   def _matrix(self) -> jax.Array:
-    # Channels are the kernel's last axis, or (latent to 4x4) its fastest.
+    # The channels are the kernel's fastest index, even from latent to 4x4.
     return self.kernel[...].reshape(-1, self.u.shape[0])
 
 
 class Conv(Layer):
-  """Convolution of stride 1."""
+  """Convolution of stride 1.
+
+  Args:
+    in_channels: C of the input.
+    out_channels: C of the output.
+    kernel_size: Side of the kernel, in pixels.
+    padding: "SAME" (zeros) or "VALID".
+    dtype: Dtype of the computation; None: that of the kernel.
+    **options: Options of `Layer`.
+  """
 
   def __init__(
     self,
@@ -186,16 +197,6 @@ class Conv(Layer):
     dtype: jnp.dtype | None = None,
     **options,
   ):
-    """Create the layer.
-
-    Args:
-      in_channels: C of the input.
-      out_channels: C of the output.
-      kernel_size: Side of the kernel, in pixels.
-      padding: "SAME" (zeros) or "VALID".
-      dtype: Type of the computation; None: that of the kernel.
-      **options: Of `Layer`.
-    """
     super().__init__(
       (kernel_size, kernel_size, in_channels, out_channels),
       fan_in=kernel_size * kernel_size * in_channels,
@@ -212,11 +213,11 @@ class Conv(Layer):
     return self.add_bias(convolve_plain(*self._operands(x), self.padding))
 
   def after_upsampling(self, x: jax.Array) -> jax.Array:
-    """Double every pixel of x, (B, H, W, in_channels), then convolve."""
+    """Upsample x, (B, H, W, in_channels), then convolve."""
     return self.add_bias(upsample_convolve(*self._operands(x)))
 
   def before_downsampling(self, x: jax.Array) -> jax.Array:
-    """Convolve x, (B, H, W, in_channels), then average 2x2 pixels."""
+    """Convolve x, (B, H, W, in_channels), then downsample."""
     return self.add_bias(convolve_downsample(*self._operands(x)))
 
   def _operands(self, x: jax.Array) -> tuple[jax.Array, jax.Array]:
@@ -225,10 +226,9 @@ class Conv(Layer):
 
 
 class Dense(Layer):
-  """Matrix product."""
+  """Fully connected layer, with the options of `Layer`."""
 
   def __init__(self, in_features: int, out_features: int, **options):
-    """Create the layer; `options` are those of `Layer`."""
     super().__init__(
       (in_features, out_features),
       fan_in=in_features,
@@ -237,7 +237,7 @@ class Dense(Layer):
     )
 
   def __call__(self, x: jax.Array) -> jax.Array:
-    """Multiply x, (B, in_features); always in float32 or better."""
+    """Map x, (B, in_features), to (B, out_features), in float32 or float64."""
     x = x.astype(at_least_float32(x))
     return self.add_bias(x @ self.scaled_kernel())
 
@@ -245,20 +245,20 @@ class Dense(Layer):
 def initial_bias(
   size: int, fan_in: int, equalized: bool, rngs: nnx.Rngs
 ) -> jax.Array:
-  """Return zeros, or without equalized learning rate PyTorch's draw."""
+  """Return zeros; without equalized learning rate, draw as PyTorch does."""
   return jnp.zeros((size,)) if equalized else _uniform((size,), fan_in, rngs)
 
 
 def rematerialized(f: Callable, resolution: int, remat_from: int) -> Callable:
-  """Let a block compute its activations again for the derivatives.
+  """Make a block recompute its activations in the backward pass.
 
   Args:
-    f: The block's call, of arrays alone.
-    resolution: The block's.
-    remat_from: Blocks of this resolution and above are concerned; 0: none.
+    f: The block, a function of arrays.
+    resolution: Resolution of the block.
+    remat_from: Lowest resolution that recomputes; 0: none.
 
   Returns:
-    The same function; nothing but its arguments is kept for its derivatives.
+    The same function. If it recomputes, only its arguments stay in memory.
   """
   if remat_from and resolution >= remat_from:
     return jax.checkpoint(f)
@@ -268,11 +268,6 @@ def rematerialized(f: Callable, resolution: int, remat_from: int) -> Callable:
 def num_channels(resolution: int, base_channels: int, max_channels: int) -> int:
   """Return the width of the layers at a resolution (paper, Tables 6 and 7)."""
   return max(1, min(base_channels // resolution, max_channels))
-
-
-def resolutions_up_to(resolution: int) -> tuple[int, ...]:
-  """Return 4, 8, ... up to and with `resolution`."""
-  return tuple(2**i for i in range(2, resolution.bit_length()))
 
 
 def at_least_float32(x: jax.Array) -> jnp.dtype:

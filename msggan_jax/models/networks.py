@@ -1,4 +1,4 @@
-"""The networks, made from a configuration and used as pure functions."""
+"""Build the networks from a configuration; call them as pure functions."""
 
 import dataclasses
 import functools
@@ -12,19 +12,23 @@ from ml_collections import ConfigDict
 
 from msggan_jax.models import discriminator, progan, stylegan
 from msggan_jax.models.layers import Layer
-from msggan_jax.models.pyramid import connected_scales
-from msggan_jax.models.stddev import MinibatchStddev
+from msggan_jax.models.pyramid import Pyramid, connected_scales
+from msggan_jax.models.stddev import BatchMean, MinibatchStddev
 
 Tree = dict[str, Any]  # nested, of arrays
 
 
 @dataclasses.dataclass(frozen=True)
 class Network:
-  """A network's structure without its arrays.
+  """The structure of a network, without its arrays.
 
-  The arrays are two trees: what is learned (`params`) and what is carried
-  along (`state`: noise maps, the average of w, spectral norm's vectors; empty
-  for MSG-ProGAN as the paper has it).
+  Methods take the arrays as two trees. `params` holds the trained weights.
+  `state` holds noise maps, the average of w and the vectors of spectral norm;
+  it is empty for the paper's MSG-ProGAN.
+
+  Attributes:
+    graphdef: The module's static part.
+    create: Key -> module with initial weights.
   """
 
   graphdef: nnx.GraphDef
@@ -38,19 +42,42 @@ class Network:
   def apply(
     self, params: Tree, state: Tree, *args, method: str = "__call__", **kwargs
   ) -> Any:
-    """Call the network, or another of its methods, with these arrays."""
+    """Call the network or the named method."""
     module = nnx.merge(self.graphdef, params, state)
     return getattr(module, method)(*args, **kwargs)
 
   def apply_and_update(
-    self, params: Tree, state: Tree, *args, **kwargs
-  ) -> tuple[Any, Tree]:
-    """Call the network; also return its state as the call has left it."""
+    self,
+    params: Tree,
+    state: Tree,
+    z: jax.Array,
+    labels: jax.Array | None = None,
+    *,
+    noise: jax.Array | None = None,
+    batch_mean: BatchMean | None = None,
+  ) -> tuple[Pyramid, Tree]:
+    """Generate images in training; also return the new state.
+
+    Args:
+      params: The generator's parameters.
+      state: The generator's state.
+      z: Latents, (B, latent_size).
+      labels: Class indices, (B,), if conditional.
+      noise: Keys, (B,), for MSG-StyleGAN's noise; MSG-ProGAN has none.
+      batch_mean: Mean over the global batch, for MSG-StyleGAN's average of w.
+
+    Returns:
+      Images per scale, low to high, (B, r, r, channels), and the state.
+    """
     module = nnx.merge(self.graphdef, params, state)
-    return module(*args, **kwargs), _state_of(module)
+    if isinstance(module, stylegan.Generator):
+      pyramid = module(z, labels, noise=noise, batch_mean=batch_mean)
+    else:
+      pyramid = module(z, labels)
+    return pyramid, _state_of(module)
 
   def power_iterate(self, params: Tree, state: Tree) -> Tree:
-    """Return the state after one power iteration in every spectral norm."""
+    """Run one power iteration per spectral norm; return the new state."""
     module = nnx.merge(self.graphdef, params, state)
     for _, layer in nnx.iter_modules(module):
       if isinstance(layer, Layer):
@@ -59,20 +86,20 @@ class Network:
 
   @functools.cached_property
   def jitted_apply(self) -> Callable:
-    """Compile `apply`, once for all who use this network."""
+    """Compile `apply` once for all users of this network."""
     return jax.jit(self.apply, static_argnames="method")
 
   def abstract_params(self) -> Tree:
-    """Return the shapes and types of the parameters."""
+    """Return the shapes and dtypes of the parameters."""
     return jax.eval_shape(self.init, jax.random.key(0))[0]
 
   def abstract_state(self) -> Tree:
-    """Return the shapes and types of the state."""
+    """Return the shapes and dtypes of the state."""
     return jax.eval_shape(self.init, jax.random.key(0))[1]
 
 
 def make_generator(config: ConfigDict) -> Network:
-  """Return the generator that a configuration describes."""
+  """Build the generator of a configuration."""
   options = _common_options(config) | {"latent_size": config.latent_size}
   if config.model == "stylegan":
     create = functools.partial(
@@ -96,13 +123,15 @@ def make_generator(config: ConfigDict) -> Network:
 
 
 def make_discriminator(config: ConfigDict) -> Network:
-  """Return the discriminator that a configuration describes."""
+  """Build the discriminator of a configuration."""
   return _network(
     functools.partial(
       discriminator.Discriminator,
       combine=config.combine,
       stddev=MinibatchStddev(
-        config.stddev_group, config.stddev_grouping, config.stddev_spatial
+        group=config.stddev_group,
+        grouping=config.stddev_grouping,
+        spatial=config.stddev_spatial,
       ),
       stddev_placement=config.stddev_placement,
       stylegan=config.model == "stylegan",
@@ -114,7 +143,7 @@ def make_discriminator(config: ConfigDict) -> Network:
 
 
 def _common_options(config: ConfigDict) -> dict[str, Any]:
-  # "auto" is resolved before training; without derivatives there is no remat.
+  # Training resolves "auto" first; without derivatives remat has no effect.
   remat_from = 0 if config.remat_from == "auto" else config.remat_from
   return {
     "resolution": config.resolution,
@@ -130,12 +159,13 @@ def _common_options(config: ConfigDict) -> dict[str, Any]:
 
 
 def _network(create: Callable[..., nnx.Module]) -> Network:
-  def create_from_key(key):
+  def create_from_key(key: jax.Array) -> nnx.Module:
     return create(rngs=nnx.Rngs(params=key))
 
   abstract = nnx.eval_shape(create_from_key, jax.random.key(0))
-  return Network(nnx.split(abstract, nnx.Param, ...)[0], create_from_key)
+  return Network(graphdef=nnx.graphdef(abstract), create=create_from_key)
 
 
 def _state_of(module: nnx.Module) -> Tree:
-  return nnx.to_pure_dict(nnx.split(module, nnx.Param, ...)[2])
+  _, _, state = nnx.split(module, nnx.Param, ...)
+  return nnx.to_pure_dict(state)

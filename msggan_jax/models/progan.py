@@ -17,14 +17,31 @@ from msggan_jax.models.layers import (
   num_channels,
   pixel_norm,
   rematerialized,
-  resolutions_up_to,
 )
-from msggan_jax.models.pyramid import Pyramid
-from msggan_jax.models.stddev import BatchMean
+from msggan_jax.models.pyramid import Pyramid, resolutions_up_to
 
 
 class Generator(nnx.Module):
-  """Turns a latent into one image per connected scale."""
+  """Maps a latent to one image per connected scale.
+
+  Args:
+    resolution: Side of the largest image, in pixels; a power of two >= 4.
+    scales: Resolutions of the images, low to high (paper, Table 4).
+    channels: Channels of the images.
+    num_classes: Classes of a conditional generator; 0: unconditional.
+    latent_size: Length of z.
+    base_channels: Width at resolution r is base_channels / r, ...
+    max_channels: ... but at most this.
+    pixel_norm: Whether 3x3 convolutions are followed by pixel norm.
+    equalized: Whether the learning rate is equalized, see `Layer`.
+    spectral_norm: Whether the blocks' kernels have spectral norm.
+    normalize_latents: Whether latents are projected onto the hypersphere.
+    linear_gain: Gain of `to_rgb`.
+    output_activation: Activation of the images, "linear" or "tanh".
+    remat_from: Lowest resolution that recomputes, see `rematerialized`.
+    dtype: Dtype of the activations; None: that of the kernels.
+    rngs: Source of the initial weights.
+  """
 
   def __init__(
     self,
@@ -46,27 +63,6 @@ class Generator(nnx.Module):
     dtype: jnp.dtype | None = None,
     rngs: nnx.Rngs,
   ):
-    """Create the generator.
-
-    Args:
-      resolution: Side of the largest image, in pixels; a power of two >= 4.
-      scales: Resolutions that get an image, low to high (paper, Table 4).
-      channels: Channels of the images.
-      num_classes: Classes of a conditional generator; 0: unconditional.
-      latent_size: Length of z.
-      base_channels: Width at resolution r is base_channels / r, ...
-      max_channels: ... but at most this.
-      pixel_norm: Whether features are normalised after each 3x3 convolution.
-      equalized: Whether the learning rate is equalized, see `Layer`.
-      spectral_norm: Whether the blocks' kernels are divided by their largest
-        singular value.
-      normalize_latents: Whether what enters lies on the hypersphere.
-      linear_gain: Gain of `to_rgb`.
-      output_activation: Of the images, "linear" or "tanh".
-      remat_from: See `rematerialized`.
-      dtype: Type of the activations; None: that of the latents.
-      rngs: Source of the initial weights.
-    """
     self.resolutions = resolutions_up_to(resolution)
     self.scales = scales
     self.normalize_latents = normalize_latents
@@ -78,7 +74,8 @@ class Generator(nnx.Module):
     in_channels = latent_size * (2 if num_classes else 1)
     for r in self.resolutions:
       width = num_channels(r, base_channels, max_channels)
-      block = (FirstBlock if r == 4 else Block)(
+      make_block = FirstBlock if r == 4 else Block
+      block = make_block(
         in_channels,
         width,
         pixel_norm=pixel_norm,
@@ -87,10 +84,13 @@ class Generator(nnx.Module):
         dtype=dtype,
         rngs=rngs,
       )
+      # An nnx.Dict would add its own name to the paths of the weights.
       setattr(self, f"block_{r}x{r}", block)
       if r in scales:
         to_rgb = Conv(
-          *(width, channels, 1),
+          width,
+          channels,
+          kernel_size=1,
           gain=linear_gain,
           equalized=equalized,
           rngs=rngs,
@@ -98,28 +98,17 @@ class Generator(nnx.Module):
         setattr(self, f"to_rgb_{r}x{r}", to_rgb)
       in_channels = width
 
-  def __call__(
-    self,
-    z: jax.Array,
-    labels: jax.Array | None = None,
-    *,
-    noise: jax.Array | None = None,
-    batch_mean: BatchMean | None = None,
-  ) -> Pyramid:
+  def __call__(self, z: jax.Array, labels: jax.Array | None = None) -> Pyramid:
     """Generate images at every connected scale.
 
     Args:
-      z: Latents, (B, latent_size), on the hypersphere if the network takes
-        them so.
-      labels: Classes, (B,), of a conditional generator.
-      noise: Unused: MSG-StyleGAN's.
-      batch_mean: Unused: MSG-StyleGAN's.
+      z: Latents, (B, latent_size); on the hypersphere if `normalize_latents`.
+      labels: Class indices, (B,), if conditional.
 
     Returns:
-      Images per scale, low to high, (B, r, r, channels); linear ones are about
-      in [-1, 1], but not bounded.
+      Images per scale, low to high, (B, r, r, channels), about [-1, 1]. A
+      linear output may overshoot.
     """
-    del noise, batch_mean
     x = class_labels.join(z, labels, self.label_embedding)
     if self.label_embedding is not None and self.normalize_latents:
       x = normalize_latents(x)
@@ -128,8 +117,8 @@ class Generator(nnx.Module):
       block = getattr(self, f"block_{r}x{r}")
       x = rematerialized(block, r, self.remat_from)(x)
       if r in self.scales:
-        # Images leave the network in float32 whatever the activations are.
-        image = getattr(self, f"to_rgb_{r}x{r}")(x.astype(at_least_float32(x)))
+        # `to_rgb` has no dtype: its images are float32, as its kernel is.
+        image = getattr(self, f"to_rgb_{r}x{r}")(x)
         if self.output_activation == "tanh":
           image = jnp.tanh(image)
         pyramid.append(image)
@@ -137,7 +126,7 @@ class Generator(nnx.Module):
 
 
 class FirstBlock(nnx.Module):
-  """Latent to 4x4 (Table 6, block 1)."""
+  """Latent to 4x4 (paper, Table 6, block 1)."""
 
   def __init__(
     self,
@@ -147,13 +136,11 @@ class FirstBlock(nnx.Module):
     pixel_norm: bool,
     equalized: bool,
     spectral_norm: bool,
-    dtype,
+    dtype: jnp.dtype | None,
     rngs: nnx.Rngs,
   ):
-    """Create the block; `width` is the number of channels at 4x4."""
-    # A 4x4 transposed convolution of a 1x1 input is a dense layer whose bias
-    # is shared by the 16 places. PyTorch counts its fan_in as if it were the
-    # forward convolution.
+    # A 4x4 transposed convolution of a 1x1 input is a dense layer with one bias
+    # for all 16 pixels. PyTorch's fan_in is that of the forward convolution.
     fan_in = latent_size if equalized else 4 * 4 * width
     options = {
       "equalized": equalized,
@@ -168,7 +155,7 @@ class FirstBlock(nnx.Module):
       **options,
     )
     self.bias = nnx.Param(initial_bias(width, fan_in, equalized, rngs))
-    self.conv = Conv(width, width, 3, dtype=dtype, **options)
+    self.conv = Conv(width, width, kernel_size=3, dtype=dtype, **options)
     self.pixel_norm = pixel_norm
 
   def __call__(self, z: jax.Array) -> jax.Array:
@@ -181,12 +168,11 @@ class FirstBlock(nnx.Module):
 
 
 class Block(nnx.Module):
-  """Doubling of the resolution (Table 6, blocks 2 to 9)."""
+  """Upsampling and two convolutions (paper, Table 6, blocks 2 to 9)."""
 
   def __init__(
     self, in_channels: int, out_channels: int, *, pixel_norm: bool, **options
   ):
-    """Create the block; the first convolution changes the width."""
     conv = functools.partial(Conv, kernel_size=3, **options)
     self.conv_0 = conv(in_channels, out_channels)
     self.conv_1 = conv(out_channels, out_channels)

@@ -1,6 +1,7 @@
-"""The pyramid of scales: its resolutions, its images, uint8 and [-1, 1]."""
+"""Image pyramids: their resolutions, resampling, uint8 and [-1, 1]."""
 
 import functools
+import sys
 
 import jax
 import jax.numpy as jnp
@@ -9,13 +10,13 @@ from ml_collections import ConfigDict
 
 Pyramid = tuple[jax.Array, ...]  # low to high resolution, each (B, H, W, C)
 
-# The connected scales of the paper's Table 4, besides the full resolution.
+# Paper, Table 4. The full resolution is always connected, too.
 SCALE_GROUPS = {
-  "all": lambda r: True,
-  "none": lambda r: False,
-  "coarse": lambda r: r in (4, 8),
-  "middle": lambda r: r in (16, 32),
-  "fine": lambda r: r >= 64,
+  "all": range(4, sys.maxsize),
+  "none": (),
+  "coarse": (4, 8),
+  "middle": (16, 32),
+  "fine": range(64, sys.maxsize),
 }
 
 
@@ -35,8 +36,8 @@ def to_uint8(images: jax.Array | np.ndarray) -> np.ndarray:
   """Map images in [-1, 1] to uint8, the inverse of `to_float`.
 
   Args:
-    images: Real numbers, any shape; values outside [-1, 1] are clipped, which
-      the linear `to_rgb` of the paper's generator needs.
+    images: Floats, any shape. Values outside [-1, 1] are clipped: the paper's
+      linear `to_rgb` overshoots.
 
   Returns:
     uint8 NumPy array of the same shape, rounded to the nearest level.
@@ -47,14 +48,15 @@ def to_uint8(images: jax.Array | np.ndarray) -> np.ndarray:
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(1,))
 def downsample(x: jax.Array, factor: int = 2) -> jax.Array:
-  """Average non-overlapping squares.
+  """Average non-overlapping squares: average pooling (paper, Table 7).
 
-  Sums of strided parts are several times as fast on CPUs as a mean over middle
-  axes; its derivative is an `upsample`, whose derivative is this.
+  On CPUs, sums of strided slices are several times faster than a mean over
+  middle axes. The custom derivatives keep every order of differentiation
+  within `downsample` and `upsample`.
 
   Args:
     x: (B, H, W, C), H and W multiples of `factor`.
-    factor: Side of the squares.
+    factor: Side of the squares, in pixels.
 
   Returns:
     (B, H / factor, W / factor, C).
@@ -65,11 +67,11 @@ def downsample(x: jax.Array, factor: int = 2) -> jax.Array:
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(1,))
 def upsample(x: jax.Array, factor: int = 2) -> jax.Array:
-  """Repeat every pixel `factor` times in both directions (nearest neighbour).
+  """Upsample by nearest neighbour (paper, Table 6).
 
   Args:
     x: (B, H, W, C).
-    factor: How many times.
+    factor: Copies of each pixel along H and along W.
 
   Returns:
     (B, H * factor, W * factor, C).
@@ -90,15 +92,20 @@ upsample.defvjp(
 )
 
 
+def resolutions_up_to(resolution: int) -> tuple[int, ...]:
+  """Return (4, 8, ..., resolution)."""
+  return tuple(2**i for i in range(2, resolution.bit_length()))
+
+
 def make_pyramid(images: jax.Array, resolutions: tuple[int, ...]) -> Pyramid:
-  """Make the real pyramid by repeated 2x2 averaging (paper, section 3).
+  """Build the pyramid of real images by 2x2 averaging (paper, section 3).
 
   Args:
-    images: (B, R, R, C), R the largest of `resolutions`.
+    images: (B, R, R, C), R the largest resolution.
     resolutions: Resolutions of the pyramid, low to high.
 
   Returns:
-    One image batch per resolution, low to high, the last one `images` itself.
+    Images per resolution, low to high; the last are `images` themselves.
   """
   scales = {images.shape[1]: images}
   while images.shape[1] > min(resolutions):
@@ -111,16 +118,16 @@ def connected_scales(config: ConfigDict) -> tuple[int, ...]:
   """Return the resolutions of the pyramid, low to high (paper, Table 4).
 
   Args:
-    config: `connected_scales` is a key of `SCALE_GROUPS` or a list of
-      resolutions; the full one is always connected.
+    config: Its `connected_scales` is a key of `SCALE_GROUPS` or a list of
+      resolutions. The full resolution is always connected.
 
   Raises:
-    ValueError: If it is neither.
+    ValueError: If `connected_scales` is neither.
   """
-  scales = [2**i for i in range(2, config.resolution.bit_length())]
+  scales = resolutions_up_to(config.resolution)
   chosen = config.connected_scales
   if isinstance(chosen, str) and chosen in SCALE_GROUPS:
-    connected = SCALE_GROUPS[chosen]
+    chosen = SCALE_GROUPS[chosen]
   else:
     if isinstance(chosen, int | str):
       chosen = (chosen,)
@@ -129,5 +136,4 @@ def connected_scales(config: ConfigDict) -> tuple[int, ...]:
         f"config.connected_scales is {config.connected_scales!r}; choose one "
         f"of {', '.join(SCALE_GROUPS)} or a list of resolutions from {scales}"
       )
-    connected = set(chosen).__contains__
-  return tuple(r for r in scales if connected(r) or r == config.resolution)
+  return tuple(r for r in scales if r in chosen or r == config.resolution)

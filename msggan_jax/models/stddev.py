@@ -1,7 +1,7 @@
-"""Minibatch standard deviation: shows the discriminator how varied a batch is.
+"""Minibatch standard deviation: D sees how much a batch varies.
 
-ProGAN, section 3; the paper puts it into every block (section 3.1, Table 7),
-the earlier public versions only into the last one, over the whole batch.
+ProGAN, section 3. The paper has it in every block (section 3.1, Table 7). The
+authors' earlier code has it only in the last block, over the whole batch.
 """
 
 import dataclasses
@@ -19,21 +19,21 @@ BatchMean = Callable[[jax.Array], jax.Array]  # (B, ...) -> (1, ...)
 
 
 def batch_mean(x: jax.Array) -> jax.Array:
-  """Average over the first axis, which stays with length 1."""
+  """Average over the first axis; keep the axis, with length 1."""
   return x.mean(axis=0, keepdims=True)
 
 
 @dataclasses.dataclass(frozen=True)
 class MinibatchStddev:
-  """Which examples share a statistic and over what it is averaged.
+  """The minibatch stddev layer (ProGAN, section 3).
 
   Attributes:
-    group: Examples in a group, at most B are taken; 0: the whole batch.
-    grouping: "contiguous" (neighbours share a group, which then never leaves
-      a device) or "strided" (examples i, i + B/g, i + 2B/g, ... do, as in the
-      official TensorFlow code).
-    spatial: Whether the statistic is averaged over channels only, so that it
-      varies over space (msg-gan-v1).
+    group: Examples per group, at most B; 0: the whole global batch.
+    grouping: "contiguous": neighbours form a group, which never crosses
+      devices. "strided": examples i, i + B/g, i + 2B/g, ... do, as in the
+      official TensorFlow code.
+    spatial: Whether to average over channels only, so that the statistic
+      varies over H and W (msg-gan-v1).
   """
 
   group: int = 4
@@ -43,11 +43,11 @@ class MinibatchStddev:
   def __call__(
     self, x: jax.Array, batch_mean: BatchMean = batch_mean
   ) -> jax.Array:
-    """Append the mean standard deviation of each group as one more channel.
+    """Append the mean standard deviation of each group as a channel.
 
     Args:
       x: Activations, (B, H, W, C).
-      batch_mean: The mean over the global batch, for group 0; over several
+      batch_mean: Mean over the global batch, for group 0. With several
         devices it must cross them.
 
     Returns:
@@ -70,10 +70,11 @@ class MinibatchStddev:
     size = min(self.group, b)
     if b % size:
       raise ValueError(
-        f"minibatch stddev: groups of {size} do not divide a batch of {b}"
+        f"minibatch stddev: groups of {size} do not divide a batch of {b}; "
+        f"use a multiple of {size} images"
       )
-    # The i-th members of all groups, each (groups, H, W, C). Sums of a few such
-    # arrays are ten times as fast on CPUs as a reduction over a middle axis.
+    # members[i]: the i-th member of each group, (groups, H, W, C). On CPUs,
+    # summing them is ten times faster than a reduction over a middle axis.
     if self.grouping == "contiguous":
       grouped = x.reshape(b // size, size, h, w, c)
       members = [grouped[:, i] for i in range(size)]

@@ -1,5 +1,6 @@
-"""MSG-StyleGAN's generator (paper, section 3.1; the official code's facts)."""
+"""MSG-StyleGAN's generator (paper, section 3.1; details: official code)."""
 
+import functools
 from collections.abc import Sequence
 
 import jax
@@ -11,16 +12,14 @@ from msggan_jax.models.layers import (
   Conv,
   Dense,
   State,
-  at_least_float32,
   blur,
   instance_norm,
   leaky_relu,
   num_channels,
   pixel_norm,
   rematerialized,
-  resolutions_up_to,
 )
-from msggan_jax.models.pyramid import Pyramid
+from msggan_jax.models.pyramid import Pyramid, resolutions_up_to
 from msggan_jax.models.stddev import BatchMean
 
 MAPPING_LR_MULTIPLIER = 0.01
@@ -28,7 +27,24 @@ W_AVG_DECAY = 0.995
 
 
 class Generator(nnx.Module):
-  """Turns a latent into w, and w into one image per connected scale."""
+  """Maps a latent to w, and w to one image per connected scale.
+
+  Args:
+    resolution: Side of the largest image, in pixels; a power of two >= 4.
+    scales: Resolutions of the images, low to high (paper, Table 4).
+    channels: Channels of the images.
+    num_classes: Classes of a conditional generator; 0: unconditional.
+    latent_size: Length of z.
+    w_size: Length of w.
+    mapping_size: Width of the mapping network between z and w.
+    mapping_layers: Dense layers of the mapping network.
+    base_channels: Width at resolution r is base_channels / r, ...
+    max_channels: ... but at most this.
+    linear_gain: Gain of `to_rgb`.
+    remat_from: Lowest resolution that recomputes, see `rematerialized`.
+    dtype: Dtype of the activations; None: that of the kernels.
+    rngs: Source of the initial weights and of the stored noise maps.
+  """
 
   def __init__(
     self,
@@ -48,24 +64,6 @@ class Generator(nnx.Module):
     dtype: jnp.dtype | None = None,
     rngs: nnx.Rngs,
   ):
-    """Create the generator.
-
-    Args:
-      resolution: Side of the largest image, in pixels; a power of two >= 4.
-      scales: Resolutions that get an image, low to high (paper, Table 4).
-      channels: Channels of the images.
-      num_classes: Classes of a conditional generator; 0: unconditional.
-      latent_size: Length of z.
-      w_size: Length of w.
-      mapping_size: Width of the mapping network between z and w.
-      mapping_layers: Dense layers of the mapping network.
-      base_channels: Width at resolution r is base_channels / r, ...
-      max_channels: ... but at most this.
-      linear_gain: Gain of `to_rgb`.
-      remat_from: See `rematerialized`.
-      dtype: Type of the activations; None: that of w.
-      rngs: Source of the initial weights and of the stored noise maps.
-    """
     self.resolutions = resolutions_up_to(resolution)
     self.scales = scales
     self.remat_from = remat_from
@@ -80,13 +78,23 @@ class Generator(nnx.Module):
       rngs=rngs,
     )
     self.w_avg = State(jnp.zeros((w_size,)))
-    in_channels = None  # 4x4 starts from its constant.
+    in_channels = None  # 4x4 has a constant instead of an input
     for r in self.resolutions:
       width = num_channels(r, base_channels, max_channels)
-      block = Block(in_channels, width, r, w_size, dtype=dtype, rngs=rngs)
+      block = Block(
+        in_channels,
+        width,
+        resolution=r,
+        w_size=w_size,
+        dtype=dtype,
+        rngs=rngs,
+      )
+      # An nnx.Dict would add its own name to the paths of the weights.
       setattr(self, f"block_{r}x{r}", block)
       if r in scales:
-        to_rgb = Conv(width, channels, 1, gain=linear_gain, rngs=rngs)
+        to_rgb = Conv(
+          width, channels, kernel_size=1, gain=linear_gain, rngs=rngs
+        )
         setattr(self, f"to_rgb_{r}x{r}", to_rgb)
       in_channels = width
 
@@ -102,15 +110,14 @@ class Generator(nnx.Module):
 
     Args:
       z: Latents, (B, latent_size).
-      labels: Classes, (B,), of a conditional generator.
-      noise: Keys, (B,), to draw each example's noise from; None: the stored
-        maps.
-      batch_mean: In training, the mean over the global batch; it moves the
-        average of w.
+      labels: Class indices, (B,), if conditional.
+      noise: Keys, (B,), one per example; None: the stored noise maps.
+      batch_mean: Mean over the global batch, in training: updates the average
+        of w.
 
     Returns:
-      Images per scale, low to high, (B, r, r, channels), linear: about
-      [-1, 1], but not bounded.
+      Images per scale, low to high, (B, r, r, channels), about [-1, 1]. The
+      linear output may overshoot.
     """
     w = self.map_latents(z, labels)
     if batch_mean is not None:
@@ -127,12 +134,12 @@ class Generator(nnx.Module):
   def truncate(
     self, w: jax.Array, psi: jax.Array | float, cutoff: jax.Array | int
   ) -> jax.Array:
-    """Move w towards its average in the first layers (StyleGAN, appendix B).
+    """Move w towards its average in the first layers (StyleGAN, app. B).
 
     Args:
-      w: (B, w_size), or (B, layers, w_size) with one for each layer.
-      psi: What is left of the distance from the average; 1: all.
-      cutoff: How many layers, from 4x4 up.
+      w: (B, w_size) or (B, layers, w_size).
+      psi: Factor on the distance from the average; 1: no truncation.
+      cutoff: Number of truncated layers, from 4x4 up.
 
     Returns:
       (B, layers, w_size): w_avg + psi (w - w_avg) below the cutoff, else w.
@@ -146,7 +153,7 @@ class Generator(nnx.Module):
     """Generate images from w.
 
     Args:
-      w: (B, w_size), or (B, layers, w_size) with one for each layer.
+      w: (B, w_size) or (B, layers, w_size).
       noise: As in `__call__`.
 
     Returns:
@@ -154,7 +161,7 @@ class Generator(nnx.Module):
     """
     w = self.for_layers(w)
 
-    def keys_of(layer: int) -> jax.Array | None:
+    def layer_noise(layer: int) -> jax.Array | None:
       if noise is None:
         return None
       return jax.vmap(jax.random.fold_in, in_axes=(0, None))(noise, layer)
@@ -162,31 +169,36 @@ class Generator(nnx.Module):
     x = None
     pyramid = []
     for i, r in enumerate(self.resolutions):
-      layers = 2 * i, 2 * i + 1
+      first, second = 2 * i, 2 * i + 1
       block = getattr(self, f"block_{r}x{r}")
-      block = rematerialized(block, r, self.remat_from)
-      x = block(x, [w[:, i] for i in layers], [keys_of(i) for i in layers])
+      x = rematerialized(block, r, self.remat_from)(
+        x,
+        [w[:, first], w[:, second]],
+        [layer_noise(first), layer_noise(second)],
+      )
       if r in self.scales:
-        # Images leave the network in float32 whatever the activations are.
-        x32 = x.astype(at_least_float32(x))
-        pyramid.append(getattr(self, f"to_rgb_{r}x{r}")(x32))
+        # `to_rgb` has no dtype: its images are float32, as its kernel is.
+        pyramid.append(getattr(self, f"to_rgb_{r}x{r}")(x))
     return tuple(pyramid)
 
   def for_layers(self, w: jax.Array) -> jax.Array:
-    """Give every layer its w: (B, layers, w_size), two layers a resolution."""
+    """Broadcast w to (B, layers, w_size), two layers per resolution."""
     layers = 2 * len(self.resolutions)
     if w.ndim == 2:
       w = jnp.broadcast_to(w[:, None], (w.shape[0], layers, w.shape[1]))
     if w.ndim != 3 or w.shape[1] != layers:
       raise ValueError(
-        f"w has shape {w.shape}; it must be (B, w_size) or (B, {layers}, "
-        "w_size), one for each layer"
+        f"w has shape {w.shape}; give (B, w_size), or (B, {layers}, w_size) "
+        "with one w per layer"
       )
     return w
 
 
 class Mapping(nnx.Module):
-  """The mapping network, z -> w (StyleGAN, section 2)."""
+  """The mapping network, z -> w (StyleGAN, section 2).
+
+  Its learning rate is a hundred times lower (StyleGAN, appendix C).
+  """
 
   def __init__(
     self,
@@ -197,13 +209,13 @@ class Mapping(nnx.Module):
     num_layers: int,
     rngs: nnx.Rngs,
   ):
-    """Create the dense layers, which learn a hundred times slower."""
     self.num_layers = num_layers
     for i in range(num_layers):
       size = w_size if i == num_layers - 1 else hidden_size
       dense = Dense(
         in_size, size, lr_multiplier=MAPPING_LR_MULTIPLIER, rngs=rngs
       )
+      # An nnx.List would change the names of the weights.
       setattr(self, f"dense_{i}", dense)
       in_size = size
 
@@ -216,29 +228,43 @@ class Mapping(nnx.Module):
 
 
 class Block(nnx.Module):
-  """The two layers of a resolution; at 4x4 the first one is a constant."""
+  """Two style layers; at 4x4 a constant is the input (StyleGAN, fig. 1b).
+
+  Args:
+    in_channels: C of the block below; None: a learned constant is the input.
+    out_channels: C of the output.
+    resolution: Side of the output, in pixels.
+    w_size: Length of w.
+    dtype: Dtype of the activations; None: that of the kernels.
+    rngs: Source of the initial weights.
+  """
 
   def __init__(
     self,
     in_channels: int | None,
     out_channels: int,
+    *,
     resolution: int,
     w_size: int,
-    *,
-    dtype,
+    dtype: jnp.dtype | None,
     rngs: nnx.Rngs,
   ):
-    """Create the block; without `in_channels`, with a learned constant."""
     self.dtype = dtype
-    self.constant = (
-      nnx.Param(jnp.ones((resolution, resolution, out_channels)))
-      if in_channels is None
-      else None
+    if in_channels is None:
+      ones = jnp.ones((resolution, resolution, out_channels))
+      self.constant = nnx.Param(ones)
+    else:
+      self.constant = None
+    layer = functools.partial(
+      StyleLayer,
+      out_channels=out_channels,
+      resolution=resolution,
+      w_size=w_size,
+      dtype=dtype,
+      rngs=rngs,
     )
-    sizes = (out_channels, resolution, w_size)
-    options = {"dtype": dtype, "rngs": rngs}
-    self.layer_0 = StyleLayer(in_channels, *sizes, **options)
-    self.layer_1 = StyleLayer(out_channels, *sizes, **options)
+    self.layer_0 = layer(in_channels)
+    self.layer_1 = layer(out_channels)
 
   def __call__(
     self,
@@ -250,8 +276,8 @@ class Block(nnx.Module):
 
     Args:
       x: Activations of the block below; None at 4x4.
-      w: (B, w_size), of each of the two layers.
-      noise: Keys, (B,), or None for the stored map; of each layer.
+      w: For each layer, (B, w_size).
+      noise: For each layer, keys, (B,), or None for the stored map.
     """
     if self.constant is None:
       x = blur(self.layer_0.conv.after_upsampling(x))
@@ -263,26 +289,38 @@ class Block(nnx.Module):
 
 
 class StyleLayer(nnx.Module):
-  """A convolution and what follows: noise, bias, lrelu, norm and style."""
+  """Convolution, noise, bias, leaky ReLU, AdaIN (StyleGAN, fig. 1b, eq. 1).
+
+  Args:
+    in_channels: C of the input; None: no convolution.
+    out_channels: C of the output.
+    resolution: Side of the output, in pixels.
+    w_size: Length of w.
+    dtype: Dtype of the convolution; None: that of the kernel.
+    rngs: Source of the initial weights and of the stored noise map.
+  """
 
   def __init__(
     self,
     in_channels: int | None,
+    *,
     out_channels: int,
     resolution: int,
     w_size: int,
-    *,
-    dtype,
+    dtype: jnp.dtype | None,
     rngs: nnx.Rngs,
   ):
-    """Create the layer; `in_channels` None: without a convolution."""
-    self.conv = (
-      Conv(
-        *(in_channels, out_channels, 3), use_bias=False, dtype=dtype, rngs=rngs
+    if in_channels is None:
+      self.conv = None
+    else:
+      self.conv = Conv(
+        in_channels,
+        out_channels,
+        kernel_size=3,
+        use_bias=False,
+        dtype=dtype,
+        rngs=rngs,
       )
-      if in_channels
-      else None
-    )
     shape = (resolution, resolution)
     self.noise = State(jax.random.normal(rngs.params(), shape))
     self.noise_weight = nnx.Param(jnp.zeros((out_channels,)))
@@ -292,12 +330,15 @@ class StyleLayer(nnx.Module):
   def finish(
     self, x: jax.Array, w: jax.Array, noise: jax.Array | None
   ) -> jax.Array:
-    """Apply all that follows the convolution.
+    """Apply noise, bias, leaky ReLU and AdaIN.
 
     Args:
-      x: (B, H, W, C).
+      x: Output of the convolution, (B, H, W, C).
       w: (B, w_size).
       noise: Keys, (B,), or None for the stored map.
+
+    Returns:
+      Same shape and dtype as x.
     """
     if noise is None:
       maps = self.noise[...][None]

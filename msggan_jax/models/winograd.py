@@ -1,14 +1,13 @@
 """3x3 convolutions with fewer products, for CPUs (Lavin & Gray 2016).
 
-F(2x2, 3x3): a tile of 2x2 outputs depends on 4x4 inputs and takes 16 products
-per pair of channels instead of 36,
+F(2x2, 3x3) computes a tile of 2x2 outputs from 4x4 inputs, with 16 products
+per pair of channels instead of 36 (section 4.1):
 
     y = A' [(G k G') * (B' x B)] A,
 
 where * is elementwise over the 4x4 places and a matrix product over channels.
-Of an image whose pixels have been doubled a tile has only 3x3 different inputs:
-9 products are left. Transforms are sums of shifted images, written out, so
-that every derivative is made of the same.
+A tile of an upsampled image has only 3x3 distinct inputs and takes 9 products.
+Transforms and their derivatives are explicit sums of shifted images.
 """
 
 from collections.abc import Callable
@@ -18,15 +17,14 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-# B' x B has a zero in these rows and columns if x was doubled.
-_DOUBLED_ZERO = 2
-# Positions that are transformed at a time: what becomes of them stays in the
-# cache until it is used.
+# Of an upsampled x, this row and this column of B' x B are zero.
+_UPSAMPLED_ZERO = 2
+# Positions per chunk, so that their transforms stay in the cache.
 _POSITIONS = 2048
 
 _G = np.array([[1, 0, 0], [0.5, 0.5, 0.5], [0.5, -0.5, 0.5], [0, 0, 1]])
 
-Grid = list[list[jax.Array]]  # one array a place of the tile
+Grid = list[list[jax.Array]]  # one array per place of the tile
 
 
 def convolve(x: jax.Array, kernel: jax.Array) -> jax.Array:
@@ -64,7 +62,7 @@ def correlate(x: jax.Array, y: jax.Array) -> jax.Array:
 
 @jax.custom_vjp
 def upsample_convolve(x: jax.Array, kernel: jax.Array) -> jax.Array:
-  """Double every pixel in both directions, then convolve with zero padding.
+  """Upsample by nearest neighbour, then convolve with zero padding.
 
   Args:
     x: (B, H, W, I).
@@ -101,13 +99,13 @@ upsample_convolve.defvjp(
 
 
 def _upsample_convolve(x: jax.Array, u: jax.Array) -> jax.Array:
-  places = [i for i in range(4) if i != _DOUBLED_ZERO]
+  places = [i for i in range(4) if i != _UPSAMPLED_ZERO]
   u = u[np.ix_(places, places)]
-  m = _products(_doubled_tiles(x), u)
+  m = _products(_upsampled_tiles(x), u)
   zero = jnp.zeros_like(m[0][0])
   for row in m:
-    row.insert(_DOUBLED_ZERO, zero)
-  m.insert(_DOUBLED_ZERO, [zero] * 4)
+    row.insert(_UPSAMPLED_ZERO, zero)
+  m.insert(_UPSAMPLED_ZERO, [zero] * 4)
   return _untile(m)
 
 
@@ -123,39 +121,45 @@ def _transform_kernel_transposed(u_bar: jax.Array) -> jax.Array:
 
 
 def _tiles(x: jax.Array) -> Grid:
-  """Return B' x B: 4 x 4 arrays of (B, H/2, W/2, I), one entry a tile."""
+  """Return B' x B: 4 x 4 arrays of (B, H/2, W/2, I), one entry per tile."""
   h, w = x.shape[1:3]
   x = jnp.pad(x, ((0, 0), (1, 1), (1, 1), (0, 0)))
-  rows = _b(*(x[:, i : i + h : 2] for i in range(4)))
-  return [_b(*(row[:, :, j : j + w : 2] for j in range(4))) for row in rows]
+  rows = _b([x[:, i : i + h : 2] for i in range(4)])
+  return [_b([row[:, :, j : j + w : 2] for j in range(4)]) for row in rows]
 
 
-def _doubled_tiles(x: jax.Array) -> Grid:
-  """Return what is not zero in B' x B of the doubled x: 3 x 3 arrays."""
+def _upsampled_tiles(x: jax.Array) -> Grid:
+  """Return the nonzero part of B' x B for the upsampled x: 3 x 3 arrays."""
   h, w = x.shape[1:3]
   x = jnp.pad(x, ((0, 0), (1, 1), (1, 1), (0, 0)))
-  rows = _doubled_b(*(x[:, i : i + h] for i in range(3)))
-  return [_doubled_b(*(row[:, :, j : j + w] for j in range(3))) for row in rows]
+  rows = _upsampled_b([x[:, i : i + h] for i in range(3)])
+  return [
+    _upsampled_b([row[:, :, j : j + w] for j in range(3)]) for row in rows
+  ]
 
 
-def _b(x0, x1, x2, x3) -> list[jax.Array]:
-  return [x0 - x2, x1 + x2, x2 - x1, x1 - x3]
+def _b(x: list[jax.Array]) -> list[jax.Array]:
+  """Return B' x of four inputs."""
+  return [x[0] - x[2], x[1] + x[2], x[2] - x[1], x[1] - x[3]]
 
 
-def _doubled_b(x0, x1, x2) -> list[jax.Array]:
-  return [x0 - x1, 2 * x1, x1 - x2]
+def _upsampled_b(x: list[jax.Array]) -> list[jax.Array]:
+  """Return the nonzero part of B' [x0, x1, x1, x2]."""
+  return [x[0] - x[1], 2 * x[1], x[1] - x[2]]
 
 
-def _a(m0, m1, m2, m3) -> list[jax.Array]:
-  return [m0 + m1 + m2, m1 - m2 - m3]
+def _a(m: list[jax.Array]) -> list[jax.Array]:
+  """Return A' m of four products."""
+  return [m[0] + m[1] + m[2], m[1] - m[2] - m[3]]
 
 
-def _a_transposed(y0, y1) -> list[jax.Array]:
+def _a_transposed(y0: jax.Array, y1: jax.Array) -> list[jax.Array]:
+  """Return A y of two outputs."""
   return [y0, y0 + y1, y0 - y1, -y1]
 
 
 def _products(v: Grid, u: jax.Array) -> Grid:
-  """Multiply tiles and kernel place by place: over channels, (..., O)."""
+  """Multiply tiles and kernel over the channels, place by place: (..., O)."""
   return [
     [tile @ u[i, j] for j, tile in enumerate(row)] for i, row in enumerate(v)
   ]
@@ -167,32 +171,33 @@ def _correlate_tiles(v: Grid, m_bar: Grid) -> jax.Array:
   def flat(x):
     return x.reshape(-1, x.shape[-1])
 
-  return jnp.stack(
-    [
-      jnp.stack([flat(a).T @ flat(b) for a, b in zip(*rows, strict=True)])
-      for rows in zip(v, m_bar, strict=True)
-    ]
-  )
+  rows = []
+  for v_row, m_row in zip(v, m_bar, strict=True):
+    pairs = zip(v_row, m_row, strict=True)
+    rows.append(jnp.stack([flat(x).T @ flat(y) for x, y in pairs]))
+  return jnp.stack(rows)
 
 
 def _untile(m: Grid) -> jax.Array:
-  """Return A' m A, the tiles' 2x2 outputs put together: (B, H, W, O)."""
-  columns = zip(*(_a(*row) for row in m), strict=True)
-  (y00, y10), (y01, y11) = (_a(*column) for column in columns)
-  rows = [jnp.stack(pair, axis=3) for pair in ((y00, y01), (y10, y11))]
-  y = jnp.stack(rows, axis=2)  # (B, H/2, 2, W/2, 2, O)
+  """Return A' m A, the joined 2x2 outputs of all tiles: (B, H, W, O)."""
+  left, right = zip(*[_a(row) for row in m], strict=True)  # m A
+  y00, y10 = _a(left)
+  y01, y11 = _a(right)
+  top = jnp.stack([y00, y01], axis=3)
+  bottom = jnp.stack([y10, y11], axis=3)
+  y = jnp.stack([top, bottom], axis=2)  # (B, H/2, 2, W/2, 2, O)
   b, h, _, w, _, o = y.shape
   return y.reshape(b, 2 * h, 2 * w, o)
 
 
 def _untile_transposed(y: jax.Array) -> Grid:
-  """Return A y A', the cotangents of the products: 4 x 4 arrays."""
+  """Return A y A', the cotangent of the products: 4 x 4 arrays."""
   rows = _a_transposed(y[:, 0::2], y[:, 1::2])
   return [_a_transposed(row[:, :, 0::2], row[:, :, 1::2]) for row in rows]
 
 
 def _chunks(x: jax.Array, outputs: int = 1) -> jax.Array:
-  """Cut the batch: (B, H, W, C) to (chunks, examples, H, W, C)."""
+  """Split the batch: (B, H, W, C) to (chunks, examples, H, W, C)."""
   b, h, w, _ = x.shape
   size = max(1, _POSITIONS // (h * w * outputs))
   while b % size:
@@ -208,10 +213,9 @@ def _map_chunks(
 
 
 def _sum_chunks(part: Callable, chunks: Any) -> tuple[jax.Array, Any]:
-  """Scan over chunks: the sum of part's first results, all of its second."""
+  """Scan over chunks; sum the first results, stack the second."""
   result = jax.eval_shape(part, jax.tree.map(lambda x: x[0], chunks))[0]
-  # Like x, not plain zeros: under shard_map it varies over devices from the
-  # start, as the sums do.
+  # Under shard_map, zeros like the chunks vary over devices, as the sums do.
   like = jax.tree.leaves(chunks)[0]
   zeros = jnp.zeros_like(like, shape=result.shape, dtype=result.dtype)
 

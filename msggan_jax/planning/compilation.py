@@ -11,7 +11,7 @@ from ml_collections import ConfigDict
 
 from msggan_jax.algorithm import program
 from msggan_jax.algorithm.program import Program
-from msggan_jax.models.layers import resolutions_up_to
+from msggan_jax.models.pyramid import resolutions_up_to
 from msggan_jax.planning import flops
 from msggan_jax.runtime import sharding
 

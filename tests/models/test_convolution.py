@@ -1,4 +1,4 @@
-"""The fast convolution against XLA's plain one, to the second derivative."""
+"""The fast convolutions against XLA's, up to the third derivative."""
 
 import jax
 import jax.numpy as jnp
@@ -17,7 +17,7 @@ from msggan_jax.models.pyramid import downsample, upsample
 
 
 def everything(convolve, x, kernel):
-  """Return the value and derivatives of a penalty-like function."""
+  """Return the value and the derivatives of a penalty-like function."""
 
   def critic(x, kernel):
     y = jnp.tanh(convolve(x, kernel))
@@ -82,13 +82,13 @@ def test_all_derivatives_of_a_single_convolution_agree(float64, one, two):
 def test_all_derivatives_of_winograds_form_agree(
   float64, monkeypatch, fast, plain, batch, resolution
 ):
-  """At two channels, where it would not be chosen; whole and in chunks."""
+  """Two channels are below its limit, so force it; one chunk and several."""
   monkeypatch.setattr(convolution, "_winograd_pays", lambda *_, **__: True)
   assert_agree(fast, plain, batch, resolution, 3)
 
 
 def test_winograds_form_is_accurate_in_float32():
-  """As close to float64 as XLA's own to a small factor, at a real width."""
+  """At a real width, its error against float64 is near that of XLA's."""
   rng = np.random.default_rng(0)
   x = rng.normal(size=(2, 32, 32, 64))
   kernel = rng.normal(size=(3, 3, 64, 64))
@@ -100,7 +100,7 @@ def test_winograds_form_is_accurate_in_float32():
   )
   operands = jnp.asarray(x, jnp.float32), jnp.asarray(kernel, jnp.float32)
   text = jax.jit(convolve).lower(*operands).as_text()
-  assert "convolution" not in text  # it is chosen at this size
+  assert "convolution" not in text  # Winograd's form at this size
   for f in (convolve, convolve_plain):
     error = np.abs(np.asarray(jax.jit(f)(*operands)) - exact).max()
     assert error < 3e-6 * np.abs(exact).max()

@@ -46,8 +46,11 @@ def test_minibatch_stddev_takes_small_batches_whole():
 
 
 def test_minibatch_stddev_refuses_a_batch_it_does_not_divide():
-  with pytest.raises(ValueError, match="groups of 4 do not divide .* of 6"):
-    MinibatchStddev(4)(jnp.ones((6, 2, 2, 3)))
+  with pytest.raises(
+    ValueError,
+    match="groups of 4 do not divide a batch of 6; use a multiple of 4",
+  ):
+    MinibatchStddev(group=4)(jnp.ones((6, 2, 2, 3)))
 
 
 @pytest.mark.parametrize("spatial", [False, True])
@@ -81,7 +84,7 @@ def test_blur_against_numpy():
 
 
 def test_learning_rate_multiplier_leaves_the_output_alone():
-  """The kernel is drawn as much larger as it is used smaller."""
+  """The initial kernel is larger by the factor that the scale is smaller."""
   key, x = jax.random.key(0), jax.random.normal(jax.random.key(1), (4, 8))
   fast = layers.Dense(8, 8, rngs=nnx.Rngs(params=key))
   slow = layers.Dense(8, 8, lr_multiplier=0.01, rngs=nnx.Rngs(params=key))
@@ -93,7 +96,9 @@ def test_learning_rate_multiplier_leaves_the_output_alone():
 
 def test_spectral_norm_finds_the_largest_singular_value():
   rngs = nnx.Rngs(params=jax.random.key(0))
-  conv = layers.Conv(*(3, 5, 3), equalized=False, spectral_norm=True, rngs=rngs)
+  conv = layers.Conv(
+    3, 5, kernel_size=3, equalized=False, spectral_norm=True, rngs=rngs
+  )
   kernel = np.asarray(conv.kernel[...])
   bound = 1 / np.sqrt(27)
   assert 0.9 * bound < np.abs(kernel).max() <= bound
@@ -107,7 +112,9 @@ def test_spectral_norm_finds_the_largest_singular_value():
 def test_equalized_layers_keep_the_variance():
   rngs = nnx.Rngs(params=jax.random.key(0))
   x = jax.random.normal(jax.random.key(1), (16, 16, 16, 64))
-  y = layers.Conv(64, 64, 3, gain=1.0, padding="VALID", rngs=rngs)(x)
+  y = layers.Conv(64, 64, kernel_size=3, gain=1.0, padding="VALID", rngs=rngs)(
+    x
+  )
   assert abs(float(y.std()) - 1) < 0.05
   y = layers.Dense(64, 256, rngs=rngs)(x[:, 0, 0])
   y = layers.leaky_relu(y)

@@ -1,4 +1,4 @@
-"""Networks: sizes of the paper, every scale, the multi-scale gradients."""
+"""Networks: parameter counts, scales, multi-scale gradients, labels."""
 
 import jax
 import jax.numpy as jnp
@@ -10,8 +10,8 @@ from msggan_jax.models.discriminator import COMBINE_FUNCTIONS
 from msggan_jax.models.pyramid import connected_scales
 from tests.conftest import load_config
 
-# spec, sections 1.1 and 1.2: trainable parameters with biases everywhere
-# but in cat_lin's convolution.
+# Trainable parameters of the paper's Tables 6 and 7, by resolution. Only
+# cat_lin's convolution has no bias.
 G_PARAMETERS = {
   32: 20_719_628,
   128: 22_933_394,
@@ -41,7 +41,7 @@ D_PARAMETERS = {
 
 
 def random_arrays(network, seed=0):
-  """Return initial parameters and state, without waiting for JAX to draw."""
+  """Draw parameters and state with NumPy, which compiles nothing."""
   rng = np.random.default_rng(seed)
 
   def draw(path, x):
@@ -91,9 +91,8 @@ def test_modules_are_named_by_resolution():
   config = load_config("default")
   config.resolution = 8
   g_params = networks.make_generator(config).abstract_params()
-  assert set(g_params) == {
-    *("block_4x4", "block_8x8", "to_rgb_4x4", "to_rgb_8x8")
-  }
+  names = ("block_4x4", "block_8x8", "to_rgb_4x4", "to_rgb_8x8")
+  assert set(g_params) == set(names)
   d_params = networks.make_discriminator(config).abstract_params()
   assert set(d_params) == {"from_rgb_8x8", "block_8x8", "block_4x4", "score"}
 
@@ -133,7 +132,7 @@ def small(config):
 
 @pytest.mark.parametrize("combine", COMBINE_FUNCTIONS)
 def test_the_gradient_reaches_every_scale(combine):
-  """The idea of the paper: every to_rgb learns from D directly."""
+  """The paper's idea: D's gradient reaches every `to_rgb` directly."""
   config = small(load_config("default"))
   config.combine = combine
   generator = networks.make_generator(config)
@@ -207,7 +206,7 @@ def test_labels_change_images_and_scores(model):
     float(jnp.abs(a - b).max()) > 1e-3
     for a, b in zip(pyramid, other, strict=True)
   )
-  # The label's own score among one score a class.
+  # D returns the label's score.
   d_arrays[0]["score"]["kernel"] = jnp.zeros((8, 3))
   d_arrays[0]["score"]["bias"] = jnp.array([5.0, 6.0, 7.0])
   labels = jnp.array([2, 0, 1, 2])
@@ -224,7 +223,7 @@ def test_conditional_latents_are_normalised_with_their_label():
   z = jax.random.normal(jax.random.key(2), (2, 8))
   labels = jnp.array([0, 1])
   pyramid = generator.jitted_apply(params, {}, z, labels)
-  # Latent and vector times a number: the same point of the hypersphere.
+  # Scaling latent and label vector alike keeps the point on the hypersphere.
   params["label_embedding"] *= 3.0
   scaled = generator.jitted_apply(params, {}, z * 3.0, labels)
   np.testing.assert_allclose(pyramid[-1], scaled[-1], rtol=1e-4, atol=1e-5)

@@ -1,4 +1,4 @@
-"""Images: conversions, the pyramid, grids."""
+"""Conversions of images, pyramids, grids."""
 
 import jax
 import jax.numpy as jnp

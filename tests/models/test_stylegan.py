@@ -1,4 +1,4 @@
-"""MSG-StyleGAN: sizes, the average of w, truncation, mixing, noise."""
+"""MSG-StyleGAN: parameters, the average of w, truncation, mixing, noise."""
 
 import jax
 import jax.numpy as jnp
@@ -11,7 +11,7 @@ from msggan_jax.weights import trained
 from tests.conftest import load_config
 from tests.models.test_networks import random_arrays
 
-# spec, section 1.3: trainable parameters, no noise maps, no average of w.
+# Trainable parameters of the official code, by resolution.
 G_PARAMETERS = {256: 26_086_229, 1024: 26_219_627}
 LAYERS = 4  # at 8x8
 
@@ -35,7 +35,7 @@ def small_config():
 
 @pytest.fixture(scope="module")
 def generator():
-  """A generator whose noise and average of w are not those of the start."""
+  """Return a generator with random noise maps and average of w."""
   config = small_config()
   network = networks.make_generator(config)
   params, state = random_arrays(network)
@@ -119,7 +119,7 @@ def test_average_of_w_moves_by_its_formula(generator, z):
   expected = 0.995 * np.linspace(-1, 1, 5) + 0.005 * w.mean(axis=0)
   np.testing.assert_allclose(state["w_avg"], expected, rtol=1e-5, atol=1e-7)
   assert same(pyramid, generator(z))
-  # Outside of training it stays, and the noise maps always do.
+  # Without batch_mean the average stays. Noise maps always stay.
   update = jax.jit(network.apply_and_update)
   _, unmoved = update(generator.params, generator.state, z)
   jax.tree.map(np.testing.assert_array_equal, unmoved, generator.state)
@@ -140,7 +140,7 @@ def test_truncation(generator, z):
   pyramid = generator(z, truncation_psi=0.7, truncation_cutoff=3)
   assert same(pyramid, generator.synthesize(truncated))
   assert not same(pyramid[:1], generator(z)[:1])
-  # psi 0 below the cutoff: the coarse images are everybody's average.
+  # With psi 0 below the cutoff, coarse images are the same for all latents.
   alike = generator(z, truncation_psi=0.0, truncation_cutoff=2)
   np.testing.assert_allclose(alike[0][0], alike[0][1], rtol=1e-4, atol=1e-5)
   assert float(jnp.abs(alike[1][0] - alike[1][1]).max()) > 1e-3
@@ -151,7 +151,7 @@ def test_style_mixing(generator, z):
   mixed = generator.mix_styles(w, w[::-1], 2)
   assert mixed.shape == (4, LAYERS, 5)
   pyramid, unmixed = generator.synthesize(mixed), generator(z)
-  # Layers 0 and 1 make 4x4.
+  # Layers 0 and 1 belong to 4x4.
   assert same(pyramid[:1], unmixed[:1])
   assert not same(pyramid[1:], unmixed[1:])
   with pytest.raises(ValueError, match=r"\(B, 4, w_size\)"):
@@ -166,10 +166,10 @@ def test_noise(generator, z):
   assert not same(fixed[:1], drawn[:1])
   assert same(drawn, generator(z, noise=key))
   assert not same(drawn[:1], generator(z, noise=jax.random.key(4))[:1])
-  # An example's noise does not depend on the batch it is in.
+  # The noise of an example is independent of its batch.
   whole = trained.in_batches(generator, z, batch_size=2, noise=key)
   assert same(drawn, whole)
-  # Two examples of the same latent differ by their noise alone.
+  # Equal latents differ only by their noise.
   twice = jnp.concatenate([z[:1], z[:1]])
   first, second = generator(twice, noise=key)[-1]
   assert float(jnp.abs(first - second).max()) > 1e-3
