@@ -1,4 +1,4 @@
-"""What a configuration compiles to: networks, state and step on a mesh.
+"""Networks, state and compiled step of a configuration on a mesh.
 
 Training runs it, the benchmark times it, the plan only compiles it.
 """
@@ -26,10 +26,10 @@ class Program:
 
   Attributes:
     config: The configuration, already validated.
-    mesh: The devices; those of `plan` exist only on paper.
+    mesh: The devices; `plan` uses devices that need not exist.
     generator: z and label -> pyramid.
     discriminator: Pyramid and label -> logits.
-    optimizer: Of both networks.
+    optimizer: The optimizer of both networks.
   """
 
   config: ConfigDict
@@ -40,7 +40,7 @@ class Program:
 
   @property
   def device_batch_size(self) -> int:
-    """Return the examples that a device sees in a step."""
+    """Return the examples per device and step."""
     return self.config.batch_size // self.mesh.size
 
   @functools.cached_property
@@ -62,14 +62,14 @@ class Program:
 
   @property
   def abstract_state(self) -> TrainState:
-    """Return the state's shapes, types and shardings."""
+    """Return the state's shapes, dtypes and shardings."""
     return sharding.abstract(
       jax.eval_shape(self._create), sharding.replicated(self.mesh)
     )
 
   @property
   def abstract_batch(self) -> dict[str, jax.ShapeDtypeStruct]:
-    """Return the shapes, types and shardings of a global batch."""
+    """Return the shapes, dtypes and shardings of a global batch."""
     config = self.config
     size, r = config.batch_size, config.resolution
     batch = {
@@ -85,13 +85,13 @@ class Program:
         self.config, self.generator, self.discriminator, self.optimizer
       ),
       out_shardings=sharding.replicated(self.mesh),
-      # It runs once: quick to compile matters more than quick to run.
+      # It runs once, so compile time matters more than run time.
       compiler_options={"xla_backend_optimization_level": 0},
     )
 
 
 def make_program(config: ConfigDict, mesh: Mesh) -> Program:
-  """Build everything that a configuration describes, allocating nothing."""
+  """Build a configuration's program without allocating arrays."""
   return Program(
     config,
     mesh,

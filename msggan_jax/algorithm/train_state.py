@@ -13,14 +13,14 @@ from msggan_jax.models.networks import Network
 
 @struct.dataclass
 class TrainState:
-  """All that a run carries from step to step."""
+  """Everything that a run carries from step to step."""
 
   step: jax.Array  # (), int32: steps done
-  rollbacks: jax.Array  # (), int32: each changes the randomness, see recovery
+  rollbacks: jax.Array  # (), int32: each one changes the random numbers
   g_params: Any
   d_params: Any
-  ema_params: Any  # moving average of g_params: what is sampled from
-  g_state: Any  # what networks carry along without learning it, see Network
+  ema_params: Any  # moving average of g_params, used for samples
+  g_state: Any  # state that is not learned, see `networks.Network`
   d_state: Any
   ema_state: Any  # a copy of g_state, for ema_params
   g_opt_state: optax.OptState
@@ -44,12 +44,12 @@ def assemble(
   optimizer: optax.GradientTransformation,
   ema: tuple[Any, Any] | None = None,
 ) -> TrainState:
-  """Make the state at step 0 of the networks' parameters and states.
+  """Make the state at step 0 from the networks' parameters and states.
 
   Args:
     g: The generator's parameters and state.
     d: The discriminator's.
-    optimizer: Of both networks.
+    optimizer: The optimizer of both networks.
     ema: The EMA generator's; None: a copy of the generator's.
   """
   ema_params, ema_state = ema or jax.tree.map(jnp.copy, g)

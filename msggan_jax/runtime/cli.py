@@ -1,4 +1,4 @@
-"""What all commands share: flags in, one clear sentence for bad input out."""
+"""Shared by all commands: flags, and bad input in one clear sentence."""
 
 import json
 import os
@@ -20,16 +20,14 @@ STDOUT = "-"
 def run(main: Callable[[Sequence[str]], None]) -> None:
   """Parse the flags and call main; bad input ends in one sentence.
 
-  What JAX compiles is kept in the user's cache, unless its own environment
-  variables say otherwise.
+  Compiled programs go into the user's cache unless JAX's environment variable
+  names another folder.
 
   Args:
-    main: Takes the arguments that are left after the flags; raises ValueError
-      or FileNotFoundError on input that cannot work, OSError on what the
-      system refuses.
+    main: Receives the arguments after the flags; raises ValueError or
+      FileNotFoundError for bad input, OSError for system errors.
   """
-
-  # By the environment, because JAX is not imported before it is needed.
+  # Through the environment: JAX is imported only when it is needed.
   folder = str(user_cache.folder() / "compiled")
   os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", folder)
 
@@ -111,7 +109,7 @@ class JsonOutput:
 
 
 def parse_step(text: str) -> int | str | None:
-  """Parse --step: a number, or "best"; empty: None, the newest checkpoint.
+  """Parse --step: a number or "best"; empty: None, the newest checkpoint.
 
   Raises:
     ValueError: If the text is anything else.
@@ -132,17 +130,17 @@ def _parse_flags(argv: Sequence[str]) -> Sequence[str]:
   try:
     left = flags.FLAGS(argv)
   except AttributeError as error:
-    # ml_collections' message of an unknown field, with a guess below it.
+    # ml_collections' message for an unknown field, with a suggestion.
     reason = str(error).strip("\"'").replace("\\n", "; ").replace("\\'", "'")
     fail(f"the configuration has no field {reason}")
   except flags.Error as error:
-    # The last line says it; those before it are a traceback of a config file.
+    # The last line has the reason, after a traceback of the config file.
     lines = [line for line in str(error).splitlines() if line.strip()]
     fail(lines[-1].strip().removeprefix("ValueError: "))
   if "config" in flags.FLAGS and flags.FLAGS["config"].present:
     path, _ = config_file()
     if not Path(path).is_file():
-      fail(f"--config={path}: there is no such file")
+      fail(f"--config={path}: no such file")
   if len(left) > 1:
     fail(f"unexpected argument {left[1]!r}; see --help")
   return left

@@ -1,4 +1,4 @@
-"""Where a run's wall time went, the sessions before a restart included."""
+"""Wall time of a run by purpose, including the sessions before a restart."""
 
 import collections
 import contextlib
@@ -11,35 +11,34 @@ _WRITTEN_AT = "unix_secs"
 
 
 class TimeRecord:
-  """Seconds by what they were spent on; each second counts once.
+  """Seconds by purpose; each second counts once.
 
-  "start" is what comes before the first step, but for "compile", the wait for
-  the compiler, and the first pictures;
-  "data" is the wait for batches, "step" what the loop spends on nothing else.
-  "lost" lies behind the row that a session goes on from: steps that are taken
-  again, and the time in which nothing ran; after a rollback, too. Of a session
-  that ended before its first row nothing is known.
+  "start" is everything before the first step except "compile", the wait for
+  the compiler, and the first "samples". "data" is the wait for batches, "step"
+  the rest of the loop. "lost" is the time after the row that a session resumes
+  from: repeated steps and the time in between; rollbacks, too. A session that
+  ended before its first row is not counted.
   """
 
   def __init__(self, began: float):
-    """Start to count.
+    """Start the clock.
 
     Args:
-      began: When the session did, as `time.time` has it.
+      began: Start of the session, as `time.time` has it.
     """
     self._secs = collections.Counter(start=time.time() - began)
     self._what = "start"
     self._since = time.monotonic()
 
   def switch_to(self, what: str) -> None:
-    """Count the time from now on as spent on this."""
+    """Count the time from now on for this purpose."""
     now = time.monotonic()
     self._secs[self._what] += now - self._since
     self._what, self._since = what, now
 
   @contextlib.contextmanager
   def during(self, what: str) -> Iterator[None]:
-    """Count the time within the block as spent on this."""
+    """Count the block's time for this purpose."""
     before = self._what
     self.switch_to(what)
     try:
@@ -49,12 +48,12 @@ class TimeRecord:
 
   @property
   def secs(self) -> dict[str, float]:
-    """Return the seconds so far, by what they were spent on."""
+    """Return the seconds so far, by purpose."""
     self.switch_to(self._what)
     return dict(self._secs)
 
   def as_row(self) -> dict[str, float]:
-    """Return what a row of `stats.jsonl` says of the time."""
+    """Return the fields for a row of `stats.jsonl`."""
     row = {_PREFIX + what: round(x, 3) for what, x in self.secs.items()}
     return row | {_WRITTEN_AT: round(time.time(), 3)}
 
@@ -62,8 +61,8 @@ class TimeRecord:
     """Add the sessions before this one.
 
     Args:
-      rows: Of `stats.jsonl`, those of lost steps included.
-      step: That this session goes on from.
+      rows: Of `stats.jsonl`, including those of lost steps.
+      step: The step that this session resumes from.
     """
     rows = [row for row in rows if _WRITTEN_AT in row]
     if not rows:
@@ -75,20 +74,20 @@ class TimeRecord:
     self._secs.update(before)
 
   def rewind(self, rows: Sequence[Mapping[str, Any]], step: int) -> None:
-    """Count as lost what was spent since the newest row up to a step."""
+    """Count the time since the newest row up to a step as lost."""
     before = _newest(rows, step)
     before["lost"] += sum(self.secs.values()) - sum(before.values())
     self._secs = before
 
   def describe(self) -> str:
-    """Say in a line where the time went, the largest part first."""
+    """Return a line with the time by purpose, the largest first."""
     secs = sorted(self.secs.items(), key=lambda item: -item[1])
     parts = ", ".join(f"{what} {duration(x)}" for what, x in secs if x >= 0.5)
     return f"{duration(sum(x for _, x in secs))} in all: {parts}"
 
 
 def duration(secs: float) -> str:
-  """Say a time as people do, such as 2h 05m or 3m 20s."""
+  """Format a time for people, such as 2h 05m or 3m 20s."""
   minutes, secs = divmod(round(secs), 60)
   hours, minutes = divmod(minutes, 60)
   if hours:

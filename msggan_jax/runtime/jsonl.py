@@ -8,7 +8,7 @@ from typing import Any
 
 
 def append(path: Path, row: Mapping[str, Any]) -> None:
-  """Append a row, for good."""
+  """Append a row and sync it to disk."""
   with path.open("a") as file:
     file.write(json.dumps(row) + "\n")
     file.flush()
@@ -16,9 +16,9 @@ def append(path: Path, row: Mapping[str, Any]) -> None:
 
 
 def rows(path: Path) -> Iterator[dict[str, Any]]:
-  """Read the rows one by one, for long runs have many; none without a file.
+  """Yield the rows of a file that may be long; none if there is no file.
 
-  A row cut short by a kill is left out.
+  A row cut short by a kill is skipped.
   """
   if not path.is_file():
     return
@@ -35,7 +35,7 @@ def read(path: Path) -> list[dict[str, Any]]:
 
 
 def drop_after(path: Path, step: int) -> None:
-  """Drop the rows of later steps, which a resumed run will write again."""
+  """Drop the rows of later steps, which a resumed run rewrites."""
   if not path.is_file():
     return
   lines = path.read_text().splitlines(keepends=True)

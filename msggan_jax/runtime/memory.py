@@ -1,4 +1,4 @@
-"""Memory in use."""
+"""Memory of the devices: peak use and limit."""
 
 import os
 import resource

@@ -1,4 +1,4 @@
-"""Stopping in good order: SIGTERM, SIGINT, a cloud's notice of preemption."""
+"""Clean shutdown on SIGTERM, SIGINT and a cloud's preemption notice."""
 
 import os
 import signal
@@ -8,23 +8,22 @@ from types import FrameType
 import jax
 from jax.experimental import multihost_utils
 
-EXIT_CODE = 75  # "temporary failure": start again to go on
+EXIT_CODE = 75  # EX_TEMPFAIL: the same command resumes
 
 
 class Stopped(Exception):
-  """The run was asked to stop and has saved its state."""
+  """The run has stopped on request, and its state is saved."""
 
   def __init__(self, step: int):
-    """Say at which step."""
-    super().__init__(f"stopped at step {step}, which is saved")
+    super().__init__(f"stopped at step {step}, whose state is saved")
     self.step = step
 
 
 class Preemption:
-  """Notices that this process is asked to stop; a second SIGINT ends it."""
+  """Detects requests to stop; a second SIGINT exits at once."""
 
   def __init__(self):
-    """Take over the signals. In several processes JAX has SIGTERM."""
+    """Install the signal handlers; with several processes JAX owns SIGTERM."""
     self._asked = False
     self._calls = 0
     self._interrupted = False
@@ -33,19 +32,19 @@ class Preemption:
     if self._alone:
       numbers.append(signal.SIGTERM)
     if threading.current_thread() is not threading.main_thread():
-      numbers = []  # Python gives signals to the main thread alone.
+      numbers = []  # Python delivers signals to the main thread only
     self._before = {
       number: signal.signal(number, self._notice) for number in numbers
     }
 
   def reached(self) -> bool:
-    """Tell whether to stop now; each process calls it after each step.
+    """Return whether to stop now; each process calls it after each step.
 
-    All processes get the same answers.
+    All processes get the same answer.
     """
     if self._alone:
       return self._asked
-    # Not the step's number, which a rollback sets back.
+    # Not the step's number: a rollback decreases it.
     self._calls += 1
     return multihost_utils.reached_preemption_sync_point(self._calls)
 
@@ -53,7 +52,7 @@ class Preemption:
     return self
 
   def __exit__(self, *exc_info) -> None:
-    """Give the signals back."""
+    """Restore the previous signal handlers."""
     for number, handler in self._before.items():
       signal.signal(number, handler)
 
@@ -64,6 +63,6 @@ class Preemption:
         os._exit(128 + number)
       self._interrupted = True
       if not self._alone:
-        # JAX tells the other processes of this signal.
+        # JAX forwards this signal to the other processes.
         os.kill(os.getpid(), signal.SIGTERM)
     self._asked = True

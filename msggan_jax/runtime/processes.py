@@ -1,4 +1,4 @@
-"""Several processes that train as one: on a pod, a cluster, one machine."""
+"""Several processes that train together: on a pod, a cluster, one machine."""
 
 import contextlib
 import os
@@ -10,7 +10,7 @@ import jax
 import numpy as np
 from jax.experimental import multihost_utils
 
-# Within these a process that is gone is noticed, and the others end.
+# A lost process is detected within these times, and the others exit.
 _HEARTBEAT_SECS = 60
 _SHUTDOWN_SECS = 60
 
@@ -20,24 +20,23 @@ def join(
   num_processes: int | None = None,
   process_id: int | None = None,
 ) -> None:
-  """Join the other processes of a job; call it before JAX is used.
+  """Join the other processes of a job; call it before the first use of JAX.
 
-  Without arguments the surroundings tell: TPU pods, Slurm, Open MPI and
-  Kubernetes do.
+  Without arguments, detected from the environment: TPU pods, Slurm, Open MPI
+  and Kubernetes.
 
   Args:
     coordinator_address: "host:port" of process 0.
-    num_processes: How many there are.
-    process_id: Which one this is, from 0.
+    num_processes: Number of processes.
+    process_id: This process, from 0.
 
   Raises:
-    ValueError: If the arguments do not go together, or nothing tells.
+    ValueError: If the arguments are incomplete, or nothing is detected.
   """
   given = (coordinator_address, num_processes, process_id)
   if any(x is not None for x in given) and None in given:
     raise ValueError(
-      "--coordinator_address, --num_processes and --process_id belong "
-      "together: give all three"
+      "give --coordinator_address, --num_processes and --process_id together"
     )
   if process_id is not None and not 0 <= process_id < num_processes:
     raise ValueError(
@@ -53,13 +52,13 @@ def join(
     )
   except ValueError as error:
     raise ValueError(
-      f"--distributed: nothing here tells of other processes ({error}); give "
+      f"--distributed: no cluster was detected ({error}); give "
       "--coordinator_address, --num_processes and --process_id"
     ) from error
 
 
 def is_first() -> bool:
-  """Tell whether this process is the one that writes and speaks."""
+  """Return whether this is the process that writes files and logs."""
   return jax.process_index() == 0
 
 
@@ -67,7 +66,7 @@ def is_first() -> bool:
 def ending_together(bad_input_code: int) -> Iterator[None]:
   """Make an error of this process end the others, too.
 
-  Leaving in the usual way would wait for them, and they for this one.
+  A normal exit would wait for the others, which wait for this process.
 
   Args:
     bad_input_code: Exit code after ValueError and FileNotFoundError.
@@ -87,13 +86,13 @@ def ending_together(bad_input_code: int) -> Iterator[None]:
 
 
 def wait_for_all(what: str) -> None:
-  """Wait until every process has come to the same place, named `what`."""
+  """Wait until every process has reached the barrier named `what`."""
   if jax.process_count() > 1:
     multihost_utils.sync_global_devices(what)
 
 
 def from_first(number: int) -> int:
-  """Return what process 0 has given."""
+  """Return process 0's number in all processes."""
   if jax.process_count() == 1:
     return number
   return int(multihost_utils.broadcast_one_to_all(np.int32(number)))
@@ -103,7 +102,7 @@ def check_same(what: str, hexadecimal: str) -> None:
   """Check that all processes have the same data.
 
   Args:
-    what: Name of it, for the message.
+    what: Its name, for the message.
     hexadecimal: Its hash.
 
   Raises:
@@ -115,6 +114,6 @@ def check_same(what: str, hexadecimal: str) -> None:
   hashes = multihost_utils.process_allgather(ours)
   if (hashes != hashes[:1]).any():
     raise ValueError(
-      f"{what} is not the same in all {len(hashes)} processes; prepare it once "
-      "and copy it, or put it on a disk that all of them see"
+      f"{what} differs between the {len(hashes)} processes; prepare it once "
+      "and copy it, or put it on a shared disk"
     )

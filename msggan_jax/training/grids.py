@@ -1,4 +1,4 @@
-"""The pictures that a run leaves: reals, and fixed latents at every scale."""
+"""Pictures of a run: real images, and fixed latents at every scale."""
 
 from pathlib import Path
 
@@ -14,15 +14,14 @@ from msggan_jax.weights import trained
 def sample_grids(
   generator: trained.Generator,
 ) -> dict[int | str, np.ndarray]:
-  """Generate the fixed latents' images at every scale.
+  """Generate grids of the fixed latents' images at every scale.
 
   Args:
-    generator: With the EMA weights; its configuration's `seed` fixes the
-      latents.
+    generator: The EMA generator; its configuration's `seed` fixes the latents.
 
   Returns:
-    uint8 pictures: under each resolution its grid, under "scales" the sheet
-    of all scales of the first latents.
+    uint8 pictures: a grid for each resolution, and under "scales" all scales of
+    the first latents.
   """
   config = generator.config
   columns = pictures.grid_columns(config.resolution)
@@ -51,7 +50,7 @@ def write_grids(
 
 
 def write_reals(workdir: Path, prepared, config: ConfigDict) -> None:
-  """Write `reals.png`: what the discriminator is shown as real."""
+  """Write `reals.png`, a grid of real images."""
   columns = pictures.grid_columns(config.resolution)
   count = min(columns * columns, len(prepared))
   reals = np.stack([prepared[i]["image"] for i in range(count)])

@@ -239,4 +239,4 @@ def test_half_of_the_flags_is_refused():
     text=True,
   )
   assert result.returncode == 2
-  assert "belong together" in result.stderr
+  assert "--num_processes and --process_id together" in result.stderr
