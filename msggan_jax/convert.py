@@ -1,11 +1,11 @@
-"""Make a workdir of the weight files of a public version of MSG-GAN.
+"""Convert weight files of a public version of MSG-GAN to a workdir.
 
   python -m msggan_jax.convert --source=bmsg-gan \\
     --generator=GAN_GEN_SHADOW_1.pth --discriminator=GAN_DIS_1.pth --workdir=DIR
   python -m msggan_jax.convert --source=msg-stylegan-tf \\
     --generator=network-final.pkl --workdir=DIR
 
-The workdir is a run's at step 0: sample from it, evaluate it, train it on.
+The workdir holds a run at step 0, to sample from, evaluate and train further.
 Nothing in a weight file is executed.
 """
 
@@ -20,24 +20,26 @@ _SOURCE = flags.DEFINE_enum(
   "source",
   None,
   ["bmsg-gan", "msg-gan-v1", "msg-stylegan-tf"],
-  "Which code wrote the files.",
+  "The code that wrote the files.",
 )
 _GENERATOR = flags.DEFINE_string(
   "generator",
   None,
-  "The generator's .pth, or msg-stylegan-tf's .pkl of all networks.",
+  "The generator's .pth, or msg-stylegan-tf's .pkl with all networks.",
 )
 _DISCRIMINATOR = flags.DEFINE_string(
-  "discriminator", None, "The discriminator's .pth; without, it starts fresh."
+  "discriminator",
+  None,
+  "The discriminator's .pth; without it, D starts untrained.",
 )
 _WORKDIR = flags.DEFINE_string("workdir", None, "A new folder for the run.")
 flags.mark_flags_as_required(["source", "generator", "workdir"])
 
 
 def main(argv: Sequence[str]) -> None:
-  """Convert as the flags say."""
+  """Convert the weight files."""
   del argv
-  # Here, so that --help and wrong flags answer at once.
+  # Imported late, so that --help and bad flags return at once.
   from msggan_jax.weights.foreign import conversion
 
   weights = conversion.read(
@@ -47,12 +49,12 @@ def main(argv: Sequence[str]) -> None:
   conversion.write(weights, preset, Path(_WORKDIR.value))
   print(f"{_WORKDIR.value}: {_SOURCE.value} at step 0")
   if weights.discriminator is None:
-    print("the discriminator starts fresh: there was no --discriminator")
+    print("the discriminator is untrained: no --discriminator was given")
   fields = " ".join(
     f"--config.{name}={value}" for name, value in weights.fields.items()
   )
   print(
-    "to train on: python -m msggan_jax.main "
+    "to train it further: python -m msggan_jax.main "
     f"--config=configs/presets/{preset}.py {fields} "
     f"--workdir={_WORKDIR.value}, and a data set"
   )

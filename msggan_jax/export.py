@@ -1,10 +1,9 @@
-"""Export a run's weights as one .safetensors file, to be given to others.
+"""Export a run's weights as one .safetensors file, to share.
 
   python -m msggan_jax.export --workdir=runs/demo --output=demo.safetensors
 
-The file holds the EMA generator and the run's configuration, but no path of
-this machine; msggan_jax.load_generator and msggan_jax.sample take it like a
-workdir.
+The file holds the EMA generator and the run's configuration without paths.
+msggan_jax.load_generator and msggan_jax.sample accept it like a workdir.
 """
 
 from collections.abc import Sequence
@@ -17,20 +16,20 @@ from msggan_jax.runtime import cli
 _WORKDIR = flags.DEFINE_string("workdir", None, "The run's folder.")
 _OUTPUT = flags.DEFINE_string("output", None, "The new file.")
 _STEP = flags.DEFINE_string(
-  "step", "", "Which checkpoint, a step or best; by default the newest."
+  "step", "", "A checkpoint's step, or best; by default the newest."
 )
 _DISCRIMINATOR = flags.DEFINE_bool(
-  "discriminator", False, "With the discriminator."
+  "discriminator", False, "Add the discriminator."
 )
 flags.mark_flags_as_required(["workdir", "output"])
 
 
 def main(argv: Sequence[str]) -> None:
-  """Export as the flags say."""
+  """Export a run's networks."""
   del argv
   step = cli.parse_step(_STEP.value)
   output = Path(_OUTPUT.value)
-  # Here, so that --help and wrong flags answer at once.
+  # Imported late, so that --help and bad flags return at once.
   from msggan_jax.weights import workdirs
 
   step = workdirs.export(

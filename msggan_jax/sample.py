@@ -16,12 +16,12 @@ from msggan_jax.runtime import cli
 _WORKDIR = flags.DEFINE_string(
   "workdir", None, "The run's folder, or a file of msggan_jax.export."
 )
-_OUTPUT = flags.DEFINE_string("output", None, "Where the images go.")
+_OUTPUT = flags.DEFINE_string("output", None, "Folder for the images.")
 _SEEDS = flags.DEFINE_string(
-  "seeds", "0-15", "Which images: numbers and ranges, 0-15,20."
+  "seeds", "0-15", "Seeds of the images: numbers and ranges, 0-15,20."
 )
 _SCALES = flags.DEFINE_string(
-  "scales", "", "Which resolutions, 64,256; by default the largest."
+  "scales", "", "Resolutions, such as 64,256; by default the largest."
 )
 _LABELS = flags.DEFINE_string(
   "labels",
@@ -33,17 +33,17 @@ _TRUNCATION_PSI = flags.DEFINE_float(
   "truncation_psi", 1.0, "MSG-StyleGAN: below 1 less varied, more typical."
 )
 _STEP = flags.DEFINE_string(
-  "step", "", "Which checkpoint, a step or best; by default the newest."
+  "step", "", "A checkpoint's step, or best; by default the newest."
 )
 flags.mark_flags_as_required(["workdir", "output"])
 
 
 def main(argv: Sequence[str]) -> None:
-  """Sample as the flags say."""
+  """Write images and grids."""
   del argv
   seeds = parse_seeds(_SEEDS.value)
   step = cli.parse_step(_STEP.value)
-  # Here, so that --help and wrong flags answer at once.
+  # Imported late, so that --help and bad flags return at once.
   import jax
   import jax.numpy as jnp
 
@@ -81,7 +81,7 @@ def main(argv: Sequence[str]) -> None:
 
 
 def parse_seeds(text: str) -> list[int]:
-  """Parse numbers and ranges, "0-15,20", dropping repetitions.
+  """Parse numbers and ranges, "0-15,20", without repetitions.
 
   Raises:
     ValueError: If the text is anything else.
@@ -90,7 +90,7 @@ def parse_seeds(text: str) -> list[int]:
 
 
 def parse_numbers(flag: str, text: str) -> list[int]:
-  """Parse the numbers and ranges, "0-15,20", that a flag was given.
+  """Parse a flag's numbers and ranges, "0-15,20".
 
   Raises:
     ValueError: If the text is anything else.
@@ -99,7 +99,9 @@ def parse_numbers(flag: str, text: str) -> list[int]:
   for part in text.split(","):
     first, dash, last = part.strip().partition("-")
     if not first.isdecimal() or (dash and not last.isdecimal()):
-      raise ValueError(f"--{flag}={text}: {part!r} is no number and no range")
+      raise ValueError(
+        f"--{flag}={text}: {part!r} is neither a number nor a range"
+      )
     numbers = range(int(first), int(last or first) + 1)
     if not numbers:
       raise ValueError(f"--{flag}={text}: the range {part!r} is empty")
@@ -108,12 +110,12 @@ def parse_numbers(flag: str, text: str) -> list[int]:
 
 
 def assign_labels(text: str, num_classes: int, num: int) -> list[int] | None:
-  """Return each seed's class: those of the flag, or all, in turn.
+  """Return each seed's class: the flag's classes, or all, in turn.
 
   Args:
-    text: Of --labels.
-    num_classes: Of the run; 0: unconditional.
-    num: How many seeds.
+    text: The value of --labels.
+    num_classes: Classes of the run; 0: unconditional.
+    num: Number of seeds.
 
   Returns:
     `num` classes; None for an unconditional run.

@@ -1,6 +1,5 @@
-"""Checkpoints: Orbax v1 behind a few verbs; knows trees, not GANs."""
+"""Checkpoints of trees of arrays, with Orbax v1; knows no GAN."""
 
-import contextlib
 import itertools
 import json
 import shutil
@@ -22,14 +21,14 @@ _MOST_CHARACTERS = 300  # of an error's reason
 
 
 class SaveError(OSError):
-  """A checkpoint could not be written; those before it are still there."""
+  """A checkpoint could not be written; earlier ones still exist."""
 
 
 class Checkpoints:
   """The checkpoints of one folder, by step; written asynchronously.
 
-  A checkpoint is complete when its manifest of checksums is there, which is
-  written last, and good when its files agree with it.
+  A checkpoint is complete when its manifest of checksums exists, which is
+  written last, and good when its files match the manifest.
   """
 
   def __init__(
@@ -41,10 +40,10 @@ class Checkpoints:
     """Open a folder of checkpoints.
 
     Args:
-      directory: The folder; made at the first save.
-      keep: How many of the newest stay, and the best one; None: all.
-      keep_every: In steps; the first after each multiple of it stays, too; 0:
-        none does.
+      directory: The folder; created by the first save.
+      keep: Number of newest checkpoints to keep, beside the best; None: all.
+      keep_every: In steps; the first checkpoint after each multiple of it is
+        kept, too; 0: none.
     """
     self._directory = Path(directory).absolute()
     self._mark = self._directory.with_name("best.json")
@@ -59,7 +58,7 @@ class Checkpoints:
 
   @property
   def steps(self) -> list[int]:
-    """Return the steps of complete checkpoints not known as damaged."""
+    """Return the steps of complete checkpoints not known to be damaged."""
     return [
       step
       for step in self._all_steps()
@@ -68,15 +67,15 @@ class Checkpoints:
 
   @property
   def best(self) -> int | None:
-    """Return the step that is marked as the best; None: there is none."""
+    """Return the step marked as the best, or None."""
     return self._best if self._best in self.steps else None
 
   def mark_best(self, step: int, **reasons: Any) -> None:
-    """Mark a checkpoint as the best: it stays, until another one is marked.
+    """Mark a checkpoint as the best, which is kept until the next mark.
 
     Args:
-      step: Which.
-      **reasons: What else `best.json`, beside the folder, says.
+      step: The checkpoint's step.
+      **reasons: Other fields of `best.json`, beside the folder.
     """
     self._best = step
     if jax.process_index() == 0:
@@ -85,10 +84,10 @@ class Checkpoints:
       temporary.replace(self._mark)
 
   def save(self, step: int, tree: Any) -> None:
-    """Begin to save a tree of arrays; wait only for the save before it.
+    """Start to save a tree of arrays; wait only for the previous save.
 
     Raises:
-      SaveError: If the save before it has failed.
+      SaveError: If the previous save has failed.
     """
     self.wait()
     if step in self.steps:
@@ -107,10 +106,10 @@ class Checkpoints:
     """Return the step of a checkpoint.
 
     Args:
-      step: Which; "best": the marked one; None: the newest.
+      step: A step; "best": the marked one; None: the newest.
 
     Raises:
-      FileNotFoundError: If there is no such checkpoint.
+      FileNotFoundError: If the checkpoint does not exist.
     """
     steps = self.steps
     if step == BEST:
@@ -127,18 +126,18 @@ class Checkpoints:
     return steps[-1] if step is None else step
 
   def restore(self, abstract_tree: Any, step: int | str | None = None) -> Any:
-    """Load a checkpoint, or a part of it, after comparing its checksums.
+    """Load a checkpoint, or a part of it, after checking its checksums.
 
     Args:
-      abstract_tree: What to load: the saved tree or a part of it, as
+      abstract_tree: The saved tree or a part of it, as
         `jax.ShapeDtypeStruct` with shardings.
-      step: As `find` takes it; None passes over damaged ones, with a warning.
+      step: As in `find`; None skips damaged ones with a warning.
 
     Returns:
       A tree of arrays in the structure of `abstract_tree`.
 
     Raises:
-      FileNotFoundError: If there is no such checkpoint, or no complete one.
+      FileNotFoundError: If the checkpoint does not exist.
       ValueError: If it, or every complete one, is damaged, or if it holds
         another tree.
     """
@@ -177,9 +176,11 @@ class Checkpoints:
       self.wait()
     finally:
       self._background.shutdown()
-      # After a failed save Orbax would raise its error once more.
-      with contextlib.suppress(*([Exception] if self._failed else [])):
+      try:
         self._checkpointer.close()
+      except Exception:
+        if not self._failed:  # else Orbax raises the failed save's error again
+          raise
 
   def _open(self) -> ocp.training.Checkpointer:
     return ocp.training.Checkpointer(
@@ -197,9 +198,9 @@ class Checkpoints:
     return sorted(int(name) for name in names if name.isdecimal())
 
   def newest_good(self) -> int | None:
-    """Return the step of the newest good checkpoint; None: there is none.
+    """Return the step of the newest good checkpoint, or None.
 
-    Damaged ones after it are passed over, with a warning.
+    Damaged ones after it are skipped with a warning.
 
     Raises:
       ValueError: If every complete one is damaged.
@@ -208,7 +209,7 @@ class Checkpoints:
       problem = manifest.problem(self._folder(step))
       if problem is None:
         return step
-      logging.warning("%s is passed over: %s", self._folder(step), problem)
+      logging.warning("skipping %s: %s", self._folder(step), problem)
       if manifest.exists(self._folder(step)):
         self._damaged.add(step)
     if self._damaged:
@@ -225,9 +226,9 @@ class Checkpoints:
     return step
 
   def _misfits(self, step: int, abstract_tree: Any) -> list[str]:
-    """Say which arrays of a checkpoint are not as they should be.
+    """Return a line for each array of a checkpoint with another shape.
 
-    Orbax would begin to read them all, and print what became of each.
+    Orbax itself would first read them all and print each result.
     """
     metadata = self._checkpointer.checkpointables_metadata(step).metadata
     there = _shapes(metadata[_NAME])
@@ -238,7 +239,7 @@ class Checkpoints:
     ]
 
   def _move_aside(self, folder: Path) -> None:
-    """Make room where a damaged or unfinished checkpoint lies."""
+    """Rename a damaged or unfinished checkpoint out of the way."""
     in_the_way = folder.exists()
     processes.wait_for_all("checkpoint is looked for")
     if not in_the_way:
@@ -249,7 +250,7 @@ class Checkpoints:
         next(path for path in map(folder.with_name, names) if not path.exists())
       )
     processes.wait_for_all("checkpoint is moved aside")
-    # Orbax remembers what it has seen.
+    # Orbax caches the folder's contents.
     self._checkpointer.close()
     self._checkpointer = self._open()
 
@@ -263,9 +264,9 @@ class Checkpoints:
       raise self._failure(step, error) from error
 
   def _delete_surplus(self) -> None:
-    """Delete what is not kept, after a newer one is complete.
+    """Delete checkpoints that are not kept, after a newer one is complete.
 
-    Under another name, so that a kill leaves nothing that looks damaged.
+    They are renamed first, so that a kill leaves no folder that looks damaged.
     """
     steps = self.steps
     kept = {*steps[-self._keep :], self._best} if self._keep else {*steps}
@@ -303,7 +304,7 @@ def _read_step(mark: Path) -> int | None:
   except (ValueError, TypeError, KeyError, RecursionError):
     step = None
   if type(step) is not int:
-    logging.warning("%s is passed over: it is damaged", mark)
+    logging.warning("skipping %s: it is damaged", mark)
     return None
   return step
 

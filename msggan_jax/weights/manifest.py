@@ -1,4 +1,4 @@
-"""Checksums of a folder's files, to tell a whole folder from a damaged one."""
+"""Checksums of a folder's files, to detect a damaged folder."""
 
 import hashlib
 import itertools
@@ -8,7 +8,7 @@ from pathlib import Path, PurePosixPath
 
 NAME = "manifest.json"
 
-# What reading an odd manifest raises.
+# Errors of reading a malformed manifest.
 _DAMAGES = (
   ValueError,
   TypeError,
@@ -21,8 +21,8 @@ _DAMAGES = (
 def write(folder: Path) -> None:
   """Write `manifest.json`: bytes and SHA-256 of every file in the folder.
 
-  It is there whole or not at all, so it also says that the folder is complete;
-  and not before all files have reached the disk.
+  It is written atomically after all files have reached the disk, so its
+  existence means that the folder is complete.
   """
   for path in (*folder.rglob("*"), folder):
     _sync(path)
@@ -41,17 +41,17 @@ def write(folder: Path) -> None:
 
 
 def exists(folder: Path) -> bool:
-  """Tell whether the folder has a manifest; that is quick."""
+  """Return whether the folder has a manifest, without reading files."""
   return (folder / NAME).is_file()
 
 
 def problem(folder: Path) -> str | None:
-  """Compare the folder with its manifest; None: all files are as they were.
+  """Compare the folder with its manifest.
 
   The folder may be somebody else's: nothing outside of it is read.
 
   Returns:
-    What is wrong first, for a message.
+    The first problem, for a message; None if all files are unchanged.
   """
   link = _first_link(folder)
   if link is not None:
@@ -69,11 +69,11 @@ def problem(folder: Path) -> str | None:
   if not expected:
     return f"its {NAME} is damaged"
   if not all(_is_inside(name) for name, _, _ in expected):
-    return f"its {NAME} names what is no file of the folder"
+    return f"its {NAME} names a path outside the folder"
   for name, size, digest in expected:
     path = folder / name
     try:
-      if not path.is_file():  # such as a pipe, to wait for
+      if not path.is_file():  # such as a pipe, which would block
         return f"{name} is missing"
       if path.stat().st_size != size:
         return f"{name} has {path.stat().st_size} bytes instead of {size}"

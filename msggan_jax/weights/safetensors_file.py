@@ -1,4 +1,4 @@
-"""Networks in one .safetensors file, which can be given to others.
+"""Networks in one .safetensors file, to share.
 
 Tensors are float32 and named by network and path, such as
 generator/block_4x4/conv/kernel; the header's metadata are `format`, `version`,
@@ -33,13 +33,13 @@ _MAKERS = {
   GENERATOR: networks.make_generator,
   DISCRIMINATOR: networks.make_discriminator,
 }
-# They tell of the author's disk and programs, not of the weights.
+# Fields about the author's disk and programs.
 _PRIVATE = ("inception_path", "extractor")
 _PRIVATE_OF_DATASET = ("path", "data_dir")
 
 
 def make_network(name: str, config: ConfigDict) -> networks.Network:
-  """Return `GENERATOR` or `DISCRIMINATOR`, after a check of what shapes it.
+  """Check a configuration and return its `GENERATOR` or `DISCRIMINATOR`.
 
   Raises:
     ValueError: In one sentence, if the configuration is impossible.
@@ -54,17 +54,17 @@ def write(
   step: int,
   trees: Mapping[str, tuple[networks.Tree, networks.Tree]],
 ) -> None:
-  """Write a file, whole or not at all.
+  """Write a new file, completely or not at all.
 
   Args:
-    path: Where there is no file yet.
-    config: The run's; fields that name places are left out.
-    step: Of the checkpoint.
-    trees: `GENERATOR` or `DISCRIMINATOR` to parameters and state.
+    path: The file, which must not exist.
+    config: The run's configuration; fields with paths are dropped.
+    step: The checkpoint's step.
+    trees: `GENERATOR` or `DISCRIMINATOR` -> parameters and state.
 
   Raises:
-    ValueError: If there is something at the path.
-    OSError: If it cannot be written.
+    ValueError: If the path exists.
+    OSError: If the file cannot be written.
   """
   check_free(path)
   tensors = {}
@@ -91,7 +91,7 @@ def write(
 
 
 def check_free(path: Path) -> None:
-  """Raise ValueError if there is something at the path."""
+  """Raise ValueError if the path exists."""
   if path.exists() or path.is_symlink():
     raise ValueError(f"{path} exists; choose another --output")
 
@@ -106,21 +106,25 @@ def read(
     name: `GENERATOR` or `DISCRIMINATOR`.
 
   Returns:
-    The fields of the configuration that shape it, the network, its parameters
-    and its state.
+    The configuration's network fields, the network, its parameters and state.
 
   Raises:
-    ValueError: In one sentence, if the file is damaged or foreign, or listing
-      the tensors that do not fit its configuration.
+    ValueError: If the file is damaged or foreign, in one sentence, or with a
+      list of the tensors that do not fit its configuration.
   """
   try:
     with safetensors.safe_open(path, framework="np") as file:
       config = _read_config(file.metadata() or {})
       tensors = _read_tensors(file, name)
-  except (ValueError, safetensors.SafetensorError) as error:
-    reason = str(error).splitlines()[0][:300]
+  except safetensors.SafetensorError as error:
     raise ValueError(
-      f"{path} cannot be read as weights of msggan_jax: {reason}"
+      f"{path} is no weight file: it is no readable .safetensors file "
+      f"({_first_line(error)}); give a run's folder or a file written by "
+      "msggan_jax.export"
+    ) from error
+  except ValueError as error:
+    raise ValueError(
+      f"{path} is no weight file of msggan_jax: {_first_line(error)}"
     ) from error
   network = make_network(name, config)
   trees = (network.abstract_params(), network.abstract_state())
@@ -135,12 +139,16 @@ def read(
   return config, network, params, state
 
 
+def _first_line(error: Exception) -> str:
+  return str(error).splitlines()[0][:300]
+
+
 def _read_config(metadata: Mapping[str, str]) -> ConfigDict:
   if metadata.get("format") != FORMAT or "config" not in metadata:
-    raise ValueError("its header does not say how the networks are configured")
+    raise ValueError("its header has no configuration of the networks")
   if metadata.get("version") != VERSION:
     version = quote(metadata.get("version", ""))
-    raise ValueError(f"its version is {version}, and this code reads {VERSION}")
+    raise ValueError(f"its version is {version}; this code reads {VERSION}")
   try:
     fields = json.loads(metadata["config"])
   except (ValueError, RecursionError) as error:
@@ -151,12 +159,12 @@ def _read_config(metadata: Mapping[str, str]) -> ConfigDict:
 
 
 def _read_tensors(file: Any, name: str) -> dict[str, np.ndarray]:
-  """Read a network's tensors; refuse those of no network of ours."""
+  """Read a network's tensors; refuse tensors of unknown networks."""
   tensors = {}
   for key in file.keys():
     network = key.partition("/")[0]
     if network not in _MAKERS:
-      raise ValueError(f"the tensor {quote(key)} belongs to no network of ours")
+      raise ValueError(f"the tensor {quote(key)} belongs to no known network")
     if network != name:
       continue
     kind = file.get_slice(key).get_dtype()

@@ -1,4 +1,4 @@
-"""Trained networks in the hand: load, draw latents, generate, score."""
+"""Load trained networks; generate and score images."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -25,7 +25,6 @@ class Generator:
   def __init__(
     self, config: ConfigDict, network: networks.Network, params, state
   ):
-    """Join a configuration, its network, its parameters and its state."""
     self.config = config
     self.params = params
     self.state = state
@@ -39,8 +38,8 @@ class Generator:
       num: How many.
 
     Returns:
-      (num, latent_size), normal, then put on the hypersphere (but for a
-      network that takes them as they are, msg-gan-v1).
+      (num, latent_size), normal, then projected onto the hypersphere (except
+      for msg-gan-v1).
     """
     z = jax.random.normal(key, (num, self.config.latent_size))
     return normalize_latents(z) if self.config.normalize_latents else z
@@ -59,25 +58,25 @@ class Generator:
     Args:
       z: Latents as `sample_latents` draws them, (B, latent_size).
       labels: Classes, (B,), of a conditional generator.
-      truncation_psi: MSG-StyleGAN: what is left of the distance between w and
-        its average; 1: all.
-      truncation_cutoff: How many layers are truncated, from 4x4 up.
-      noise: MSG-StyleGAN: "fixed" (the stored maps), or a key to draw it from,
-        or one key for each latent.
+      truncation_psi: MSG-StyleGAN: factor on the distance between w and its
+        average; 1: no truncation.
+      truncation_cutoff: Number of truncated layers, from 4x4 up.
+      noise: MSG-StyleGAN: "fixed" (the stored maps), a key, or one key for each
+        latent.
 
     Returns:
       Images per scale, low to high, (B, r, r, channels) float32, in [-1, 1]
-      but for the small overshoot of a linear output; see `to_uint8`.
+      with a small overshoot of the linear output; see `to_uint8`.
 
     Raises:
-      ValueError: If labels are missing, superfluous or out of range, or if
-        MSG-ProGAN is to be truncated.
+      ValueError: If labels are missing, superfluous or out of range, or
+        truncation is asked of MSG-ProGAN.
     """
     if self.config.model != "stylegan":
       if truncation_psi != 1:
         raise ValueError(
           f"truncation_psi is {truncation_psi}, but this generator has no w to "
-          "truncate: config.model is progan, only stylegan has; choose 1"
+          "truncate: config.model is progan, not stylegan; choose 1"
         )
       labels = check_labels(self.config, labels, len(z))
       return self._apply(z, labels)
@@ -118,7 +117,7 @@ class Generator:
   def mix_styles(
     self, coarse: jax.Array, fine: jax.Array, crossover: int
   ) -> jax.Array:
-    """Take the first layers' styles of one w and the others of another.
+    """Join the first layers' styles of one w with the others of another.
 
     Args:
       coarse: w of the layers below the crossover, (B, w_size) or (B, layers,
@@ -153,7 +152,7 @@ class Generator:
   def _check_has_w(self) -> None:
     if self.config.model != "stylegan":
       raise ValueError(
-        "this generator has no w: config.model is progan, only stylegan has"
+        "this generator has no w: config.model is progan, not stylegan"
       )
 
 
@@ -163,7 +162,6 @@ class Discriminator:
   def __init__(
     self, config: ConfigDict, network: networks.Network, params, state
   ):
-    """Join a configuration, its network, its parameters and its state."""
     self.config = config
     self.params = params
     self.state = state
@@ -196,13 +194,13 @@ def load_generator(
   """Load the EMA generator of a run.
 
   Args:
-    workdir: The run's folder, or a file that `msggan_jax.export` wrote.
-    step: Which checkpoint; "best": the one that is marked; None: the newest. A
-      file has but one.
+    workdir: The run's folder, or a file written by `msggan_jax.export`.
+    step: A checkpoint's step; "best": the marked one; None: the newest. A file
+      has only one.
 
   Raises:
-    FileNotFoundError: If there is no run or no such checkpoint.
-    ValueError: In one sentence, if what is there is damaged or impossible.
+    FileNotFoundError: If the run or the checkpoint does not exist.
+    ValueError: In one sentence, if the source is damaged or impossible.
   """
   return Generator(
     *workdirs.load_network(workdir, step, safetensors_file.GENERATOR)
@@ -212,7 +210,7 @@ def load_generator(
 def load_discriminator(
   workdir: str | Path, step: int | str | None = None
 ) -> Discriminator:
-  """Load the discriminator of a run; the arguments as in `load_generator`."""
+  """Load the discriminator of a run; arguments as in `load_generator`."""
   return Discriminator(
     *workdirs.load_network(workdir, step, safetensors_file.DISCRIMINATOR)
   )
@@ -227,14 +225,14 @@ def in_batches(
   noise: Noise = "fixed",
   **options,
 ) -> tuple[np.ndarray, ...]:
-  """Generate many images without holding more than a batch on the device.
+  """Generate many images with at most one batch on the device.
 
   Args:
     generator: The generator.
     z: Latents, (N, latent_size).
-    batch_size: Images at a time.
+    batch_size: Images in a batch.
     labels: Classes, (N,), of a conditional generator.
-    noise: As the generator takes it.
+    noise: As in `Generator`.
     **options: Other arguments of the generator.
 
   Returns:
@@ -263,7 +261,7 @@ def check_labels(
   Args:
     config: The networks' configuration.
     labels: Classes, or None.
-    num: How many there must be.
+    num: The expected number.
 
   Raises:
     ValueError: In one sentence, if they do not fit the networks.
@@ -273,7 +271,7 @@ def check_labels(
     if labels is None:
       return None
     raise ValueError(
-      "labels are given, but these networks know no classes: "
+      "labels are given, but these networks are unconditional: "
       "config.num_classes is 0"
     )
   wanted = f"give {num} of them, each from 0 to {classes - 1}"

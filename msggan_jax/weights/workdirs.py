@@ -1,4 +1,4 @@
-"""Networks of a run's folder or of a file, and from the one to the other."""
+"""A run's folder: its config.json, its networks, and their export."""
 
 import json
 from collections.abc import Mapping
@@ -16,7 +16,7 @@ from msggan_jax.weights import checkpoint, safetensors_file
 
 RESUMABLE = {name for name, field in FIELDS.items() if field.resumable}
 
-# Of a checkpoint: a network's parameters and its state.
+# A network -> the checkpoint's fields with its parameters and its state.
 _FIELDS = {
   safetensors_file.GENERATOR: ("ema_params", "ema_state"),
   safetensors_file.DISCRIMINATOR: ("d_params", "d_state"),
@@ -34,14 +34,15 @@ def load_config(workdir: str | Path) -> ConfigDict:
   """Read a workdir's `config.json`.
 
   Raises:
-    FileNotFoundError: If there is none.
+    FileNotFoundError: If it does not exist.
     ValueError: If it is damaged.
   """
   path = Path(workdir) / "config.json"
   if not path.is_file():
-    raise FileNotFoundError(
-      f"{workdir} is not the workdir of a run: it has no config.json"
-    )
+    problem = "it has no config.json"
+    if not Path(workdir).exists():
+      problem = "it does not exist"
+    raise FileNotFoundError(f"{workdir} is not the workdir of a run: {problem}")
   try:
     return ConfigDict(json.loads(path.read_text()))
   except (ValueError, TypeError, AttributeError, RecursionError) as error:
@@ -49,7 +50,7 @@ def load_config(workdir: str | Path) -> ConfigDict:
 
 
 def check_config(config: ConfigDict, workdir: Path) -> None:
-  """Refuse a workdir of a run that this configuration cannot continue.
+  """Refuse a workdir whose run this configuration cannot resume.
 
   Raises:
     ValueError: Listing the fields that differ.
@@ -88,15 +89,15 @@ def load_network(
 
   Args:
     source: The folder or the file.
-    step: Which checkpoint; "best": the one that is marked; None: the newest.
+    step: A checkpoint's step; "best": the marked one; None: the newest.
     name: `safetensors_file.GENERATOR`, the moving average, or `DISCRIMINATOR`.
 
   Returns:
     Its configuration, the network, its parameters and its state.
 
   Raises:
-    FileNotFoundError: If there is no run or no such checkpoint.
-    ValueError: In one sentence, if what is there is damaged or impossible.
+    FileNotFoundError: If the run or the checkpoint does not exist.
+    ValueError: In one sentence, if the source is damaged or impossible.
   """
   device = jax.local_devices()[0]
   if Path(source).is_file():
@@ -119,20 +120,20 @@ def export(
   *,
   with_discriminator: bool = False,
 ) -> int:
-  """Write a run's EMA generator to one file, which can be given to others.
+  """Write a run's EMA generator to one file, to share.
 
   Args:
     workdir: The run's folder.
-    output: Where there is no file yet.
-    step: As in `load`.
-    with_discriminator: Whether the discriminator goes with it.
+    output: The file, which must not exist.
+    step: As in `load_network`.
+    with_discriminator: Whether to add the discriminator.
 
   Returns:
     The step of the checkpoint.
 
   Raises:
-    FileNotFoundError: If there is no run or no such checkpoint.
-    ValueError: If there is something at `output`.
+    FileNotFoundError: If the run or the checkpoint does not exist.
+    ValueError: If `output` exists.
   """
   safetensors_file.check_free(output)
   config = load_config(workdir)
@@ -151,7 +152,7 @@ def export(
 
 
 def _trees(made: dict[str, networks.Network]) -> dict[str, Any]:
-  """Return the shapes of networks' trees, by their fields of a checkpoint."""
+  """Return the shapes of networks' trees, by the checkpoint's fields."""
   trees = {}
   for name, network in made.items():
     params, state = _FIELDS[name]

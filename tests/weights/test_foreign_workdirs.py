@@ -193,12 +193,12 @@ def test_odd_marks_are_no_marks(workdir, content):
 @pytest.mark.parametrize(
   ("files", "problem"),
   [
-    ({"../../../config.json": [9, ""]}, "names what is no file of the folder"),
-    ({"/etc/passwd": [9, ""]}, "names what is no file of the folder"),
-    ({"\x1b[2J": [9, ""]}, "names what is no file of the folder"),
+    ({"../../../config.json": [9, ""]}, "names a path outside the folder"),
+    ({"/etc/passwd": [9, ""]}, "names a path outside the folder"),
+    ({"\x1b[2J": [9, ""]}, "names a path outside the folder"),
     ({"state": [4096, ""]}, "state is missing"),
     ({"pipe": [0, ""]}, "pipe is missing"),
-    ({"a\0b": [0, ""]}, "names what is no file of the folder"),
+    ({"a\0b": [0, ""]}, "names a path outside the folder"),
     ({"state": [float("inf"), ""]}, "is damaged"),
     ({"state": None}, "is damaged"),
     ([], "is damaged"),

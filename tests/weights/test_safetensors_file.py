@@ -245,15 +245,17 @@ def test_tensors_that_do_not_fit(path, tmp_path):
   def add(tensors):
     tensors["../optimizer"] = np.zeros(1, np.float32)
 
-  with pytest.raises(ValueError, match=r"'../optimizer' belongs to no network"):
+  with pytest.raises(
+    ValueError, match=r"'../optimizer' belongs to no known network"
+  ):
     load_generator(rewritten(path, bad, change=add))
 
 
 def test_foreign_headers(path, tmp_path):
   bad = tmp_path / "bad.safetensors"
   for metadata, sentence in (
-    ({"format": "pt"}, "does not say how the networks are configured"),
-    ({"version": "2"}, "its version is '2', and this code reads 1"),
+    ({"format": "pt"}, "header has no configuration of the networks"),
+    ({"version": "2"}, "its version is '2'; this code reads 1"),
     ({"config": "{"}, "the configuration in its header is damaged"),
     ({"config": "[" * 10**5}, "the configuration in its header is damaged"),
     ({"config": "[]"}, "the configuration in its header is damaged"),
@@ -306,3 +308,16 @@ def test_no_other_field_is_believed(path, tmp_path):
     name for name, field in FIELDS.items() if field.shapes_networks
   }
   assert os.listdir(tmp_path) == [odd.name]
+
+
+def test_what_is_no_run_and_no_file(tmp_path):
+  text = tmp_path / "notes.txt"
+  text.write_text("not weights\n")
+  with pytest.raises(
+    ValueError, match=r"notes.txt is no weight file: it is no"
+  ):
+    load_generator(text)
+  with pytest.raises(FileNotFoundError, match=r"nowhere.* it does not exist"):
+    load_generator(tmp_path / "nowhere")
+  with pytest.raises(FileNotFoundError, match="it has no config.json"):
+    load_generator(tmp_path)
