@@ -1,4 +1,4 @@
-"""A prepared set for training, which single damaged images must not stop."""
+"""A prepared set for training, which survives single damaged images."""
 
 import threading
 from pathlib import Path
@@ -9,25 +9,25 @@ from absl import logging
 from msggan_jax.data.prepared_set import PreparedSet, UnreadableImage
 from msggan_jax.runtime import jsonl
 
-_AT_LEAST = 3  # images, where the share of a small set would be none
+_AT_LEAST = 3  # images, in sets whose share would be less
 
 
 class LenientSet(PreparedSet):
-  """A prepared set in which the next image stands in for an unreadable one.
+  """A prepared set that replaces an unreadable image by the next one.
 
-  So every process and every resumption sees the same batches. Each such image
-  is said once and recorded; too many are an error.
+  Every process and every resumed run sees the same batches. Each unreadable
+  image is logged once and recorded; too many are an error.
   """
 
   def __init__(self, images: PreparedSet, max_unreadable: float, record: Path):
-    """Open the set again.
+    """Wrap a set.
 
     Args:
       images: The set.
-      max_unreadable: Share of the images that may be unreadable, from 0, less
-        than 1; but if not 0, three images may in any case.
-      record: File that unreadable images are appended to, one JSON object a
-        line, each once; several processes may share it.
+      max_unreadable: Share of the images that may be unreadable, in [0, 1); if
+        above 0, at least three images may be.
+      record: File to which unreadable images are appended once, one JSON
+        object a line; several processes may share it.
 
     Raises:
       ValueError: If `max_unreadable` is out of range.
@@ -46,7 +46,7 @@ class LenientSet(PreparedSet):
     self._lock = threading.Lock()  # the loader reads in threads
 
   def __getitem__(self, index: int) -> dict[str, np.ndarray]:
-    """Read one image, or the next one that can be read; after the last: first.
+    """Read one image, or the next readable one, cyclically.
 
     Args:
       index: From 0, less than the number of images.
@@ -55,8 +55,8 @@ class LenientSet(PreparedSet):
       "image": uint8, (R, R, C); "label": int32 scalar, 0 without labels.
 
     Raises:
-      IndexError: If there is no such image.
-      ValueError: If more images are unreadable than may be.
+      IndexError: If the index is out of range.
+      ValueError: If too many images are unreadable.
     """
     number = index
     while True:
@@ -70,12 +70,12 @@ class LenientSet(PreparedSet):
 
   def _note(self, number: int, reason: str) -> None:
     with self._lock:
-      if number in self._reasons:  # another thread has met it
+      if number in self._reasons:  # another thread has recorded it
         return
       self._write(number, reason)
       self._reasons[number] = reason
     logging.warning(
-      "%s: image %d cannot be read (%s); the next stands in for it",
+      "%s: image %d cannot be read (%s); the next one replaces it",
       *(self.path, number, reason),
     )
 
@@ -86,7 +86,7 @@ class LenientSet(PreparedSet):
       raise ValueError(
         f"{self.path}: {count} images cannot be read, and at most {self._most} "
         f"may (config.dataset.max_unreadable), such as image {first}: {reason}"
-        f"; see {self._record}, and prepare the set anew"
+        f"; see {self._record}, and prepare the set again"
       )
 
   def _write(self, number: int, reason: str) -> None:

@@ -20,20 +20,19 @@ def make_loader(
   process_index: int = 0,
   process_count: int = 1,
 ) -> Iterator[dict[str, np.ndarray]]:
-  """Make an endless iterator of shuffled batches.
+  """Return an endless iterator of shuffled batches.
 
-  Every epoch has an order of its own, and a batch may join the end of one epoch
-  with the start of the next, so that no image is ever dropped. The batch of a
-  step depends only on the seed and the step: an iterator that starts at a later
-  step goes on as if it had run from 0, and the batches of all processes,
+  Every epoch has its own order. A batch may span two epochs, so that no image
+  is dropped. A step's batch depends only on the seed and the step, so starting
+  at a later step equals having run from 0. The batches of all processes,
   concatenated in process order, are the batch of a single process.
 
   Args:
     prepared: Images and labels.
     batch_size: Global batch size, a multiple of `process_count`.
-    seed: Of the shuffle, from 0 to 2**32 - 1.
+    seed: Seed of the shuffle, from 0 to 2**32 - 1.
     first_step: Step of the first batch.
-    process_index: Which part of the global batch to read.
+    process_index: The part of the global batch to read.
     process_count: Number of parts.
 
   Returns:
@@ -48,7 +47,7 @@ def make_loader(
     raise ValueError(
       f"batch_size: {batch_size} is no multiple of {process_count} processes"
     )
-  import grain  # it imports JAX, which preparing a set does without
+  import grain  # imports JAX, which preparation does not need
 
   batches = (
     grain.MapDataset.source(prepared)

@@ -1,14 +1,14 @@
-"""A set that is being prepared: what is finished of it outlives a kill.
+"""A partly prepared set, whose finished pieces survive a kill.
 
-Beside the target NAME lies a folder `.NAME.partial` with
+Beside the target NAME, the folder `.NAME.partial` holds
 
-  lock              held by the process at work, on any machine
-  source.json       what is prepared, and of what
-  piece-00000.json  about a piece whose images are all in their shard, ...
+  lock              held by the preparing process, on any machine
+  source.json       source and settings of the set
+  piece-00000.json  metadata of a piece whose shard is complete, ...
   set/              the shards; it becomes the target
 
-Each file appears there complete or not at all, and a piece's only when its
-shard is there. Whoever comes after a kill goes on behind the last of them.
+Files appear atomically, a piece's metadata after its shard. After a kill, the
+next process continues after the last piece.
 """
 
 import contextlib
@@ -33,13 +33,13 @@ _OURS = re.compile(rf"{_LOCK}|{_SOURCE}|{_SET}|piece-\d+\.json|.*\.tmp")
 
 @dataclasses.dataclass(frozen=True)
 class Piece:
-  """What is known of some successive images of a source.
+  """Metadata of successive images of a source.
 
   Attributes:
-    shard: Where they are.
+    shard: Their file.
     digests: The SHA-256 of each image's pixels and label, hexadecimal.
     sizes: Number of images by the bits of their shorter side.
-    rejected: Names and reasons of those that were left out.
+    rejected: Names and reasons of the skipped images.
   """
 
   shard: prepared_set.Shard
@@ -50,13 +50,13 @@ class Piece:
 
 @dataclasses.dataclass(frozen=True)
 class Unfinished:
-  """The folder of a set that is being prepared."""
+  """The folder of a partly prepared set."""
 
   folder: Path
 
   @property
   def set_path(self) -> Path:
-    """Where the set is written."""
+    """Folder of the set itself."""
     return self.folder / _SET
 
   def read_pieces(self) -> list[Piece]:
@@ -72,15 +72,15 @@ class Unfinished:
       pieces.append(Piece(shard, **fields))
 
   def add_piece(self, number: int, piece: Piece) -> None:
-    """Remember a piece whose shard is written."""
+    """Record a piece whose shard is complete."""
     _write_json(self._piece_path(number), dataclasses.asdict(piece))
 
   def move_to(self, target: Path) -> None:
-    """Make the complete set the target.
+    """Rename the complete set to the target.
 
     Args:
-      target: Must not exist, or be an empty directory. If another machine has
-        prepared the same set and was faster, its set stays.
+      target: It must not exist, or be an empty directory. If another machine
+        has finished the same set first, that set is kept.
     """
     for left in self.set_path.glob("*.tmp"):  # by kills
       left.unlink()
@@ -96,10 +96,10 @@ class Unfinished:
 
 
 def remove(target: Path) -> None:
-  """Remove what a kill has left beside a target that is complete."""
+  """Remove the remains of a kill beside a complete target."""
   folder = _folder_of(target)
   if folder.is_dir() and not _foreign(folder):
-    # A set may be read by those who must not write beside it.
+    # Readers of a set may lack the right to write beside it.
     with contextlib.suppress(OSError), _locked(folder):
       shutil.rmtree(folder)
 
@@ -108,22 +108,22 @@ def remove(target: Path) -> None:
 def open_unfinished(
   target: Path, identity: Mapping[str, Any]
 ) -> Iterator[Unfinished]:
-  """Give the folder of a set that is being prepared, to go on or begin.
+  """Open or create the folder of a partly prepared set, exclusively.
 
-  It stays if the block is left by an error that has not to do with the input,
-  and for good only `move_to` ends it.
+  The folder survives errors of the block other than ValueError; `move_to`
+  removes it.
 
   Args:
-    target: Of the complete set.
-    identity: What is prepared, of what, in JSON; what is there of another is
+    target: Path of the complete set.
+    identity: Source and settings, in JSON; the remains of another set are
       removed.
 
   Yields:
-    The folder, which no other process uses.
+    The folder.
 
   Raises:
-    ValueError: If something else lies where the folder would. Any ValueError
-      of the block removes the folder.
+    ValueError: If the folder's path is taken by something else. A ValueError
+      in the block removes the folder.
   """
   folder = _folder_of(target)
   with _locked(folder):
@@ -150,7 +150,7 @@ def _folder_of(target: Path) -> Path:
 
 @contextlib.contextmanager
 def _locked(folder: Path) -> Iterator[None]:
-  """Let machines that share a disk take turns."""
+  """Let machines that share a disk work one at a time."""
   path = folder / _LOCK
   while True:
     folder.mkdir(parents=True, exist_ok=True)
@@ -159,7 +159,7 @@ def _locked(folder: Path) -> Iterator[None]:
     except FileNotFoundError:  # another one has finished just now
       continue
     with lock:
-      # Without locks on their disk, machines write the same at the same time.
+      # A disk without locks: several machines then write the same bytes.
       with contextlib.suppress(OSError):
         fcntl.flock(lock, fcntl.LOCK_EX)
       if path.exists() and os.path.samestat(
@@ -170,7 +170,7 @@ def _locked(folder: Path) -> Iterator[None]:
 
 
 def _foreign(folder: Path) -> str:
-  """Return the name of something that no preparation has made, or ""."""
+  """Return the name of an entry that no preparation makes, or ""."""
   names = [entry.name for entry in folder.iterdir()]
   return next((name for name in names if not _OURS.fullmatch(name)), "")
 
@@ -184,7 +184,7 @@ def _clear(folder: Path) -> None:
 
 
 def _read_json(path: Path) -> Any:
-  """Return what is in a file; None if it is not there or not complete."""
+  """Return a file's JSON; None if it is missing or incomplete."""
   try:
     return json.loads(path.read_bytes())
   except (FileNotFoundError, ValueError):

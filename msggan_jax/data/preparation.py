@@ -1,4 +1,4 @@
-"""Prepare a source once: where the set is, and whether it is there."""
+"""Prepare a source once: choose the set's folder, reuse a finished set."""
 
 import contextlib
 import fcntl
@@ -42,10 +42,10 @@ def prepare(
   output: str | Path | None = None,
   strict: bool = False,
 ) -> Path:
-  """Prepare a data set unless that has been done before.
+  """Prepare a data set, or return the one that is already prepared.
 
-  A preparation that was killed goes on where it stood, and makes the same set
-  as one that was left alone.
+  A killed preparation resumes, and its set is identical to an uninterrupted
+  one's.
 
   Args:
     dataset: Configuration with the fields `name`, `path`, `split`, `crop` and
@@ -54,15 +54,15 @@ def prepare(
     channels: 1 (grey), 3 (RGB) or 4 (RGBA).
     output: Directory of the prepared set, by default one within
       `dataset.data_dir` named after the data set.
-    strict: Whether an image that cannot be used is an error; otherwise it is
-      listed in `rejected.jsonl` and left out.
+    strict: Whether an unusable image is an error; otherwise it is skipped and
+      listed in `rejected.jsonl`.
 
   Returns:
     Directory of the prepared set, for `open_prepared`.
 
   Raises:
-    ValueError: If a field is wrong, the source is missing or has no usable
-      image, or `output` holds something else. Nothing is left then.
+    ValueError: If a field is impossible, the source is missing or has no usable
+      image, or `output` holds something else. No files remain then.
   """
   _check_shape(dataset, resolution, channels)
   if dataset.name == "folder" and dataset.path:
@@ -90,10 +90,10 @@ def prepare(
     open_source = _OPENERS.get(dataset.name, tfds_sets.open_tfds)
     with open_source(dataset, resolution) as source:
       if not source.names:
-        raise ValueError(f"there is no image in {wanted['source']}")
+        raise ValueError(f"{wanted['source']} has no images")
       identity = _identity(source, wanted)
       with partial_set.open_unfinished(target, identity) as work:
-        if not prepared_set.is_prepared(target):  # by a faster machine
+        if not prepared_set.is_prepared(target):  # another machine was faster
           set_writer.write_set(source, work, wanted, strict)
         work.move_to(target)
   _check_same(target, wanted, strict)
@@ -105,8 +105,8 @@ def prepare(
 def _one_at_a_time(target: Path) -> Iterator[None]:
   """Let one process of a machine prepare a set while the others wait.
 
-  The lock lies outside of the data, where nothing is left after an error. On
-  machines that share a disk the first set to be ready stays.
+  The lock is outside the data, where nothing must remain after an error. On
+  machines that share a disk the first finished set is kept.
   """
   name = hashlib.sha256(str(target.absolute()).encode()).hexdigest()[:16]
   path = Path(tempfile.gettempdir(), f"msggan_jax-{os.getuid()}-{name}.lock")
@@ -181,7 +181,7 @@ def _default_output(dataset: Any, resolution: int, channels: int) -> Path:
 
 
 def _identity(source: Source, wanted: dict[str, Any]) -> dict[str, Any]:
-  """Return what must be the same for a preparation to go on."""
+  """Return everything that must be equal for a preparation to resume."""
   state = hashlib.sha256(json.dumps(list(source.names)).encode())
   state.update(source.state().encode())
   return wanted | {

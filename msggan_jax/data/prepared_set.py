@@ -1,8 +1,8 @@
 """The prepared set: the one format that training reads.
 
-A directory with a TFDS data set in ArrayRecord files (images as PNG, labels if
-there are any), `metadata.json`, a contact sheet and the list of rejected
-images. `tfds.builder_from_directory(path)` opens it as well.
+A directory with a TFDS data set in ArrayRecord files (PNG images, optional
+labels), `metadata.json`, a contact sheet and the list of rejected images.
+`tfds.builder_from_directory(path)` opens it as well.
 """
 
 import contextlib
@@ -32,7 +32,7 @@ _NAME = "images"  # for TFDS
 
 @dataclasses.dataclass(frozen=True)
 class Metadata:
-  """What a prepared set holds and where it came from.
+  """Contents and origin of a prepared set.
 
   Attributes:
     source: Kind and place of the source, such as "folder:/data/photos".
@@ -41,7 +41,7 @@ class Metadata:
     resolution: Side of the images in pixels.
     channels: 1, 3 or 4.
     num_images: Number of images in the set.
-    num_rejected: Number of images of the source that were left out.
+    num_rejected: Number of the source's images that were skipped.
     class_names: Names of the labels, empty without labels.
     source_sizes: Number of images by shorter side before resizing.
     content_hash: SHA-256 over the SHA-256 of each image's pixels and label, in
@@ -66,10 +66,9 @@ class Metadata:
 
 
 class UnreadableImage(ValueError):
-  """An image of a prepared set is damaged; `reason` says how."""
+  """An image of a prepared set is damaged, with the `reason`."""
 
   def __init__(self, path: Path, index: int, reason: str):
-    """Take what is known."""
     super().__init__(f"{path}: image {index} cannot be read: {reason}")
     self.reason = reason
 
@@ -79,7 +78,7 @@ class PreparedSet:
 
   Attributes:
     path: Directory of the set.
-    metadata: What it holds.
+    metadata: Its contents.
   """
 
   def __init__(self, path: Path, metadata: Metadata):
@@ -111,10 +110,10 @@ class PreparedSet:
       "image": uint8, (R, R, C); "label": int32 scalar, 0 without labels.
 
     Raises:
-      IndexError: If there is no such image.
+      IndexError: If the index is out of range.
       UnreadableImage: If it is damaged.
     """
-    if not 0 <= index < len(self):  # IndexError is what ends a `for`
+    if not 0 <= index < len(self):  # IndexError ends a `for` loop
       raise IndexError(f"image {index} of {len(self)}")
     try:
       record = self._records[index]
@@ -128,7 +127,7 @@ class PreparedSet:
       ) from error
 
   def summary(self) -> str:
-    """Describe the set in a few lines for people."""
+    """Return a description for people, in a few lines."""
     metadata = self.metadata
     sizes = ", ".join(
       f"{size}: {count:,}" for size, count in metadata.source_sizes.items()
@@ -148,7 +147,7 @@ class PreparedSet:
 
 
 def is_prepared(path: Path) -> bool:
-  """Tell whether a directory is a prepared set."""
+  """Return whether a directory is a prepared set."""
   return (path / METADATA_FILE).is_file()
 
 
@@ -200,7 +199,7 @@ class Shard:
   file_bytes: int = 0
 
   def is_in(self, path: Path) -> bool:
-    """Tell whether a directory has the whole file."""
+    """Return whether a directory has the complete file."""
     file = path / self.name
     return not self.name or (
       file.is_file() and file.stat().st_size == self.file_bytes
@@ -210,9 +209,8 @@ class Shard:
 class RecordWriter:
   """Writes images and labels, shard by shard.
 
-  What TFDS's own writer does, but a shard is there only when it is complete,
-  writing can go on in a later process, and the same records make the same
-  bytes.
+  Unlike TFDS's own writer: a shard exists only when it is complete, another
+  process can resume writing, and equal records make equal bytes.
   """
 
   def __init__(
@@ -224,14 +222,14 @@ class RecordWriter:
     has_labels: bool,
     shards: Iterable[Shard] = (),
   ):
-    """Go on behind the shards that are there.
+    """Continue after the finished shards.
 
     Args:
       path: An existing directory.
       resolution: Side of the images in pixels.
       channels: 1, 3 or 4.
       has_labels: Whether to keep the labels.
-      shards: Those that earlier writers have finished, in order.
+      shards: The shards of earlier writers, in order.
     """
     self._path = path
     self._has_labels = has_labels
@@ -253,11 +251,11 @@ class RecordWriter:
     """Write the next shard.
 
     Args:
-      records: (contents of a PNG file, label); read one by one. If there are
-        none, nothing is written.
+      records: (PNG bytes, label), consumed one by one; if empty, nothing is
+        written.
 
     Raises:
-      OSError: If the disk is full, or refuses otherwise.
+      OSError: If the disk is full or fails otherwise.
     """
     records = iter(records)
     first = next(records, None)
@@ -283,7 +281,7 @@ class RecordWriter:
             num_bytes += len(serialized)
         finally:
           writer.close()
-      except RuntimeError as error:  # so ArrayRecord says that a disk is full
+      except RuntimeError as error:  # ArrayRecord's error for a full disk
         raise OSError(
           f"cannot write {path}: {rejection.reason(error)}"
         ) from error
@@ -292,7 +290,7 @@ class RecordWriter:
     return self._shards[-1]
 
   def close(self) -> None:
-    """Write what TFDS needs to read the shards."""
+    """Write the metadata that TFDS needs to read the shards."""
     split = tfds.core.SplitInfo(
       name=_SPLIT,
       shard_lengths=[shard.num_images for shard in self._shards],
@@ -313,9 +311,9 @@ class RecordWriter:
 
 @contextlib.contextmanager
 def replacing(path: Path) -> Iterator[Path]:
-  """Give a path to write to; what is written there becomes `path`, complete.
+  """Yield a temporary path whose content becomes `path` atomically.
 
-  It is on the disk before it has the name. A kill may leave a `*.tmp`.
+  It is synced to disk before it is renamed. A kill may leave a `*.tmp`.
   """
   temporary = path.with_name(f"{path.name}.{secrets.token_hex(4)}.tmp")
   try:

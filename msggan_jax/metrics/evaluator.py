@@ -35,14 +35,14 @@ class Evaluator:
     *,
     progress: bool = False,
   ):
-    """Check what is asked for.
+    """Check the requested metrics.
 
     Args:
       config: The run's configuration.
       prepared: Its real images.
-      extractors: The networks there are.
-      names: Of the protocols, a list or text with commas; the first decides
-        which checkpoint is the best.
+      extractors: The available feature networks.
+      names: The protocols, a list or text with commas; the first decides which
+        checkpoint is the best.
       progress: Whether to show progress bars.
 
     Raises:
@@ -59,7 +59,7 @@ class Evaluator:
       self._check(protocol)
     self._network = networks.make_generator(config)
     self._mesh = sharding.make_mesh(jax.local_devices())
-    # An activation of a batch takes at most 270 MB a device.
+    # A batch's largest activation is at most 270 MB a device.
     per_device = max(1, min(16, 4096 // config.resolution))
     self._batch_size = per_device * self._mesh.size
     self._reals = Reals(
@@ -71,14 +71,14 @@ class Evaluator:
     )
 
   def evaluate(self, params: Any, state: Any) -> dict[str, float]:
-    """Compute the metrics of EMA weights; all processes together.
+    """Compute the metrics of EMA weights; a call of all processes.
 
     Args:
       params: The generator's EMA parameters, replicated.
-      state: What goes with them, the EMA state.
+      state: The EMA state.
 
     Returns:
-      Numbers by name; some protocols give several.
+      Numbers by name; some protocols return several.
     """
     requests = {
       protocol: results.request(
@@ -105,7 +105,7 @@ class Evaluator:
     return values
 
   def record(self, step: int, values: dict[str, float]) -> dict[str, Any]:
-    """Return a row of `metrics.jsonl`: numbers, and how they were made."""
+    """Return a row of `metrics.jsonl`: numbers and their provenance."""
     return {
       "step": step,
       "kimg": round(step * self._config.batch_size / 1000, 6),
@@ -117,7 +117,7 @@ class Evaluator:
   def _check(self, protocol: Protocol) -> None:
     name = protocol.name
     if protocol.num_fakes is None:
-      raise ValueError(f"{name}: say of how many fakes, such as 10k or 50k")
+      raise ValueError(f"{name}: add the number of fakes, such as 10k or 50k")
     if protocol.resolution not in (None, *self._scales):
       raise ValueError(
         f"{name}: this generator has the scales "
@@ -148,7 +148,7 @@ class Evaluator:
   def _fakes_at(
     self, params: Any, state: Any, resolutions: set[int]
   ) -> ImagesAt:
-    # From the training's mesh, of all processes, to that of this process.
+    # From the mesh of all processes to the mesh of this process.
     here = sharding.replicated(self._mesh)
     params, state = jax.tree.map(
       lambda x: jax.device_put(x.addressable_data(0), here), (params, state)
@@ -170,7 +170,7 @@ class Evaluator:
 
   @functools.cached_property
   def _draw(self):
-    """Compile the draw of fakes' latents and noise keys from their numbers."""
+    """Compile the draw of the fakes' latents and noise keys by index."""
     without_weights = trained.Generator(self._config, self._network, {}, {})
 
     def draw_one(number: jax.Array) -> tuple[jax.Array, jax.Array]:
@@ -182,10 +182,10 @@ class Evaluator:
 
   @functools.cached_property
   def _labels(self) -> np.ndarray:
-    """Give every fake the label of a real image, drawn at random."""
+    """Return a label for every fake: that of a random real image."""
     most = max(protocol.num_fakes for protocol in self.protocols)
     random = np.random.RandomState(_SEED)
     numbers = random.randint(len(self._prepared), size=most).tolist()
     with concurrent.futures.ThreadPoolExecutor() as pool:
-      images = pool.map(self._prepared.__getitem__, numbers)
+      images = pool.map(lambda i: self._prepared[i], numbers)
       return np.array([image["label"] for image in images], np.int32)

@@ -1,4 +1,4 @@
-"""Feature extractors by name: Inception, EfficientNet-Lite0, the user's own."""
+"""Feature extractors by name: Inception, EfficientNet-Lite0, custom ones."""
 
 import importlib
 from collections.abc import Callable
@@ -17,13 +17,13 @@ EFFICIENTNET = "efficientnet_lite0"
 
 
 class Extractor(Protocol):
-  """What metrics need of a network.
+  """The interface of a feature network.
 
   Attributes:
-    pooled: Name of the features that distances compare.
-    logits: Name of those the inception score takes; None: it has none.
-    weights_hash: Tells its weights, and the type it computes in, from others;
-      None: unknown, so that nothing computed with it is cached.
+    pooled: Name of the features for distances.
+    logits: Name of the logits for the inception score; None: no logits.
+    weights_hash: Identifies its weights and precision; None: unknown, so that
+      its statistics are not cached.
   """
 
   pooled: str
@@ -43,18 +43,18 @@ class Extractors:
     user: str = "",
     precision: str = "float32",
   ):
-    """Say what there is, without loading it.
+    """Register the extractors without loading them.
 
     Args:
-      inception_path: Inception's weight file, if there is one.
+      inception_path: Inception's weight file, or "".
       user: "module:function"; the function maps uint8 images, (N, H, W, C), to
-        features, (N, D), and its name is the extractor's. If it has an
-        attribute `weights_hash`, statistics of the reals are cached under it.
-      precision: Of our networks' activations, float32 or bfloat16.
+        features, (N, D), and names the extractor. If it has an attribute
+        `weights_hash`, statistics of the reals are cached under it.
+      precision: Of the built-in networks' activations, float32 or bfloat16.
 
     Raises:
       ValueError: If `user` is no such pair.
-      FileNotFoundError: If there is no such weight file.
+      FileNotFoundError: If the weight file does not exist.
     """
     if inception_path and not Path(inception_path).is_file():
       raise FileNotFoundError(_missing_inception(f"not {inception_path}"))
@@ -80,8 +80,8 @@ class Extractors:
     """Return an extractor.
 
     Raises:
-      FileNotFoundError: If its weights are missing, saying how to get them.
-      ValueError: If they are something else.
+      FileNotFoundError: If its weights are missing; the message has the remedy.
+      ValueError: If the weights are of another network.
     """
     if name not in self._loaded:
       self._loaded[name] = self._loaders[name]()

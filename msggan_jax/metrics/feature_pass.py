@@ -1,7 +1,7 @@
-"""One pass over images: read or generate, extract, add up.
+"""One pass over images: read or generate, extract features, accumulate.
 
-All processes share a pass: of every global batch each computes its part, and
-all of them see the features of the whole.
+All processes share a pass: each computes its part of every global batch, and
+all receive the features of the whole batch.
 """
 
 import concurrent.futures
@@ -19,21 +19,21 @@ from msggan_jax.metrics.distances import Moments
 from msggan_jax.metrics.extractors import Extractors
 from msggan_jax.metrics.frozen_network import Features
 
-_PROGRESS_SECS = 30  # between two lines where there is no terminal
+_PROGRESS_SECS = 30  # between two lines without a terminal
 
-# Numbers of images -> uint8 images (N, r, r, C), by resolution.
+# Indices of images -> uint8 images (N, r, r, C), by resolution.
 ImagesAt = Callable[[np.ndarray], dict[int, np.ndarray]]
 
 
 class Rows:
-  """Features that arrive in batches, all of them kept."""
+  """Features that arrive in batches and are all kept."""
 
   def __init__(self, size: int):
-    """Begin with no features of `size` dimensions."""
+    """Start without features, of `size` dimensions."""
     self._parts = [np.empty((0, size), np.float32)]
 
   def add(self, features: np.ndarray) -> None:
-    """Take more features, (B, D)."""
+    """Add features, (B, D)."""
     self._parts.append(features)
 
   @property
@@ -43,12 +43,12 @@ class Rows:
     return self._parts[0]
 
   def arrays(self) -> dict[str, np.ndarray]:
-    """Return what `from_arrays` restores the features from."""
+    """Return arrays for `from_arrays`."""
     return {"rows": self.array}
 
   @classmethod
   def from_arrays(cls, arrays: dict[str, np.ndarray]) -> "Rows":
-    """Restore what `arrays` has returned."""
+    """Restore features from `arrays`."""
     rows = cls(arrays["rows"].shape[1])
     rows.add(arrays["rows"])
     return rows
@@ -59,14 +59,14 @@ Statistics = Moments | Rows
 
 @dataclasses.dataclass(frozen=True)
 class Request:
-  """What is wanted of a pass.
+  """A request for statistics from a pass.
 
   Attributes:
-    extractor: Name of the network.
+    extractor: Name of the feature network.
     feature: Name of its features.
-    resolution: Of the images.
-    statistics: What is kept of the features, `Moments` or `Rows`.
-    count: Of how many images, from the first on.
+    resolution: Side of the images.
+    statistics: `Moments` or `Rows`.
+    count: Number of images, from the first.
   """
 
   extractor: str
@@ -84,14 +84,14 @@ def measure(
   batch_size: int,
   progress: str = "",
 ) -> dict[Request, Statistics]:
-  """Go over images once for all that is wanted of them.
+  """Compute all requests in one pass over the images.
 
   Args:
-    images_at: Gives the images; called from another thread, in order, always
-      for `batch_size` images, so that only one shape is compiled.
-    requests: What is wanted.
-    extractors: The networks.
-    batch_size: Images at a time in this process.
+    images_at: Returns images; called from another thread, in order, always for
+      `batch_size` images, so that only one shape is compiled.
+    requests: The requests.
+    extractors: The feature networks.
+    batch_size: Images in a batch of this process.
     progress: Title of the progress bar; "": none.
 
   Returns:
@@ -127,7 +127,7 @@ def measure(
 
 
 def everywhere(flags: Sequence[bool]) -> list[bool]:
-  """Tell which flags are true in all processes."""
+  """Return which flags are true in all processes."""
   if jax.process_count() == 1:
     return list(flags)
   return multihost_utils.process_allgather(np.array(flags)).all(axis=0).tolist()

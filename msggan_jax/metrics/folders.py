@@ -35,12 +35,12 @@ def compare(
   Args:
     reals: Folder, zip file or prepared set.
     fakes: Folder, zip file or prepared set.
-    extractors: The networks there are.
-    names: Of the protocols; one without a number takes all images.
+    extractors: The available feature networks.
+    names: The protocols; one without a number uses all images.
     progress: Whether to show progress bars.
 
   Returns:
-    The numbers by name, and how they were made.
+    The numbers by name, and their provenance.
 
   Raises:
     ValueError: If a protocol is unknown or does not fit, an image cannot be
@@ -119,7 +119,7 @@ class _Images:
     try:
       image, _ = self._source.load(index)
       pixels = _to_rgb(image)
-    except Exception as error:  # whatever Pillow meets in a damaged file
+    except Exception as error:  # Pillow raises many types for damaged files
       raise ValueError(f"{name} cannot be read: {error}") from error
     if self._shape and pixels.shape != self._shape:
       raise ValueError(

@@ -17,10 +17,10 @@ _BATCH_NORM_EPSILON = 1e-3
 
 
 class Layers:
-  """Gives a network its layers by name, made once of a state dict's arrays.
+  """Layers by name, converted once from a state dict's arrays.
 
-  A network's function says which shape each layer has when it asks for it:
-  there is no other description of the network to keep in step.
+  A network's function requests each layer with its shape, so that no second
+  description of the network is needed.
   """
 
   def __init__(
@@ -29,7 +29,7 @@ class Layers:
     dtype: jnp.dtype,
     made: dict[str, Layer] | None = None,
   ):
-    """Take a state dict, the type of the activations, and what is made."""
+    """Wrap a state dict, the activations' dtype and the finished layers."""
     self._arrays = arrays
     self.dtype = dtype
     self.made = dict(made or {})
@@ -41,11 +41,11 @@ class Layers:
     norm: str,
     shape: tuple[int, int, int, int],
   ) -> Layer:
-    """Return a convolution without bias, joined with the batch norm behind it.
+    """Return a convolution fused with the batch norm after it.
 
     Args:
-      name: Of the convolution.
-      norm: Of the batch norm.
+      name: Name of the convolution, which has no bias.
+      norm: Name of the batch norm.
       shape: (out, in / groups, height, width).
 
     Returns:
@@ -93,18 +93,17 @@ Apply = Callable[[Layers, jax.Array], dict[str, jax.Array]]
 class FrozenNetwork:
   """Computes features of any number of images, on all local devices.
 
-  The images are cut into batches of one shape, so that few shapes are ever
-  compiled: a batch is padded to the largest that came before it.
+  Batches are padded to the largest one so far, so that few shapes are compiled.
   """
 
   def __init__(
     self, apply: Apply, arrays: dict[str, np.ndarray], dtype: jnp.dtype
   ):
-    """Make a network of a function and its weights.
+    """Make a network from a function and its weights.
 
     Args:
       apply: The function.
-      arrays: A state dict; what is not needed is left alone.
+      arrays: A state dict; other entries are ignored.
       dtype: Of the activations, float32 or bfloat16.
 
     Raises:
@@ -115,7 +114,7 @@ class FrozenNetwork:
     jax.eval_shape(lambda images: apply(layers, images), any_image)
     self.weights_hash = _hash(layers.used)
     if dtype != jnp.float32:
-      # Such numbers are others: they say so, and share no cache.
+      # Numbers differ by dtype, so they share no cache.
       self.weights_hash += f"-{jnp.dtype(dtype).name}"
     self._mesh = sharding.make_mesh(jax.local_devices())
     self._layers = jax.device_put(layers.made, sharding.replicated(self._mesh))
@@ -128,8 +127,8 @@ class FrozenNetwork:
     """Compute the features of images.
 
     Args:
-      images: uint8, (N, H, W, C), C = 1 (grey), 3 (RGB) or 4 (RGBA, which is
-        laid over white).
+      images: uint8, (N, H, W, C), C = 1 (grey), 3 (RGB) or 4 (RGBA, composited
+        over white).
 
     Returns:
       float32 arrays by name, each (N, D).
@@ -180,14 +179,14 @@ def spatial_mean(x: jax.Array) -> jax.Array:
 
 
 def _precision(dtype: jnp.dtype) -> jax.lax.Precision:
-  # TPUs round the factors of float32 products to bfloat16 unless told not to.
+  # TPUs round the factors of float32 products to bfloat16 by default.
   if dtype == jnp.float32:
     return jax.lax.Precision.HIGHEST
   return jax.lax.Precision.DEFAULT
 
 
 def _hash(arrays: dict[str, np.ndarray]) -> str:
-  """Return the SHA-256 of named arrays, whatever file they came in."""
+  """Return the SHA-256 of named arrays, independent of their file format."""
   digest = hashlib.sha256()
   for name in sorted(arrays):
     digest.update(f"{name} {arrays[name].shape}\n".encode())

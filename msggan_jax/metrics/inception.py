@@ -1,4 +1,4 @@
-"""Inception v3 as FID knows it: the TensorFlow graph of 2015-12-05.
+"""Inception v3 for FID: the TensorFlow graph of 2015-12-05.
 
 Differs from the published network: average pools do not count the padding, the
 last block pools by maximum, and there are 1008 classes.
@@ -26,8 +26,8 @@ class Inception(frozen_network.FrozenNetwork):
   """The network with its weights; see `FrozenNetwork.features`.
 
   Its features: "64", "192" and "768", spatial means after the first and the
-  second pool and the last 17x17 block; "2048", what FID, KID, precision and
-  recall compare; "logits_unbiased", of the inception score; "logits".
+  second pool and the last 17x17 block; "2048", for FID, KID, precision and
+  recall; "logits_unbiased", for the inception score; "logits".
   """
 
   pooled = "2048"
@@ -40,8 +40,8 @@ class Inception(frozen_network.FrozenNetwork):
     """Make the network from arrays under their PyTorch names.
 
     Args:
-      arrays: As in `pt_inception-2015-12-05-6726825d.pth`, float32; names that
-        are not needed are left alone.
+      arrays: As in `pt_inception-2015-12-05-6726825d.pth`, float32; other
+        names are ignored.
       dtype: Of the activations, float32 or bfloat16.
 
     Raises:
@@ -58,10 +58,10 @@ class Inception(frozen_network.FrozenNetwork):
   ) -> "Inception":
     """Make the network from a weight file of pytorch-fid or torch-fidelity.
 
-    The file is converted once; from then on its arrays come from the cache.
+    The file is converted once; later calls read the cache.
 
     Raises:
-      FileNotFoundError: If there is no such file.
+      FileNotFoundError: If the file does not exist.
       ValueError: If it holds anything else.
     """
     cached = weight_cache.place(Path(path))
@@ -80,8 +80,7 @@ class Inception(frozen_network.FrozenNetwork):
 def resize(images: jax.Array, side: int) -> jax.Array:
   """Resize as TensorFlow 1 does: bilinear, no half pixels, no smoothing.
 
-  Output pixel i lies at i * size / side of the input, and nothing is averaged
-  when shrinking.
+  Output pixel i is at i * size / side of the input; shrinking does not average.
 
   Args:
     images: (B, H, W, C), any real type.

@@ -1,4 +1,4 @@
-"""Protocols by name: what is compared, of how many images, with which network.
+"""Protocols by name: metric, number of images, feature network.
 
 fid50k_full        50,000 fakes against every real image
 fid50k_official    50,000 fakes against 50,000 reals as training draws them
@@ -6,7 +6,7 @@ kid10k             10,000 fakes against 10,000 reals, or all if there are less
 fid50k_full/64     the same at the scale of 64x64
 is50k, pr50k_full  inception score; precision and recall
 fd_efficientnet_lite0_10k_full, kid_efficientnet_lite0_10k, ...
-bodies_efficientnet_lite0_1k   how many of the 15 cat bodies there are
+bodies_efficientnet_lite0_1k   number of cat bodies found, of 15
 fid, kid, ...      without a number: all images of two folders
 """
 
@@ -22,14 +22,14 @@ _WITHOUT_DRAWS = ("is", "bodies")  # they have no choice of reals
 
 @dataclasses.dataclass(frozen=True)
 class Protocol:
-  """How a number is made.
+  """The recipe of a number.
 
   Attributes:
-    name: As the results call it.
+    name: Its name in the results.
     kind: fid, fd, kid, is, pr or bodies.
     extractor: Name of the network.
-    num_fakes: How many fakes; None: all there are.
-    draws: Which reals: "full", every one once; "official", as many as fakes,
+    num_fakes: Number of fakes; None: all.
+    draws: The reals: "full", every one once; "official", as many as fakes,
       as training draws them: shuffled, cycled, mirrored if it mirrors; "", as
       many as fakes at random, every one at most once.
     resolution: Of the scale; None: the largest.
@@ -53,7 +53,7 @@ class Protocol:
     return f"{self.name}_precision" if self.kind == "pr" else self.name
 
   def describe(self) -> str:
-    """Say in words how the number is made."""
+    """Return the recipe in words."""
     fakes = f"{self.num_fakes:,}" if self.num_fakes else "all"
     reals = {
       "full": "all reals once, not mirrored",
@@ -71,13 +71,13 @@ def parse(
 
   Args:
     names: A list, or text with commas.
-    extractors: Names of the extractors there are.
+    extractors: Names of the available extractors.
 
   Returns:
     The protocols, in this order.
 
   Raises:
-    ValueError: If a name is none, saying what one looks like.
+    ValueError: If a name is unknown; the message has examples.
   """
   if isinstance(names, str):
     names = names.split(",")
@@ -92,11 +92,11 @@ def parse(
 
 
 def defaults(has_inception: bool, count: str = "") -> list[str]:
-  """Return the names to use where none are given.
+  """Return the default names.
 
   Args:
-    has_inception: Whether Inception's weights are there.
-    count: Of the fakes, such as "10k"; "": all images of two folders.
+    has_inception: Whether Inception's weights are available.
+    count: Number of fakes, such as "10k"; "": all images of two folders.
   """
   against = "_full" if count else ""
   if has_inception:
@@ -118,13 +118,15 @@ def _parse_one(name: str, pattern: re.Pattern) -> Protocol:
     )
   kind = match["kind"] or match["other_kind"]
   if match["draws"] and kind in _WITHOUT_DRAWS:
-    raise ValueError(f"{name}: {kind} knows no _{match['draws']}")
-  count = int(match["count"]) if match["count"] else None
+    raise ValueError(f"{name}: {kind} has no _{match['draws']}")
+  count = None
+  if match["count"]:
+    count = int(match["count"]) * (1000 if match["thousands"] else 1)
   return Protocol(
     name=name,
     kind=kind,
     extractor=match["extractor"] or INCEPTION,
-    num_fakes=count and count * (1000 if match["thousands"] else 1),
+    num_fakes=count,
     draws=match["draws"] or "",
     resolution=int(match["resolution"]) if match["resolution"] else None,
   )

@@ -1,4 +1,4 @@
-"""Statistics of the real images, cached under all that they depend on."""
+"""Statistics of the real images, cached by everything they depend on."""
 
 import concurrent.futures
 import hashlib
@@ -29,10 +29,10 @@ ReadImage = Callable[[int], np.ndarray]  # number -> uint8 (H, W, C)
 
 
 class Draw(NamedTuple):
-  """Which reals, in which order.
+  """A choice of real images, in order.
 
   Attributes:
-    numbers: Of the images, (N,).
+    numbers: The images' indices, (N,).
     flips: Whether each is mirrored, (N,).
   """
 
@@ -46,7 +46,7 @@ class Draw(NamedTuple):
 
 
 class Reals:
-  """The real images, drawn as a protocol says."""
+  """The real images, drawn by a protocol's rule."""
 
   def __init__(
     self,
@@ -57,14 +57,14 @@ class Reals:
     content_hash: str = "",
     cache: Path | None = None,
   ):
-    """Take the images.
+    """Wrap the images.
 
     Args:
       read: Reads one image; called from several threads.
-      num_images: How many there are.
+      num_images: Number of images.
       mirror: Whether training mirrors them at random.
-      content_hash: Tells these images from others.
-      cache: Where statistics are kept; None: nowhere.
+      content_hash: Identifies the images.
+      cache: Folder for statistics; None: no cache.
     """
     self._read = read
     self._num_images = num_images
@@ -77,10 +77,10 @@ class Reals:
 
     Args:
       draws: As in `Protocol.draws`.
-      count: Of the fakes; None: all images.
+      count: Number of fakes; None: all images.
 
     Returns:
-      The choice, always the same.
+      The choice, deterministic.
     """
     random = np.random.RandomState(_SEED)
     n = self._num_images
@@ -101,16 +101,16 @@ class Reals:
     batch_size: int,
     progress: bool = False,
   ) -> dict[Protocol, Statistics]:
-    """Return the reals' part of protocols, computing what is not cached.
+    """Return the reals' statistics by protocol, from the cache if possible.
 
     Args:
-      protocols: What is wanted; those that need no reals are left out.
-      extractors: The networks.
-      resolution: Of the images.
-      batch_size: Images at a time in this process.
+      protocols: The protocols; those that need no reals are skipped.
+      extractors: The feature networks.
+      resolution: Side of the images.
+      batch_size: Images in a batch of this process.
       progress: Whether to show progress bars.
     """
-    # Protocols of the same reals share a pass, by whatever name they draw them.
+    # Protocols with equal draws share a pass.
     drawn: dict[str, list[Protocol]] = {}
     draws: dict[str, Draw] = {}
     for protocol in protocols:
@@ -143,12 +143,12 @@ class Reals:
     extractors: Extractors,
     **options,
   ) -> dict[Request, Statistics]:
-    """Load or measure the statistics of one draw, those missing in one pass."""
+    """Load the statistics of one draw, or compute them in one pass."""
     paths = {
       request: self._path(request, draw, extractors) for request in requests
     }
     loaded = {request: _load(path, request) for request, path in paths.items()}
-    # Measured again if any process lacks it: a pass takes all of them.
+    # Recomputed if any process lacks it: a pass needs all processes.
     have = everywhere([loaded[request] is not None for request in requests])
     missing = [r for r, has in zip(requests, have, strict=True) if not has]
     if not missing:
@@ -186,12 +186,12 @@ class Reals:
 
 
 def read_images(read: ReadImage, resolutions: set[int], draw: Draw) -> ImagesAt:
-  """Return a function that reads images and makes the scales of them.
+  """Return a function that reads images and downsamples them.
 
   Args:
     read: Reads one image.
-    resolutions: Of the scales; the images' own one, or parts of it by two.
-    draw: Which images, in the order they are measured in.
+    resolutions: The images' own resolution, or halves of it.
+    draw: The images, in order.
   """
 
   def read_one(i: int) -> np.ndarray:
@@ -199,7 +199,7 @@ def read_images(read: ReadImage, resolutions: set[int], draw: Draw) -> ImagesAt:
     return image[:, ::-1] if draw.flips[i] else image
 
   def images_at(places: np.ndarray) -> dict[int, np.ndarray]:
-    # A pool of its own for each batch, so that none outlives the pass.
+    # One pool a batch, so that no thread outlives the pass.
     with concurrent.futures.ThreadPoolExecutor() as pool:
       batch = np.stack(list(pool.map(read_one, places)))
     return {r: _at_scale(batch, r) for r in resolutions}
@@ -208,7 +208,7 @@ def read_images(read: ReadImage, resolutions: set[int], draw: Draw) -> ImagesAt:
 
 
 def _at_scale(batch: np.ndarray, resolution: int) -> np.ndarray:
-  """Average squares of pixels, as the real pyramid of training does."""
+  """Average squares of pixels like the real pyramid of training."""
   if batch.shape[1] == resolution:
     return batch
   factor = batch.shape[1] // resolution
@@ -222,14 +222,14 @@ def _load(path: Path | None, request: Request) -> Statistics | None:
     with path.open("rb") as file, np.load(file) as arrays:
       return request.statistics.from_arrays(dict(arrays))
   except (ValueError, KeyError, EOFError, OSError, zipfile.BadZipFile):
-    return None  # cut short by a full disk: computed again and replaced
+    return None  # truncated by a full disk: recomputed and replaced
 
 
 def _save(path: Path | None, statistics: Statistics) -> None:
   if path is None:
     return
   path.parent.mkdir(parents=True, exist_ok=True)
-  # Several processes may write the same: whole files only, the last one stays.
+  # Several processes may write the same file: rename makes it atomic.
   temporary = path.with_name(f".{secrets.token_hex(4)}.npz")
   np.savez(temporary, **statistics.arrays())
   temporary.replace(path)

@@ -1,4 +1,4 @@
-"""From statistics to numbers by name, and the file they are kept in."""
+"""Numbers by name from statistics, and their provenance."""
 
 import importlib.metadata
 import math
@@ -17,7 +17,7 @@ METRICS_FILE = "metrics.jsonl"
 _SUBSET_SIZE = 1000  # of KID's subsets
 _FEWEST_FAKES = 10  # the inception score's splits
 
-# What is kept of the features, by the kind of metric.
+# Kind of metric -> statistics of the features.
 _STATISTICS = {
   "fid": Moments,
   "fd": Moments,
@@ -30,10 +30,10 @@ _PACKAGES = ("msggan-jax", "jax", "numpy")
 
 
 def check(protocol: Protocol, extractors: Extractors) -> None:
-  """Check that a protocol can be followed, loading its extractor.
+  """Check that a protocol is possible, loading its extractor.
 
   Raises:
-    ValueError: If it needs what the extractor does not have.
+    ValueError: If the extractor lacks the features.
     FileNotFoundError: If the extractor's weights are missing.
   """
   extractor = extractors[protocol.extractor]
@@ -46,13 +46,13 @@ def check(protocol: Protocol, extractors: Extractors) -> None:
 def request(
   protocol: Protocol, extractors: Extractors, resolution: int, count: int
 ) -> Request:
-  """Return what a protocol needs of a pass over reals or fakes.
+  """Return a protocol's request for a pass over reals or fakes.
 
   Args:
     protocol: The protocol.
-    extractors: The networks.
-    resolution: Of the images, where the protocol names none.
-    count: Of the images.
+    extractors: The feature networks.
+    resolution: Side of the images if the protocol names none.
+    count: Number of images.
   """
   extractor = extractors[protocol.extractor]
   feature = extractor.logits if protocol.kind == "is" else extractor.pooled
@@ -77,11 +77,11 @@ def compute(
     protocol: The protocol.
     reals: Statistics of the reals; None for the inception score.
     fakes: Statistics of the fakes.
-    bodies: Bodies of the real cats, for "bodies".
+    bodies: The real cats' bodies, for "bodies".
 
   Returns:
-    Numbers by name: the protocol's own, for precision and recall two with
-    endings, and with the inception score, and KID of many images, the spread
+    Numbers by name: the protocol's own, or two with suffixes for precision and
+    recall; with the inception score and KID of many images also the spread
     over the parts.
   """
   name = protocol.name
@@ -107,7 +107,7 @@ def compute(
 def provenance(
   protocols: Sequence[Protocol], extractors: Extractors
 ) -> dict[str, Any]:
-  """Say how numbers were made: protocols, weights and versions."""
+  """Return the provenance of numbers: protocols, weights and versions."""
   used = dict.fromkeys(protocol.extractor for protocol in protocols)
   return {
     "weights_hash": {name: extractors[name].weights_hash for name in used},
@@ -121,14 +121,14 @@ def provenance(
 def best_row(
   rows: Sequence[dict[str, Any]], protocol: Protocol, like: dict[str, Any]
 ) -> dict[str, Any] | None:
-  """Return the row with the best number of a protocol; None: there is none.
+  """Return the row with the best number of a protocol, or None.
 
-  Of several numbers of one step, the last counts; of equal steps, the first.
+  The last row of a step counts; of equally good steps, the first wins.
 
   Args:
-    rows: Of `metrics.jsonl`.
+    rows: Rows of `metrics.jsonl`.
     protocol: The protocol.
-    like: A row; those of other data or weights of the extractor are left out.
+    like: A row; rows of other data or extractor weights are skipped.
   """
   made = _made_of(like, protocol)
   by_step = {

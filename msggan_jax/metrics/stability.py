@@ -15,9 +15,9 @@ NUM_LATENTS = 36
 
 _PREFIX = "stability/"
 _KEY = 2**31 - 2  # of the latents; training itself draws by example and step
-_BATCH = 4  # that of the grids: one shape to compile
+_BATCH = 4  # as the grids', so that one shape is compiled
 
-# Told apart by people who are colour-blind, too.
+# A palette for colour-blind readers, too.
 _COLORS = (
   "#0072b2 #d55e00 #009e73 #cc79a7 #e69f00 #56b4e9 #000000 #999933 #882255"
 ).split()
@@ -27,24 +27,23 @@ _MARKERS = "os^vD"
 class Stability:
   """Mean squared change of fixed latents' images between snapshots.
 
-  What it remembers are the images of the last snapshot. Nothing of it is
-  stored: made again with the weights of the checkpoint that a run resumes
-  from, it remembers the same.
+  Its state is the images of the last snapshot. It is not stored: a resumed run
+  regenerates it from the checkpoint.
   """
 
   def __init__(self, generator: trained.Generator):
-    """Remember the images of the weights at hand.
+    """Generate the first images.
 
     Args:
-      generator: With the EMA weights of step 0 or of the last checkpoint.
+      generator: The EMA generator of step 0 or of the last checkpoint.
     """
     self._last = _images(generator)
 
   def update(self, generator: trained.Generator) -> dict[str, float]:
-    """Compare with the last snapshot, and remember this one.
+    """Compare with the last snapshot, and replace it.
 
     Args:
-      generator: With the EMA weights of now.
+      generator: The current EMA generator.
 
     Returns:
       "stability/<res>": mean squared error between the images of the 36
@@ -60,7 +59,7 @@ class Stability:
 
 
 def read_rows(stats_path: Path) -> list[dict[str, float]]:
-  """Return what the rows of a `stats.jsonl` tell of stability."""
+  """Return the stability in the rows of a `stats.jsonl`."""
   found = []
   for row in jsonl.rows(stats_path):
     changes = {k: x for k, x in row.items() if k.startswith(_PREFIX)}

@@ -1,4 +1,4 @@
-"""Arrays of weight files, kept in the user's cache under the file's hash."""
+"""Arrays of weight files in the user's cache, under the file's hash."""
 
 import contextlib
 import hashlib
@@ -14,20 +14,20 @@ Arrays = dict[str, np.ndarray]
 
 
 def place(weight_file: Path) -> Path:
-  """Return where a file's arrays are kept, below $XDG_CACHE_HOME.
+  """Return the cache path of a file's arrays, below $XDG_CACHE_HOME.
 
   Raises:
-    FileNotFoundError: If there is no such file.
+    FileNotFoundError: If the file does not exist.
   """
   if not weight_file.is_file():
-    raise FileNotFoundError(f"{weight_file}: there is no such file")
+    raise FileNotFoundError(f"{weight_file}: no such file")
   with weight_file.open("rb") as file:
     digest = hashlib.file_digest(file, "sha256").hexdigest()
   return user_cache.folder() / f"{digest}.npz"
 
 
 def load(path: Path) -> Arrays | None:
-  """Return the arrays; None: they are not there, or damaged."""
+  """Return the arrays; None if they are missing or damaged."""
   try:
     with path.open("rb") as file, np.load(file) as arrays:
       return dict(arrays)  # the archive's checksums are compared
@@ -36,10 +36,9 @@ def load(path: Path) -> Arrays | None:
 
 
 def save(path: Path, arrays: Arrays) -> None:
-  """Keep arrays, whole or not at all.
+  """Write arrays atomically.
 
-  A home that cannot be written to is no reason to stop: they are converted
-  again the next time.
+  A read-only home is no error: the file is converted again the next time.
   """
   with contextlib.suppress(OSError):
     path.parent.mkdir(parents=True, exist_ok=True)

@@ -235,7 +235,7 @@ def test_too_many_pixels_are_rejected(dataset, monkeypatch):
 
 
 def test_folder_without_a_usable_image(dataset):
-  with pytest.raises(ValueError, match="no image in folder:.*photos"):
+  with pytest.raises(ValueError, match="folder:.*photos has no images"):
     prepare(dataset)
   save(dataset, "small.png", Image.new("RGB", (4, 4)))
   with pytest.raises(ValueError, match="unusable images .*: 1 .*too small"):

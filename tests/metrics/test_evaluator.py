@@ -99,7 +99,7 @@ def test_names_of_protocols():
   ],
 )
 def test_other_names_are_refused(name):
-  with pytest.raises(ValueError, match="no metric|is knows no"):
+  with pytest.raises(ValueError, match="no metric|is has no"):
     parse_one(name)
 
 
@@ -235,7 +235,7 @@ def test_labels_follow_the_reals(config, prepared):
 @pytest.mark.parametrize(
   ("names", "message"),
   [
-    ("fd_mean_colors", "how many fakes"),
+    ("fd_mean_colors", "add the number of fakes"),
     ("fd_mean_colors_10k_full/16", "has the scales 4, 8"),
     ("fd_mean_colors_9_full", "10 fakes or more"),
     ("is_mean_colors_10k", "no logits"),

@@ -1,4 +1,4 @@
-"""Demo sources that come with pip packages: drawn cats and views of the Earth.
+"""Demo sources from pip packages: drawn cats and views of the Earth.
 
 The cats are composed of the layered parts in the wheel `robohash` (art by David
 Revoy, CC-BY-4.0); the Earth is NASA's Blue Marble (public domain) in the wheel
@@ -21,7 +21,7 @@ from msggan_jax.data.sources.source import OpenSource, Source
 
 
 class CatParts(NamedTuple):
-  """Which drawing of each layer a cat is made of, bottom layer first."""
+  """The drawing of each layer of a cat, bottom layer first."""
 
   body: int
   fur: int
@@ -31,13 +31,13 @@ class CatParts(NamedTuple):
 
 
 _CAT_PARTS = CatParts(body=15, fur=10, eyes=15, mouth=10, accessory=16)
-_SAME_FUR = (2, 6)  # these two are one drawing in two files
+_SAME_FUR = (2, 6)  # these two are the same drawing
 _CAT_SPLITS = {"train": range(20_000), "test": range(20_000, 24_000)}
 
 _EARTH_TILE = 128  # pixels of the map; about 950 km at the equator
 _EARTH_STRIDE = 32
 _EARTH_LAND = 0.3  # smallest fraction of land in a tile
-# Rows between 72 degrees north and 58 degrees south: the map stretches what is
+# Rows between 72 degrees north and 58 degrees south: the map stretches regions
 # nearer to the poles, and Antarctica is plain white.
 _EARTH_ROWS = (270, 2220)
 # Columns of the 5400 that each split may use. Test is 60 to 100 degrees east,
@@ -46,10 +46,10 @@ _EARTH_SPLITS = {"train": ((0, 3600), (4200, 5400)), "test": ((3600, 4200),)}
 
 
 def cat_parts(index: int, split: str = "train") -> CatParts:
-  """Tell which parts a cat is made of.
+  """Return the parts of a cat.
 
   Args:
-    index: Place of the cat in its split.
+    index: Index of the cat in its split.
     split: "train" or "test"; they share no combination.
 
   Returns:
@@ -59,14 +59,14 @@ def cat_parts(index: int, split: str = "train") -> CatParts:
 
 
 def open_cats(dataset: Any, resolution: int) -> OpenSource:
-  """Open the drawings of cats: 20,000 to train with, 4,000 others to test.
+  """Open the drawings of cats: 20,000 for training, 4,000 others for tests.
 
   Args:
     dataset: Its `split` is "train" or "test".
     resolution: Side of the drawings in pixels, at most 1024.
 
   Returns:
-    A context that gives the source.
+    A context that yields the source.
 
   Raises:
     ValueError: If the split is unknown, the resolution too large, or the
@@ -96,7 +96,7 @@ def open_earth(dataset: Any, resolution: int) -> OpenSource:
     resolution: Side of the views in pixels; tiles have 128 pixels at least.
 
   Returns:
-    A context that gives the source.
+    A context that yields the source.
 
   Raises:
     ValueError: If the split is unknown, the resolution too large, or the
@@ -181,7 +181,7 @@ def _cat_layers(resolution: int) -> list[_Layer]:
 def _read_part(file: Path, resolution: int) -> np.ndarray:
   """Read a part: uint8, (H, W, 4), premultiplied with alpha."""
   with Image.open(file) as image:
-    # Premultiplied first: else shrinking bleeds colours that are hidden.
+    # Premultiplied first: else shrinking bleeds hidden colours.
     small = image.convert("RGBa").resize(
       (resolution, resolution), Image.Resampling.LANCZOS
     )
@@ -217,11 +217,11 @@ def _land_corners(
 def count_bodies(
   reals: np.ndarray, bodies: Sequence[int], fakes: np.ndarray
 ) -> int:
-  """Count the cat bodies that a generator draws: mode collapse in a number.
+  """Count the cat bodies that a generator draws, a measure of mode collapse.
 
-  A fake has the body whose real cats' mean features are nearest, which is
+  A fake is assigned the body with the nearest mean of real features, which is
   right for 93 % of real cats. A body counts if the fakes show it at least half
-  as often as the reals do.
+  as often as the reals.
 
   Args:
     reals: Features of real cats, (N, D).
@@ -229,7 +229,7 @@ def count_bodies(
     fakes: Features of fakes, (M, D).
 
   Returns:
-    How many bodies, at most those of the reals (15).
+    Number of bodies, at most those of the reals (15).
   """
   present, body_of, counts = np.unique(
     bodies, return_inverse=True, return_counts=True

@@ -19,16 +19,16 @@ _READ_BYTES = 4096  # zipfile's own smallest portion
 def open_folder(dataset: Any, resolution: int) -> OpenSource:
   """Open the images of a folder and its sub-folders, or of a zip file.
 
-  The order is the natural one (2 before 10) of the relative paths. Sub-folders
-  are not labels, and hidden files are left alone. Links to folders are not
-  followed, and like folders that cannot be read they are images that cannot.
+  Images are in the natural order (2 before 10) of their relative paths.
+  Sub-folders are not labels, and hidden files are skipped. Links to folders are
+  not followed; they count as unusable images, like unreadable folders.
 
   Args:
     dataset: Its `path` is the folder or the zip file.
     resolution: Not needed here.
 
   Returns:
-    A context that gives the source.
+    A context that yields the source.
 
   Raises:
     ValueError: If the path is empty, missing, or something else.
@@ -54,7 +54,7 @@ def open_lsun(dataset: Any, resolution: int) -> OpenSource:
     resolution: Not needed here.
 
   Returns:
-    A context that gives the source.
+    A context that yields the source.
 
   Raises:
     ValueError: If the LMDB or the package that reads it is missing.
@@ -152,7 +152,7 @@ def _why_not_looked_into(folder: Path) -> str:
 
 
 def _stamp(path: Path) -> str:
-  """Return what changes with a file; nothing of one that is not there."""
+  """Return size and time of a file; nothing if it does not exist."""
   try:
     status = path.stat()
   except OSError:
@@ -166,7 +166,7 @@ def _open_zip(path: Path) -> Iterator[Source]:
   # outside are refused all the same, as signs of a tampered file.
   try:
     archive = zipfile.ZipFile(path)
-  except Exception as error:  # whatever zipfile meets in a damaged file
+  except Exception as error:  # zipfile raises many types for damaged files
     raise ValueError(
       f"dataset.path: {path} is a damaged zip file: {rejection.reason(error)}"
     ) from error
@@ -209,8 +209,8 @@ def _check_member(member: zipfile.ZipInfo) -> None:
 
 
 def _read_member(archive: zipfile.ZipFile, member: zipfile.ZipInfo) -> bytes:
-  # Bit by bit: at once, zipfile decompresses all there is before it cuts it to
-  # the size that the file declares.
+  # In portions: zipfile would decompress everything before cutting it to the
+  # declared size.
   with archive.open(member) as file:
     return b"".join(iter(lambda: file.read(_READ_BYTES), b""))
 

@@ -1,4 +1,4 @@
-"""What every source of images looks like to the code that prepares a set."""
+"""The interface between sources of images and their preparation."""
 
 import contextlib
 import dataclasses
@@ -15,12 +15,10 @@ class Source:
 
   Attributes:
     names: One name per image, for the report of rejected images.
-    load: Maps an index to (image, label); called from several threads. It
-      raises any exception where the image cannot be used. The label is 0 where
-      the source has no labels.
+    load: Index -> (image, label); called from several threads. It raises any
+      exception for an unusable image. The label is 0 without labels.
     class_names: Names of the labels, empty without labels.
-    state: Tells, besides the names, whether the images are still the same:
-      sizes, times and the like.
+    state: Returns a text that changes with the images: sizes, times and so on.
   """
 
   names: Sequence[str]
@@ -36,7 +34,7 @@ _DEMOS = ("cats", "earth")
 
 
 def dataset_of(source: str, split: str, crop: str) -> ConfigDict:
-  """Turn the value of --source into the data set part of a configuration.
+  """Return the `config.dataset` that a --source means.
 
   Args:
     source: "tfds:NAME", "lmdb:DIR", "demo:cats", "demo:earth", or the path of a
@@ -48,7 +46,7 @@ def dataset_of(source: str, split: str, crop: str) -> ConfigDict:
     The fields of `config.dataset`.
 
   Raises:
-    ValueError: If there is no such demo.
+    ValueError: If the demo is unknown.
   """
   kind, colon, rest = source.partition(":")
   if not colon or kind not in ("tfds", "lmdb", "demo"):
@@ -59,7 +57,7 @@ def dataset_of(source: str, split: str, crop: str) -> ConfigDict:
     name, path = rest, ""
   if kind == "demo" and name not in _DEMOS:
     choices = " and ".join(f"demo:{demo}" for demo in _DEMOS)
-    raise ValueError(f"--source: {source} is unknown; there are {choices}")
+    raise ValueError(f"--source: {source} is unknown; choose {choices}")
   return ConfigDict(
     {"name": name, "path": path, "split": split, "crop": crop, "data_dir": "."}
   )

@@ -16,7 +16,7 @@ from msggan_jax.data.sources.source import OpenSource, Source
 
 
 def open_tfds(dataset: Any, resolution: int) -> OpenSource:
-  """Open a data set of TFDS, downloading it first if that is needed.
+  """Open a data set of TFDS, downloading it first if necessary.
 
   Args:
     dataset: `name` is that of a TFDS builder ("cifar10", "celeb_a_hq/1024"),
@@ -25,11 +25,11 @@ def open_tfds(dataset: Any, resolution: int) -> OpenSource:
     resolution: Not needed here.
 
   Returns:
-    A context that gives the source, with labels if the set has classes.
+    A context that yields the source, with labels if the set has classes.
 
   Raises:
-    ValueError: If TFDS does not know the set, cannot get it (no network, a
-      missing package, files to be downloaded by hand), or it has no images.
+    ValueError: If TFDS lacks the set, cannot get it (no network, a missing
+      package, files to be downloaded by hand), or it has no images.
   """
   del resolution
   builder = _find_builder(dataset.name, dataset.path)
