@@ -1,7 +1,7 @@
 """CelebA-HQ, 30,000 faces, 1024x1024.
 
-The paper's FID (Table 2): MSG-StyleGAN 6.37. TFDS asks for a manual download;
-the command says which.
+The paper's FID (Table 2): MSG-StyleGAN 6.37. TFDS needs a manual download,
+which the command explains.
 """
 
 import pathlib

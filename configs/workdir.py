@@ -1,4 +1,4 @@
-"""The configuration of a workdir, to go on with other data or for longer.
+"""The configuration of a workdir, to train it further or with other data.
 
 python -m msggan_jax.main --config=configs/workdir.py:runs/bmsg \
   --workdir=runs/bmsg --config.dataset.name=folder --config.dataset.path=photos
@@ -11,7 +11,7 @@ from ml_collections import ConfigDict
 
 
 def get_config(workdir):
-  """Return what a run's `config.json` says, but for `extractor`.
+  """Return a run's `config.json` without `extractor`.
 
   The workdir may be somebody else's, and that field names code to be run.
 

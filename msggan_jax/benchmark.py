@@ -3,8 +3,8 @@
   python -m msggan_jax.benchmark --config=configs/demo.py --steps=20
   python -m msggan_jax.benchmark --config=configs/ffhq.py --json=speed.json
 
-No data set and no workdir is needed; with --loader the data set is prepared and
-read, too.
+It needs neither data set nor workdir; --loader also prepares and reads the data
+set.
 """
 
 import os
@@ -28,12 +28,12 @@ flags.mark_flag_as_required("config")
 
 
 def main(argv: Sequence[str]) -> None:
-  """Time what the flags say and print it."""
+  """Time the step and print the numbers."""
   del argv
   output = cli.JsonOutput(_JSON.value)
-  # Compiling is timed, too.
+  # The compilation is timed, too.
   os.environ["JAX_ENABLE_COMPILATION_CACHE"] = "false"
-  # Here, so that --help and wrong flags answer at once.
+  # Imported late, so that --help and bad flags return at once.
   from msggan_jax.planning import timing
 
   numbers = timing.measure_step(_CONFIG.value, _STEPS.value)

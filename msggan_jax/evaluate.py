@@ -1,11 +1,11 @@
-"""Compute metrics of a run's checkpoints, or of two folders of images.
+"""Compute metrics of a run's checkpoints, or of two sets of images.
 
   python -m msggan_jax.evaluate --workdir=runs/demo \\
     --metrics=fid50k_full,kid50k_full --inception=FILE
   python -m msggan_jax.evaluate --reals=DIR --fakes=DIR
 
-Without Inception's weights: fd_efficientnet_lite0_10k_full and the like. The
-results of a run are appended to its metrics.jsonl, too.
+Without Inception's weights use fd_efficientnet_lite0_10k_full and the like. The
+results of a run are also appended to its metrics.jsonl.
 """
 
 import time
@@ -33,8 +33,8 @@ _METRICS = flags.DEFINE_string(
 _INCEPTION = flags.DEFINE_string(
   "inception",
   "",
-  "Inception's weights, pt_inception-2015-12-05-6726825d.pth; by default those "
-  "of the run's configuration.",
+  "Inception's weights, pt_inception-2015-12-05-6726825d.pth; default: the "
+  "run's inception_path.",
 )
 _EXTRACTOR = flags.DEFINE_string(
   "extractor",
@@ -44,24 +44,24 @@ _EXTRACTOR = flags.DEFINE_string(
 _DATA_DIR = flags.DEFINE_string(
   "data_dir",
   "data",
-  "Where the run's data set is kept, or is prepared if it is not there.",
+  "Folder of prepared sets; the run's set is prepared there if necessary.",
 )
 _STEP = flags.DEFINE_string(
-  "step", "", "Which checkpoint, a step or best; by default the newest."
+  "step", "", "A checkpoint's step, or best; by default the newest."
 )
 _PRECISION = flags.DEFINE_enum(
   "precision",
   None,
   ["float32", "bfloat16"],
-  "Of our networks' activations; by default that of the run's configuration, "
-  "else float32.",
+  "Of the feature network's activations; default: the run's "
+  "extractor_precision, else float32.",
 )
 _ALL_STEPS = flags.DEFINE_bool("all_steps", False, "Every checkpoint.")
 _JSON = cli.define_json("One JSON object a line for each result.")
 
 
 def main(argv: Sequence[str]) -> None:
-  """Evaluate as the flags say."""
+  """Evaluate a run or two sets of images."""
   del argv
   if bool(_REALS.value) != bool(_FAKES.value):
     raise ValueError("--reals and --fakes belong together: give both")
@@ -75,8 +75,8 @@ def main(argv: Sequence[str]) -> None:
 
 
 def evaluate_run(workdir: Path, output: cli.JsonOutput) -> None:
-  """Evaluate checkpoints, print the results and append them to the run's."""
-  # Here, so that --help and wrong flags answer at once.
+  """Evaluate checkpoints; print the results and append them to the run."""
+  # Imported late, so that --help and bad flags return at once.
   from msggan_jax import data, metrics
   from msggan_jax.metrics import protocols, results
   from msggan_jax.runtime import jsonl
@@ -87,7 +87,7 @@ def evaluate_run(workdir: Path, output: cli.JsonOutput) -> None:
   inception_path = _INCEPTION.value or config.get("inception_path", "")
   extractors = metrics.Extractors(
     inception_path,
-    _EXTRACTOR.value,  # the run's may be code that somebody else has named
+    _EXTRACTOR.value,  # not the run's: it may name somebody else's code
     _PRECISION.value or config.get("extractor_precision", "float32"),
   )
   steps = choose_steps(workdir)
@@ -110,7 +110,7 @@ def evaluate_run(workdir: Path, output: cli.JsonOutput) -> None:
 
 
 def compare_folders(output: cli.JsonOutput) -> None:
-  """Compare two folders and print the results."""
+  """Compare two sets of images and print the results."""
   from msggan_jax import metrics
   from msggan_jax.metrics import protocols
 
@@ -125,12 +125,12 @@ def compare_folders(output: cli.JsonOutput) -> None:
 
 
 def check_data_dir(data_dir: str) -> None:
-  """Check that the flags name the run's folder of data, which is written to.
+  """Check that --data_dir allows writing to the run's data folder.
 
   The workdir may be somebody else's.
 
   Raises:
-    ValueError: If they name another.
+    ValueError: If it names another folder.
   """
   if Path(data_dir).expanduser() != Path(_DATA_DIR.value).expanduser():
     raise ValueError(
@@ -140,10 +140,10 @@ def check_data_dir(data_dir: str) -> None:
 
 
 def choose_steps(workdir: Path) -> list[int]:
-  """Return the checkpoints that the flags ask for.
+  """Return the steps of the requested checkpoints.
 
   Raises:
-    FileNotFoundError: If there is none.
+    FileNotFoundError: If none exists.
     ValueError: If the flags contradict each other.
   """
   from msggan_jax.weights import checkpoint

@@ -1,8 +1,9 @@
-"""Train MSG-GAN, or go on where the workdir stands.
+"""Train MSG-GAN, or resume the run in the workdir.
 
   python -m msggan_jax.main --config=configs/celebahq.py
 
-Any field of the configuration can be given: --config.batch_size=64.
+Set any field of the configuration with --config.<field>=<value>, such as
+--config.batch_size=64. The same command resumes a stopped run.
 """
 
 import sys
@@ -24,26 +25,28 @@ _WORKDIR = flags.DEFINE_string(
   "workdir", None, "The run's folder; default: runs/<name of the config file>."
 )
 _DRY_RUN = flags.DEFINE_bool(
-  "dry_run", False, "Say what the run would be and need, and end."
+  "dry_run", False, "Print the run's configuration and needs, and exit."
 )
 _DISTRIBUTED = flags.DEFINE_bool(
   "distributed",
   False,
-  "This is one of several processes; TPU pods, Slurm, Open MPI and Kubernetes "
-  "tell which, elsewhere the next three flags do.",
+  "Join several processes, detected from TPU pods, Slurm, Open MPI or "
+  "Kubernetes; elsewhere give the next three flags.",
 )
 _COORDINATOR_ADDRESS = flags.DEFINE_string(
   "coordinator_address", None, "host:port of process 0."
 )
-_NUM_PROCESSES = flags.DEFINE_integer("num_processes", None, "How many.")
-_PROCESS_ID = flags.DEFINE_integer("process_id", None, "Which, from 0.")
+_NUM_PROCESSES = flags.DEFINE_integer(
+  "num_processes", None, "Number of processes."
+)
+_PROCESS_ID = flags.DEFINE_integer("process_id", None, "This process, from 0.")
 flags.mark_flag_as_required("config")
 
 
 def main(argv: Sequence[str]) -> None:
-  """Train as the flags say."""
+  """Train, or print the dry run."""
   del argv
-  # Here, so that --help and wrong flags answer at once.
+  # Imported late, so that --help and bad flags return at once.
   if _DRY_RUN.value:
     from msggan_jax.planning import dry_run
 
@@ -52,25 +55,25 @@ def main(argv: Sequence[str]) -> None:
   from msggan_jax.runtime import preemption, processes
   from msggan_jax.training import loop, nonfinite
 
-  several = (
-    _COORDINATOR_ADDRESS.value,
-    _NUM_PROCESSES.value,
-    _PROCESS_ID.value,
-  )
-  if _DISTRIBUTED.value or any(x is not None for x in several):
-    processes.join(*several)
+  cluster = {
+    "coordinator_address": _COORDINATOR_ADDRESS.value,
+    "num_processes": _NUM_PROCESSES.value,
+    "process_id": _PROCESS_ID.value,
+  }
+  if _DISTRIBUTED.value or any(x is not None for x in cluster.values()):
+    processes.join(**cluster)
   workdir = Path(_WORKDIR.value or default_workdir())
   with processes.ending_together(cli.EXIT_HOPELESS):
     try:
       loop.train(_CONFIG.value, workdir, began=_BEGAN)
     except preemption.Stopped as stopped:
-      print(f"{stopped}; the same command goes on from there", flush=True)
+      print(f"{stopped}; the same command resumes it", flush=True)
       sys.exit(preemption.EXIT_CODE)
     except nonfinite.NonFinite as error:
       if not processes.is_first():
         sys.exit(cli.EXIT_HOPELESS)
       cli.fail(
-        f"{error}, and config.max_rollbacks allows no other attempt; see "
+        f"{error}, and config.max_rollbacks allows no further attempt; see "
         f"{workdir / nonfinite.REPORT}",
         cli.EXIT_HOPELESS,
       )
@@ -84,7 +87,7 @@ def main(argv: Sequence[str]) -> None:
 
 
 def default_workdir() -> str:
-  """Return runs/<config's name>, with its argument: runs/demo-earth."""
+  """Return runs/<config's name>[-<argument>], such as runs/demo-earth."""
   path, argument = cli.config_file()
   name = Path(path).stem
   return f"runs/{name}-{argument}" if argument else f"runs/{name}"

@@ -1,12 +1,12 @@
-"""Say before a launch whether a configuration fits and how fast it will be.
+"""Plan a launch: does the configuration fit, and how fast will it be?
 
   python -m msggan_jax.plan --config=configs/ffhq.py --topology=v5e:16x16 \\
     --config.precision=bfloat16 --device_batch_size=8
   python -m msggan_jax.plan --config=configs/demo.py
 
-The first compiles the real training step for a TPU slice that need not exist;
-it wants libtpu: pip install 'msggan-jax[tpu]'. The second does so for the
-devices of this machine. Full-size networks take minutes to compile.
+The first compiles the real training step for a TPU slice you need not have; it
+needs libtpu: pip install 'msggan-jax[tpu]'. The second compiles for this
+machine. Full-size networks take minutes to compile.
 """
 
 import os
@@ -40,12 +40,12 @@ flags.mark_flag_as_required("config")
 
 
 def main(argv: Sequence[str]) -> None:
-  """Plan as the flags say."""
+  """Compile the step and print the plan."""
   del argv
   output = cli.JsonOutput(_JSON.value)
-  # What is compiled for devices on paper cannot be loaded again.
+  # Programs for absent devices cannot be loaded from the cache.
   os.environ["JAX_ENABLE_COMPILATION_CACHE"] = "false"
-  # Here: a topology sets environment variables before JAX is used.
+  # Imported late: a topology sets environment variables before JAX is used.
   from msggan_jax.planning import tpu_slices
 
   config = _CONFIG.value
@@ -57,8 +57,9 @@ def main(argv: Sequence[str]) -> None:
     devices, chip = estimate.this_machine()
 
   def plan_for(device_batch_size: int):
-    batch = device_batch_size, len(devices)
-    resized = estimate.with_device_batch(config, *batch)
+    resized = estimate.with_device_batch(
+      config, device_batch_size, len(devices)
+    )
     return estimate.make_plan(resized, devices, chip)
 
   if _FIND_BATCH.value:
@@ -66,8 +67,8 @@ def main(argv: Sequence[str]) -> None:
     plan, known = estimate.find_batch(plan_for, unit, chip.hbm_bytes)
     if plan is None:
       raise ValueError(
-        f"not even a batch of {unit} fits a device of {chip.kind}; choose "
-        "bfloat16, config.remat_from, config.micro_batch_size or less"
+        f"even a batch of {unit} does not fit a device of {chip.kind}; choose "
+        "bfloat16, config.remat_from or a smaller config.micro_batch_size"
       )
     found = {"largest": plan.device_batch_size, "known_to_be_largest": known}
   else:

@@ -1,4 +1,9 @@
-"""Prepare a data set: `python -m msggan_jax.prepare --help`."""
+"""Prepare a data set: crop, resize and store its images once.
+
+  python -m msggan_jax.prepare --source=photos --output=data/photos \\
+    --resolution=128
+  python -m msggan_jax.prepare --config=configs/cifar10.py
+"""
 
 from collections.abc import Sequence
 
@@ -15,13 +20,13 @@ _CONFIG = config_flags.DEFINE_config_file(
 _SOURCE = flags.DEFINE_string(
   "source",
   None,
-  "Instead of a configuration: DIR or ZIP with images, tfds:NAME, lmdb:DIR "
-  "(LSUN), demo:cats or demo:earth.",
+  "Instead of --config: DIR or ZIP with images, tfds:NAME, lmdb:DIR (LSUN), "
+  "demo:cats or demo:earth.",
 )
 _OUTPUT = flags.DEFINE_string(
   "output",
   None,
-  "Directory of the prepared set; with --config the default is one within "
+  "Folder of the prepared set; with --config by default below "
   "dataset.data_dir.",
 )
 _RESOLUTION = flags.DEFINE_integer(
@@ -31,12 +36,10 @@ _CHANNELS = flags.DEFINE_enum(
   "channels", "3", ["1", "3", "4"], "1: grey, 3: RGB, 4: RGBA."
 )
 _CROP = flags.DEFINE_enum(
-  "crop", "center", ["center", "pad"], "Cut the centre out, or add borders."
+  "crop", "center", ["center", "pad"], "Crop the centre, or add borders."
 )
 _SPLIT = flags.DEFINE_string("split", "train", "Split of a TFDS or demo set.")
-_STRICT = flags.DEFINE_bool(
-  "strict", False, "Fail if any image cannot be used."
-)
+_STRICT = flags.DEFINE_bool("strict", False, "Fail if an image is unusable.")
 
 
 def main(argv: Sequence[str]) -> None:

@@ -1,1 +1,1 @@
-"""What the compiler says of a step before it runs."""
+"""The compiler's view of a step before it runs: memory, FLOPs, speed."""

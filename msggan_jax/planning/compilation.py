@@ -1,4 +1,4 @@
-"""What the compiler says of a training step: memory, FLOPs, collectives."""
+"""A compiled training step: memory, FLOPs, collectives."""
 
 import dataclasses
 import math
@@ -39,17 +39,17 @@ _UNITS = {"": 1, "K": 2**10, "M": 2**20, "G": 2**30, "T": 2**40}
 
 @dataclasses.dataclass(frozen=True)
 class Compilation:
-  """A compiled step, or the failure to compile it; bytes are of a device.
+  """A compiled step, or the failure to compile it; bytes are per device.
 
   Attributes:
-    fits: Whether the compiler could place it in the device's memory.
-    compile_secs: How long it took.
-    memory_bytes: What it needs: on TPUs the most at a time, elsewhere the sum.
-    parts_bytes: What the compiler sets aside, by part; TPUs use the place of
-      some temporaries twice. Empty if it does not fit.
+    fits: Whether the step fits the device's memory.
+    compile_secs: Time of the compilation.
+    memory_bytes: Memory needed: on TPUs the peak, elsewhere the sum of parts.
+    parts_bytes: Memory by part; TPUs reuse the space of some temporaries. Empty
+      if it does not fit.
     model_flops: Of the step on all devices, see `flops.model_flops`.
-    xla_flops: As XLA counts them, a device, every loop's body once.
-    bytes_accessed: To and from memory, a device, as XLA counts them.
+    xla_flops: XLA's count per device, every loop's body once.
+    bytes_accessed: XLA's count of memory traffic per device.
     collectives: Bytes that a device contributes, by kind.
   """
 
@@ -105,20 +105,20 @@ def compile_step(run: Program) -> Compilation:
 
 
 def with_remat(config: ConfigDict, devices: list, limit_bytes: int):
-  """Replace remat_from "auto" by the first that fits: 0, then ever more blocks.
+  """Replace remat_from "auto" by the fewest blocks that fit, starting at 0.
 
-  Each try compiles the step.
+  Each attempt compiles the step.
 
   Args:
     config: The configuration.
-    devices: Those of the step.
-    limit_bytes: Memory of each.
+    devices: The step's devices.
+    limit_bytes: Memory of one device.
 
   Returns:
-    A copy of the configuration; the same if it has a number already.
+    A copy of the configuration; the same object if remat_from is a number.
 
   Raises:
-    ValueError: If not even all blocks together save enough.
+    ValueError: If the step does not fit even with all blocks.
   """
   if config.remat_from != "auto":
     return config
@@ -137,13 +137,13 @@ def with_remat(config: ConfigDict, devices: list, limit_bytes: int):
 
 
 def collective_bytes(hlo: str) -> dict[str, int]:
-  """Add up the bytes of collectives in HLO's text, by kind.
+  """Sum the bytes of collectives in HLO's text, by kind.
 
   Args:
-    hlo: Of a compiled module.
+    hlo: The text of a compiled module.
 
   Returns:
-    The bytes of their results; of those in two halves, of the first's.
+    The bytes of their results; of asynchronous ones, of the start's result.
   """
   kinds = "|".join(COLLECTIVES)
   pattern = re.compile(rf"= (.*?) ({kinds})(-start)?\(")
@@ -159,13 +159,13 @@ def collective_bytes(hlo: str) -> dict[str, int]:
 
 
 def parse_exhausted(message: str) -> int | None:
-  """Return the bytes that a compiler's message says are needed.
+  """Return the memory needed according to a compiler's error.
 
   Args:
-    message: Of the error.
+    message: The error's message.
 
   Returns:
-    Bytes; None if the error is about something else than memory.
+    Bytes; None if the error is not about memory.
   """
   if "RESOURCE_EXHAUSTED" not in message:
     return None

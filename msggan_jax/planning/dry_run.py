@@ -1,4 +1,4 @@
-"""What a run would be, without running it: `main --dry_run`."""
+"""Describe a run without starting it: `main --dry_run`."""
 
 import json
 import math
@@ -13,13 +13,13 @@ from msggan_jax.models.pyramid import connected_scales
 from msggan_jax.planning import estimate
 from msggan_jax.runtime import sharding
 
-_PNG_BYTES_PER_VALUE = 0.75  # of generated images, which compress little
+_PNG_BYTES_PER_VALUE = 0.75  # of generated images, which compress badly
 
 
 def describe(config: ConfigDict) -> list[str]:
-  """Compile the step for this machine and tell of the run in lines.
+  """Compile the step for this machine and describe the run in lines.
 
-  Nothing is read from data or workdir, nothing is written.
+  Neither data nor workdir are read, and nothing is written.
 
   Args:
     config: The configuration.
@@ -36,7 +36,7 @@ def describe(config: ConfigDict) -> list[str]:
   )
   steps = math.ceil(1000 * config.total_kimg / config.batch_size)
   numbers = estimate.make_plan(config, devices, chip).numbers()
-  # The newest, one that is being written, the best, and those of keep_kimg.
+  # The newest, one being written, the best, and those of keep_kimg.
   checkpoints = config.keep + 1 + bool(config.eval_kimg)
   if config.keep_kimg:
     checkpoints += math.floor(config.total_kimg / config.keep_kimg)
@@ -61,14 +61,14 @@ def parameter_table(params: dict) -> str:
 
 
 def number_of(config: ConfigDict, every_kimg: float) -> int:
-  """Return how often something is due in a run, with its start and end."""
+  """Return how often an action is due in a run, start and end included."""
   if not every_kimg:
     return 2
   return 1 + math.ceil(config.total_kimg / every_kimg)
 
 
 def grid_bytes(config: ConfigDict) -> float:
-  """Estimate the size of the pictures that are written at a time."""
+  """Estimate the bytes of one set of sample grids."""
   columns = pictures.grid_columns(config.resolution)
   scales = connected_scales(config)
   grids = sum((columns * r) ** 2 for r in scales)

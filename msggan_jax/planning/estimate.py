@@ -1,4 +1,4 @@
-"""Estimates for a step that has been compiled: does it fit, how fast is it."""
+"""Estimates for a compiled step: memory and speed."""
 
 import dataclasses
 from collections.abc import Callable
@@ -16,7 +16,7 @@ from msggan_jax.planning.compilation import (
 )
 from msggan_jax.runtime import memory, sharding
 
-# A guess, named in all that is made of it: well-tuned convolutional networks
+# An assumption, printed with every estimate: well-tuned convolutional networks
 # reach about half of a TPU's peak.
 SHARE_OF_PEAK = 0.5
 _MOST_COMPILATIONS = 8  # of a search
@@ -28,9 +28,9 @@ class Plan:
 
   Attributes:
     config: With its global batch.
-    devices: What it was compiled for.
+    devices: The devices it was compiled for.
     chip: Their figures.
-    compilation: What the compiler says.
+    compilation: The compiled step.
   """
 
   config: ConfigDict
@@ -40,7 +40,7 @@ class Plan:
 
   @property
   def device_batch_size(self) -> int:
-    """Return the examples of a device."""
+    """Return the examples per device."""
     return self.config.batch_size // len(self.devices)
 
   @property
@@ -48,18 +48,18 @@ class Plan:
     """Estimate a step's seconds: a roofline.
 
     Returns:
-      "compute" and "memory", of which the longer counts, "collectives", which
-      add to it, and "step".
+      "compute" and "memory", whose maximum counts, "collectives", which are
+      added, and "step".
     """
     made = self.compilation
     n = len(self.devices)
-    # XLA counts the body of a loop once, here that over parts of a batch.
+    # XLA counts a loop's body once: here the loop over parts of a batch.
     parts = self.device_batch_size / (
       self.config.micro_batch_size or self.device_batch_size
     )
     step_flops = made.xla_flops * parts
     if not self.chip.hbm_bytes_per_sec:
-      # On CPUs the step has other loops; their plain form has more FLOPs.
+      # CPU forms have other loops, too; the plain form has more FLOPs.
       step_flops = max(step_flops, made.model_flops / n)
     compute = step_flops / (SHARE_OF_PEAK * self.chip.flops_per_sec)
     secs = {"compute": compute, "memory": 0.0, "collectives": 0.0}
@@ -108,7 +108,7 @@ class Plan:
 
 
 def this_machine() -> tuple[list, tpu_slices.Chip]:
-  """Return this machine's devices and their figures, the peak measured."""
+  """Return this machine's devices and their figures, with a measured peak."""
   devices = jax.devices()
   peak = timing.matmul_flops_per_sec() / len(devices)
   return devices, tpu_slices.Chip(
@@ -126,7 +126,7 @@ def make_plan(config: ConfigDict, devices: list, chip: tpu_slices.Chip) -> Plan:
   config = with_remat(config, devices, chip.hbm_bytes)
   run = program.make_program(config, sharding.make_mesh(devices))
   compilation = compile_step(run)
-  # On hosts the compiler knows no limit.
+  # For hosts the compiler has no limit.
   fits = compilation.fits and compilation.memory_bytes <= chip.hbm_bytes
   compilation = dataclasses.replace(compilation, fits=fits)
   return Plan(config, devices, chip, compilation)
@@ -140,7 +140,7 @@ def with_device_batch(config: ConfigDict, size: int, devices: int):
 
 
 def describe(numbers: dict[str, Any], total_kimg: float) -> list[str]:
-  """Say the numbers of a plan in lines for people."""
+  """Return the numbers of a plan as lines for people."""
 
   def gib(size: int) -> str:
     return f"{size / 2**30:.2f} GiB"
@@ -192,8 +192,8 @@ def find_batch(
 ) -> tuple[Plan | None, bool]:
   """Find the largest batch of a device that fits.
 
-  Memory grows nearly linearly, so each guess lies on the line through the last
-  two; the guesses end where a fitting batch and one too large are neighbours.
+  Memory grows nearly linearly, so each guess extrapolates the last two. The
+  search ends when a fitting batch and one that is too large are neighbours.
 
   Args:
     plan_for: Device batch -> its plan.
@@ -201,8 +201,8 @@ def find_batch(
     capacity: Bytes of a device.
 
   Returns:
-    The plan of the largest that was seen to fit, None if not even one unit
-    does, and whether it is known to be the largest.
+    The plan of the largest fitting batch found, or None, and whether it is
+    known to be the largest.
   """
   best, too_large, points = None, None, []
   count = 1  # of units

@@ -1,6 +1,6 @@
-"""Model FLOPs: the multiplications and additions that the mathematics asks for.
+"""Model FLOPs: the multiplications and additions of the mathematics.
 
-Counted in the plain form of a function, whatever cheaper form a platform has.
+Counted in a function's plain form, even where a platform has a cheaper one.
 """
 
 import math
@@ -13,13 +13,13 @@ from jax.interpreters import partial_eval
 def model_flops(f, *args) -> int:
   """Count the FLOPs of a function's convolutions and matrix products.
 
-  Padding counts as if it were image. Of alternatives, such as the forms for
-  different platforms or the steps with and without a lazy penalty, the dearest
-  counts. What does not reach a result is left out, as compilers leave it out.
+  Padding counts like image. Of alternatives, such as platform forms or steps
+  with and without a lazy penalty, the most expensive counts. Dead code does not
+  count.
 
   Args:
     f: The function.
-    *args: What it is called with, arrays or their shapes.
+    *args: Its arguments, arrays or their shapes.
 
   Returns:
     2 for each multiplication with its addition, over all devices.
@@ -43,7 +43,7 @@ def _count_equation(equation: core.JaxprEqn) -> int:
   if name == "conv_general_dilated":
     kernel = equation.invars[1].aval.shape
     out_features = kernel[params["dimension_numbers"].rhs_spec[0]]
-    # Of zeros between pixels nothing is multiplied.
+    # Zeros between pixels are not multiplied.
     terms = (
       math.prod(kernel) // out_features / math.prod(params["lhs_dilation"])
     )

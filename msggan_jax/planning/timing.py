@@ -1,4 +1,4 @@
-"""Times of the training step, of matrix products and of the loader."""
+"""Times of the training step, matrix products and the loader."""
 
 import itertools
 import time
@@ -15,7 +15,7 @@ from msggan_jax.planning import compilation, flops
 from msggan_jax.runtime import memory, sharding
 
 _WARM_UP_STEPS = 2
-_MATRIX = 2048  # side of the matrices whose product measures the peak
+_MATRIX = 2048  # side of the matrices that measure the peak
 _LOADER_SECS = 5.0
 
 
@@ -24,7 +24,7 @@ def measure_step(config: ConfigDict, steps: int) -> dict[str, Any]:
 
   Args:
     config: The configuration.
-    steps: How many are timed, one by one.
+    steps: Number of steps, timed one by one.
 
   Returns:
     Numbers by name, with units in the names.
@@ -51,7 +51,7 @@ def measure_step(config: ConfigDict, steps: int) -> dict[str, Any]:
   secs = time_calls(take_step, steps)
   step_secs = float(np.median(secs))
   quartiles = np.percentile(secs, [25, 75]).tolist()
-  # Last, because it takes its memory for good.
+  # Last, because its memory is never released.
   peak_memory = memory.peak_bytes()
   peak = matmul_flops_per_sec()
   step_flops = flops.model_flops(
@@ -79,7 +79,7 @@ def measure_step(config: ConfigDict, steps: int) -> dict[str, Any]:
 def matmul_flops_per_sec() -> float:
   """Measure the fastest float32 matrix product, on all devices at once."""
   mesh = sharding.make_mesh()
-  # A product a device, all of them independent.
+  # One independent product a device.
   shape = (mesh.size, _MATRIX, _MATRIX)
   x = jax.device_put(np.ones(shape, np.float32), sharding.along_batch(mesh))
   product = jax.jit(lambda x: x @ x)
@@ -88,7 +88,7 @@ def matmul_flops_per_sec() -> float:
 
 
 def measure_loader(config: ConfigDict) -> dict[str, float]:
-  """Read batches for some seconds and do nothing with them."""
+  """Time reading batches for some seconds."""
   prepared = data.open_prepared(
     data.prepare(config.dataset, config.resolution, config.channels)
   )
@@ -105,7 +105,7 @@ def measure_loader(config: ConfigDict) -> dict[str, float]:
 
 
 def describe(numbers: dict[str, Any]) -> list[str]:
-  """Say the numbers in lines for people."""
+  """Return the numbers as lines for people."""
   low, high = numbers["step_secs_quartiles"]
   lines = [
     f"devices            {numbers['devices']} x {numbers['device_kind']}",
@@ -132,7 +132,7 @@ def describe(numbers: dict[str, Any]) -> list[str]:
 
 
 def time_calls(f: Callable[[], Any], count: int) -> list[float]:
-  """Call a function and wait for its result, `count` times after warming up.
+  """Time `count` calls of a function after warm-up, waiting for each result.
 
   Returns:
     Seconds of each call.

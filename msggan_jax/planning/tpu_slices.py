@@ -1,4 +1,4 @@
-"""TPU slices as the compiler sees them, without having one."""
+"""TPU slices for the compiler, without access to one."""
 
 import dataclasses
 import importlib.util
@@ -10,14 +10,14 @@ GIB = 2**30
 
 @dataclasses.dataclass(frozen=True)
 class Chip:
-  """Public figures of one chip, which estimates are made of.
+  """Public figures of one chip, for estimates.
 
   Attributes:
     kind: Its name.
     hbm_bytes: Memory.
-    flops_per_sec: Of bfloat16 matrix products, at most.
-    hbm_bytes_per_sec: To and from the memory, at most.
-    ici_bytes_per_sec: To and from its neighbours, all links together.
+    flops_per_sec: Peak of bfloat16 matrix products.
+    hbm_bytes_per_sec: Peak memory bandwidth.
+    ici_bytes_per_sec: Bandwidth of all links to its neighbours.
   """
 
   kind: str
@@ -33,22 +33,22 @@ CHIPS = {
   "v5p": Chip("TPU v5p", 95 * GIB, 459e12, 2.77e12, 600e9),
   "v6e": Chip("TPU v6e", 32 * GIB, 918e12, 1.64e12, 448e9),
 }
-# Two cores of these chips act as one device, as they do by default.
+# Two cores of these chips form one device, the default.
 _MEGACORE = ("v4", "v5p")
 _EXAMPLES = "v5e:2x4, v5e:16x16, v4:2x2x2, v5p:2x2x1, v6e:2x4"
 
 
 def describe(name: str) -> tuple[list, Chip]:
-  """Return a slice's devices, which exist on paper only, and their chip.
+  """Return a slice's devices, which need not exist, and their chip.
 
-  Call it before anything has used JAX: the compiler is told by environment
-  variables that there is no TPU.
+  Call it before the first use of JAX: environment variables tell the compiler
+  that no TPU is attached.
 
   Args:
     name: Such as "v5e:16x16".
 
   Raises:
-    ValueError: If there is no such slice or no compiler for it.
+    ValueError: If the slice is unknown or the compiler is not installed.
   """
   match = re.fullmatch(r"(v\d+[a-z]?):(\d+(x\d+){1,2})", name)
   if not match or match[1] not in CHIPS:
@@ -79,7 +79,7 @@ def describe(name: str) -> tuple[list, Chip]:
     topology = topologies.get_topology_desc(
       platform="tpu", topology_name=name, **options
     )
-  except Exception as error:  # whatever libtpu raises
+  except Exception as error:  # libtpu raises many types
     reason = str(error).strip().splitlines()[0]
     raise ValueError(f"libtpu knows no topology {name!r}: {reason}") from error
   return topology.devices, CHIPS[match[1]]

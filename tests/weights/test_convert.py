@@ -57,7 +57,7 @@ def test_the_command(tmp_path):
   )
   assert wrong.returncode == 2
   assert "missing: final_block.conv_1.weight (16, 17, 3, 3)" in wrong.stderr
-  assert "left over: rgb_converters.0.weight (3, 16, 1, 1)" in wrong.stderr
+  assert "unused: rgb_converters.0.weight (3, 16, 1, 1)" in wrong.stderr
   assert "layers.0.conv_2.weight is (16, 16, 3, 3), expected" in wrong.stderr
   assert not (tmp_path / "wrong").exists()
 

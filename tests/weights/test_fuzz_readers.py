@@ -233,7 +233,7 @@ def test_numbers_that_are_not_finite(tmp_path, source, number):
   tensors[name][0, 0, 0, 0] = number
   tensors = {k: v for k, v in tensors.items() if not k.endswith("weight_v")}
   path.write_bytes(torch_bytes(tensors, is_zip=True))
-  with pytest.raises(ValueError, match=rf"{name} has numbers that are not fin"):
+  with pytest.raises(ValueError, match=rf"{name} has NaN or Inf"):
     fit(source, conversion.read(source, str(path), None))
 
 

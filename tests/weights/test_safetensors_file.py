@@ -232,7 +232,7 @@ def test_tensors_that_do_not_fit(path, tmp_path):
   assert str(e.value).splitlines()[1:] == [
     "  generator/mapping/dense_0/kernel is (7, 6), expected (6, 7)",
     "  missing: generator/w_avg (5,)",
-    "  left over: generator/more (2,)",
+    "  unused: generator/more (2,)",
   ]
   load_discriminator(bad)  # is whole
 

@@ -1,4 +1,4 @@
-"""From a public version's weight files to a run's workdir."""
+"""Conversion of a public version's weight files to a workdir."""
 
 import runpy
 from pathlib import Path
@@ -28,18 +28,18 @@ def read(source: str, generator: str, discriminator: str | None) -> Weights:
   Args:
     source: A key of `SOURCES`.
     generator: Path of the generator's file, or of all networks'.
-    discriminator: Path of the discriminator's file; None: it starts fresh.
+    discriminator: Path of the discriminator's file; None: it is untrained.
 
   Raises:
-    FileNotFoundError: If there is no such file.
+    FileNotFoundError: If a file does not exist.
     ValueError: If a file cannot be read or does not fit the source.
   """
   if source != "msg-stylegan-tf":
     return SOURCES[source].read(generator, discriminator)
   if discriminator:
     raise ValueError(
-      "--discriminator: a file of msg-stylegan-tf holds all networks; give it "
-      "as --generator alone"
+      "--discriminator: a file of msg-stylegan-tf holds all networks; give "
+      "only --generator"
     )
   return msg_stylegan_tf.read(generator)
 
@@ -49,8 +49,8 @@ def write(weights: Weights, preset: str, workdir: Path) -> ConfigDict:
 
   Args:
     weights: The networks.
-    preset: Name of the file in configs/ that gives what weights do not tell.
-    workdir: A folder that is empty or not there.
+    preset: The preset for the fields that weights do not determine.
+    workdir: A new or empty folder.
 
   Returns:
     The run's configuration.
@@ -111,7 +111,7 @@ def _load_preset(preset: str) -> ConfigDict:
   path = _PRESETS / f"{preset}.py"
   if not path.is_file():
     raise FileNotFoundError(
-      f"there is no {path}, which tells how to train; run this in a checkout"
+      f"the preset {path} is missing; run this in a checkout"
     )
   return runpy.run_path(str(path))["get_config"]()
 

@@ -1,4 +1,4 @@
-"""Where a file's tensors go in our trees, and how their axes differ."""
+"""Mapping of a file's tensors to our trees: names and axes."""
 
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
@@ -29,7 +29,7 @@ Table = dict[str, Source]
 
 
 class Weights(NamedTuple):
-  """What a source's files hold, ready for `to_trees`."""
+  """Contents of a source's files, ready for `to_trees`."""
 
   fields: dict[str, Any]  # of the configuration, where it is not the preset's
   generator: dict[str, np.ndarray]
@@ -75,18 +75,18 @@ def to_trees(
   table: Table,
   trees: tuple[dict[str, Any], ...],
 ) -> tuple[tuple[dict[str, Any], ...], list[str]]:
-  """Bring a file's tensors into the shape of our trees.
+  """Convert a file's tensors to our trees.
 
   Args:
-    tensors: The file's.
-    table: Where each of our arrays comes from.
-    trees: Nested dicts of shapes (`jax.ShapeDtypeStruct`), which together take
+    tensors: The file's tensors.
+    table: The source of each of our arrays.
+    trees: Nested dicts of shapes (`jax.ShapeDtypeStruct`), which together use
       all tensors.
 
   Returns:
     The trees with float32 arrays, and a line for each tensor that is missing,
-    has another shape, is not finite or is left over; if there is any line, the
-    trees are of no use.
+    unused, of another shape or has NaN or Inf. With any line the trees are
+    invalid.
   """
   problems = []
 
@@ -101,18 +101,18 @@ def to_trees(
     elif tensor.shape != expected:
       problems.append(f"{source.name} is {tensor.shape}, expected {expected}")
     elif tensor.dtype.kind != "f":
-      problems.append(f"{source.name} holds {tensor.dtype}, not fractions")
+      problems.append(f"{source.name} holds {tensor.dtype}, not floats")
     else:
       with np.errstate(over="ignore"):  # of float64
         ours = np.array(source.layout.convert(tensor), np.float32, order="C")
       if np.isfinite(ours).all():
         return ours
-      problems.append(f"{source.name} has numbers that are not finite")
+      problems.append(f"{source.name} has NaN or Inf")
 
   converted = tuple(convert(tree, "") for tree in trees)
   known = {source.name for source in table.values()}
   problems += [
-    f"left over: {quote(name)[1:-1]} {tensor.shape}"
+    f"unused: {quote(name)[1:-1]} {tensor.shape}"
     for name, tensor in tensors.items()
     if name not in known
   ]
@@ -120,7 +120,7 @@ def to_trees(
 
 
 def describe(network: str, problems: list[str]) -> str:
-  """Return a text that lists problems, one a line, not endlessly."""
+  """Return a text with the first problems, one a line."""
   lines = problems[:_MAX_PROBLEMS]
   if len(problems) > len(lines):
     lines.append(f"and {len(problems) - len(lines)} more")
