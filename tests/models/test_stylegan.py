@@ -185,7 +185,7 @@ def test_progan_has_no_w(tiny_config):
     generator(z, truncation_psi=0.5)
   with pytest.raises(ValueError, match="this generator has no w"):
     generator.map_latents(z)
-  with pytest.raises(ValueError, match="these networks know no classes"):
+  with pytest.raises(ValueError, match="these networks are unconditional"):
     generator(z, [0, 1])
   tiny_config.num_classes = 3
   for labels, match in (
