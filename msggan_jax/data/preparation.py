@@ -21,7 +21,7 @@ from msggan_jax.data import (
   rejection,
   set_writer,
 )
-from msggan_jax.data.sources import demo, folder, tfds_sets
+from msggan_jax.data.sources import demo, folder, lsun, tfds_sets
 from msggan_jax.data.sources.source import OpenSource, Source
 
 # Sources by `dataset.name`; any other name belongs to TFDS.
@@ -29,7 +29,7 @@ _OPENERS: dict[str, Callable[[Any, int], OpenSource]] = {
   "cats": demo.open_cats,
   "earth": demo.open_earth,
   "folder": folder.open_folder,
-  "lsun_church": folder.open_lsun,
+  "lsun_church": lsun.open_lsun,
 }
 _WITHOUT_SPLIT = ("folder", "lsun_church")
 

@@ -115,7 +115,7 @@ BAD_CONTENTS = {
     "32-bit",
   ),
   "zip.png": (b"PK\x05\x06" + bytes(18), "cannot identify"),
-  "photos.zip": (b"PK\x05\x06" + bytes(18), "zip file within"),
+  "photos.zip": (b"PK\x05\x06" + bytes(18), "nested zip file"),
   "line\nbreak\t\x1b[31m.png": (b"", "empty"),
   'quote".png': (b"", "empty"),
   "\u2028 \U0001f600.png": (b"", "empty"),
@@ -292,8 +292,8 @@ def test_a_zip_of_bad_files(tmp_path):
   ):
     content = patch(content, name.encode(), offset, form, value)
     reasons[name] = reason
-  reasons |= {"inner.zip": "zip file within", "7" * 9000 + ".png": "empty"}
-  reasons["twice.png"] = "another file of this name"
+  reasons |= {"inner.zip": "nested zip file", "7" * 9000 + ".png": "empty"}
+  reasons["twice.png"] = "a later file in the zip"
   (tmp_path / "photos.zip").write_bytes(content)
   before = {*tmp_path.parent.rglob("*")}
   images = prepare(tmp_path / "photos.zip", tmp_path / "set")

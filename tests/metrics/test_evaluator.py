@@ -2,28 +2,22 @@
 
 import json
 import math
-import subprocess
-import sys
 
 import jax
 import numpy as np
 import pytest
-from PIL import Image
 
 from msggan_jax import data, metrics
 from msggan_jax.data.sources import demo
-from msggan_jax.data.sources.source import dataset_of
 from msggan_jax.metrics import distances, protocols, reals, results
 from msggan_jax.metrics.feature_pass import Request, Rows, measure
 from msggan_jax.models import networks
 from msggan_jax.weights import checkpoint, trained, workdirs
 from tests.conftest import load_config
+from tests.evaluating import EXTRACTOR, evaluate_command
 from tests.golden_metrics.mean_colors import mean_colors
 
 NUM_CATS = 50
-
-
-EXTRACTOR = "tests.golden_metrics.mean_colors:mean_colors"
 
 
 @pytest.fixture(scope="module")
@@ -323,95 +317,3 @@ def test_evaluating_all_checkpoints(config, prepared, weights, tmp_path):
   values = evaluator.evaluate(generator.params, generator.state)
   for name, value in values.items():
     np.testing.assert_allclose(printed[1][name], value, rtol=1e-4)
-
-
-def test_comparing_two_folders(tmp_path):
-  r = np.random.RandomState(0)
-  for folder, count in (("a", 30), ("b", 20)):
-    (tmp_path / folder).mkdir()
-    for i in range(count):
-      pixels = r.randint(0, 256, (6, 8, 3), np.uint8)
-      Image.fromarray(pixels).save(tmp_path / folder / f"{i}.png")
-  a, b = tmp_path / "a", tmp_path / "b"
-  names = "fd_mean_colors,kid_mean_colors,fd_mean_colors_10_full"
-  command = evaluate_command(
-    f"--reals={a}", f"--fakes={b}", f"--metrics={names}"
-  )
-  row = json.loads(command.stdout)
-  networks = metrics.Extractors(user=EXTRACTOR)
-  values, made = metrics.compare(str(a), str(b), networks, names)
-  assert row == values | made
-  colors = [
-    mean_colors(
-      np.stack([np.asarray(Image.open(x / f"{i}.png")) for i in range(n)])
-    ).astype(np.float32)
-    for x, n in ((a, 30), (b, 20), (b, 10))
-  ]
-  expected = metrics.frechet_distance(colors[0], colors[1])
-  np.testing.assert_allclose(values["fd_mean_colors"], expected)
-  expected = metrics.frechet_distance(colors[0], colors[2])
-  np.testing.assert_allclose(values["fd_mean_colors_10_full"], expected)
-
-  for names, message in (
-    ("fd_mean_colors_21_full", "only 20"),
-    ("fd_mean_colors_10_official", "only a run"),
-    ("fd_mean_colors_10/4", "no scales"),
-  ):
-    with pytest.raises(ValueError, match=message):
-      metrics.compare(str(a), str(b), networks, names)
-  Image.new("RGB", (6, 6)).save(b / "20.png")
-  with pytest.raises(ValueError, match="20.png has 6x6 pixels.*8x6"):
-    metrics.compare(str(a), str(b), networks, "kid_mean_colors")
-
-
-def test_comparing_prepared_sets(tmp_path):
-  """A prepared set stands for the same images as a folder of PNG files."""
-  r = np.random.RandomState(0)
-  for i in range(24):
-    folder = tmp_path / "images" / f"class{i % 2}"
-    folder.mkdir(parents=True, exist_ok=True)
-    pixels = r.randint(0, 256, (8, 8, 3), np.uint8)
-    Image.fromarray(pixels).save(folder / f"{i}.png")
-  dataset = dataset_of(str(tmp_path / "images"), "train", "center")
-  for name, size in (("same", 8), ("small", 4)):
-    data.prepare(dataset, size, 3, output=tmp_path / name)
-  extractors = metrics.Extractors(user=EXTRACTOR)
-
-  def distance(a, b):
-    name = "fd_mean_colors"
-    a, b = str(tmp_path / a), str(tmp_path / b)
-    return metrics.compare(a, b, extractors, name)[0][name]
-
-  assert abs(distance("images", "same")) < 1e-9
-  assert abs(distance("same", "same")) < 1e-9
-  expected = distance("images", "small")
-  assert expected == distance("same", "small")
-  command = evaluate_command(
-    f"--reals={tmp_path / 'same'}",
-    f"--fakes={tmp_path / 'small'}",
-    "--metrics=fd_mean_colors",
-  )
-  assert json.loads(command.stdout)["fd_mean_colors"] == expected
-
-
-@pytest.mark.parametrize(
-  ("arguments", "sentence"),
-  [
-    ((), "either --workdir or --reals"),
-    (("--reals=a",), "belong together"),
-    (("--workdir=nowhere",), "not the workdir of a run"),
-    (("--workdir=nowhere", "--precision=half"), "float32|bfloat16"),
-  ],
-)
-def test_wrong_flags_end_in_one_sentence(arguments, sentence):
-  command = evaluate_command(*arguments, code=2)
-  assert sentence in command.stderr
-  assert command.stderr.count("\n") == 1
-
-
-def evaluate_command(*arguments, code=0):
-  command = [sys.executable, "-m", "msggan_jax.evaluate", "--json"]
-  command += [*arguments, f"--extractor={EXTRACTOR}"]
-  done = subprocess.run(command, capture_output=True, text=True, check=False)
-  assert done.returncode == code, done.stderr
-  return done

@@ -145,9 +145,9 @@ def test_nothing_is_executed(tmp_path, monkeypatch, data):
 
 def test_the_refused_global_is_named(tmp_path):
   data = pickle.dumps(Call(os.system, "true"), 2)
-  with pytest.raises(ValueError, match=r"asks for 'posix\.system'"):
+  with pytest.raises(ValueError, match=r"uses 'posix\.system'"):
     read_torch(save(tmp_path, zip_bytes(data)))
-  with pytest.raises(ValueError, match=r"asks for 'posix\.system'"):
+  with pytest.raises(ValueError, match=r"uses 'posix\.system'"):
     read_tf_pickle(save(tmp_path, data))
 
 

@@ -226,7 +226,7 @@ def test_tensors_that_do_not_fit(path, tmp_path):
 
   bad = rewritten(path, tmp_path / "bad.safetensors", change=change)
   with pytest.raises(
-    ValueError, match=f"the generator in {bad} does not fit:"
+    ValueError, match=f"the generator in {bad} does not match:"
   ) as e:
     load_generator(bad)
   assert str(e.value).splitlines()[1:] == [

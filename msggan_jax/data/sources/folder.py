@@ -1,4 +1,4 @@
-"""Images of a folder, a zip file, or LSUN's LMDB, in a fixed order."""
+"""Images of a folder or a zip file, in natural order."""
 
 import contextlib
 import os
@@ -12,8 +12,8 @@ from typing import Any
 from msggan_jax.data import pixels, rejection
 from msggan_jax.data.sources.source import OpenSource, Source
 
-_MAX_FILE_BYTES = 2**29  # more than any image within Pillow's limit of pixels
-_READ_BYTES = 4096  # zipfile's own smallest portion
+_MAX_FILE_BYTES = 2**29  # larger than any image within Pillow's pixel limit
+_READ_BYTES = 4096  # zipfile's smallest chunk
 
 
 def open_folder(dataset: Any, resolution: int) -> OpenSource:
@@ -25,13 +25,13 @@ def open_folder(dataset: Any, resolution: int) -> OpenSource:
 
   Args:
     dataset: Its `path` is the folder or the zip file.
-    resolution: Not needed here.
+    resolution: Unused.
 
   Returns:
     A context that yields the source.
 
   Raises:
-    ValueError: If the path is empty, missing, or something else.
+    ValueError: If the path is empty, missing, or neither folder nor zip.
   """
   del resolution
   if not dataset.path:
@@ -46,42 +46,12 @@ def open_folder(dataset: Any, resolution: int) -> OpenSource:
   raise ValueError(f"dataset.path: {path} is neither a folder nor a zip file")
 
 
-def open_lsun(dataset: Any, resolution: int) -> OpenSource:
-  """Open the LMDB of an LSUN category.
-
-  Args:
-    dataset: Its `path` is the directory with LSUN's `data.mdb`.
-    resolution: Not needed here.
-
-  Returns:
-    A context that yields the source.
-
-  Raises:
-    ValueError: If the LMDB or the package that reads it is missing.
-  """
-  del resolution
-  path = Path(dataset.path).expanduser()
-  if not dataset.path or not (path / "data.mdb").is_file():
-    raise ValueError(
-      f"dataset.path: no LSUN database in {str(dataset.path)!r}; download "
-      "church_outdoor_train_lmdb.zip from https://www.yf.io/p/lsun, unzip it, "
-      "and set dataset.path to the directory church_outdoor_train_lmdb"
-    )
-  try:
-    import lmdb
-  except ImportError as error:
-    raise ValueError(
-      "reading LSUN needs the package lmdb: pip install 'msggan_jax[lsun]'"
-    ) from error
-  return _open_lmdb(lmdb, path)
-
-
 def _natural_key(name: str) -> tuple[list[str | tuple[int, str]], str]:
-  # The pattern's group puts the digits at every second place, so that the keys
-  # of any two names compare text with text and number with number.
+  # The pattern's group puts digits at every odd index, so any two keys compare
+  # text with text and number with number.
   parts: list[str | tuple[int, str]] = re.split(r"([0-9]+)", name.lower())
   for i in range(1, len(parts), 2):
-    # As numbers compare; but Python's refuse to be made of very many digits.
+    # Orders like int(digits), which Python limits to 4300 digits.
     digits = parts[i].lstrip("0")
     parts[i] = len(digits), digits
   return parts, name
@@ -106,11 +76,11 @@ def _is_zip_name(name: str) -> bool:
 
 def _check_no_zip(name: str) -> None:
   if _is_zip_name(name):
-    raise ValueError("a zip file within is not opened: unpack it")
+    raise ValueError("a nested zip file is not opened: unpack it")
 
 
 def _folder_source(root: Path) -> Source:
-  folders = set()  # that are not looked into
+  folders = set()  # not searched
 
   def relative(path: str) -> str:
     return Path(path).relative_to(root).as_posix()
@@ -131,7 +101,7 @@ def _folder_source(root: Path) -> Source:
 
   def load(index):
     if names[index] in folders:
-      raise ValueError(_why_not_looked_into(root / names[index]))
+      raise ValueError(_why_not_searched(root / names[index]))
     _check_no_zip(names[index])
     path = root / names[index]
     if not path.is_file():  # a pipe would block, a broken link has no data
@@ -141,18 +111,18 @@ def _folder_source(root: Path) -> Source:
     return pixels.open_image(path.read_bytes()), 0
 
   return Source(
-    names, load, state=lambda: " ".join(_stamp(root / name) for name in names)
+    names, load, state=lambda: " ".join(stamp(root / name) for name in names)
   )
 
 
-def _why_not_looked_into(folder: Path) -> str:
+def _why_not_searched(folder: Path) -> str:
   if folder.is_symlink():
     return "a link to a folder, which is not followed"
   return "a folder that cannot be read"
 
 
-def _stamp(path: Path) -> str:
-  """Return size and time of a file; nothing if it does not exist."""
+def stamp(path: Path) -> str:
+  """Return a file's size and modification time, or "" if it is missing."""
   try:
     status = path.stat()
   except OSError:
@@ -162,8 +132,8 @@ def _stamp(path: Path) -> str:
 
 @contextlib.contextmanager
 def _open_zip(path: Path) -> Iterator[Source]:
-  # Members are read into memory and nothing is ever extracted; names that point
-  # outside are refused all the same, as signs of a tampered file.
+  # Members are read into memory, never extracted. Names that point outside are
+  # refused nevertheless: they indicate a tampered file.
   try:
     archive = zipfile.ZipFile(path)
   except Exception as error:  # zipfile raises many types for damaged files
@@ -181,16 +151,16 @@ def _open_zip(path: Path) -> Iterator[Source]:
     def load(index):
       _check_member(members[index])
       _check_no_zip(members[index].filename)
-      # Unpacking a zip file leaves the last file of a name.
+      # Of equal names, unpacking a zip file keeps the last.
       if index + 1 < len(members) and (
         members[index + 1].filename == members[index].filename
       ):
-        raise ValueError("another file of this name follows in the zip file")
+        raise ValueError("a later file in the zip file has the same name")
       return pixels.open_image(_read_member(archive, members[index])), 0
 
     names = [member.filename for member in members]
     sums = " ".join(str(member.CRC) for member in members)
-    yield Source(names, load, state=lambda: f"{_stamp(path)} {sums}")
+    yield Source(names, load, state=lambda: f"{stamp(path)} {sums}")
 
 
 def _check_member(member: zipfile.ZipInfo) -> None:
@@ -209,23 +179,7 @@ def _check_member(member: zipfile.ZipInfo) -> None:
 
 
 def _read_member(archive: zipfile.ZipFile, member: zipfile.ZipInfo) -> bytes:
-  # In portions: zipfile would decompress everything before cutting it to the
-  # declared size.
+  # In chunks: otherwise zipfile decompresses everything before it truncates to
+  # the declared size.
   with archive.open(member) as file:
     return b"".join(iter(lambda: file.read(_READ_BYTES), b""))
-
-
-@contextlib.contextmanager
-def _open_lmdb(lmdb: Any, path: Path) -> Iterator[Source]:
-  options = {"readonly": True, "lock": False, "readahead": False}
-  with lmdb.open(str(path), create=False, **options) as environment:
-    with environment.begin() as transaction:
-      keys = list(transaction.cursor().iternext(keys=True, values=False))
-
-    def load(index):
-      # A transaction belongs to one thread; opening one costs microseconds.
-      with environment.begin() as transaction:
-        return pixels.open_image(transaction.get(keys[index])), 0
-
-    names = [key.decode("utf-8", "backslashreplace") for key in keys]
-    yield Source(names, load, state=lambda: _stamp(path / "data.mdb"))

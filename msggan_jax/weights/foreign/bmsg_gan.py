@@ -1,6 +1,6 @@
 """BMSG-GAN's state dicts: GAN_GEN_*.pth, GAN_GEN_SHADOW_*.pth, GAN_DIS_*.pth.
 
-The kernels in the files are unscaled, as ours are.
+Kernels are stored before the equalized learning rate's scaling, like ours.
 """
 
 from collections.abc import Mapping
@@ -26,16 +26,16 @@ _MAX_SCALES = 11  # 4096x4096
 
 
 def read(generator: str, discriminator: str | None) -> Weights:
-  """Read a generator, and a discriminator if there is one.
+  """Read a generator and, optionally, a discriminator.
 
   Args:
-    generator: Path of a GAN_GEN or GAN_GEN_SHADOW file, for both of which it
-      is taken.
+    generator: Path of a GAN_GEN or GAN_GEN_SHADOW file; it becomes both the
+      generator and its moving average.
     discriminator: Path of a GAN_DIS file, or None.
 
   Raises:
-    FileNotFoundError: If there is no such file.
-    ValueError: If a file cannot be read or is another network's.
+    FileNotFoundError: If a file does not exist.
+    ValueError: If a file is unreadable or contains another network.
   """
   tensors = read_state_dict(generator)
   fields = architecture(generator, tensors, "layers.0.conv_1.weight")
@@ -51,17 +51,19 @@ def read(generator: str, discriminator: str | None) -> Weights:
 
 
 def read_state_dict(path: str) -> dict[str, np.ndarray]:
-  """Read tensors; drop the "module." that DataParallel puts into names.
+  """Read tensors; drop DataParallel's "module." from their names.
 
   Raises:
-    FileNotFoundError: If there is no such file.
-    ValueError: If it cannot be read, or two names become one.
+    FileNotFoundError: If the file does not exist.
+    ValueError: If it is unreadable, or two names become equal.
   """
   tensors = {}
   for name, tensor in read_torch(path).items():
     short = ".".join(part for part in name.split(".") if part != "module")
     if short in tensors:
-      raise ValueError(f"{path}: {quote(short)} is there twice, with module.")
+      raise ValueError(
+        f"{path}: {quote(short)} occurs with and without 'module.'"
+      )
     tensors[short] = tensor
   return tensors
 
@@ -69,11 +71,11 @@ def read_state_dict(path: str) -> dict[str, np.ndarray]:
 def architecture(
   path: str, generator: Mapping[str, np.ndarray], latent_kernel: str
 ) -> dict[str, int]:
-  """Infer the configuration's fields from a generator.
+  """Infer config fields from a generator's tensors.
 
   Args:
-    path: Its file, for errors.
-    generator: Its tensors.
+    path: The generator's file, for errors.
+    generator: Name to tensor.
     latent_kernel: The name of the first kernel.
 
   Raises:
@@ -92,8 +94,8 @@ def architecture(
     or to_rgb[0].ndim != 1
   ):
     raise ValueError(
-      f"{path}: this is no generator of this source: it lacks {latent_kernel}, "
-      f"or has not from 1 to {_MAX_SCALES} rgb_converters"
+      f"{path}: this is no generator of this source: it needs {latent_kernel} "
+      f"and 1 to {_MAX_SCALES} rgb_converters"
     )
   latent_size = latent.shape[0]
   return {
@@ -106,7 +108,7 @@ def architecture(
 
 
 def generator_table(scales: tuple[int, ...]) -> Table:
-  """Return where the generator's parameters are; scales from 4 up."""
+  """Return the sources of the generator's parameters; scales from 4 up."""
   table = {
     "block_4x4.dense.kernel": Source("layers.0.conv_1.weight", TORCH_LATENT),
     "block_4x4.bias": Source("layers.0.conv_1.bias", SAME),
@@ -121,7 +123,7 @@ def generator_table(scales: tuple[int, ...]) -> Table:
 
 
 def discriminator_table(scales: tuple[int, ...]) -> Table:
-  """Return where the discriminator's parameters are; scales from 4 up."""
+  """Return the sources of the discriminator's parameters; scales from 4 up."""
   table = blocks("block_4x4", "final_block")
   table["score.kernel"] = Source(
     "final_block.conv_3.weight", TORCH_CONV_AS_DENSE
@@ -139,7 +141,7 @@ def discriminator_table(scales: tuple[int, ...]) -> Table:
 
 
 def blocks(ours: str, theirs: str) -> Table:
-  """Map the two convolutions of a discriminator's block."""
+  """Map the two convolutions of a discriminator block."""
   return torch_conv(f"{ours}.conv_0", f"{theirs}.conv_1") | torch_conv(
     f"{ours}.conv_1", f"{theirs}.conv_2"
   )

@@ -1,4 +1,4 @@
-"""Conversion of a public version's weight files to a workdir."""
+"""Convert weight files of other implementations to a workdir."""
 
 import runpy
 from pathlib import Path
@@ -23,41 +23,41 @@ _PRESETS = Path(__file__).parents[3] / "configs" / "presets"
 
 
 def read(source: str, generator: str, discriminator: str | None) -> Weights:
-  """Read a source's weight files.
+  """Read weight files of one implementation.
 
   Args:
     source: A key of `SOURCES`.
-    generator: Path of the generator's file, or of all networks'.
-    discriminator: Path of the discriminator's file; None: it is untrained.
+    generator: Path of the generator's file, or of the file of all networks.
+    discriminator: Path of the discriminator's file; None if it is missing.
 
   Raises:
     FileNotFoundError: If a file does not exist.
-    ValueError: If a file cannot be read or does not fit the source.
+    ValueError: If a file is unreadable or does not match the source.
   """
   if source != "msg-stylegan-tf":
     return SOURCES[source].read(generator, discriminator)
   if discriminator:
     raise ValueError(
-      "--discriminator: a file of msg-stylegan-tf holds all networks; give "
+      "--discriminator: files of msg-stylegan-tf contain all networks; give "
       "only --generator"
     )
   return msg_stylegan_tf.read(generator)
 
 
 def write(weights: Weights, preset: str, workdir: Path) -> ConfigDict:
-  """Write a workdir of a run at step 0.
+  """Write the workdir of a run at step 0.
 
   Args:
-    weights: The networks.
-    preset: The preset for the fields that weights do not determine.
+    weights: The networks; a missing discriminator is initialized.
+    preset: Name of the preset for fields that weights do not determine.
     workdir: A new or empty folder.
 
   Returns:
-    The run's configuration.
+    The run's config.
 
   Raises:
-    ValueError: If the workdir is not empty, or listing the tensors that do
-      not fit; then nothing is written.
+    ValueError: If the workdir is not empty, or tensors do not match (all are
+      listed); nothing is written then.
   """
   if workdir.exists() and not (workdir.is_dir() and _is_empty(workdir)):
     raise ValueError(f"{workdir} is not empty; choose another --workdir")
@@ -79,10 +79,10 @@ def write(weights: Weights, preset: str, workdir: Path) -> ConfigDict:
 
 
 def _fit(weights: Weights, generator, discriminator) -> dict[str, Any]:
-  """Bring all weights into our trees: arguments of `train_state.assemble`.
+  """Convert all weights to our trees: arguments of `train_state.assemble`.
 
   Raises:
-    ValueError: Listing the tensors that do not fit.
+    ValueError: If tensors do not match; all are listed.
   """
   fitted = {}
   problems = []
@@ -111,7 +111,7 @@ def _load_preset(preset: str) -> ConfigDict:
   path = _PRESETS / f"{preset}.py"
   if not path.is_file():
     raise FileNotFoundError(
-      f"the preset {path} is missing; run this in a checkout"
+      f"the preset {path} is missing; run this in a clone of the repository"
     )
   return runpy.run_path(str(path))["get_config"]()
 

@@ -1,4 +1,4 @@
-"""Mapping of a file's tensors to our trees: names and axes."""
+"""Map a file's tensors to our trees: names and axes."""
 
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
@@ -11,10 +11,10 @@ _MAX_PROBLEMS = 40  # lines of an error
 
 
 class Layout(NamedTuple):
-  """How a tensor of a file becomes one of ours."""
+  """The conversion of a file's tensor to ours."""
 
-  their_shape: Callable[[tuple], tuple]  # of our shape
-  convert: Callable[[np.ndarray], np.ndarray]  # their array to ours
+  their_shape: Callable[[tuple], tuple]  # our shape to the file's
+  convert: Callable[[np.ndarray], np.ndarray]  # the file's array to ours
 
 
 class Source(NamedTuple):
@@ -24,24 +24,24 @@ class Source(NamedTuple):
   layout: Layout
 
 
-# Our path, "block_4x4.conv.kernel", to where it comes from.
+# Our path, such as "block_4x4.conv.kernel", to its source.
 Table = dict[str, Source]
 
 
 class Weights(NamedTuple):
-  """Contents of a source's files, ready for `to_trees`."""
+  """Contents of an implementation's files, ready for `to_trees`."""
 
-  fields: dict[str, Any]  # of the configuration, where it is not the preset's
+  fields: dict[str, Any]  # config fields that override the preset
   generator: dict[str, np.ndarray]
   ema: dict[str, np.ndarray]  # the generator's moving average
-  discriminator: dict[str, np.ndarray] | None  # None: there was no file
+  discriminator: dict[str, np.ndarray] | None  # None: no file given
   g_table: Table
   d_table: Table
 
 
 SAME = Layout(lambda shape: shape, lambda x: x)
 
-# PyTorch's convolutions: OIHW to HWIO.
+# PyTorch's convolution kernels: OIHW to HWIO.
 TORCH_CONV = Layout(
   lambda s: (s[3], s[2], s[0], s[1]), lambda x: x.transpose(2, 3, 1, 0)
 )
@@ -49,7 +49,7 @@ TORCH_CONV = Layout(
 TORCH_CONV_AS_DENSE = Layout(
   lambda s: (s[1], s[0], 1, 1), lambda x: x[:, :, 0, 0].T
 )
-# A 4x4 transposed convolution of 1x1 inputs is a dense layer here:
+# A 4x4 transposed convolution of a 1x1 input is a dense layer here:
 # (I, O, 4, 4) to (I, 4 4 O).
 TORCH_LATENT = Layout(
   lambda s: (s[0], s[1] // 16, 4, 4),
@@ -58,7 +58,7 @@ TORCH_LATENT = Layout(
 
 
 def scales_up_to(resolution: int) -> tuple[int, ...]:
-  """Return 4, 8, ... up to and with `resolution`."""
+  """Return 4, 8, ..., `resolution`."""
   return tuple(2**i for i in range(2, resolution.bit_length()))
 
 
@@ -84,9 +84,9 @@ def to_trees(
       all tensors.
 
   Returns:
-    The trees with float32 arrays, and a line for each tensor that is missing,
-    unused, of another shape or has NaN or Inf. With any line the trees are
-    invalid.
+    The trees with float32 arrays, and one line for each tensor that is missing,
+    unused, of another shape, or contains NaN or Inf. If any line is returned,
+    the trees are invalid.
   """
   problems = []
 
@@ -101,7 +101,7 @@ def to_trees(
     elif tensor.shape != expected:
       problems.append(f"{source.name} is {tensor.shape}, expected {expected}")
     elif tensor.dtype.kind != "f":
-      problems.append(f"{source.name} holds {tensor.dtype}, not floats")
+      problems.append(f"{source.name} is {tensor.dtype}, not a float type")
     else:
       with np.errstate(over="ignore"):  # of float64
         ours = np.array(source.layout.convert(tensor), np.float32, order="C")
@@ -120,8 +120,8 @@ def to_trees(
 
 
 def describe(network: str, problems: list[str]) -> str:
-  """Return a text with the first problems, one a line."""
+  """Return the first problems as text, one per line."""
   lines = problems[:_MAX_PROBLEMS]
   if len(problems) > len(lines):
     lines.append(f"and {len(problems) - len(lines)} more")
-  return "\n  ".join([f"the {network} does not fit:", *lines])
+  return "\n  ".join([f"the {network} does not match:", *lines])

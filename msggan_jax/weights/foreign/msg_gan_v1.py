@@ -1,7 +1,7 @@
 """msg-gan-v1's state dicts: GAN_GEN_*.pth and GAN_DIS_*.pth.
 
-The names are BMSG-GAN's, but that the discriminator's lists begin with the
-4x4 block, and that the blocks' convolutions have spectral norm.
+The names are BMSG-GAN's, with two differences: the discriminator's lists start
+with the 4x4 block, and convolutions in blocks have spectral norm.
 """
 
 from collections.abc import Mapping
@@ -27,15 +27,15 @@ _LATENT = f"layers.0.conv_1{_ORIGINAL}"
 
 
 def read(generator: str, discriminator: str | None) -> Weights:
-  """Read a generator, and a discriminator if there is one.
+  """Read a generator and, optionally, a discriminator.
 
   Args:
-    generator: Path of a GAN_GEN file; there is no moving average.
+    generator: Path of a GAN_GEN file; this version has no moving average.
     discriminator: Path of a GAN_DIS file, or None.
 
   Raises:
-    FileNotFoundError: If there is no such file.
-    ValueError: If a file cannot be read or is another network's.
+    FileNotFoundError: If a file does not exist.
+    ValueError: If a file is unreadable or contains another network.
   """
   tensors = bmsg_gan.read_state_dict(generator)
   fields = bmsg_gan.architecture(generator, tensors, _LATENT)
@@ -59,13 +59,13 @@ def read(generator: str, discriminator: str | None) -> Weights:
 def with_right_vectors(
   tensors: Mapping[str, np.ndarray], is_generator: bool
 ) -> dict[str, np.ndarray]:
-  """Add the weight_v that PyTorch before 1.0 did not write.
+  """Add weight_v, which PyTorch before 1.0 did not save.
 
-  It is what that PyTorch computed of weight_u in every call.
+  That PyTorch recomputed it from weight_u in every call.
 
   Args:
-    tensors: The file's.
-    is_generator: Whether the first kernel is a transposed convolution's.
+    tensors: The file's tensors.
+    is_generator: Whether the first kernel is a transposed convolution.
   """
   tensors = dict(tensors)
   for name, kernel in list(tensors.items()):
@@ -76,20 +76,20 @@ def with_right_vectors(
     if is_generator and name == _LATENT:
       kernel = kernel.swapaxes(0, 1)
     if u.ndim != 1 or u.shape != kernel.shape[:1] or u.dtype.kind != "f":
-      continue  # It will be named as one that does not fit.
-    with np.errstate(all="ignore"):  # What is not finite will be named, too.
+      continue  # `to_trees` reports it as a misfit.
+    with np.errstate(all="ignore"):  # `to_trees` reports NaN and Inf.
       v = u @ kernel.reshape(len(u), -1)
       tensors[f"{layer}.weight_v"] = v / max(np.linalg.norm(v), 1e-12)
   return tensors
 
 
 def generator_table(scales: tuple[int, ...]) -> Table:
-  """Return where the generator's arrays are; scales from 4 up."""
+  """Return the sources of the generator's arrays; scales from 4 up."""
   return _with_spectral_norm(bmsg_gan.generator_table(scales))
 
 
 def discriminator_table(scales: tuple[int, ...]) -> Table:
-  """Return where the discriminator's arrays are; scales from 4 up."""
+  """Return the sources of the discriminator's arrays; scales from 4 up."""
   table = {
     "score.kernel": Source("layers.0.conv_3.weight", TORCH_CONV_AS_DENSE),
     "score.bias": Source("layers.0.conv_3.bias", SAME),
@@ -110,7 +110,7 @@ def _with_spectral_norm(table: Table) -> Table:
       ours = path.removesuffix(".kernel")
       normed[path] = Source(f"{layer}{_ORIGINAL}", source.layout)
       normed[f"{ours}.u"] = Source(f"{layer}.weight_u", SAME)
-      # The latent's kernel has one place; its axes need no reordering.
+      # The latent's kernel is 1x1: no axes to reorder.
       places = 16 if ours == "block_4x4.conv_1" else 9
       in_dense = ours == "block_4x4.dense"
       layout = SAME if in_dense else _right_vector(places)

@@ -15,7 +15,7 @@ from msggan_jax.weights.foreign.tf_pickle import Network, read_tf_pickle
 
 PRESET = "msg_stylegan_official"
 
-# What a setting is where static_kwargs do not hold it.
+# Defaults of settings that static_kwargs lack.
 _G_DEFAULTS = {
   "num_channels": 3,
   "resolution": 1024,
@@ -40,7 +40,7 @@ _D_DEFAULTS = {
   },
   "mbstd_group_size": 4,
 }
-# Settings that change what is computed, with the one value that exists here.
+# Settings that change the computation, with the only supported value.
 _FIXED = {
   "normalize_latents": True,
   "mapping_lrmul": 0.01,
@@ -56,10 +56,10 @@ _FIXED = {
   "mbstd_num_features": 1,
   "blur_filter": [1, 2, 1],
 }
-_LARGEST = 4096  # of any setting ...
-_LARGEST_OF = {"fmap_base": _LARGEST**2, "mapping_layers": 64}  # ... but these
-# From here on the official code fuses upsampling and convolution in one
-# transposed convolution, whose kernel lies mirrored.
+_LARGEST = 4096  # of any setting, except those below
+_LARGEST_OF = {"fmap_base": _LARGEST**2, "mapping_layers": 64}
+# From this resolution the official code fuses upsampling and convolution into
+# one transposed convolution, whose kernel is stored mirrored.
 _FUSED_FROM = 128
 
 _DENSE_LAST = Layout(
@@ -78,12 +78,14 @@ def read(path: str) -> Weights:
   """Read a pickle of (G, D, Gs).
 
   Raises:
-    FileNotFoundError: If there is no such file.
-    ValueError: If it cannot be read, or holds something else.
+    FileNotFoundError: If the file does not exist.
+    ValueError: If it is unreadable or contains anything else.
   """
   networks = read_tf_pickle(path)
   if len(networks) != 3:
-    raise ValueError(f"{path} holds {len(networks)} networks, not G, D and Gs")
+    raise ValueError(
+      f"{path} contains {len(networks)} networks, expected G, D and Gs"
+    )
   try:
     fields = architecture(networks)
   except ValueError as error:
@@ -103,14 +105,14 @@ def read(path: str) -> Weights:
 
 
 def architecture(networks: list[Network]) -> dict[str, int]:
-  """Return the configuration's fields that the settings of G and D say.
+  """Return the config fields that follow from the settings of G and D.
 
   Args:
     networks: G, D, Gs.
 
   Raises:
-    ValueError: If a setting has a value that does not exist here, or the
-      networks do not fit together.
+    ValueError: If a setting's value is unsupported, or the networks do not
+      match.
   """
   g, d, gs = (
     _settings(networks[0], _G_DEFAULTS),
@@ -129,7 +131,7 @@ def architecture(networks: list[Network]) -> dict[str, int]:
     "w_size": g["dlatent_size"],
     "mapping_size": g["mapping_fmaps"],
     "mapping_layers": g["mapping_layers"],
-    # Their width at resolution r is fmap_base / (r / 2).
+    # The official width at resolution r is fmap_base / (r / 2).
     "base_channels": 2 * g["fmap_base"],
     "max_channels": g["fmap_max"],
     "stddev_group": d["mbstd_group_size"],
@@ -142,7 +144,7 @@ def _settings(network: Network, defaults: dict[str, int]) -> dict[str, int]:
     if name in given and given[name] != value:
       raise ValueError(
         f"{quote(network.name)} has {name}={quote(given[name])}; only "
-        f"{value!r} can be taken over"
+        f"{value!r} is supported"
       )
   settings = {name: given.get(name, value) for name, value in defaults.items()}
   for name, value in settings.items():
@@ -156,7 +158,7 @@ def _settings(network: Network, defaults: dict[str, int]) -> dict[str, int]:
 
 
 def flatten(network: Network) -> dict[str, np.ndarray]:
-  """Return a network's arrays and its components', "synthesis/noise0"."""
+  """Return the arrays of a network and its components ("synthesis/noise0")."""
   tensors = dict(network.variables)
   for component, inner in network.components.items():
     tensors |= {f"{component}/{k}": v for k, v in inner.variables.items()}
@@ -166,7 +168,7 @@ def flatten(network: Network) -> dict[str, np.ndarray]:
 def generator_table(
   scales: tuple[int, ...], mapping_layers: int, num_classes: int
 ) -> Table:
-  """Return where the generator's arrays are; scales from 4 up."""
+  """Return the sources of the generator's arrays; scales from 4 up."""
   table = {"w_avg": Source("dlatent_avg", SAME)}
   if num_classes:
     table["label_embedding"] = Source("mapping/LabelConcat/weight", SAME)
@@ -188,7 +190,7 @@ def generator_table(
       table[f"{ours}.noise"] = Source(f"synthesis/noise{2 * i + j}", _NOISE)
       table[f"{ours}.noise_weight"] = Source(f"{layer}/Noise/weight", SAME)
       table[f"{ours}.bias"] = Source(f"{layer}/bias", SAME)
-      # The style's first half is the scale in both, the second the shift.
+      # In both, the style's first half is the scale, the second the shift.
       table |= _dense(f"{ours}.style", f"{layer}/StyleMod")
     lod = len(scales) - 1 - i
     table |= _dense(f"to_rgb_{r}x{r}", f"synthesis/ToRGB_lod{lod}")
@@ -196,7 +198,7 @@ def generator_table(
 
 
 def discriminator_table(scales: tuple[int, ...], channels: int) -> Table:
-  """Return where the discriminator's arrays are; scales from 4 up."""
+  """Return the sources of the discriminator's arrays; scales from 4 up."""
   full = scales[-1]
   table = _dense(f"from_rgb_{full}x{full}", "FromRGB_lod0")
   for r in scales:
@@ -213,7 +215,7 @@ def discriminator_table(scales: tuple[int, ...], channels: int) -> Table:
 
 
 def _dense(ours: str, theirs: str) -> Table:
-  # Their kernels, also the convolutions', have our axes and are unscaled.
+  # All official kernels have our axes and are stored unscaled.
   return {
     f"{ours}.kernel": Source(f"{theirs}/weight", SAME),
     f"{ours}.bias": Source(f"{theirs}/bias", SAME),
@@ -221,5 +223,5 @@ def _dense(ours: str, theirs: str) -> Table:
 
 
 def _combine(channels: int) -> Layout:
-  """Return the layout of phi's kernel: the image comes last there."""
+  """Return the layout of φ's kernel: the official input has the image last."""
   return Layout(lambda shape: shape, lambda x: np.roll(x, channels, axis=2))

@@ -1,10 +1,10 @@
-"""A reader of pickles that can make data and nothing else.
+"""A pickle reader that builds plain data and executes nothing.
 
-Python's own unpickler, even with an allow-list in `find_class`, takes memory
-by numbers in the file, hashes any key and sets attributes of any instance.
-Weight files need a few dozen instructions of plain data and a handful of
-globals, so those are interpreted here: a global is looked up in a table of
-inert stand-ins, and nothing in a file names anything that could be imported.
+Python's own unpickler, even with an allow-list in `find_class`, allocates as
+much memory as a number in the file demands, hashes any key and sets attributes
+of any instance. Weight files use a few dozen instructions and a handful of
+globals. Only those are interpreted here; each global is looked up in a table of
+inert stand-ins, so a file cannot import anything.
 """
 
 import dataclasses
@@ -14,26 +14,27 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-# Files of weights take about forty instructions a tensor.
+# Weight files use about 40 instructions per tensor.
 _MAX_INSTRUCTIONS = 200_000
-_QUOTED_CHARACTERS = 80  # of a file's own words in an error
+_QUOTED_CHARACTERS = 80  # of text from a file, in an error
 
 
 @dataclasses.dataclass(frozen=True)
 class Constructor:
-  """A global that a file may call: arguments, as a tuple, to plain data.
+  """A global that a file may call; `make` maps its arguments to plain data.
 
-  `make` raises ValueError on arguments that do not fit.
+  `make` takes the arguments as one tuple and raises ValueError if they are
+  invalid.
   """
 
   make: Callable[[tuple], Any]
 
 
 class Buildable:
-  """What a file may give a state to, besides dicts."""
+  """An object, other than a dict, whose state a file may set."""
 
   def build(self, state: Any) -> None:
-    """Take the state; raise ValueError if it does not fit."""
+    """Set the state; raise ValueError if it is invalid."""
     raise NotImplementedError
 
 
@@ -41,10 +42,10 @@ def read_bytes(path: str | Path) -> bytes:
   """Read a whole file.
 
   Raises:
-    FileNotFoundError: If there is none.
+    FileNotFoundError: If the file does not exist.
   """
   if not Path(path).is_file():
-    raise FileNotFoundError(f"there is no file {path}")
+    raise FileNotFoundError(f"{path} does not exist or is no file")
   return Path(path).read_bytes()
 
 
@@ -59,25 +60,25 @@ def load(
 
   Args:
     data: A file's bytes.
-    known: The globals that may occur, "module.name" to its stand-in: a
-      `Constructor` if it may be called, else any inert value.
-    position: Where the pickle begins.
-    persistent: Turns persistent ids into values; None: there may be none.
+    known: The allowed globals, "module.name" to stand-in: a `Constructor` if
+      a file may call it, else any inert value.
+    position: Offset of the pickle, in bytes.
+    persistent: Maps persistent ids to values; None forbids them.
 
   Returns:
     The value, and the position after the pickle.
 
   Raises:
-    ValueError: If the pickle is damaged or names another global.
+    ValueError: If the pickle is damaged or uses a global not in `known`.
   """
   machine = _Machine(data, position, known, persistent)
   return machine.run(), machine.position
 
 
 def quote(value: Any) -> str:
-  """Quote a file's own words for an error, cut to a bearable length.
+  """Quote text from a file for an error message, truncated.
 
-  Of containers only the kind is told: nested ones can have no end.
+  Containers are quoted by type only: they can be nested without end.
   """
   if not isinstance(value, str | int | float):
     return f"a {type(value).__name__}"
@@ -87,7 +88,7 @@ def quote(value: Any) -> str:
 
 
 class _Machine:
-  """The stack machine that a pickle is a program of."""
+  """The stack machine that executes a pickle."""
 
   def __init__(self, data, position, known, persistent):
     self.position = position
@@ -96,18 +97,18 @@ class _Machine:
     self._persistent = persistent
     self._stack: list = []
     self._below_marks: list[list] = []
-    # A dict, because a list would be as long as an index in the file says.
+    # A list would grow to any index that a file names.
     self._memo: dict[int, Any] = {}
 
   def run(self) -> Any:
-    """Execute instructions up to and with STOP; return its value."""
+    """Execute instructions until STOP; return the top of the stack."""
     for _ in range(_MAX_INSTRUCTIONS):
       code = self.take(1)
       if code == pickle.STOP:
         return self.pop()
       if code not in _INSTRUCTIONS:
         raise ValueError(
-          f"the pickle has an instruction, {code!r}, that weight files do not"
+          f"the pickle uses the instruction {code!r}, which weight files do not"
         )
       _INSTRUCTIONS[code](self)
     raise ValueError(f"the pickle has over {_MAX_INSTRUCTIONS} instructions")
@@ -124,11 +125,11 @@ class _Machine:
     return struct.unpack(form, self.take(struct.calcsize(form)))[0]
 
   def counted(self, form: str) -> bytes:
-    """Return bytes that stand behind their number."""
+    """Return bytes that are preceded by their length."""
     return self.take(self.number(form))
 
   def line(self) -> str:
-    """Return the text up to the end of a line."""
+    """Return the text up to the next newline."""
     end = self._data.find(b"\n", self.position)
     if end < 0:
       raise ValueError("the file ends in the middle of its data")
@@ -141,22 +142,22 @@ class _Machine:
   def pop(self) -> Any:
     """Take a value from the stack."""
     if not self._stack:
-      raise ValueError("the pickle takes more values than it makes")
+      raise ValueError("the pickle pops a value from an empty stack")
     return self._stack.pop()
 
   def pop_tuple(self, size: int) -> None:
-    """Replace the last values by a tuple of them."""
+    """Replace the last `size` values with a tuple of them."""
     self.push(tuple(reversed([self.pop() for _ in range(size)])))
 
   def mark(self) -> None:
-    """Begin a group of values."""
+    """Start a group of values."""
     self._below_marks.append(self._stack)
     self._stack = []
 
   def pop_group(self) -> list:
-    """Take all values since the last mark."""
+    """Pop all values since the last mark."""
     if not self._below_marks:
-      raise ValueError("the pickle ends a group of values it never began")
+      raise ValueError("the pickle ends a group of values it never started")
     group, self._stack = self._stack, self._below_marks.pop()
     return group
 
@@ -165,27 +166,27 @@ class _Machine:
     self._top(list).extend(values)
 
   def set_items(self, values: list) -> None:
-    """Set keys and values, alternating, of the dict on the stack."""
+    """Set alternating keys and values of the dict on the stack."""
     target = self._top(dict)
     if len(values) % 2:
       raise ValueError("the pickle has a key without a value")
     for key, value in zip(values[::2], values[1::2], strict=True):
-      # Nested tuples can take forever to hash.
+      # Hashing nested tuples can take forever.
       if not isinstance(key, str | int):
         raise ValueError("the pickle has a key that is neither text nor number")
       target[key] = value
 
   def put(self, index: int) -> None:
-    """Remember the top of the stack."""
+    """Store the top of the stack in the memo."""
     self.push(value := self.pop())
     self._memo[index] = value
 
   def memoize(self) -> None:
-    """Remember the top of the stack under the next number."""
+    """Store the top of the stack under the next free index."""
     self.put(len(self._memo))
 
   def get(self, index: int) -> None:
-    """Push what was remembered."""
+    """Push a value of the memo."""
     if index not in self._memo:
       raise ValueError(f"the pickle refers to value {index}, which it lacks")
     self.push(self._memo[index])
@@ -193,12 +194,12 @@ class _Machine:
   def find(self, module: Any, name: Any) -> None:
     """Push a global's stand-in."""
     if not isinstance(module, str) or not isinstance(name, str):
-      raise ValueError("the pickle asks for a global whose name is no text")
+      raise ValueError("the pickle uses a global whose name is not text")
     found = f"{module}.{name}"
     if found not in self._known:
       raise ValueError(
-        f"the pickle asks for {quote(found)}, which no file of this kind "
-        "needs; it is refused, and nothing of the file was run"
+        f"the pickle uses {quote(found)}, which weight files of this kind do "
+        "not need; the file is rejected, and nothing in it was executed"
       )
     self.push(self._known[found])
 
@@ -208,38 +209,38 @@ class _Machine:
     self.find(module, name)
 
   def instantiate(self) -> None:
-    """Refuse the call of a global that is named in the instruction."""
+    """Reject the call of a global that is named in the instruction."""
     self.find(self.line(), self.line())
-    raise ValueError("the pickle has an instruction that weight files do not")
+    raise ValueError("the pickle uses INST, which weight files do not")
 
   def call(self) -> None:
     """Call a constructor."""
     arguments, constructor = self.pop(), self.pop()
     if not isinstance(constructor, Constructor) or type(arguments) is not tuple:
-      raise ValueError("the pickle calls something that cannot be called")
+      raise ValueError("the pickle calls an object that is not callable")
     self.push(constructor.make(arguments))
 
   def build(self) -> None:
-    """Give the value on the stack its state."""
+    """Set the state of the value on the stack."""
     state = self.pop()
     target = self.pop()
     if isinstance(target, Buildable):
       target.build(state)
     elif not isinstance(target, dict) or not isinstance(state, dict):
-      # A dict's attributes (PyTorch's _metadata) are left out.
-      raise ValueError("the pickle gives a state to something that has none")
+      # Attributes of a dict (PyTorch's _metadata) are dropped.
+      raise ValueError("the pickle sets the state of an object without one")
     self.push(target)
 
   def persist(self) -> None:
-    """Replace a persistent id by its value."""
+    """Replace a persistent id with its value."""
     if self._persistent is None:
-      raise ValueError("the pickle refers to data outside of it")
+      raise ValueError("the pickle refers to external data")
     self.push(self._persistent(self.pop()))
 
   def _top(self, kind: type) -> Any:
     if not self._stack or type(self._stack[-1]) is not kind:
       raise ValueError(
-        f"the pickle puts items into something that is no {kind.__name__}"
+        f"the pickle adds items to an object that is no {kind.__name__}"
       )
     return self._stack[-1]
 
@@ -256,7 +257,7 @@ def _bytes(form: str) -> Callable[[_Machine], None]:
   return lambda m: m.push(m.counted(form))
 
 
-# Python 2 wrote bytes as the strings that are read as latin1 here.
+# Python 2 pickled bytes as strings; latin1 preserves them.
 _INSTRUCTIONS: dict[bytes, Callable[[_Machine], Any]] = {
   pickle.PROTO: lambda m: m.take(1),
   pickle.FRAME: lambda m: m.take(8),

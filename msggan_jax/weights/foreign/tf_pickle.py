@@ -1,7 +1,7 @@
-"""Networks of the official TensorFlow code's pickles, without TensorFlow.
+"""Read the official code's pickled networks, without TensorFlow.
 
-A file holds G, D and Gs, each a `dnnlib.tflib.network.Network`: its settings,
-its variables, and the Python source that built it, which is never looked at.
+A file contains G, D and Gs, each a `dnnlib.tflib.network.Network`: settings,
+variables, and the Python source that built it, which is never read.
 """
 
 import dataclasses
@@ -26,9 +26,9 @@ class Network(Buildable):
 
   Attributes:
     name: Its name, such as "G_synthesis".
-    static_kwargs: The settings that differ from the build function's defaults.
-    components: Networks within it, by name.
-    variables: Its own arrays, by name; read-only.
+    static_kwargs: Settings that differ from the build function's defaults.
+    components: Sub-networks, by name.
+    variables: Its own read-only arrays, by name.
   """
 
   name: str = ""
@@ -37,7 +37,7 @@ class Network(Buildable):
   variables: dict[str, np.ndarray] = dataclasses.field(default_factory=dict)
 
   def build(self, state: Any) -> None:
-    """Take a pickled state; the source code in it is dropped here."""
+    """Set a pickled state, except its source code."""
     match state:
       case {
         "name": str(name),
@@ -64,7 +64,7 @@ class Network(Buildable):
 
 @dataclasses.dataclass(eq=False)
 class _DType(Buildable):
-  """The type of an array's elements; of numbers only."""
+  """A numeric element type of an array."""
 
   dtype: np.dtype
 
@@ -77,7 +77,7 @@ class _DType(Buildable):
 
 
 class _Latin1(dict):
-  """Text to its bytes, made once however often a file asks for them."""
+  """Text to latin1 bytes, cached: a file can refer to one text many times."""
 
   def __missing__(self, text: str) -> bytes:
     self[text] = raw = text.encode("latin1")
@@ -86,7 +86,7 @@ class _Latin1(dict):
 
 @dataclasses.dataclass(eq=False)
 class _Array(Buildable):
-  """An array; it gets its values from its state."""
+  """An array; its values arrive with its state."""
 
   latin1: _Latin1
   values: np.ndarray | None = None
@@ -96,7 +96,7 @@ class _Array(Buildable):
       case (int(), tuple(shape), _DType(dtype=dtype), bool(fortran), raw):
         pass
       case _:
-        raise ValueError("an array is made in an unknown way")
+        raise ValueError("an array is built in an unknown form")
     if isinstance(raw, str):
       raw = self.latin1[raw]
     if not isinstance(raw, bytes):
@@ -106,7 +106,7 @@ class _Array(Buildable):
     ):
       raise ValueError("an array has an impossible shape")
     if math.prod(shape) * dtype.itemsize != len(raw):
-      raise ValueError("an array's shape does not fit its values")
+      raise ValueError("an array's shape does not match its values")
     values = np.frombuffer(raw, dtype)
     self.values = values.reshape(shape, order="F" if fortran else "C")
 
@@ -121,8 +121,8 @@ def read_tf_pickle(path: str | Path) -> list[Network]:
     The networks in the file's order.
 
   Raises:
-    FileNotFoundError: If there is no such file.
-    ValueError: If the file is damaged, or holds anything but networks.
+    FileNotFoundError: If the file does not exist.
+    ValueError: If the file is damaged or contains anything but networks.
   """
   data = restricted.read_bytes(path)
   try:
@@ -132,7 +132,7 @@ def read_tf_pickle(path: str | Path) -> list[Network]:
     if not isinstance(content, tuple | list) or not all(
       isinstance(network, Network) for network in content
     ):
-      raise ValueError("the file holds no networks")
+      raise ValueError("the file contains no networks")
   except ValueError as error:
     raise ValueError(f"{path}: {error}") from error
   return list(content)
@@ -166,15 +166,15 @@ def _known_globals() -> dict[str, Any]:
         raw = latin1[raw] if isinstance(raw, str) else raw
         if len(raw) == dtype.itemsize:
           return np.frombuffer(raw, dtype)[0].item()
-    raise ValueError("a number is made in an unknown way")
+    raise ValueError("a number is built in an unknown form")
 
   def encode(arguments: tuple) -> bytes:
     match arguments:
       case (str(text), "latin1"):
         return latin1[text]
-    raise ValueError("bytes are made in an unknown way")
+    raise ValueError("bytes are built in an unknown form")
 
-  ndarray = object()  # only ever handed to reconstruct
+  ndarray = object()  # only passed to reconstruct
   arrays = {"_reconstruct": reconstruct, "scalar": scalar}
   return {
     "dnnlib.tflib.network.Network": Constructor(network),
@@ -183,7 +183,7 @@ def _known_globals() -> dict[str, Any]:
     "numpy.dtype": Constructor(dtype),
     "_codecs.encode": Constructor(encode),
   } | {
-    # NumPy 2 moved its module.
+    # NumPy 2 renamed the module.
     f"numpy.{core}.multiarray.{name}": Constructor(make)
     for core in ("core", "_core")
     for name, make in arrays.items()
@@ -192,4 +192,4 @@ def _known_globals() -> dict[str, Any]:
 
 def _check_empty(arguments: tuple) -> None:
   if arguments:
-    raise ValueError("an object is made in an unknown way")
+    raise ValueError("an object is built in an unknown form")

@@ -1,7 +1,7 @@
-"""Tensors of PyTorch's files, without PyTorch.
+"""Read the tensors of PyTorch files, without PyTorch.
 
-Two formats: before 1.6 a row of pickles with the numbers behind them, since
-then a zip archive. Both are read with the same few inert stand-ins.
+PyTorch before 1.6 wrote a sequence of pickles followed by raw numbers; later
+versions write a zip archive. Both formats use the same inert stand-ins.
 """
 
 import dataclasses
@@ -25,7 +25,7 @@ _BFLOAT16 = "bfloat16"
 
 @dataclasses.dataclass(frozen=True)
 class _StorageType:
-  """The type of a storage's elements: a NumPy type, or bfloat16."""
+  """A storage's element type: a NumPy type or bfloat16."""
 
   name: str
 
@@ -36,7 +36,7 @@ class _StorageType:
 
 @dataclasses.dataclass
 class _Storage:
-  """A row of numbers that tensors are views of; filled after the pickle."""
+  """A 1-D array that tensors are views of; filled after the pickle is read."""
 
   type: _StorageType
   key: str
@@ -44,10 +44,10 @@ class _Storage:
   values: np.ndarray | None = None
 
   def fill(self, raw: bytes) -> None:
-    """Take the bytes of all elements."""
+    """Set all elements from raw bytes."""
     values = np.frombuffer(raw, self.type.stored)
     if self.type.name == _BFLOAT16:
-      # The upper half of a float32.
+      # bfloat16 is the upper half of a float32.
       values = (values.astype(np.uint32) << np.uint32(16)).view(np.float32)
     self.values = values
 
@@ -58,7 +58,7 @@ class _Storage:
 
 @dataclasses.dataclass(frozen=True)
 class _Tensor:
-  """A view of a storage; offset and strides count elements."""
+  """A view of a storage; offset and strides in elements."""
 
   storage: _Storage
   offset: int
@@ -66,7 +66,7 @@ class _Tensor:
   strides: tuple
 
   def to_array(self) -> np.ndarray:
-    """Return the view; raise ValueError if it leaves its storage."""
+    """Return the view; raise ValueError if it exceeds its storage."""
     count = self.storage.count
     numbers = (self.offset, *self.shape, *self.strides)
     if (
@@ -76,13 +76,13 @@ class _Tensor:
       or math.prod(self.shape) > count
       or 0 in self.shape
     ):
-      raise ValueError("its shape does not fit its data")
+      raise ValueError("its shape does not match its data")
     last = self.offset + sum(
       (size - 1) * stride
       for size, stride in zip(self.shape, self.strides, strict=True)
     )
     if last >= count:
-      raise ValueError("it reaches beyond its data")
+      raise ValueError("it exceeds its data")
     values = self.storage.values
     return np.lib.stride_tricks.as_strided(
       values[self.offset :],
@@ -96,16 +96,15 @@ def read_torch(path: str | Path) -> dict[str, np.ndarray]:
   """Read the tensors of a .pth file; nothing in the file is executed.
 
   Args:
-    path: A file that `torch.save` made of a state dict, or of a dict that
-      holds one under "state_dict".
+    path: A state dict saved by `torch.save`, or a dict that contains one under
+      "state_dict".
 
   Returns:
-    Name to array, in the file's order; bfloat16 becomes float32. The arrays
-    are read-only.
+    Name to read-only array, in the file's order; bfloat16 becomes float32.
 
   Raises:
-    FileNotFoundError: If there is no such file.
-    ValueError: If the file is damaged, or holds anything but tensors.
+    FileNotFoundError: If the file does not exist.
+    ValueError: If the file is damaged or contains anything but tensors.
   """
   data = restricted.read_bytes(path)
   try:
@@ -120,7 +119,7 @@ def _state_dict(content: Any) -> dict[str, np.ndarray]:
   if isinstance(content, dict) and isinstance(content.get("state_dict"), dict):
     content = content["state_dict"]
   if not isinstance(content, dict) or not content:
-    raise ValueError("the file holds no state dict")
+    raise ValueError("the file contains no state dict")
   arrays = {}
   for name, tensor in content.items():
     if not isinstance(name, str) or not isinstance(tensor, _Tensor):
@@ -135,7 +134,7 @@ def _state_dict(content: Any) -> dict[str, np.ndarray]:
 
 
 class _Storages:
-  """The storages that a pickle refers to, by their keys."""
+  """The storages that a pickle refers to, by key."""
 
   def __init__(self, max_bytes: int):
     self.by_key: dict[str, _Storage] = {}
@@ -144,7 +143,7 @@ class _Storages:
   def find(self, persistent_id: Any) -> _Storage:
     """Return the storage of a persistent id."""
     match persistent_id:
-      # The old format's last part makes storages that are parts of others.
+      # In the old format a further element makes a view of another storage.
       case (
         "storage",
         _StorageType() as kind,
@@ -155,7 +154,7 @@ class _Storages:
       ) if rest in ([], [None]):
         pass
       case _:
-        raise ValueError("the pickle refers to data in an unknown way")
+        raise ValueError("the pickle refers to data in an unknown form")
     storage = self.by_key.get(key)
     if storage is None:
       storage = _Storage(kind, key, count)
@@ -164,7 +163,9 @@ class _Storages:
       self._bytes_left -= storage.num_bytes
       self.by_key[key] = storage
     if (storage.type, storage.count) != (kind, count):
-      raise ValueError(f"the data {quote(key)} have two types or lengths")
+      raise ValueError(
+        f"the data {quote(key)} have conflicting types or lengths"
+      )
     return storage
 
 
@@ -172,11 +173,13 @@ def _read_zip(data: bytes) -> Any:
   try:
     archive = zipfile.ZipFile(io.BytesIO(data))
     names = [n for n in archive.namelist() if n.count("/") == 1]
-  except Exception as error:  # whatever zipfile meets in a damaged file
+  except Exception as error:  # zipfile raises many types for damaged files
     raise ValueError(f"the zip archive is damaged: {error}") from error
   pickles = [name for name in names if name.endswith("/data.pkl")]
   if len(pickles) != 1:
-    raise ValueError("the zip archive has no single */data.pkl of PyTorch's")
+    raise ValueError(
+      "the zip archive is not PyTorch's: it needs exactly one */data.pkl"
+    )
   prefix = pickles[0].removesuffix("data.pkl")
   if f"{prefix}byteorder" in names:
     _check_little_endian(
@@ -197,12 +200,12 @@ def _read_zip(data: bytes) -> Any:
 def _member(data: bytes, archive: zipfile.ZipFile, name: str) -> bytes:
   try:
     info = archive.getinfo(name)
-    # PyTorch stores without compression, so no member outgrows the file.
+    # PyTorch does not compress, so no member is larger than the file.
     if info.compress_type == zipfile.ZIP_STORED and info.file_size <= len(data):
       return archive.read(info)
   except KeyError:
     raise ValueError(f"the zip archive lacks {quote(name)}") from None
-  except Exception as error:  # whatever zipfile meets in a damaged file
+  except Exception as error:  # zipfile raises many types for damaged files
     raise ValueError(f"the zip archive is damaged: {error}") from error
   raise ValueError(f"{quote(name)} in the zip archive is compressed")
 
@@ -210,10 +213,10 @@ def _member(data: bytes, archive: zipfile.ZipFile, name: str) -> bytes:
 def _read_old(data: bytes) -> Any:
   magic, position = restricted.load(data, _KNOWN)
   if magic != _OLD_MAGIC:
-    raise ValueError("this is no file of PyTorch's")
+    raise ValueError("this is no PyTorch file")
   version, position = restricted.load(data, _KNOWN, position=position)
   if version != _OLD_VERSION:
-    raise ValueError(f"the format's version is {quote(version)}, not 1001")
+    raise ValueError(f"the format version is {quote(version)}, expected 1001")
   system, position = restricted.load(data, _KNOWN, position=position)
   _check_little_endian(
     isinstance(system, dict) and system.get("little_endian") is True
@@ -226,7 +229,7 @@ def _read_old(data: bytes) -> Any:
   if not isinstance(keys, list) or not all(isinstance(k, str) for k in keys):
     raise ValueError("the file's list of data is damaged")
   if len(keys) != len(storages.by_key) or set(keys) != set(storages.by_key):
-    raise ValueError("the file's list of data does not fit its tensors")
+    raise ValueError("the file's list of data does not match its tensors")
   for key in keys:
     storage = storages.by_key[key]
     count, raw = data[position : position + 8], position + 8
@@ -241,21 +244,21 @@ def _read_old(data: bytes) -> Any:
 
 def _check_little_endian(is_little: bool) -> None:
   if not is_little:
-    raise ValueError("the file's numbers are not in little-endian order")
+    raise ValueError("the file is not little-endian")
 
 
 def _ordered_dict(arguments: tuple) -> dict:
   if arguments:
-    raise ValueError("an OrderedDict is made in an unknown way")
+    raise ValueError("an OrderedDict is built in an unknown form")
   return {}
 
 
 def _rebuild_tensor(arguments: tuple) -> _Tensor:
   match arguments:
-    # The rest says whether it is trained, and holds hooks.
+    # The remaining arguments are requires_grad and hooks.
     case (_Storage() as s, int(offset), tuple(shape), tuple(strides), *_):
       return _Tensor(s, offset, shape, strides)
-  raise ValueError("a tensor is made in an unknown way")
+  raise ValueError("a tensor is built in an unknown form")
 
 
 _KNOWN = {

@@ -1,0 +1,56 @@
+"""Images of an LSUN category, in the order of its LMDB."""
+
+import contextlib
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from msggan_jax.data import pixels
+from msggan_jax.data.sources.folder import stamp
+from msggan_jax.data.sources.source import OpenSource, Source
+
+
+def open_lsun(dataset: Any, resolution: int) -> OpenSource:
+  """Open the LMDB of an LSUN category.
+
+  Args:
+    dataset: Its `path` is the directory with LSUN's `data.mdb`.
+    resolution: Unused.
+
+  Returns:
+    A context that yields the source.
+
+  Raises:
+    ValueError: If the LMDB or the package that reads it is missing.
+  """
+  del resolution
+  path = Path(dataset.path).expanduser()
+  if not dataset.path or not (path / "data.mdb").is_file():
+    raise ValueError(
+      f"dataset.path: no LSUN database in {str(dataset.path)!r}; download "
+      "church_outdoor_train_lmdb.zip from https://www.yf.io/p/lsun, unzip it, "
+      "and set dataset.path to the directory church_outdoor_train_lmdb"
+    )
+  try:
+    import lmdb
+  except ImportError as error:
+    raise ValueError(
+      "reading LSUN needs the package lmdb: pip install 'msggan_jax[lsun]'"
+    ) from error
+  return _open_lmdb(lmdb, path)
+
+
+@contextlib.contextmanager
+def _open_lmdb(lmdb: Any, path: Path) -> Iterator[Source]:
+  options = {"readonly": True, "lock": False, "readahead": False}
+  with lmdb.open(str(path), create=False, **options) as environment:
+    with environment.begin() as transaction:
+      keys = list(transaction.cursor().iternext(keys=True, values=False))
+
+    def load(index):
+      # A transaction belongs to one thread; opening one takes microseconds.
+      with environment.begin() as transaction:
+        return pixels.open_image(transaction.get(keys[index])), 0
+
+    names = [key.decode("utf-8", "backslashreplace") for key in keys]
+    yield Source(names, load, state=lambda: stamp(path / "data.mdb"))

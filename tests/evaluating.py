@@ -1,0 +1,14 @@
+"""The command `evaluate` with an extractor that needs no weights."""
+
+import subprocess
+import sys
+
+EXTRACTOR = "tests.golden_metrics.mean_colors:mean_colors"
+
+
+def evaluate_command(*arguments, code=0):
+  command = [sys.executable, "-m", "msggan_jax.evaluate", "--json"]
+  command += [*arguments, f"--extractor={EXTRACTOR}"]
+  done = subprocess.run(command, capture_output=True, text=True, check=False)
+  assert done.returncode == code, done.stderr
+  return done
