@@ -2,10 +2,9 @@
 
   python benchmarks/compare_with_pytorch.py --rounds=2
 
-Needs an interpreter with torch (pip install '.[benchmark]'), which may be
-another one: --torch_python=PATH. Each run is a process of its own; a ratio
-above 1 says that ours is faster. Only an idle machine gives ratios that mean
-something.
+Needs torch (pip install '.[benchmark]'), optionally in another interpreter:
+--torch_python=PATH. Each run is a separate process. A ratio above 1 means that
+ours is faster; it is valid only on an idle machine.
 """
 
 import argparse
@@ -46,10 +45,14 @@ def time_ours(devices: int, fields: dict, steps: int) -> float:
     path = Path(folder, "speed.json")
     subprocess.run(
       [
-        *(sys.executable, "-m", "msggan_jax.benchmark"),
-        *("--config=configs/presets/bmsg_gan.py", "--config.optimizer=rmsprop"),
+        sys.executable,
+        "-m",
+        "msggan_jax.benchmark",
+        "--config=configs/presets/bmsg_gan.py",
+        "--config.optimizer=rmsprop",
         *(f"--config.{name}={value}" for name, value in fields.items()),
-        *(f"--steps={steps}", f"--json={path}"),
+        f"--steps={steps}",
+        f"--json={path}",
       ],
       check=True,
       stdout=subprocess.DEVNULL,

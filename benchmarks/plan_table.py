@@ -2,9 +2,9 @@
 
   python benchmarks/plan_table.py
 
-Each row compiles the real training step, which takes minutes. Finished rows
-are kept in docs/plans.jsonl and not compiled again: stop it and start it as you
-like; delete a line there to compile its row anew.
+Each row compiles the real training step, which takes minutes. Finished rows are
+stored in docs/plans.jsonl and skipped next time, so the command can be stopped
+at any time. Delete a line there to recompile its row.
 """
 
 import datetime
@@ -51,7 +51,7 @@ def command(topology, preset, resolution, device_batch, fields):
 
 
 def compile_row(flags):
-  """Compile a row; return its numbers, or None after saying why not."""
+  """Compile a row; return its figures, or None if it fails."""
   print("plan", *flags, flush=True)
   result = subprocess.run(
     [sys.executable, "-m", "msggan_jax.plan", *flags, "--json"],
@@ -110,7 +110,7 @@ def write_page(plans):
 
 
 def main():
-  """Compile the rows that are missing, and write the table after each."""
+  """Compile missing rows; write the table after each."""
   plans = {}
   if PLANS.exists():
     for line in PLANS.read_text().splitlines():

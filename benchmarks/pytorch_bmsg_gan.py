@@ -1,7 +1,7 @@
 """BMSG-GAN in PyTorch, to compare speeds: the networks and one training step.
 
-Written from the paper and the same facts as configs/presets/bmsg_gan.py, whose
-parameter names the modules bear. Run by compare_with_pytorch.py; alone:
+Written from the paper and the facts in configs/presets/bmsg_gan.py.
+compare_with_pytorch.py runs it; alone:
 
   python benchmarks/pytorch_bmsg_gan.py --resolution=32
 """

@@ -1,4 +1,4 @@
-"""Mutations of valid files, and limits that whatever reads them must keep."""
+"""Mutations of valid files, and limits that their readers must keep."""
 
 import contextlib
 import os
@@ -32,7 +32,7 @@ def mutate(
   for _ in range(rng.choice([1, 1, 1, 2, 4, 12])):
     if not data:
       break
-    # Files say what they are at their beginnings and ends.
+    # Formats have their magic numbers and indexes at both ends.
     end = rng.choice([16, 64, 512, len(data)])
     place = rng.randrange(min(end, len(data)))
     place = len(data) - 1 - place if rng.random() < 0.25 else place
@@ -129,6 +129,6 @@ def writing_only_to(*folders: Path) -> Iterator[None]:
 
 
 def report(what: str, began: float, counts: dict) -> None:
-  """Print what a long run did; `pytest -s` shows it."""
+  """Print a long run's counts; `pytest -s` shows them."""
   secs = time.monotonic() - began
   print(f"\n{what}: {sum(counts.values())} inputs in {secs:.0f} s, {counts}")

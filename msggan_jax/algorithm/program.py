@@ -93,9 +93,9 @@ class Program:
 def make_program(config: ConfigDict, mesh: Mesh) -> Program:
   """Build a configuration's program without allocating arrays."""
   return Program(
-    config,
-    mesh,
-    networks.make_generator(config),
-    networks.make_discriminator(config),
-    train_state.make_optimizer(config),
+    config=config,
+    mesh=mesh,
+    generator=networks.make_generator(config),
+    discriminator=networks.make_discriminator(config),
+    optimizer=train_state.make_optimizer(config),
   )

@@ -76,7 +76,9 @@ class LenientSet(PreparedSet):
       self._reasons[number] = reason
     logging.warning(
       "%s: image %d cannot be read (%s); the next one replaces it",
-      *(self.path, number, reason),
+      self.path,
+      number,
+      reason,
     )
 
   def _check(self) -> None:

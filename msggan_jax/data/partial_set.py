@@ -49,7 +49,7 @@ class Piece:
 
 
 @dataclasses.dataclass(frozen=True)
-class Unfinished:
+class PartialSet:
   """The folder of a partly prepared set."""
 
   folder: Path
@@ -105,9 +105,9 @@ def remove(target: Path) -> None:
 
 
 @contextlib.contextmanager
-def open_unfinished(
+def open_partial(
   target: Path, identity: Mapping[str, Any]
-) -> Iterator[Unfinished]:
+) -> Iterator[PartialSet]:
   """Open or create the folder of a partly prepared set, exclusively.
 
   The folder survives errors of the block other than ValueError; `move_to`
@@ -135,10 +135,10 @@ def open_unfinished(
     if _read_json(folder / _SOURCE) != identity:
       _clear(folder)
       _write_json(folder / _SOURCE, identity)
-    unfinished = Unfinished(folder)
-    unfinished.set_path.mkdir(exist_ok=True)
+    partial = PartialSet(folder)
+    partial.set_path.mkdir(exist_ok=True)
     try:
-      yield unfinished
+      yield partial
     except ValueError:
       shutil.rmtree(folder)
       raise

@@ -92,7 +92,7 @@ def prepare(
       if not source.names:
         raise ValueError(f"{wanted['source']} has no images")
       identity = _identity(source, wanted)
-      with partial_set.open_unfinished(target, identity) as work:
+      with partial_set.open_partial(target, identity) as work:
         if not prepared_set.is_prepared(target):  # another machine was faster
           set_writer.write_set(source, work, wanted, strict)
         work.move_to(target)

@@ -21,7 +21,7 @@ from PIL import Image
 from tqdm import tqdm
 
 from msggan_jax.data import pictures, pixels, prepared_set, rejection
-from msggan_jax.data.partial_set import Piece, Unfinished
+from msggan_jax.data.partial_set import PartialSet, Piece
 from msggan_jax.data.sources.source import Source
 
 PIECE_IMAGES = 4096  # of the source; a kill loses at most one piece
@@ -36,7 +36,7 @@ _one_large_image = threading.Lock()
 
 def write_set(
   source: Source,
-  work: Unfinished,
+  work: PartialSet,
   wanted: dict[str, Any],
   strict: bool,
 ) -> None:
@@ -76,7 +76,13 @@ def write_set(
       work.add_piece(len(pieces), piece)
       pieces.append(piece)
   writer.close()
-  _finish(work.set_path, pieces, wanted, source.class_names, strict)
+  _finish(
+    work.set_path,
+    pieces,
+    wanted=wanted,
+    class_names=source.class_names,
+    strict=strict,
+  )
 
 
 @dataclasses.dataclass(frozen=True)
@@ -104,7 +110,13 @@ def _make_square(source: Source, index: int, shape: dict[str, Any]) -> _Square:
   digest = hashlib.sha256(np.ascontiguousarray(square))
   digest.update(label.to_bytes(8, "little", signed=True))
   png = pixels.encode_png(square)
-  return _Square(name, png, label, shorter_side, digest.digest())
+  return _Square(
+    name,
+    png=png,
+    label=label,
+    shorter_side=shorter_side,
+    digest=digest.digest(),
+  )
 
 
 def _make_piece(
@@ -128,6 +140,7 @@ def _make_piece(
 def _finish(
   path: Path,
   pieces: Sequence[Piece],
+  *,
   wanted: dict[str, Any],
   class_names: tuple[str, ...],
   strict: bool,

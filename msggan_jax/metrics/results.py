@@ -57,11 +57,11 @@ def request(
   extractor = extractors[protocol.extractor]
   feature = extractor.logits if protocol.kind == "is" else extractor.pooled
   return Request(
-    protocol.extractor,
-    feature,
-    protocol.resolution or resolution,
-    _STATISTICS[protocol.kind],
-    count,
+    extractor=protocol.extractor,
+    feature=feature,
+    resolution=protocol.resolution or resolution,
+    statistics=_STATISTICS[protocol.kind],
+    count=count,
   )
 
 

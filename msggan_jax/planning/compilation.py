@@ -79,7 +79,16 @@ def compile_step(run: Program) -> Compilation:
     if needed is None:
       raise
     secs = time.monotonic() - began
-    return Compilation(False, secs, needed, {}, model_flops, 0.0, 0.0, {})
+    return Compilation(
+      fits=False,
+      compile_secs=secs,
+      memory_bytes=needed,
+      parts_bytes={},
+      model_flops=model_flops,
+      xla_flops=0.0,
+      bytes_accessed=0.0,
+      collectives={},
+    )
   secs = time.monotonic() - began
   memory = compiled.memory_analysis()
   parts = {
@@ -93,14 +102,14 @@ def compile_step(run: Program) -> Compilation:
     needed = memory.peak_memory_in_bytes
   cost: dict[str, Any] = compiled.cost_analysis() or {}
   return Compilation(
-    True,
-    secs,
-    needed,
-    parts,
-    model_flops,
-    cost.get("flops", 0.0),
-    cost.get("bytes accessed", 0.0),
-    collective_bytes(compiled.as_text()),
+    fits=True,
+    compile_secs=secs,
+    memory_bytes=needed,
+    parts_bytes=parts,
+    model_flops=model_flops,
+    xla_flops=cost.get("flops", 0.0),
+    bytes_accessed=cost.get("bytes accessed", 0.0),
+    collectives=collective_bytes(compiled.as_text()),
   )
 
 

@@ -112,7 +112,11 @@ def this_machine() -> tuple[list, tpu_slices.Chip]:
   devices = jax.devices()
   peak = timing.matmul_flops_per_sec() / len(devices)
   return devices, tpu_slices.Chip(
-    devices[0].device_kind, memory.limit_bytes(), peak, 0.0, 0.0
+    kind=devices[0].device_kind,
+    hbm_bytes=memory.limit_bytes(),
+    flops_per_sec=peak,
+    hbm_bytes_per_sec=0.0,
+    ici_bytes_per_sec=0.0,
   )
 
 

@@ -20,7 +20,6 @@ class EventFile:
   """
 
   def __init__(self, folder: Path):
-    """Create the folder and the file."""
     folder.mkdir(parents=True, exist_ok=True)
     self._writer = EventsWriter(str(folder / "events"))
 

@@ -23,7 +23,6 @@ class NonFinite(ArithmeticError):
   """
 
   def __init__(self, step: int, *names: str):
-    """Name the step and where the number was found."""
     super().__init__(f"step {step} has NaN or Inf in {' and '.join(names)}")
     self.step = step
     self.names = names

@@ -16,7 +16,6 @@ class Schedule:
   """
 
   def __init__(self, config: ConfigDict):
-    """Read the intervals, in kimg, from a configuration."""
     self.total_steps = round(1000 * config.total_kimg / config.batch_size)
     self._batch_size = config.batch_size
     self._every_kimg = {

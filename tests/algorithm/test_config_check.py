@@ -1,4 +1,4 @@
-"""Presets: their settings, that they build everywhere, what is refused."""
+"""Presets: their settings, building all of them, invalid fields."""
 
 import jax
 import jax.numpy as jnp

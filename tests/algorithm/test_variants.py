@@ -218,7 +218,7 @@ def test_msg_gan_v1_against_numpy():
   discriminator = networks.make_discriminator(config)
   g_params, g_state = random_arrays(generator, 0)
   d_params, d_state = random_arrays(discriminator, 1)
-  # u and v that belong to the kernels: what random ones give is unbounded.
+  # u and v must belong to the kernels: with random ones, sigma is unbounded.
   for _ in range(5):
     g_state = jax.jit(generator.power_iterate)(g_params, g_state)
     d_state = jax.jit(discriminator.power_iterate)(d_params, d_state)

@@ -29,7 +29,7 @@ def prepare(source, output, **options):
 
 
 def rejected(images):
-  """Return the reasons by name; each line is JSON of its own."""
+  """Return name to reason; each line is a JSON object."""
   lines = (images.path / "rejected.jsonl").read_bytes().split(b"\n")
   assert lines.pop() == b""
   rows = [json.loads(line.decode("ascii")) for line in lines]
@@ -71,7 +71,7 @@ GOOD_PNG = encoded("PNG")
 ZEROS = zlib.compress(bytes(10**6))
 IDAT = GOOD_PNG.index(b"IDAT")
 
-# Contents by file name, and what the reason says.
+# File name to contents and a part of the reason.
 BAD_CONTENTS = {
   "empty.png": (b"", "empty file"),
   "one byte.jpg": (b"\xff", "cannot identify"),
@@ -124,7 +124,7 @@ BAD_CONTENTS = {
 
 
 def make_bad_folder(path, outside):
-  """Fill a folder; return what the reasons must say, by name."""
+  """Fill a folder; return name to a part of the expected reason."""
   path.mkdir()
   reasons = {}
   for name, (content, reason) in BAD_CONTENTS.items():

@@ -64,7 +64,7 @@ def assert_halves(image, left, right, atol=6):
     )
 
 
-# Each makes the same picture, red left and blue right, in a mode of its own.
+# Each makes the same picture, red left and blue right, in another mode.
 def save_palette(path):
   halves(RED, BLUE).quantize(8).save(path + ".png")
 
@@ -78,7 +78,7 @@ def save_webp(path):
 
 
 def save_exif_rotated(path):
-  # Stored on its side; orientation 6 says: turn a quarter clockwise to see it.
+  # Stored rotated; orientation 6: rotate by 90 degrees clockwise to display.
   image = halves(RED, BLUE).transpose(Image.Transpose.ROTATE_90)
   exif = Image.Exif()
   exif[0x0112] = 6

@@ -29,7 +29,7 @@ def image_seeds():
   exif = Image.Exif()
   exif[0x0112] = 6
 
-  def frames():  # each its own: a writer leaves settings in what it writes
+  def frames():  # new ones each time: writers leave settings in them
     return {"save_all": True, "append_images": [smooth.rotate(90)]}
 
   grey16 = Image.fromarray(noise[..., 0].astype(np.uint16) << 8)

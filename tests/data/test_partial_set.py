@@ -1,4 +1,4 @@
-"""Preparing goes on after a kill, and makes what it would have made."""
+"""Preparation resumes after a kill, with identical results."""
 
 import json
 import os
@@ -67,19 +67,19 @@ def kill_at(patch, owner, name, count):
   patch.setattr(owner, name, function)
 
 
-# Where it is killed: the function, and after how many calls of it.
+# Where it is killed: the function and its number of calls before.
 KILLS = {
   "before the first piece": [(set_writer, "_make_piece", 0)],
   "in a piece": [(prepared_set.RecordWriter, "_serialize", 7)],
   "before a shard has its name": [(os, "fsync", 4)],
-  "before a piece is noted": [(partial_set.Unfinished, "add_piece", 3)],
+  "before a piece is noted": [(partial_set.PartialSet, "add_piece", 3)],
   "between pieces": [(set_writer, "_make_piece", 5)],
   "twice": [
     (prepared_set.RecordWriter, "_serialize", 4),
     (prepared_set.RecordWriter, "_serialize", 5),
   ],
   "behind all pieces": [(set_writer, "_write_contact_sheet", 0)],
-  "when all is written": [(partial_set.Unfinished, "move_to", 0)],
+  "when all is written": [(partial_set.PartialSet, "move_to", 0)],
 }
 
 
@@ -100,7 +100,7 @@ def test_a_killed_preparation_goes_on(photos, tmp_path, monkeypatch, kills):
 
 def test_what_was_finished_is_not_read_again(photos, tmp_path, monkeypatch):
   with monkeypatch.context() as patch:
-    kill_at(patch, partial_set.Unfinished, "add_piece", 4)
+    kill_at(patch, partial_set.PartialSet, "add_piece", 4)
     with pytest.raises(Killed):
       prepare(photos, tmp_path / "set")
   read = []
@@ -138,7 +138,7 @@ def test_shards_are_what_tfds_reads(photos, tmp_path):
 def test_another_source_begins_anew(photos, tmp_path, monkeypatch, change):
   path = tmp_path / "set"
   with monkeypatch.context() as patch:
-    kill_at(patch, partial_set.Unfinished, "add_piece", 4)
+    kill_at(patch, partial_set.PartialSet, "add_piece", 4)
     with pytest.raises(Killed):
       prepare(photos, path)
   if change == "image":
@@ -170,7 +170,7 @@ def test_a_torn_piece_is_made_again(photos, tmp_path, monkeypatch):
 def test_bad_input_leaves_nothing(photos, tmp_path, monkeypatch, strict):
   path = tmp_path / "sets" / "set"
   with monkeypatch.context() as patch:
-    kill_at(patch, partial_set.Unfinished, "add_piece", 4)
+    kill_at(patch, partial_set.PartialSet, "add_piece", 4)
     with pytest.raises(Killed):
       prepare(photos, path)
   if not strict:
@@ -244,8 +244,12 @@ def test_the_faster_machine_wins(photos, tmp_path, monkeypatch):
 def start(source, output, cwd):
   return subprocess.Popen(
     [
-      *(sys.executable, "-m", "msggan_jax.prepare", f"--source={source}"),
-      *(f"--output={output}", "--resolution=16"),
+      sys.executable,
+      "-m",
+      "msggan_jax.prepare",
+      f"--source={source}",
+      f"--output={output}",
+      "--resolution=16",
     ],
     cwd=cwd,
     stdout=subprocess.PIPE,

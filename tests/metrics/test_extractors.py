@@ -108,7 +108,7 @@ def test_files_of_other_networks_are_refused(tmp_path, monkeypatch):
 
 
 def test_a_weight_file_is_converted_once(tmp_path, monkeypatch):
-  """Until what is kept of it is damaged."""
+  """A damaged cache is rebuilt."""
 
   def apply(layers, images):
     return {

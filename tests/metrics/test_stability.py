@@ -14,7 +14,7 @@ from msggan_jax.weights import trained
 
 
 def test_stability(tiny_config):
-  """The mean squared change per scale; started again, it goes on."""
+  """The mean squared change per scale; it resumes after a restart."""
   config = tiny_config
   config.resolution = 8
   network = networks.make_generator(config)

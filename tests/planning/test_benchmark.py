@@ -53,8 +53,11 @@ def test_the_command_with_the_loader(tmp_path):
 def test_bad_input_is_one_sentence():
   result = subprocess.run(
     [
-      *(sys.executable, "-m", "msggan_jax.benchmark"),
-      *("--config=configs/demo.py", "--config.batch_size=3"),
+      sys.executable,
+      "-m",
+      "msggan_jax.benchmark",
+      "--config=configs/demo.py",
+      "--config.batch_size=3",
     ],
     capture_output=True,
     text=True,

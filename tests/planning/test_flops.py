@@ -16,7 +16,7 @@ FORWARD = 2 * (2 * 32 * 32 * 128) * (9 * 64)
 
 def test_a_convolution_and_its_gradients():
   assert flops.model_flops(convolve_plain, X, KERNEL) == FORWARD
-  # Winograd's form on CPUs does not change what the mathematics asks for.
+  # Winograd's form on CPUs does not change the model's FLOPs.
   assert flops.model_flops(convolve, X, KERNEL) == FORWARD
   gradients = jax.grad(lambda *a: jnp.sum(jnp.sin(convolve(*a))), (0, 1))
   assert flops.model_flops(gradients, X, KERNEL) == 3 * FORWARD

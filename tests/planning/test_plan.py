@@ -1,4 +1,4 @@
-"""Plans: what the compiler says, searches, slices that are not there."""
+"""Plans: the compiler's figures, searches, unknown slices."""
 
 import dataclasses
 import importlib.util

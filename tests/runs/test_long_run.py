@@ -1,4 +1,4 @@
-"""A long run takes no more memory, threads and open files as it goes on."""
+"""Memory, threads and open files of a long run stay constant."""
 
 import os
 import time
@@ -52,7 +52,7 @@ def test_a_long_run_stays_as_it_is(tmp_path):
   assert late[1] <= early[1] + 2  # pools start some threads late
   assert late[2] <= early[2]
 
-  # Each second of it counts once.
+  # Each second counts once.
   rows = jsonl.read(tmp_path / "run/stats.jsonl")
   assert [row["step"] for row in rows] == list(range(10, STEPS + 1, 10))
   began = [

@@ -149,7 +149,7 @@ def test_two_processes_train_as_one(tmp_path):
   assert Path("samples/8x8/000000.032.png") in files
   assert Path("reals.png") in files
   assert len(list((tmp_path / "two/tensorboard").iterdir())) == 1
-  # One process goes on where two have stopped.
+  # One process resumes a run of two.
   run(tmp_path, "two", 1, total_kimg=0.048)
   two, one = (state_of(tmp_path, name) for name in ("two", "one"))
   assert int(two[0].step) == 3
@@ -232,8 +232,11 @@ def test_all_give_up_on_numbers_together(tmp_path):
 def test_half_of_the_flags_is_refused():
   result = subprocess.run(
     [
-      *(sys.executable, "-m", "msggan_jax.main"),
-      *("--config=configs/demo.py", "--num_processes=2"),
+      sys.executable,
+      "-m",
+      "msggan_jax.main",
+      "--config=configs/demo.py",
+      "--num_processes=2",
     ],
     capture_output=True,
     text=True,

@@ -1,4 +1,4 @@
-"""Whole runs: what they leave, resuming, sampling, and what is refused."""
+"""Whole runs: files, resuming, sampling, bad input."""
 
 import json
 import subprocess
@@ -168,7 +168,7 @@ def test_cifar10_trains(tmp_path):
   config = load_config("cifar10")
   config.dataset.data_dir = str(tmp_path / "data")
   config.latent_size, config.max_channels = 8, 4
-  config.penalty = "none"  # half the compilation; the data is what is tested
+  config.penalty = "none"  # halves the compilation; this tests the data
   config.total_kimg = 0.032
   pytest.importorskip("tensorflow")
   policy = tfds.testing.MockPolicy.USE_CODE

@@ -1,4 +1,4 @@
-"""The scripts of launch/: what they would run, help, bad input."""
+"""Launch scripts: the commands they run, help, bad input."""
 
 import shlex
 import subprocess
@@ -40,7 +40,7 @@ def launch(script, *arguments, **environment):
 
 
 def dry_run(script, **environment):
-  """Return what a script prints that it would run."""
+  """Return the output of a script's dry run."""
   arguments = [*SCRIPTS[script], "--dry_run", "--", *MAIN]
   done = launch(script, *arguments, **environment)
   assert done.returncode == 0, done.stderr
@@ -48,7 +48,7 @@ def dry_run(script, **environment):
 
 
 def commands(printed):
-  """Return the commands in what was printed, each as a list of words."""
+  """Return the printed commands, each as a list of words."""
   return [
     subprocess.run(
       ["bash", "-c", f"printf '%s\\0' {command}"],

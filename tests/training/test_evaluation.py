@@ -1,4 +1,4 @@
-"""Evaluation during training, and what it leaves."""
+"""Evaluation during training and its files."""
 
 import json
 

@@ -1,4 +1,4 @@
-"""Event files: what TensorBoard finds in them."""
+"""Event files as TensorBoard reads them."""
 
 import io
 import struct

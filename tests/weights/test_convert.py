@@ -191,7 +191,7 @@ def test_stylegan_with_labels_and_its_moving_average(tmp_path, stand_ins):
   discriminator = load_discriminator(workdir)
   assert discriminator(fakes, labels=labels).shape == (4,)
 
-  # G itself is what training goes on from.
+  # Training resumes from G, not from the moving average.
   network = networks.make_generator(config)
   on_one = jax.sharding.SingleDeviceSharding(jax.devices()[0])
   wanted = {"g_params": network.abstract_params()}

@@ -130,8 +130,9 @@ def test_nothing_is_executed(tmp_path, monkeypatch, data):
   files = {
     read_tf_pickle: [data],
     read_torch: [
-      *(data, zip_bytes(data)),
-      # Behind a good beginning of the old format.
+      data,
+      zip_bytes(data),
+      # After a valid start of the old format.
       torch_bytes({}, is_zip=False).split(b"\x80\x02ccoll")[0] + data,
     ],
   }
@@ -337,11 +338,13 @@ def test_stylegan_names_and_shapes(
   )
   scales = tuple(2**i for i in range(2, resolution.bit_length()))
   g = their_shapes(
-    *(config, networks.make_generator),
+    config,
+    networks.make_generator,
     msg_stylegan_tf.generator_table(scales, mapping_layers=8, num_classes=0),
   )
   d = their_shapes(
-    *(config, networks.make_discriminator),
+    config,
+    networks.make_discriminator,
     msg_stylegan_tf.discriminator_table(scales, channels=3),
   )
   assert sum(name.startswith("synthesis/") for name in g) == g_names

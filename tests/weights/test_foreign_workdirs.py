@@ -65,7 +65,7 @@ DANGEROUS = {
   "importlib.import_module": {
     "__init__.py",  # our own modules
     "metrics/__init__.py",
-    "metrics/extractors.py",  # what the user names
+    "metrics/extractors.py",  # named by the user
   },
 }
 FORBIDDEN = (
@@ -235,7 +235,7 @@ def test_links_lead_nowhere(workdir, tmp_path):
     workdirs.load_config(workdir)
   ).abstract_params()
   device = jax.sharding.SingleDeviceSharding(jax.devices()[0])
-  # Training on makes room and clears up, and leaves what is outside.
+  # Further training deletes old files in the workdir, none outside.
   with checkpoint.Checkpoints(checkpoints, keep=1) as opened:
     opened.restore(sharding.abstract({"ema_params": shapes}, device))
     for step in (7, 8, 9):

@@ -30,7 +30,7 @@ from tests.weights.test_convert import tensors_of, tf_networks
 
 TOKENS = [*restricted._INSTRUCTIONS, b"cos\nsystem\n", b"(S'true'\ntR."]
 TOKENS += [b"9", b"-", b"null", b"[", b"{", b'"', b"4096"]  # of JSON
-SECS = 20  # for one input; what is slow takes milliseconds
+SECS = 20  # limit for one input; readers take milliseconds
 
 
 @pytest.fixture(autouse=True)
@@ -139,7 +139,7 @@ def safetensors_seeds(folder):
   return [content]
 
 
-# By name: what reads, the seeds, and the share of the inputs.
+# Name to reader, seeds, share of the inputs.
 TARGETS = {
   "torch": (read_torch, torch_seeds, 4),
   "tf": (read_tf_pickle, tf_seeds, 3),
@@ -177,7 +177,7 @@ def test_damaged_weight_files(tmp_path, monkeypatch, target, inputs, seed):
   path = tmp_path / "weights"
   (tmp_path / "good").write_bytes(seeds[0])
   monkeypatch.chdir(tmp_path)
-  for data in seeds:  # what is imported and cached, is before the watching
+  for data in seeds:  # imports and caches are filled before the limits apply
     path.write_bytes(data)
     read(path)
   rng = random.Random(seed)

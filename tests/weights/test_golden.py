@@ -277,8 +277,10 @@ def check_stylegan(stylegan, dtype):
   assert_close("total", total, numbers["r1_total_per_scale_sample"])
   assert_close("partial", partial, numbers["r1_partial_per_scale_sample"])
   assert_norms(
-    *(d_grads, stylegan.d_paths),
-    *(numbers["D_grad_names"], numbers["D_grad_norms"]),
+    d_grads,
+    stylegan.d_paths,
+    numbers["D_grad_names"],
+    numbers["D_grad_norms"],
   )
   names = [name.removeprefix("G_") for name in numbers["G_grad_names"]]
   assert_norms(g_grads, stylegan.g_paths, names, numbers["G_grad_norms"])

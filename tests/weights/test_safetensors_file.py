@@ -166,7 +166,7 @@ def test_a_file_that_cannot_be_written_leaves_nothing(
 
 
 def pack(header, data=b""):
-  """Return a file's bytes with whatever header."""
+  """Return a file's bytes with any header."""
   if not isinstance(header, bytes):
     header = json.dumps(header).encode()
   return struct.pack("<Q", len(header)) + header + data
@@ -295,7 +295,7 @@ def test_impossible_configurations(path, workdir, name, value):
 
 
 def test_no_other_field_is_believed(path, tmp_path):
-  """Nothing is opened, run or written but what the user names."""
+  """Only paths that the user names are opened, run or written."""
 
   def change(config):
     config["dataset"] = {"path": "/etc", "data_dir": str(tmp_path / "made")}
