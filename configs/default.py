@@ -121,7 +121,10 @@ def get_base_config():
   config.ema_decay = 0.0  # decay a step, instead of the half-life; 0: not set
   # G's update uses D's latents, or fresh: one of same, fresh
   config.g_step_latents = "same"
-  config.precision = "float32"  # of the activations: one of float32, bfloat16
+  # of the 3x3 convolutions: true float32; float32 as the accelerator multiplies
+  # it by default; activations in bfloat16: one of float32, float32_fast,
+  # bfloat16
+  config.precision = "float32"
   # blocks from this resolution up recompute their activations for the
   # derivatives; 0: none; auto: as few as fit, found by compiling
   config.remat_from = config_dict.placeholder(object)

@@ -20,6 +20,7 @@ from msggan_jax.algorithm.losses import ADVERSARIAL_LOSSES
 from msggan_jax.algorithm.penalties import PENALTIES
 from msggan_jax.data.pixels import CROPS
 from msggan_jax.models.discriminator import COMBINE_FUNCTIONS
+from msggan_jax.models.precision import PRECISIONS
 from msggan_jax.models.stddev import GROUPINGS
 
 IMAGES = {
@@ -216,9 +217,10 @@ OPTIMIZATION = {
   ),
   "precision": Choice(
     "float32",
-    "of the activations",
+    "of the 3x3 convolutions: true float32; float32 as the accelerator "
+    "multiplies it by default; activations in bfloat16",
     shapes_networks=True,
-    choices=("float32", "bfloat16"),
+    choices=tuple(PRECISIONS),
   ),
   "remat_from": Remat(
     0,

@@ -7,6 +7,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from msggan_jax.models.precision import matmul, products_of
 from msggan_jax.runtime import sharding
 
 Features = dict[str, np.ndarray]  # by name, each (N, D)
@@ -163,26 +164,19 @@ def convolve(
     (stride, stride),
     padding,
     dimension_numbers=("NHWC", "HWIO", "NHWC"),
-    precision=_precision(x.dtype),
+    precision=products_of(x.dtype),
   )
   return x + layer["bias"][None, None, None]
 
 
 def multiply(x: jax.Array, layer: Layer) -> jax.Array:
   """Apply a dense layer's kernel, without its bias, in float32."""
-  return jnp.dot(x, layer["kernel"], precision=_precision(x.dtype))
+  return matmul(x, layer["kernel"])
 
 
 def spatial_mean(x: jax.Array) -> jax.Array:
   """Average over the pixels: (B, H, W, C) -> (B, C), float32."""
   return x.astype(jnp.float32).mean(axis=(1, 2))
-
-
-def _precision(dtype: jnp.dtype) -> jax.lax.Precision:
-  # TPUs round the factors of float32 products to bfloat16 by default.
-  if dtype == jnp.float32:
-    return jax.lax.Precision.HIGHEST
-  return jax.lax.Precision.DEFAULT
 
 
 def _hash(arrays: dict[str, np.ndarray]) -> str:

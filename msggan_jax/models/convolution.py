@@ -4,6 +4,9 @@ The convolution and its weight gradient are bilinear, and each is a derivative
 of the other. Derivatives of any order, as in gradient penalties, stay within
 the pair. CPUs use Winograd's form where it is faster, else XLA's convolution.
 On TPUs, convolution and resampling are one operation, with fewer products.
+
+`products` is the precision of float32 on accelerators; every derivative keeps
+it. Winograd's form runs on CPUs only, which have one precision.
 """
 
 import functools
@@ -12,17 +15,22 @@ import jax
 import jax.numpy as jnp
 
 from msggan_jax.models import winograd
+from msggan_jax.models.precision import TRUE_FLOAT32, Products
 from msggan_jax.models.pyramid import downsample, upsample
 
 
 def convolve_plain(
-  x: jax.Array, kernel: jax.Array, padding: str = "SAME"
+  x: jax.Array,
+  kernel: jax.Array,
+  products: Products = TRUE_FLOAT32,
+  padding: str = "SAME",
 ) -> jax.Array:
   """Convolve with XLA; the reference of `convolve`.
 
   Args:
     x: (B, H, W, I).
     kernel: (k, k, I, O).
+    products: Precision of float32 on accelerators.
     padding: "SAME" (zeros) or "VALID".
 
   Returns:
@@ -34,51 +42,64 @@ def convolve_plain(
     window_strides=(1, 1),
     padding=padding,
     dimension_numbers=("NHWC", "HWIO", "NHWC"),
+    precision=products,
   )
 
 
-@jax.custom_vjp
-def convolve(x: jax.Array, kernel: jax.Array) -> jax.Array:
+@functools.partial(jax.custom_vjp, nondiff_argnums=(2,))
+def convolve(
+  x: jax.Array, kernel: jax.Array, products: Products = TRUE_FLOAT32
+) -> jax.Array:
   """Convolve with zero padding, faster than `convolve_plain`.
 
   Args:
     x: (B, H, W, I).
     kernel: (k, k, I, O), k odd.
+    products: Precision of float32 on accelerators.
 
   Returns:
     (B, H, W, O).
   """
+  plain = functools.partial(convolve_plain, products=products)
   if _winograd_pays(x, kernel.shape, smallest=32, narrowest=64):
     return jax.lax.platform_dependent(
-      x, kernel, cpu=winograd.convolve, default=convolve_plain
+      x, kernel, cpu=winograd.convolve, default=plain
     )
-  return convolve_plain(x, kernel)
+  return plain(x, kernel)
 
 
-def _convolve_forward(x, kernel):
-  return convolve(x, kernel), (x, kernel)
+def _convolve_forward(x, kernel, products):
+  return convolve(x, kernel, products), (x, kernel)
 
 
-def _convolve_backward(residuals, y_bar):
+def _convolve_backward(products, residuals, y_bar):
   x, kernel = residuals
-  x_bar = convolve(y_bar, _transposed(kernel))
-  return x_bar, correlate(x, y_bar, kernel.shape[0])
+  x_bar = convolve(y_bar, _transposed(kernel), products)
+  return x_bar, correlate(x, y_bar, kernel.shape[0], products)
 
 
-@functools.partial(jax.custom_vjp, nondiff_argnums=(2,))
-def correlate(x: jax.Array, y: jax.Array, kernel_size: int) -> jax.Array:
+@functools.partial(jax.custom_vjp, nondiff_argnums=(2, 3))
+def correlate(
+  x: jax.Array,
+  y: jax.Array,
+  kernel_size: int,
+  products: Products = TRUE_FLOAT32,
+) -> jax.Array:
   """Return the weight gradient of `convolve`.
 
   Args:
     x: The convolution's input, (B, H, W, I).
     y: The cotangent of its output, (B, H, W, O).
     kernel_size: k, odd.
+    products: Precision of float32 on accelerators.
 
   Returns:
     (k, k, I, O): at (i, j) the sum over B, H, W of y times x, shifted by
     (i, j) minus the kernel's center.
   """
-  plain = functools.partial(_correlate_plain, kernel_size=kernel_size)
+  plain = functools.partial(
+    _correlate_plain, kernel_size=kernel_size, products=products
+  )
   shape = (kernel_size, kernel_size, x.shape[-1], y.shape[-1])
   if _winograd_pays(x, shape, smallest=16, narrowest=32):
     return jax.lax.platform_dependent(
@@ -87,13 +108,14 @@ def correlate(x: jax.Array, y: jax.Array, kernel_size: int) -> jax.Array:
   return plain(x, y)
 
 
-def _correlate_forward(x, y, kernel_size):
-  return correlate(x, y, kernel_size), (x, y)
+def _correlate_forward(x, y, kernel_size, products):
+  return correlate(x, y, kernel_size, products), (x, y)
 
 
-def _correlate_backward(kernel_size, residuals, kernel_bar):
+def _correlate_backward(kernel_size, products, residuals, kernel_bar):
   x, y = residuals
-  return convolve(y, _transposed(kernel_bar)), convolve(x, kernel_bar)
+  x_bar = convolve(y, _transposed(kernel_bar), products)
+  return x_bar, convolve(x, kernel_bar, products)
 
 
 convolve.defvjp(_convolve_forward, _convolve_backward)
@@ -105,7 +127,9 @@ def _transposed(kernel: jax.Array) -> jax.Array:
   return kernel[::-1, ::-1].swapaxes(2, 3)
 
 
-def _correlate_plain(x, y, kernel_size: int) -> jax.Array:
+def _correlate_plain(
+  x: jax.Array, y: jax.Array, kernel_size: int, products: Products
+) -> jax.Array:
   """Convolve x with y as the kernel; sum over the batch."""
   margin = kernel_size // 2
   return jax.lax.conv_general_dilated(
@@ -114,38 +138,46 @@ def _correlate_plain(x, y, kernel_size: int) -> jax.Array:
     window_strides=(1, 1),
     padding=[(margin, margin), (margin, margin)],
     dimension_numbers=("CHWN", "IHWO", "HWNC"),
+    precision=products,
   )
 
 
-def upsample_convolve_plain(x: jax.Array, kernel: jax.Array) -> jax.Array:
+def upsample_convolve_plain(
+  x: jax.Array, kernel: jax.Array, products: Products = TRUE_FLOAT32
+) -> jax.Array:
   """Upsample, then convolve; the reference of `upsample_convolve`."""
-  return convolve(upsample(x), kernel)
+  return convolve(upsample(x), kernel, products)
 
 
-def upsample_convolve(x: jax.Array, kernel: jax.Array) -> jax.Array:
+def upsample_convolve(
+  x: jax.Array, kernel: jax.Array, products: Products = TRUE_FLOAT32
+) -> jax.Array:
   """Upsample by nearest neighbour, then convolve with zero padding.
 
   Args:
     x: (B, H, W, I).
     kernel: (3, 3, I, O).
+    products: Precision of float32 on accelerators.
 
   Returns:
     (B, 2H, 2W, O).
   """
+  plain = functools.partial(upsample_convolve_plain, products=products)
+  cpu = plain
   if _winograd_pays(x, kernel.shape, smallest=8, narrowest=32, largest=512):
     cpu = winograd.upsample_convolve
-  else:
-    cpu = upsample_convolve_plain
   return jax.lax.platform_dependent(
     x,
     kernel,
     cpu=cpu,
-    tpu=upsample_convolve_dilated,
-    default=upsample_convolve_plain,
+    tpu=functools.partial(upsample_convolve_dilated, products=products),
+    default=plain,
   )
 
 
-def upsample_convolve_dilated(x: jax.Array, kernel: jax.Array) -> jax.Array:
+def upsample_convolve_dilated(
+  x: jax.Array, kernel: jax.Array, products: Products = TRUE_FLOAT32
+) -> jax.Array:
   """Compute `upsample_convolve` as one convolution of the dilated x.
 
   Both steps are a 4x4 kernel on x with zeros between its pixels. Only 2x2 of
@@ -160,20 +192,26 @@ def upsample_convolve_dilated(x: jax.Array, kernel: jax.Array) -> jax.Array:
     padding=[(2, 2), (2, 2)],
     lhs_dilation=(2, 2),
     dimension_numbers=("NHWC", "HWIO", "NHWC"),
+    precision=products,
   )
 
 
-def convolve_downsample_plain(x: jax.Array, kernel: jax.Array) -> jax.Array:
+def convolve_downsample_plain(
+  x: jax.Array, kernel: jax.Array, products: Products = TRUE_FLOAT32
+) -> jax.Array:
   """Convolve, then downsample; the reference of `convolve_downsample`."""
-  return downsample(convolve(x, kernel))
+  return downsample(convolve(x, kernel, products))
 
 
-def convolve_downsample(x: jax.Array, kernel: jax.Array) -> jax.Array:
+def convolve_downsample(
+  x: jax.Array, kernel: jax.Array, products: Products = TRUE_FLOAT32
+) -> jax.Array:
   """Convolve with zero padding, then average 2x2 pixels.
 
   Args:
     x: (B, 2H, 2W, I).
     kernel: (3, 3, I, O).
+    products: Precision of float32 on accelerators.
 
   Returns:
     (B, H, W, O).
@@ -181,12 +219,14 @@ def convolve_downsample(x: jax.Array, kernel: jax.Array) -> jax.Array:
   return jax.lax.platform_dependent(
     x,
     kernel,
-    tpu=convolve_downsample_strided,
-    default=convolve_downsample_plain,
+    tpu=functools.partial(convolve_downsample_strided, products=products),
+    default=functools.partial(convolve_downsample_plain, products=products),
   )
 
 
-def convolve_downsample_strided(x: jax.Array, kernel: jax.Array) -> jax.Array:
+def convolve_downsample_strided(
+  x: jax.Array, kernel: jax.Array, products: Products = TRUE_FLOAT32
+) -> jax.Array:
   """Compute `convolve_downsample` as one 4x4 convolution of stride 2.
 
   An output takes 16 products instead of 36. So does Winograd's form, so CPUs
@@ -198,6 +238,7 @@ def convolve_downsample_strided(x: jax.Array, kernel: jax.Array) -> jax.Array:
     window_strides=(2, 2),
     padding=[(1, 1), (1, 1)],
     dimension_numbers=("NHWC", "HWIO", "NHWC"),
+    precision=products,
   )
 
 

@@ -16,6 +16,7 @@ from msggan_jax.models.layers import (
   num_channels,
   rematerialized,
 )
+from msggan_jax.models.precision import FLOAT32, Precision
 from msggan_jax.models.pyramid import Pyramid, downsample, resolutions_up_to
 from msggan_jax.models.stddev import BatchMean, MinibatchStddev, batch_mean
 
@@ -42,7 +43,7 @@ class Discriminator(nnx.Module):
     spectral_norm: Whether the blocks' kernels have spectral norm.
     linear_gain: Gain of the linear layers: `from_rgb`, score, phi_lin_cat.
     remat_from: Lowest resolution that recomputes, see `rematerialized`.
-    dtype: Dtype of the activations; None: that of the kernels.
+    precision: Of the blocks' 3x3 convolutions and of their activations.
     rngs: Source of the initial weights.
   """
 
@@ -63,7 +64,7 @@ class Discriminator(nnx.Module):
     spectral_norm: bool = False,
     linear_gain: float = 1.0,
     remat_from: int = 0,
-    dtype: jnp.dtype | None = None,
+    precision: Precision = FLOAT32,
     rngs: nnx.Rngs,
   ):
     self.resolution = resolution
@@ -71,7 +72,10 @@ class Discriminator(nnx.Module):
     self.num_classes = num_classes
     self.stylegan = stylegan
     self.remat_from = remat_from
-    conv = functools.partial(Conv, equalized=equalized, dtype=dtype, rngs=rngs)
+    self.precision = precision
+    # Of images and scores: float32 in every precision.
+    exact = functools.partial(Conv, equalized=equalized, rngs=rngs)
+    conv = functools.partial(exact, precision=precision)
     connected = [r for r in scales if r != resolution]
 
     def width(r: int) -> int:
@@ -83,7 +87,7 @@ class Discriminator(nnx.Module):
         return max(1, width(r) // 2)
       return width(r)
 
-    from_rgb = conv(
+    from_rgb = exact(
       channels,
       width(resolution),
       kernel_size=1,
@@ -100,7 +104,7 @@ class Discriminator(nnx.Module):
           image_channels=channels,
           width=trunk_width(r),
           linear_gain=linear_gain,
-          conv=conv,
+          conv=conv if combine == "cat_lin" else exact,
         )
       has_stddev = last or stddev_placement == "every_block"
       block = Block(
@@ -112,6 +116,7 @@ class Discriminator(nnx.Module):
         last=last,
         blur=stylegan,
         conv=functools.partial(conv, spectral_norm=spectral_norm),
+        conv_4x4=functools.partial(exact, spectral_norm=spectral_norm),
       )
       # An nnx.Dict would add its own name to the paths of the weights.
       setattr(self, f"block_{r}x{r}", block)
@@ -155,6 +160,7 @@ class Discriminator(nnx.Module):
     x = getattr(self, f"from_rgb_{r}x{r}")(images.pop(r))
     if self.stylegan:
       x = leaky_relu(x)
+    x = self.precision.cast(x)
     for r in reversed(resolutions_up_to(self.resolution)):
       block = functools.partial(
         getattr(self, f"block_{r}x{r}"), batch_mean=batch_mean
@@ -218,12 +224,10 @@ class Combine(nnx.Module):
 
   def __call__(self, image: jax.Array, x: jax.Array) -> jax.Array:
     """Join image, (B, H, W, image_channels), and x, (B, H, W, width)."""
-    image = image.astype(x.dtype)
-    if self.name == "simple":
-      return jnp.concatenate([image, x], axis=-1)
-    if self.name == "cat_lin":
-      return self.conv(jnp.concatenate([image, x], axis=-1))
-    return jnp.concatenate([self.conv(image), x], axis=-1)
+    if self.name.startswith("lin_cat"):
+      image = self.conv(image)
+    joined = jnp.concatenate([image.astype(x.dtype), x], axis=-1)
+    return self.conv(joined) if self.name == "cat_lin" else joined
 
 
 class Block(nnx.Module):
@@ -238,7 +242,8 @@ class Block(nnx.Module):
     last: Whether this is the block at 4x4, which ends in a 4x4 convolution.
     blur: Whether to blur before the second convolution and to activate after
       the pooling, as StyleGAN does.
-    conv: Builds a convolution.
+    conv: Builds a 3x3 convolution.
+    conv_4x4: Builds the last 4x4 convolution.
   """
 
   def __init__(
@@ -252,6 +257,7 @@ class Block(nnx.Module):
     last: bool,
     blur: bool,
     conv: Callable[..., Conv],
+    conv_4x4: Callable[..., Conv],
   ):
     self.combine = combine
     self.stddev = stddev
@@ -262,12 +268,10 @@ class Block(nnx.Module):
     if stddev is not None:
       in_channels += 1
     self.conv_0 = conv(in_channels, width, kernel_size=3)
-    self.conv_1 = conv(
-      width,
-      out_channels,
-      kernel_size=4 if last else 3,
-      padding="VALID" if last else "SAME",
-    )
+    if last:
+      self.conv_1 = conv_4x4(width, out_channels, 4, padding="VALID")
+    else:
+      self.conv_1 = conv(width, out_channels, kernel_size=3)
 
   def __call__(
     self, x: jax.Array, image: jax.Array | None, batch_mean: BatchMean

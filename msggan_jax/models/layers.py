@@ -13,6 +13,7 @@ from msggan_jax.models.convolution import (
   convolve_plain,
   upsample_convolve,
 )
+from msggan_jax.models.precision import FLOAT32, Precision, Products, matmul
 
 LRELU_GAIN = math.sqrt(2.0)  # preserves the variance through a leaky ReLU
 NORM_EPSILON = 1e-8
@@ -36,11 +37,9 @@ def pixel_norm(x: jax.Array) -> jax.Array:
   Returns:
     x / sqrt(mean over C of x^2 + 1e-8), same shape and dtype.
   """
-  mean_square = jnp.mean(
-    jnp.square(x.astype(at_least_float32(x))), axis=-1, keepdims=True
-  )
-  scale = jax.lax.rsqrt(mean_square + NORM_EPSILON)
-  return x * scale.astype(x.dtype)
+  x32 = x.astype(at_least_float32(x))
+  mean_square = jnp.mean(jnp.square(x32), axis=-1, keepdims=True)
+  return (x32 * jax.lax.rsqrt(mean_square + NORM_EPSILON)).astype(x.dtype)
 
 
 def instance_norm(x: jax.Array) -> jax.Array:
@@ -152,14 +151,14 @@ class Layer(nnx.Module):
     """
     if self.spectral_norm:
       matrix = self._matrix()
-      v = _unit(matrix @ self.u[...])
+      v = _unit(matmul(matrix, self.u[...]))
       self.v[...] = v
-      self.u[...] = _unit(v @ matrix)
+      self.u[...] = _unit(matmul(v, matrix))
 
   def scaled_kernel(self) -> jax.Array:
     """Return the kernel after run-time scale or spectral norm."""
     if self.spectral_norm:
-      sigma = self.v[...] @ self._matrix() @ self.u[...]
+      sigma = matmul(matmul(self.v[...], self._matrix()), self.u[...])
       return self.kernel[...] / sigma
     return self.kernel[...] * self.scale
 
@@ -167,8 +166,11 @@ class Layer(nnx.Module):
     """Add the bias, if any, to y, (..., out_channels)."""
     if self.bias is None:
       return y
-    bias = (self.bias[...] * self.bias_scale).astype(y.dtype)
-    return y + jnp.expand_dims(bias, range(y.ndim - 1))
+    bias = self.bias[...] * self.bias_scale
+    # The bias' gradient is a sum over all pixels, too long for bfloat16. XLA
+    # fuses the casts, so that y stays bfloat16 in memory.
+    y32 = y.astype(at_least_float32(y))
+    return (y32 + jnp.expand_dims(bias, range(y.ndim - 1))).astype(y.dtype)
 
   def _matrix(self) -> jax.Array:
     # The channels are the kernel's fastest index, even from latent to 4x4.
@@ -183,7 +185,7 @@ class Conv(Layer):
     out_channels: C of the output.
     kernel_size: Side of the kernel, in pixels.
     padding: "SAME" (zeros) or "VALID".
-    dtype: Dtype of the computation; None: that of the kernel.
+    precision: Dtype of input and output and, of a 3x3 kernel, the products.
     **options: Options of `Layer`.
   """
 
@@ -194,7 +196,7 @@ class Conv(Layer):
     kernel_size: int,
     *,
     padding: str = "SAME",
-    dtype: jnp.dtype | None = None,
+    precision: Precision = FLOAT32,
     **options,
   ):
     super().__init__(
@@ -204,7 +206,8 @@ class Conv(Layer):
       **options,
     )
     self.padding = padding
-    self.dtype = dtype
+    self.dtype = precision.dtype
+    self.products = precision.products_for(kernel_size)
 
   def __call__(self, x: jax.Array) -> jax.Array:
     """Convolve x, (B, H, W, in_channels)."""
@@ -220,9 +223,10 @@ class Conv(Layer):
     """Convolve x, (B, H, W, in_channels), then downsample."""
     return self.add_bias(convolve_downsample(*self._operands(x)))
 
-  def _operands(self, x: jax.Array) -> tuple[jax.Array, jax.Array]:
+  def _operands(self, x: jax.Array) -> tuple[jax.Array, jax.Array, Products]:
     dtype = self.dtype or self.kernel.dtype
-    return x.astype(dtype), self.scaled_kernel().astype(dtype)
+    kernel = self.scaled_kernel().astype(dtype)
+    return x.astype(dtype), kernel, self.products
 
 
 class Dense(Layer):
@@ -239,7 +243,7 @@ class Dense(Layer):
   def __call__(self, x: jax.Array) -> jax.Array:
     """Map x, (B, in_features), to (B, out_features), in float32 or float64."""
     x = x.astype(at_least_float32(x))
-    return self.add_bias(x @ self.scaled_kernel())
+    return self.add_bias(matmul(x, self.scaled_kernel()))
 
 
 def initial_bias(

@@ -6,12 +6,12 @@ from collections.abc import Callable
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 from flax import nnx
 from ml_collections import ConfigDict
 
 from msggan_jax.models import discriminator, progan, stylegan
 from msggan_jax.models.layers import Layer
+from msggan_jax.models.precision import PRECISIONS
 from msggan_jax.models.pyramid import Pyramid, connected_scales
 from msggan_jax.models.stddev import BatchMean, MinibatchStddev
 
@@ -154,7 +154,7 @@ def _common_options(config: ConfigDict) -> dict[str, Any]:
     "max_channels": config.max_channels,
     "linear_gain": config.linear_gain,
     "remat_from": remat_from,
-    "dtype": jnp.bfloat16 if config.precision == "bfloat16" else None,
+    "precision": PRECISIONS[config.precision],
   }
 
 

@@ -18,6 +18,7 @@ from msggan_jax.models.layers import (
   pixel_norm,
   rematerialized,
 )
+from msggan_jax.models.precision import FLOAT32, Precision, matmul
 from msggan_jax.models.pyramid import Pyramid, resolutions_up_to
 
 
@@ -39,7 +40,7 @@ class Generator(nnx.Module):
     linear_gain: Gain of `to_rgb`.
     output_activation: Activation of the images, "linear" or "tanh".
     remat_from: Lowest resolution that recomputes, see `rematerialized`.
-    dtype: Dtype of the activations; None: that of the kernels.
+    precision: Of the blocks' 3x3 convolutions and of their activations.
     rngs: Source of the initial weights.
   """
 
@@ -60,7 +61,7 @@ class Generator(nnx.Module):
     linear_gain: float = 1.0,
     output_activation: str = "linear",
     remat_from: int = 0,
-    dtype: jnp.dtype | None = None,
+    precision: Precision = FLOAT32,
     rngs: nnx.Rngs,
   ):
     self.resolutions = resolutions_up_to(resolution)
@@ -81,7 +82,7 @@ class Generator(nnx.Module):
         pixel_norm=pixel_norm,
         equalized=equalized,
         spectral_norm=spectral_norm,
-        dtype=dtype,
+        precision=precision,
         rngs=rngs,
       )
       # An nnx.Dict would add its own name to the paths of the weights.
@@ -117,7 +118,7 @@ class Generator(nnx.Module):
       block = getattr(self, f"block_{r}x{r}")
       x = rematerialized(block, r, self.remat_from)(x)
       if r in self.scales:
-        # `to_rgb` has no dtype: its images are float32, as its kernel is.
+        # `to_rgb` and its images are float32 in every precision.
         image = getattr(self, f"to_rgb_{r}x{r}")(x)
         if self.output_activation == "tanh":
           image = jnp.tanh(image)
@@ -136,7 +137,7 @@ class FirstBlock(nnx.Module):
     pixel_norm: bool,
     equalized: bool,
     spectral_norm: bool,
-    dtype: jnp.dtype | None,
+    precision: Precision,
     rngs: nnx.Rngs,
   ):
     # A 4x4 transposed convolution of a 1x1 input is a dense layer with one bias
@@ -155,13 +156,16 @@ class FirstBlock(nnx.Module):
       **options,
     )
     self.bias = nnx.Param(initial_bias(width, fan_in, equalized, rngs))
-    self.conv = Conv(width, width, kernel_size=3, dtype=dtype, **options)
+    self.conv = Conv(
+      width, width, kernel_size=3, precision=precision, **options
+    )
     self.pixel_norm = pixel_norm
 
   def __call__(self, z: jax.Array) -> jax.Array:
     """Map z, (B, latent_size), to (B, 4, 4, width)."""
     z = z.astype(at_least_float32(z))
-    x = (z @ self.dense.scaled_kernel()).reshape(z.shape[0], 4, 4, -1)
+    x = matmul(z, self.dense.scaled_kernel())
+    x = x.reshape(z.shape[0], 4, 4, -1)
     x = leaky_relu(x + self.bias[...][None, None, None])
     x = leaky_relu(self.conv(x))
     return pixel_norm(x) if self.pixel_norm else x

@@ -12,6 +12,7 @@ from msggan_jax.models.layers import (
   Conv,
   Dense,
   State,
+  at_least_float32,
   blur,
   instance_norm,
   leaky_relu,
@@ -19,6 +20,7 @@ from msggan_jax.models.layers import (
   pixel_norm,
   rematerialized,
 )
+from msggan_jax.models.precision import FLOAT32, Precision
 from msggan_jax.models.pyramid import Pyramid, resolutions_up_to
 from msggan_jax.models.stddev import BatchMean
 
@@ -42,7 +44,7 @@ class Generator(nnx.Module):
     max_channels: ... but at most this.
     linear_gain: Gain of `to_rgb`.
     remat_from: Lowest resolution that recomputes, see `rematerialized`.
-    dtype: Dtype of the activations; None: that of the kernels.
+    precision: Of the blocks' 3x3 convolutions and of their activations.
     rngs: Source of the initial weights and of the stored noise maps.
   """
 
@@ -61,7 +63,7 @@ class Generator(nnx.Module):
     max_channels: int,
     linear_gain: float = 1.0,
     remat_from: int = 0,
-    dtype: jnp.dtype | None = None,
+    precision: Precision = FLOAT32,
     rngs: nnx.Rngs,
   ):
     self.resolutions = resolutions_up_to(resolution)
@@ -86,7 +88,7 @@ class Generator(nnx.Module):
         width,
         resolution=r,
         w_size=w_size,
-        dtype=dtype,
+        precision=precision,
         rngs=rngs,
       )
       # An nnx.Dict would add its own name to the paths of the weights.
@@ -177,7 +179,7 @@ class Generator(nnx.Module):
         [layer_noise(first), layer_noise(second)],
       )
       if r in self.scales:
-        # `to_rgb` has no dtype: its images are float32, as its kernel is.
+        # `to_rgb` and its images are float32 in every precision.
         pyramid.append(getattr(self, f"to_rgb_{r}x{r}")(x))
     return tuple(pyramid)
 
@@ -235,7 +237,7 @@ class Block(nnx.Module):
     out_channels: C of the output.
     resolution: Side of the output, in pixels.
     w_size: Length of w.
-    dtype: Dtype of the activations; None: that of the kernels.
+    precision: Of the blocks' 3x3 convolutions and of their activations.
     rngs: Source of the initial weights.
   """
 
@@ -246,10 +248,10 @@ class Block(nnx.Module):
     *,
     resolution: int,
     w_size: int,
-    dtype: jnp.dtype | None,
+    precision: Precision,
     rngs: nnx.Rngs,
   ):
-    self.dtype = dtype
+    self.precision = precision
     if in_channels is None:
       ones = jnp.ones((resolution, resolution, out_channels))
       self.constant = nnx.Param(ones)
@@ -260,7 +262,7 @@ class Block(nnx.Module):
       out_channels=out_channels,
       resolution=resolution,
       w_size=w_size,
-      dtype=dtype,
+      precision=precision,
       rngs=rngs,
     )
     self.layer_0 = layer(in_channels)
@@ -282,8 +284,9 @@ class Block(nnx.Module):
     if self.constant is None:
       x = blur(self.layer_0.conv.after_upsampling(x))
     else:
-      constant = self.constant[...].astype(self.dtype or w[0].dtype)
+      constant = self.constant[...]
       x = jnp.broadcast_to(constant[None], (len(w[0]), *constant.shape))
+      x = self.precision.cast(x)
     x = self.layer_0.finish(x, w[0], noise[0])
     return self.layer_1.finish(self.layer_1.conv(x), w[1], noise[1])
 
@@ -296,7 +299,7 @@ class StyleLayer(nnx.Module):
     out_channels: C of the output.
     resolution: Side of the output, in pixels.
     w_size: Length of w.
-    dtype: Dtype of the convolution; None: that of the kernel.
+    precision: Of the convolution and the output.
     rngs: Source of the initial weights and of the stored noise map.
   """
 
@@ -307,7 +310,7 @@ class StyleLayer(nnx.Module):
     out_channels: int,
     resolution: int,
     w_size: int,
-    dtype: jnp.dtype | None,
+    precision: Precision,
     rngs: nnx.Rngs,
   ):
     if in_channels is None:
@@ -318,7 +321,7 @@ class StyleLayer(nnx.Module):
         out_channels,
         kernel_size=3,
         use_bias=False,
-        dtype=dtype,
+        precision=precision,
         rngs=rngs,
       )
     shape = (resolution, resolution)
@@ -345,9 +348,14 @@ class StyleLayer(nnx.Module):
     else:
       shape = self.noise.shape
       maps = jax.vmap(lambda key: jax.random.normal(key, shape))(noise)
-    weight = self.noise_weight[...].astype(x.dtype)[None, None, None]
-    x += maps.astype(x.dtype)[..., None] * weight
-    x += self.bias[...].astype(x.dtype)[None, None, None]
-    x = instance_norm(leaky_relu(x))
-    scale, shift = jnp.split(self.style(w).astype(x.dtype), 2, axis=-1)
-    return x * (scale[:, None, None] + 1) + shift[:, None, None]
+    # Gradients of weight, bias and style are sums over all pixels, too long for
+    # bfloat16. XLA fuses the casts, so that x stays bfloat16 in memory.
+    dtype, sum_dtype = x.dtype, at_least_float32(x)
+    x = x.astype(sum_dtype)
+    weight = self.noise_weight[...][None, None, None]
+    x += maps.astype(sum_dtype)[..., None] * weight
+    x += self.bias[...][None, None, None]
+    x = instance_norm(leaky_relu(x.astype(dtype))).astype(sum_dtype)
+    scale, shift = jnp.split(self.style(w), 2, axis=-1)
+    x = x * (scale[:, None, None] + 1) + shift[:, None, None]
+    return x.astype(dtype)

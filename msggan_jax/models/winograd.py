@@ -17,6 +17,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from msggan_jax.models.precision import TRUE_FLOAT32, matmul
+
 # Of an upsampled x, this row and this column of B' x B are zero.
 _UPSAMPLED_ZERO = 2
 # Positions per chunk, so that their transforms stay in the cache.
@@ -112,12 +114,12 @@ def _upsample_convolve(x: jax.Array, u: jax.Array) -> jax.Array:
 def _transform_kernel(kernel: jax.Array) -> jax.Array:
   """Return G k G', (4, 4, I, O)."""
   g = _G.astype(kernel.dtype)
-  return jnp.einsum("ai,bj,ijco->abco", g, g, kernel)
+  return jnp.einsum("ai,bj,ijco->abco", g, g, kernel, precision=TRUE_FLOAT32)
 
 
 def _transform_kernel_transposed(u_bar: jax.Array) -> jax.Array:
   g = _G.astype(u_bar.dtype)
-  return jnp.einsum("ai,bj,abco->ijco", g, g, u_bar)
+  return jnp.einsum("ai,bj,abco->ijco", g, g, u_bar, precision=TRUE_FLOAT32)
 
 
 def _tiles(x: jax.Array) -> Grid:
@@ -161,7 +163,8 @@ def _a_transposed(y0: jax.Array, y1: jax.Array) -> list[jax.Array]:
 def _products(v: Grid, u: jax.Array) -> Grid:
   """Multiply tiles and kernel over the channels, place by place: (..., O)."""
   return [
-    [tile @ u[i, j] for j, tile in enumerate(row)] for i, row in enumerate(v)
+    [matmul(tile, u[i, j]) for j, tile in enumerate(row)]
+    for i, row in enumerate(v)
   ]
 
 
@@ -174,7 +177,7 @@ def _correlate_tiles(v: Grid, m_bar: Grid) -> jax.Array:
   rows = []
   for v_row, m_row in zip(v, m_bar, strict=True):
     pairs = zip(v_row, m_row, strict=True)
-    rows.append(jnp.stack([flat(x).T @ flat(y) for x, y in pairs]))
+    rows.append(jnp.stack([matmul(flat(x).T, flat(y)) for x, y in pairs]))
   return jnp.stack(rows)
 
 
