@@ -17,6 +17,7 @@ PRESETS = (
   "msg_stylegan_official",
   "bmsg_gan",
   "msg_gan_v1",
+  "msg_r3",
 )
 
 
@@ -95,12 +96,23 @@ def get_base_config():
   # adversarial loss: one of wasserstein, logistic, hinge, relativistic_hinge,
   # least_squares, relativistic_pairing
   config.loss = "wasserstein"
-  # averaged over the scales; added to D's loss: one of none, gradient_penalty,
-  # one_sided, r1, r2, r1_r2
+  # on every scale; added to D's loss: one of none, gradient_penalty, one_sided,
+  # r1, r2, r1_r2
   config.penalty = "gradient_penalty"
   config.gp_weight = 10.0  # weight of gradient_penalty and one_sided
   config.r1_gamma = 10.0  # R1 on the reals, times gamma / 2
+  # r1_gamma after the burn-in
+  config.r1_gamma_end = config_dict.placeholder(object)
+  config.r1_gamma_end = "same"
   config.r2_gamma = 10.0  # R2 on the fakes, times gamma / 2
+  # r2_gamma after the burn-in
+  config.r2_gamma_end = config_dict.placeholder(object)
+  config.r2_gamma_end = "same"
+  # how the scales' penalties add up: mean (the paper); sum; pixels: scale s
+  # weighs (s / resolution)^2; or a weight for each scale, low to high: one of
+  # mean, sum, pixels or a list of numbers
+  config.penalty_scales = config_dict.placeholder(object)
+  config.penalty_scales = "mean"
   # of R1: through the pooling of the pyramid, or partial: one of total, partial
   config.penalty_derivatives = "total"
   # k: penalty at every k-th step, k times as strong
@@ -115,10 +127,22 @@ def get_base_config():
   config.total_kimg = 1000.0  # length of the run
   config.optimizer = "rmsprop"  # of both networks: one of rmsprop, adam
   config.learning_rate = 0.003  # of both networks
+  # learning_rate after the burn-in
+  config.learning_rate_end = config_dict.placeholder(object)
+  config.learning_rate_end = "same"
   config.beta1 = 0.0  # Adam's
   config.beta2 = 0.99  # Adam's, and RMSprop's decay
+  # beta2 after the burn-in
+  config.beta2_end = config_dict.placeholder(object)
+  config.beta2_end = "same"
   config.ema_kimg = 10.0  # half-life of G's moving average; 0: none
+  # ema_kimg after the burn-in
+  config.ema_kimg_end = config_dict.placeholder(object)
+  config.ema_kimg_end = "same"
   config.ema_decay = 0.0  # decay a step, instead of the half-life; 0: not set
+  # fields with an end value reach it after this, along half a cosine; 0: no
+  # schedules
+  config.burn_in_kimg = 0.0
   # G's update uses D's latents, or fresh: one of same, fresh
   config.g_step_latents = "same"
   # of the 3x3 convolutions: true float32; float32 as the accelerator multiplies

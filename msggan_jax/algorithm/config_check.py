@@ -5,7 +5,9 @@ from typing import Any
 
 from ml_collections import ConfigDict
 
+from msggan_jax.algorithm import schedules
 from msggan_jax.algorithm.config_fields import FIELDS
+from msggan_jax.algorithm.penalties import scale_weights
 from msggan_jax.data.pixels import check_resolution
 from msggan_jax.models.pyramid import connected_scales
 
@@ -32,6 +34,8 @@ def validate(config: ConfigDict, num_devices: int) -> None:
   """
   _check_fields(config, list(FIELDS))
   _check_networks(config)
+  schedules.check(config)
+  scale_weights(config)
   _check_batch(config, num_devices)
   _check_micro_batch(config, config.batch_size // num_devices)
 

@@ -9,15 +9,18 @@ import math
 from msggan_jax.algorithm.field_types import (
   Choice,
   Count,
+  End,
   Field,
   Number,
   Remat,
   Scales,
   Switch,
   Text,
+  Weights,
 )
 from msggan_jax.algorithm.losses import ADVERSARIAL_LOSSES
-from msggan_jax.algorithm.penalties import PENALTIES
+from msggan_jax.algorithm.penalties import PENALTIES, SCALE_WEIGHTS
+from msggan_jax.algorithm.schedules import SAME
 from msggan_jax.data.pixels import CROPS
 from msggan_jax.models.discriminator import COMBINE_FUNCTIONS
 from msggan_jax.models.precision import PRECISIONS
@@ -174,12 +177,20 @@ LOSS = {
   ),
   "penalty": Choice(
     "gradient_penalty",
-    "averaged over the scales; added to D's loss",
+    "on every scale; added to D's loss",
     choices=tuple(PENALTIES),
   ),
   "gp_weight": Number(10.0, "weight of gradient_penalty and one_sided"),
   "r1_gamma": Number(10.0, "R1 on the reals, times gamma / 2"),
+  "r1_gamma_end": End(SAME, "r1_gamma after the burn-in"),
   "r2_gamma": Number(10.0, "R2 on the fakes, times gamma / 2"),
+  "r2_gamma_end": End(SAME, "r2_gamma after the burn-in"),
+  "penalty_scales": Weights(
+    "mean",
+    "how the scales' penalties add up: mean (the paper); sum; pixels: scale s "
+    "weighs (s / resolution)^2; or a weight for each scale, low to high",
+    choices=tuple(SCALE_WEIGHTS),
+  ),
   "penalty_derivatives": Choice(
     "total",
     "of R1: through the pooling of the pyramid, or partial",
@@ -206,11 +217,21 @@ OPTIMIZATION = {
     "rmsprop", "of both networks", choices=("rmsprop", "adam")
   ),
   "learning_rate": Number(0.003, "of both networks", above_low=True),
+  "learning_rate_end": End(
+    SAME, "learning_rate after the burn-in", above_low=True
+  ),
   "beta1": Number(0.0, "Adam's", high=1.0),
   "beta2": Number(0.99, "Adam's, and RMSprop's decay", high=1.0),
+  "beta2_end": End(SAME, "beta2 after the burn-in", high=1.0),
   "ema_kimg": Number(10.0, "half-life of G's moving average; 0: none"),
+  "ema_kimg_end": End(SAME, "ema_kimg after the burn-in"),
   "ema_decay": Number(
     0.0, "decay a step, instead of the half-life; 0: not set", high=1.0
+  ),
+  "burn_in_kimg": Number(
+    0.0,
+    "fields with an end value reach it after this, along half a cosine; 0: no "
+    "schedules",
   ),
   "g_step_latents": Choice(
     "same", "G's update uses D's latents, or fresh", choices=("same", "fresh")

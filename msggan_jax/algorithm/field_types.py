@@ -5,6 +5,7 @@ import math
 from collections.abc import Sequence
 from typing import Any
 
+from msggan_jax.algorithm.schedules import SAME
 from msggan_jax.models.pyramid import SCALE_GROUPS
 
 _ENDLESS = 2**31 - 1
@@ -146,6 +147,37 @@ class Scales(Field):
     if isinstance(value, str):
       listed = [value]
     return all(isinstance(scale, str) or is_count(scale) for scale in listed)
+
+
+@dataclasses.dataclass(frozen=True)
+class End(Number):
+  """The end value of a schedule: a number, or the start value."""
+
+  def expected(self) -> str:
+    """See `Field`."""
+    return f"same, or {super().expected()}"
+
+  def accepts(self, value: Any) -> bool:
+    """See `Field`."""
+    return (isinstance(value, str) and value == SAME) or super().accepts(value)
+
+
+@dataclasses.dataclass(frozen=True)
+class Weights(Field):
+  """A name of a rule, or a list of numbers."""
+
+  choices: tuple[str, ...] = ()
+
+  def expected(self) -> str:
+    """See `Field`."""
+    return f"one of {', '.join(self.choices)} or a list of numbers"
+
+  def accepts(self, value: Any) -> bool:
+    """See `Field`; the penalty checks the list's length."""
+    if isinstance(value, str):
+      return value in self.choices
+    number = Number(None, "")
+    return isinstance(value, Sequence) and all(map(number.accepts, value))
 
 
 @dataclasses.dataclass(frozen=True)

@@ -2,16 +2,30 @@
 
 The penalties themselves know no configuration; `PENALTIES` says which terms a
 configuration adds to D's loss, and `make_penalty` weighs and averages them.
+
+How R1's and R2's gamma follows from the resolution R: g_s is the score's
+derivative by the image at scale s, of s x s pixels, and c_s = s ||g_s|| how
+much the score changes with that image, for changes of root mean square 1. An
+image pooled from the full one passes g_s / 4^k to each full pixel, 2^k = R / s:
+a squared norm of (s / R)^2 ||g_s||^2 = c_s^2 / R^2, the penalty of a network of
+one scale. "pixels" adds the scales in this unit, and a gamma of such networks
+keeps its meaning. "mean" averages ||g_s||^2 = (c_s / s)^2: the low scales
+dominate. With the same c at all S scales the two are equal if
+
+  gamma_mean = 12 S^2 gamma_pixels / R^2,
+
+because the sum of 1 / s^2 over s = 4, 8, ... is 1 / 12.
 """
 
 import functools
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 from ml_collections import ConfigDict
 
+from msggan_jax.algorithm import schedules
 from msggan_jax.algorithm.accumulation import in_parts
 from msggan_jax.models.pyramid import Pyramid, connected_scales, upsample
 from msggan_jax.runtime import sharding
@@ -102,12 +116,12 @@ class Term(NamedTuple):
   Attributes:
     metric: Its name in `stats.jsonl`, before /<resolution>.
     values: (critic, images, config) -> (S, B), not yet averaged.
-    weight: Its weight by the configuration.
+    weight: Its weight by the configuration of this step.
   """
 
   metric: str
   values: Callable[[Critic, Images, ConfigDict], jax.Array]
-  weight: Callable[[ConfigDict], float]
+  weight: Callable[[Any], float | jax.Array]
 
 
 _GRADIENT_PENALTY, _ONE_SIDED = (
@@ -145,11 +159,38 @@ PENALTIES = {
 }
 
 
+# `config.penalty_scales` -> a scale's weight, from the scale, the resolution
+# and the number of scales.
+SCALE_WEIGHTS = {
+  "mean": lambda scale, resolution, num_scales: 1 / num_scales,
+  "sum": lambda scale, resolution, num_scales: 1.0,
+  "pixels": lambda scale, resolution, num_scales: (scale / resolution) ** 2,
+}
+
+
+def scale_weights(config: ConfigDict) -> list[float]:
+  """Return the weight of each scale's penalty, low to high.
+
+  Raises:
+    ValueError: If a list has not one weight for each scale.
+  """
+  scales, chosen = connected_scales(config), config.penalty_scales
+  if isinstance(chosen, str):
+    rule = SCALE_WEIGHTS[chosen]
+    return [rule(scale, config.resolution, len(scales)) for scale in scales]
+  if len(chosen) != len(scales):
+    raise ValueError(
+      f"config.penalty_scales has {len(chosen)} weights; give one for each of "
+      f"the scales {', '.join(map(str, scales))}"
+    )
+  return list(chosen)
+
+
 class Penalty(NamedTuple):
   """The penalty of one step.
 
   Attributes:
-    loss: Weighted, averaged over scales and the global batch; part of D's loss.
+    loss: Weighted, over all scales and the global batch; part of D's loss.
     means: Unweighted mean over the global batch, `<metric>/<resolution>`.
     count: 1 if this step computed the penalty; 0 if a lazy penalty skipped it,
       and all else is zero.
@@ -174,6 +215,13 @@ def make_penalty(config: ConfigDict) -> Callable[..., Penalty]:
   terms = PENALTIES[config.penalty]
   interval = config.penalty_interval
 
+  def over_scales(value):
+    """Weigh the scales and average over the batch: (S, B) -> ()."""
+    if config.penalty_scales == "mean":
+      return sharding.global_mean(value)
+    weights = jnp.asarray(scale_weights(config), value.dtype)
+    return sharding.global_mean(weights @ value)
+
   def penalty(step, critic, images: Images, labels) -> Penalty:
     def values(images, labels):
       """Return each term's values, (S, B)."""
@@ -190,10 +238,11 @@ def make_penalty(config: ConfigDict) -> Callable[..., Penalty]:
     else:
       # Lazy (StyleGAN2, section 3.1): every k-th step, k times as strong.
       per_term = jax.lax.cond(computed, compute, _zeros_like(compute))
+    now = schedules.at(config, step)
     loss = 0.0
     means = {}
     for term, value in zip(terms, per_term, strict=True):
-      loss += interval * term.weight(config) * sharding.global_mean(value)
+      loss += interval * term.weight(now) * over_scales(value)
       for resolution, scale_value in zip(scales, value, strict=True):
         means[f"{term.metric}/{resolution}"] = sharding.global_mean(scale_value)
     return Penalty(loss, means, computed.astype(jnp.int32))

@@ -36,7 +36,7 @@ class Program:
   mesh: Mesh
   generator: Network
   discriminator: Network
-  optimizer: optax.GradientTransformation
+  optimizer: optax.GradientTransformationExtraArgs
 
   @property
   def device_batch_size(self) -> int:

@@ -31,7 +31,7 @@ def create_train_state(
   config: ConfigDict,
   generator: Network,
   discriminator: Network,
-  optimizer: optax.GradientTransformation,
+  optimizer: optax.GradientTransformationExtraArgs,
 ) -> TrainState:
   """Draw the state at step 0 from `config.seed`; call it under `jax.jit`."""
   g_key, d_key = jax.random.split(jax.random.key(config.seed))
@@ -41,7 +41,7 @@ def create_train_state(
 def assemble(
   g: tuple[Any, Any],
   d: tuple[Any, Any],
-  optimizer: optax.GradientTransformation,
+  optimizer: optax.GradientTransformationExtraArgs,
   ema: tuple[Any, Any] | None = None,
 ) -> TrainState:
   """Make the state at step 0 from the networks' parameters and states.
@@ -67,12 +67,24 @@ def assemble(
   )
 
 
-def make_optimizer(config: ConfigDict) -> optax.GradientTransformation:
+def make_optimizer(config: ConfigDict) -> optax.GradientTransformationExtraArgs:
   """Return the optimizer of both networks (paper, section 4).
 
-  RMSprop as PyTorch and the paper mean it: decay beta2 (0.99), epsilon
-  outside the root.
+  Returns:
+    The optimizer; its `update` takes `now`, the configuration at the step
+    (`schedules.at`), which by default is `config`. Its state has the same form
+    with and without schedules.
   """
+
+  def update(grads, state, params=None, *, now=config):
+    return _rule(now).update(grads, state, params)
+
+  return optax.GradientTransformationExtraArgs(_rule(config).init, update)
+
+
+def _rule(config: Any) -> optax.GradientTransformation:
+  # RMSprop as PyTorch and the paper mean it: decay beta2 (0.99), epsilon
+  # outside the root.
   if config.optimizer == "rmsprop":
     return optax.rmsprop(
       config.learning_rate, decay=config.beta2, eps=1e-8, eps_in_sqrt=False
@@ -82,14 +94,20 @@ def make_optimizer(config: ConfigDict) -> optax.GradientTransformation:
   )
 
 
-def ema_decay(config: ConfigDict) -> float:
+def ema_decay(config: Any) -> float | jax.Array:
   """Return the EMA's decay per step.
+
+  Args:
+    config: The configuration at the step, see `schedules.at`.
 
   `ema_decay` if it is set, else from the half-life `ema_kimg`:
   0.5^(batch_size / (1000 ema_kimg)); both 0: no averaging.
   """
   if config.ema_decay:
     return config.ema_decay
+  if isinstance(config.ema_kimg, jax.Array):  # scheduled; 0 at its start
+    half_lives = config.batch_size / (1000 * jnp.maximum(config.ema_kimg, 1e-9))
+    return jnp.exp2(-half_lives)
   if not config.ema_kimg:
     return 0.0
   return 0.5 ** (config.batch_size / (1000 * config.ema_kimg))

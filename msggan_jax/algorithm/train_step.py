@@ -9,7 +9,7 @@ import optax
 from flax import struct
 from ml_collections import ConfigDict
 
-from msggan_jax.algorithm import losses, penalties, randomness
+from msggan_jax.algorithm import losses, penalties, randomness, schedules
 from msggan_jax.algorithm.accumulation import (
   bind_discriminator,
   bind_generator,
@@ -71,7 +71,7 @@ class TrainStep:
     config: ConfigDict,
     generator: Network,
     discriminator: Network,
-    optimizer: optax.GradientTransformation,
+    optimizer: optax.GradientTransformationExtraArgs,
   ):
     """Bind the networks, the loss and the penalty.
 
@@ -96,6 +96,7 @@ class TrainStep:
     self, before: TrainState, batch: Batch
   ) -> tuple[TrainState, StepMetrics]:
     """Update D, then G, then the EMA."""
+    now = schedules.at(self._config, before.step)
     keys = randomness.step_keys(self._config.seed, before)
     reals, labels = make_reals(self._config, keys.mirror, batch)
     state = self._power_iterate(before)
@@ -116,10 +117,11 @@ class TrainStep:
       g_state=fakes.g_state,
       ema_state=fakes.g_state,
       ema_params=optax.incremental_update(
-        state.g_params, state.ema_params, 1 - ema_decay(self._config)
+        state.g_params, state.ema_params, 1 - ema_decay(now)
       ),
     )
     values = d_values | g_values
+    values |= schedules.scheduled_values(self._config, before.step)
     counts = dict.fromkeys(values, jnp.int32(1))
     metrics = StepMetrics(
       values=values | penalty.means,
@@ -149,7 +151,7 @@ class TrainStep:
     grads, (values, penalty) = jax.grad(d_loss, has_aux=True)(state.d_params)
     values["d_grad_norm"] = optax.tree.norm(grads)
     d_params, d_opt_state = self._update(
-      grads, state.d_opt_state, state.d_params
+      state.step, grads, state.d_opt_state, state.d_params
     )
     state = state.replace(d_params=d_params, d_opt_state=d_opt_state)
     return state, grads, values, penalty
@@ -168,7 +170,7 @@ class TrainStep:
     loss, cotangent = jax.value_and_grad(g_loss)(fakes.pyramid)
     (grads,) = fakes.g_gradient(cotangent)
     g_params, g_opt_state = self._update(
-      grads, state.g_opt_state, state.g_params
+      state.step, grads, state.g_opt_state, state.g_params
     )
     state = state.replace(g_params=g_params, g_opt_state=g_opt_state)
     return state, grads, {"g_loss": loss, "g_grad_norm": optax.tree.norm(grads)}
@@ -199,8 +201,11 @@ class TrainStep:
       d_state=self._discriminator.power_iterate(state.d_params, state.d_state),
     )
 
-  def _update(self, grads, opt_state, params):
-    updates, opt_state = self._optimizer.update(grads, opt_state, params)
+  def _update(self, step, grads, opt_state, params):
+    now = schedules.at(self._config, step)
+    updates, opt_state = self._optimizer.update(
+      grads, opt_state, params, now=now
+    )
     return optax.apply_updates(params, updates), opt_state
 
 

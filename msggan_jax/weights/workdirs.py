@@ -59,6 +59,8 @@ def check_config(config: ConfigDict, workdir: Path) -> None:
     return
   theirs = _by_name(load_config(workdir).to_dict())
   ours = _by_name(json.loads(json.dumps(config.to_dict())))
+  # A run of before a field existed has the field's default.
+  theirs = {name: field.default for name, field in FIELDS.items()} | theirs
   differing = [
     f"{name} (there {theirs.get(name)!r}, here {ours.get(name)!r})"
     for name in sorted({*ours, *theirs} - RESUMABLE)

@@ -14,6 +14,7 @@ PRESETS = (
   "msg_stylegan_official",
   "bmsg_gan",
   "msg_gan_v1",
+  "msg_r3",
 )
 
 # spec, section 3.
@@ -55,6 +56,20 @@ SETTINGS = {
     "g_step_latents": "fresh",
   },
 }
+SETTINGS["msg_r3"] = {
+  "combine": "lin_cat",
+  "loss": "relativistic_pairing",
+  "penalty": "r1_r2",
+  "penalty_scales": "pixels",
+  "penalty_derivatives": "partial",
+  "r1_gamma": 256.0,
+  "r1_gamma_end": 25.6,
+  "optimizer": "adam",
+  "beta2": 0.9,
+  "beta2_end": 0.99,
+  "burn_in_kimg": 200.0,
+  "g_step_latents": "same",
+}
 SETTINGS["msg_stylegan_official"] = SETTINGS["msg_stylegan"] | {
   "optimizer": "adam"
 }
@@ -73,14 +88,34 @@ BMSG_PARAMETERS = {
 @pytest.mark.parametrize("preset", PRESETS)
 def test_settings(preset):
   config = load_config("default", preset)
-  settings = {"ema_decay": 0.0} | SETTINGS[preset]
+  common = {
+    "ema_decay": 0.0,
+    "beta1": 0.0,
+    "beta2": 0.99,
+    "gp_weight": 10.0,
+    "r1_gamma": 10.0,
+    "penalty_derivatives": "total",
+    "penalty_scales": "mean",
+    "burn_in_kimg": 0.0,
+  }
+  settings = common | SETTINGS[preset]
   assert {field: config[field] for field in settings} == settings
   assert config == load_config(f"presets/{preset}")
-  assert (config.beta1, config.beta2, config.gp_weight) == (0.0, 0.99, 10.0)
-  assert (config.r1_gamma, config.penalty_derivatives) == (10.0, "total")
   assert set(config) == set(load_config("default"))
   config.dataset.name = "cats"
   config_check.validate(config, 8)
+
+
+def test_gamma_of_msg_r3_follows_the_resolution():
+  config = load_config("default", "msg_r3")
+  config.resolution = 32
+  assert (config.r1_gamma, config.r2_gamma_end) == (0.0625, 0.00625)
+  config.r1_gamma = 1.0
+  assert (config.r1_gamma_end, config.r2_gamma) == (0.1, 0.0625)
+  config.resolution = 64
+  assert (config.r1_gamma, config.r2_gamma) == (1.0, 1.0)
+  config.resolution = 128
+  assert (config.r1_gamma, config.r2_gamma) == (1.0, 16.0)
 
 
 def test_unknown_preset_lists_the_presets():
@@ -150,6 +185,13 @@ def test_every_preset_builds(preset, resolution):
       1,
       "config.output_activation is 'tanh'; config.model stylegan has only",
     ),
+    ({"learning_rate_end": 0.1}, 1, "is 0.1, but config.burn_in_kimg is 0"),
+    (
+      {"ema_kimg_end": 5.0, "ema_decay": 0.9, "burn_in_kimg": 1.0},
+      1,
+      "config.ema_decay 0.9 sets a constant decay; choose ema_decay 0",
+    ),
+    ({"penalty_scales": [1.0, 2.0]}, 1, "has 2 weights; give one for each"),
     ({"stddev_grouping": "strided"}, 8, "there are 8 devices; choose contig"),
     ({"batch_size": 20}, 8, "it must be a multiple of 32"),
     ({"batch_size": 20, "stddev_group": 0}, 8, "a multiple of 8"),

@@ -37,6 +37,8 @@ def test_defaults_are_accepted_and_complete():
     ("linear_gain", [-1, 1.5], [float("nan"), True, "1"]),
     ("beta1", [0, 1.0], [1.01, -0.1]),
     ("remat_from", [0, 64, "auto"], [-1, "64", 1.5, True]),
+    ("beta2_end", ["same", 0.5, 1], ["start", 1.01, None]),
+    ("penalty_scales", ["sum", [1, 0.5], (0,)], ["max", [-1.0], 1.0, ["1"]]),
     ("connected_scales", ["coarse", 8, [4, 8], (16,)], [None, {}, [[8]]]),
   ],
 )

@@ -120,6 +120,17 @@ def test_a_workdir_of_another_configuration_is_refused(config, tmp_path):
   assert not (tmp_path / "data").exists()
 
 
+def test_a_run_of_before_a_field_existed_has_its_default(config, tmp_path):
+  older = config.copy_and_resolve_references()
+  for name in ("burn_in_kimg", "penalty_scales"):
+    del older[name]
+  workdirs.save_config(older, tmp_path)
+  workdirs.check_config(config, tmp_path)
+  config.burn_in_kimg = 1.0
+  with pytest.raises(ValueError, match=r"burn_in_kimg \(there 0.0, here 1.0"):
+    workdirs.check_config(config, tmp_path)
+
+
 @pytest.mark.parametrize(
   ("field", "value", "sentence"),
   [

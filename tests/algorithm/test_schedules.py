@@ -1,0 +1,184 @@
+"""Schedules and weights of scales: closed forms, and a run cut in two."""
+
+import math
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+
+from msggan_jax.algorithm import (
+  penalties,
+  schedules,
+  train_state,
+)
+from msggan_jax.models.pyramid import make_pyramid
+from msggan_jax.runtime import sharding
+from tests.algorithm.test_train_step import Run
+from tests.algorithm.test_variants import small_config
+from tests.conftest import load_config
+
+
+@pytest.fixture(autouse=True)
+def adams_types():
+  """Optax's Adam mixes types."""
+  with jax.numpy_dtype_promotion("standard"):
+    yield
+
+
+def scheduled_config(**changes):
+  """Return a configuration whose burn-in lasts 10 steps."""
+  config = small_config("msg_r3", batch_size=8, burn_in_kimg=0.08)
+  config.update(changes)
+  return config
+
+
+@pytest.mark.parametrize(
+  ("step", "share"),
+  [
+    (0, 1.0),
+    (5, 0.5),
+    (2, 0.5 + 0.5 * math.cos(math.pi / 5)),
+    (10, 0),
+    (99, 0),
+  ],
+)
+def test_values_follow_half_a_cosine(step, share, float64):
+  config = scheduled_config(r1_gamma=3.0, r1_gamma_end=1.0)
+  now = schedules.at(config, jnp.int32(step))
+  expected = {
+    "r1_gamma": 1.0 + 2.0 * share,
+    "learning_rate": 0.0005 + 0.0015 * share,
+    "beta2": 0.99 - 0.09 * share,
+    "ema_kimg": 10.0 * (1 - share),
+  }
+  for name, value in expected.items():
+    assert getattr(now, name) == pytest.approx(value, rel=1e-12), name
+  beta = 0.5 ** (0.008 / expected["ema_kimg"]) if step else 0.0
+  assert train_state.ema_decay(now) == pytest.approx(beta, rel=1e-12)
+  assert now.batch_size == config.batch_size
+
+
+def test_without_schedules_the_configuration_is_used_as_it_is(tiny_config):
+  assert schedules.at(tiny_config, jnp.int32(3)) is tiny_config
+  tiny_config.burn_in_kimg = 1.0
+  assert schedules.at(tiny_config, jnp.int32(3)) is tiny_config
+
+
+@pytest.mark.parametrize("name", ["adam", "rmsprop"])
+def test_the_optimizers_follow_their_schedules(name, float64):
+  """Three steps by hand; the state has the form of an unscheduled one."""
+  config = scheduled_config(optimizer=name)
+  optimizer = train_state.make_optimizer(config)
+  params = expected = np.array([1.0, -2.0])
+  state = optimizer.init(params)
+  constant = scheduled_config(optimizer=name, burn_in_kimg=0.0)
+  assert jax.tree.structure(state) == jax.tree.structure(
+    train_state.make_optimizer(constant).init(params)
+  )
+  average = 0.0
+  gradients = np.array([[0.1, 0.0], [-3.0, 1e-6], [0.5, 2.0]])
+  for step, grads in enumerate(gradients):
+    now = schedules.at(config, jnp.int32(step))
+    updates, state = optimizer.update(grads, state, params, now=now)
+    params = optax.apply_updates(params, updates)
+    share = 0.5 + 0.5 * math.cos(math.pi * step / 10)
+    rate, beta2 = 0.0005 + 0.0015 * share, 0.99 - 0.09 * share
+    average = beta2 * average + (1 - beta2) * grads**2
+    corrected = average
+    if name == "adam":  # PyTorch's, with beta1 = 0
+      corrected = average / (1 - beta2 ** (step + 1))
+    expected = expected - rate * grads / (np.sqrt(corrected) + 1e-8)
+  np.testing.assert_allclose(params, expected, rtol=1e-10)
+
+
+def test_a_scheduled_run_cut_in_two_is_the_same_run():
+  """Step 2 from a copy of step 1's state has the same bytes."""
+  config = scheduled_config(penalty="none")  # halves the compilation
+  run = Run(config, 1)
+  run.train(1)
+  copy = jax.device_get(run.state)
+  run.state, metrics = run.step(run.state, run.batch(1))
+  whole = jax.device_get(run.state)
+  again, _ = run.step(copy, run.batch(1))
+  for a, b in zip(jax.tree.leaves(whole), jax.tree.leaves(again), strict=True):
+    assert np.asarray(a).tobytes() == np.asarray(b).tobytes()
+  share = 0.5 + 0.5 * math.cos(math.pi / 10)
+  assert metrics.values["beta2"] == pytest.approx(0.99 - 0.09 * share)
+
+
+def test_scales_weigh_as_chosen():
+  """gamma's law: a critic of the same c = s ||g_s|| at every scale."""
+  config = load_config("default")
+  config.resolution = 64
+  squared_norms = np.array([(3 / s) ** 2 for s in (4, 8, 16, 32, 64)])
+  penalty = {}
+  for rule in ("mean", "sum", "pixels", [1.0, 0.0, 0.0, 0.0, 2.0]):
+    config.penalty_scales = rule
+    weights = penalties.scale_weights(config)
+    penalty[str(rule)] = float(np.dot(weights, squared_norms))
+  assert penalty["sum"] == pytest.approx(squared_norms.sum())
+  assert penalty["mean"] == pytest.approx(squared_norms.mean())
+  assert penalty["pixels"] == pytest.approx(5 * 9 / 64**2)
+  assert penalty["[1.0, 0.0, 0.0, 0.0, 2.0]"] == pytest.approx(
+    9 / 16 + 2 * 9 / 64**2
+  )
+  gamma_mean = 12 * 5**2 / 64**2
+  # The sum of 1 / s^2 is 1 / 12 up to 4^-S.
+  assert gamma_mean * penalty["mean"] == pytest.approx(
+    penalty["pixels"], rel=4.0**-5 * 1.01
+  )
+
+
+@pytest.mark.parametrize("place", [0, 1, 2])
+def test_pixels_is_the_unit_of_a_single_scale(place, float64):
+  """A critic of one scale, differentiated by the full image."""
+  config = load_config("default")
+  config.resolution, config.penalty_scales = 16, "pixels"
+  weights = jax.random.normal(jax.random.key(0), (4 * 2**place,) * 2)
+  gradient = jax.grad(
+    lambda image: (
+      make_pyramid(image, (4, 8, 16))[place][0, :, :, 0] * weights
+    ).sum()
+  )(jnp.zeros((1, 16, 16, 1)))
+  assert jnp.square(gradient).sum() == pytest.approx(
+    penalties.scale_weights(config)[place] * jnp.square(weights).sum()
+  )
+
+
+def test_the_penalty_of_a_step_is_weighed():
+  """D's loss with the weights, against the means per scale it reports."""
+  config = scheduled_config(penalty_scales=[0.5, 2.0])
+  mesh = sharding.make_mesh(jax.devices()[:1])
+  images = penalties.Images(
+    *(
+      tuple(
+        jax.random.normal(jax.random.key(seed), (4, s, s, 3)) for s in (4, 8)
+      )
+      for seed in (0, 1)
+    ),
+    jnp.zeros(4),
+  )
+
+  def critic(pyramid, labels):
+    del labels
+    return sum(jnp.sin(x).sum(axis=(1, 2, 3)) for x in pyramid)
+
+  penalty = jax.jit(
+    jax.shard_map(
+      lambda images: penalties.make_penalty(config)(
+        jnp.int32(5), critic, images, None
+      ),
+      mesh=mesh,
+      in_specs=jax.P("data"),
+      out_specs=jax.P(),
+    )
+  )(images)
+  gamma = (config.r1_gamma + config.r1_gamma_end) / 2  # half-way
+  expected = sum(
+    0.5 * gamma * weight * penalty.means[f"{name}_penalty/{scale}"]
+    for name in ("r1", "r2")
+    for weight, scale in ((0.5, 4), (2.0, 8))
+  )
+  assert penalty.loss == pytest.approx(float(expected), rel=1e-6)
