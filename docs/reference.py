@@ -9,7 +9,13 @@ import textwrap
 from pathlib import Path
 
 from msggan_jax.algorithm.config_fields import FIELDS, SECTIONS
-from msggan_jax.algorithm.field_types import Choice, Field, Remat, Scales
+from msggan_jax.algorithm.field_types import (
+  Batch,
+  Choice,
+  Field,
+  Remat,
+  Scales,
+)
 
 ROOT = Path(__file__).parents[1]
 DEFAULT = ROOT / "configs" / "default.py"
@@ -84,7 +90,7 @@ def page_text() -> str:
 
 def _assignment(name: str, field: Field) -> list[str]:
   statements = []
-  if isinstance(field, Remat | Scales):  # a name or something else
+  if isinstance(field, Batch | Remat | Scales):  # a name or something else
     statements.append(f"  config.{name} = config_dict.placeholder(object)")
   value = f'"{field.default}"' if isinstance(field.default, str) else None
   statements.append(f"  config.{name} = {value or repr(field.default)}")
