@@ -120,7 +120,10 @@ def get_base_config():
   config.drift_weight = 0.001  # of E r^2 in wasserstein
 
   # Optimization (paper, section 4).
-  config.batch_size = 32  # over all devices
+  # over all devices; auto: the config file's, or the least possible above it
+  # for the devices; a resumed run keeps its own
+  config.batch_size = config_dict.placeholder(object)
+  config.batch_size = 32
   # examples that a device holds in memory at a time; 0: all; changes results
   # only by rounding
   config.micro_batch_size = 0

@@ -7,7 +7,7 @@ python -m msggan_jax.main --config=configs/workdir.py:runs/bmsg \
 import json
 import pathlib
 
-from ml_collections import ConfigDict
+from ml_collections import ConfigDict, config_dict
 
 
 def get_config(workdir):
@@ -23,6 +23,12 @@ def get_config(workdir):
     raise ValueError(
       f"{workdir} is not the workdir of a run: it has no config.json"
     )
-  config = ConfigDict(json.loads(path.read_text()))
+  fields = json.loads(path.read_text())
+  config = ConfigDict(fields)
+  # A number that a flag may replace by a name, or the reverse.
+  for name in {"batch_size", "connected_scales", "remat_from"} & set(fields):
+    del config[name]
+    config[name] = config_dict.placeholder(object)
+    config[name] = fields[name]
   config.extractor = ""
   return config

@@ -10,6 +10,7 @@ from pathlib import Path
 
 from msggan_jax.algorithm.config_fields import FIELDS, SECTIONS
 from msggan_jax.algorithm.field_types import (
+  Batch,
   Choice,
   End,
   Field,
@@ -91,9 +92,8 @@ def page_text() -> str:
 
 def _assignment(name: str, field: Field) -> list[str]:
   statements = []
-  if isinstance(
-    field, End | Remat | Scales | Weights
-  ):  # a name or something else
+  # A name or something else.
+  if isinstance(field, Batch | End | Remat | Scales | Weights):
     statements.append(f"  config.{name} = config_dict.placeholder(object)")
   value = f'"{field.default}"' if isinstance(field.default, str) else None
   statements.append(f"  config.{name} = {value or repr(field.default)}")

@@ -34,11 +34,16 @@ def main(argv: Sequence[str]) -> None:
   # The compilation is timed, too.
   os.environ["JAX_ENABLE_COMPILATION_CACHE"] = "false"
   # Imported late, so that --help and bad flags return at once.
-  from msggan_jax.planning import timing
+  import jax
 
-  numbers = timing.measure_step(_CONFIG.value, _STEPS.value)
+  from msggan_jax.planning import batch_size, timing
+
+  config = batch_size.with_batch_size(
+    _CONFIG.value, cli.value_in_file("batch_size"), jax.device_count()
+  )
+  numbers = timing.measure_step(config, _STEPS.value)
   if _LOADER.value:
-    numbers |= timing.measure_loader(_CONFIG.value)
+    numbers |= timing.measure_loader(config)
     ratio = numbers["loader_images_per_sec"] / numbers["images_per_sec"]
     numbers["loader_to_step"] = ratio
   output.show(numbers, timing.describe(numbers))

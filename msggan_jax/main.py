@@ -3,7 +3,8 @@
   python -m msggan_jax.main --config=configs/celebahq.py
 
 Set any field of the configuration with --config.<field>=<value>, such as
---config.batch_size=64. The same command resumes a stopped run.
+--config.batch_size=64; auto takes the file's, or the least possible above it
+for all devices. The same command resumes a stopped run.
 """
 
 import sys
@@ -12,7 +13,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from absl import flags
-from ml_collections import config_flags
+from ml_collections import ConfigDict, config_flags
 
 from msggan_jax.runtime import cli
 
@@ -46,11 +47,12 @@ flags.mark_flag_as_required("config")
 def main(argv: Sequence[str]) -> None:
   """Train, or print the dry run."""
   del argv
+  workdir = Path(_WORKDIR.value or default_workdir())
   # Imported late, so that --help and bad flags return at once.
   if _DRY_RUN.value:
     from msggan_jax.planning import dry_run
 
-    print("\n".join(dry_run.describe(_CONFIG.value)))
+    print("\n".join(dry_run.describe(read_config(workdir))))
     return
   from msggan_jax.runtime import preemption, processes
   from msggan_jax.training import loop, nonfinite
@@ -62,10 +64,9 @@ def main(argv: Sequence[str]) -> None:
   }
   if _DISTRIBUTED.value or any(x is not None for x in cluster.values()):
     processes.join(**cluster)
-  workdir = Path(_WORKDIR.value or default_workdir())
   with processes.ending_together(cli.EXIT_HOPELESS):
     try:
-      loop.train(_CONFIG.value, workdir, began=_BEGAN)
+      loop.train(read_config(workdir), workdir, began=_BEGAN)
     except preemption.Stopped as stopped:
       print(f"{stopped}; the same command resumes it", flush=True)
       sys.exit(preemption.EXIT_CODE)
@@ -84,6 +85,16 @@ def main(argv: Sequence[str]) -> None:
     f"  python -m msggan_jax.sample --workdir={workdir} "
     f"--output={workdir / 'images'} --seeds=0-15"
   )
+
+
+def read_config(workdir: Path) -> ConfigDict:
+  """Return the configuration with a batch size for all devices."""
+  import jax
+
+  from msggan_jax.planning.batch_size import with_batch_size
+
+  from_file = cli.value_in_file("batch_size")
+  return with_batch_size(_CONFIG.value, from_file, jax.device_count(), workdir)
 
 
 def default_workdir() -> str:

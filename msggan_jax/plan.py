@@ -51,10 +51,12 @@ def main(argv: Sequence[str]) -> None:
   config = _CONFIG.value
   if _TOPOLOGY.value:
     devices, chip = tpu_slices.describe(_TOPOLOGY.value)
-  from msggan_jax.planning import estimate
+  from msggan_jax.planning import batch_size, estimate
 
   if not _TOPOLOGY.value:
     devices, chip = estimate.this_machine()
+  from_file = cli.value_in_file("batch_size")
+  config = batch_size.with_batch_size(config, from_file, len(devices))
 
   def plan_for(device_batch_size: int):
     resized = estimate.with_device_batch(

@@ -105,7 +105,7 @@ def _check_batch(config: ConfigDict, num_devices: int) -> None:
     raise ValueError(
       f"config.batch_size is {config.batch_size}; with {num_devices} "
       f"device(s) and config.stddev_group {group} it must be a multiple of "
-      f"{multiple}"
+      f"{multiple}, such as --config.batch_size=auto chooses"
     )
 
 

@@ -7,6 +7,7 @@
 import math
 
 from msggan_jax.algorithm.field_types import (
+  Batch,
   Choice,
   Count,
   End,
@@ -203,7 +204,12 @@ LOSS = {
 }
 
 OPTIMIZATION = {
-  "batch_size": Count(32, "over all devices", low=1),
+  "batch_size": Batch(
+    32,
+    "over all devices; auto: the config file's, or the least possible above it "
+    "for the devices; a resumed run keeps its own",
+    low=1,
+  ),
   "micro_batch_size": Count(
     0,
     "examples that a device holds in memory at a time; 0: all; changes results "

@@ -98,6 +98,15 @@ class Count(Field):
 
 
 @dataclasses.dataclass(frozen=True)
+class Batch(Count):
+  """A count; commands replace "auto" by one before any check."""
+
+  def expected(self) -> str:
+    """See `Field`."""
+    return f"{super().expected()}, or auto on the command line"
+
+
+@dataclasses.dataclass(frozen=True)
 class Number(Field):
   """A finite number within bounds.
 

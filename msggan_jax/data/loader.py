@@ -1,11 +1,11 @@
 """Endless batches of a prepared set, in an order that depends on the seed."""
 
-import os
 from collections.abc import Iterator
 
 import numpy as np
 
 from msggan_jax.data.prepared_set import PreparedSet
+from msggan_jax.runtime.cores import usable_cores
 
 # Endless for us. Grain's own infinity overflows in a batch of one image.
 _EPOCHS = 2**32
@@ -57,7 +57,7 @@ def make_loader(
   )
   # A thread makes a whole batch, so the buffer is as small as Grain allows:
   # one batch per thread.
-  threads = min(16, max(2, os.cpu_count() or 1))
+  threads = min(16, max(2, usable_cores()))
   iterator = iter(
     batches.to_iter_dataset(
       grain.ReadOptions(num_threads=threads, prefetch_buffer_size=threads)

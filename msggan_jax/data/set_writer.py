@@ -7,7 +7,6 @@ import dataclasses
 import hashlib
 import itertools
 import json
-import os
 import sys
 import threading
 import time
@@ -23,6 +22,7 @@ from tqdm import tqdm
 from msggan_jax.data import pictures, pixels, prepared_set, rejection
 from msggan_jax.data.partial_set import PartialSet, Piece
 from msggan_jax.data.sources.source import Source
+from msggan_jax.runtime.cores import usable_cores
 
 PIECE_IMAGES = 4096  # of the source; a kill loses at most one piece
 _PROGRESS_SECS = 30  # between two lines without a terminal
@@ -179,7 +179,7 @@ def _map_in_order(
 
   Threads do: Pillow releases the GIL where it decodes, resizes and encodes.
   """
-  threads = min(32, os.cpu_count() or 1)
+  threads = min(32, usable_cores())
   with concurrent.futures.ThreadPoolExecutor(threads) as pool:
     pending = collections.deque()
     for index in indices:

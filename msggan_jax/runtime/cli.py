@@ -2,6 +2,7 @@
 
 import json
 import os
+import runpy
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -49,6 +50,13 @@ def config_file() -> tuple[str, str]:
   filename = config_flags.get_config_filename(flags.FLAGS["config"])
   path, _, argument = filename.partition(":")
   return path, argument
+
+
+def value_in_file(field: str) -> Any:
+  """Return a field as the file of --config sets it, whatever the flags say."""
+  path, argument = config_file()
+  get_config = runpy.run_path(path)["get_config"]
+  return (get_config(argument) if argument else get_config())[field]
 
 
 class _JsonParser(flags.ArgumentParser):

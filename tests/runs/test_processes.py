@@ -144,13 +144,15 @@ def assert_same_training(ours, reference):
 
 def test_two_processes_train_as_one(tmp_path):
   run(tmp_path, "one", 1, total_kimg=0.048)
-  run(tmp_path, "two", 2, launch=True)
+  # For four devices, auto takes 16 instead of the demo's 8.
+  run(tmp_path, "two", 2, launch=True, batch_size="auto")
   files = {p.relative_to(tmp_path / "two") for p in tmp_path.glob("two/**/*")}
   assert Path("samples/8x8/000000.032.png") in files
   assert Path("reals.png") in files
   assert len(list((tmp_path / "two/tensorboard").iterdir())) == 1
-  # One process resumes a run of two.
-  run(tmp_path, "two", 1, total_kimg=0.048)
+  # One process with fewer devices resumes a run of two, with its batch.
+  fields = {"total_kimg": 0.048, "batch_size": "auto"}
+  run(tmp_path, "two", 1, devices=2, **fields)
   two, one = (state_of(tmp_path, name) for name in ("two", "one"))
   assert int(two[0].step) == 3
   assert_same_training(two, one)
