@@ -20,7 +20,7 @@ from array_record.python import array_record_module
 from tensorflow_datasets.core import example_serializer, naming
 from tensorflow_datasets.core.data_sources import array_record
 
-from msggan_jax.data import pixels, rejection
+from msggan_jax.data import patience, pixels, rejection
 
 METADATA_FILE = "metadata.json"
 REJECTED_FILE = "rejected.jsonl"
@@ -112,16 +112,26 @@ class PreparedSet:
     Raises:
       IndexError: If the index is out of range.
       UnreadableImage: If it is damaged.
+      OSError: If the disk fails repeatedly.
     """
     if not 0 <= index < len(self):  # IndexError ends a `for` loop
       raise IndexError(f"image {index} of {len(self)}")
     try:
-      record = self._records[index]
+      record = patience.read(
+        lambda: self._records[index], f"image {index} of {self.path}"
+      )
+    except patience.DiskError:
+      raise
+    except Exception as error:  # of ArrayRecord, TFDS
+      raise UnreadableImage(
+        self.path, index, rejection.reason(error)
+      ) from error
+    try:
       image = pixels.decode_png(record["image"])
       if image.shape != self._shape or image.dtype != np.uint8:
         raise ValueError(f"it is {image.dtype} of shape {image.shape}")
       return {"image": image, "label": np.int32(record.get("label", 0))}
-    except Exception as error:  # of ArrayRecord, TFDS, Pillow
+    except Exception as error:  # of Pillow
       raise UnreadableImage(
         self.path, index, rejection.reason(error)
       ) from error

@@ -20,7 +20,13 @@ import numpy as np
 from PIL import Image
 from tqdm import tqdm
 
-from msggan_jax.data import pictures, pixels, prepared_set, rejection
+from msggan_jax.data import (
+  patience,
+  pictures,
+  pixels,
+  prepared_set,
+  rejection,
+)
 from msggan_jax.data.partial_set import PartialSet, Piece
 from msggan_jax.data.sources.source import Source
 
@@ -50,6 +56,7 @@ def write_set(
 
   Raises:
     ValueError: If an image is unusable and `strict`, or if all are.
+    OSError: If the disk fails repeatedly.
   """
   shape = {key: wanted[key] for key in ("resolution", "channels", "crop")}
   total = len(source.names)
@@ -100,11 +107,13 @@ class _Square:
 def _make_square(source: Source, index: int, shape: dict[str, Any]) -> _Square:
   name = rejection.printable_name(source.names[index])
   try:
-    image, label = source.load(index)
+    image, label = patience.read(lambda: source.load(index), name)
     shorter_side = min(image.size)
     large = image.width * image.height > _LARGE_PIXELS
     with _one_large_image if large else contextlib.nullcontext():
       square = pixels.to_square(image, **shape)
+  except patience.DiskError:
+    raise
   except Exception as error:  # damaged files raise errors of a dozen types
     return _Square(name, reason=rejection.reason(error))
   digest = hashlib.sha256(np.ascontiguousarray(square))

@@ -27,7 +27,9 @@ def save_config(config: ConfigDict, workdir: Path) -> None:
   """Write a workdir's `config.json`."""
   workdir.mkdir(parents=True, exist_ok=True)
   text = json.dumps(config.to_dict(), indent=2, sort_keys=True)
-  (workdir / "config.json").write_text(text + "\n")
+  temporary = workdir / ".config.json"
+  temporary.write_text(text + "\n")
+  temporary.replace(workdir / "config.json")
 
 
 def load_config(workdir: str | Path) -> ConfigDict:

@@ -3,8 +3,8 @@
 import contextlib
 import json
 import os
+import shutil
 import signal
-import socket
 import subprocess
 import sys
 import time
@@ -19,6 +19,8 @@ from msggan_jax.algorithm import program
 from msggan_jax.runtime import preemption, sharding
 from msggan_jax.weights.checkpoint import Checkpoints
 from tests.conftest import CACHE, load_config
+from tests.runs.faults import flip, halve
+from tests.runs.several import free_port
 
 FIELDS = {
   "resolution": 8,
@@ -33,12 +35,6 @@ FIELDS = {
   "loss": "relativistic_hinge",
   "penalty": "none",  # a third of the time to compile
 }
-
-
-def free_port():
-  with socket.socket() as s:
-    s.bind(("127.0.0.1", 0))
-    return s.getsockname()[1]
 
 
 def photos(tmp_path):
@@ -208,6 +204,35 @@ def test_a_killed_process_ends_the_others(tmp_path, num_processes, killed):
   codes = finish(started)
   assert all(code != 0 for code in codes)
   assert time.monotonic() - began < 120
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("num_processes", [2, 4])
+@pytest.mark.parametrize("damage", [flip, halve, shutil.rmtree])
+def test_a_damaged_checkpoint_parts_nobody(tmp_path, num_processes, damage):
+  run(tmp_path, "run", num_processes, total_kimg=0.048)
+  damage(tmp_path / "run/checkpoints/3")
+  run(tmp_path, "run", num_processes, total_kimg=0.064)
+  state, rows = state_of(tmp_path, "run", total_kimg=0.064)
+  assert int(state.step) == 4
+  assert [row["step"] for row in rows] == [1, 2, 3, 4]
+
+
+@pytest.mark.slow
+def test_a_second_run_is_refused(tmp_path):
+  first = start(tmp_path, "run", 1, total_kimg=1000.0, devices=1)
+  wait_for_rows(tmp_path / "run/stats.jsonl", 1)
+  (tmp_path / "run-0.log").rename(tmp_path / "first.log")
+  second = start(tmp_path, "run", 1, total_kimg=1000.0, devices=1)
+  assert finish(second) == [2]
+  log = (tmp_path / "run-0.log").read_text()
+  assert f"in use by another run (process {first[0].pid} on " in log
+  first[0].kill()
+  finish(first)
+  third = start(tmp_path, "run", 1, total_kimg=1000.0, devices=1)
+  wait_for_rows(tmp_path / "run/stats.jsonl", 3)
+  third[0].terminate()
+  assert finish(third) == [preemption.EXIT_CODE]
 
 
 @pytest.mark.slow
