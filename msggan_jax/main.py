@@ -3,7 +3,8 @@
   python -m msggan_jax.main --config=configs/celebahq.py
 
 Set any field of the configuration with --config.<field>=<value>, such as
---config.batch_size=64. The same command resumes a stopped run.
+--config.batch_size=64. The same command resumes a stopped run; with --verify it
+replays steps of the run and compares every byte.
 """
 
 import sys
@@ -26,6 +27,13 @@ _WORKDIR = flags.DEFINE_string(
 )
 _DRY_RUN = flags.DEFINE_bool(
   "dry_run", False, "Print the run's configuration and needs, and exit."
+)
+_VERIFY = cli.define_optional(
+  "verify",
+  "",
+  "Replay the steps between the newest two checkpoints, or --verify=STEP,STEP, "
+  "and exit: 0 if every tensor agrees byte for byte, else 1. STEP 0 is the "
+  "beginning.",
 )
 _DISTRIBUTED = flags.DEFINE_bool(
   "distributed",
@@ -64,6 +72,9 @@ def main(argv: Sequence[str]) -> None:
     processes.join(**cluster)
   workdir = Path(_WORKDIR.value or default_workdir())
   with processes.ending_together(cli.EXIT_HOPELESS):
+    if _VERIFY.value is not None:
+      verify(workdir)
+      return
     try:
       loop.train(_CONFIG.value, workdir, began=_BEGAN)
     except preemption.Stopped as stopped:
@@ -84,6 +95,25 @@ def main(argv: Sequence[str]) -> None:
     f"  python -m msggan_jax.sample --workdir={workdir} "
     f"--output={workdir / 'images'} --seeds=0-15"
   )
+
+
+def verify(workdir: Path) -> None:
+  """Replay steps of the run; print what agrees and what differs."""
+  from msggan_jax.runtime import processes
+  from msggan_jax.training import replay
+
+  steps = cli.parse_two_steps(_VERIFY.value)
+
+  def say(line: str) -> None:
+    if processes.is_first():
+      print(line, flush=True)
+
+  try:
+    replay.verify(_CONFIG.value, workdir, steps, say)
+  except replay.Mismatch as mismatch:
+    if not processes.is_first():
+      sys.exit(cli.EXIT_FAILURE)
+    cli.fail(str(mismatch), cli.EXIT_FAILURE)
 
 
 def default_workdir() -> str:

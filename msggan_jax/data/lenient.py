@@ -76,6 +76,10 @@ class LenientSet(PreparedSet):
     with self._lock:
       return sorted(self._reasons)
 
+  def reason(self, number: int) -> str:
+    """Return why an image of `unreadable` cannot be read."""
+    return self._reasons[number]
+
   def check_unreadable(self, numbers: Iterable[int]) -> None:
     """Check that images are unreadable here, too, as in another process.
 

@@ -7,6 +7,7 @@ labels), `metadata.json`, a contact sheet and the list of rejected images.
 
 import contextlib
 import dataclasses
+import hashlib
 import itertools
 import json
 import os
@@ -25,6 +26,7 @@ from msggan_jax.data import patience, pixels, rejection
 METADATA_FILE = "metadata.json"
 REJECTED_FILE = "rejected.jsonl"
 CONTACT_SHEET_FILE = "contact_sheet.png"
+DIGESTS_FILE = "digests.bin"  # of all images, in order
 
 _SPLIT = "train"  # the only one: a prepared set is one split of its source
 _NAME = "images"  # for TFDS
@@ -184,6 +186,28 @@ def read_metadata(path: Path) -> Metadata:
   fields = json.loads((path / METADATA_FILE).read_text(encoding="utf-8"))
   fields["class_names"] = tuple(fields["class_names"])
   return Metadata(**fields)
+
+
+def digest(image: np.ndarray, label: int) -> bytes:
+  """Return the SHA-256 of an image's pixels and label, 32 bytes."""
+  made = hashlib.sha256(np.ascontiguousarray(image))
+  made.update(label.to_bytes(8, "little", signed=True))
+  return made.digest()
+
+
+def read_digests(images: PreparedSet) -> list[bytes]:
+  """Return the digests of a set's images when it was prepared.
+
+  They are [] if they do not belong to the set's content hash, or if the set is
+  older than this file.
+  """
+  try:
+    all_bytes = (images.path / DIGESTS_FILE).read_bytes()
+  except FileNotFoundError:
+    return []
+  if hashlib.sha256(all_bytes).hexdigest() != images.metadata.content_hash:
+    return []
+  return [all_bytes[i : i + 32] for i in range(0, len(all_bytes), 32)]
 
 
 def write_metadata(path: Path, metadata: Metadata) -> None:

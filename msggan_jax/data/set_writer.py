@@ -116,15 +116,14 @@ def _make_square(source: Source, index: int, shape: dict[str, Any]) -> _Square:
     raise
   except Exception as error:  # damaged files raise errors of a dozen types
     return _Square(name, reason=rejection.reason(error))
-  digest = hashlib.sha256(np.ascontiguousarray(square))
-  digest.update(label.to_bytes(8, "little", signed=True))
+  digest = prepared_set.digest(square, label)
   png = pixels.encode_png(square)
   return _Square(
     name,
     png=png,
     label=label,
     shorter_side=shorter_side,
-    digest=digest.digest(),
+    digest=digest,
   )
 
 
@@ -162,10 +161,10 @@ def _finish(
   if rejected:
     with open(path / prepared_set.REJECTED_FILE, "w", encoding="utf-8") as f:
       f.writelines(json.dumps(item) + "\n" for item in rejected)
-  content_hash = hashlib.sha256()
+  digests = bytes.fromhex("".join(d for piece in pieces for d in piece.digests))
+  (path / prepared_set.DIGESTS_FILE).write_bytes(digests)
   sizes = collections.Counter()
   for piece in pieces:
-    content_hash.update(bytes.fromhex("".join(piece.digests)))
     sizes.update({int(bits): n for bits, n in piece.sizes.items()})
   metadata = prepared_set.Metadata(
     **wanted,
@@ -175,7 +174,7 @@ def _finish(
     source_sizes={
       f"{2 ** (bits - 1)}-{2**bits - 1}": sizes[bits] for bits in sorted(sizes)
     },
-    content_hash=content_hash.hexdigest(),
+    content_hash=hashlib.sha256(digests).hexdigest(),
   )
   _write_contact_sheet(prepared_set.PreparedSet(path, metadata))
   prepared_set.write_metadata(path, metadata)

@@ -4,7 +4,7 @@ import contextlib
 import dataclasses
 import time
 import traceback
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -20,7 +20,7 @@ from msggan_jax.planning import compilation
 from msggan_jax.runtime import folder_lock, memory, processes, sharding
 from msggan_jax.runtime.clock import TimeRecord
 from msggan_jax.runtime.preemption import Preemption, Stopped
-from msggan_jax.training import evaluation, grids, nonfinite
+from msggan_jax.training import evaluation, grids, nonfinite, provenance
 from msggan_jax.training.reporter import Reporter
 from msggan_jax.training.schedule import (
   EVALUATE,
@@ -66,10 +66,12 @@ def train(
     folder_lock.only_run_in(workdir),
     # The step compiles while everything else is set up.
     ThreadPoolExecutor(max_workers=1) as background,
-    _open_workdir(config, workdir) as checkpoints,
+    _open_workdir(
+      config, workdir, provenance.describe(planned, prepared)
+    ) as checkpoints,
     Preemption() as stop,
   ):
-    compiling = background.submit(_compile_step, program)
+    compiling = background.submit(compile_step, program)
     state = _newest_state(checkpoints, program)
     schedule = Schedule(config)
     run = _Run(
@@ -152,7 +154,9 @@ class _Run:
     while True:
       first_step = int(state.step)
       try:
-        with contextlib.closing(self._loader_from(state)) as loader:
+        with contextlib.closing(
+          make_loader(self.config, self.prepared, state)
+        ) as loader:
           state = self._take_steps(take_step, state, loader)
         self._finish()
         if processes.is_first():
@@ -270,16 +274,6 @@ class _Run:
     self.reporter.say(f"time: {self.times.describe()}")
     self.reporter.close()
 
-  def _loader_from(self, state: TrainState) -> Iterator:
-    return data.make_loader(
-      self.prepared,
-      batch_size=self.config.batch_size,
-      seed=randomness.data_seed(self.config.seed, int(state.rollbacks)),
-      first_step=int(state.step),
-      process_index=jax.process_index(),
-      process_count=jax.process_count(),
-    )
-
   def _ema_generator(self, state: TrainState) -> trained.Generator:
     ema = sharding.local_copy((state.ema_params, state.ema_state))
     return trained.Generator(self.config, self.program.generator, *ema)
@@ -308,12 +302,29 @@ def _open_data(config: ConfigDict, workdir: Path) -> data.LenientSet:
   return prepared
 
 
-def _open_workdir(config: ConfigDict, workdir: Path) -> Checkpoints:
+def make_loader(
+  config: ConfigDict, prepared: data.PreparedSet, state: TrainState
+) -> Iterator:
+  """Return the batches of this process that follow a state."""
+  return data.make_loader(
+    prepared,
+    batch_size=config.batch_size,
+    seed=randomness.data_seed(config.seed, int(state.rollbacks)),
+    first_step=int(state.step),
+    process_index=jax.process_index(),
+    process_count=jax.process_count(),
+  )
+
+
+def _open_workdir(
+  config: ConfigDict, workdir: Path, provenance: Mapping[str, str | int]
+) -> Checkpoints:
   """Write the configuration and return the checkpoints."""
   checkpoints = Checkpoints(
     workdir / "checkpoints",
     keep=config.keep,
     keep_every=1000 * config.keep_kimg / config.batch_size,
+    provenance=provenance,
   )
   if processes.is_first():
     workdirs.save_config(config, workdir)
@@ -321,7 +332,7 @@ def _open_workdir(config: ConfigDict, workdir: Path) -> Checkpoints:
   return checkpoints
 
 
-def _compile_step(program: Program) -> tuple[Callable, float]:
+def compile_step(program: Program) -> tuple[Callable, float]:
   """Return the compiled step and the seconds it took."""
   began = time.monotonic()
   lowered = program.step.lower(program.abstract_state, program.abstract_batch)

@@ -5,6 +5,7 @@ import json
 import re
 import shutil
 import time
+from collections.abc import Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -19,6 +20,7 @@ from msggan_jax.weights import manifest
 BEST = "best"  # instead of a step
 
 _NAME = "state"
+_PROVENANCE = "provenance.json"
 _MOST_CHARACTERS = 300  # of an error's reason
 _PATIENCE_SECS = 70  # network disks cache a folder's names for up to a minute
 _LEFTOVER = re.compile(r"\d+\.orbax-checkpoint-tmp(-\d+)?")
@@ -40,6 +42,7 @@ class Checkpoints:
     directory: str | Path,
     keep: int | None = None,
     keep_every: float = 0.0,
+    provenance: Mapping[str, str | int] | None = None,
   ):
     """Open a folder of checkpoints.
 
@@ -48,12 +51,14 @@ class Checkpoints:
       keep: Number of newest checkpoints to keep, beside the best; None: all.
       keep_every: In steps; the first checkpoint after each multiple of it is
         kept, too; 0: none.
+      provenance: What the trees depend on; kept with each checkpoint.
     """
     self._directory = Path(directory).absolute()
     self._mark = self._directory.with_name("best.json")
     self._best = _read_step(self._mark)
     self._keep = keep
     self._keep_every = keep_every
+    self._provenance = provenance
     self._damaged: set[int] = set()
     self._background = ThreadPoolExecutor(max_workers=1)
     self._saving: Future | None = None
@@ -71,6 +76,13 @@ class Checkpoints:
   def best(self) -> int | None:
     """Return the step marked as the best, or None."""
     return self._best if self._best in self.steps else None
+
+  def provenance(self, step: int) -> dict[str, Any] | None:
+    """Return what a checkpoint depends on, if it was kept with it."""
+    try:
+      return json.loads((self._folder(step) / _PROVENANCE).read_bytes())
+    except (OSError, ValueError):
+      return None
 
   def mark_best(self, step: int, **reasons: Any) -> None:
     """Mark a checkpoint as the best, which is kept until the next mark.
@@ -289,6 +301,9 @@ class Checkpoints:
     try:
       response.result()
       if jax.process_index() == 0:
+        if self._provenance is not None:
+          text = json.dumps(self._provenance, indent=1)
+          (self._folder(step) / _PROVENANCE).write_text(text + "\n")
         manifest.write(self._folder(step))
         self._delete_surplus()
     except Exception as error:  # whatever Orbax raises

@@ -59,8 +59,8 @@ def check_config(config: ConfigDict, workdir: Path) -> None:
   """
   if not (workdir / "config.json").is_file():
     return
-  theirs = _by_name(load_config(workdir).to_dict())
-  ours = _by_name(json.loads(json.dumps(config.to_dict())))
+  theirs = by_name(load_config(workdir).to_dict())
+  ours = by_name(json.loads(json.dumps(config.to_dict())))
   differing = [
     f"{name} (there {theirs.get(name)!r}, here {ours.get(name)!r})"
     for name in sorted({*ours, *theirs} - RESUMABLE)
@@ -73,12 +73,12 @@ def check_config(config: ConfigDict, workdir: Path) -> None:
     )
 
 
-def _by_name(fields: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+def by_name(fields: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
   """Return nested fields by their dotted names, such as dataset.path."""
   flat = {}
   for name, value in fields.items():
     if isinstance(value, Mapping):
-      flat |= _by_name(value, f"{prefix}{name}.")
+      flat |= by_name(value, f"{prefix}{name}.")
     else:
       flat[f"{prefix}{name}"] = value
   return flat
