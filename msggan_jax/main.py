@@ -4,7 +4,8 @@
 
 Set any field of the configuration with --config.<field>=<value>, such as
 --config.batch_size=64; auto takes the file's, or the least possible above it
-for all devices. The same command resumes a stopped run.
+for all devices. The same command resumes a stopped run; with --verify it
+replays steps of the run and compares every byte.
 """
 
 import sys
@@ -27,6 +28,13 @@ _WORKDIR = flags.DEFINE_string(
 )
 _DRY_RUN = flags.DEFINE_bool(
   "dry_run", False, "Print the run's configuration and needs, and exit."
+)
+_VERIFY = cli.define_optional(
+  "verify",
+  "",
+  "Replay the steps between the newest two checkpoints, or --verify=STEP,STEP, "
+  "and exit: 0 if every tensor agrees byte for byte, else 1. STEP 0 is the "
+  "beginning.",
 )
 _DISTRIBUTED = flags.DEFINE_bool(
   "distributed",
@@ -65,6 +73,9 @@ def main(argv: Sequence[str]) -> None:
   if _DISTRIBUTED.value or any(x is not None for x in cluster.values()):
     processes.join(**cluster)
   with processes.ending_together(cli.EXIT_HOPELESS):
+    if _VERIFY.value is not None:
+      verify(workdir)
+      return
     try:
       loop.train(read_config(workdir), workdir, began=_BEGAN)
     except preemption.Stopped as stopped:
@@ -95,6 +106,25 @@ def read_config(workdir: Path) -> ConfigDict:
 
   from_file = cli.value_in_file("batch_size")
   return with_batch_size(_CONFIG.value, from_file, jax.device_count(), workdir)
+
+
+def verify(workdir: Path) -> None:
+  """Replay steps of the run; print what agrees and what differs."""
+  from msggan_jax.runtime import processes
+  from msggan_jax.training import replay
+
+  steps = cli.parse_two_steps(_VERIFY.value)
+
+  def say(line: str) -> None:
+    if processes.is_first():
+      print(line, flush=True)
+
+  try:
+    replay.verify(read_config(workdir), workdir, steps, say)
+  except replay.Mismatch as mismatch:
+    if not processes.is_first():
+      sys.exit(cli.EXIT_FAILURE)
+    cli.fail(str(mismatch), cli.EXIT_FAILURE)
 
 
 def default_workdir() -> str:

@@ -1,6 +1,7 @@
 """A prepared set for training, which survives single damaged images."""
 
 import threading
+from collections.abc import Iterable
 from pathlib import Path
 
 import numpy as np
@@ -57,6 +58,7 @@ class LenientSet(PreparedSet):
     Raises:
       IndexError: If the index is out of range.
       ValueError: If too many images are unreadable.
+      OSError: If the disk fails repeatedly: the image may be good.
     """
     number = index
     while True:
@@ -67,6 +69,34 @@ class LenientSet(PreparedSet):
           self._note(number, error.reason)
       self._check()
       number = (number + 1) % len(self)
+
+  @property
+  def unreadable(self) -> list[int]:
+    """Return the images found unreadable so far."""
+    with self._lock:
+      return sorted(self._reasons)
+
+  def reason(self, number: int) -> str:
+    """Return why an image of `unreadable` cannot be read."""
+    return self._reasons[number]
+
+  def check_unreadable(self, numbers: Iterable[int]) -> None:
+    """Check that images are unreadable here, too, as in another process.
+
+    Raises:
+      ValueError: If one can be read: the processes' batches would differ from
+        each other's.
+    """
+    for number in sorted(set(numbers) - set(self.unreadable)):
+      try:
+        super().__getitem__(number)
+      except UnreadableImage as error:
+        self._note(number, error.reason)
+      else:
+        raise ValueError(
+          f"{self.path}: image {number} can be read here and not in another "
+          "process; compare the copies of the set, or put it on a shared disk"
+        )
 
   def _note(self, number: int, reason: str) -> None:
     with self._lock:

@@ -7,6 +7,7 @@ labels), `metadata.json`, a contact sheet and the list of rejected images.
 
 import contextlib
 import dataclasses
+import hashlib
 import itertools
 import json
 import os
@@ -20,11 +21,12 @@ from array_record.python import array_record_module
 from tensorflow_datasets.core import example_serializer, naming
 from tensorflow_datasets.core.data_sources import array_record
 
-from msggan_jax.data import pixels, rejection
+from msggan_jax.data import patience, pixels, rejection
 
 METADATA_FILE = "metadata.json"
 REJECTED_FILE = "rejected.jsonl"
 CONTACT_SHEET_FILE = "contact_sheet.png"
+DIGESTS_FILE = "digests.bin"  # of all images, in order
 
 _SPLIT = "train"  # the only one: a prepared set is one split of its source
 _NAME = "images"  # for TFDS
@@ -112,16 +114,26 @@ class PreparedSet:
     Raises:
       IndexError: If the index is out of range.
       UnreadableImage: If it is damaged.
+      OSError: If the disk fails repeatedly.
     """
     if not 0 <= index < len(self):  # IndexError ends a `for` loop
       raise IndexError(f"image {index} of {len(self)}")
     try:
-      record = self._records[index]
+      record = patience.read(
+        lambda: self._records[index], f"image {index} of {self.path}"
+      )
+    except patience.DiskError:
+      raise
+    except Exception as error:  # of ArrayRecord, TFDS
+      raise UnreadableImage(
+        self.path, index, rejection.reason(error)
+      ) from error
+    try:
       image = pixels.decode_png(record["image"])
       if image.shape != self._shape or image.dtype != np.uint8:
         raise ValueError(f"it is {image.dtype} of shape {image.shape}")
       return {"image": image, "label": np.int32(record.get("label", 0))}
-    except Exception as error:  # of ArrayRecord, TFDS, Pillow
+    except Exception as error:  # of Pillow
       raise UnreadableImage(
         self.path, index, rejection.reason(error)
       ) from error
@@ -174,6 +186,28 @@ def read_metadata(path: Path) -> Metadata:
   fields = json.loads((path / METADATA_FILE).read_text(encoding="utf-8"))
   fields["class_names"] = tuple(fields["class_names"])
   return Metadata(**fields)
+
+
+def digest(image: np.ndarray, label: int) -> bytes:
+  """Return the SHA-256 of an image's pixels and label, 32 bytes."""
+  made = hashlib.sha256(np.ascontiguousarray(image))
+  made.update(label.to_bytes(8, "little", signed=True))
+  return made.digest()
+
+
+def read_digests(images: PreparedSet) -> list[bytes]:
+  """Return the digests of a set's images when it was prepared.
+
+  They are [] if they do not belong to the set's content hash, or if the set is
+  older than this file.
+  """
+  try:
+    all_bytes = (images.path / DIGESTS_FILE).read_bytes()
+  except FileNotFoundError:
+    return []
+  if hashlib.sha256(all_bytes).hexdigest() != images.metadata.content_hash:
+    return []
+  return [all_bytes[i : i + 32] for i in range(0, len(all_bytes), 32)]
 
 
 def write_metadata(path: Path, metadata: Metadata) -> None:

@@ -19,7 +19,13 @@ import numpy as np
 from PIL import Image
 from tqdm import tqdm
 
-from msggan_jax.data import pictures, pixels, prepared_set, rejection
+from msggan_jax.data import (
+  patience,
+  pictures,
+  pixels,
+  prepared_set,
+  rejection,
+)
 from msggan_jax.data.partial_set import PartialSet, Piece
 from msggan_jax.data.sources.source import Source
 from msggan_jax.runtime.cores import usable_cores
@@ -50,6 +56,7 @@ def write_set(
 
   Raises:
     ValueError: If an image is unusable and `strict`, or if all are.
+    OSError: If the disk fails repeatedly.
   """
   shape = {key: wanted[key] for key in ("resolution", "channels", "crop")}
   total = len(source.names)
@@ -100,22 +107,23 @@ class _Square:
 def _make_square(source: Source, index: int, shape: dict[str, Any]) -> _Square:
   name = rejection.printable_name(source.names[index])
   try:
-    image, label = source.load(index)
+    image, label = patience.read(lambda: source.load(index), name)
     shorter_side = min(image.size)
     large = image.width * image.height > _LARGE_PIXELS
     with _one_large_image if large else contextlib.nullcontext():
       square = pixels.to_square(image, **shape)
+  except patience.DiskError:
+    raise
   except Exception as error:  # damaged files raise errors of a dozen types
     return _Square(name, reason=rejection.reason(error))
-  digest = hashlib.sha256(np.ascontiguousarray(square))
-  digest.update(label.to_bytes(8, "little", signed=True))
+  digest = prepared_set.digest(square, label)
   png = pixels.encode_png(square)
   return _Square(
     name,
     png=png,
     label=label,
     shorter_side=shorter_side,
-    digest=digest.digest(),
+    digest=digest,
   )
 
 
@@ -153,10 +161,10 @@ def _finish(
   if rejected:
     with open(path / prepared_set.REJECTED_FILE, "w", encoding="utf-8") as f:
       f.writelines(json.dumps(item) + "\n" for item in rejected)
-  content_hash = hashlib.sha256()
+  digests = bytes.fromhex("".join(d for piece in pieces for d in piece.digests))
+  (path / prepared_set.DIGESTS_FILE).write_bytes(digests)
   sizes = collections.Counter()
   for piece in pieces:
-    content_hash.update(bytes.fromhex("".join(piece.digests)))
     sizes.update({int(bits): n for bits, n in piece.sizes.items()})
   metadata = prepared_set.Metadata(
     **wanted,
@@ -166,7 +174,7 @@ def _finish(
     source_sizes={
       f"{2 ** (bits - 1)}-{2**bits - 1}": sizes[bits] for bits in sorted(sizes)
     },
-    content_hash=content_hash.hexdigest(),
+    content_hash=hashlib.sha256(digests).hexdigest(),
   )
   _write_contact_sheet(prepared_set.PreparedSet(path, metadata))
   prepared_set.write_metadata(path, metadata)

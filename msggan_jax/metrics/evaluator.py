@@ -2,7 +2,7 @@
 
 import concurrent.futures
 import functools
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import jax
@@ -57,6 +57,7 @@ class Evaluator:
     self.protocols = protocols.parse(names, extractors.names)
     for protocol in self.protocols:
       self._check(protocol)
+    self._of_reals: dict[Protocol, Statistics] | None = None
     self._network = networks.make_generator(config)
     self._mesh = sharding.make_mesh(jax.local_devices())
     # A batch's largest activation is at most 270 MB a device.
@@ -70,12 +71,18 @@ class Evaluator:
       cache=prepared.path / "statistics",
     )
 
-  def evaluate(self, params: Any, state: Any) -> dict[str, float]:
+  def evaluate(
+    self,
+    params: Any,
+    state: Any,
+    after_batch: Callable[[], None] = lambda: None,
+  ) -> dict[str, float]:
     """Compute the metrics of EMA weights; a call of all processes.
 
     Args:
       params: The generator's EMA parameters, replicated.
       state: The EMA state.
+      after_batch: Called after each batch; may raise to end the evaluation.
 
     Returns:
       Numbers by name; some protocols return several.
@@ -90,16 +97,18 @@ class Evaluator:
       for protocol in self.protocols
     }
     resolutions = {request.resolution for request in requests.values()}
+    real_statistics = self._real_statistics(after_batch)
     fakes = measure(
       self._fakes_at(params, state, resolutions),
       list(dict.fromkeys(requests.values())),
       self._extractors,
       batch_size=self._batch_size,
       progress="fakes" if self._progress else "",
+      after_batch=after_batch,
     )
     values = {}
     for protocol, request in requests.items():
-      reals = self._real_statistics.get(protocol)
+      reals = real_statistics.get(protocol)
       bodies = self._bodies(protocol) if protocol.kind == "bodies" else None
       values |= results.compute(protocol, reals, fakes[request], bodies)
     return values
@@ -129,15 +138,19 @@ class Evaluator:
         raise ValueError(f"{name}: only the demo's cats have known bodies")
     results.check(protocol, self._extractors)
 
-  @functools.cached_property
-  def _real_statistics(self) -> dict[Protocol, Statistics]:
-    return self._reals.statistics(
-      self.protocols,
-      self._extractors,
-      self._config.resolution,
-      batch_size=self._batch_size,
-      progress=self._progress,
-    )
+  def _real_statistics(
+    self, after_batch: Callable[[], None]
+  ) -> dict[Protocol, Statistics]:
+    if self._of_reals is None:
+      self._of_reals = self._reals.statistics(
+        self.protocols,
+        self._extractors,
+        self._config.resolution,
+        batch_size=self._batch_size,
+        progress=self._progress,
+        after_batch=after_batch,
+      )
+    return self._of_reals
 
   def _bodies(self, protocol: Protocol) -> list[int]:
     """Return the body of every real cat of a protocol."""

@@ -83,6 +83,7 @@ def measure(
   *,
   batch_size: int,
   progress: str = "",
+  after_batch: Callable[[], None] = lambda: None,
 ) -> dict[Request, Statistics]:
   """Compute all requests in one pass over the images.
 
@@ -93,6 +94,7 @@ def measure(
     extractors: The feature networks.
     batch_size: Images in a batch of this process.
     progress: Title of the progress bar; "": none.
+    after_batch: Called after each batch; may raise to end the pass.
 
   Returns:
     The statistics, by request.
@@ -123,6 +125,7 @@ def measure(
         if start < request.count:
           results[request].add(rows[: request.count - start])
       bar.update(min(global_batch, total - start))
+      after_batch()
   return results
 
 

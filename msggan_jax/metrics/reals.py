@@ -100,6 +100,7 @@ class Reals:
     *,
     batch_size: int,
     progress: bool = False,
+    after_batch: Callable[[], None] = lambda: None,
   ) -> dict[Protocol, Statistics]:
     """Return the reals' statistics by protocol, from the cache if possible.
 
@@ -109,6 +110,7 @@ class Reals:
       resolution: Side of the images.
       batch_size: Images in a batch of this process.
       progress: Whether to show progress bars.
+      after_batch: Called after each batch; may raise to end the pass.
     """
     # Protocols with equal draws share a pass.
     drawn: dict[str, list[Protocol]] = {}
@@ -132,6 +134,7 @@ class Reals:
         extractors,
         batch_size=batch_size,
         progress="reals" if progress else "",
+        after_batch=after_batch,
       )
       found |= {p: statistics[request] for p, request in requests.items()}
     return found

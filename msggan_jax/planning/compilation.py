@@ -13,7 +13,7 @@ from msggan_jax.algorithm import program
 from msggan_jax.algorithm.program import Program
 from msggan_jax.models.pyramid import resolutions_up_to
 from msggan_jax.planning import flops
-from msggan_jax.runtime import sharding
+from msggan_jax.runtime import processes, sharding
 
 COLLECTIVES = (
   "all-reduce",
@@ -116,7 +116,8 @@ def compile_step(run: Program) -> Compilation:
 def with_remat(config: ConfigDict, devices: list, limit_bytes: int):
   """Replace remat_from "auto" by the fewest blocks that fit, starting at 0.
 
-  Each attempt compiles the step.
+  Each attempt compiles the step, in all processes; the first one's memory
+  decides, so that all compile the same step.
 
   Args:
     config: The configuration.
@@ -137,7 +138,8 @@ def with_remat(config: ConfigDict, devices: list, limit_bytes: int):
     with config.ignore_type():
       config.remat_from = remat_from
     made = compile_step(program.make_program(config, mesh))
-    if made.fits and made.memory_bytes <= limit_bytes:
+    fits = made.fits and made.memory_bytes <= limit_bytes
+    if processes.from_first(fits):
       return config
   raise ValueError(
     f"config.remat_from auto: a batch of {config.batch_size // len(devices)} "

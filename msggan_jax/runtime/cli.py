@@ -59,28 +59,35 @@ def value_in_file(field: str) -> Any:
   return (get_config(argument) if argument else get_config())[field]
 
 
-class _JsonParser(flags.ArgumentParser):
-  """A bare --json means stdout, --json=FILE a file."""
+class _OptionalParser(flags.ArgumentParser):
+  """A flag whose value may be left out."""
 
-  syntactic_help = "--json prints it, --json=FILE writes it to a new file"
+  def __init__(self, bare: str):
+    super().__init__()
+    self._bare = bare
 
   def parse(self, argument: str | None) -> str | None:
-    """Return the file, `STDOUT`, or None for --nojson."""
-    return {"true": STDOUT, "false": None}.get(argument, argument)
+    """Return the value, the bare flag's value, or None for --no<flag>."""
+    return {"true": self._bare, "false": None}.get(argument, argument)
+
+
+def define_optional(name: str, bare: str, help_string: str) -> flags.FlagHolder:
+  """Define a flag that is None if absent, and `bare` without a value."""
+  flag = flags.Flag(
+    parser=_OptionalParser(bare),
+    serializer=flags.ArgumentSerializer(),
+    name=name,
+    default=None,
+    help_string=help_string,
+    boolean=True,  # so that the bare flag is accepted
+  )
+  return flags.DEFINE_flag(flag)
 
 
 def define_json(help_string: str) -> flags.FlagHolder:
   """Define --json, for `JsonOutput`, the same in every command."""
-  parser = _JsonParser()
-  flag = flags.Flag(
-    parser=parser,
-    serializer=flags.ArgumentSerializer(),
-    name="json",
-    default=None,
-    help_string=help_string,
-    boolean=True,  # so that a bare --json is accepted
-  )
-  return flags.DEFINE_flag(flag)
+  how = "--json prints it, --json=FILE writes it to a new file."
+  return define_optional("json", STDOUT, f"{help_string} {how}")
 
 
 class JsonOutput:
@@ -129,6 +136,18 @@ def parse_step(text: str) -> int | str | None:
   if text == "best":
     return text
   raise ValueError(f"--step={text}: give a number, or best")
+
+
+def parse_two_steps(text: str) -> tuple[int, int] | None:
+  """Parse two steps with a comma; empty: None.
+
+  Raises:
+    ValueError: If the text is anything else.
+  """
+  parts = text.split(",")
+  if text and not (len(parts) == 2 and all(map(str.isdecimal, parts))):
+    raise ValueError(f"--verify={text}: give two steps, such as --verify=0,100")
+  return (int(parts[0]), int(parts[1])) if text else None
 
 
 def _parse_flags(argv: Sequence[str]) -> Sequence[str]:

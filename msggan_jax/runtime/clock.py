@@ -26,7 +26,7 @@ class TimeRecord:
     Args:
       began: Start of the session, as `time.time` has it.
     """
-    self._secs = collections.Counter(start=time.time() - began)
+    self._secs = collections.Counter(start=max(0.0, time.time() - began))
     self._what = "start"
     self._since = time.monotonic()
 
@@ -71,6 +71,7 @@ class TimeRecord:
     before = _newest(rows, step)
     lost = time.time() - run_began - sum(self.secs.values())
     before["lost"] += lost - sum(before.values())
+    before["lost"] = max(0.0, before["lost"])  # the clock may have been set
     self._secs.update(before)
 
   def rewind(self, rows: Sequence[Mapping[str, Any]], step: int) -> None:

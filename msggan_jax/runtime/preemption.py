@@ -26,6 +26,7 @@ class Preemption:
     """Install the signal handlers; with several processes JAX owns SIGTERM."""
     self._asked = False
     self._calls = 0
+    self._reached = False
     self._interrupted = False
     self._alone = jax.process_count() == 1
     numbers = [signal.SIGINT]
@@ -38,15 +39,28 @@ class Preemption:
     }
 
   def reached(self) -> bool:
-    """Return whether to stop now; each process calls it after each step.
+    """Return whether to stop now.
 
-    All processes get the same answer.
+    All processes call it equally often, such as after each step and each batch
+    of an evaluation, and get the same answers. Once true, it stays true.
     """
     if self._alone:
       return self._asked
-    # Not the step's number: a rollback decreases it.
+    # Not the step's number: a rollback decreases it. Nobody else may report to
+    # this manager, which waits for one number between those of all calls.
     self._calls += 1
-    return multihost_utils.reached_preemption_sync_point(self._calls)
+    if multihost_utils.reached_preemption_sync_point(self._calls):
+      self._reached = True
+    return self._reached
+
+  def check(self, saved_step: int) -> None:
+    """Raise Stopped if it is time to stop; like `reached`, a call of all.
+
+    Args:
+      saved_step: The step at which the run is and whose state is saved.
+    """
+    if self.reached():
+      raise Stopped(saved_step)
 
   def __enter__(self) -> "Preemption":
     return self

@@ -4,7 +4,7 @@ import contextlib
 import os
 import sys
 import traceback
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 import jax
 import numpy as np
@@ -13,6 +13,7 @@ from jax.experimental import multihost_utils
 # A lost process is detected within these times, and the others exit.
 _HEARTBEAT_SECS = 60
 _SHUTDOWN_SECS = 60
+_MOST_BYTES = 600  # of a sentence that one process tells the others
 
 
 def join(
@@ -96,6 +97,58 @@ def from_first(number: int) -> int:
   if jax.process_count() == 1:
     return number
   return int(multihost_utils.broadcast_one_to_all(np.int32(number)))
+
+
+@contextlib.contextmanager
+def raising_together() -> Iterator[None]:
+  """Make an error of one process's block an error of all; all call it.
+
+  Raises:
+    ValueError: In processes without an error of their own, with the sentence
+      of the first process that has one.
+  """
+  failure = None
+  try:
+    yield
+  except Exception as error:
+    failure = error
+  sentences = _from_all(str(failure) or repr(failure) if failure else "")
+  if failure is not None:
+    raise failure
+  for i, sentence in enumerate(sentences):
+    if sentence:
+      raise ValueError(f"process {i} of {len(sentences)}: {sentence}")
+
+
+def numbers_of_all(numbers: Sequence[int]) -> set[int]:
+  """Return the numbers, from 0, that any process has given."""
+  if jax.process_count() == 1:
+    return set(numbers)
+  most = multihost_utils.process_allgather(np.int32(len(numbers))).max()
+  if not most:
+    return set()
+  ours = np.full(most, -1, np.int32)
+  ours[: len(numbers)] = numbers
+  theirs = multihost_utils.process_allgather(ours)
+  return set(theirs[theirs >= 0].tolist())
+
+
+def text_from_first(text: str) -> str:
+  """Return process 0's text, of at most some hundred bytes, in all."""
+  return _from_all(text)[0]
+
+
+def _from_all(text: str) -> list[str]:
+  """Return the texts of all processes, each cut after some hundred bytes."""
+  if jax.process_count() == 1:
+    return [text]
+  ours = np.zeros(_MOST_BYTES, np.uint8)
+  encoded = text.encode()[:_MOST_BYTES]
+  ours[: len(encoded)] = np.frombuffer(encoded, np.uint8)
+  return [
+    theirs.tobytes().rstrip(b"\0").decode(errors="ignore")
+    for theirs in multihost_utils.process_allgather(ours)
+  ]
 
 
 def check_same(what: str, hexadecimal: str) -> None:

@@ -1,5 +1,6 @@
 """Evaluation during training: metrics, the best checkpoint, stability."""
 
+import functools
 import math
 import sys
 import time
@@ -12,6 +13,7 @@ from msggan_jax import data, metrics
 from msggan_jax.metrics import protocols, results, stability
 from msggan_jax.metrics.feature_pass import everywhere
 from msggan_jax.runtime import jsonl
+from msggan_jax.runtime.preemption import Preemption
 from msggan_jax.training.reporter import Reporter
 from msggan_jax.weights import trained
 from msggan_jax.weights.checkpoint import Checkpoints
@@ -88,6 +90,7 @@ class Evaluation:
     reporter: Reporter,
     generator: trained.Generator,
     first_step: int,
+    stop: Preemption,
   ):
     """Start from a step.
 
@@ -98,11 +101,13 @@ class Evaluation:
       reporter: The run's records.
       generator: The EMA generator at `first_step`.
       first_step: Steps done before this session.
+      stop: Looked at after each batch.
     """
     self._workdir = workdir
     self._evaluator = evaluator
     self._checkpoints = checkpoints
     self._reporter = reporter
+    self._stop = stop
     self._metrics_path = workdir / results.METRICS_FILE
     self._is_writer = jax.process_index() == 0
     rows = jsonl.read(self._metrics_path)
@@ -141,6 +146,9 @@ class Evaluation:
     Args:
       step: A step with a checkpoint.
       generator: The EMA generator.
+
+    Raises:
+      Stopped: If a signal asked to stop; the next session evaluates the step.
     """
     if self._evaluator is None or self._is_evaluated(step):
       return
@@ -148,7 +156,11 @@ class Evaluation:
     with self._reporter.paused("evaluation"):
       self._reporter.say(f"{kimg}  evaluating")
       began = time.monotonic()
-      values = self._evaluator.evaluate(generator.params, generator.state)
+      values = self._evaluator.evaluate(
+        generator.params,
+        generator.state,
+        functools.partial(self._stop.check, step),
+      )
       row = self._evaluator.record(step, values)
       row["secs"] = round(time.monotonic() - began, 3)
       self._rows.append(row)

@@ -4,7 +4,7 @@ import contextlib
 import dataclasses
 import time
 import traceback
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -17,10 +17,10 @@ from msggan_jax.algorithm import config_check, finite, randomness
 from msggan_jax.algorithm.program import Program, make_program
 from msggan_jax.algorithm.train_state import TrainState
 from msggan_jax.planning import compilation
-from msggan_jax.runtime import memory, processes, sharding
+from msggan_jax.runtime import folder_lock, memory, processes, sharding
 from msggan_jax.runtime.clock import TimeRecord
 from msggan_jax.runtime.preemption import Preemption, Stopped
-from msggan_jax.training import evaluation, grids, nonfinite
+from msggan_jax.training import evaluation, grids, nonfinite, provenance
 from msggan_jax.training.reporter import Reporter
 from msggan_jax.training.schedule import (
   EVALUATE,
@@ -47,8 +47,8 @@ def train(
     The final state.
 
   Raises:
-    ValueError: If the configuration is impossible or the workdir holds a run
-      of another configuration.
+    ValueError: If the configuration is impossible, or if the workdir holds a
+      run of another configuration or is in use.
     preemption.Stopped: If a signal asked to stop; the state is saved.
     nonfinite.NonFinite: If NaN or Inf remains after `max_rollbacks`.
   """
@@ -62,21 +62,16 @@ def train(
 
   prepared = _open_data(config, workdir)
   evaluator = evaluation.make_evaluator(config, prepared)
-  if processes.is_first():
-    workdirs.save_config(config, workdir)
-
-  checkpoints = Checkpoints(
-    workdir / "checkpoints",
-    keep=config.keep,
-    keep_every=1000 * config.keep_kimg / config.batch_size,
-  )
   with (
+    folder_lock.only_run_in(workdir),
     # The step compiles while everything else is set up.
     ThreadPoolExecutor(max_workers=1) as background,
-    checkpoints,
+    _open_workdir(
+      config, workdir, provenance.describe(planned, prepared)
+    ) as checkpoints,
     Preemption() as stop,
   ):
-    compiling = background.submit(_compile_step, program)
+    compiling = background.submit(compile_step, program)
     state = _newest_state(checkpoints, program)
     schedule = Schedule(config)
     run = _Run(
@@ -112,7 +107,7 @@ class _Run:
   config: ConfigDict
   workdir: Path
   program: Program
-  prepared: data.PreparedSet
+  prepared: data.LenientSet
   evaluator: metrics.Evaluator | None
   checkpoints: Checkpoints
   schedule: Schedule
@@ -159,7 +154,9 @@ class _Run:
     while True:
       first_step = int(state.step)
       try:
-        with contextlib.closing(self._loader_from(state)) as loader:
+        with contextlib.closing(
+          make_loader(self.config, self.prepared, state)
+        ) as loader:
           state = self._take_steps(take_step, state, loader)
         self._finish()
         if processes.is_first():
@@ -223,6 +220,7 @@ class _Run:
         reporter=self.reporter,
         generator=self._ema_generator(state),
         first_step=step,
+        stop=self.stop,
       )
     # The last session may have stopped between a checkpoint and its evaluation.
     if step and self.schedule.is_due(EVALUATE, step):
@@ -239,6 +237,9 @@ class _Run:
   ) -> None:
     """Check the state, write its row, its samples and its checkpoint."""
     self.reporter.check()
+    unreadable = processes.numbers_of_all(self.prepared.unreadable)
+    with processes.raising_together():
+      self.prepared.check_unreadable(unreadable)
     with self.times.during("checkpoint"):
       nonfinite.check_state(step, state)
     stability = evaluating.compare(step, self._ema_generator(state))
@@ -273,16 +274,6 @@ class _Run:
     self.reporter.say(f"time: {self.times.describe()}")
     self.reporter.close()
 
-  def _loader_from(self, state: TrainState) -> Iterator:
-    return data.make_loader(
-      self.prepared,
-      batch_size=self.config.batch_size,
-      seed=randomness.data_seed(self.config.seed, int(state.rollbacks)),
-      first_step=int(state.step),
-      process_index=jax.process_index(),
-      process_count=jax.process_count(),
-    )
-
   def _ema_generator(self, state: TrainState) -> trained.Generator:
     ema = sharding.local_copy((state.ema_params, state.ema_state))
     return trained.Generator(self.config, self.program.generator, *ema)
@@ -311,7 +302,37 @@ def _open_data(config: ConfigDict, workdir: Path) -> data.LenientSet:
   return prepared
 
 
-def _compile_step(program: Program) -> tuple[Callable, float]:
+def make_loader(
+  config: ConfigDict, prepared: data.PreparedSet, state: TrainState
+) -> Iterator:
+  """Return the batches of this process that follow a state."""
+  return data.make_loader(
+    prepared,
+    batch_size=config.batch_size,
+    seed=randomness.data_seed(config.seed, int(state.rollbacks)),
+    first_step=int(state.step),
+    process_index=jax.process_index(),
+    process_count=jax.process_count(),
+  )
+
+
+def _open_workdir(
+  config: ConfigDict, workdir: Path, provenance: Mapping[str, str | int]
+) -> Checkpoints:
+  """Write the configuration and return the checkpoints."""
+  checkpoints = Checkpoints(
+    workdir / "checkpoints",
+    keep=config.keep,
+    keep_every=1000 * config.keep_kimg / config.batch_size,
+    provenance=provenance,
+  )
+  if processes.is_first():
+    workdirs.save_config(config, workdir)
+    checkpoints.remove_leftovers()
+  return checkpoints
+
+
+def compile_step(program: Program) -> tuple[Callable, float]:
   """Return the compiled step and the seconds it took."""
   began = time.monotonic()
   lowered = program.step.lower(program.abstract_state, program.abstract_batch)
@@ -320,9 +341,7 @@ def _compile_step(program: Program) -> tuple[Callable, float]:
 
 def _newest_state(checkpoints: Checkpoints, program: Program) -> TrainState:
   """Return the newest good checkpoint's state, or the state at step 0."""
-  # One process decides: another may see other files on a shared disk.
-  step = checkpoints.newest_good() if processes.is_first() else None
-  step = processes.from_first(-1 if step is None else step)
-  if step < 0:
+  step = checkpoints.newest_good()
+  if step is None:
     return program.create_state()
   return checkpoints.restore(program.abstract_state, step)

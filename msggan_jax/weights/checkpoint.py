@@ -2,7 +2,10 @@
 
 import itertools
 import json
+import re
 import shutil
+import time
+from collections.abc import Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -17,7 +20,10 @@ from msggan_jax.weights import manifest
 BEST = "best"  # instead of a step
 
 _NAME = "state"
+_PROVENANCE = "provenance.json"
 _MOST_CHARACTERS = 300  # of an error's reason
+_PATIENCE_SECS = 70  # network disks cache a folder's names for up to a minute
+_LEFTOVER = re.compile(r"\d+\.orbax-checkpoint-tmp(-\d+)?")
 
 
 class SaveError(OSError):
@@ -36,6 +42,7 @@ class Checkpoints:
     directory: str | Path,
     keep: int | None = None,
     keep_every: float = 0.0,
+    provenance: Mapping[str, str | int] | None = None,
   ):
     """Open a folder of checkpoints.
 
@@ -44,17 +51,17 @@ class Checkpoints:
       keep: Number of newest checkpoints to keep, beside the best; None: all.
       keep_every: In steps; the first checkpoint after each multiple of it is
         kept, too; 0: none.
+      provenance: What the trees depend on; kept with each checkpoint.
     """
     self._directory = Path(directory).absolute()
     self._mark = self._directory.with_name("best.json")
     self._best = _read_step(self._mark)
     self._keep = keep
     self._keep_every = keep_every
+    self._provenance = provenance
     self._damaged: set[int] = set()
-    self._checkpointer = self._open()
     self._background = ThreadPoolExecutor(max_workers=1)
     self._saving: Future | None = None
-    self._failed = False
 
   @property
   def steps(self) -> list[int]:
@@ -69,6 +76,13 @@ class Checkpoints:
   def best(self) -> int | None:
     """Return the step marked as the best, or None."""
     return self._best if self._best in self.steps else None
+
+  def provenance(self, step: int) -> dict[str, Any] | None:
+    """Return what a checkpoint depends on, if it was kept with it."""
+    try:
+      return json.loads((self._folder(step) / _PROVENANCE).read_bytes())
+    except (OSError, ValueError):
+      return None
 
   def mark_best(self, step: int, **reasons: Any) -> None:
     """Mark a checkpoint as the best, which is kept until the next mark.
@@ -86,18 +100,23 @@ class Checkpoints:
   def save(self, step: int, tree: Any) -> None:
     """Start to save a tree of arrays; wait only for the previous save.
 
+    All processes call it. The first one decides whether the checkpoint exists:
+    the others may see other files on a shared disk.
+
     Raises:
       SaveError: If the previous save has failed.
     """
     self.wait()
-    if step in self.steps:
-      return
-    self._move_aside(self._folder(step))
-    self._damaged.discard(step)
     try:
-      response = self._checkpointer.save_async(
-        step, tree, checkpointable_name=_NAME, force=True
-      )
+      needed = self._make_way(step) if processes.is_first() else False
+      if not processes.from_first(needed):
+        return
+      # Not Orbax's Checkpointer, which reports steps to JAX's preemption
+      # manager, where they mix with the steps of `runtime.preemption`.
+      with _context():
+        response = ocp.save_async(
+          self._folder(step), tree, checkpointable_name=_NAME
+        )
     except Exception as error:  # whatever Orbax raises
       raise self._failure(step, error) from error
     self._saving = self._background.submit(self._finish, step, response)
@@ -128,6 +147,8 @@ class Checkpoints:
   def restore(self, abstract_tree: Any, step: int | str | None = None) -> Any:
     """Load a checkpoint, or a part of it, after checking its checksums.
 
+    All processes call it with the same step, and all load it or none.
+
     Args:
       abstract_tree: The saved tree or a part of it, as
         `jax.ShapeDtypeStruct` with shardings.
@@ -143,16 +164,15 @@ class Checkpoints:
     """
     if step is None:
       step = self.newest_good()
-    step = self._check(self.find(step))
-    context = ocp.Context()
-    context.pytree_options.loading.partial_load = True
+    with processes.raising_together():
+      step = self._check(step)
     try:
       misfits = self._misfits(step, abstract_tree)
       if misfits:
         raise ValueError("; ".join(misfits))
-      with context:
-        return self._checkpointer.load(
-          step, abstract_tree, checkpointable_name=_NAME
+      with _context():
+        return ocp.load(
+          self._folder(step), abstract_tree, checkpointable_name=_NAME
         )
     except Exception as error:  # whatever Orbax raises
       raise ValueError(
@@ -171,22 +191,24 @@ class Checkpoints:
       saving.result()
 
   def close(self) -> None:
-    """Wait for the last save and release the folder."""
+    """Wait for the last save and end its thread."""
     try:
       self.wait()
     finally:
       self._background.shutdown()
-      try:
-        self._checkpointer.close()
-      except Exception:
-        if not self._failed:  # else Orbax raises the failed save's error again
-          raise
 
-  def _open(self) -> ocp.training.Checkpointer:
-    return ocp.training.Checkpointer(
-      self._directory,
-      preservation_policy=ocp.training.preservation_policies.PreserveAll(),
-    )
+  def remove_leftovers(self) -> None:
+    """Remove the unfinished folders of killed saves.
+
+    Only for the process that holds the run's lock: another run's save may be
+    on its way otherwise.
+    """
+    if not self._directory.is_dir():
+      return
+    for folder in self._directory.iterdir():
+      if _LEFTOVER.fullmatch(folder.name) and not folder.is_symlink():
+        logging.warning("removing %s, which a killed save left", folder)
+        shutil.rmtree(folder)
 
   def _folder(self, step: int) -> Path:
     return self._directory / str(step)
@@ -200,11 +222,17 @@ class Checkpoints:
   def newest_good(self) -> int | None:
     """Return the step of the newest good checkpoint, or None.
 
-    Damaged ones after it are skipped with a warning.
+    All processes call it and get the first process's answer. Damaged ones
+    after it are skipped with a warning.
 
     Raises:
       ValueError: If every complete one is damaged.
     """
+    step = self._newest_good() if processes.is_first() else None
+    step = processes.from_first(-1 if step is None else step)
+    return None if step < 0 else step
+
+  def _newest_good(self) -> int | None:
     for step in reversed(self._all_steps()):
       problem = manifest.problem(self._folder(step))
       if problem is None:
@@ -219,45 +247,63 @@ class Checkpoints:
       )
     return None
 
-  def _check(self, step: int) -> int:
-    problem = manifest.problem(self._folder(step))
-    if problem:
-      raise ValueError(f"checkpoint {self._folder(step)} is damaged: {problem}")
-    return step
+  def _check(self, step: int | str | None) -> int:
+    """Return the step of a checkpoint that this process sees and finds good.
+
+    A shared disk may show new files to some processes later.
+    """
+    patience = 0 if processes.is_first() else _PATIENCE_SECS
+    deadline = time.monotonic() + patience
+    while True:
+      try:
+        found = self.find(step)
+        problem = manifest.problem(self._folder(found))
+        if problem is None:
+          return found
+        raise ValueError(
+          f"checkpoint {self._folder(found)} is damaged: {problem}"
+        )
+      except (ValueError, FileNotFoundError):
+        if time.monotonic() >= deadline:
+          raise
+        time.sleep(1)
 
   def _misfits(self, step: int, abstract_tree: Any) -> list[str]:
     """Return a line for each array of a checkpoint with another shape.
 
     Orbax itself would first read them all and print each result.
     """
-    metadata = self._checkpointer.checkpointables_metadata(step).metadata
-    there = _shapes(metadata[_NAME])
+    metadata = ocp.metadata(self._folder(step), checkpointable_name=_NAME)
+    there = _shapes(metadata.metadata)
     return [
       f"{name} is {there.get(name, 'missing')}, expected {shape}"
       for name, shape in _shapes(abstract_tree).items()
       if there.get(name) != shape
     ]
 
-  def _move_aside(self, folder: Path) -> None:
-    """Rename a damaged or unfinished checkpoint out of the way."""
-    in_the_way = folder.exists()
-    processes.wait_for_all("checkpoint is looked for")
-    if not in_the_way:
-      return
-    if jax.process_index() == 0:
+  def _make_way(self, step: int) -> bool:
+    """Return whether a step must be saved; the first process's decision.
+
+    A damaged or unfinished checkpoint is renamed out of the way.
+    """
+    if step in self.steps:
+      return False
+    folder = self._folder(step)
+    if folder.exists():
       names = (f"{folder.name}.damaged{i or ''}" for i in itertools.count())
       folder.rename(
         next(path for path in map(folder.with_name, names) if not path.exists())
       )
-    processes.wait_for_all("checkpoint is moved aside")
-    # Orbax caches the folder's contents.
-    self._checkpointer.close()
-    self._checkpointer = self._open()
+    self._damaged.discard(step)
+    return True
 
   def _finish(self, step: int, response: Any) -> None:
     try:
       response.result()
       if jax.process_index() == 0:
+        if self._provenance is not None:
+          text = json.dumps(self._provenance, indent=1)
+          (self._folder(step) / _PROVENANCE).write_text(text + "\n")
         manifest.write(self._folder(step))
         self._delete_surplus()
     except Exception as error:  # whatever Orbax raises
@@ -282,7 +328,6 @@ class Checkpoints:
         shutil.rmtree(folder)
 
   def _failure(self, step: int, error: Exception) -> SaveError:
-    self._failed = True
     have = f"the newest is {self.steps[-1]}" if self.steps else "there is none"
     return SaveError(
       f"checkpoint {step} could not be saved in {self._directory}, {have}: "
@@ -294,6 +339,15 @@ class Checkpoints:
 
   def __exit__(self, *exc_info) -> None:
     self.close()
+
+
+def _context() -> ocp.Context:
+  """Return Orbax's settings for saving and loading."""
+  context = ocp.Context()
+  context.pytree_options.loading.partial_load = True
+  # The first process has looked; another may still see a renamed folder.
+  context.file_options.skip_sync_file_validations = True
+  return context
 
 
 def _read_step(mark: Path) -> int | None:

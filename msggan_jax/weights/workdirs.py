@@ -27,7 +27,9 @@ def save_config(config: ConfigDict, workdir: Path) -> None:
   """Write a workdir's `config.json`."""
   workdir.mkdir(parents=True, exist_ok=True)
   text = json.dumps(config.to_dict(), indent=2, sort_keys=True)
-  (workdir / "config.json").write_text(text + "\n")
+  temporary = workdir / ".config.json"
+  temporary.write_text(text + "\n")
+  temporary.replace(workdir / "config.json")
 
 
 def load_config(workdir: str | Path) -> ConfigDict:
@@ -57,8 +59,8 @@ def check_config(config: ConfigDict, workdir: Path) -> None:
   """
   if not (workdir / "config.json").is_file():
     return
-  theirs = _by_name(load_config(workdir).to_dict())
-  ours = _by_name(json.loads(json.dumps(config.to_dict())))
+  theirs = by_name(load_config(workdir).to_dict())
+  ours = by_name(json.loads(json.dumps(config.to_dict())))
   # A run of before a field existed has the field's default.
   theirs = {name: field.default for name, field in FIELDS.items()} | theirs
   differing = [
@@ -73,12 +75,12 @@ def check_config(config: ConfigDict, workdir: Path) -> None:
     )
 
 
-def _by_name(fields: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+def by_name(fields: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
   """Return nested fields by their dotted names, such as dataset.path."""
   flat = {}
   for name, value in fields.items():
     if isinstance(value, Mapping):
-      flat |= _by_name(value, f"{prefix}{name}.")
+      flat |= by_name(value, f"{prefix}{name}.")
     else:
       flat[f"{prefix}{name}"] = value
   return flat

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from msggan_jax import data
-from msggan_jax.data import pixels, prepared_set
+from msggan_jax.data import patience, pixels, prepared_set
 from msggan_jax.training import loop
 
 SIZE = 12
@@ -126,6 +126,48 @@ def test_every_process_and_resumption_sees_the_same(damaged, tmp_path):
   np.testing.assert_array_equal(read(5, 3), whole[5:])
   parts = [read(2, 4, process_index=i, process_count=2) for i in range(2)]
   np.testing.assert_array_equal(np.concatenate(parts, axis=1), whole[2:6])
+
+
+class FailingDisk:
+  """Records whose first reads fail as ArrayRecord does on a failing disk."""
+
+  def __init__(self, records, failures):
+    self._records = records
+    self.failures = failures
+
+  def __len__(self):
+    return len(self._records)
+
+  def __getitem__(self, index):
+    if self.failures:
+      self.failures -= 1
+      raise RuntimeError("pread() failed: Input/output error; reading file")
+    return self._records[index]
+
+
+def test_a_disk_that_fails_once_damages_no_image(
+  lenient, tmp_path, monkeypatch
+):
+  monkeypatch.setattr(patience, "PAUSES_SECS", (0.0, 0.0))
+  lenient._records = FailingDisk(lenient._records, failures=2)
+  assert [int(image["label"]) for image in lenient] == STAND_INS
+  assert read_rows(tmp_path).keys() == BAD.keys()
+
+  lenient._records.failures = 10**9
+  loader = data.make_loader(lenient, batch_size=6, seed=0)
+  with pytest.raises(
+    OSError, match=r"cannot be read after 3 attempts: pread\(\) failed: Input"
+  ):
+    next(loader)
+  loader.close()
+  assert lenient.unreadable == sorted(BAD)
+
+
+def test_copies_of_a_set_that_differ_are_refused(lenient):
+  with pytest.raises(ValueError, match=r"set: image 3 can be read here and n"):
+    lenient.check_unreadable([2, 3])
+  lenient.check_unreadable([2, 6, 11])
+  assert lenient.unreadable == [2, 6, 11]
 
 
 @pytest.mark.parametrize(("share", "most"), [(0.001, 3), (0.3, 3), (0.0, 0)])

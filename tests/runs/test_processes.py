@@ -3,8 +3,8 @@
 import contextlib
 import json
 import os
+import shutil
 import signal
-import socket
 import subprocess
 import sys
 import time
@@ -19,6 +19,8 @@ from msggan_jax.algorithm import program
 from msggan_jax.runtime import preemption, sharding
 from msggan_jax.weights.checkpoint import Checkpoints
 from tests.conftest import CACHE, load_config
+from tests.runs.faults import flip, halve
+from tests.runs.several import free_port
 
 FIELDS = {
   "resolution": 8,
@@ -35,12 +37,6 @@ FIELDS = {
 }
 
 
-def free_port():
-  with socket.socket() as s:
-    s.bind(("127.0.0.1", 0))
-    return s.getsockname()[1]
-
-
 def photos(tmp_path):
   """Return a folder of images; the cats take ten seconds to prepare."""
   folder = tmp_path / "photos"
@@ -54,7 +50,14 @@ def photos(tmp_path):
 
 
 def start(
-  tmp_path, workdir, num_processes, *, devices=4, launch=False, **fields
+  tmp_path,
+  workdir,
+  num_processes,
+  *,
+  devices=4,
+  launch=False,
+  flags=(),
+  **fields,
 ):
   """Start all processes of a run on some images; return them.
 
@@ -76,6 +79,7 @@ def start(
   }
   command = [sys.executable, "-m", "msggan_jax.main"]
   command += ["--config=configs/demo.py", f"--workdir={tmp_path / workdir}"]
+  command += flags
   command += [f"--config.{name}={value}" for name, value in fields.items()]
   if launch:
     script = ["bash", "launch/local.sh", f"--processes={num_processes}"]
@@ -210,6 +214,52 @@ def test_a_killed_process_ends_the_others(tmp_path, num_processes, killed):
   codes = finish(started)
   assert all(code != 0 for code in codes)
   assert time.monotonic() - began < 120
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("num_processes", [2, 4])
+@pytest.mark.parametrize("damage", [flip, halve, shutil.rmtree])
+def test_a_damaged_checkpoint_parts_nobody(tmp_path, num_processes, damage):
+  run(tmp_path, "run", num_processes, total_kimg=0.048)
+  damage(tmp_path / "run/checkpoints/3")
+  run(tmp_path, "run", num_processes, total_kimg=0.064)
+  state, rows = state_of(tmp_path, "run", total_kimg=0.064)
+  assert int(state.step) == 4
+  assert [row["step"] for row in rows] == [1, 2, 3, 4]
+
+
+@pytest.mark.slow
+def test_a_run_of_two_processes_is_replayed(tmp_path):
+  run(tmp_path, "run", 2, total_kimg=0.048)
+  run(tmp_path, "run", 2, total_kimg=0.048, flags=["--verify=1,3"])
+  log = (tmp_path / "run-0.log").read_text()
+  assert "step 2: all " in log and "step 3: all " in log, log
+  assert " was " not in log
+  start_again = {"total_kimg": 0.048, "flags": ["--verify"]}
+  (code,) = finish(start(tmp_path, "run", 1, **start_again))
+  log = (tmp_path / "run-0.log").read_text()
+  assert "the number of processes was 2, is 1" in log
+  assert code in (0, 1) and "Traceback" not in log
+
+
+@pytest.mark.slow
+def test_a_second_run_is_refused(tmp_path):
+  first = start(tmp_path, "run", 1, total_kimg=1000.0, devices=1)
+  wait_for_rows(tmp_path / "run/stats.jsonl", 1)
+  (tmp_path / "run-0.log").rename(tmp_path / "first.log")
+  second = start(tmp_path, "run", 1, total_kimg=1000.0, devices=1)
+  assert finish(second) == [2]
+  log = (tmp_path / "run-0.log").read_text()
+  assert f"in use by another run (process {first[0].pid} on " in log
+  first[0].kill()
+  finish(first)
+  third = start(tmp_path, "run", 1, total_kimg=1000.0, devices=1)
+  deadline = time.monotonic() + 120
+  while "compiled the step" not in (tmp_path / "run-0.log").read_text():
+    assert time.monotonic() < deadline, "the run does not start"
+    time.sleep(0.1)
+  third[0].terminate()
+  assert finish(third) == [preemption.EXIT_CODE]
 
 
 @pytest.mark.slow

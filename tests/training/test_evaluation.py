@@ -9,7 +9,7 @@ import pytest
 import msggan_jax
 from msggan_jax import metrics
 from msggan_jax.algorithm.train_step import StepMetrics
-from msggan_jax.runtime import cli, clock, jsonl
+from msggan_jax.runtime import cli, clock, jsonl, preemption
 from msggan_jax.training import evaluation, loop
 from msggan_jax.weights import checkpoint
 from tests.conftest import load_config
@@ -64,6 +64,26 @@ def test_a_resumed_run_evaluates_as_a_whole_one(config, tmp_path):
   for a, b in zip(rows, resumed, strict=True):
     assert {**a, "secs": 0} == {**b, "secs": 0}
   assert json.loads((halves / "best.json").read_text()) == best
+
+
+def test_a_signal_ends_an_evaluation(config, tmp_path, monkeypatch):
+  """It comes during step 2's evaluation; the next session repeats that."""
+  run, evaluate = tmp_path / "run", metrics.Evaluator.evaluate
+
+  def signalled(*arguments):
+    with monkeypatch.context() as patch:
+      patch.setattr(preemption.Preemption, "reached", lambda _: True)
+      return evaluate(*arguments)
+
+  with monkeypatch.context() as patch:
+    patch.setattr(metrics.Evaluator, "evaluate", signalled)
+    with pytest.raises(preemption.Stopped, match="at step 2,"):
+      loop.train(config, run)
+  assert not (run / "metrics.jsonl").exists()
+  assert checkpoint.Checkpoints(run / "checkpoints").steps == [2]
+  loop.train(config, run)
+  rows = jsonl.read(run / "metrics.jsonl")
+  assert [row["step"] for row in rows] == [2, 4]
 
 
 def test_the_best_checkpoint_stays(config, tmp_path, monkeypatch):

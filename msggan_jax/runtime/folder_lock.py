@@ -1,0 +1,84 @@
+"""One run per folder: a lock that a crash releases, on a disk of all."""
+
+import contextlib
+import fcntl
+import os
+import secrets
+import socket
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+from absl import logging
+
+from msggan_jax.runtime import processes
+
+NAME = ".lock"
+
+_PATIENCE_SECS = 70  # network disks cache a folder's names for up to a minute
+
+
+@contextlib.contextmanager
+def only_run_in(folder: Path) -> Iterator[None]:
+  """Create a folder and keep other runs out of it; a call of all processes.
+
+  The first process holds the lock, and the kernel releases it when that process
+  ends, however it ends. On a disk without locks there is only a warning.
+
+  Raises:
+    ValueError: If another run holds the lock, or if a process does not see the
+      folder of the first one.
+  """
+  token = secrets.token_hex(8)
+  with contextlib.ExitStack() as stack:
+    with processes.raising_together():
+      if processes.is_first():
+        folder.mkdir(parents=True, exist_ok=True)
+        stack.enter_context(_locked(folder / NAME, token))
+    token = processes.text_from_first(token)
+    with processes.raising_together():
+      if not processes.is_first():
+        _wait_for(folder / NAME, token)
+    yield
+
+
+@contextlib.contextmanager
+def _locked(path: Path, token: str) -> Iterator[None]:
+  # The file stays: a lock on a removed file would not be seen by others.
+  with path.open("a+") as file:
+    try:
+      fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError as error:
+      file.seek(0)
+      holder = file.readline().partition(" ")[2].strip()
+      raise ValueError(
+        f"{path.parent} is in use by another run ({holder or 'just started'}); "
+        "wait for its end, stop it or choose another --workdir"
+      ) from error
+    except OSError as error:
+      logging.warning(
+        "%s: this disk has no locks (%s); start no second run here", path, error
+      )
+    file.truncate(0)
+    file.write(f"{token} process {os.getpid()} on {socket.gethostname()}\n")
+    file.flush()
+    yield
+
+
+def _wait_for(path: Path, token: str) -> None:
+  """Wait until this process sees the first process's token.
+
+  Raises:
+    ValueError: If it does not appear.
+  """
+  deadline = time.monotonic() + _PATIENCE_SECS
+  while True:
+    with contextlib.suppress(OSError):
+      if path.read_text().startswith(token):
+        return
+    if time.monotonic() >= deadline:
+      raise ValueError(
+        f"{path.parent} is another folder than the first process's; put the "
+        "workdir on a disk that all processes share"
+      )
+    time.sleep(0.2)

@@ -1,0 +1,238 @@
+"""Replay steps of a run: a run is a function of its first state and its data.
+
+The bytes of a checkpoint follow from those of an earlier one, given the same
+configuration, images, versions and devices.
+"""
+
+import contextlib
+import hashlib
+import tempfile
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+from ml_collections import ConfigDict
+
+from msggan_jax import data
+from msggan_jax.algorithm.program import Program, make_program
+from msggan_jax.algorithm.train_state import TrainState
+from msggan_jax.data import prepared_set
+from msggan_jax.planning import compilation
+from msggan_jax.runtime import memory, processes, sharding
+from msggan_jax.training import loop, provenance
+from msggan_jax.weights import workdirs
+from msggan_jax.weights.checkpoint import Checkpoints
+
+_SHOWN = 12  # hexadecimal digits of a hash
+
+
+class Mismatch(Exception):
+  """The replay has made another state than the run."""
+
+
+def verify(
+  config: ConfigDict,
+  workdir: Path,
+  steps: tuple[int, int] | None,
+  say: Callable[[str], None],
+) -> None:
+  """Replay the steps between two checkpoints and compare every tensor.
+
+  All checkpoints in between are compared, too. Nothing in the workdir changes.
+
+  Args:
+    config: The run's configuration.
+    workdir: The run's folder.
+    steps: Of both checkpoints; 0 is the state before the first step. None: the
+      newest two.
+    say: Receives a line for people.
+
+  Raises:
+    FileNotFoundError: If a checkpoint does not exist.
+    ValueError: If one is damaged, or the command does not fit the run.
+    Mismatch: If a state differs, with the first tensor that does.
+  """
+  workdirs.load_config(workdir)  # exists
+  workdirs.check_config(config, workdir)
+  planned = compilation.with_remat(config, jax.devices(), memory.limit_bytes())
+  program = make_program(planned, sharding.make_mesh())
+  prepared = data.open_prepared(
+    data.prepare(config.dataset, config.resolution, config.channels)
+  )
+  with (
+    tempfile.TemporaryDirectory() as folder,
+    Checkpoints(workdir / "checkpoints") as checkpoints,
+  ):
+    chosen = _choose(checkpoints, steps)
+    differences = _differences(
+      checkpoints.provenance(chosen[-1]), provenance.describe(planned, prepared)
+    )
+    for line in differences:
+      say(line)
+    images = _KnownImages(
+      prepared, config.dataset.max_unreadable, Path(folder, "unreadable.jsonl")
+    )
+    compiled, _ = loop.compile_step(program)
+    state = program.create_state()
+    if chosen[0]:
+      state = checkpoints.restore(program.abstract_state, chosen[0])
+    for last in chosen[1:]:
+      first = int(state.step)
+      state = _with_rollbacks(
+        state, _rollbacks(checkpoints, program, last), say
+      )
+      state = _replay(compiled, program, images, state, last)
+      expected = checkpoints.restore(program.abstract_state, last)
+      for line in images.lines():
+        say(line)
+      what = f"steps {first + 1} to {last}"
+      if last == first + 1:
+        what = f"step {last}"
+      _compare(what, expected, state, say)
+
+
+def _choose(
+  checkpoints: Checkpoints, steps: tuple[int, int] | None
+) -> list[int]:
+  """Return the steps of the checkpoints to compare, as all processes see it."""
+  have = checkpoints.steps
+  if steps is None:
+    have = [0, *have]
+    steps = tuple(have[-2:]) if len(have) > 1 else (0, checkpoints.find(None))
+  first, last = map(processes.from_first, steps)
+  if not 0 <= first < last:
+    raise ValueError(
+      f"--verify={first},{last}: give an earlier and a later step, such as "
+      "0,100"
+    )
+  for step in (first, last):
+    if step:
+      checkpoints.find(step)
+  between = [step for step in have if first < step < last]
+  seen_by_first = between if processes.is_first() else []
+  return [first, *sorted(processes.numbers_of_all(seen_by_first)), last]
+
+
+def _replay(
+  compiled: Callable,
+  program: Program,
+  images: data.PreparedSet,
+  state: TrainState,
+  last: int,
+) -> TrainState:
+  loader = loop.make_loader(program.config, images, state)
+  with contextlib.closing(loader):
+    for _ in range(int(state.step), last):
+      batch = sharding.put_batch(program.mesh, next(loader))
+      state, _ = compiled(state, batch)
+  return state
+
+
+def _rollbacks(checkpoints: Checkpoints, program: Program, step: int) -> int:
+  counter = {"rollbacks": program.abstract_state.rollbacks}
+  return int(checkpoints.restore(counter, step)["rollbacks"])
+
+
+def _with_rollbacks(
+  state: TrainState, rollbacks: int, say: Callable[[str], None]
+) -> TrainState:
+  """Count the rollbacks that the run made to this state."""
+  before = int(state.rollbacks)
+  if rollbacks == before:
+    return state
+  say(
+    f"the run has rolled back {rollbacks - before} times after step "
+    f"{int(state.step)}; this replays the last attempt, if it began there"
+  )
+  return state.replace(rollbacks=state.rollbacks + (rollbacks - before))
+
+
+def _differences(
+  recorded: Mapping[str, Any] | None, ours: Mapping[str, Any]
+) -> list[str]:
+  if recorded is None:
+    return ["the checkpoint does not record what it depends on; it is older"]
+  return [
+    f"{name} was {_short(recorded.get(name))}, is {_short(ours.get(name))}"
+    for name in dict.fromkeys((*ours, *recorded))
+    if recorded.get(name) != ours.get(name)
+  ]
+
+
+def _short(value: Any) -> str:
+  text = str(value)
+  is_hash = len(text) == 64 and set(text) <= set("0123456789abcdef")
+  return text[:_SHOWN] if is_hash else text
+
+
+def _compare(
+  what: str, expected: TrainState, state: TrainState, say: Callable[[str], None]
+) -> None:
+  """Compare two states; raise Mismatch with the first different tensor."""
+  theirs, ours = map(_tensors, (expected, state))
+  differing = [
+    name for name in theirs if theirs[name].tobytes() != ours[name].tobytes()
+  ]
+  if not differing:
+    digest = _digest(ours)[:_SHOWN]
+    say(f"{what}: all {len(ours)} tensors agree, SHA-256 {digest}...")
+    return
+  name = differing[0]
+  a, b = (tree[name].astype(np.float64) for tree in (theirs, ours))
+  raise Mismatch(
+    f"{what}: {len(differing)} of {len(ours)} tensors differ, first {name}, in "
+    f"{np.count_nonzero(a != b)} of {a.size} numbers, by at most "
+    f"{np.max(np.abs(a - b)):.3g}; SHA-256 of the checkpoint "
+    f"{_digest(theirs)[:_SHOWN]}..., of the replay {_digest(ours)[:_SHOWN]}..."
+  )
+
+
+def _tensors(state: TrainState) -> dict[str, np.ndarray]:
+  """Return this process's copies by name, such as d_params/to_logit/bias."""
+  leaves = jax.tree.leaves_with_path(sharding.local_copy(state))
+  return {
+    jax.tree_util.keystr(path, simple=True, separator="/"): np.asarray(leaf)
+    for path, leaf in leaves
+  }
+
+
+def _digest(tensors: Mapping[str, np.ndarray]) -> str:
+  digest = hashlib.sha256()
+  for name, array in tensors.items():
+    digest.update(f"{name} {array.shape} {array.dtype}".encode())
+    digest.update(array.tobytes())
+  return digest.hexdigest()
+
+
+class _KnownImages(data.LenientSet):
+  """The run's images, compared with the hashes of their preparation."""
+
+  def __init__(self, images: data.PreparedSet, most: float, record: Path):
+    super().__init__(images, most, record)
+    self._known = frozenset(prepared_set.read_digests(images))
+    self._changed: set[int] = set()
+    self._said: set[str] = set()
+
+  def __getitem__(self, index: int) -> dict[str, np.ndarray]:
+    item = super().__getitem__(index)
+    if self._known:
+      digest = prepared_set.digest(item["image"], int(item["label"]))
+      if digest not in self._known:
+        self._changed.add(index)
+    return item
+
+  def lines(self) -> Sequence[str]:
+    """Return a line for each image that differs from its preparation."""
+    lines = [
+      f"image {i} of {self.path} is not the one that was prepared"
+      for i in sorted(self._changed)
+    ]
+    lines += [
+      f"image {i} of {self.path} cannot be read: {self.reason(i)}"
+      for i in self.unreadable
+    ]
+    new = [line for line in lines if line not in self._said]
+    self._said.update(new)
+    return new

@@ -1,0 +1,174 @@
+"""Random faults of a run: killed, stopped, its checkpoints damaged.
+
+  python -m tests.runs.chaos --folder=DIR --processes=4 --faults=200 --seed=0
+
+Afterwards the state is byte-identical to an uninterrupted run's. DIR has a line
+for every fault in faults.jsonl; the same command continues after the last one.
+"""
+
+import argparse
+import json
+import random
+import signal
+import time
+from pathlib import Path
+
+import jax
+import numpy as np
+
+from msggan_jax.runtime import jsonl, preemption
+from msggan_jax.weights import manifest
+from tests.runs.faults import flip, halve
+from tests.runs.test_processes import finish, run, start, state_of
+
+SECS = 180  # the watchdog's: a start, a step or an end that takes longer hangs
+# A checkpoint every other step and an evaluation every fourth.
+FIELDS = {
+  "snapshot_kimg": 0.032,
+  "sample_kimg": 1.0,
+  "keep": 3,
+  "eval_kimg": 0.064,
+  "extractor": "tests.golden_metrics.mean_colors:mean_colors",
+  "metrics": "fd_mean_colors_64_full",
+}
+FOREVER = {"total_kimg": 1000.0}
+_TIMES = {"images_per_sec", "secs_per_kimg", "memory_bytes", "unix_secs"}
+
+
+def meet(folder: Path, processes: int, faults: int, seed: int) -> list[dict]:
+  """Let a run meet faults, after those that are already recorded.
+
+  Returns:
+    All faults.
+  """
+  record = folder / "faults.jsonl"
+  met = jsonl.read(record)
+  while len(met) < faults:
+    # Any fault can be repeated from its own seed.
+    fault = _one_fault(folder, processes, random.Random(f"{seed}/{len(met)}"))
+    met.append({"fault": len(met), "seed": seed, **fault})
+    jsonl.append(record, met[-1])
+    print(json.dumps(met[-1]), flush=True)
+  return met
+
+
+def _one_fault(folder: Path, processes: int, rng: random.Random) -> dict:
+  fault = {"damage": _damage(folder, rng) if rng.random() < 0.15 else ""}
+  number = rng.choice([signal.SIGKILL, signal.SIGKILL, signal.SIGTERM])
+  victims = rng.sample(range(processes), rng.choice([1, 1, 1, processes]))
+  size = _size(folder)
+  began = time.monotonic()
+  started = start(folder, "run", processes, devices=processes, **_run())
+  if rng.random() < 0.75:
+    fault["phase"] = "training"
+    while _size(folder) == size:
+      assert time.monotonic() - began < SECS, f"does not move: {_logs(folder)}"
+      assert all(p.poll() is None for p in started), _logs(folder)
+      time.sleep(0.01)
+    time.sleep(rng.uniform(0, 3))
+  else:
+    fault["phase"] = "start"
+    time.sleep(rng.uniform(0, 12))
+  for victim in victims:
+    started[victim].send_signal(number)
+  hit = time.monotonic()
+  codes = finish(started, timeout=SECS)
+  return fault | {
+    "signal": number.name,
+    "victims": sorted(victims),
+    "codes": codes,
+    "secs_to_the_end": round(time.monotonic() - hit, 1),
+    "secs": round(time.monotonic() - began, 1),
+  }
+
+
+def finish_and_compare(folder: Path, processes: int) -> int:
+  """Stop the run and compare it with an uninterrupted one.
+
+  Returns:
+    The number of steps.
+  """
+  started = start(folder, "run", processes, devices=processes, **_run())
+  size, began = _size(folder), time.monotonic()
+  while _size(folder) == size:
+    assert time.monotonic() - began < SECS, f"does not move: {_logs(folder)}"
+    time.sleep(0.01)
+  started[-1].send_signal(signal.SIGTERM)
+  codes = finish(started, timeout=SECS)
+  assert set(codes) == {preemption.EXIT_CODE}, (codes, _logs(folder))
+  steps = jsonl.read(folder / "run/stats.jsonl")[-1]["step"]
+  total = {"total_kimg": 0.016 * steps}
+  run(folder, "whole", processes, devices=processes, **_run() | total)
+  _compare(folder, steps)
+  return steps
+
+
+def _compare(folder: Path, steps: int) -> None:
+  (state, rows), (expected, expected_rows) = (
+    state_of(folder, name, **FIELDS) for name in ("run", "whole")
+  )
+  jax.tree.map(np.testing.assert_array_equal, state, expected)
+  assert [row["step"] for row in rows] == list(range(1, steps + 1))
+  for row, expected_row in zip(rows, expected_rows, strict=True):
+    assert row.keys() - {"secs/lost"} == expected_row.keys()
+    for name in row.keys() - _TIMES:
+      if not name.startswith("secs/"):
+        assert row[name] == expected_row[name], (row["step"], name)
+  evaluations = [
+    [row | {"secs": 0} for row in jsonl.read(folder / name / "metrics.jsonl")]
+    for name in ("run", "whole")
+  ]
+  # The run may have been stopped before its last evaluation.
+  assert evaluations[0] == evaluations[1][: len(evaluations[0])]
+  assert len(evaluations[1]) - len(evaluations[0]) <= 1
+
+
+def _damage(folder: Path, rng: random.Random) -> str:
+  """Damage the newest of several checkpoints; return how."""
+  checkpoints = folder / "run/checkpoints"
+  if not checkpoints.is_dir():
+    return ""
+  names = (path.name for path in checkpoints.iterdir())
+  steps = sorted(int(name) for name in names if name.isdecimal())
+  good = [s for s in steps if not manifest.problem(checkpoints / str(s))]
+  if len(good) < 2:
+    return ""
+  damage = rng.choice([flip, halve])
+  damage(checkpoints / str(good[-1]))
+  return f"{damage.__name__} {good[-1]}"
+
+
+def _run() -> dict:
+  return FOREVER | FIELDS
+
+
+def _size(folder: Path) -> int:
+  stats = folder / "run/stats.jsonl"
+  return stats.stat().st_size if stats.exists() else 0
+
+
+def _logs(folder: Path) -> str:
+  return "".join(p.read_text()[-2000:] for p in folder.glob("run-*.log"))
+
+
+def main() -> None:
+  parser = argparse.ArgumentParser(description=__doc__)
+  parser.add_argument("--folder", type=Path, required=True)
+  parser.add_argument("--processes", type=int, default=4)
+  parser.add_argument("--faults", type=int, default=200)
+  parser.add_argument("--seed", type=int, default=0)
+  arguments = parser.parse_args()
+  folder = arguments.folder
+  folder.mkdir(parents=True, exist_ok=True)
+  met = meet(folder, arguments.processes, arguments.faults, arguments.seed)
+  steps = finish_and_compare(folder, arguments.processes)
+  longest = max(fault["secs_to_the_end"] for fault in met)
+  print(
+    f"{len(met)} faults of {arguments.processes} processes, seed "
+    f"{arguments.seed}: none hangs (all ended within {longest} s), and after "
+    f"{steps} steps the state is byte-identical to an uninterrupted run's"
+  )
+
+
+if __name__ == "__main__":
+  main()

@@ -1,0 +1,196 @@
+"""Faults that could part processes: they agree, or end in one sentence."""
+
+import os
+import shutil
+import signal
+import time
+from types import SimpleNamespace
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from msggan_jax.planning import compilation
+from msggan_jax.runtime import folder_lock, preemption, processes, sharding
+from msggan_jax.weights import checkpoint
+from tests.runs.faults import flip, halve
+from tests.runs.several import run_in_all
+
+
+def test_two_processes_meet_faults(tmp_path):
+  run_in_all(meet_faults, tmp_path)
+
+
+@pytest.mark.slow
+def test_four_processes_meet_faults(tmp_path):
+  run_in_all(meet_faults, tmp_path, count=4)
+
+
+def meet_faults(folder):
+  """Meet one fault after the other; a call of all processes."""
+  # For a test a shared disk is slow after a second.
+  checkpoint._PATIENCE_SECS = folder_lock._PATIENCE_SECS = 1
+  an_error_of_one_is_an_error_of_all()
+  all_rematerialize_from_the_same_block()
+  a_folder_that_one_does_not_see(folder)
+  damaged_checkpoints(folder / "damaged")
+  differently_visible_checkpoints(folder / "visible")
+  a_signal_after_a_save(folder / "signal")
+  an_image_that_one_cannot_read()
+
+
+def is_last():
+  return jax.process_index() == jax.process_count() - 1
+
+
+def an_error_of_one_is_an_error_of_all():
+  error = r"^bad$" if is_last() else r"^process \d of \d: bad$"
+  with pytest.raises(ValueError, match=error), processes.raising_together():
+    if is_last():
+      raise ValueError("bad")
+  with processes.raising_together():
+    pass
+
+
+def all_rematerialize_from_the_same_block():
+  """The last process has more memory than the others."""
+  made = SimpleNamespace(fits=True, memory_bytes=100)
+  with pytest.MonkeyPatch.context() as patch:
+    patch.setattr(compilation.program, "make_program", lambda *_: None)
+    patch.setattr(compilation.sharding, "make_mesh", lambda *_: None)
+    attempts = iter(range(9))
+    patch.setattr(
+      compilation,
+      "compile_step",
+      lambda _: SimpleNamespace(
+        fits=True, memory_bytes=made.memory_bytes - 20 * next(attempts)
+      ),
+    )
+    config = compilation.ConfigDict(
+      {"remat_from": "auto", "resolution": 32, "batch_size": 16}
+    )
+    limit = 200 if is_last() else 50
+    planned = compilation.with_remat(config, jax.devices(), limit)
+  chosen = processes.from_first(planned.remat_from)
+  assert planned.remat_from == chosen > 0
+
+
+def a_folder_that_one_does_not_see(folder):
+  with folder_lock.only_run_in(folder / "shared"):
+    pass
+  mine = folder / ("other" if is_last() else "shared")
+  with pytest.raises(ValueError, match="another folder than the first"):
+    with folder_lock.only_run_in(mine):
+      pass
+
+
+def tree(step):
+  mesh = sharding.make_mesh(jax.devices())
+  host = {"a": np.full((40, 30), step, np.float32), "b": np.int32(step)}
+  return jax.device_put(host, sharding.replicated(mesh))
+
+
+def restored(checkpoints, step=None):
+  mesh = sharding.make_mesh(jax.devices())
+  shapes = {
+    "a": jax.ShapeDtypeStruct((40, 30), jnp.float32),
+    "b": jax.ShapeDtypeStruct((), jnp.int32),
+  }
+  abstract = sharding.abstract(shapes, sharding.replicated(mesh))
+  found = checkpoints.restore(abstract, step)
+  step = int(found["b"].addressable_data(0))
+  assert (np.asarray(found["a"].addressable_data(0)) == step).all()
+  return step
+
+
+def saved(folder, *steps):
+  with checkpoint.Checkpoints(folder) as checkpoints:
+    for step in steps:
+      checkpoints.save(step, tree(step))
+  processes.wait_for_all(f"{folder.name} is saved")
+
+
+def damaged_checkpoints(folder):
+  saved(folder, 1, 2)
+  for damage in (flip, halve, shutil.rmtree):
+    if processes.is_first():
+      damage(folder / "2")
+    processes.wait_for_all("checkpoint 2 is damaged")
+    with checkpoint.Checkpoints(folder) as checkpoints:
+      assert checkpoints.newest_good() == 1
+      assert restored(checkpoints) == 1
+      checkpoints.save(2, tree(2))
+    processes.wait_for_all("checkpoint 2 is saved again")
+    with checkpoint.Checkpoints(folder) as checkpoints:
+      assert restored(checkpoints) == 2
+
+
+def differently_visible_checkpoints(folder):
+  saved(folder, 1, 2)
+  with checkpoint.Checkpoints(folder) as checkpoints:
+    if is_last():  # as from a cache of the folder
+      checkpoints._all_steps = lambda: [1]
+    checkpoints.save(2, tree(2))  # exists
+    checkpoints.save(3, tree(3))
+    checkpoints.wait()
+    assert checkpoints.newest_good() == 3
+    with pytest.raises((ValueError, FileNotFoundError), match="no checkpoint"):
+      restored(checkpoints, 3)
+
+
+def a_signal_after_a_save(folder):
+  """The step's number is far from the number of looks at the flag."""
+  with preemption.Preemption() as stop:
+    assert not any(stop.reached() for _ in range(3))
+    saved(folder, 1000)
+    if is_last():
+      os.kill(os.getpid(), signal.SIGTERM)
+    time.sleep(1)  # until all have agreed on when to stop
+    reached = [stop.reached() for _ in range(20)]
+    assert True in reached[:3] and all(reached[3:]), reached
+    with pytest.raises(preemption.Stopped, match="at step 1000,"):
+      stop.check(1000)
+
+
+def an_image_that_one_cannot_read():
+  own = [] if is_last() else [3, 5]
+  assert processes.numbers_of_all(own) == {3, 5}
+  assert processes.numbers_of_all([]) == set()
+
+
+def test_a_second_run_is_refused(tmp_path):
+  folder = tmp_path / "run"
+  with folder_lock.only_run_in(folder):
+    with pytest.raises(
+      ValueError, match=rf"run is in use by another run \(process {os.getpid()}"
+    ):
+      with folder_lock.only_run_in(folder):
+        pass
+  with folder_lock.only_run_in(folder):
+    pass
+
+
+def test_leftovers_of_killed_saves_are_removed(tmp_path):
+  ours = ["5.orbax-checkpoint-tmp", "7.orbax-checkpoint-tmp-123"]
+  others = ["5", "5.damaged", "x.orbax-checkpoint-tmp", "notes"]
+  for name in (*ours, *others):
+    (tmp_path / name / "state").mkdir(parents=True)
+  with checkpoint.Checkpoints(tmp_path) as checkpoints:
+    checkpoints.remove_leftovers()
+  assert sorted(os.listdir(tmp_path)) == sorted(others)
+
+
+def test_a_clock_that_jumps_counts_no_negative_time(monkeypatch):
+  from msggan_jax.runtime import clock
+
+  now = 1_000_000.0
+  monkeypatch.setattr(clock.time, "time", lambda: now)
+  rows = [{"step": 1, "unix_secs": now, "secs/step": 5.0, "secs/start": 2.0}]
+  for jump in (-500_000.0, 500_000.0):
+    now = 1_000_000.0 + jump
+    times = clock.TimeRecord(now + 10)  # set back while the program started
+    times.resume(rows, 1)
+    assert min(times.secs.values()) >= 0
+    assert times.secs["step"] == pytest.approx(5, abs=1)
+    assert (times.secs["lost"] > 0) == (jump > 0)

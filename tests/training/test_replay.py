@@ -1,0 +1,123 @@
+"""A run can be replayed; what has changed since is named."""
+
+import jax
+import numpy as np
+import pytest
+from PIL import Image
+
+from msggan_jax import data
+from msggan_jax.data import pixels, prepared_set
+from msggan_jax.runtime import cli, sharding
+from msggan_jax.training import loop, replay
+from msggan_jax.weights import checkpoint
+
+RNG = np.random.default_rng(0)
+PIXELS = RNG.integers(0, 256, (40, 8, 8, 3), np.uint8)
+
+
+@pytest.fixture
+def config(tiny_config, tmp_path):
+  """Four steps at 8x8 on 40 images, a checkpoint at each."""
+  (tmp_path / "photos").mkdir()
+  for i, image in enumerate(PIXELS):
+    Image.fromarray(image).save(tmp_path / "photos" / f"{i}.png")
+  tiny_config.resolution = 8
+  tiny_config.penalty = "none"  # halves the compilation
+  tiny_config.dataset.name = "folder"
+  tiny_config.dataset.path = str(tmp_path / "photos")
+  tiny_config.dataset.data_dir = str(tmp_path / "data")
+  tiny_config.total_kimg = 0.128
+  tiny_config.log_kimg = tiny_config.sample_kimg = 0.0
+  tiny_config.snapshot_kimg = 0.032
+  tiny_config.keep = 4
+  return tiny_config
+
+
+def verify(config, workdir, steps=None):
+  lines = []
+  replay.verify(config, workdir, steps, lines.append)
+  return lines
+
+
+def replace_image(folder, number):
+  """Write a set again with another image; its records are well-formed."""
+  images = data.open_prepared(folder)
+  pngs = [pixels.encode_png(item["image"]) for item in images]
+  pngs[number] = pixels.encode_png(255 - images[number]["image"])
+  writer = prepared_set.RecordWriter(
+    folder, resolution=8, channels=3, has_labels=False
+  )
+  writer.add((png, 0) for png in pngs)
+
+
+def save_another(config, run, step):
+  """Save a checkpoint again, whole, with one number changed."""
+  program = loop.make_program(config, sharding.make_mesh())
+  with checkpoint.Checkpoints(run / "checkpoints") as checkpoints:
+    state = checkpoints.restore(program.abstract_state, step)
+    checkpoints._folder(step).rename(run / "old")
+    leaves, structure = jax.tree.flatten(state.g_params)
+    leaves[0] = leaves[0].at[(0,) * leaves[0].ndim].add(1)
+    changed = jax.tree.unflatten(structure, leaves)
+    checkpoints.save(step, state.replace(g_params=changed))
+
+
+def test_steps_are_replayed_or_the_change_is_named(config, tmp_path):
+  run = tmp_path / "run"
+  loop.train(config, run)
+  (line,) = verify(config, run)
+  assert line.startswith("step 4: all ") and "tensors agree" in line
+  lines = verify(config, run, (0, 4))
+  assert [line.partition(":")[0] for line in lines] == [
+    "step 1",
+    "step 2",
+    "step 3",
+    "step 4",
+  ]
+  assert all("tensors agree, SHA-256" in line for line in lines)
+
+  with pytest.raises(ValueError, match=r"verify=4,2: give an earlier"):
+    verify(config, run, (4, 2))
+  with pytest.raises(FileNotFoundError, match=r"no checkpoint 7; there are"):
+    verify(config, run, (2, 7))
+  config.learning_rate = 0.004
+  with pytest.raises(ValueError, match=r"learning_rate \(there 0.003, here"):
+    verify(config, run)
+  config.learning_rate = 0.003
+
+  save_another(config, run, 2)
+  lines = []
+  with pytest.raises(
+    replay.Mismatch,
+    match=r"step 2: 1 of \d+ tensors differ, first g_params/.*, in 1 of ",
+  ):
+    replay.verify(config, run, (0, 4), lines.append)
+  assert len(lines) == 1  # of step 1
+
+  (folder,) = (tmp_path / "data").glob("*8x8x3")
+  replace_image(folder, 7)
+  lines = []
+  with pytest.raises(replay.Mismatch, match="tensors differ, first "):
+    replay.verify(config, run, (0, 3), lines.append)
+  assert any("image 7 of " in line and "not the one" in line for line in lines)
+
+
+def test_what_a_checkpoint_depends_on_is_compared():
+  recorded = {"jax": "0.1", "the images' content hash": "a" * 64, "x": 1}
+  assert replay._differences(recorded, recorded) == []
+  assert replay._differences(recorded, {**recorded, "jax": "0.2"}) == [
+    "jax was 0.1, is 0.2"
+  ]
+  (line,) = replay._differences(
+    recorded, {**recorded, "the images' content hash": "b" * 64}
+  )
+  assert line == f"the images' content hash was {'a' * 12}, is {'b' * 12}"
+  assert "older" in replay._differences(None, recorded)[0]
+
+
+def test_steps_of_the_flag():
+  assert cli.parse_two_steps("") is None
+  assert cli.parse_two_steps("0,100") == (0, 100)
+  for text in ("7", "7,", "a,b", "1,2,3", "-1,4"):
+    with pytest.raises(ValueError, match="give two steps"):
+      cli.parse_two_steps(text)
