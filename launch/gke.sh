@@ -4,6 +4,7 @@
 #   launch/gke.sh --name=ffhq --image=REGISTRY/msggan_jax:tpu \
 #       --accelerator=tpu-v5-lite-podslice --topology=4x8 --hosts=8 --chips=4 \
 #       --claim=shared -- --config=configs/ffhq.py --config.precision=bfloat16 \
+#       --config.batch_size=auto --config.dataset.path=/data/images1024x1024 \
 #       --config.dataset.data_dir=/data/sets --workdir=/data/runs/ffhq
 #
 #   --name=NAME         of the JobSet
@@ -13,11 +14,12 @@
 #   --hosts=N           machines of the slice, one process each
 #   --chips=N           TPU chips of a machine; default 4
 #   --claim=NAME        a ReadWriteMany volume claim, mounted as /data; data and
-#                       workdir belong there
+#                       workdir belong there, compiled programs are kept there
 #   --restarts=N        how often to start again; default 100
 #   --dry_run           print the manifest, do nothing
 #
-# What follows -- are the flags of msggan_jax.main.
+# What follows -- are the flags of msggan_jax.main. All pods run on one slice: one
+# node pool, which no other JobSet of this kind shares.
 
 set -euo pipefail
 source "$(dirname "$0")/arguments.sh"
@@ -38,6 +40,8 @@ apiVersion: jobset.x-k8s.io/v1alpha2
 kind: JobSet
 metadata:
   name: $name
+  annotations:
+    alpha.jobset.sigs.k8s.io/exclusive-topology: cloud.google.com/gke-nodepool
 spec:
   failurePolicy:
     maxRestarts: $restarts
@@ -71,6 +75,9 @@ spec:
             - name: train
               image: $image
               args: [$(IFS=, && echo "${arguments[*]}")]
+              env:
+              - name: JAX_COMPILATION_CACHE_DIR
+                value: /data/compiled
               resources:
                 limits:
                   google.com/tpu: $chips

@@ -117,10 +117,10 @@ def test_slurm():
     command
   )
   script = command[-1].removeprefix("--wrap=")
-  assert "scontrol requeue $SLURM_JOB_ID" in script
+  assert 'scontrol requeue "$SLURM_JOB_ID"' in script
   srun = next(line for line in script.splitlines() if line.startswith("srun"))
-  words = shlex.split(srun.partition("||")[0])
-  assert words[2:5] == ["python", "-m", "msggan_jax.main"]
+  words = shlex.split(srun.removesuffix("&"))
+  assert words[2:6] == ["--cpus-per-task=8", "python", "-m", "msggan_jax.main"]
   assert words[-4:] == ["--distributed", *MAIN]
 
 
@@ -139,7 +139,12 @@ def test_tpu_pod():
 
 
 def test_gke():
-  spec = yaml.safe_load(dry_run("gke"))["spec"]
+  manifest = yaml.safe_load(dry_run("gke"))
+  # Pods of one job stay on one slice, which is one node pool.
+  key = "alpha.jobset.sigs.k8s.io/exclusive-topology"
+  annotations = {key: "cloud.google.com/gke-nodepool"}
+  assert manifest["metadata"]["annotations"] == annotations
+  spec = manifest["spec"]
   (jobs,) = spec["replicatedJobs"]
   job = jobs["template"]["spec"]
   # Code 2 would come again.
@@ -152,3 +157,8 @@ def test_gke():
   (container,) = pod["containers"]
   assert container["args"] == ["--distributed", *MAIN]
   assert container["resources"]["limits"] == {"google.com/tpu": 4}
+  # The container's own disk is lost with it.
+  assert container["env"] == [
+    {"name": "JAX_COMPILATION_CACHE_DIR", "value": "/data/compiled"}
+  ]
+  assert container["volumeMounts"][0]["mountPath"] == "/data"
