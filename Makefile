@@ -21,7 +21,8 @@ $(INSTALLED): setup.cfg pyproject.toml
 
 # Two devices keep two cores busier than one device does.
 demo: $(INSTALLED)  ## Train on drawings of cats, about seven minutes on two cores.
-	JAX_NUM_CPU_DEVICES=2 $(BIN)/python -m msggan_jax.main --config=configs/demo.py
+	JAX_NUM_CPU_DEVICES=2 $(BIN)/python -m msggan_jax.main --config=configs/demo.py \
+	  --config.batch_size=auto
 
 test: $(INSTALLED)  ## Check style and types, run the tests: five minutes on two cores.
 	$(BIN)/ruff check .

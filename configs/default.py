@@ -3,7 +3,8 @@
 Durations are in kimg: thousands of real images shown. Fractions are allowed;
 0 turns a periodic action off.
 
-python -m msggan_jax.main --config=configs/default.py:msg_stylegan ...
+python -m msggan_jax.main --config=configs/default.py:msg_stylegan \
+  --config.dataset.name=cifar10 --config.resolution=32
 """
 
 import pathlib

@@ -1,6 +1,7 @@
 """Train MSG-GAN, or resume the run in the workdir.
 
-  python -m msggan_jax.main --config=configs/celebahq.py
+  python -m msggan_jax.main --config=configs/celebahq.py \\
+    --config.batch_size=auto
 
 Set any field of the configuration with --config.<field>=<value>, such as
 --config.batch_size=64; auto takes the file's, or the least possible above it
