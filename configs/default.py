@@ -55,6 +55,12 @@ def get_base_config():
   config.dataset.split = "train"  # split of a TFDS or demo set
   # how images that are not square become square: one of center, pad
   config.dataset.crop = "center"
+  # classes of a folder's or zip's images: its sub-folders, or its label file:
+  # one of none, folders, labels.csv, dataset.json
+  config.dataset.labels = "none"
+  # images kept from training: a share below 1, or their number; near-duplicates
+  # stay together
+  config.dataset.holdout = 0.0
   config.dataset.data_dir = "data"  # folder of the prepared sets
   # share of prepared images that may be damaged, each replaced by the next;
   # three images in any case; 0: none; beyond it the run ends

@@ -1,7 +1,7 @@
 """Prepare a data set: crop, resize and store its images once.
 
   python -m msggan_jax.prepare --source=photos --output=data/photos \\
-    --resolution=128
+    --resolution=128 [--labels=folders] [--holdout=0.1]
   python -m msggan_jax.prepare --config=configs/cifar10.py
 """
 
@@ -39,7 +39,19 @@ _CROP = flags.DEFINE_enum(
   "crop", "center", ["center", "pad"], "Crop the centre, or add borders."
 )
 _SPLIT = flags.DEFINE_string("split", "train", "Split of a TFDS or demo set.")
+_LABELS = flags.DEFINE_enum(
+  "labels",
+  "none",
+  ["none", "folders", "labels.csv", "dataset.json"],
+  "Classes of a folder's or zip's images: its sub-folders, or its label file.",
+)
+_HOLDOUT = flags.DEFINE_float(
+  "holdout", 0.0, "Share (or number) of the images kept from training."
+)
 _STRICT = flags.DEFINE_bool("strict", False, "Fail if an image is unusable.")
+
+
+_OF_SOURCE = (_RESOLUTION, _CHANNELS, _CROP, _SPLIT, _LABELS, _HOLDOUT)
 
 
 def main(argv: Sequence[str]) -> None:
@@ -48,7 +60,7 @@ def main(argv: Sequence[str]) -> None:
   if (_CONFIG.value is None) == (_SOURCE.value is None):
     raise ValueError("give either --config or --source; see --help")
   if _CONFIG.value is not None:
-    for flag in (_RESOLUTION, _CHANNELS, _CROP, _SPLIT):
+    for flag in _OF_SOURCE:
       if flag.present:
         raise ValueError(f"--{flag.name} goes with --source, not with --config")
     config = _CONFIG.value
@@ -57,7 +69,13 @@ def main(argv: Sequence[str]) -> None:
   else:
     if _OUTPUT.value is None or _RESOLUTION.value is None:
       raise ValueError("--source needs --output and --resolution; see --help")
-    dataset = dataset_of(_SOURCE.value, _SPLIT.value, _CROP.value)
+    dataset = dataset_of(
+      _SOURCE.value,
+      _SPLIT.value,
+      _CROP.value,
+      labels=_LABELS.value,
+      holdout=_HOLDOUT.value,
+    )
     resolution, channels = _RESOLUTION.value, int(_CHANNELS.value)
   path = data.prepare(
     dataset,
@@ -66,7 +84,7 @@ def main(argv: Sequence[str]) -> None:
     output=_OUTPUT.value,
     strict=_STRICT.value,
   )
-  print(data.open_prepared(path).summary())
+  print(data.summary(path))
 
 
 if __name__ == "__main__":

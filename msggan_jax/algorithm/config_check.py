@@ -64,7 +64,8 @@ def check_classes(config: ConfigDict, num_classes: int) -> None:
   if config.num_classes and config.num_classes != num_classes:
     raise ValueError(
       f"config.num_classes is {config.num_classes}, but the data set has "
-      f"{num_classes} classes; 0 trains without labels"
+      f"{num_classes} classes; 0 trains without labels, and "
+      "config.dataset.labels says where a folder's labels come from"
     )
 
 

@@ -23,6 +23,7 @@ from msggan_jax.algorithm.losses import ADVERSARIAL_LOSSES
 from msggan_jax.algorithm.penalties import PENALTIES, SCALE_WEIGHTS
 from msggan_jax.algorithm.schedules import SAME
 from msggan_jax.data.pixels import CROPS
+from msggan_jax.data.sources.labels import KINDS as LABEL_KINDS
 from msggan_jax.models.discriminator import COMBINE_FUNCTIONS
 from msggan_jax.models.precision import PRECISIONS
 from msggan_jax.models.stddev import GROUPINGS
@@ -59,6 +60,18 @@ IMAGES = {
     "how images that are not square become square",
     resumable=True,
     choices=tuple(CROPS),
+  ),
+  "dataset.labels": Choice(
+    "none",
+    "classes of a folder's or zip's images: its sub-folders, or its label file",
+    resumable=True,
+    choices=LABEL_KINDS,
+  ),
+  "dataset.holdout": Number(
+    0.0,
+    "images kept from training: a share below 1, or their number; "
+    "near-duplicates stay together",
+    resumable=True,
   ),
   "dataset.data_dir": Text(
     "data", "folder of the prepared sets", resumable=True

@@ -2,6 +2,7 @@
 
 from msggan_jax.data.lenient import LenientSet
 from msggan_jax.data.loader import make_loader
+from msggan_jax.data.overview import summary
 from msggan_jax.data.preparation import prepare
 from msggan_jax.data.prepared_set import Metadata, PreparedSet, open_prepared
 from msggan_jax.data.sources.demo import CatParts, cat_parts
@@ -15,4 +16,5 @@ __all__ = [
   "make_loader",
   "open_prepared",
   "prepare",
+  "summary",
 ]

@@ -40,12 +40,18 @@ class Piece:
     digests: The SHA-256 of each image's pixels and label, hexadecimal.
     sizes: Number of images by the bits of their shorter side.
     rejected: Names and reasons of the skipped images.
+    numbers: Each image's index in the source.
+    labels: Each image's label.
+    thumbnails: Each image's `duplicates.thumbnail`.
   """
 
   shard: prepared_set.Shard
   digests: list[str]
   sizes: dict[str, int]
   rejected: list[dict[str, str]]
+  numbers: list[int]
+  labels: list[int]
+  thumbnails: list[str]
 
 
 @dataclasses.dataclass(frozen=True)

@@ -15,13 +15,15 @@ import PIL
 from absl import logging
 
 from msggan_jax.data import (
+  holdout,
+  overview,
   partial_set,
   pixels,
   prepared_set,
   rejection,
   set_writer,
 )
-from msggan_jax.data.sources import demo, folder, lsun, tfds_sets
+from msggan_jax.data.sources import demo, folder, labels, lsun, tfds_sets
 from msggan_jax.data.sources.source import OpenSource, Source
 
 # Sources by `dataset.name`; any other name belongs to TFDS.
@@ -49,7 +51,7 @@ def prepare(
 
   Args:
     dataset: Configuration with the fields `name`, `path`, `split`, `crop` and
-      `data_dir`.
+      `data_dir`; `labels` and `holdout` may be missing.
     resolution: Side of the images in pixels, a power of two from 4.
     channels: 1 (grey), 3 (RGB) or 4 (RGBA).
     output: Directory of the prepared set, by default one within
@@ -65,9 +67,11 @@ def prepare(
       image, or `output` holds something else. No files remain then.
   """
   _check_shape(dataset, resolution, channels)
+  wanted_labels, wanted_holdout = _parts(dataset)
   if dataset.name == "folder" and dataset.path:
     path = Path(dataset.path).expanduser()
     if prepared_set.is_prepared(path):
+      _check_holdout(path, wanted_holdout)
       return _use_as_is(path, resolution, channels, output)
   wanted = {
     "source": _source_name(dataset),
@@ -75,6 +79,8 @@ def prepare(
     "crop": dataset.crop,
     "resolution": resolution,
     "channels": channels,
+    "labels": wanted_labels,
+    "holdout": wanted_holdout,
   }
   target = Path(output or _default_output(dataset, resolution, channels))
   target = target.expanduser()
@@ -91,6 +97,7 @@ def prepare(
     with open_source(dataset, resolution) as source:
       if not source.names:
         raise ValueError(f"{wanted['source']} has no images")
+      holdout.check(wanted_holdout, len(source.names))
       identity = _identity(source, wanted)
       with partial_set.open_partial(target, identity) as work:
         if not prepared_set.is_prepared(target):  # another machine was faster
@@ -98,6 +105,8 @@ def prepare(
         work.move_to(target)
   _check_same(target, wanted, strict)
   logging.info("Prepared the data set %s", target)
+  if warning := overview.imbalance(prepared_set.read_metadata(target)):
+    logging.warning("%s: %s", target, warning)
   return target
 
 
@@ -122,6 +131,33 @@ def _check_shape(dataset: Any, resolution: int, channels: int) -> None:
   if dataset.crop not in pixels.CROPS:
     raise ValueError(
       f"dataset.crop: {dataset.crop!r} is none of {list(pixels.CROPS)}"
+    )
+
+
+def _parts(dataset: Any) -> tuple[str, float]:
+  """Return where the labels come from, and the size of the hold-out.
+
+  Configurations of older runs lack both.
+  """
+  kind = getattr(dataset, "labels", labels.NONE)
+  if kind not in labels.KINDS:
+    raise ValueError(
+      f"dataset.labels: {kind!r} is none of {', '.join(labels.KINDS)}"
+    )
+  if kind != labels.NONE and dataset.name != "folder":
+    raise ValueError(
+      f"dataset.labels is {kind}, but only a folder or zip has such labels; "
+      "choose none"
+    )
+  return kind, float(getattr(dataset, "holdout", 0.0))
+
+
+def _check_holdout(path: Path, wanted: float) -> None:
+  there = prepared_set.read_metadata(path).holdout
+  if wanted and wanted != there:
+    raise ValueError(
+      f"dataset.holdout is {wanted:g}, but {path} is prepared with "
+      f"{there:g}; choose that, or prepare its source again"
     )
 
 
@@ -176,6 +212,11 @@ def _default_output(dataset: Any, resolution: int, channels: int) -> Path:
     parts.append(dataset.split)
   if dataset.crop != "center":
     parts.append(dataset.crop)
+  kind, size = _parts(dataset)
+  if kind != labels.NONE:
+    parts.append(Path(kind).stem)
+  if size:
+    parts.append(f"holdout{size:g}")
   parts.append(f"{resolution}x{resolution}x{channels}")
   return Path(dataset.data_dir, re.sub(r"[^\w.+-]", "_", "-".join(parts)))
 

@@ -7,7 +7,6 @@ labels), `metadata.json`, a contact sheet and the list of rejected images.
 
 import contextlib
 import dataclasses
-import hashlib
 import itertools
 import json
 import os
@@ -21,12 +20,12 @@ from array_record.python import array_record_module
 from tensorflow_datasets.core import example_serializer, naming
 from tensorflow_datasets.core.data_sources import array_record
 
-from msggan_jax.data import patience, pixels, rejection
+from msggan_jax.data import holdout, patience, pixels, rejection
 
 METADATA_FILE = "metadata.json"
 REJECTED_FILE = "rejected.jsonl"
 CONTACT_SHEET_FILE = "contact_sheet.png"
-DIGESTS_FILE = "digests.bin"  # of all images, in order
+DUPLICATES_FILE = "duplicates.jsonl"
 
 _SPLIT = "train"  # the only one: a prepared set is one split of its source
 _NAME = "images"  # for TFDS
@@ -48,6 +47,13 @@ class Metadata:
     source_sizes: Number of images by shorter side before resizing.
     content_hash: SHA-256 over the SHA-256 of each image's pixels and label, in
       order.
+    labels: Where the labels of a folder come from, see `sources.labels`.
+    class_counts: Number of images by class, empty without labels.
+    holdout: As in `holdout.check`; 0: no hold-out.
+    num_holdout: Number of held-out images.
+    num_duplicates: Number of images with near-duplicates, listed in
+      `duplicates.jsonl`.
+    part: "train" or "holdout" of a set with a hold-out, else "".
   """
 
   source: str
@@ -60,6 +66,12 @@ class Metadata:
   class_names: tuple[str, ...]
   source_sizes: dict[str, int]
   content_hash: str
+  labels: str = "none"
+  class_counts: tuple[int, ...] = ()
+  holdout: float = 0.0
+  num_holdout: int = 0
+  num_duplicates: int = 0
+  part: str = ""
 
   @property
   def num_classes(self) -> int:
@@ -81,6 +93,7 @@ class PreparedSet:
   Attributes:
     path: Directory of the set.
     metadata: Its contents.
+    numbers: Number of each image in the whole set.
   """
 
   def __init__(self, path: Path, metadata: Metadata):
@@ -97,10 +110,11 @@ class PreparedSet:
     self._records = array_record.ArrayRecordDataSource(
       info, split=_SPLIT, decoders={"image": tfds.decode.SkipDecoding()}
     )
+    self.numbers = holdout.numbers(path, metadata.part, len(self._records))
 
   def __len__(self) -> int:
     """Return the number of images."""
-    return len(self._records)
+    return len(self.numbers)
 
   def __getitem__(self, index: int) -> dict[str, np.ndarray]:
     """Read one image.
@@ -119,8 +133,9 @@ class PreparedSet:
     if not 0 <= index < len(self):  # IndexError ends a `for` loop
       raise IndexError(f"image {index} of {len(self)}")
     try:
+      number = int(self.numbers[index])
       record = patience.read(
-        lambda: self._records[index], f"image {index} of {self.path}"
+        lambda: self._records[number], f"image {index} of {self.path}"
       )
     except patience.DiskError:
       raise
@@ -138,76 +153,61 @@ class PreparedSet:
         self.path, index, rejection.reason(error)
       ) from error
 
-  def summary(self) -> str:
-    """Return a description for people, in a few lines."""
-    metadata = self.metadata
-    sizes = ", ".join(
-      f"{size}: {count:,}" for size, count in metadata.source_sizes.items()
-    )
-    shape = f"{metadata.resolution}x{metadata.resolution}x{metadata.channels}"
-    lines = [
-      f"source:         {metadata.source}",
-      f"images:         {metadata.num_images:,} of {shape}",
-      f"classes:        {metadata.num_classes or 'none'}",
-      f"shorter sides:  {sizes}",
-      f"contact sheet:  {self.path / CONTACT_SHEET_FILE}",
-    ]
-    if metadata.num_rejected:
-      where = self.path / REJECTED_FILE
-      lines.append(f"rejected:       {metadata.num_rejected:,}, see {where}")
-    return "\n".join(lines)
-
 
 def is_prepared(path: Path) -> bool:
   """Return whether a directory is a prepared set."""
   return (path / METADATA_FILE).is_file()
 
 
-def open_prepared(path: str | Path) -> PreparedSet:
+def open_prepared(path: str | Path, part: str = holdout.TRAIN) -> PreparedSet:
   """Open a prepared set.
 
   Args:
     path: Its directory.
+    part: "train": the images to train on, all of a set without a hold-out;
+      "holdout": the others.
 
   Returns:
     The set.
 
   Raises:
-    ValueError: If the directory is no prepared set.
+    ValueError: If the directory is no prepared set, or has no hold-out.
   """
   path = Path(path)
   if not is_prepared(path):
     raise ValueError(f"{path} is not a prepared data set")
-  return PreparedSet(path, read_metadata(path))
+  metadata = read_metadata(path)
+  if metadata.holdout:
+    metadata = _metadata_of_part(path, metadata, part)
+  elif part != holdout.TRAIN:
+    raise ValueError(
+      f"{path} has no hold-out; prepare it with --holdout=0.1 or "
+      "config.dataset.holdout"
+    )
+  return PreparedSet(path, metadata)
+
+
+def _metadata_of_part(path: Path, metadata: Metadata, part: str) -> Metadata:
+  numbers = holdout.numbers(path, part, metadata.num_images)
+  _, counts = holdout.read(path)
+  if part == holdout.TRAIN:
+    whole = metadata.class_counts
+    counts = [n - held for n, held in zip(whole, counts, strict=True)]
+  return dataclasses.replace(
+    metadata,
+    part=part,
+    num_images=len(numbers),
+    class_counts=tuple(counts),
+    content_hash=holdout.hash_of_part(metadata.content_hash, numbers),
+  )
 
 
 def read_metadata(path: Path) -> Metadata:
   """Read the metadata of a prepared set."""
   fields = json.loads((path / METADATA_FILE).read_text(encoding="utf-8"))
-  fields["class_names"] = tuple(fields["class_names"])
+  for name in ("class_names", "class_counts"):
+    fields[name] = tuple(fields.get(name, ()))
   return Metadata(**fields)
-
-
-def digest(image: np.ndarray, label: int) -> bytes:
-  """Return the SHA-256 of an image's pixels and label, 32 bytes."""
-  made = hashlib.sha256(np.ascontiguousarray(image))
-  made.update(label.to_bytes(8, "little", signed=True))
-  return made.digest()
-
-
-def read_digests(images: PreparedSet) -> list[bytes]:
-  """Return the digests of a set's images when it was prepared.
-
-  They are [] if they do not belong to the set's content hash, or if the set is
-  older than this file.
-  """
-  try:
-    all_bytes = (images.path / DIGESTS_FILE).read_bytes()
-  except FileNotFoundError:
-    return []
-  if hashlib.sha256(all_bytes).hexdigest() != images.metadata.content_hash:
-    return []
-  return [all_bytes[i : i + 32] for i in range(0, len(all_bytes), 32)]
 
 
 def write_metadata(path: Path, metadata: Metadata) -> None:

@@ -4,9 +4,9 @@ import collections
 import concurrent.futures
 import contextlib
 import dataclasses
-import hashlib
 import itertools
 import json
+import re
 import sys
 import threading
 import time
@@ -20,12 +20,16 @@ from PIL import Image
 from tqdm import tqdm
 
 from msggan_jax.data import (
+  digests,
+  duplicates,
+  holdout,
   patience,
   pictures,
   pixels,
   prepared_set,
   rejection,
 )
+from msggan_jax.data.overview import CLASS_SHEETS
 from msggan_jax.data.partial_set import PartialSet, Piece
 from msggan_jax.data.sources.source import Source
 from msggan_jax.runtime.cores import usable_cores
@@ -34,6 +38,7 @@ PIECE_IMAGES = 4096  # of the source; a kill loses at most one piece
 _PROGRESS_SECS = 30  # between two lines without a terminal
 _LARGE_PIXELS = 2**26  # decoded, such an image can take a gigabyte
 _CONTACT_SHEET_IMAGES = 64
+_MOST_CLASS_SHEETS = 100
 _CONTACT_SHEET_CELL = 128  # largest side of one image on it, in pixels
 
 _T = TypeVar("_T")
@@ -83,13 +88,7 @@ def write_set(
       work.add_piece(len(pieces), piece)
       pieces.append(piece)
   writer.close()
-  _finish(
-    work.set_path,
-    pieces,
-    wanted=wanted,
-    class_names=source.class_names,
-    strict=strict,
-  )
+  _finish(work.set_path, pieces, wanted=wanted, source=source, strict=strict)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -101,6 +100,8 @@ class _Square:
   label: int = 0
   shorter_side: int = 0  # before resizing
   digest: bytes = b""
+  thumbnail: str = ""
+  number: int = 0  # in the source
   reason: str = ""
 
 
@@ -116,7 +117,7 @@ def _make_square(source: Source, index: int, shape: dict[str, Any]) -> _Square:
     raise
   except Exception as error:  # damaged files raise errors of a dozen types
     return _Square(name, reason=rejection.reason(error))
-  digest = prepared_set.digest(square, label)
+  digest = digests.digest(square, label)
   png = pixels.encode_png(square)
   return _Square(
     name,
@@ -124,25 +125,39 @@ def _make_square(source: Source, index: int, shape: dict[str, Any]) -> _Square:
     label=label,
     shorter_side=shorter_side,
     digest=digest,
+    thumbnail=duplicates.thumbnail(square),
+    number=index,
   )
 
 
 def _make_piece(
   writer: prepared_set.RecordWriter, squares: Iterable[_Square]
 ) -> Piece:
-  digests, sizes, rejected = [], collections.Counter(), []
+  made, sizes, rejected = [], collections.Counter(), []
+  numbers, labels, thumbnails = [], [], []
 
   def records() -> Iterator[tuple[bytes, int]]:
     for square in squares:
       if square.reason:
         rejected.append({"name": square.name, "reason": square.reason})
         continue
-      digests.append(square.digest.hex())
+      made.append(square.digest.hex())
+      numbers.append(square.number)
+      labels.append(square.label)
+      thumbnails.append(square.thumbnail)
       sizes[str(square.shorter_side.bit_length())] += 1
       yield square.png, square.label
 
   shard = writer.add(records())
-  return Piece(shard, digests, dict(sizes), rejected)
+  return Piece(
+    shard,
+    made,
+    dict(sizes),
+    rejected,
+    numbers=numbers,
+    labels=labels,
+    thumbnails=thumbnails,
+  )
 
 
 def _finish(
@@ -150,34 +165,62 @@ def _finish(
   pieces: Sequence[Piece],
   *,
   wanted: dict[str, Any],
-  class_names: tuple[str, ...],
+  source: Source,
   strict: bool,
 ) -> None:
-  """Write a set's metadata, contact sheet and list of rejected images."""
+  """Write a set's metadata, contact sheets, hold-out and lists of images."""
   rejected = [item for piece in pieces for item in piece.rejected]
-  num_images = sum(piece.shard.num_images for piece in pieces)
-  if rejected and (strict or not num_images):
+  labels = [label for piece in pieces for label in piece.labels]
+  if rejected and (strict or not labels):
     raise ValueError(_describe_rejected(rejected, wanted["source"]))
-  if rejected:
-    with open(path / prepared_set.REJECTED_FILE, "w", encoding="utf-8") as f:
-      f.writelines(json.dumps(item) + "\n" for item in rejected)
-  digests = bytes.fromhex("".join(d for piece in pieces for d in piece.digests))
-  (path / prepared_set.DIGESTS_FILE).write_bytes(digests)
+  _write_rows(path / prepared_set.REJECTED_FILE, rejected)
+  groups = duplicates.find_groups([t for p in pieces for t in p.thumbnails])
+  image_digests = [digest for piece in pieces for digest in piece.digests]
+  held = holdout.choose(wanted["holdout"], image_digests, groups)
+  numbers = [number for piece in pieces for number in piece.numbers]
+  names = [rejection.printable_name(source.names[n]) for n in numbers]
+  _write_rows(
+    path / prepared_set.DUPLICATES_FILE,
+    [{"images": group, "names": [names[i] for i in group]} for group in groups],
+  )
+  class_counts = _count_by_class(labels, source.class_names)
+  if held:
+    held_labels = [labels[i] for i in held]
+    counts = _count_by_class(held_labels, source.class_names)
+    holdout.write(path, held, counts)
   sizes = collections.Counter()
   for piece in pieces:
     sizes.update({int(bits): n for bits, n in piece.sizes.items()})
   metadata = prepared_set.Metadata(
     **wanted,
-    num_images=num_images,
+    num_images=len(labels),
     num_rejected=len(rejected),
-    class_names=class_names,
+    class_names=source.class_names,
     source_sizes={
       f"{2 ** (bits - 1)}-{2**bits - 1}": sizes[bits] for bits in sorted(sizes)
     },
-    content_hash=hashlib.sha256(digests).hexdigest(),
+    content_hash=digests.write(path, image_digests),
+    class_counts=class_counts,
+    num_holdout=len(held),
+    num_duplicates=sum(map(len, groups)),
   )
-  _write_contact_sheet(prepared_set.PreparedSet(path, metadata))
+  _write_contact_sheets(prepared_set.PreparedSet(path, metadata), labels)
   prepared_set.write_metadata(path, metadata)
+
+
+def _write_rows(path: Path, rows: Sequence[dict[str, Any]]) -> None:
+  if rows:
+    text = "".join(json.dumps(row) + "\n" for row in rows)
+    path.write_text(text, encoding="utf-8")
+
+
+def _count_by_class(
+  labels: Sequence[int], class_names: tuple[str, ...]
+) -> tuple[int, ...]:
+  if not class_names:
+    return ()
+  counts = np.bincount(np.array(labels, int), minlength=len(class_names))
+  return tuple(counts.tolist())
 
 
 def _map_in_order(
@@ -233,15 +276,34 @@ def _describe_rejected(rejected: list[dict[str, str]], source: str) -> str:
   return f"unusable images in {source}: {len(rejected)} ({examples}{more})"
 
 
-def _write_contact_sheet(images: prepared_set.PreparedSet) -> None:
-  count = min(_CONTACT_SHEET_IMAGES, len(images))
-  chosen = np.linspace(0, len(images) - 1, count).round().astype(int)
+def _write_contact_sheets(
+  images: prepared_set.PreparedSet, labels: Sequence[int]
+) -> None:
+  """Write a contact sheet of all images, and one for each class."""
+  path = images.path
+  everything = np.arange(len(images))
+  _write_contact_sheet(
+    images, everything, path / prepared_set.CONTACT_SHEET_FILE
+  )
+  class_names = images.metadata.class_names
+  for label, name in enumerate(class_names[:_MOST_CLASS_SHEETS]):
+    own = everything[np.array(labels) == label]
+    if len(own):
+      safe_name = re.sub(r"[^\w.+-]", "_", name)[:80]
+      file = f"{label:03d}-{safe_name}.png"
+      _write_contact_sheet(images, own, path / CLASS_SHEETS / file)
+
+
+def _write_contact_sheet(
+  images: prepared_set.PreparedSet, numbers: np.ndarray, path: Path
+) -> None:
+  count = min(_CONTACT_SHEET_IMAGES, len(numbers))
+  chosen = np.linspace(0, len(numbers) - 1, count).round().astype(int)
   cell = min(_CONTACT_SHEET_CELL, images.metadata.resolution)
   shape = {"resolution": cell, "channels": images.metadata.channels}
   sheet = []
-  for index in chosen:
-    image = images[int(index)]["image"]
+  for number in numbers[chosen]:
+    image = images[int(number)]["image"]
     image = Image.fromarray(image[..., 0] if image.shape[-1] == 1 else image)
     sheet.append(pixels.to_square(image, crop="center", **shape))
-  path = images.path / prepared_set.CONTACT_SHEET_FILE
   pictures.save_png(pictures.grid(np.stack(sheet)), path)

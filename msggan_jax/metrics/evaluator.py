@@ -154,7 +154,8 @@ class Evaluator:
 
   def _bodies(self, protocol: Protocol) -> list[int]:
     """Return the body of every real cat of a protocol."""
-    numbers, _ = self._reals.draw(protocol.draws, protocol.num_fakes)
+    drawn, _ = self._reals.draw(protocol.draws, protocol.num_fakes)
+    numbers = self._prepared.numbers[drawn]
     split = self._config.dataset.split
     return [data.cat_parts(int(number), split).body for number in numbers]
 

@@ -18,7 +18,7 @@ from ml_collections import ConfigDict
 from msggan_jax import data
 from msggan_jax.algorithm.program import Program, make_program
 from msggan_jax.algorithm.train_state import TrainState
-from msggan_jax.data import prepared_set
+from msggan_jax.data import digests
 from msggan_jax.planning import compilation
 from msggan_jax.runtime import memory, processes, sharding
 from msggan_jax.training import loop, provenance
@@ -211,14 +211,14 @@ class _KnownImages(data.LenientSet):
 
   def __init__(self, images: data.PreparedSet, most: float, record: Path):
     super().__init__(images, most, record)
-    self._known = frozenset(prepared_set.read_digests(images))
+    self._known = frozenset(digests.read(images))
     self._changed: set[int] = set()
     self._said: set[str] = set()
 
   def __getitem__(self, index: int) -> dict[str, np.ndarray]:
     item = super().__getitem__(index)
     if self._known:
-      digest = prepared_set.digest(item["image"], int(item["label"]))
+      digest = digests.digest(item["image"], int(item["label"]))
       if digest not in self._known:
         self._changed.add(index)
     return item

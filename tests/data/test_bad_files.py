@@ -374,7 +374,7 @@ def test_a_source_of_a_foreign_name(tmp_path):
     file.write(GOOD_PNG)
   images = prepare(os.fsdecode(path), tmp_path / "set")
   assert images.metadata.source.endswith(r"photos\xff")
-  images.summary().encode()
+  data.summary(images.path).encode()
 
 
 @pytest.mark.parametrize(

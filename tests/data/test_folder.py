@@ -211,7 +211,7 @@ def test_unusable_images_are_listed_and_left_out(dataset):
   for name, reason in UNUSABLE.items():
     assert reason in reasons[name]
   assert images.metadata.num_rejected == 6
-  assert "rejected:       6" in images.summary()
+  assert "rejected:       6" in data.summary(images.path)
 
 
 def test_strict_makes_them_an_error(dataset, tmp_path):

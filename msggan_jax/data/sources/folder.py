@@ -1,6 +1,8 @@
 """Images of a folder or a zip file, in natural order."""
 
 import contextlib
+import hashlib
+import json
 import os
 import re
 import stat
@@ -10,6 +12,7 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 from msggan_jax.data import pixels, rejection
+from msggan_jax.data.sources import labels
 from msggan_jax.data.sources.source import OpenSource, Source
 
 _MAX_FILE_BYTES = 2**29  # larger than any image within Pillow's pixel limit
@@ -20,29 +23,32 @@ def open_folder(dataset: Any, resolution: int) -> OpenSource:
   """Open the images of a folder and its sub-folders, or of a zip file.
 
   Images are in the natural order (2 before 10) of their relative paths.
-  Sub-folders are not labels, and hidden files are skipped. Links to folders are
-  not followed; they count as unusable images, like unreadable folders.
+  Hidden files are skipped. Links to folders are not followed; they count as
+  unusable images, like unreadable folders.
 
   Args:
-    dataset: Its `path` is the folder or the zip file.
+    dataset: Its `path` is the folder or the zip file, its `labels` one of
+      `labels.KINDS`, by default "none".
     resolution: Unused.
 
   Returns:
     A context that yields the source.
 
   Raises:
-    ValueError: If the path is empty, missing, or neither folder nor zip.
+    ValueError: If the path is empty, missing, or neither folder nor zip, or if
+      the labels are missing or damaged.
   """
   del resolution
   if not dataset.path:
     raise ValueError("dataset.path is empty: set it to a folder or zip file")
+  kind = getattr(dataset, "labels", labels.NONE)
   path = Path(dataset.path).expanduser()
   if not path.exists():
     raise ValueError(f"dataset.path: {path} does not exist")
   if path.is_dir():
-    return contextlib.nullcontext(_folder_source(path))
+    return contextlib.nullcontext(_folder_source(path, kind))
   if path.is_file() and zipfile.is_zipfile(path):
-    return _open_zip(path)
+    return _open_zip(path, kind)
   raise ValueError(f"dataset.path: {path} is neither a folder nor a zip file")
 
 
@@ -79,7 +85,7 @@ def _check_no_zip(name: str) -> None:
     raise ValueError("a nested zip file is not opened: unpack it")
 
 
-def _folder_source(root: Path) -> Source:
+def _folder_source(root: Path, kind: str) -> Source:
   folders = set()  # not searched
 
   def relative(path: str) -> str:
@@ -98,6 +104,11 @@ def _folder_source(root: Path) -> Source:
   names = list(filter(_is_wanted, names))
   names += [name for name in folders if not _is_hidden(name)]
   names.sort(key=_natural_key)
+  found = labels.read(
+    kind,
+    [n for n in names if pixels.is_image_name(n) and n not in folders],
+    lambda name: (root / name).read_bytes(),
+  )
 
   def load(index):
     if names[index] in folders:
@@ -108,11 +119,24 @@ def _folder_source(root: Path) -> Source:
       raise ValueError("not a regular file")
     if path.stat().st_size > _MAX_FILE_BYTES:
       raise ValueError("the file is too large")
-    return pixels.open_image(path.read_bytes()), 0
+    image = pixels.open_image(path.read_bytes())
+    return image, found.of.get(names[index], 0)
 
   return Source(
-    names, load, state=lambda: " ".join(stamp(root / name) for name in names)
+    names,
+    load,
+    found.class_names,
+    state=lambda: " ".join(
+      [*(stamp(root / name) for name in names), _digest(found)]
+    ),
   )
+
+
+def _digest(found: labels.Labels) -> str:
+  if not found.class_names:
+    return ""
+  items = json.dumps([found.class_names, sorted(found.of.items())])
+  return hashlib.sha256(items.encode()).hexdigest()
 
 
 def _why_not_searched(folder: Path) -> str:
@@ -131,7 +155,7 @@ def stamp(path: Path) -> str:
 
 
 @contextlib.contextmanager
-def _open_zip(path: Path) -> Iterator[Source]:
+def _open_zip(path: Path, kind: str) -> Iterator[Source]:
   # Members are read into memory, never extracted. Names that point outside are
   # refused nevertheless: they indicate a tampered file.
   try:
@@ -147,6 +171,12 @@ def _open_zip(path: Path) -> Iterator[Source]:
       if not member.is_dir() and _is_wanted(member.filename)
     ]
     members.sort(key=lambda member: _natural_key(member.filename))
+    names = [member.filename for member in members]
+    found = labels.read(
+      kind,
+      list(filter(pixels.is_image_name, names)),
+      lambda name: _read_member(archive, _checked(archive.getinfo(name))),
+    )
 
     def load(index):
       _check_member(members[index])
@@ -156,11 +186,21 @@ def _open_zip(path: Path) -> Iterator[Source]:
         members[index + 1].filename == members[index].filename
       ):
         raise ValueError("a later file in the zip file has the same name")
-      return pixels.open_image(_read_member(archive, members[index])), 0
+      image = pixels.open_image(_read_member(archive, members[index]))
+      return image, found.of.get(names[index], 0)
 
-    names = [member.filename for member in members]
     sums = " ".join(str(member.CRC) for member in members)
-    yield Source(names, load, state=lambda: f"{stamp(path)} {sums}")
+    yield Source(
+      names,
+      load,
+      found.class_names,
+      state=lambda: f"{stamp(path)} {sums} {_digest(found)}",
+    )
+
+
+def _checked(member: zipfile.ZipInfo) -> zipfile.ZipInfo:
+  _check_member(member)
+  return member
 
 
 def _check_member(member: zipfile.ZipInfo) -> None:

@@ -33,7 +33,14 @@ OpenSource: TypeAlias = contextlib.AbstractContextManager[Source]
 _DEMOS = ("cats", "earth")
 
 
-def dataset_of(source: str, split: str, crop: str) -> ConfigDict:
+def dataset_of(
+  source: str,
+  split: str,
+  crop: str,
+  *,
+  labels: str = "none",
+  holdout: float = 0.0,
+) -> ConfigDict:
   """Return the `config.dataset` that a --source means.
 
   Args:
@@ -41,6 +48,8 @@ def dataset_of(source: str, split: str, crop: str) -> ConfigDict:
       folder or zip file.
     split: Split of a TFDS or demo set.
     crop: "center" or "pad".
+    labels: Where the classes of a folder come from, see `labels.KINDS`.
+    holdout: As in `holdout.check`.
 
   Returns:
     The fields of `config.dataset`.
@@ -59,5 +68,13 @@ def dataset_of(source: str, split: str, crop: str) -> ConfigDict:
     choices = " and ".join(f"demo:{demo}" for demo in _DEMOS)
     raise ValueError(f"--source: {source} is unknown; choose {choices}")
   return ConfigDict(
-    {"name": name, "path": path, "split": split, "crop": crop, "data_dir": "."}
+    {
+      "name": name,
+      "path": path,
+      "split": split,
+      "crop": crop,
+      "labels": labels,
+      "holdout": holdout,
+      "data_dir": ".",
+    }
   )

@@ -1,0 +1,134 @@
+"""The hold-out: images of a prepared set that training never sees."""
+
+import hashlib
+import json
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+
+TRAIN, HOLDOUT = "train", "holdout"  # the parts of a set
+
+_FILE = "holdout.json"
+
+
+def check(size: float, num_images: int) -> None:
+  """Check that a hold-out is possible.
+
+  Args:
+    size: A share of the images below 1, else their number; 0: none.
+    num_images: Images of the set.
+
+  Raises:
+    ValueError: In one sentence.
+  """
+  if not 0 <= size < 2**31 or (size >= 1 and size != int(size)):
+    raise ValueError(
+      f"dataset.holdout is {size:g}; choose a share below 1, or a whole number "
+      "of images"
+    )
+  if size and not 1 <= _count(size, num_images) < num_images:
+    raise ValueError(
+      f"dataset.holdout is {size:g}, but the set has {num_images:,} image(s); "
+      "choose a share or number that leaves images on both sides"
+    )
+
+
+def choose(
+  size: float, digests: Sequence[str], groups: Sequence[Sequence[int]]
+) -> list[int]:
+  """Choose the held-out images.
+
+  The choice depends on the images alone, and near-duplicates stay together.
+
+  Args:
+    size: As in `check`.
+    digests: The SHA-256 of each image, hexadecimal.
+    groups: Indices of near-duplicates.
+
+  Returns:
+    Indices, ascending; fewer than asked for where groups do not fit.
+
+  Raises:
+    ValueError: In one sentence, if no group fits.
+  """
+  check(size, len(digests))
+  if not size:
+    return []
+  grouped = {i for group in groups for i in group}
+  units = [[i] for i in range(len(digests)) if i not in grouped]
+  units += [list(group) for group in groups]
+  units.sort(key=lambda unit: _shuffled(min(digests[i] for i in unit)))
+  left = _count(size, len(digests))
+  chosen = []
+  for unit in units:
+    if len(unit) <= left:
+      chosen += unit
+      left -= len(unit)
+  if not chosen:
+    raise ValueError(
+      f"dataset.holdout is {size:g}, but the images are near-duplicates of "
+      "each other, which stay together; choose more, or 0"
+    )
+  return sorted(chosen)
+
+
+def write(
+  path: Path, images: Sequence[int], class_counts: Sequence[int]
+) -> None:
+  """Record a choice in the folder of a set.
+
+  Args:
+    path: The folder.
+    images: Indices of the held-out images.
+    class_counts: Number of held-out images by class, empty without labels.
+  """
+  content = {"images": list(images), "class_counts": list(class_counts)}
+  (path / _FILE).write_text(json.dumps(content) + "\n")
+
+
+def read(path: Path) -> tuple[np.ndarray, list[int]]:
+  """Return the held-out images' indices, and their number by class.
+
+  Raises:
+    ValueError: If the record is missing or damaged.
+  """
+  try:
+    content = json.loads((path / _FILE).read_bytes())
+    images = np.array(content["images"], np.int64)
+    return images, [int(count) for count in content["class_counts"]]
+  except (OSError, ValueError, TypeError, KeyError) as error:
+    raise ValueError(
+      f"{path / _FILE} is missing or damaged; prepare the set again"
+    ) from error
+
+
+def numbers(path: Path, part: str, num_images: int) -> np.ndarray:
+  """Return the numbers, in the whole set, of the images of a part.
+
+  Args:
+    path: Directory of the set.
+    part: "train", "holdout", or "" for all images.
+    num_images: Images of the whole set.
+  """
+  everything = np.arange(num_images)
+  if not part:
+    return everything
+  held, _ = read(path)
+  return held if part == HOLDOUT else np.setdiff1d(everything, held)
+
+
+def hash_of_part(content_hash: str, images: np.ndarray) -> str:
+  """Return the content hash of some images of a set."""
+  state = hashlib.sha256(content_hash.encode())
+  state.update(images.astype("<i8").tobytes())
+  return state.hexdigest()
+
+
+def _count(size: float, num_images: int) -> int:
+  return int(size) if size >= 1 else round(size * num_images)
+
+
+def _shuffled(digest: str) -> str:
+  # Another order than the digests', which are those of the content hash.
+  return hashlib.sha256(f"hold-out {digest}".encode()).hexdigest()

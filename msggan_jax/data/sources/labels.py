@@ -1,0 +1,173 @@
+"""Labels of a folder's images: sub-folders, labels.csv or dataset.json.
+
+labels.csv starts with the line `file,label`; a label is a name, or a number
+from 0. dataset.json is StyleGAN's: {"labels": [["a/1.png", 0], ...]}. Files are
+relative paths with slashes.
+"""
+
+import csv
+import io
+import json
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import PurePosixPath
+from typing import NamedTuple
+
+from msggan_jax.data import rejection
+
+NONE = "none"
+FOLDERS = "folders"
+CSV = "labels.csv"
+JSON = "dataset.json"
+KINDS = (NONE, FOLDERS, CSV, JSON)
+
+_HEADER = ["file", "label"]
+_MOST_CLASSES = 2**16
+
+
+class Labels(NamedTuple):
+  """The classes of a source and the label of each image, by name."""
+
+  class_names: tuple[str, ...] = ()
+  of: Mapping[str, int] = {}
+
+
+def read(
+  kind: str, images: Sequence[str], read_file: Callable[[str], bytes]
+) -> Labels:
+  """Return the labels of a source.
+
+  Args:
+    kind: One of `KINDS`.
+    images: Relative paths of the images, in natural order.
+    read_file: Reads a file of the source by its relative path.
+
+  Returns:
+    A label for every image; no classes for "none".
+
+  Raises:
+    ValueError: In one sentence, if the label file is missing or damaged, an
+      image lacks its label, or a label its image.
+  """
+  if kind == NONE:
+    return Labels()
+  if kind == FOLDERS:
+    return _of_folders(images)
+  try:
+    data = read_file(kind)
+  except Exception as error:  # zipfile raises many types for damaged files
+    raise ValueError(
+      f"dataset.labels is {kind}, but the source has no readable file {kind} "
+      "at its top; add it, or choose folders or none"
+    ) from error
+  rows = _csv_rows(data) if kind == CSV else _json_rows(data)
+  return _of_rows(kind, rows, images)
+
+
+def _of_folders(images: Sequence[str]) -> Labels:
+  """Take the first folder level that has several folders as the classes."""
+  paths = [PurePosixPath(name.replace("\\", "/")).parts for name in images]
+  level = 0
+  while len({path[: level + 1] for path in paths}) == 1 and all(
+    len(path) > level + 1 for path in paths
+  ):
+    level += 1
+  outside = [
+    n for n, p in zip(images, paths, strict=True) if len(p) < level + 2
+  ]
+  if outside:
+    raise ValueError(
+      f"dataset.labels is folders, but {_some(outside)} in no sub-folder of "
+      "several; put every image into the folder of its class"
+    )
+  classes = tuple(dict.fromkeys(path[level] for path in paths))
+  numbers = {name: number for number, name in enumerate(classes)}
+  return Labels(
+    tuple(map(rejection.printable_name, classes)),
+    {
+      name: numbers[path[level]]
+      for name, path in zip(images, paths, strict=True)
+    },
+  )
+
+
+def _csv_rows(data: bytes) -> list[tuple[str, str]]:
+  try:
+    rows = list(csv.reader(io.StringIO(data.decode("utf-8-sig")), strict=True))
+  except (ValueError, csv.Error) as error:
+    raise ValueError(
+      f"{CSV} is unreadable: {rejection.reason(error)}"
+    ) from error
+  rows = [(i, row) for i, row in enumerate(rows, 1) if row]
+  if not rows or [cell.strip() for cell in rows[0][1]] != _HEADER:
+    raise ValueError(f"{CSV} must start with the line {','.join(_HEADER)}")
+  for number, row in rows[1:]:
+    if len(row) != 2 or not row[1].strip():
+      raise ValueError(f"{CSV}: row {number} is no file and label")
+  return [(row[0], row[1].strip()) for _, row in rows[1:]]
+
+
+def _json_rows(data: bytes) -> list[tuple[str, int]]:
+  try:
+    content = json.loads(data)
+    rows = content["labels"]
+  except (ValueError, TypeError, KeyError, RecursionError) as error:
+    raise ValueError(
+      f"{JSON} is unreadable: {rejection.reason(error)}; it must hold "
+      '{"labels": [["file", 0], ...]}'
+    ) from error
+  for row in rows if isinstance(rows, list) else [rows]:
+    if not (
+      isinstance(row, list)
+      and len(row) == 2
+      and isinstance(row[0], str)
+      and type(row[1]) is int
+    ):
+      raise ValueError(
+        f"{JSON}: {repr(row)[:80]} is no label; write a file and its class, "
+        'such as ["a.png", 0]'
+      )
+  return [(name, label) for name, label in rows]
+
+
+def _of_rows(
+  kind: str, rows: Sequence[tuple[str, str | int]], images: Sequence[str]
+) -> Labels:
+  by_name: dict[str, str | int] = {}
+  for name, label in rows:
+    name = PurePosixPath(name.strip().replace("\\", "/")).as_posix()
+    if by_name.setdefault(name, label) != label:
+      raise ValueError(f"{kind}: {name!r} has two labels")
+  paths = {PurePosixPath(n.replace("\\", "/")).as_posix(): n for n in images}
+  if unknown := [name for name in by_name if name not in paths]:
+    raise ValueError(
+      f"{kind} names {len(unknown):,} files that are no images of the source, "
+      f"such as {unknown[0]!r}"
+    )
+  if missing := [path for path in paths if path not in by_name]:
+    raise ValueError(f"{kind}: {_some(missing)} without a label")
+  names, numbers = _classes(kind, set(by_name.values()))
+  return Labels(names, {n: numbers[by_name[path]] for path, n in paths.items()})
+
+
+def _classes(
+  kind: str, labels: set[str | int]
+) -> tuple[tuple[str, ...], dict[str | int, int]]:
+  """Return the classes' names, and the number of each label."""
+  if not all(str(label).lstrip("-").isdecimal() for label in labels):
+    names = tuple(sorted(map(str, labels)))
+    return names, {label: names.index(str(label)) for label in labels}
+  numbers = {label: int(label) for label in labels}
+  low, high = min(numbers.values()), max(numbers.values())
+  if low < 0 or high >= _MOST_CLASSES:
+    raise ValueError(
+      f"{kind}: labels range from {low} to {high}; number the classes from 0, "
+      f"at most {_MOST_CLASSES - 1}"
+    )
+  return tuple(map(str, range(high + 1))), numbers
+
+
+def _some(names: Sequence[str]) -> str:
+  name = rejection.one_line(rejection.printable_name(names[0]))
+  if len(names) == 1:
+    return f"the image {name} is"
+  return f"{len(names):,} images, such as {name}, are"

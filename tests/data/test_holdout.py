@@ -1,0 +1,170 @@
+"""Hold-outs and near-duplicates of prepared sets."""
+
+import json
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from msggan_jax import data
+from msggan_jax.data import duplicates, holdout, partial_set, set_writer
+from msggan_jax.data.sources.source import dataset_of
+from tests.data.test_partial_set import Killed, contents, kill_at
+
+COUNT = 40
+
+
+def picture(seed, size=64):
+  """A smooth random image."""
+  coarse = np.random.RandomState(seed).randint(0, 256, (4, 4, 3), np.uint8)
+  return Image.fromarray(coarse).resize((size, size), Image.Resampling.BICUBIC)
+
+
+@pytest.fixture
+def photos(tmp_path):
+  """Forty images, of which 3, 13 and 23 show the same, as 7 and 8 do."""
+  path = tmp_path / "photos"
+  path.mkdir()
+  for i in range(COUNT):
+    picture({13: 3, 23: 3, 8: 7}.get(i, i)).save(path / f"{i}.png")
+  picture(3).save(path / "13.jpg", quality=60)
+  (path / "13.png").unlink()
+  picture(3, size=80).save(path / "23.png")
+  return path
+
+
+def prepare(photos, size, name="set"):
+  dataset = dataset_of(str(photos), "train", "center", holdout=size)
+  return data.prepare(dataset, 32, 3, output=photos.with_name(name))
+
+
+def test_near_duplicates_are_reported(photos):
+  path = prepare(photos, 0)
+  rows = (path / "duplicates.jsonl").read_text().splitlines()
+  assert [json.loads(row)["names"] for row in rows] == [
+    ["3.png", "13.jpg", "23.png"],
+    ["7.png", "8.png"],
+  ]
+  assert "duplicates:     5 images resemble others" in data.summary(path)
+  with pytest.raises(ValueError, match="has no hold-out"):
+    data.open_prepared(path, "holdout")
+
+
+@pytest.mark.parametrize("size", [0.25, 10, 1, 0.9])
+def test_parts_are_disjoint_and_duplicates_on_one_side(photos, size):
+  path = prepare(photos, size)
+  train, held = data.open_prepared(path), data.open_prepared(path, "holdout")
+  numbers = [*train.numbers, *held.numbers]
+  assert sorted(numbers) == list(range(COUNT))
+  wanted = size if size >= 1 else round(size * COUNT)
+  assert wanted - 2 <= len(held) <= wanted
+  assert train.metadata.num_images == len(train) == COUNT - len(held)
+  for group in ({3, 13, 23}, {7, 8}):
+    assert len(group & set(held.numbers.tolist())) in (0, len(group))
+  assert train.metadata.content_hash != held.metadata.content_hash
+  dataset = dataset_of(str(photos), "train", "center")
+  whole = data.open_prepared(
+    data.prepare(dataset, 32, 3, output=photos.with_name("whole"))
+  )
+  for part in (train, held):
+    for i, image in enumerate(part):
+      np.testing.assert_array_equal(
+        image["image"], whole[int(part.numbers[i])]["image"]
+      )
+  lenient = data.LenientSet(train, 0.0, photos.with_name("unreadable.jsonl"))
+  assert len(lenient) == len(train)
+  np.testing.assert_array_equal(lenient[2]["image"], train[2]["image"])
+
+
+def test_the_choice_depends_on_the_images_alone(photos, tmp_path):
+  first = data.open_prepared(prepare(photos, 0.25), "holdout")
+  held = {first[i]["image"].tobytes() for i in range(len(first))}
+  for file in photos.iterdir():  # another order
+    file.rename(file.with_name(f"{1000 - int(file.stem)}{file.suffix}"))
+  second = data.open_prepared(prepare(photos, 0.25, "again"), "holdout")
+  assert held == {second[i]["image"].tobytes() for i in range(len(second))}
+
+
+def test_classes_are_counted_by_part(photos):
+  for i, file in enumerate(sorted(photos.iterdir())):
+    folder = photos / f"class {i % 3}"
+    folder.mkdir(exist_ok=True)
+    file.rename(folder / file.name)
+  dataset = dataset_of(
+    str(photos), "train", "center", labels="folders", holdout=0.25
+  )
+  path = data.prepare(dataset, 32, 3, output=photos.with_name("set"))
+  for part in ("train", "holdout"):
+    images = data.open_prepared(path, part)
+    labels = [int(image["label"]) for image in images]
+    assert images.metadata.class_counts == tuple(np.bincount(labels))
+
+
+def test_a_killed_preparation_chooses_the_same(photos, monkeypatch):
+  monkeypatch.setattr(set_writer, "PIECE_IMAGES", 7)
+  whole = prepare(photos, 0.25, "whole")
+  for owner, name, count in (
+    (partial_set.PartialSet, "add_piece", 3),
+    (holdout, "write", 0),
+    (partial_set.PartialSet, "move_to", 0),
+  ):
+    with monkeypatch.context() as patch:
+      kill_at(patch, owner, name, count)
+      with pytest.raises(Killed):
+        prepare(photos, 0.25)
+  assert contents(prepare(photos, 0.25)) == contents(whole)
+
+
+@pytest.mark.parametrize(
+  ("size", "message"),
+  [
+    (COUNT, "dataset.holdout is 40, but the set has 40 image"),
+    (1000, "dataset.holdout is 1000, but the set has 40 image"),
+    (0.001, "dataset.holdout is 0.001, but the set has 40 image"),
+    (-1, "dataset.holdout is -1; choose a share"),
+    (2.5, "dataset.holdout is 2.5; choose a share"),
+    (float("nan"), "dataset.holdout is nan; choose a share"),
+  ],
+)
+def test_impossible_sizes_are_refused(photos, size, message):
+  with pytest.raises(ValueError, match=message):
+    prepare(photos, size)
+  assert {entry.name for entry in photos.parent.iterdir()} == {"photos"}
+
+
+def test_a_set_of_duplicates_has_no_holdout():
+  with pytest.raises(ValueError, match="near-duplicates of each other"):
+    holdout.choose(1, ["a", "b", "c"], [[0, 1, 2]])
+
+
+def test_another_holdout_is_not_reused(photos):
+  path = prepare(photos, 0.25)
+  with pytest.raises(ValueError, match=r"prepared with holdout 0\.25, not 0"):
+    prepare(photos, 0)
+  dataset = dataset_of(str(path), "train", "center", holdout=0.5)
+  with pytest.raises(ValueError, match=r"is prepared with 0\.25"):
+    data.prepare(dataset, 32, 3)
+  dataset.holdout = 0.25
+  assert data.prepare(dataset, 32, 3) == path
+  (path / "holdout.json").write_text("{}")
+  with pytest.raises(ValueError, match=r"holdout\.json is missing or damaged"):
+    data.open_prepared(path)
+
+
+def test_all_near_pairs_are_found():
+  """Compared with all pairs, one by one."""
+  random = np.random.RandomState(0)
+  base = random.randint(20, 230, (30, 8 * 9 * 3))
+  noisy = base[random.randint(30, size=120)] + random.randint(-7, 8, (120, 216))
+  colors = np.concatenate([base, noisy]).astype(np.uint8)
+  pairs = {tuple(sorted(pair)) for pair in duplicates._near_pairs(colors)}
+  hashes = duplicates._hashes(colors)
+  expected = {
+    (i, j)
+    for j in range(len(colors))
+    for i in range(j)
+    if bin(int(hashes[i] ^ hashes[j])).count("1") <= 3
+    and np.abs(colors[i].astype(int) - colors[j]).max() <= 12
+  }
+  assert pairs == expected
+  assert len(expected) > 100

@@ -1,0 +1,164 @@
+"""Labels of folders and zips: sub-folders, labels.csv, dataset.json."""
+
+import json
+import zipfile
+
+import pytest
+from PIL import Image
+
+from msggan_jax import data
+from msggan_jax.data import overview
+from msggan_jax.data.sources import labels
+from msggan_jax.data.sources.source import dataset_of
+
+NAMES = ["cat/1.png", "cat/2.png", "cat/10.png", "dog/1.png", "dog/old/2.png"]
+LABELS = [0, 0, 0, 1, 1]
+
+
+@pytest.fixture
+def photos(tmp_path):
+  path = tmp_path / "photos"
+  for i, name in enumerate(NAMES):
+    (path / name).parent.mkdir(parents=True, exist_ok=True)
+    Image.new("RGB", (16, 16), (40 * i, 0, 0)).save(path / name)
+  return path
+
+
+def prepare(source, kind, **options):
+  dataset = dataset_of(str(source), "train", "center", labels=kind)
+  output = source.with_name(f"prepared-{kind}")
+  return data.open_prepared(
+    data.prepare(dataset, 16, 3, output=output, **options)
+  )
+
+
+def write_csv(photos, rows, header="file,label"):
+  text = "\n".join([header, *(f"{name},{label}" for name, label in rows)])
+  (photos / "labels.csv").write_text(text + "\n")
+
+
+def write_json(photos, content):
+  (photos / "dataset.json").write_text(json.dumps(content))
+
+
+def pairs(given=LABELS):
+  return [list(pair) for pair in zip(NAMES, given, strict=True)]
+
+
+def test_all_forms_give_the_same_labels(photos):
+  write_csv(photos, [(n, ("a cat", "dog")[k]) for n, k in pairs()])
+  write_json(photos, {"labels": pairs()})
+  classes = {
+    "folders": ("cat", "dog"),
+    "labels.csv": ("a cat", "dog"),
+    "dataset.json": ("0", "1"),
+  }
+  for kind, class_names in classes.items():
+    images = prepare(photos, kind)
+    metadata = images.metadata
+    assert metadata.class_names == class_names
+    assert metadata.class_counts == (3, 2)
+    assert [int(image["label"]) for image in images] == LABELS
+    assert [int(image["image"][0, 0, 0]) for image in images] == [
+      40 * NAMES.index(name) for name in NAMES
+    ]
+    sheets = sorted(file.name for file in (images.path / "classes").iterdir())
+    assert len(sheets) == 2
+    assert sheets[1].startswith("001-")
+  assert prepare(photos, "none").metadata.class_names == ()
+  assert "classes:        2 (0 3, 1 2)" in data.summary(images.path)
+
+
+@pytest.mark.parametrize("kind", labels.KINDS[1:])
+def test_a_zip_has_the_labels_of_its_folder(photos, tmp_path, kind):
+  write_csv(photos, pairs())
+  write_json(photos, {"labels": pairs()})
+  path = tmp_path / "photos.zip"
+  with zipfile.ZipFile(path, "w") as archive:
+    for file in photos.rglob("*"):
+      archive.write(file, file.relative_to(photos))
+  assert [int(image["label"]) for image in prepare(path, kind)] == LABELS
+
+
+def test_the_first_level_with_several_folders_counts(photos):
+  images = prepare(photos.parent, "folders")  # all in photos/
+  assert images.metadata.class_names == ("cat", "dog")
+
+
+def test_other_labels_are_another_preparation(photos, tmp_path):
+  write_json(photos, {"labels": pairs()})
+  dataset = dataset_of(str(photos), "train", "center", labels="dataset.json")
+  first = data.prepare(dataset, 16, 3, output=tmp_path / "a")
+  write_json(photos, {"labels": pairs([1, 1, 0, 0, 2])})
+  second = data.prepare(dataset, 16, 3, output=tmp_path / "b")
+  hashes = {
+    data.open_prepared(p).metadata.content_hash for p in (first, second)
+  }
+  assert len(hashes) == 2
+  assert data.open_prepared(second).metadata.class_counts == (2, 2, 1)
+
+
+def refused(photos, kind, match):
+  output = photos.with_name("refused")
+  dataset = dataset_of(str(photos), "train", "center", labels=kind)
+  with pytest.raises(ValueError, match=match) as error:
+    data.prepare(dataset, 16, 3, output=output)
+  assert "\n" not in str(error.value)
+  assert not output.exists()
+  assert not photos.with_name(".refused.partial").exists()
+
+
+@pytest.mark.parametrize(
+  ("content", "message"),
+  [
+    ({"labels": None}, "None is no label"),
+    ({"labels": pairs()[:3]}, "2 images, such as dog/1.png, are without"),
+    ({"labels": [*pairs(), ["no.png", 0]]}, "1 files that are no images"),
+    ({"labels": [*pairs(), ["cat/1.png", 1]]}, "'cat/1.png' has two labels"),
+    ({"labels": pairs([0, 0, 0, 1, 10**9])}, "labels range from 0 to 10"),
+    ({"labels": pairs([0, 0, 0, 1, -1])}, "labels range from -1 to 1"),
+    ({"labels": pairs([0, 0, 0, 1, 0.5])}, "is no label"),
+    ({"labels": pairs([0, 0, 0, 1, True])}, "is no label"),
+    ({"label": []}, "dataset.json is unreadable"),
+    ([], "dataset.json is unreadable"),
+  ],
+)
+def test_impossible_json_is_refused(photos, content, message):
+  write_json(photos, content)
+  refused(photos, "dataset.json", message)
+
+
+def test_damaged_and_missing_files_are_refused(photos):
+  refused(photos, "dataset.json", "no readable file dataset.json")
+  (photos / "dataset.json").write_text('{"labels": [[')
+  refused(photos, "dataset.json", "dataset.json is unreadable")
+  (photos / "dataset.json").write_text("[" * 100_000)
+  refused(photos, "dataset.json", "dataset.json is unreadable")
+  (photos / "labels.csv").write_bytes(b"file,label\n\xff\xfe,1\n")
+  refused(photos, "labels.csv", "labels.csv is unreadable")
+  write_csv(photos, pairs(), header="name,class")
+  refused(photos, "labels.csv", "must start with the line file,label")
+  write_csv(photos, [(name, "") for name in NAMES])
+  refused(photos, "labels.csv", "row 2 is no file and label")
+  write_csv(photos, pairs()[1:])
+  refused(photos, "labels.csv", "the image cat/1.png is without a label")
+
+
+def test_images_outside_of_class_folders_are_refused(photos):
+  Image.new("RGB", (16, 16)).save(photos / "stray.png")
+  refused(photos, "folders", "the image stray.png is in no sub-folder")
+  with pytest.raises(ValueError, match=r"dataset\.labels: 'auto' is none of"):
+    prepare(photos, "auto")
+  cats = dataset_of("demo:cats", "train", "center", labels="folders")
+  with pytest.raises(ValueError, match="only a folder or zip"):
+    data.prepare(cats, 16, 3, output=photos.with_name("cats"))
+
+
+def test_imbalance_is_reported(photos):
+  for i in range(40):
+    color = (5 * i, 200 - 5 * i, 7 * i % 256)
+    Image.new("RGB", (16, 16), color).save(photos / "cat" / f"new{i}.png")
+  images = prepare(photos, "folders")
+  warning = overview.imbalance(images.metadata)
+  assert "'dog' has 2 image(s), 'cat' has 43" in warning
+  assert warning in data.summary(images.path)
