@@ -23,7 +23,7 @@ def test_defaults_are_accepted_and_complete():
   for name, field in FIELDS.items():
     assert field.accepts(field.default), name
   config = load_config("default")
-  assert set(workdirs._by_name(config.to_dict())) == set(FIELDS)
+  assert set(workdirs.by_name(config.to_dict())) == set(FIELDS)
 
 
 @pytest.mark.parametrize(

@@ -105,7 +105,7 @@ def devices_of(words, environment, config_path):
 
 def known_flags(command):
   source = (PACKAGE / f"{command}.py").read_text()
-  names = re.findall(r"DEFINE_\w+\(\s*\"(\w+)\"", source)
+  names = re.findall(r"(?i)DEFINE_\w+\(\s*\"(\w+)\"", source)
   return {*names, "json"} if "define_json" in source else set(names)
 
 
