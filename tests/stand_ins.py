@@ -20,8 +20,6 @@ import sys
 import time
 from pathlib import Path
 
-import yaml
-
 _COUNT = r"[1-9]\d*"
 _NAME = r"[a-z]([-a-z0-9]*[a-z0-9])?"
 _TIME = r"\d+(:\d\d){0,2}|\d+-\d+(:\d\d){0,2}"
@@ -273,6 +271,8 @@ def _gcloud(folder: Path, options: dict, rest: list[str]) -> int:
 
 
 def _kubectl(folder: Path, options: dict, rest: list[str]) -> int:
+  import yaml  # the other tools need not wait for it
+
   del folder, options
   if rest:
     return 1
