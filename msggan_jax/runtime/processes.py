@@ -1,6 +1,7 @@
 """Several processes that train together: on a pod, a cluster, one machine."""
 
 import contextlib
+import json
 import os
 import sys
 import traceback
@@ -96,6 +97,21 @@ def from_first(number: int) -> int:
   if jax.process_count() == 1:
     return number
   return int(multihost_utils.broadcast_one_to_all(np.int32(number)))
+
+
+def values_from_first(values: dict[str, float] | None) -> dict[str, float]:
+  """Return process 0's numbers by name in all processes, to the last digit.
+
+  Args:
+    values: The numbers in process 0; elsewhere ignored.
+  """
+  if jax.process_count() == 1:
+    return values
+  text = json.dumps(values).encode() if is_first() else b""
+  size = from_first(len(text))
+  sent = np.frombuffer(text.ljust(size), np.uint8)
+  received = multihost_utils.broadcast_one_to_all(sent)
+  return json.loads(np.asarray(received).tobytes())
 
 
 def check_same(what: str, hexadecimal: str) -> None:
