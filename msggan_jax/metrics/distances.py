@@ -2,13 +2,16 @@
 
 NumPy in float64: for similar sets these numbers are small differences of large
 ones. Pairs of features are visited in blocks, so that the features themselves
-are the largest arrays.
+are the largest arrays. On accelerators, the device sums KID's kernel.
 """
 
 import itertools
 from collections.abc import Iterator
 
+import jax
 import numpy as np
+
+from msggan_jax.metrics import kernel_on_device
 
 _BLOCK = 2048  # rows: 32 MB for a block of pairs
 
@@ -81,6 +84,15 @@ class Moments:
     """Return the covariance's square root, (D, D), computed once."""
     self.complete_root()
     return self._root
+
+  def factor(self) -> np.ndarray:
+    """Return L, (D, D), with L L' the covariance: cheaper than `root`."""
+    if self._root is None and self.count > len(self._sum):
+      try:
+        return np.linalg.cholesky(self.covariance)
+      except np.linalg.LinAlgError:
+        pass  # features that depend on each other
+    return self.root
 
   def complete_root(self) -> bool:
     """Compute `root`; return whether it was missing."""
@@ -173,11 +185,12 @@ def frechet_distance(
   """Compute the Frechet distance of two normal distributions (FID).
 
   |mu_a - mu_b|^2 + Tr(A + B - 2 (AB)^(1/2)), A and B the covariances. The last
-  trace is the sum of the singular values of A^(1/2) B^(1/2): no square root of
-  an unsymmetric matrix, and no root of a difference that should be zero.
+  trace is the sum of the singular values of A^(1/2) L, where L L' = B: no
+  square root of an unsymmetric matrix, and no root of a difference that should
+  be zero.
 
   Args:
-    features_a: (N, D), or their moments.
+    features_a: (N, D), or their moments; their root is kept.
     features_b: (M, D), or their moments.
 
   Returns:
@@ -195,7 +208,7 @@ def frechet_distance(
     difference @ difference
     + np.trace(a.covariance)
     + np.trace(b.covariance)
-    - 2 * np.linalg.svd(a.root @ b.root, compute_uv=False).sum()
+    - 2 * np.linalg.svd(a.root @ b.factor(), compute_uv=False).sum()
   )
 
 
@@ -319,13 +332,16 @@ def _blocks(features: np.ndarray) -> Iterator[np.ndarray]:
     yield np.asarray(features[start : start + _BLOCK], np.float64)
 
 
-def _kernel(a: np.ndarray, b: np.ndarray) -> np.ndarray:
+def _kernel_sum(a: np.ndarray, b: np.ndarray) -> float:
+  """Sum the kernel over all pairs, (N, D) and (M, D)."""
+  if jax.default_backend() != "cpu":
+    return kernel_on_device.kernel_sum(a, b)
   base = a @ b.T / a.shape[1] + 1
-  return base * base * base  # NumPy's power is many times slower
+  return (base * base * base).sum()  # NumPy's power is many times slower
 
 
 def _mean_kernel(a: np.ndarray, b: np.ndarray) -> float:
-  total = sum(_kernel(x, y).sum() for x in _blocks(a) for y in _blocks(b))
+  total = sum(_kernel_sum(x, y) for x in _blocks(a) for y in _blocks(b))
   return total / (len(a) * len(b))
 
 
@@ -336,10 +352,10 @@ def _mean_kernel_within(features: np.ndarray) -> float:
     raise ValueError(f"a kernel distance of {n} feature(s); give 2 or more")
   total = 0.0
   for i, x in enumerate(_blocks(features)):
-    same = _kernel(x, x)
-    total += same.sum() - np.trace(same)
+    own = ((x**2).sum(axis=1) / x.shape[1] + 1) ** 3  # of pairs (i, i)
+    total += _kernel_sum(x, x) - own.sum()
     rest = features[(i + 1) * _BLOCK :]
-    total += 2 * sum(_kernel(x, y).sum() for y in _blocks(rest))
+    total += 2 * sum(_kernel_sum(x, y) for y in _blocks(rest))
   return total / (n * (n - 1))
 
 
