@@ -19,6 +19,9 @@ from msggan_jax.models import networks
 from msggan_jax.models.networks import Network
 from msggan_jax.runtime import sharding
 
+# Steps that are dispatched and unfinished; the batch of each is on the devices.
+RUN_AHEAD = 2
+
 
 @dataclasses.dataclass(frozen=True)
 class Program:

@@ -2,13 +2,16 @@
 
 NumPy in float64: for similar sets these numbers are small differences of large
 ones. Pairs of features are visited in blocks, so that the features themselves
-are the largest arrays.
+are the largest arrays. On accelerators, the device sums KID's kernel.
 """
 
 import itertools
 from collections.abc import Iterator
 
+import jax
 import numpy as np
+
+from msggan_jax.metrics import kernel_on_device
 
 _BLOCK = 2048  # rows: 32 MB for a block of pairs
 
@@ -24,6 +27,7 @@ class Moments:
     # Small batches are collected: an update of the products costs as much for
     # one feature as for many.
     self._waiting: list[np.ndarray] = []
+    self._root: np.ndarray | None = None
 
   @classmethod
   def of(cls, features: np.ndarray) -> "Moments":
@@ -34,6 +38,7 @@ class Moments:
 
   def add(self, features: np.ndarray) -> None:
     """Add features, (B, D)."""
+    self._root = None
     self._waiting.append(features)
     if sum(map(len, self._waiting)) >= _BLOCK:
       self._add_waiting()
@@ -74,13 +79,38 @@ class Moments:
     centered = self._products - np.outer(self._sum, self.mean)
     return centered / (count - 1)
 
+  @property
+  def root(self) -> np.ndarray:
+    """Return the covariance's square root, (D, D), computed once."""
+    self.complete_root()
+    return self._root
+
+  def factor(self) -> np.ndarray:
+    """Return L, (D, D), with L L' the covariance: cheaper than `root`."""
+    if self._root is None and self.count > len(self._sum):
+      try:
+        return np.linalg.cholesky(self.covariance)
+      except np.linalg.LinAlgError:
+        pass  # features that depend on each other
+    return self.root
+
+  def complete_root(self) -> bool:
+    """Compute `root`; return whether it was missing."""
+    if self._root is not None:
+      return False
+    values, vectors = np.linalg.eigh(self.covariance)
+    # Rounding makes some of the zeros negative.
+    self._root = (vectors * np.sqrt(np.maximum(values, 0))) @ vectors.T
+    return True
+
   def arrays(self) -> dict[str, np.ndarray]:
     """Return arrays for `from_arrays`."""
-    return {
+    arrays = {
       "count": np.int64(self.count),
       "sum": self._sum,
       "products": self._products,
     }
+    return arrays if self._root is None else {**arrays, "root": self._root}
 
   @classmethod
   def from_arrays(cls, arrays: dict[str, np.ndarray]) -> "Moments":
@@ -89,7 +119,64 @@ class Moments:
     moments._count = int(arrays["count"])
     moments._sum = arrays["sum"]
     moments._products = arrays["products"]
+    moments._root = arrays.get("root")
     return moments
+
+
+class Rows:
+  """Features that arrive in batches and are all kept."""
+
+  def __init__(self, size: int):
+    """Start without features, of `size` dimensions."""
+    self._parts = [np.empty((0, size), np.float32)]
+    self._kernel: float | None = None
+
+  @classmethod
+  def of(cls, features: np.ndarray) -> "Rows":
+    """Return features, (N, D), as they are."""
+    rows = cls(np.shape(features)[1])
+    rows._parts = [features]
+    return rows
+
+  def add(self, features: np.ndarray) -> None:
+    """Add features, (B, D)."""
+    self._kernel = None
+    self._parts.append(features)
+
+  @property
+  def array(self) -> np.ndarray:
+    """Return all features, float32, (N, D)."""
+    if len(self._parts) > 1:
+      self._parts = [np.concatenate(self._parts)]
+    return self._parts[0]
+
+  @property
+  def kernel(self) -> float:
+    """Return the mean kernel of different features (KID), computed once."""
+    self.complete_kernel()
+    return self._kernel
+
+  def complete_kernel(self) -> bool:
+    """Compute `kernel`; return whether it was missing."""
+    if self._kernel is not None:
+      return False
+    self._kernel = _mean_kernel_within(self.array)
+    return True
+
+  def arrays(self) -> dict[str, np.ndarray]:
+    """Return arrays for `from_arrays`."""
+    arrays = {"rows": self.array}
+    if self._kernel is not None:
+      arrays["kernel"] = np.float64(self._kernel)
+    return arrays
+
+  @classmethod
+  def from_arrays(cls, arrays: dict[str, np.ndarray]) -> "Rows":
+    """Restore features from `arrays`."""
+    rows = cls.of(arrays["rows"])
+    if "kernel" in arrays:
+      rows._kernel = float(arrays["kernel"])
+    return rows
 
 
 def frechet_distance(
@@ -98,11 +185,12 @@ def frechet_distance(
   """Compute the Frechet distance of two normal distributions (FID).
 
   |mu_a - mu_b|^2 + Tr(A + B - 2 (AB)^(1/2)), A and B the covariances. The last
-  trace is the sum of the singular values of A^(1/2) B^(1/2): no square root of
-  an unsymmetric matrix, and no root of a difference that should be zero.
+  trace is the sum of the singular values of A^(1/2) L, where L L' = B: no
+  square root of an unsymmetric matrix, and no root of a difference that should
+  be zero.
 
   Args:
-    features_a: (N, D), or their moments.
+    features_a: (N, D), or their moments; their root is kept.
     features_b: (M, D), or their moments.
 
   Returns:
@@ -115,25 +203,26 @@ def frechet_distance(
     x if isinstance(x, Moments) else Moments.of(x)
     for x in (features_a, features_b)
   )
-  roots = _square_root(a.covariance) @ _square_root(b.covariance)
   difference = a.mean - b.mean
   return float(
     difference @ difference
     + np.trace(a.covariance)
     + np.trace(b.covariance)
-    - 2 * np.linalg.svd(roots, compute_uv=False).sum()
+    - 2 * np.linalg.svd(a.root @ b.factor(), compute_uv=False).sum()
   )
 
 
-def kernel_distance(features_a: np.ndarray, features_b: np.ndarray) -> float:
+def kernel_distance(
+  features_a: np.ndarray | Rows, features_b: np.ndarray | Rows
+) -> float:
   """Compute the kernel distance (KID; Binkowski et al. 2018) of whole sets.
 
   The unbiased squared maximum mean discrepancy with the kernel
   (x . y / D + 1)^3.
 
   Args:
-    features_a: (N, D), N at least 2.
-    features_b: (M, D), M at least 2.
+    features_a: (N, D), or `Rows` of them; N at least 2.
+    features_b: (M, D), or `Rows` of them; M at least 2.
 
   Returns:
     The distance; around 0, possibly negative, for sets of one distribution.
@@ -141,11 +230,10 @@ def kernel_distance(features_a: np.ndarray, features_b: np.ndarray) -> float:
   Raises:
     ValueError: If a set has fewer than two features.
   """
-  return float(
-    _mean_kernel_within(features_a)
-    + _mean_kernel_within(features_b)
-    - 2 * _mean_kernel(features_a, features_b)
+  a, b = (
+    x if isinstance(x, Rows) else Rows.of(x) for x in (features_a, features_b)
   )
+  return float(a.kernel + b.kernel - 2 * _mean_kernel(a.array, b.array))
 
 
 def kernel_distance_of_subsets(
@@ -244,18 +332,16 @@ def _blocks(features: np.ndarray) -> Iterator[np.ndarray]:
     yield np.asarray(features[start : start + _BLOCK], np.float64)
 
 
-def _square_root(covariance: np.ndarray) -> np.ndarray:
-  values, vectors = np.linalg.eigh(covariance)
-  # Rounding makes some of the zeros negative.
-  return (vectors * np.sqrt(np.maximum(values, 0))) @ vectors.T
-
-
-def _kernel(a: np.ndarray, b: np.ndarray) -> np.ndarray:
-  return (a @ b.T / a.shape[1] + 1) ** 3
+def _kernel_sum(a: np.ndarray, b: np.ndarray) -> float:
+  """Sum the kernel over all pairs, (N, D) and (M, D)."""
+  if jax.default_backend() != "cpu":
+    return kernel_on_device.kernel_sum(a, b)
+  base = a @ b.T / a.shape[1] + 1
+  return (base * base * base).sum()  # NumPy's power is many times slower
 
 
 def _mean_kernel(a: np.ndarray, b: np.ndarray) -> float:
-  total = sum(_kernel(x, y).sum() for x in _blocks(a) for y in _blocks(b))
+  total = sum(_kernel_sum(x, y) for x in _blocks(a) for y in _blocks(b))
   return total / (len(a) * len(b))
 
 
@@ -266,10 +352,10 @@ def _mean_kernel_within(features: np.ndarray) -> float:
     raise ValueError(f"a kernel distance of {n} feature(s); give 2 or more")
   total = 0.0
   for i, x in enumerate(_blocks(features)):
-    same = _kernel(x, x)
-    total += same.sum() - np.trace(same)
+    own = ((x**2).sum(axis=1) / x.shape[1] + 1) ** 3  # of pairs (i, i)
+    total += _kernel_sum(x, x) - own.sum()
     rest = features[(i + 1) * _BLOCK :]
-    total += 2 * sum(_kernel(x, y).sum() for y in _blocks(rest))
+    total += 2 * sum(_kernel_sum(x, y) for y in _blocks(rest))
   return total / (n * (n - 1))
 
 

@@ -16,8 +16,8 @@ from msggan_jax.metrics.feature_pass import ImagesAt, Statistics, measure
 from msggan_jax.metrics.protocols import Protocol
 from msggan_jax.metrics.reals import Reals
 from msggan_jax.models import networks
-from msggan_jax.models.pyramid import connected_scales, to_uint8
-from msggan_jax.runtime import sharding
+from msggan_jax.models.pyramid import connected_scales, quantize
+from msggan_jax.runtime import processes, sharding
 from msggan_jax.weights import trained
 
 _SEED = 0  # of the fakes: the same latents for every run and step
@@ -107,11 +107,12 @@ class Evaluator:
       after_batch=after_batch,
     )
     values = {}
-    for protocol, request in requests.items():
-      reals = real_statistics.get(protocol)
-      bodies = self._bodies(protocol) if protocol.kind == "bodies" else None
-      values |= results.compute(protocol, reals, fakes[request], bodies)
-    return values
+    if processes.is_first():
+      for protocol, request in requests.items():
+        reals = real_statistics.get(protocol)
+        bodies = self._bodies(protocol) if protocol.kind == "bodies" else None
+        values |= results.compute(protocol, reals, fakes[request], bodies)
+    return processes.values_from_first(values)
 
   def record(self, step: int, values: dict[str, float]) -> dict[str, Any]:
     """Return a row of `metrics.jsonl`: numbers and their provenance."""
@@ -169,13 +170,13 @@ class Evaluator:
     )
     generator = trained.Generator(self._config, self._network, params, state)
 
-    def images_at(numbers: np.ndarray) -> dict[int, np.ndarray]:
+    def images_at(numbers: np.ndarray) -> dict[int, jax.Array]:
       batch = {"numbers": numbers.astype(np.int32)}
       z, noise = self._draw(sharding.put_batch(self._mesh, batch)["numbers"])
       labels = self._labels[numbers] if self._config.num_classes else None
       pyramid = generator(z, labels, noise=noise)
       return {
-        resolution: to_uint8(scale)
+        resolution: quantize(scale)
         for resolution, scale in zip(self._scales, pyramid, strict=True)
         if resolution in resolutions
       }

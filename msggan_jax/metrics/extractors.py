@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from msggan_jax.metrics.efficientnet import EfficientNetLite0
-from msggan_jax.metrics.frozen_network import Features
+from msggan_jax.metrics.frozen_network import Features, Images
 from msggan_jax.metrics.inception import Inception
 
 INCEPTION = "inception"
@@ -30,7 +30,7 @@ class Extractor(Protocol):
   logits: str | None
   weights_hash: str | None
 
-  def features(self, images: np.ndarray) -> Features:
+  def features(self, images: Images) -> Features:
     """Compute the features of uint8 images, (N, H, W, C)."""
 
 
@@ -99,8 +99,8 @@ class _UserExtractor:
       raise ValueError(f"extractor {module}:{function}: {error}") from error
     self.weights_hash = getattr(self._function, "weights_hash", None)
 
-  def features(self, images: np.ndarray) -> Features:
-    features = np.asarray(self._function(images), np.float32)
+  def features(self, images: Images) -> Features:
+    features = np.asarray(self._function(np.asarray(images)), np.float32)
     if features.ndim != 2 or len(features) != len(images):
       raise ValueError(
         f"the extractor made {features.shape} of {len(images)} images; it must "

@@ -15,43 +15,14 @@ import numpy as np
 from jax.experimental import multihost_utils
 from tqdm import tqdm
 
-from msggan_jax.metrics.distances import Moments
+from msggan_jax.metrics.distances import Moments, Rows
 from msggan_jax.metrics.extractors import Extractors
-from msggan_jax.metrics.frozen_network import Features
+from msggan_jax.metrics.frozen_network import Features, Images
 
 _PROGRESS_SECS = 30  # between two lines without a terminal
 
 # Indices of images -> uint8 images (N, r, r, C), by resolution.
-ImagesAt = Callable[[np.ndarray], dict[int, np.ndarray]]
-
-
-class Rows:
-  """Features that arrive in batches and are all kept."""
-
-  def __init__(self, size: int):
-    """Start without features, of `size` dimensions."""
-    self._parts = [np.empty((0, size), np.float32)]
-
-  def add(self, features: np.ndarray) -> None:
-    """Add features, (B, D)."""
-    self._parts.append(features)
-
-  @property
-  def array(self) -> np.ndarray:
-    """Return all features, float32, (N, D)."""
-    self._parts = [np.concatenate(self._parts)]
-    return self._parts[0]
-
-  def arrays(self) -> dict[str, np.ndarray]:
-    """Return arrays for `from_arrays`."""
-    return {"rows": self.array}
-
-  @classmethod
-  def from_arrays(cls, arrays: dict[str, np.ndarray]) -> "Rows":
-    """Restore features from `arrays`."""
-    rows = cls(arrays["rows"].shape[1])
-    rows.add(arrays["rows"])
-    return rows
+ImagesAt = Callable[[np.ndarray], dict[int, Images]]
 
 
 Statistics = Moments | Rows
@@ -137,7 +108,7 @@ def everywhere(flags: Sequence[bool]) -> list[bool]:
 
 
 def _extract(
-  images: dict[int, np.ndarray],
+  images: dict[int, Images],
   requests: Sequence[Request],
   extractors: Extractors,
 ) -> dict[tuple[str, int], Features]:

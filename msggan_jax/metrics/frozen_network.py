@@ -11,6 +11,7 @@ from msggan_jax.models.precision import matmul, products_of
 from msggan_jax.runtime import sharding
 
 Features = dict[str, np.ndarray]  # by name, each (N, D)
+Images = np.ndarray | jax.Array  # uint8, (N, H, W, C)
 Layer = dict[str, jax.Array]  # "kernel" and "bias"
 
 _BATCH_PER_DEVICE = 16
@@ -124,12 +125,12 @@ class FrozenNetwork:
     )
     self._padded_size = 0
 
-  def features(self, images: np.ndarray) -> Features:
+  def features(self, images: Images) -> Features:
     """Compute the features of images.
 
     Args:
       images: uint8, (N, H, W, C), C = 1 (grey), 3 (RGB) or 4 (RGBA, composited
-        over white).
+        over white). Batches from `on_local_devices` stay there.
 
     Returns:
       float32 arrays by name, each (N, D).
@@ -138,6 +139,9 @@ class FrozenNetwork:
       ValueError: If the images have another type or shape.
     """
     images = _to_rgb(images)
+    if _is_batch_on(self._mesh, images):
+      return jax.device_get(self._apply(self._layers, images))
+    images = np.asarray(images)
     devices = self._mesh.size
     wanted = min(-(-len(images) // devices), _BATCH_PER_DEVICE) * devices
     self._padded_size = max(self._padded_size, wanted)
@@ -152,6 +156,14 @@ class FrozenNetwork:
     return {
       name: np.concatenate([part[name] for part in parts]) for name in parts[0]
     }
+
+
+def on_local_devices(images: np.ndarray) -> Images:
+  """Upload a batch, sharded over the local devices, if they divide it."""
+  if len(images) % jax.local_device_count():
+    return images
+  mesh = sharding.make_mesh(jax.local_devices())
+  return sharding.put_batch(mesh, {"images": images})["images"]
 
 
 def convolve(
@@ -188,8 +200,19 @@ def _hash(arrays: dict[str, np.ndarray]) -> str:
   return digest.hexdigest()
 
 
-def _to_rgb(images: np.ndarray) -> np.ndarray:
-  images = np.asarray(images)
+def _is_batch_on(mesh: jax.sharding.Mesh, images: Images) -> bool:
+  return (
+    isinstance(images, jax.Array)
+    and len(images) <= _BATCH_PER_DEVICE * mesh.size
+    and images.sharding.is_equivalent_to(
+      sharding.along_batch(mesh), images.ndim
+    )
+  )
+
+
+def _to_rgb(images: Images) -> Images:
+  if not isinstance(images, jax.Array):
+    images = np.asarray(images)
   channels = images.shape[-1] if images.ndim == 4 else 0
   if images.dtype != np.uint8 or channels not in (1, 3, 4) or not len(images):
     raise ValueError(
@@ -199,7 +222,8 @@ def _to_rgb(images: np.ndarray) -> np.ndarray:
   if channels == 1:
     return images.repeat(3, axis=-1)
   if channels == 4:
-    alpha = images[..., 3:] / np.float32(255)
-    over_white = images[..., :3] * alpha + 255 * (1 - alpha)
-    return np.rint(over_white).astype(np.uint8)
+    pixels = images.astype(np.float32)
+    alpha = pixels[..., 3:] / np.float32(255)
+    over_white = pixels[..., :3] * alpha + 255 * (1 - alpha)
+    return over_white.round().astype(np.uint8)
   return images

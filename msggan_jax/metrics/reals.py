@@ -20,8 +20,10 @@ from msggan_jax.metrics.feature_pass import (
   everywhere,
   measure,
 )
+from msggan_jax.metrics.frozen_network import Images, on_local_devices
 from msggan_jax.metrics.protocols import Protocol
-from msggan_jax.models.pyramid import downsample, to_float, to_uint8
+from msggan_jax.models.pyramid import downsample, quantize, to_float
+from msggan_jax.runtime import processes
 
 _SEED = 0  # of the draws: the same reals for every run and step
 
@@ -136,7 +138,14 @@ class Reals:
         progress="reals" if progress else "",
         after_batch=after_batch,
       )
-      found |= {p: statistics[request] for p, request in requests.items()}
+      for protocol, request in requests.items():
+        found[protocol] = statistics[request]
+        # Only the first process computes distances.
+        if processes.is_first() and results.complete(
+          protocol, statistics[request]
+        ):
+          path = self._path(request, draw, extractors)
+          _save(path, statistics[request])
     return found
 
   def _of_draw(
@@ -201,21 +210,22 @@ def read_images(read: ReadImage, resolutions: set[int], draw: Draw) -> ImagesAt:
     image = read(int(draw.numbers[i]))
     return image[:, ::-1] if draw.flips[i] else image
 
-  def images_at(places: np.ndarray) -> dict[int, np.ndarray]:
+  def images_at(places: np.ndarray) -> dict[int, Images]:
     # One pool a batch, so that no thread outlives the pass.
     with concurrent.futures.ThreadPoolExecutor() as pool:
       batch = np.stack(list(pool.map(read_one, places)))
+    batch = on_local_devices(batch)
     return {r: _at_scale(batch, r) for r in resolutions}
 
   return images_at
 
 
-def _at_scale(batch: np.ndarray, resolution: int) -> np.ndarray:
+def _at_scale(batch: Images, resolution: int) -> Images:
   """Average squares of pixels like the real pyramid of training."""
   if batch.shape[1] == resolution:
     return batch
   factor = batch.shape[1] // resolution
-  return to_uint8(downsample(to_float(batch), factor))
+  return quantize(downsample(to_float(batch), factor))
 
 
 def _load(path: Path | None, request: Request) -> Statistics | None:

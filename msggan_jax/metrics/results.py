@@ -7,9 +7,9 @@ from typing import Any
 
 from msggan_jax.data.sources import demo
 from msggan_jax.metrics import distances
-from msggan_jax.metrics.distances import Moments
+from msggan_jax.metrics.distances import Moments, Rows
 from msggan_jax.metrics.extractors import Extractors
-from msggan_jax.metrics.feature_pass import Request, Rows, Statistics
+from msggan_jax.metrics.feature_pass import Request, Statistics
 from msggan_jax.metrics.protocols import Protocol
 
 METRICS_FILE = "metrics.jsonl"
@@ -65,6 +65,23 @@ def request(
   )
 
 
+def complete(protocol: Protocol, reals: Statistics) -> bool:
+  """Compute what a protocol's distance needs of the reals alone.
+
+  Args:
+    protocol: The protocol.
+    reals: Statistics of the reals, which keep the result.
+
+  Returns:
+    Whether it was missing.
+  """
+  if protocol.kind in ("fid", "fd"):
+    return reals.complete_root()
+  if protocol.kind == "kid":
+    return reals.complete_kernel()
+  return False
+
+
 def compute(
   protocol: Protocol,
   reals: Statistics | None,
@@ -95,7 +112,7 @@ def compute(
     return {f"{name}_precision": precision, f"{name}_recall": recall}
   if protocol.kind == "bodies":
     return {name: demo.count_bodies(reals.array, bodies, fakes.array)}
-  values = {name: distances.kernel_distance(reals.array, fakes.array)}
+  values = {name: distances.kernel_distance(reals, fakes)}
   if min(len(reals.array), len(fakes.array)) > _SUBSET_SIZE:
     mean, error = distances.kernel_distance_of_subsets(
       reals.array, fakes.array, subset_size=_SUBSET_SIZE

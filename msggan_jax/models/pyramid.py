@@ -46,6 +46,12 @@ def to_uint8(images: jax.Array | np.ndarray) -> np.ndarray:
   return np.clip(np.rint((images + 1.0) * 127.5), 0, 255).astype(np.uint8)
 
 
+@jax.jit
+def quantize(images: jax.Array) -> jax.Array:
+  """Compute `to_uint8` on the images' devices, to the bit."""
+  return jnp.clip(jnp.rint((images + 1.0) * 127.5), 0, 255).astype(jnp.uint8)
+
+
 @functools.partial(jax.custom_vjp, nondiff_argnums=(1,))
 def downsample(x: jax.Array, factor: int = 2) -> jax.Array:
   """Average non-overlapping squares: average pooling (paper, Table 7).

@@ -44,7 +44,8 @@ class Compilation:
   Attributes:
     fits: Whether the step fits the device's memory.
     compile_secs: Time of the compilation.
-    memory_bytes: Memory needed: on TPUs the peak, elsewhere the sum of parts.
+    memory_bytes: Memory needed: on TPUs the peak and the waiting batches,
+      elsewhere the sum of parts.
     parts_bytes: Memory by part; TPUs reuse the space of some temporaries. Empty
       if it does not fit.
     model_flops: Of the step on all devices, see `flops.model_flops`.
@@ -100,6 +101,12 @@ def compile_step(run: Program) -> Compilation:
   needed = sum(parts.values())
   if run.mesh.devices.flat[0].platform == "tpu":
     needed = memory.peak_memory_in_bytes
+  # One batch is among the arguments; the others wait beside it.
+  batch = sum(
+    math.prod(x.shape) * x.dtype.itemsize for x in arguments[1].values()
+  )
+  parts["waiting batches"] = (program.RUN_AHEAD - 1) * batch // run.mesh.size
+  needed += parts["waiting batches"]
   cost: dict[str, Any] = compiled.cost_analysis() or {}
   return Compilation(
     fits=True,

@@ -1,6 +1,7 @@
 """Several processes that train together: on a pod, a cluster, one machine."""
 
 import contextlib
+import json
 import os
 import sys
 import traceback
@@ -149,6 +150,21 @@ def _from_all(text: str) -> list[str]:
     theirs.tobytes().rstrip(b"\0").decode(errors="ignore")
     for theirs in multihost_utils.process_allgather(ours)
   ]
+
+
+def values_from_first(values: dict[str, float] | None) -> dict[str, float]:
+  """Return process 0's numbers by name in all processes, to the last digit.
+
+  Args:
+    values: The numbers in process 0; elsewhere ignored.
+  """
+  if jax.process_count() == 1:
+    return values
+  text = json.dumps(values).encode() if is_first() else b""
+  size = from_first(len(text))
+  sent = np.frombuffer(text.ljust(size), np.uint8)
+  received = multihost_utils.broadcast_one_to_all(sent)
+  return json.loads(np.asarray(received).tobytes())
 
 
 def check_same(what: str, hexadecimal: str) -> None:

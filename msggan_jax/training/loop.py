@@ -14,7 +14,7 @@ from ml_collections import ConfigDict
 
 from msggan_jax import data, metrics
 from msggan_jax.algorithm import config_check, finite, randomness
-from msggan_jax.algorithm.program import Program, make_program
+from msggan_jax.algorithm.program import RUN_AHEAD, Program, make_program
 from msggan_jax.algorithm.train_state import TrainState
 from msggan_jax.planning import compilation
 from msggan_jax.runtime import folder_lock, memory, processes, sharding
@@ -191,6 +191,7 @@ class _Run:
     first_step = int(state.step)
     evaluating = self._begin_evaluation(state)
     for step in range(first_step + 1, self.schedule.total_steps + 1):
+      self.reporter.wait(RUN_AHEAD)
       with self.times.during("data"):
         batch = sharding.put_batch(self.program.mesh, next(loader))
       state, step_metrics = take_step(state, batch)

@@ -69,6 +69,11 @@ class Reporter:
       self.check()
     self._pending.append((step, metrics))
 
+  def wait(self, ahead: int) -> None:
+    """Wait until fewer than `ahead` of the added steps are unfinished."""
+    if len(self._pending) >= ahead:
+      jax.block_until_ready(self._pending[-ahead][1])
+
   def report(self, step: int, extra: Mapping[str, float] | None = None) -> None:
     """Make a row of the steps since the last row.
 

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from msggan_jax import metrics
+from msggan_jax.metrics import distances, kernel_on_device
 from msggan_jax.metrics.distances import Moments
 
 GOLDEN = np.load(Path(__file__).parents[1] / "golden_metrics" / "inception.npz")
@@ -74,6 +75,14 @@ def test_blocks_change_nothing(monkeypatch):
   actual = [getattr(metrics, name)(A, B) for name in names]
   np.testing.assert_allclose(actual[0], expected[0], rtol=1e-12)
   assert actual[1] == expected[1]
+
+
+def test_the_kernel_on_a_device(monkeypatch):
+  """float32 products change KID far less than its standard error."""
+  a, b = feats(1, 900, 256) / 4, feats(1, 1200, 256)[::-1] / 4
+  expected = metrics.kernel_distance(a, b)
+  monkeypatch.setattr(distances, "_kernel_sum", kernel_on_device.kernel_sum)
+  assert abs(metrics.kernel_distance(a, b) - expected) < 1e-6
 
 
 def test_subsets_estimate_the_whole():

@@ -171,6 +171,47 @@ def test_a_changed_data_set_never_meets_a_stale_cache(tmp_path):
   assert measure_reals("a", "fd_mean_colors_10k_full")[1] == 20
 
 
+def test_the_cache_holds_what_distances_need_of_the_reals(
+  tmp_path, monkeypatch
+):
+  """Neither the root nor the kernel of the reals is computed twice."""
+  images = np.random.RandomState(0).randint(0, 256, (20, 4, 4, 3), np.uint8)
+  source = reals.Reals(lambda i: images[i], 20, cache=tmp_path)
+  networks = metrics.Extractors(user=EXTRACTOR)
+  parsed = protocols.parse(
+    "fd_mean_colors_20,kid_mean_colors_20", ("mean_colors",)
+  )
+
+  def compute_all():
+    found = source.statistics(parsed, networks, 4, batch_size=20)
+    fakes = {
+      protocol: type(statistics).of(mean_colors(images[:12]))
+      for protocol, statistics in found.items()
+    }
+    calls.clear()
+    return [results.compute(p, found[p], fakes[p]) for p in parsed]
+
+  calls = []
+  eigh, within = np.linalg.eigh, distances._mean_kernel_within
+  monkeypatch.setattr(
+    np.linalg, "eigh", lambda x: calls.append("root") or eigh(x)
+  )
+  monkeypatch.setattr(
+    distances,
+    "_mean_kernel_within",
+    lambda x: calls.append("kernel") or within(x),
+  )
+  first = compute_all()
+  for _ in range(2):
+    assert compute_all() == first
+    assert calls == ["root", "kernel"]  # of the fakes
+  for values, distance in zip(
+    first, (metrics.frechet_distance, metrics.kernel_distance), strict=True
+  ):
+    expected = distance(mean_colors(images), mean_colors(images[:12]))
+    np.testing.assert_allclose(list(values.values()), expected, rtol=1e-5)
+
+
 NAMES = (
   "fd_mean_colors_64_full,kid_mean_colors_40,fd_mean_colors_64_full/4,"
   "pr_mean_colors_64,fd_mean_colors_64_official,bodies_mean_colors_64"
@@ -203,6 +244,8 @@ def test_evaluator(config, prepared, weights):
   images = np.stack([prepared[i]["image"] for i in range(NUM_CATS)])
   small = images.reshape(NUM_CATS, 4, 2, 4, 2, 3).mean(axis=(2, 4))
   pyramid = evaluator._fakes_at(*weights, {4, 8})(np.arange(64))
+  for fakes in pyramid.values():
+    assert isinstance(fakes, jax.Array) and fakes.dtype == np.uint8
   # Averages of four pixels often lie between two levels: either is right.
   for scale, name, tolerance in ((8, "", 1e-4), (4, "/4", 1e-2)):
     expected = metrics.frechet_distance(

@@ -185,6 +185,25 @@ def test_batches_and_devices_change_nothing(
   np.testing.assert_allclose(np.concatenate(parts), expected, rtol=1e-6)
 
 
+@pytest.mark.parametrize("channels", [1, 3, 4])
+def test_a_batch_on_the_devices_stays_there(channels, monkeypatch):
+  network = frozen_network.FrozenNetwork(colors, {}, jnp.float32)
+  r = np.random.RandomState(0)
+  images = r.randint(0, 256, (16, 8, 8, channels), np.uint8)
+  expected = network.features(images)["colors"]
+  on_devices = frozen_network.on_local_devices(images)
+  assert on_devices.sharding.num_devices == 8
+
+  def forbidden(*_, **__):
+    raise AssertionError("uploaded again")
+
+  monkeypatch.setattr(frozen_network.sharding, "put_batch", forbidden)
+  actual = network.features(on_devices)["colors"]
+  np.testing.assert_array_equal(actual, expected)
+  with pytest.raises(AssertionError, match="uploaded again"):
+    network.features(images)
+
+
 def test_a_batch_is_padded_to_the_largest_before_it():
   network = frozen_network.FrozenNetwork(colors, {}, jnp.float32)
   for count in (100, 1, 17, 30):

@@ -9,6 +9,7 @@ from msggan_jax.data import pictures
 from msggan_jax.models.pyramid import (
   downsample,
   make_pyramid,
+  quantize,
   to_float,
   to_uint8,
   upsample,
@@ -18,6 +19,13 @@ from msggan_jax.models.pyramid import (
 def test_uint8_round_trip():
   levels = np.arange(256, dtype=np.uint8)
   np.testing.assert_array_equal(to_uint8(to_float(jnp.asarray(levels))), levels)
+
+
+def test_quantize_equals_to_uint8():
+  """Around every border between two levels, and beyond the range."""
+  borders = ((np.arange(-2, 259) - 0.5) / 127.5 - 1).astype(np.float32)
+  images = borders[:, None] + np.arange(-50, 51, dtype=np.float32) * 2.0**-24
+  np.testing.assert_array_equal(quantize(jnp.asarray(images)), to_uint8(images))
 
 
 def test_to_uint8_clips():

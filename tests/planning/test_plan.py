@@ -87,6 +87,10 @@ def test_a_plan_for_these_devices(chip):
   numbers = plan.numbers()
   assert numbers["devices"] == 8 and numbers["device_batch_size"] == 4
   assert numbers["fits"] and numbers["hbm_bytes"] > 0
+  # Of uint8 pixels and int32 labels.
+  r = config.resolution
+  waiting = numbers["hbm_parts_bytes"]["waiting batches"]
+  assert waiting == 4 * (r * r * 3 + 4)
   # Both gradients once, and scalars.
   state = program.make_program(config, sharding.make_mesh()).abstract_state
   params = jax.tree.leaves((state.g_params, state.d_params))
