@@ -7,12 +7,7 @@ def test_damaged_rows_are_skipped(tmp_path):
   path = tmp_path / "stats.jsonl"
   assert jsonl.read(path) == []
   path.write_bytes(
-    b'{"step": 1}\n'
-    b"[[[\n"
-    b"\xff\xfe\x00\n"
-    b'"text"\n'
-    b'{"step": 2}\n'
-    b'{"step": 3, "d_l'
+    b'{"step": 1}\n[[[\n\xff\xfe\x00\n"text"\n{"step": 2}\n{"step": 3, "d_l'
   )
   assert jsonl.read(path) == [{"step": 1}, {"step": 2}]
   assert [row is None for row in jsonl.scan(path)].count(True) == 4
