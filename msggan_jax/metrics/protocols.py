@@ -124,12 +124,12 @@ def best_row(
     protocol: The protocol.
     like: A row; rows of other data or extractor weights are skipped.
   """
-  made = _made_of(like, protocol)
+  made = made_of(like, protocol)
   by_step = {
     row["step"]: row
     for row in rows
     if math.isfinite(row.get(protocol.main_value, math.nan))
-    and _made_of(row, protocol) == made
+    and made_of(row, protocol) == made
   }
   sign = -1 if protocol.higher_is_better else 1
   return min(
@@ -163,6 +163,6 @@ def _parse_one(name: str, pattern: re.Pattern) -> Protocol:
   )
 
 
-def _made_of(row: dict[str, Any], protocol: Protocol) -> tuple[Any, Any]:
+def made_of(row: dict[str, Any], protocol: Protocol) -> tuple[Any, Any]:
   hashes = row.get("weights_hash", {})
   return row.get("data_hash"), hashes.get(protocol.extractor)
