@@ -22,7 +22,7 @@ class Kind(enum.Enum):
   WORSENS = "worsens"
   UNSTEADY = "is unsteady"
   EARLY = "is too young to judge"
-  SOUND = "is sound"
+  SOUND = "shows no warning"
 
 
 def sentence(run: Run, scores: Scores | None, kind: Kind) -> str:

@@ -42,6 +42,7 @@ _STYLE = {
   "legend.fontsize": 9,
   "path.simplify_threshold": 0.3,
 }
+_LEGEND_COLUMNS = 4
 _DASHES = ("-", "--", "-.", ":")
 
 
@@ -131,7 +132,13 @@ def lines(
   if len(data) > _MOST_LINES:
     said += f" The first {_MOST_LINES} of {len(data)} lines are shown."
   numbers = "; ".join(_describe(line) for line in drawn)
-  return Chart(title, _svg(draw, title, f"{said} {numbers}."), said)
+  svg = _svg(
+    draw,
+    title,
+    f"{said} {numbers}.",
+    margins=(0.75, _legend_height(len(drawn))),
+  )
+  return Chart(title, svg, said)
 
 
 def bars(
@@ -184,7 +191,14 @@ def bars(
     f"{name}: {', '.join(map(show, values))}" for name, values in groups
   )
   height = max(_SIZE[1], 0.6 + 0.26 * len(groups) * max(1, len(labels) * 0.6))
-  svg = _svg(draw, title, f"{caption} {numbers}.", (_SIZE[0], height))
+  longest = max(len(name) for name, _ in groups)
+  svg = _svg(
+    draw,
+    title,
+    f"{caption} {numbers}.",
+    size=(_SIZE[0], height),
+    margins=(min(2, 0.2 + 0.085 * longest), _legend_height(len(labels))),
+  )
   return Chart(title, svg, caption)
 
 
@@ -257,11 +271,16 @@ def _draw_line(axes: Axes, line: Line, place: int) -> None:
     axes.plot(line.starred, y, "*", color=color, markersize=14, zorder=3)
 
 
+def _legend_height(count: int) -> float:
+  """Return the inches that a legend takes."""
+  return 0.15 + 0.2 * math.ceil(count / _LEGEND_COLUMNS) * (count > 1)
+
+
 def _legend(axes: Axes, count: int) -> None:
   axes.legend(
     loc="lower center",
     bbox_to_anchor=(0.5, 1),
-    ncols=min(count, 4),
+    ncols=min(count, _LEGEND_COLUMNS),
     columnspacing=1.2,
     handlelength=2.4,
   )
@@ -282,7 +301,9 @@ def _svg(
   draw: Callable[[Axes], None],
   title: str,
   description: str,
+  *,
   size: tuple[float, float] = _SIZE,
+  margins: tuple[float, float],
 ) -> Markup:
   """Return a figure as an SVG element for a page.
 
@@ -291,11 +312,20 @@ def _svg(
     title: Read aloud in place of the picture.
     description: Likewise, longer.
     size: In inches.
+    margins: On the left and above, in inches.
   """
   stream = io.StringIO()
   with matplotlib.rc_context(_STYLE):
-    figure = Figure(figsize=size, layout="constrained")
+    # Constrained layout would take half of the time.
+    figure = Figure(figsize=size)
     axes = figure.add_subplot()
+    left, top = margins
+    figure.subplots_adjust(
+      left=left / size[0],
+      right=1 - 0.1 / size[0],
+      bottom=0.5 / size[1],
+      top=1 - top / size[1],
+    )
     draw(axes)
     figure.savefig(stream, format="svg", transparent=True)
   return _for_a_page(stream.getvalue(), title, description)

@@ -93,7 +93,7 @@ def reals(run: Run, detail: Detail) -> Picture | None:
   return _encode(run.workdir / "reals.png", detail)
 
 
-def diversity(run: Run, most: int = 60) -> list[tuple[float, float]]:
+def diversity(run: Run, most: int = 30) -> list[tuple[float, float]]:
   """Compare how much generated images differ with how much real ones do.
 
   For every image of a grid the nearest other one is found, by the root mean
