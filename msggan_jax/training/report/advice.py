@@ -80,7 +80,7 @@ def sentence(run: Run, scores: Scores | None, kind: Kind) -> str:
 def _advice_to_a_sound_run(run: Run, scores: Scores | None, kind: Kind) -> str:
   """Return what to try if nothing is wrong."""
   waited = _waiting(run)
-  if waited > _WAITING:
+  if kind is not Kind.EARLY and waited > _WAITING:
     return (
       "Speed up the input (a local disk, more CPU cores), because the loop "
       f"waited for data in {waited:.0%} of its time."

@@ -327,7 +327,9 @@ def _svg(
       top=1 - top / size[1],
     )
     draw(axes)
-    figure.savefig(stream, format="svg", transparent=True)
+    figure.savefig(
+      stream, format="svg", transparent=True, metadata={"Date": None}
+    )
   return _for_a_page(stream.getvalue(), title, description)
 
 

@@ -141,7 +141,7 @@ def times(runs: Sequence[Run]) -> list[Chart]:
     return []
   ordered = sorted(names, key=lambda name: -names[name])
   chart = charts.bars(
-    "Where the time went",
+    "Wall time",
     "Wall time by purpose since the first start, restarts included; each "
     "second counts once.",
     [(name, [row.get(name, 0.0) / 60 for row in rows]) for name in ordered],

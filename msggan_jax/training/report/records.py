@@ -14,6 +14,7 @@ STATS_FILE = "stats.jsonl"
 
 _LARGEST = 1e30  # greater numbers cannot be plotted
 _NOT_METRICS = ("step", "kimg", "secs")
+_BY_NAME = ("protocols", "weights_hash")  # dictionaries of a row of metrics
 
 
 @dataclasses.dataclass(frozen=True)
@@ -174,17 +175,18 @@ def _rows(path: Path, notes: list[str]) -> list[dict[str, float]]:
 
 
 def _metrics(path: Path, notes: list[str]) -> list[dict[str, Any]]:
-  """Return rows with finite numbers, and dictionaries of strings as such."""
+  """Return rows of finite numbers, of strings and of dictionaries of them."""
   kept = []
   for row in _checked(path, notes):
     clean: dict[str, Any] = {}
     for name, value in row.items():
-      if (number := as_number(value)) is not None:
+      if name in _BY_NAME:
+        parts = value.items() if isinstance(value, dict) else ()
+        clean[name] = {k: v for k, v in parts if isinstance(v, str)}
+      elif (number := as_number(value)) is not None:
         clean[name] = number
       elif isinstance(value, str):
         clean[name] = value
-      elif isinstance(value, dict):
-        clean[name] = {k: v for k, v in value.items() if isinstance(v, str)}
     if _is_placed(clean):
       kept.append(clean)
   return kept
