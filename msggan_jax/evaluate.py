@@ -78,7 +78,7 @@ def evaluate_run(workdir: Path, output: cli.JsonOutput) -> None:
   """Evaluate checkpoints; print the results and append them to the run."""
   # Imported late, so that --help and bad flags return at once.
   from msggan_jax import data, metrics
-  from msggan_jax.metrics import protocols, results
+  from msggan_jax.metrics import protocols
   from msggan_jax.runtime import jsonl
   from msggan_jax.weights import trained, workdirs
 
@@ -105,7 +105,7 @@ def evaluate_run(workdir: Path, output: cli.JsonOutput) -> None:
     values = evaluator.evaluate(generator.params, generator.state)
     row = evaluator.record(step, values)
     row["secs"] = round(time.monotonic() - began, 3)
-    jsonl.append(workdir / results.METRICS_FILE, row)
+    jsonl.append(workdir / protocols.METRICS_FILE, row)
     output.show(row, [line(f"step {step}", values)])
 
 

@@ -85,7 +85,7 @@ def test_no_import_goes_in_a_circle():
 
 def test_entries_are_few_and_files_short():
   entries = {path.partition("/")[0] for path in PATHS} - {"__init__.py"}
-  assert len(entries) <= 16
+  assert len(entries) <= 17  # nine commands, eight folders
   assert set(LAYERS) <= entries
   for path in FILES:
     source = path.read_text()

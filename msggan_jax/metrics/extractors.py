@@ -11,9 +11,7 @@ import numpy as np
 from msggan_jax.metrics.efficientnet import EfficientNetLite0
 from msggan_jax.metrics.frozen_network import Features, Images
 from msggan_jax.metrics.inception import Inception
-
-INCEPTION = "inception"
-EFFICIENTNET = "efficientnet_lite0"
+from msggan_jax.metrics.protocols import EFFICIENTNET, INCEPTION
 
 
 class Extractor(Protocol):

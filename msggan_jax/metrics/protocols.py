@@ -11,10 +11,14 @@ fid, kid, ...      without a number: all images of two folders
 """
 
 import dataclasses
+import math
 import re
 from collections.abc import Sequence
+from typing import Any
 
-from msggan_jax.metrics.extractors import EFFICIENTNET, INCEPTION
+METRICS_FILE = "metrics.jsonl"  # of a run
+INCEPTION = "inception"
+EFFICIENTNET = "efficientnet_lite0"
 
 _HIGHER_IS_BETTER = ("is", "pr", "bodies")
 _WITHOUT_DRAWS = ("is", "bodies")  # they have no choice of reals
@@ -108,6 +112,33 @@ def defaults(has_inception: bool, count: str = "") -> list[str]:
   ]
 
 
+def best_row(
+  rows: Sequence[dict[str, Any]], protocol: Protocol, like: dict[str, Any]
+) -> dict[str, Any] | None:
+  """Return the row with the best number of a protocol, or None.
+
+  The last row of a step counts; of equally good steps, the first wins.
+
+  Args:
+    rows: Rows of `metrics.jsonl`.
+    protocol: The protocol.
+    like: A row; rows of other data or extractor weights are skipped.
+  """
+  made = made_of(like, protocol)
+  by_step = {
+    row["step"]: row
+    for row in rows
+    if math.isfinite(row.get(protocol.main_value, math.nan))
+    and made_of(row, protocol) == made
+  }
+  sign = -1 if protocol.higher_is_better else 1
+  return min(
+    by_step.values(),
+    key=lambda row: (sign * row[protocol.main_value], row["step"]),
+    default=None,
+  )
+
+
 def _parse_one(name: str, pattern: re.Pattern) -> Protocol:
   match = pattern.fullmatch(name)
   if not match:
@@ -130,3 +161,8 @@ def _parse_one(name: str, pattern: re.Pattern) -> Protocol:
     draws=match["draws"] or "",
     resolution=int(match["resolution"]) if match["resolution"] else None,
   )
+
+
+def made_of(row: dict[str, Any], protocol: Protocol) -> tuple[Any, Any]:
+  hashes = row.get("weights_hash", {})
+  return row.get("data_hash"), hashes.get(protocol.extractor)

@@ -1,7 +1,6 @@
 """Numbers by name from statistics, and their provenance."""
 
 import importlib.metadata
-import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -11,8 +10,6 @@ from msggan_jax.metrics.distances import Moments, Rows
 from msggan_jax.metrics.extractors import Extractors
 from msggan_jax.metrics.feature_pass import Request, Statistics
 from msggan_jax.metrics.protocols import Protocol
-
-METRICS_FILE = "metrics.jsonl"
 
 _SUBSET_SIZE = 1000  # of KID's subsets
 _FEWEST_FAKES = 10  # the inception score's splits
@@ -133,35 +130,3 @@ def provenance(
       package: importlib.metadata.version(package) for package in _PACKAGES
     },
   }
-
-
-def best_row(
-  rows: Sequence[dict[str, Any]], protocol: Protocol, like: dict[str, Any]
-) -> dict[str, Any] | None:
-  """Return the row with the best number of a protocol, or None.
-
-  The last row of a step counts; of equally good steps, the first wins.
-
-  Args:
-    rows: Rows of `metrics.jsonl`.
-    protocol: The protocol.
-    like: A row; rows of other data or extractor weights are skipped.
-  """
-  made = _made_of(like, protocol)
-  by_step = {
-    row["step"]: row
-    for row in rows
-    if math.isfinite(row.get(protocol.main_value, math.nan))
-    and _made_of(row, protocol) == made
-  }
-  sign = -1 if protocol.higher_is_better else 1
-  return min(
-    by_step.values(),
-    key=lambda row: (sign * row[protocol.main_value], row["step"]),
-    default=None,
-  )
-
-
-def _made_of(row: dict[str, Any], protocol: Protocol) -> tuple[Any, Any]:
-  hashes = row.get("weights_hash", {})
-  return row.get("data_hash"), hashes.get(protocol.extractor)

@@ -8,7 +8,7 @@ import jax
 import numpy as np
 from matplotlib.figure import Figure
 
-from msggan_jax.runtime import jsonl
+from msggan_jax.runtime import jsonl, palette
 from msggan_jax.weights import trained
 
 NUM_LATENTS = 36
@@ -16,12 +16,6 @@ NUM_LATENTS = 36
 _PREFIX = "stability/"
 _KEY = 2**31 - 2  # of the latents; training itself draws by example and step
 _BATCH = 4  # as the grids', so that one shape is compiled
-
-# A palette for colour-blind readers, too.
-_COLORS = (
-  "#0072b2 #d55e00 #009e73 #cc79a7 #e69f00 #56b4e9 #000000 #999933 #882255"
-).split()
-_MARKERS = "os^vD"
 
 
 class Stability:
@@ -93,8 +87,8 @@ def plot(rows: Sequence[Mapping[str, float]], path: Path) -> None:
     axes.plot(
       *zip(*points, strict=True),
       label=f"{resolution}\u00d7{resolution}",
-      color=_COLORS[i % len(_COLORS)],
-      marker=_MARKERS[i % len(_MARKERS)],
+      color=palette.COLORS[i % len(palette.COLORS)],
+      marker=palette.MARKERS[i % len(palette.MARKERS)],
       markersize=4,
     )
   axes.set_yscale("log")

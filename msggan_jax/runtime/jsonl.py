@@ -20,13 +20,16 @@ def rows(path: Path) -> Iterator[dict[str, Any]]:
 
   A row cut short by a kill is skipped.
   """
+  return (row for row in scan(path) if row is not None)
+
+
+def scan(path: Path) -> Iterator[dict[str, Any] | None]:
+  """Yield a file's rows, and None in place of a damaged one."""
   if not path.is_file():
     return
-  with path.open() as file:
+  with path.open(errors="replace") as file:
     for line in file:
-      row = _parse(line)
-      if row is not None:
-        yield row
+      yield _parse(line)
 
 
 def read(path: Path) -> list[dict[str, Any]]:
@@ -38,7 +41,7 @@ def drop_after(path: Path, step: int) -> None:
   """Drop the rows of later steps, which a resumed run rewrites."""
   if not path.is_file():
     return
-  lines = path.read_text().splitlines(keepends=True)
+  lines = path.read_text(errors="replace").splitlines(keepends=True)
   rows = map(_parse, lines)
   kept = [
     line
@@ -53,6 +56,7 @@ def drop_after(path: Path, step: int) -> None:
 
 def _parse(line: str) -> dict[str, Any] | None:
   try:
-    return json.loads(line)
-  except ValueError:
+    row = json.loads(line)
+  except (ValueError, RecursionError):
     return None
+  return row if isinstance(row, dict) else None

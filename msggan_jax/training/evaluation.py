@@ -10,7 +10,7 @@ import jax
 from ml_collections import ConfigDict
 
 from msggan_jax import data, metrics
-from msggan_jax.metrics import protocols, results, stability
+from msggan_jax.metrics import protocols, stability
 from msggan_jax.metrics.feature_pass import everywhere
 from msggan_jax.runtime import jsonl
 from msggan_jax.runtime.preemption import Preemption
@@ -108,7 +108,7 @@ class Evaluation:
     self._checkpoints = checkpoints
     self._reporter = reporter
     self._stop = stop
-    self._metrics_path = workdir / results.METRICS_FILE
+    self._metrics_path = workdir / protocols.METRICS_FILE
     self._is_writer = jax.process_index() == 0
     rows = jsonl.read(self._metrics_path)
     self._rows = [row for row in rows if row["step"] <= first_step]
@@ -186,7 +186,7 @@ class Evaluation:
     steps = self._checkpoints.steps
     rows = [row for row in self._rows if row["step"] in steps]
     like = self._evaluator.record(0, {})
-    best = results.best_row(rows, protocol, like=like)
+    best = protocols.best_row(rows, protocol, like=like)
     if best is None:
       return None
     name = protocol.main_value

@@ -178,6 +178,8 @@ class _Run:
             nonfinite.write_report(self.workdir, errors, state)
           self._finish()
           raise error
+        if processes.is_first():
+          nonfinite.record_rollback(self.workdir, error, int(state.step))
         state = nonfinite.change_randomness(state, len(errors))
         self.reporter.say(
           f"{error}: rolled back to step {int(state.step)} with new random "

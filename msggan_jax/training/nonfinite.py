@@ -1,6 +1,7 @@
 """NaN and Inf during training: detect, name, roll back, report."""
 
 import json
+import time
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -10,8 +11,10 @@ import numpy as np
 from msggan_jax.algorithm.finite import first_not_finite, tensor_names
 from msggan_jax.algorithm.train_state import TrainState
 from msggan_jax.algorithm.train_step import StepMetrics
+from msggan_jax.runtime import jsonl
 
 REPORT = "not_finite.json"
+ROLLBACKS = "rollbacks.jsonl"
 
 
 class NonFinite(ArithmeticError):
@@ -60,6 +63,23 @@ def check_state(step: int, state: TrainState) -> None:
 def change_randomness(state: TrainState, times: int) -> TrainState:
   """Return the state with new random numbers from here on."""
   return state.replace(rollbacks=state.rollbacks + times)
+
+
+def record_rollback(workdir: Path, error: NonFinite, to_step: int) -> None:
+  """Append a row to `rollbacks.jsonl`.
+
+  Args:
+    workdir: The run's folder.
+    error: The reason.
+    to_step: The step of the restored checkpoint; 0: the start.
+  """
+  row = {
+    "step": error.step,
+    "not_finite": error.names,
+    "to_step": to_step,
+    "unix_secs": round(time.time(), 3),
+  }
+  jsonl.append(workdir / ROLLBACKS, row)
 
 
 def write_report(

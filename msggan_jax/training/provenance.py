@@ -11,6 +11,7 @@ from ml_collections import ConfigDict
 import msggan_jax
 from msggan_jax import data
 from msggan_jax.weights import workdirs
+from msggan_jax.weights.config_file import by_name
 
 # A resumed run may change them, and its numbers then differ by rounding, or in
 # which image replaces an unreadable one.
@@ -29,7 +30,7 @@ def describe(
   return {
     **{
       f"config.{name}": repr(value)
-      for name, value in workdirs.by_name(config.to_dict()).items()
+      for name, value in by_name(config.to_dict()).items()
       if name not in workdirs.RESUMABLE or name in _ROUNDING
     },
     "the images' content hash": prepared.metadata.content_hash,

@@ -1,7 +1,6 @@
 """A run's folder: its config.json, its networks, and their export."""
 
 import json
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +12,7 @@ from msggan_jax.algorithm.config_fields import FIELDS
 from msggan_jax.models import networks
 from msggan_jax.runtime import sharding
 from msggan_jax.weights import checkpoint, safetensors_file
+from msggan_jax.weights.config_file import by_name, load_config
 
 RESUMABLE = {name for name, field in FIELDS.items() if field.resumable}
 
@@ -30,25 +30,6 @@ def save_config(config: ConfigDict, workdir: Path) -> None:
   temporary = workdir / ".config.json"
   temporary.write_text(text + "\n")
   temporary.replace(workdir / "config.json")
-
-
-def load_config(workdir: str | Path) -> ConfigDict:
-  """Read a workdir's `config.json`.
-
-  Raises:
-    FileNotFoundError: If it does not exist.
-    ValueError: If it is damaged.
-  """
-  path = Path(workdir) / "config.json"
-  if not path.is_file():
-    problem = "it has no config.json"
-    if not Path(workdir).exists():
-      problem = "it does not exist"
-    raise FileNotFoundError(f"{workdir} is not the workdir of a run: {problem}")
-  try:
-    return ConfigDict(json.loads(path.read_text()))
-  except (ValueError, TypeError, AttributeError, RecursionError) as error:
-    raise ValueError(f"{path} holds no configuration") from error
 
 
 def check_config(config: ConfigDict, workdir: Path) -> None:
@@ -73,17 +54,6 @@ def check_config(config: ConfigDict, workdir: Path) -> None:
       f"{workdir} holds a run of another configuration: "
       f"{'; '.join(differing)}; choose another --workdir, or these values"
     )
-
-
-def by_name(fields: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-  """Return nested fields by their dotted names, such as dataset.path."""
-  flat = {}
-  for name, value in fields.items():
-    if isinstance(value, Mapping):
-      flat |= by_name(value, f"{prefix}{name}.")
-    else:
-      flat[f"{prefix}{name}"] = value
-  return flat
 
 
 def load_network(

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from msggan_jax.algorithm.config_fields import FIELDS
-from msggan_jax.weights import workdirs
+from msggan_jax.weights import config_file
 from tests.conftest import load_config
 
 ROOT = Path(__file__).parents[2]
@@ -23,7 +23,7 @@ def test_defaults_are_accepted_and_complete():
   for name, field in FIELDS.items():
     assert field.accepts(field.default), name
   config = load_config("default")
-  assert set(workdirs.by_name(config.to_dict())) == set(FIELDS)
+  assert set(config_file.by_name(config.to_dict())) == set(FIELDS)
 
 
 @pytest.mark.parametrize(

@@ -319,7 +319,7 @@ def test_counting_bodies():
 def test_the_best_row():
   fid, score = parse_one("fid50k_full"), parse_one("is50k")
   made = {"data_hash": "a", "weights_hash": {"inception": "b"}}
-  assert results.best_row([], fid, like=made) is None
+  assert protocols.best_row([], fid, like=made) is None
   numbers = [(1, 3, 3), (2, 1, 1), (3, 2, 3), (2, 4, 1), (4, math.nan, 0)]
   rows = [
     {"step": step, "fid50k_full": a, "is50k": b, **made}
@@ -330,8 +330,8 @@ def test_the_best_row():
   rows.append({"step": 5, "fid50k_full": 0, "is50k": 9, **others})
   rows.append({"step": 6, "fid50k_full": 0, "is50k": 9})
   rows.append({"step": 7, "kid50k": 0, **made})
-  assert results.best_row(rows, fid, like=made)["step"] == 3
-  assert results.best_row(rows, score, like=made)["step"] == 1
+  assert protocols.best_row(rows, fid, like=made)["step"] == 3
+  assert protocols.best_row(rows, score, like=made)["step"] == 1
 
 
 def test_evaluating_all_checkpoints(config, prepared, weights, tmp_path):

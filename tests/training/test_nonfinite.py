@@ -108,6 +108,9 @@ def test_a_run_goes_back_and_on(
   written = jsonl.read(tmp_path / "stats.jsonl")
   assert [row["step"] for row in written] == rows
   assert written[-1]["secs/lost"] > 0
+  [rollback] = jsonl.read(tmp_path / nonfinite.ROLLBACKS)
+  assert (rollback["step"], rollback["to_step"]) == (noticed_at, 2)
+  assert rollback["not_finite"][-1] == f"{tree}/{TENSOR}"
 
 
 def test_bad_data_ends_a_run_after_its_attempts(

@@ -1,0 +1,1 @@
+"""A page about runs: records, charts, pictures, a verdict; without JAX."""
