@@ -5,7 +5,7 @@ INSTALLED := $(VENV)/.installed
 BIN := $(VENV)/bin
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-slow docs format clean
+.PHONY: help setup demo test test-slow fuzz faults docs format clean
 
 help:  ## List what there is.
 	@grep -E '^[a-z-]+:.*##' Makefile | sed -E 's/:[^#]*## /\t/' | expand -t 12
@@ -32,6 +32,17 @@ test: $(INSTALLED)  ## Check style and types, run the tests: five minutes on two
 
 test-slow: $(INSTALLED)  ## Run the tests that take longer, too.
 	$(BIN)/python -m pytest -m ''
+
+SECS ?= 3600
+fuzz: $(INSTALLED)  ## Fuzz the readers of foreign files by coverage, SECS seconds each.
+	$(BIN)/python -m pip install --quiet --editable '.[fuzz]'
+	for target in torch torch-zip tf safetensors image images-zip; do \
+	  $(BIN)/python -m tests.coverage_fuzz $$target --secs=$(SECS) --corpus=runs/fuzz \
+	    || exit; done
+
+FAULTS ?= 200
+faults: $(INSTALLED)  ## Kill, stop and damage a run of four processes FAULTS times.
+	$(BIN)/python -m tests.runs.chaos --faults=$(FAULTS) --folder=runs/faults
 
 docs: $(INSTALLED)  ## Write the reference of the configuration from its table.
 	$(BIN)/python docs/reference.py

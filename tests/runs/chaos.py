@@ -7,10 +7,13 @@ for every fault in faults.jsonl; the same command continues after the last one.
 """
 
 import argparse
+import contextlib
 import json
 import random
 import signal
+import subprocess
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
 import jax
@@ -21,7 +24,7 @@ from msggan_jax.weights import manifest
 from tests.runs.faults import flip, halve
 from tests.runs.test_processes import finish, run, start, state_of
 
-SECS = 180  # the watchdog's: a start, a step or an end that takes longer hangs
+SECS = 600  # the watchdog's: a start, a step or an end that takes longer hangs
 # A checkpoint every other step and an evaluation every fourth.
 FIELDS = {
   "snapshot_kimg": 0.032,
@@ -56,23 +59,16 @@ def _one_fault(folder: Path, processes: int, rng: random.Random) -> dict:
   fault = {"damage": _damage(folder, rng) if rng.random() < 0.15 else ""}
   number = rng.choice([signal.SIGKILL, signal.SIGKILL, signal.SIGTERM])
   victims = rng.sample(range(processes), rng.choice([1, 1, 1, processes]))
-  size = _size(folder)
+  fault["phase"] = rng.choice(["start", "training", "training", "training"])
   began = time.monotonic()
-  started = start(folder, "run", processes, devices=processes, **_run())
-  if rng.random() < 0.75:
-    fault["phase"] = "training"
-    while _size(folder) == size:
-      assert time.monotonic() - began < SECS, f"does not move: {_logs(folder)}"
-      assert all(p.poll() is None for p in started), _logs(folder)
-      time.sleep(0.01)
-    time.sleep(rng.uniform(0, 3))
-  else:
-    fault["phase"] = "start"
-    time.sleep(rng.uniform(0, 12))
-  for victim in victims:
-    started[victim].send_signal(number)
-  hit = time.monotonic()
-  codes = finish(started, timeout=SECS)
+  with _started(
+    folder, processes, moving=fault["phase"] == "training"
+  ) as started:
+    time.sleep(rng.uniform(0, 3 if fault["phase"] == "training" else 12))
+    for victim in victims:
+      started[victim].send_signal(number)
+    hit = time.monotonic()
+    codes = finish(started, timeout=SECS)
   return fault | {
     "signal": number.name,
     "victims": sorted(victims),
@@ -88,19 +84,33 @@ def finish_and_compare(folder: Path, processes: int) -> int:
   Returns:
     The number of steps.
   """
-  started = start(folder, "run", processes, devices=processes, **_run())
-  size, began = _size(folder), time.monotonic()
-  while _size(folder) == size:
-    assert time.monotonic() - began < SECS, f"does not move: {_logs(folder)}"
-    time.sleep(0.01)
-  started[-1].send_signal(signal.SIGTERM)
-  codes = finish(started, timeout=SECS)
+  with _started(folder, processes, moving=True) as started:
+    started[-1].send_signal(signal.SIGTERM)
+    codes = finish(started, timeout=SECS)
   assert set(codes) == {preemption.EXIT_CODE}, (codes, _logs(folder))
   steps = jsonl.read(folder / "run/stats.jsonl")[-1]["step"]
   total = {"total_kimg": 0.016 * steps}
   run(folder, "whole", processes, devices=processes, **_run() | total)
   _compare(folder, steps)
   return steps
+
+
+@contextlib.contextmanager
+def _started(
+  folder: Path, processes: int, *, moving: bool
+) -> Iterator[list[subprocess.Popen]]:
+  """Start the run; with `moving`, wait until it has written a row."""
+  size, began = _size(folder), time.monotonic()
+  started = start(folder, "run", processes, devices=processes, **_run())
+  with contextlib.ExitStack() as stack:
+    for process in started:
+      stack.callback(process.wait)
+      stack.callback(process.kill)
+    while moving and _size(folder) == size:
+      assert time.monotonic() - began < SECS, f"it hangs: {_logs(folder)}"
+      assert all(p.poll() is None for p in started), _logs(folder)
+      time.sleep(0.01)
+    yield started
 
 
 def _compare(folder: Path, steps: int) -> None:

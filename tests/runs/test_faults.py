@@ -1,5 +1,6 @@
 """Faults that could part processes: they agree, or end in one sentence."""
 
+import errno
 import os
 import shutil
 import signal
@@ -169,6 +170,26 @@ def test_a_second_run_is_refused(tmp_path):
         pass
   with folder_lock.only_run_in(folder):
     pass
+
+
+@pytest.mark.parametrize("code", [errno.EROFS, errno.EACCES, errno.ENOSPC])
+def test_a_disk_that_cannot_be_written_to(tmp_path, monkeypatch, code):
+  def refuse(path, *arguments, **options):
+    raise OSError(code, os.strerror(code), str(path))
+
+  monkeypatch.setattr(folder_lock.Path, "open", refuse)
+  with pytest.raises(OSError, match=rf"{os.strerror(code)}: '.*run/\.lock'"):
+    with folder_lock.only_run_in(tmp_path / "run"):
+      pass
+
+
+def test_a_disk_without_locks_is_warned_about(tmp_path, monkeypatch, caplog):
+  def refuse(*_):
+    raise OSError(errno.ENOLCK, "No locks available")
+
+  monkeypatch.setattr(folder_lock.fcntl, "flock", refuse)
+  with folder_lock.only_run_in(tmp_path / "run"):
+    assert "this disk has no locks" in caplog.text
 
 
 def test_leftovers_of_killed_saves_are_removed(tmp_path):

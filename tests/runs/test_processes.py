@@ -57,6 +57,7 @@ def start(
   devices=4,
   launch=False,
   flags=(),
+  prefix=(),
   **fields,
 ):
   """Start all processes of a run on some images; return them.
@@ -95,7 +96,8 @@ def start(
     with (tmp_path / f"{workdir}-{i}.log").open("w") as log:
       started.append(
         subprocess.Popen(
-          command + (several if num_processes > 1 and not launch else []),
+          [*prefix, *command]
+          + (several if num_processes > 1 and not launch else []),
           env=environment,
           stdout=log,
           stderr=subprocess.STDOUT,
@@ -240,6 +242,27 @@ def test_a_run_of_two_processes_is_replayed(tmp_path):
   log = (tmp_path / "run-0.log").read_text()
   assert "the number of processes was 2, is 1" in log
   assert code in (0, 1) and "Traceback" not in log
+
+
+FULL_DISK = ("bash", "-c", 'ulimit -f 8 && exec "$@"', "bash")  # 8 KiB a file
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("num_processes", [1, 2])
+def test_a_full_disk_ends_in_one_sentence(tmp_path, num_processes):
+  run(tmp_path, "run", num_processes)
+  fields = {"total_kimg": 0.064}
+  codes = finish(
+    start(tmp_path, "run", num_processes, prefix=FULL_DISK, **fields)
+  )
+  log = (tmp_path / "run-0.log").read_text()
+  assert codes[0] == 1 and 0 not in codes, log
+  (line,) = [line for line in log.splitlines() if line.startswith("error: ")]
+  assert "could not be saved" in line and "the newest is 2" in line
+  run(tmp_path, "run", num_processes, **fields)
+  state, rows = state_of(tmp_path, "run", **fields)
+  assert int(state.step) == 4
+  assert [row["step"] for row in rows] == [1, 2, 3, 4]
 
 
 @pytest.mark.slow
