@@ -152,6 +152,23 @@ def test_missing_and_damaged_sources_are_refused(config, tmp_path):
     fine_tuning.check(tmp_path / "a.safetensors", config)
 
 
+def test_frozen_blocks_have_no_gradient(config):
+  config.freeze_d = 1
+  network = program_of(config).discriminator
+  params, state = network.init(jax.random.key(0))
+  pyramid = tuple(jax.numpy.ones((4, r, r, 3)) for r in (4, 8))
+  grads = jax.grad(
+    lambda p: network.apply(frozen.freeze(config, p), state, pyramid).sum()
+  )(params)
+  zero = {
+    name
+    for name, module in grads.items()
+    if not any(np.any(leaf) for leaf in jax.tree.leaves(module))
+  }
+  assert zero == {"from_rgb_8x8", "block_8x8"} == {*frozen.names(config)}
+
+
+@pytest.mark.slow
 def test_frozen_blocks_get_no_updates(config):
   config = changed(config, resolution=16, freeze_d=2, batch_size=8)
   program = program_of(config)
