@@ -153,6 +153,8 @@ def get_base_config():
   # fields with an end value reach it after this, along half a cosine; 0: no
   # schedules
   config.burn_in_kimg = 0.0
+  # D's first blocks, from the image side, that are not trained
+  config.freeze_d = 0
   # G's update uses D's latents, or fresh: one of same, fresh
   config.g_step_latents = "same"
   # of the 3x3 convolutions: true float32; float32 as the accelerator multiplies

@@ -106,6 +106,7 @@ def evaluate_run(workdir: Path, output: cli.JsonOutput) -> None:
     row = evaluator.record(step, values)
     row["secs"] = round(time.monotonic() - began, 3)
     jsonl.append(workdir / protocols.METRICS_FILE, row)
+    evaluator.write_sheets(workdir, step)
     output.show(row, [line(f"step {step}", values)])
 
 

@@ -37,6 +37,15 @@ _VERIFY = cli.define_optional(
   "and exit: 0 if every tensor agrees byte for byte, else 1. STEP 0 is the "
   "beginning.",
 )
+_INIT_FROM = flags.DEFINE_string(
+  "init_from",
+  None,
+  "Start a new run from the EMA weights of a run's folder or of an exported "
+  ".safetensors file; ignored when the workdir's run resumes.",
+)
+_FREEZE_D = flags.DEFINE_integer(
+  "freeze_d", None, "Short for --config.freeze_d."
+)
 _DISTRIBUTED = flags.DEFINE_bool(
   "distributed",
   False,
@@ -78,7 +87,12 @@ def main(argv: Sequence[str]) -> None:
       verify(workdir)
       return
     try:
-      loop.train(read_config(workdir), workdir, began=_BEGAN)
+      loop.train(
+        read_config(workdir),
+        workdir,
+        began=_BEGAN,
+        init_from=_INIT_FROM.value,
+      )
     except preemption.Stopped as stopped:
       print(f"{stopped}; the same command resumes it", flush=True)
       sys.exit(preemption.EXIT_CODE)
@@ -105,6 +119,8 @@ def read_config(workdir: Path) -> ConfigDict:
 
   from msggan_jax.planning.batch_size import with_batch_size
 
+  if _FREEZE_D.value is not None:
+    _CONFIG.value.freeze_d = _FREEZE_D.value
   from_file = cli.value_in_file("batch_size")
   return with_batch_size(_CONFIG.value, from_file, jax.device_count(), workdir)
 

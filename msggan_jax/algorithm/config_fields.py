@@ -252,6 +252,9 @@ OPTIMIZATION = {
     "fields with an end value reach it after this, along half a cosine; 0: no "
     "schedules",
   ),
+  "freeze_d": Count(
+    0, "D's first blocks, from the image side, that are not trained", high=16
+  ),
   "g_step_latents": Choice(
     "same", "G's update uses D's latents, or fresh", choices=("same", "fresh")
   ),

@@ -9,7 +9,13 @@ import optax
 from flax import struct
 from ml_collections import ConfigDict
 
-from msggan_jax.algorithm import losses, penalties, randomness, schedules
+from msggan_jax.algorithm import (
+  frozen,
+  losses,
+  penalties,
+  randomness,
+  schedules,
+)
 from msggan_jax.algorithm.accumulation import (
   bind_discriminator,
   bind_generator,
@@ -136,6 +142,7 @@ class TrainStep:
     """Return the state with D updated, D's gradient, metrics and penalty."""
 
     def d_loss(d_params):
+      d_params = frozen.freeze(self._config, d_params)
       critic = self._critic(d_params, state.d_state)
       real_logits = self._score(critic, images.reals, labels)
       fake_logits = self._score(critic, images.fakes, labels)

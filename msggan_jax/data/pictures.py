@@ -32,6 +32,16 @@ def grid(images: np.ndarray, columns: int | None = None) -> np.ndarray:
   return canvas.reshape(rows * h, columns * w, c)
 
 
+def resized(images: np.ndarray, side: int) -> np.ndarray:
+  """Resize square images, uint8, (N, R, R, C), to (N, side, side, C)."""
+  if images.shape[1] == side:
+    return images
+  n, r, _, c = images.shape
+  factor = r // side
+  cells = images.reshape(n, side, factor, side, factor, c).mean(axis=(2, 4))
+  return cells.round().astype(np.uint8)
+
+
 def scale_sheet(pyramid: tuple[np.ndarray, ...], examples: int) -> np.ndarray:
   """Show all scales of the same latents: a row a scale, a column a latent.
 

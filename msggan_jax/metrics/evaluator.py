@@ -3,6 +3,7 @@
 import concurrent.futures
 import functools
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import Any
 
 import jax
@@ -10,11 +11,13 @@ import numpy as np
 from ml_collections import ConfigDict
 
 from msggan_jax import data
+from msggan_jax.data import pictures
 from msggan_jax.metrics import protocols, results
 from msggan_jax.metrics.extractors import Extractors
 from msggan_jax.metrics.feature_pass import ImagesAt, Statistics, measure
 from msggan_jax.metrics.protocols import Protocol
 from msggan_jax.metrics.reals import Reals
+from msggan_jax.metrics.run_metrics import RunMetrics
 from msggan_jax.models import networks
 from msggan_jax.models.pyramid import connected_scales, quantize
 from msggan_jax.runtime import processes, sharding
@@ -55,8 +58,7 @@ class Evaluator:
     self._progress = progress
     self._scales = connected_scales(config)
     self.protocols = protocols.parse(names, extractors.names)
-    for protocol in self.protocols:
-      self._check(protocol)
+    self.sheets: dict[str, np.ndarray] = {}
     self._of_reals: dict[Protocol, Statistics] | None = None
     self._network = networks.make_generator(config)
     self._mesh = sharding.make_mesh(jax.local_devices())
@@ -70,6 +72,11 @@ class Evaluator:
       content_hash=prepared.metadata.content_hash,
       cache=prepared.path / "statistics",
     )
+    self._run_metrics = RunMetrics(
+      config, prepared, self._reals, extractors, self._batch_size
+    )
+    for protocol in self.protocols:
+      self._check(protocol)
 
   def evaluate(
     self,
@@ -98,8 +105,10 @@ class Evaluator:
     }
     resolutions = {request.resolution for request in requests.values()}
     real_statistics = self._real_statistics(after_batch)
+    self._run_metrics.read(self.protocols, after_batch)
+    fakes_at = self._fakes_at(params, state, resolutions)
     fakes = measure(
-      self._fakes_at(params, state, resolutions),
+      fakes_at,
       list(dict.fromkeys(requests.values())),
       self._extractors,
       batch_size=self._batch_size,
@@ -110,9 +119,16 @@ class Evaluator:
     if processes.is_first():
       for protocol, request in requests.items():
         reals = real_statistics.get(protocol)
-        bodies = self._bodies(protocol) if protocol.kind == "bodies" else None
-        values |= results.compute(protocol, reals, fakes[request], bodies)
+        values |= self._compute(protocol, reals, fakes[request])
+      self.sheets = self._run_metrics.sheets(fakes_at)
     return processes.values_from_first(values)
+
+  def write_sheets(self, workdir: Path, step: int) -> None:
+    """Write `<metric>/<step>.png` for each picture of the last evaluation."""
+    for name, sheet in self.sheets.items():
+      pictures.save_png(
+        sheet, workdir / name.replace("/", "_at_") / f"{step}.png"
+      )
 
   def record(self, step: int, values: dict[str, float]) -> dict[str, Any]:
     """Return a row of `metrics.jsonl`: numbers and their provenance."""
@@ -124,6 +140,16 @@ class Evaluator:
       **results.provenance(self.protocols, self._extractors),
     }
 
+  def _compute(
+    self, protocol: Protocol, reals: Statistics | None, fakes: Statistics
+  ) -> dict[str, float]:
+    labels = self._labels if self._config.num_classes else None
+    values = self._run_metrics.compute(protocol, reals, fakes, labels)
+    if values is None:
+      bodies = self._bodies(protocol) if protocol.kind == "bodies" else None
+      values = results.compute(protocol, reals, fakes, bodies)
+    return values
+
   def _check(self, protocol: Protocol) -> None:
     name = protocol.name
     if protocol.num_fakes is None:
@@ -133,10 +159,7 @@ class Evaluator:
         f"{name}: this generator has the scales "
         f"{', '.join(map(str, self._scales))}"
       )
-    if protocol.kind == "bodies":
-      metadata = self._prepared.metadata
-      if self._config.dataset.name != "cats" or metadata.num_rejected:
-        raise ValueError(f"{name}: only the demo's cats have known bodies")
+    self._run_metrics.check(protocol)
     results.check(protocol, self._extractors)
 
   def _real_statistics(

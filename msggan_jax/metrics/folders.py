@@ -49,7 +49,11 @@ def compare(
   """
   parsed = protocols.parse(names, extractors.names)
   for protocol in parsed:
-    if protocol.draws == "official" or protocol.kind == "bodies":
+    if (
+      protocol.draws == "official"
+      or protocol.per_class
+      or protocol.kind in ("bodies", "combinations", "copying")
+    ):
       raise ValueError(f"{protocol.name}: only a run has it, not two folders")
     if protocol.resolution:
       raise ValueError(f"{protocol.name}: folders have no scales")

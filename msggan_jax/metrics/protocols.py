@@ -7,6 +7,9 @@ fid50k_full/64     the same at the scale of 64x64
 is50k, pr50k_full  inception score; precision and recall
 fd_efficientnet_lite0_10k_full, kid_efficientnet_lite0_10k, ...
 bodies_efficientnet_lite0_1k   number of cat bodies found, of 15
+combinations_pixels_1k         parts of cats found, of 65; new combinations
+copying_efficientnet_lite0_1k  fakes nearer to training images than a hold-out
+kid10k_per_class   the same for each class of a conditional generator
 fid, kid, ...      without a number: all images of two folders
 """
 
@@ -19,9 +22,14 @@ from typing import Any
 METRICS_FILE = "metrics.jsonl"  # of a run
 INCEPTION = "inception"
 EFFICIENTNET = "efficientnet_lite0"
+PIXELS = "pixels"
 
-_HIGHER_IS_BETTER = ("is", "pr", "bodies")
-_WITHOUT_DRAWS = ("is", "bodies")  # they have no choice of reals
+WITHOUT_REALS = ("is", "combinations")  # or with reals of their own
+
+_HIGHER_IS_BETTER = ("is", "pr", "bodies", "combinations")
+# They have no choice of reals.
+_WITHOUT_DRAWS = ("is", "bodies", "combinations", "copying")
+_FOR_EACH_CLASS = ("fid", "fd", "kid", "pr")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -30,13 +38,14 @@ class Protocol:
 
   Attributes:
     name: Its name in the results.
-    kind: fid, fd, kid, is, pr or bodies.
+    kind: fid, fd, kid, is, pr, bodies, combinations or copying.
     extractor: Name of the network.
     num_fakes: Number of fakes; None: all.
     draws: The reals: "full", every one once; "official", as many as fakes,
       as training draws them: shuffled, cycled, mirrored if it mirrors; "", as
       many as fakes at random, every one at most once.
     resolution: Of the scale; None: the largest.
+    per_class: Whether the number is computed for each class.
   """
 
   name: str
@@ -45,6 +54,7 @@ class Protocol:
   num_fakes: int | None
   draws: str
   resolution: int | None
+  per_class: bool = False
 
   @property
   def higher_is_better(self) -> bool:
@@ -64,7 +74,11 @@ class Protocol:
       "official": "as many reals as training draws them",
       "": "as many reals at random, not mirrored",
     }[self.draws]
-    against = "" if self.kind == "is" else f" against {reals}"
+    against = "" if self.kind in WITHOUT_REALS else f" against {reals}"
+    if self.kind == "copying":
+      against = " against all training images and the hold-out"
+    if self.per_class:
+      against += ", for each class"
     return f"{fakes} fakes{against}; features of {self.extractor}"
 
 
@@ -87,10 +101,11 @@ def parse(
     names = names.split(",")
   others = "|".join(re.escape(e) for e in extractors if e != INCEPTION)
   pattern = re.compile(
-    rf"(?:(?P<kind>fid|kid|is|pr)"
-    rf"|(?P<other_kind>fd|kid|is|pr|bodies)_(?P<extractor>{others})(?=_|/|$)_?)"
+    rf"(?:(?P<kind>fid|kid|is|pr|copying)"
+    rf"|(?P<other_kind>fd|kid|is|pr|bodies|combinations|copying)"
+    rf"_(?P<extractor>{others})(?=_|/|$)_?)"
     r"(?:(?P<count>[1-9]\d*)(?P<thousands>k?))?"
-    r"(?:_(?P<draws>full|official))?(?:/(?P<resolution>\d+))?"
+    r"(?:_(?P<draws>full|official))?(?:_(?P<per_class>per_class))?(?:/(?P<resolution>\d+))?"
   )
   return [_parse_one(name.strip(), pattern) for name in names]
 
@@ -150,6 +165,8 @@ def _parse_one(name: str, pattern: re.Pattern) -> Protocol:
   kind = match["kind"] or match["other_kind"]
   if match["draws"] and kind in _WITHOUT_DRAWS:
     raise ValueError(f"{name}: {kind} has no _{match['draws']}")
+  if match["per_class"] and kind not in _FOR_EACH_CLASS:
+    raise ValueError(f"{name}: {kind} has no _per_class")
   count = None
   if match["count"]:
     count = int(match["count"]) * (1000 if match["thousands"] else 1)
@@ -158,8 +175,9 @@ def _parse_one(name: str, pattern: re.Pattern) -> Protocol:
     kind=kind,
     extractor=match["extractor"] or INCEPTION,
     num_fakes=count,
-    draws=match["draws"] or "",
+    draws=match["draws"] or ("full" if kind == "copying" else ""),
     resolution=int(match["resolution"]) if match["resolution"] else None,
+    per_class=bool(match["per_class"]),
   )
 
 

@@ -21,7 +21,7 @@ from msggan_jax.metrics.feature_pass import (
   measure,
 )
 from msggan_jax.metrics.frozen_network import Images, on_local_devices
-from msggan_jax.metrics.protocols import Protocol
+from msggan_jax.metrics.protocols import WITHOUT_REALS, Protocol
 from msggan_jax.models.pyramid import downsample, quantize, to_float
 from msggan_jax.runtime import processes
 
@@ -118,7 +118,7 @@ class Reals:
     drawn: dict[str, list[Protocol]] = {}
     draws: dict[str, Draw] = {}
     for protocol in protocols:
-      if protocol.kind != "is":
+      if protocol.kind not in WITHOUT_REALS:
         draw = self.draw(protocol.draws, protocol.num_fakes)
         draws[draw.digest()] = draw
         drawn.setdefault(draw.digest(), []).append(protocol)

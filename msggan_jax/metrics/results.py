@@ -22,6 +22,8 @@ _STATISTICS = {
   "is": Rows,
   "pr": Rows,
   "bodies": Rows,
+  "combinations": Rows,
+  "copying": Rows,
 }
 _PACKAGES = ("msggan-jax", "jax", "numpy")
 
@@ -57,7 +59,7 @@ def request(
     extractor=protocol.extractor,
     feature=feature,
     resolution=protocol.resolution or resolution,
-    statistics=_STATISTICS[protocol.kind],
+    statistics=Rows if protocol.per_class else _STATISTICS[protocol.kind],
     count=count,
   )
 
@@ -72,6 +74,8 @@ def complete(protocol: Protocol, reals: Statistics) -> bool:
   Returns:
     Whether it was missing.
   """
+  if protocol.per_class:
+    return False
   if protocol.kind in ("fid", "fd"):
     return reals.complete_root()
   if protocol.kind == "kid":

@@ -166,6 +166,7 @@ class Evaluation:
       self._rows.append(row)
       if self._is_writer:
         jsonl.append(self._metrics_path, row)
+        self._evaluator.write_sheets(self._workdir, step)
       self._reporter.write_scalars(step, values)
       is_best = self._mark_best() == step
       numbers = "  ".join(f"{name} {x:.6g}" for name, x in values.items())

@@ -29,12 +29,16 @@ from msggan_jax.training.schedule import (
   SNAPSHOT,
   Schedule,
 )
-from msggan_jax.weights import trained, workdirs
+from msggan_jax.weights import fine_tuning, trained, workdirs
 from msggan_jax.weights.checkpoint import Checkpoints
 
 
 def train(
-  config: ConfigDict, workdir: str | Path, *, began: float | None = None
+  config: ConfigDict,
+  workdir: str | Path,
+  *,
+  began: float | None = None,
+  init_from: str | None = None,
 ) -> TrainState:
   """Train a new run, or resume the workdir's.
 
@@ -42,6 +46,7 @@ def train(
     config: The configuration; see `configs/default.py`.
     workdir: The run's folder.
     began: Start of the program, as `time.time` has it; None: now.
+    init_from: A run's folder or a file whose weights a new run starts from.
 
   Returns:
     The final state.
@@ -57,6 +62,8 @@ def train(
   config_check.validate(config, jax.device_count())
   workdirs.check_config(config, workdir)
   evaluation.choose(config)
+  if init_from and not (workdir / "config.json").is_file():
+    fine_tuning.check(init_from, config)
   planned = compilation.with_remat(config, jax.devices(), memory.limit_bytes())
   program = make_program(planned, sharding.make_mesh())
 
@@ -72,7 +79,7 @@ def train(
     Preemption() as stop,
   ):
     compiling = background.submit(compile_step, program)
-    state = _newest_state(checkpoints, program)
+    state = _newest_state(checkpoints, program, init_from)
     schedule = Schedule(config)
     run = _Run(
       config=config,
@@ -342,9 +349,18 @@ def compile_step(program: Program) -> tuple[Callable, float]:
   return lowered.compile(), time.monotonic() - began
 
 
-def _newest_state(checkpoints: Checkpoints, program: Program) -> TrainState:
+def _newest_state(
+  checkpoints: Checkpoints, program: Program, init_from: str | None = None
+) -> TrainState:
   """Return the newest good checkpoint's state, or the state at step 0."""
   step = checkpoints.newest_good()
-  if step is None:
+  if step is not None:
+    return checkpoints.restore(program.abstract_state, step)
+  if init_from is None:
     return program.create_state()
-  return checkpoints.restore(program.abstract_state, step)
+  state, lines = fine_tuning.start_from(init_from, program)
+  if processes.is_first():
+    print("\n".join(lines), flush=True)
+  checkpoints.save(0, state)  # a restart needs the source no more
+  checkpoints.wait()
+  return state

@@ -76,7 +76,7 @@ def verify(
     )
     compiled, _ = loop.compile_step(program)
     state = program.create_state()
-    if chosen[0]:
+    if chosen[0] in checkpoints.steps:  # at 0: a run of --init_from
       state = checkpoints.restore(program.abstract_state, chosen[0])
     for last in chosen[1:]:
       first = int(state.step)

@@ -7,9 +7,10 @@ arrays and the fields of `config_check.network_fields` are read from a file:
 nothing in it is executed, no path in it is opened.
 """
 
+import contextlib
 import json
 import secrets
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -112,20 +113,9 @@ def read(
     ValueError: If the file is damaged or foreign, in one sentence, or with a
       list of the tensors that do not fit its configuration.
   """
-  try:
-    with safetensors.safe_open(path, framework="np") as file:
-      config = _read_config(file.metadata() or {})
-      tensors = _read_tensors(file, name)
-  except safetensors.SafetensorError as error:
-    raise ValueError(
-      f"{path} is no weight file: it is no readable .safetensors file "
-      f"({_first_line(error)}); give a run's folder or a file written by "
-      "msggan_jax.export"
-    ) from error
-  except ValueError as error:
-    raise ValueError(
-      f"{path} is no weight file of msggan_jax: {_first_line(error)}"
-    ) from error
+  with _opened(path) as file:
+    config = _read_config(file.metadata() or {})
+    tensors = _read_tensors(file, name)
   network = make_network(name, config)
   trees = (network.abstract_params(), network.abstract_state())
   table = {
@@ -137,6 +127,40 @@ def read(
   if misfits:
     raise ValueError(describe(f"{name} in {path}", misfits))
   return config, network, params, state
+
+
+def read_config(path: str | Path) -> ConfigDict:
+  """Read the configuration's network fields; raise ValueError as `read`."""
+  return _inspect(path)[0]
+
+
+def names(path: str | Path) -> set[str]:
+  """Return the networks that a file holds; raise ValueError as `read`."""
+  return _inspect(path)[1]
+
+
+def _inspect(path: str | Path) -> tuple[ConfigDict, set[str]]:
+  with _opened(path) as file:
+    config = _read_config(file.metadata() or {})
+    return config, {key.partition("/")[0] for key in file.keys()}
+
+
+@contextlib.contextmanager
+def _opened(path: str | Path) -> Iterator[Any]:
+  """Open a file; name it in errors of the block."""
+  try:
+    with safetensors.safe_open(path, framework="np") as file:
+      yield file
+  except safetensors.SafetensorError as error:
+    raise ValueError(
+      f"{path} is no weight file: it is no readable .safetensors file "
+      f"({_first_line(error)}); give a run's folder or a file written by "
+      "msggan_jax.export"
+    ) from error
+  except ValueError as error:
+    raise ValueError(
+      f"{path} is no weight file of msggan_jax: {_first_line(error)}"
+    ) from error
 
 
 def _first_line(error: Exception) -> str:

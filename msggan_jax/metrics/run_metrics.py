@@ -1,0 +1,230 @@
+"""Metrics of a run that need labels, the cats' parts or a hold-out."""
+
+import concurrent.futures
+import dataclasses
+import functools
+from collections.abc import Callable, Sequence
+
+import numpy as np
+from ml_collections import ConfigDict
+
+from msggan_jax import data
+from msggan_jax.data import pictures
+from msggan_jax.metrics import combinations, copying, results
+from msggan_jax.metrics.distances import Moments, Rows
+from msggan_jax.metrics.extractors import Extractors
+from msggan_jax.metrics.feature_pass import ImagesAt, Statistics, measure
+from msggan_jax.metrics.protocols import Protocol
+from msggan_jax.metrics.reals import Draw, Reals, read_images
+
+_FEWEST = 10  # reals and fakes of a class; rarer classes are skipped
+_MOST_CATS = 6000  # to fit the classifier of their parts and to test it
+_SEED = 0
+
+
+class RunMetrics:
+  """Computes `copying`, `combinations` and metrics per class."""
+
+  def __init__(
+    self,
+    config: ConfigDict,
+    prepared: data.PreparedSet,
+    reals: Reals,
+    extractors: Extractors,
+    batch_size: int,
+  ):
+    """Bind a run's configuration and its real images.
+
+    Args:
+      config: The run's configuration.
+      prepared: Its real images.
+      reals: Draws them.
+      extractors: The feature networks.
+      batch_size: Images in a batch of this process.
+    """
+    self._config = config
+    self._prepared = prepared
+    self._reals = reals
+    self._extractors = extractors
+    self._batch_size = batch_size
+    self._pairs: dict[Protocol, copying.Copying] = {}
+    self._own_reals: dict[Protocol, Rows] = {}
+
+  def check(self, protocol: Protocol) -> None:
+    """Raise ValueError, in one sentence, if a protocol does not fit the run."""
+    name, metadata = protocol.name, self._prepared.metadata
+    if protocol.kind in ("bodies", "combinations") and (
+      self._config.dataset.name != "cats" or metadata.num_rejected
+    ):
+      raise ValueError(f"{name}: only the demo's cats have known parts")
+    if protocol.kind == "copying" and not metadata.part:
+      raise ValueError(
+        f"{name}: the data set has no hold-out; set config.dataset.holdout, "
+        "such as 0.1, in a new run"
+      )
+    if protocol.per_class and not self._config.num_classes:
+      raise ValueError(
+        f"{name}: the generator is unconditional: config.num_classes is 0"
+      )
+
+  def read(
+    self, protocols: Sequence[Protocol], after_batch: Callable[[], None]
+  ) -> None:
+    """Compute the features of other reals once; a call of all processes.
+
+    Args:
+      protocols: The protocols; those that need no other reals are skipped.
+      after_batch: Called after each batch; may raise to end the pass.
+    """
+    readers = {"copying": self._read_holdout, "combinations": self._read_cats}
+    for protocol in protocols:
+      if protocol.kind in readers and protocol not in self._own_reals:
+        read = readers[protocol.kind]
+        self._own_reals[protocol] = read(protocol, after_batch)
+
+  def compute(
+    self,
+    protocol: Protocol,
+    reals: Statistics | None,
+    fakes: Rows,
+    labels: np.ndarray | None,
+  ) -> dict[str, float] | None:
+    """Compute a protocol's numbers; None if it is none of this class.
+
+    Args:
+      protocol: The protocol.
+      reals: Features of the reals.
+      fakes: Features of the fakes.
+      labels: The fakes' labels, if the generator is conditional.
+    """
+    if protocol.per_class:
+      return self._per_class(protocol, reals, fakes, labels)
+    if protocol.kind == "copying":
+      holdout = self._own_reals[protocol].array
+      found = copying.measure(reals.array, holdout, fakes.array)
+      self._pairs[protocol] = found
+      return {protocol.name: found.share, f"{protocol.name}_z": found.z}
+    if protocol.kind == "combinations":
+      cats = self._own_reals[protocol].array
+      parts = np.array(self._trained_on)[self._random_cats()]
+      values = combinations.measure(cats, parts, fakes.array, self._trained_on)
+      return {protocol.name + ending: x for ending, x in values.items()}
+    return None
+
+  def sheets(self, fakes_at: ImagesAt) -> dict[str, np.ndarray]:
+    """Return a picture of the closest pairs for each `copying` just computed.
+
+    Args:
+      fakes_at: Returns the fakes, a batch at a time.
+
+    Returns:
+      uint8 pictures by protocol: fakes above, training images below.
+    """
+    drawn = {}
+    for protocol, found in self._pairs.items():
+      count = len(found.fakes)
+      batches = [
+        fakes_at(np.resize(found.fakes[i:], self._batch_size))
+        for i in range(0, count, self._batch_size)
+      ]
+      side = max(batches[0])
+      fakes = np.concatenate([np.asarray(batch[side]) for batch in batches])
+      fakes = fakes[:count]
+      reals = [self._prepared[int(i)]["image"] for i in found.reals]
+      reals = pictures.resized(np.stack(reals), side)
+      both = np.concatenate([fakes, reals])
+      drawn[protocol.name] = pictures.grid(both, columns=count)
+    self._pairs = {}
+    return drawn
+
+  def _per_class(
+    self, protocol: Protocol, reals: Rows, fakes: Rows, labels: np.ndarray
+  ) -> dict[str, float]:
+    drawn, _ = self._reals.draw(protocol.draws, protocol.num_fakes)
+    real_labels = self._labels(drawn)
+    labels = labels[: len(fakes.array)]
+    kind = dataclasses.replace(protocol, per_class=False)
+    by_class = {}
+    for label, name in enumerate(self._prepared.metadata.class_names):
+      parts = [
+        rows.array[own == label]
+        for rows, own in ((reals, real_labels), (fakes, labels))
+      ]
+      if min(map(len, parts)) >= _FEWEST:
+        by_class[name] = results.compute(
+          kind, *(_statistics(kind, part) for part in parts)
+        )
+    keys = dict.fromkeys(key for values in by_class.values() for key in values)
+    means = {
+      key: float(np.mean([v[key] for v in by_class.values() if key in v]))
+      for key in keys
+    }
+    return means | {
+      f"{key}/{name}": value
+      for name, values in by_class.items()
+      for key, value in values.items()
+    }
+
+  def _labels(self, numbers: Sequence[int]) -> np.ndarray:
+    with concurrent.futures.ThreadPoolExecutor() as pool:
+      images = pool.map(lambda i: self._prepared[int(i)], numbers)
+      return np.array([image["label"] for image in images], np.int32)
+
+  def _read_holdout(
+    self, protocol: Protocol, after_batch: Callable[[], None]
+  ) -> Rows:
+    holdout = data.open_prepared(self._prepared.path, "holdout")
+    reals = Reals(
+      lambda i: holdout[i]["image"],
+      len(holdout),
+      content_hash=holdout.metadata.content_hash,
+      cache=holdout.path / "statistics",
+    )
+    statistics = reals.statistics(
+      [protocol],
+      self._extractors,
+      self._config.resolution,
+      batch_size=self._batch_size,
+      after_batch=after_batch,
+    )
+    return statistics[protocol]
+
+  def _random_cats(self) -> np.ndarray:
+    """Return the numbers of the training cats for the classifier."""
+    random = np.random.RandomState(_SEED)
+    return random.permutation(len(self._prepared))[:_MOST_CATS]
+
+  def _read_cats(
+    self, protocol: Protocol, after_batch: Callable[[], None]
+  ) -> Rows:
+    numbers = self._random_cats()
+    request = results.request(
+      protocol, self._extractors, self._config.resolution, len(numbers)
+    )
+    images_at = read_images(
+      lambda i: self._prepared[i]["image"],
+      {request.resolution},
+      Draw(numbers, np.zeros(len(numbers), bool)),
+    )
+    measured = measure(
+      images_at,
+      [request],
+      self._extractors,
+      batch_size=self._batch_size,
+      after_batch=after_batch,
+    )
+    return measured[request]
+
+  @functools.cached_property
+  def _trained_on(self) -> list[data.CatParts]:
+    split = self._config.dataset.split
+    return [data.cat_parts(int(i), split) for i in self._prepared.numbers]
+
+
+def _statistics(protocol: Protocol, features: np.ndarray) -> Statistics:
+  """Return the statistics of features that a protocol needs."""
+  made = Rows(features.shape[1])
+  if protocol.kind in ("fid", "fd"):
+    made = Moments(features.shape[1])
+  made.add(features)
+  return made

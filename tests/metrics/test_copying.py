@@ -1,0 +1,107 @@
+"""Copiers, mode droppers and perfect samplers are told apart."""
+
+import numpy as np
+import pytest
+
+from msggan_jax.metrics import copying
+
+DIMENSIONS = 8
+MODES = np.random.RandomState(1).randn(6, DIMENSIONS) * 6
+
+
+def draw(seed, count, modes=MODES):
+  random = np.random.RandomState(seed)
+  points = modes[random.randint(len(modes), size=count)]
+  return (points + random.randn(count, DIMENSIONS)).astype(np.float32)
+
+
+@pytest.fixture(scope="module")
+def train():
+  return draw(0, 1200)
+
+
+@pytest.fixture(scope="module")
+def holdout():
+  return draw(2, 1200)
+
+
+def near(points, seed, count, scale):
+  random = np.random.RandomState(seed)
+  chosen = points[random.randint(len(points), size=count)]
+  return chosen + scale * random.randn(*chosen.shape).astype(np.float32)
+
+
+def test_planted_samplers_are_ranked(train, holdout):
+  fakes = {
+    "copier": near(train, 3, 600, 0.0),
+    "near copier": near(train, 3, 600, 0.2),
+    "half copier": np.concatenate([near(train, 3, 300, 0.1), draw(4, 300)]),
+    "perfect": draw(5, 600),
+    "dropper": draw(6, 600, MODES[:3]),
+    "blurred": near(draw(7, 600), 8, 600, 1.5),
+  }
+  found = {
+    name: copying.measure(train, holdout, x) for name, x in fakes.items()
+  }
+  assert found["copier"].share > 0.99
+  assert found["near copier"].share > 0.95
+  assert 0.7 < found["half copier"].share < 0.8
+  for name in ("perfect", "dropper", "blurred"):
+    assert abs(found[name].share - 0.5) < 0.07, name
+  z = {name: x.z for name, x in found.items()}
+  assert z["copier"] < z["near copier"] < z["half copier"] < -3
+  assert abs(z["perfect"]) < 3 and abs(z["dropper"]) < 3
+  assert z["blurred"] > 3
+
+
+def test_a_small_holdout_still_shows_copies(train):
+  holdout = draw(2, 120)
+  copier = copying.measure(train, holdout, near(train, 3, 600, 0.05))
+  perfect = copying.measure(train, holdout, draw(5, 600))
+  assert copier.z < -3 < perfect.z < 3
+  assert copier.share > perfect.share
+
+
+def test_the_test_is_that_of_normal_deviates(train):
+  """Z of many perfect samplers has mean 0 and deviation 1, within one cell."""
+  z = [
+    copying.three_sample_test(train[:300], draw(2 * i, 99), draw(2 * i + 1, 80))
+    for i in range(100, 200)
+  ]
+  assert abs(np.mean(z)) < 0.35
+  assert 0.75 < np.std(z) < 1.3
+
+
+def test_ranks_agree_with_all_pairs():
+  random = np.random.RandomState(0)
+  q, p = random.randint(0, 9, 40) * 1.0, random.randint(0, 12, 50) * 1.0
+  wins = (q[:, None] > p).sum() + 0.5 * (q[:, None] == p).sum()
+  both = np.concatenate([q, p])
+  # The variance of U over all permutations, here over many of them.
+  draws = []
+  for _ in range(4000):
+    x = random.permutation(both)
+    a, b = x[:40, None], x[40:]
+    draws.append((a > b).sum() + 0.5 * (a == b).sum())
+  expected = (wins - 40 * 50 / 2) / np.std(draws)
+  assert copying._z_of_ranks(q, p) == pytest.approx(expected, rel=0.05)
+  assert copying._z_of_ranks(np.ones(30), np.ones(30)) == 0
+
+
+def test_the_closest_pairs_come_first(train, holdout):
+  fakes = np.concatenate([draw(5, 50), train[[7, 3]]])
+  found = copying.measure(train, holdout, fakes)
+  assert set(found.fakes[:2]) == {50, 51}
+  assert {7, 3} == set(found.reals[:2])
+  assert len(found.fakes) == 10
+  distances = ((fakes[found.fakes] - train[found.reals]) ** 2).sum(axis=1)
+  assert (np.diff(distances) >= 0).all()
+
+
+def test_nearest_agrees_with_all_distances(monkeypatch):
+  monkeypatch.setattr(copying, "_BLOCK", 64)
+  a, b = draw(1, 30), draw(2, 25)
+  all_distances = ((a[:, None] - b) ** 2).sum(axis=-1)
+  distances, indices = copying.nearest(a, b)
+  np.testing.assert_array_equal(indices, all_distances.argmin(axis=1))
+  np.testing.assert_allclose(distances, all_distances.min(axis=1), rtol=1e-5)
