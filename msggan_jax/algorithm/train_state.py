@@ -8,6 +8,7 @@ import optax
 from flax import struct
 from ml_collections import ConfigDict
 
+from msggan_jax.algorithm import augment
 from msggan_jax.models.networks import Network
 
 
@@ -25,6 +26,8 @@ class TrainState:
   ema_state: Any  # a copy of g_state, for ema_params
   g_opt_state: optax.OptState
   d_opt_state: optax.OptState
+  # Parts of a run's options; () if they are not in use.
+  augment_state: Any = ()  # the strength of an adaptive augmentation
 
 
 def create_train_state(
@@ -35,7 +38,8 @@ def create_train_state(
 ) -> TrainState:
   """Draw the state at step 0 from `config.seed`; call it under `jax.jit`."""
   g_key, d_key = jax.random.split(jax.random.key(config.seed))
-  return assemble(generator.init(g_key), discriminator.init(d_key), optimizer)
+  state = assemble(generator.init(g_key), discriminator.init(d_key), optimizer)
+  return state.replace(augment_state=augment.initial_state(config))
 
 
 def assemble(

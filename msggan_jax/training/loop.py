@@ -13,14 +13,20 @@ from clu import parameter_overview
 from ml_collections import ConfigDict
 
 from msggan_jax import data, metrics
-from msggan_jax.algorithm import config_check, finite, randomness
+from msggan_jax.algorithm import config_check, finite
 from msggan_jax.algorithm.program import RUN_AHEAD, Program, make_program
 from msggan_jax.algorithm.train_state import TrainState
 from msggan_jax.planning import compilation
 from msggan_jax.runtime import folder_lock, memory, processes, sharding
 from msggan_jax.runtime.clock import TimeRecord
 from msggan_jax.runtime.preemption import Preemption, Stopped
-from msggan_jax.training import evaluation, grids, nonfinite, provenance
+from msggan_jax.training import (
+  batches,
+  evaluation,
+  grids,
+  nonfinite,
+  provenance,
+)
 from msggan_jax.training.reporter import Reporter
 from msggan_jax.training.schedule import (
   EVALUATE,
@@ -67,7 +73,8 @@ def train(
   planned = compilation.with_remat(config, jax.devices(), memory.limit_bytes())
   program = make_program(planned, sharding.make_mesh())
 
-  prepared = _open_data(config, workdir)
+  prepared = batches.open_training_set(config, workdir)
+  holdout = batches.open_holdout(config, workdir, prepared)
   evaluator = evaluation.make_evaluator(config, prepared)
   with (
     folder_lock.only_run_in(workdir),
@@ -86,6 +93,7 @@ def train(
       workdir=workdir,
       program=program,
       prepared=prepared,
+      holdout=holdout,
       evaluator=evaluator,
       checkpoints=checkpoints,
       schedule=schedule,
@@ -115,6 +123,7 @@ class _Run:
   workdir: Path
   program: Program
   prepared: data.LenientSet
+  holdout: data.LenientSet | None
   evaluator: metrics.Evaluator | None
   checkpoints: Checkpoints
   schedule: Schedule
@@ -162,7 +171,7 @@ class _Run:
       first_step = int(state.step)
       try:
         with contextlib.closing(
-          make_loader(self.config, self.prepared, state)
+          batches.make_loader(self.config, state, self.prepared, self.holdout)
         ) as loader:
           state = self._take_steps(take_step, state, loader)
         self._finish()
@@ -297,33 +306,6 @@ class _Run:
       grids.write_grids(self.workdir, pictures, kimg)
       picture = pictures[self.config.resolution]
       self.reporter.write_image(step, "samples", picture)
-
-
-def _open_data(config: ConfigDict, workdir: Path) -> data.LenientSet:
-  """Prepare the data set if necessary and open it, the same everywhere."""
-  path = data.prepare(config.dataset, config.resolution, config.channels)
-  prepared = data.LenientSet(
-    data.open_prepared(path),
-    config.dataset.max_unreadable,
-    workdir / "unreadable.jsonl",
-  )
-  processes.check_same("the data set", prepared.metadata.content_hash)
-  config_check.check_classes(config, prepared.metadata.num_classes)
-  return prepared
-
-
-def make_loader(
-  config: ConfigDict, prepared: data.PreparedSet, state: TrainState
-) -> Iterator:
-  """Return the batches of this process that follow a state."""
-  return data.make_loader(
-    prepared,
-    batch_size=config.batch_size,
-    seed=randomness.data_seed(config.seed, int(state.rollbacks)),
-    first_step=int(state.step),
-    process_index=jax.process_index(),
-    process_count=jax.process_count(),
-  )
 
 
 def _open_workdir(

@@ -120,6 +120,33 @@ def test_a_workdir_of_another_configuration_is_refused(config, tmp_path):
   assert not (tmp_path / "data").exists()
 
 
+@pytest.mark.slow
+def test_a_run_with_held_out_images_resumes_byte_for_byte(
+  config, tmp_path, monkeypatch
+):
+  monkeypatch.setattr(
+    "msggan_jax.data.sources.demo._CAT_SPLITS",
+    {"train": range(100), "test": range(100, 140)},
+  )
+  config.augment, config.augment_target = "exact", 0.5
+  config.augment_kimg = 0.1
+  config.augment_holdout = "train"
+  with pytest.raises(ValueError, match="'train', which is the training set"):
+    loop.train(config, tmp_path / "refused")
+  config.augment_holdout = "test"
+  whole = loop.train(config, tmp_path / "whole")
+  config.total_kimg = 0.064
+  loop.train(config, tmp_path / "halves")
+  config.total_kimg = 0.128
+  resumed = loop.train(config, tmp_path / "halves")
+  for a, b in zip(
+    jax.tree.leaves(whole), jax.tree.leaves(resumed), strict=True
+  ):
+    assert np.asarray(a).tobytes() == np.asarray(b).tobytes()
+  rows = stats(tmp_path / "whole")
+  assert all("augment_strength" in row for row in rows)
+
+
 def test_a_run_of_before_a_field_existed_has_its_default(config, tmp_path):
   older = config.copy_and_resolve_references()
   for name in ("burn_in_kimg", "penalty_scales"):
