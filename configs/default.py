@@ -168,6 +168,9 @@ def get_base_config():
   config.ema_kimg_end = config_dict.placeholder(object)
   config.ema_kimg_end = "same"
   config.ema_decay = 0.0  # decay a step, instead of the half-life; 0: not set
+  # keep three power-function averages of G at every checkpoint, from which
+  # sample makes the average of any --ema_kimg (Karras et al. 2024)
+  config.ema_averages = False
   # fields with an end value reach it after this, along half a cosine; 0: no
   # schedules
   config.burn_in_kimg = 0.0

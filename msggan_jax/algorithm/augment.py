@@ -141,7 +141,7 @@ def initial_state(config: ConfigDict) -> AugmentState | tuple[()]:
   """Return the state at step 0: strength 0; (): it is not adaptive."""
   if not is_adaptive(config):
     return ()
-  return AugmentState(*(jnp.zeros((), jnp.float32) for _ in range(3)))
+  return AugmentState(*(jnp.zeros(()) for _ in range(3)))
 
 
 def draw(

@@ -280,6 +280,11 @@ OPTIMIZATION = {
   "ema_decay": Number(
     0.0, "decay a step, instead of the half-life; 0: not set", high=1.0
   ),
+  "ema_averages": Switch(
+    False,
+    "keep three power-function averages of G at every checkpoint, from which "
+    "sample makes the average of any --ema_kimg (Karras et al. 2024)",
+  ),
   "burn_in_kimg": Number(
     0.0,
     "fields with an end value reach it after this, along half a cosine; 0: no "

@@ -8,7 +8,7 @@ import optax
 from flax import struct
 from ml_collections import ConfigDict
 
-from msggan_jax.algorithm import augment
+from msggan_jax.algorithm import augment, power_averages
 from msggan_jax.models.networks import Network
 
 
@@ -28,6 +28,7 @@ class TrainState:
   d_opt_state: optax.OptState
   # Parts of a run's options; () if they are not in use.
   augment_state: Any = ()  # the strength of an adaptive augmentation
+  averages: Any = ()  # power-function averages of g_params
 
 
 def create_train_state(
@@ -39,7 +40,10 @@ def create_train_state(
   """Draw the state at step 0 from `config.seed`; call it under `jax.jit`."""
   g_key, d_key = jax.random.split(jax.random.key(config.seed))
   state = assemble(generator.init(g_key), discriminator.init(d_key), optimizer)
-  return state.replace(augment_state=augment.initial_state(config))
+  return state.replace(
+    augment_state=augment.initial_state(config),
+    averages=power_averages.initial(config, state.g_params),
+  )
 
 
 def assemble(

@@ -14,6 +14,7 @@ from msggan_jax.algorithm import (
   frozen,
   losses,
   penalties,
+  power_averages,
   randomness,
   schedules,
 )
@@ -103,7 +104,7 @@ class TrainStep:
   def __call__(
     self, before: TrainState, batch: Batch
   ) -> tuple[TrainState, StepMetrics]:
-    """Update D, then G, then the EMA."""
+    """Update D, then G, then the averages of G."""
     now = schedules.at(self._config, before.step)
     keys = randomness.step_keys(self._config.seed, before)
     reals, labels = make_reals(self._config, keys.mirror, batch)
@@ -126,6 +127,9 @@ class TrainStep:
       step=state.step + 1,
       g_state=fakes.g_state,
       ema_state=fakes.g_state,
+      averages=power_averages.update(
+        state.averages, state.g_params, state.step + 1
+      ),
       augment_state=augment_state,
       ema_params=optax.incremental_update(
         state.g_params, state.ema_params, 1 - ema_decay(now)

@@ -35,7 +35,7 @@ from msggan_jax.training.schedule import (
   SNAPSHOT,
   Schedule,
 )
-from msggan_jax.weights import fine_tuning, trained, workdirs
+from msggan_jax.weights import averages, fine_tuning, trained, workdirs
 from msggan_jax.weights.checkpoint import Checkpoints
 
 
@@ -136,6 +136,7 @@ class _Run:
     self.reporter.say(f"{len(self.prepared)} images in {self.prepared.path}")
     if self.evaluator is None and self.config.eval_kimg:
       self.reporter.say(evaluation.WITHOUT_WEIGHTS)
+    self._save_averages(int(state.step), state)
     if state.step > 0:
       self.reporter.say(
         f"resuming {self.workdir} at step {int(state.step)} of "
@@ -268,6 +269,13 @@ class _Run:
       self._write_samples(step, state)
     with self.times.during("checkpoint"):
       self.checkpoints.save(step, state)
+      self._save_averages(step, state)
+
+  def _save_averages(self, step: int, state: TrainState) -> None:
+    if not self.config.ema_averages or not processes.is_first():
+      return
+    of_g = sharding.local_copy((state.averages, state.g_state))
+    averages.save(self.workdir, step, *jax.device_get(of_g))
 
   def _log_and_sample(
     self, step: int, state: TrainState, *, with_row: bool
@@ -283,6 +291,8 @@ class _Run:
     processes.wait_for_all("the checkpoint to go back to")
     state = _newest_state(self.checkpoints, self.program)
     self.reporter.rewind(int(state.step))
+    if processes.is_first():
+      averages.delete_after(self.workdir, int(state.step))
     return state
 
   def _finish(self) -> None:

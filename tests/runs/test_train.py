@@ -43,6 +43,7 @@ def stats(workdir):
 
 def test_a_run_resumes_byte_for_byte(config, tmp_path):
   """Train 4 = train 2, resume, train 2."""
+  config.ema_averages = True
   whole = loop.train(config, tmp_path / "whole")
 
   config.total_kimg = 0.064
@@ -101,6 +102,12 @@ def check_sampling(workdir, state):
   assert msggan_jax.to_uint8(pyramid[-1]).dtype == np.uint8
   discriminator = msggan_jax.load_discriminator(workdir)
   assert discriminator(pyramid).shape == (4,)
+  made = msggan_jax.load_generator(workdir, ema_kimg=10.0)  # config.ema_kimg
+  for a, b in zip(
+    jax.tree.leaves(made.params), jax.tree.leaves(state.ema_params), strict=True
+  ):
+    difference = np.asarray(a) - np.asarray(b)
+    assert np.linalg.norm(difference) <= 1e-5 * np.linalg.norm(b)
   older = msggan_jax.load_generator(workdir, step=2)
   assert not np.array_equal(older(z)[-1], pyramid[-1])
   with pytest.raises(FileNotFoundError, match=r"no checkpoint 3; .* \[2, 4\]"):
