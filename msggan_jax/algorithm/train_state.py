@@ -39,14 +39,13 @@ def create_train_state(
 ) -> TrainState:
   """Draw the state at step 0 from `config.seed`; call it under `jax.jit`."""
   g_key, d_key = jax.random.split(jax.random.key(config.seed))
-  state = assemble(generator.init(g_key), discriminator.init(d_key), optimizer)
-  return state.replace(
-    augment_state=augment.initial_state(config),
-    averages=power_averages.initial(config, state.g_params),
+  return assemble(
+    config, generator.init(g_key), discriminator.init(d_key), optimizer
   )
 
 
 def assemble(
+  config: ConfigDict,
   g: tuple[Any, Any],
   d: tuple[Any, Any],
   optimizer: optax.GradientTransformationExtraArgs,
@@ -55,6 +54,7 @@ def assemble(
   """Make the state at step 0 from the networks' parameters and states.
 
   Args:
+    config: The configuration.
     g: The generator's parameters and state.
     d: The discriminator's.
     optimizer: The optimizer of both networks.
@@ -72,6 +72,8 @@ def assemble(
     ema_state=ema_state,
     g_opt_state=optimizer.init(g[0]),
     d_opt_state=optimizer.init(d[0]),
+    augment_state=augment.initial_state(config),
+    averages=power_averages.initial(config, g[0]),
   )
 
 
