@@ -126,6 +126,24 @@ def get_base_config():
   config.penalty_interval = 1
   config.drift_weight = 0.001  # of E r^2 in wasserstein
 
+  # Augmentation (Karras et al. 2020).
+  # transformations of all images that D sees; exact: ADA's colours, flips,
+  # quarter turns, shifts and cutouts that keep pyramids exact: one of none,
+  # diffaugment, exact, ada
+  config.augment = "none"
+  # probability of each transformation; adaptive: the highest
+  config.augment_strength = 1.0
+  # augment_strength after the burn-in
+  config.augment_strength_end = config_dict.placeholder(object)
+  config.augment_strength_end = "same"
+  # adaptive: the strength holds D's overfitting at this, from 0 to 1 (ADA: 0.6,
+  # or 0.5 with held-out images); 0: not adaptive
+  config.augment_target = 0.0
+  config.augment_kimg = 500.0  # adaptive: time from strength 0 to 1, at least
+  # adaptive, losses without a zero (wasserstein, relativistic): held-out
+  # images; a folder, a zip or a prepared set, or the split of another set
+  config.augment_holdout = ""
+
   # Optimization (paper, section 4).
   # over all devices; auto: the config file's, or the least possible above it
   # for the devices; a resumed run keeps its own
@@ -150,6 +168,9 @@ def get_base_config():
   config.ema_kimg_end = config_dict.placeholder(object)
   config.ema_kimg_end = "same"
   config.ema_decay = 0.0  # decay a step, instead of the half-life; 0: not set
+  # keep three power-function averages of G at every checkpoint, from which
+  # sample makes the average of any --ema_kimg (Karras et al. 2024)
+  config.ema_averages = False
   # fields with an end value reach it after this, along half a cosine; 0: no
   # schedules
   config.burn_in_kimg = 0.0

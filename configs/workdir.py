@@ -6,8 +6,9 @@ python -m msggan_jax.main --config=configs/workdir.py:runs/bmsg \
 
 import json
 import pathlib
+import runpy
 
-from ml_collections import ConfigDict, config_dict
+_DEFAULT = pathlib.Path(__file__).with_name("default.py")
 
 
 def get_config(workdir):
@@ -23,12 +24,8 @@ def get_config(workdir):
     raise ValueError(
       f"{workdir} is not the workdir of a run: it has no config.json"
     )
-  fields = json.loads(path.read_text())
-  config = ConfigDict(fields)
-  # A number that a flag may replace by a name, or the reverse.
-  for name in {"batch_size", "connected_scales", "remat_from"} & set(fields):
-    del config[name]
-    config[name] = config_dict.placeholder(object)
-    config[name] = fields[name]
+  # A run of before a field existed has the field's default.
+  config = runpy.run_path(str(_DEFAULT))["get_base_config"]()
+  config.update(json.loads(path.read_text()))
   config.extractor = ""
   return config

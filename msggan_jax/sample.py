@@ -35,6 +35,12 @@ _TRUNCATION_PSI = flags.DEFINE_float(
 _STEP = flags.DEFINE_string(
   "step", "", "A checkpoint's step, or best; by default the newest."
 )
+_EMA_KIMG = flags.DEFINE_float(
+  "ema_kimg",
+  None,
+  "Half-life of the moving average in thousands of images, for runs with "
+  "config.ema_averages; by default the run's own.",
+)
 flags.mark_flags_as_required(["workdir", "output"])
 
 
@@ -51,7 +57,9 @@ def main(argv: Sequence[str]) -> None:
   from msggan_jax.models.pyramid import connected_scales, to_uint8
   from msggan_jax.weights import trained
 
-  generator = trained.load_generator(_WORKDIR.value, step)
+  generator = trained.load_generator(
+    _WORKDIR.value, step, ema_kimg=_EMA_KIMG.value
+  )
   available = connected_scales(generator.config)
   scales = parse_scales(_SCALES.value, available)
   num_classes = generator.config.num_classes

@@ -1,14 +1,28 @@
 """Gradient accumulation: G and D work through a device's batch in parts."""
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 
+from msggan_jax.algorithm.transformations import Transformation, transform
 from msggan_jax.models.networks import Network, Tree
 from msggan_jax.models.pyramid import Pyramid
 from msggan_jax.runtime import sharding
+
+
+class Given(NamedTuple):
+  """What belongs to D's images, per example.
+
+  Attributes:
+    labels: (B,), or None if unconditional.
+    transformation: The augmentation of the images; None: none. It is a part of
+      the critic, so penalties differentiate through it.
+  """
+
+  labels: jax.Array | None
+  transformation: Transformation | None = None
 
 
 def in_parts(
@@ -110,17 +124,21 @@ def bind_discriminator(network: Network) -> Callable:
     network: The discriminator.
 
   Returns:
-    (params, state) -> critic, which maps this device's pyramid and labels to
-    logits, (B,). The parameters' gradient is summed over the devices once,
-    however often the critic is used.
+    (params, state) -> critic, which maps this device's pyramid and what is
+    given with it to logits, (B,). The parameters' gradient is summed over the
+    devices once, however often the critic is used.
   """
 
   def with_params(params: Tree, state: Tree) -> Callable:
     params = sharding.vary(params)
 
-    def critic(pyramid: Pyramid, labels: jax.Array | None) -> jax.Array:
+    def critic(pyramid: Pyramid, given: Given) -> jax.Array:
       return network.apply(
-        params, state, pyramid, labels, batch_mean=sharding.batch_mean
+        params,
+        state,
+        transform(pyramid, given.transformation),
+        given.labels,
+        batch_mean=sharding.batch_mean,
       )
 
     return critic

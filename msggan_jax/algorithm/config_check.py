@@ -5,7 +5,7 @@ from typing import Any
 
 from ml_collections import ConfigDict
 
-from msggan_jax.algorithm import frozen, schedules
+from msggan_jax.algorithm import augment, frozen, schedules
 from msggan_jax.algorithm.config_fields import FIELDS
 from msggan_jax.algorithm.penalties import scale_weights
 from msggan_jax.data.pixels import check_resolution
@@ -35,6 +35,7 @@ def validate(config: ConfigDict, num_devices: int) -> None:
   _check_fields(config, list(FIELDS))
   _check_networks(config)
   schedules.check(config)
+  augment.check(config)
   scale_weights(config)
   frozen.check(config)
   _check_batch(config, num_devices)

@@ -6,6 +6,7 @@
 
 import math
 
+from msggan_jax.algorithm.augment import NONE, POLICIES
 from msggan_jax.algorithm.field_types import (
   Batch,
   Choice,
@@ -216,6 +217,38 @@ LOSS = {
   "drift_weight": Number(0.001, "of E r^2 in wasserstein"),
 }
 
+AUGMENTATION = {
+  "augment": Choice(
+    NONE,
+    "transformations of all images that D sees; exact: ADA's colours, flips, "
+    "quarter turns, shifts and cutouts that keep pyramids exact",
+    choices=tuple(POLICIES),
+  ),
+  "augment_strength": Number(
+    1.0,
+    "probability of each transformation; adaptive: the highest",
+    high=1.0,
+  ),
+  "augment_strength_end": End(
+    SAME, "augment_strength after the burn-in", high=1.0
+  ),
+  "augment_target": Number(
+    0.0,
+    "adaptive: the strength holds D's overfitting at this, from 0 to 1 (ADA: "
+    "0.6, or 0.5 with held-out images); 0: not adaptive",
+    high=1.0,
+  ),
+  "augment_kimg": Number(
+    500.0, "adaptive: time from strength 0 to 1, at least", above_low=True
+  ),
+  "augment_holdout": Text(
+    "",
+    "adaptive, losses without a zero (wasserstein, relativistic): held-out "
+    "images; a folder, a zip or a prepared set, or the split of another set",
+    resumable=True,
+  ),
+}
+
 OPTIMIZATION = {
   "batch_size": Batch(
     32,
@@ -246,6 +279,11 @@ OPTIMIZATION = {
   "ema_kimg_end": End(SAME, "ema_kimg after the burn-in"),
   "ema_decay": Number(
     0.0, "decay a step, instead of the half-life; 0: not set", high=1.0
+  ),
+  "ema_averages": Switch(
+    False,
+    "keep three power-function averages of G at every checkpoint, from which "
+    "sample makes the average of any --ema_kimg (Karras et al. 2024)",
   ),
   "burn_in_kimg": Number(
     0.0,
@@ -322,6 +360,7 @@ SECTIONS = {
   "Images": IMAGES,
   "Networks (paper, section 3.1, Tables 6 and 7)": NETWORKS,
   "Loss (paper, section 3.2)": LOSS,
+  "Augmentation (Karras et al. 2020)": AUGMENTATION,
   "Optimization (paper, section 4)": OPTIMIZATION,
   "Logs, samples and checkpoints (0: never)": RECORDS,
   "Evaluation of the moving average (0: never)": EVALUATION,

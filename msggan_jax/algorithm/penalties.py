@@ -208,8 +208,8 @@ def make_penalty(config: ConfigDict) -> Callable[..., Penalty]:
     config: `penalty`, its weights, `penalty_interval` and `micro_batch_size`.
 
   Returns:
-    (step, critic, images, labels) -> `Penalty`. The critic maps a pyramid and
-    its labels to logits; `images` are this device's.
+    (step, critic, images, given) -> `Penalty`. The critic maps a pyramid and
+    what is given with it to logits; `images` are this device's.
   """
   scales = connected_scales(config)
   terms = PENALTIES[config.penalty]
@@ -222,15 +222,15 @@ def make_penalty(config: ConfigDict) -> Callable[..., Penalty]:
     weights = jnp.asarray(scale_weights(config), value.dtype)
     return sharding.global_mean(weights @ value)
 
-  def penalty(step, critic, images: Images, labels) -> Penalty:
-    def values(images, labels):
+  def penalty(step, critic, images: Images, given) -> Penalty:
+    def values(images, given):
       """Return each term's values, (S, B)."""
-      of_labels = functools.partial(critic, labels=labels)
-      return [term.values(of_labels, images, config) for term in terms]
+      of_given = functools.partial(critic, given=given)
+      return [term.values(of_given, images, config) for term in terms]
 
     def compute():
       in_all_parts = in_parts(values, config.micro_batch_size, out_axis=1)
-      return in_all_parts(images, labels)
+      return in_all_parts(images, given)
 
     computed = step % interval == 0
     if interval == 1:

@@ -13,7 +13,7 @@ import optax
 from jax.sharding import Mesh
 from ml_collections import ConfigDict
 
-from msggan_jax.algorithm import train_state, train_step
+from msggan_jax.algorithm import augment, train_state, train_step
 from msggan_jax.algorithm.train_state import TrainState
 from msggan_jax.models import networks
 from msggan_jax.models.networks import Network
@@ -79,6 +79,8 @@ class Program:
       "image": jax.ShapeDtypeStruct((size, r, r, config.channels), jnp.uint8),
       "label": jax.ShapeDtypeStruct((size,), jnp.int32),
     }
+    if augment.needs_holdout(config):
+      batch |= {f"holdout_{name}": part for name, part in batch.items()}
     return sharding.abstract(batch, sharding.along_batch(self.mesh))
 
   @functools.cached_property

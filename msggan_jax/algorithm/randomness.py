@@ -16,6 +16,7 @@ from msggan_jax.runtime import sharding
 # More steps than runs have: after a rollback no step reuses another's numbers.
 _STEPS_STRIDE = 1_000_000_007
 _DATA_SEED_STRIDE = 1_000_003
+_AUGMENT = 0x61756721  # beyond the keys of a split
 
 
 class StepKeys(NamedTuple):
@@ -27,11 +28,28 @@ class StepKeys(NamedTuple):
   mirror: jax.Array
 
 
+class AugmentKeys(NamedTuple):
+  """The keys of one step's augmentation, by the logits they are for."""
+
+  d_step: jax.Array
+  g_step: jax.Array
+  held_out: jax.Array
+
+
 def step_keys(seed: int, state: TrainState) -> StepKeys:
   """Return the keys of the step that starts from a state."""
+  return StepKeys(*jax.random.split(_step_key(seed, state), 4))
+
+
+def augment_keys(seed: int, state: TrainState) -> AugmentKeys:
+  """Return the augmentation's keys of the step that starts from a state."""
+  key = jax.random.fold_in(_step_key(seed, state), _AUGMENT)
+  return AugmentKeys(*jax.random.split(key, 3))
+
+
+def _step_key(seed: int, state: TrainState) -> jax.Array:
   stream = state.step + _STEPS_STRIDE * state.rollbacks  # int32 may wrap
-  key = jax.random.fold_in(jax.random.key(seed), stream)
-  return StepKeys(*jax.random.split(key, 4))
+  return jax.random.fold_in(jax.random.key(seed), stream)
 
 
 def data_seed(seed: int, rollbacks: int) -> int:

@@ -17,6 +17,7 @@ SCHEDULED = (
   "r1_gamma",
   "r2_gamma",
   "ema_kimg",
+  "augment_strength",
 )
 
 

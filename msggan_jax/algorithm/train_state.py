@@ -8,6 +8,7 @@ import optax
 from flax import struct
 from ml_collections import ConfigDict
 
+from msggan_jax.algorithm import augment, power_averages
 from msggan_jax.models.networks import Network
 
 
@@ -25,6 +26,9 @@ class TrainState:
   ema_state: Any  # a copy of g_state, for ema_params
   g_opt_state: optax.OptState
   d_opt_state: optax.OptState
+  # Parts of a run's options; () if they are not in use.
+  augment_state: Any = ()  # the strength of an adaptive augmentation
+  averages: Any = ()  # power-function averages of g_params
 
 
 def create_train_state(
@@ -35,10 +39,13 @@ def create_train_state(
 ) -> TrainState:
   """Draw the state at step 0 from `config.seed`; call it under `jax.jit`."""
   g_key, d_key = jax.random.split(jax.random.key(config.seed))
-  return assemble(generator.init(g_key), discriminator.init(d_key), optimizer)
+  return assemble(
+    config, generator.init(g_key), discriminator.init(d_key), optimizer
+  )
 
 
 def assemble(
+  config: ConfigDict,
   g: tuple[Any, Any],
   d: tuple[Any, Any],
   optimizer: optax.GradientTransformationExtraArgs,
@@ -47,6 +54,7 @@ def assemble(
   """Make the state at step 0 from the networks' parameters and states.
 
   Args:
+    config: The configuration.
     g: The generator's parameters and state.
     d: The discriminator's.
     optimizer: The optimizer of both networks.
@@ -64,6 +72,8 @@ def assemble(
     ema_state=ema_state,
     g_opt_state=optimizer.init(g[0]),
     d_opt_state=optimizer.init(d[0]),
+    augment_state=augment.initial_state(config),
+    averages=power_averages.initial(config, g[0]),
   )
 
 

@@ -10,13 +10,16 @@ from flax import struct
 from ml_collections import ConfigDict
 
 from msggan_jax.algorithm import (
+  augment,
   frozen,
   losses,
   penalties,
+  power_averages,
   randomness,
   schedules,
 )
 from msggan_jax.algorithm.accumulation import (
+  Given,
   bind_discriminator,
   bind_generator,
   in_parts,
@@ -101,7 +104,7 @@ class TrainStep:
   def __call__(
     self, before: TrainState, batch: Batch
   ) -> tuple[TrainState, StepMetrics]:
-    """Update D, then G, then the EMA."""
+    """Update D, then G, then the averages of G."""
     now = schedules.at(self._config, before.step)
     keys = randomness.step_keys(self._config.seed, before)
     reals, labels = make_reals(self._config, keys.mirror, batch)
@@ -111,22 +114,28 @@ class TrainStep:
     fakes = self._make_fakes(state, keys.d_fakes, size, labels)
     epsilon = randomness.draw_epsilon(keys.epsilon, size)
     images = penalties.Images(reals, fakes.pyramid, epsilon)
-    state, d_grads, d_values, penalty = self._update_d(state, images, labels)
+    given, given_in_g = self._draw_given(before, size, labels)
+    state, d_grads, d_values, penalty = self._update_d(state, images, given)
+    augment_state, a_values = self._adapt(before, d_values, batch)
 
     if self._config.g_step_latents == "fresh":
       state = state.replace(g_state=fakes.g_state)
       fakes = self._make_fakes(state, keys.g_fakes, size, labels)
-    state, g_grads, g_values = self._update_g(state, reals, fakes, labels)
+    state, g_grads, g_values = self._update_g(state, reals, fakes, given_in_g)
 
     state = state.replace(
       step=state.step + 1,
       g_state=fakes.g_state,
       ema_state=fakes.g_state,
+      averages=power_averages.update(
+        state.averages, state.g_params, state.step + 1
+      ),
+      augment_state=augment_state,
       ema_params=optax.incremental_update(
         state.g_params, state.ema_params, 1 - ema_decay(now)
       ),
     )
-    values = d_values | g_values
+    values = d_values | g_values | a_values
     values |= schedules.scheduled_values(self._config, before.step)
     counts = dict.fromkeys(values, jnp.int32(1))
     metrics = StepMetrics(
@@ -138,20 +147,23 @@ class TrainStep:
     )
     return state, metrics
 
-  def _update_d(self, state: TrainState, images: penalties.Images, labels):
+  def _update_d(
+    self, state: TrainState, images: penalties.Images, given: Given
+  ):
     """Return the state with D updated, D's gradient, metrics and penalty."""
 
     def d_loss(d_params):
       d_params = frozen.freeze(self._config, d_params)
       critic = self._critic(d_params, state.d_state)
-      real_logits = self._score(critic, images.reals, labels)
-      fake_logits = self._score(critic, images.fakes, labels)
+      real_logits = self._score(critic, images.reals, given)
+      fake_logits = self._score(critic, images.fakes, given)
       loss = self._adversarial.d_loss(real_logits, fake_logits)
-      penalty = self._penalty(state.step, critic, images, labels)
+      penalty = self._penalty(state.step, critic, images, given)
       values = {
         "d_loss": loss,
         "real_logits": global_mean(real_logits),
         "fake_logits": global_mean(fake_logits),
+        **augment.statistics(self._config, real_logits),
       }
       return loss + penalty.loss, (values, penalty)
 
@@ -163,7 +175,9 @@ class TrainStep:
     state = state.replace(d_params=d_params, d_opt_state=d_opt_state)
     return state, grads, values, penalty
 
-  def _update_g(self, state: TrainState, reals: Pyramid, fakes: Fakes, labels):
+  def _update_g(
+    self, state: TrainState, reals: Pyramid, fakes: Fakes, given: Given
+  ):
     """Return the state with G updated, G's gradient and metrics."""
 
     def g_loss(pyramid):
@@ -171,7 +185,7 @@ class TrainStep:
       # again; the other losses do not use them and XLA drops the work.
       critic = self._critic(state.d_params, state.d_state)
       return self._adversarial.g_loss(
-        self._score(critic, reals, labels), self._score(critic, pyramid, labels)
+        self._score(critic, reals, given), self._score(critic, pyramid, given)
       )
 
     loss, cotangent = jax.value_and_grad(g_loss)(fakes.pyramid)
@@ -181,6 +195,55 @@ class TrainStep:
     )
     state = state.replace(g_params=g_params, g_opt_state=g_opt_state)
     return state, grads, {"g_loss": loss, "g_grad_norm": optax.tree.norm(grads)}
+
+  def _draw_given(
+    self, before: TrainState, size: int, labels
+  ) -> tuple[Given, Given]:
+    """Return the labels and the augmentation of D's and of G's step."""
+    if self._config.augment == augment.NONE:
+      return Given(labels), Given(labels)
+    keys = randomness.augment_keys(self._config.seed, before)
+    strength = self._strength(before)
+    return tuple(
+      Given(labels, augment.draw(self._config, key, size, strength))
+      for key in (keys.d_step, keys.g_step)
+    )
+
+  def _strength(self, state: TrainState) -> float | jax.Array:
+    if augment.is_adaptive(self._config):
+      return state.augment_state.strength
+    return schedules.at(self._config, state.step).augment_strength
+
+  def _adapt(self, before: TrainState, d_values, batch: Batch):
+    """Return the next state of the augmentation, and its metrics."""
+    state = before.augment_state
+    if not augment.is_adaptive(self._config):
+      return state, {}
+    held_out = None
+    if augment.needs_holdout(self._config):
+      held_out = self._score_holdout(before, batch)
+    signal = augment.overfitting(d_values, held_out)
+    state = augment.adapt(self._config, state, signal)
+    return state, {
+      "augment_strength": state.strength,
+      "overfitting": augment.rate(state),
+    }
+
+  def _score_holdout(self, before: TrainState, batch: Batch) -> jax.Array:
+    """Return D's mean logit of held-out images, augmented as the reals are."""
+    key = randomness.augment_keys(self._config.seed, before).held_out
+    mirror_key, draw_key = jax.random.split(key)
+    reals, labels = make_reals(
+      self._config,
+      mirror_key,
+      {"image": batch["holdout_image"], "label": batch["holdout_label"]},
+    )
+    transformation = augment.draw(
+      self._config, draw_key, len(reals[-1]), self._strength(before)
+    )
+    critic = self._critic(before.d_params, before.d_state)
+    logits = self._score(critic, reals, Given(labels, transformation))
+    return global_mean(logits)
 
   def _make_fakes(
     self, state: TrainState, key: jax.Array, size: int, labels
@@ -197,9 +260,11 @@ class TrainStep:
       )
     )
 
-  def _score(self, critic: Callable, pyramid: Pyramid, labels) -> jax.Array:
+  def _score(
+    self, critic: Callable, pyramid: Pyramid, given: Given
+  ) -> jax.Array:
     """Return the logits of this device's examples, (B,)."""
-    return in_parts(critic, self._config.micro_batch_size)(pyramid, labels)
+    return in_parts(critic, self._config.micro_batch_size)(pyramid, given)
 
   def _power_iterate(self, state: TrainState) -> TrainState:
     """Move spectral norm's u and v; the rest of the step holds them fixed."""

@@ -1,7 +1,7 @@
 """Data: prepare a source of images once, then load batches of it."""
 
 from msggan_jax.data.lenient import LenientSet
-from msggan_jax.data.loader import make_loader
+from msggan_jax.data.loader import make_loader, with_holdout
 from msggan_jax.data.overview import summary
 from msggan_jax.data.preparation import prepare
 from msggan_jax.data.prepared_set import Metadata, PreparedSet, open_prepared
@@ -17,4 +17,5 @@ __all__ = [
   "open_prepared",
   "prepare",
   "summary",
+  "with_holdout",
 ]

@@ -1,5 +1,6 @@
 """Endless batches of a prepared set, in an order that depends on the seed."""
 
+import contextlib
 from collections.abc import Iterator
 
 import numpy as np
@@ -9,6 +10,24 @@ from msggan_jax.runtime.cores import usable_cores
 
 # Endless for us. Grain's own infinity overflows in a batch of one image.
 _EPOCHS = 2**32
+
+
+def with_holdout(
+  loader: Iterator[dict[str, np.ndarray]],
+  holdout: Iterator[dict[str, np.ndarray]],
+) -> Iterator[dict[str, np.ndarray]]:
+  """Add a hold-out's batches as "holdout_image" and "holdout_label".
+
+  Args:
+    loader: As `make_loader` returns it.
+    holdout: The same for held-out images.
+
+  Returns:
+    Iterator of both; its `close()` closes them.
+  """
+  with contextlib.closing(loader), contextlib.closing(holdout):
+    for batch, held_out in zip(loader, holdout, strict=True):
+      yield batch | {f"holdout_{name}": x for name, x in held_out.items()}
 
 
 def make_loader(

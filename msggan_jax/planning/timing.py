@@ -34,7 +34,9 @@ def measure_step(config: ConfigDict, steps: int) -> dict[str, Any]:
   run = program.make_program(config, sharding.make_mesh())
   random = np.random.default_rng(0)
   batch = {
-    name: random.integers(0, 256 if name == "image" else 1, x.shape, x.dtype)
+    name: random.integers(
+      0, 256 if x.dtype == np.uint8 else 1, x.shape, x.dtype
+    )
     for name, x in run.abstract_batch.items()
   }
   batch = sharding.put_batch(run.mesh, batch)

@@ -13,14 +13,20 @@ from clu import parameter_overview
 from ml_collections import ConfigDict
 
 from msggan_jax import data, metrics
-from msggan_jax.algorithm import config_check, finite, randomness
+from msggan_jax.algorithm import config_check, finite
 from msggan_jax.algorithm.program import RUN_AHEAD, Program, make_program
 from msggan_jax.algorithm.train_state import TrainState
 from msggan_jax.planning import compilation
 from msggan_jax.runtime import folder_lock, memory, processes, sharding
 from msggan_jax.runtime.clock import TimeRecord
 from msggan_jax.runtime.preemption import Preemption, Stopped
-from msggan_jax.training import evaluation, grids, nonfinite, provenance
+from msggan_jax.training import (
+  batches,
+  evaluation,
+  grids,
+  nonfinite,
+  provenance,
+)
 from msggan_jax.training.reporter import Reporter
 from msggan_jax.training.schedule import (
   EVALUATE,
@@ -29,7 +35,7 @@ from msggan_jax.training.schedule import (
   SNAPSHOT,
   Schedule,
 )
-from msggan_jax.weights import fine_tuning, trained, workdirs
+from msggan_jax.weights import averages, fine_tuning, trained, workdirs
 from msggan_jax.weights.checkpoint import Checkpoints
 
 
@@ -67,7 +73,8 @@ def train(
   planned = compilation.with_remat(config, jax.devices(), memory.limit_bytes())
   program = make_program(planned, sharding.make_mesh())
 
-  prepared = _open_data(config, workdir)
+  prepared = batches.open_training_set(config, workdir)
+  holdout = batches.open_holdout(config, workdir, prepared)
   evaluator = evaluation.make_evaluator(config, prepared)
   with (
     folder_lock.only_run_in(workdir),
@@ -86,6 +93,7 @@ def train(
       workdir=workdir,
       program=program,
       prepared=prepared,
+      holdout=holdout,
       evaluator=evaluator,
       checkpoints=checkpoints,
       schedule=schedule,
@@ -115,6 +123,7 @@ class _Run:
   workdir: Path
   program: Program
   prepared: data.LenientSet
+  holdout: data.LenientSet | None
   evaluator: metrics.Evaluator | None
   checkpoints: Checkpoints
   schedule: Schedule
@@ -127,6 +136,7 @@ class _Run:
     self.reporter.say(f"{len(self.prepared)} images in {self.prepared.path}")
     if self.evaluator is None and self.config.eval_kimg:
       self.reporter.say(evaluation.WITHOUT_WEIGHTS)
+    self._save_averages(int(state.step), state)
     if state.step > 0:
       self.reporter.say(
         f"resuming {self.workdir} at step {int(state.step)} of "
@@ -162,7 +172,7 @@ class _Run:
       first_step = int(state.step)
       try:
         with contextlib.closing(
-          make_loader(self.config, self.prepared, state)
+          batches.make_loader(self.config, state, self.prepared, self.holdout)
         ) as loader:
           state = self._take_steps(take_step, state, loader)
         self._finish()
@@ -259,6 +269,13 @@ class _Run:
       self._write_samples(step, state)
     with self.times.during("checkpoint"):
       self.checkpoints.save(step, state)
+      self._save_averages(step, state)
+
+  def _save_averages(self, step: int, state: TrainState) -> None:
+    if not self.config.ema_averages or not processes.is_first():
+      return
+    of_g = sharding.local_copy((state.averages, state.g_state))
+    averages.save(self.workdir, step, *jax.device_get(of_g))
 
   def _log_and_sample(
     self, step: int, state: TrainState, *, with_row: bool
@@ -274,6 +291,8 @@ class _Run:
     processes.wait_for_all("the checkpoint to go back to")
     state = _newest_state(self.checkpoints, self.program)
     self.reporter.rewind(int(state.step))
+    if processes.is_first():
+      averages.delete_after(self.workdir, int(state.step))
     return state
 
   def _finish(self) -> None:
@@ -297,33 +316,6 @@ class _Run:
       grids.write_grids(self.workdir, pictures, kimg)
       picture = pictures[self.config.resolution]
       self.reporter.write_image(step, "samples", picture)
-
-
-def _open_data(config: ConfigDict, workdir: Path) -> data.LenientSet:
-  """Prepare the data set if necessary and open it, the same everywhere."""
-  path = data.prepare(config.dataset, config.resolution, config.channels)
-  prepared = data.LenientSet(
-    data.open_prepared(path),
-    config.dataset.max_unreadable,
-    workdir / "unreadable.jsonl",
-  )
-  processes.check_same("the data set", prepared.metadata.content_hash)
-  config_check.check_classes(config, prepared.metadata.num_classes)
-  return prepared
-
-
-def make_loader(
-  config: ConfigDict, prepared: data.PreparedSet, state: TrainState
-) -> Iterator:
-  """Return the batches of this process that follow a state."""
-  return data.make_loader(
-    prepared,
-    batch_size=config.batch_size,
-    seed=randomness.data_seed(config.seed, int(state.rollbacks)),
-    first_step=int(state.step),
-    process_index=jax.process_index(),
-    process_count=jax.process_count(),
-  )
 
 
 def _open_workdir(

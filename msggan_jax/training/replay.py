@@ -7,7 +7,7 @@ configuration, images, versions and devices.
 import contextlib
 import hashlib
 import tempfile
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +21,7 @@ from msggan_jax.algorithm.train_state import TrainState
 from msggan_jax.data import digests
 from msggan_jax.planning import compilation
 from msggan_jax.runtime import memory, processes, sharding
-from msggan_jax.training import loop, provenance
+from msggan_jax.training import batches, loop, provenance
 from msggan_jax.weights import workdirs
 from msggan_jax.weights.checkpoint import Checkpoints
 
@@ -74,6 +74,7 @@ def verify(
     images = _KnownImages(
       prepared, config.dataset.max_unreadable, Path(folder, "unreadable.jsonl")
     )
+    holdout = batches.open_holdout(config, Path(folder), prepared)
     compiled, _ = loop.compile_step(program)
     state = program.create_state()
     if chosen[0] in checkpoints.steps:  # at 0: a run of --init_from
@@ -83,7 +84,9 @@ def verify(
       state = _with_rollbacks(
         state, _rollbacks(checkpoints, program, last), say
       )
-      state = _replay(compiled, program, images, state, last)
+      loader = batches.make_loader(config, state, images, holdout)
+      with contextlib.closing(loader):
+        state = _replay(compiled, program, loader, state, last)
       expected = checkpoints.restore(program.abstract_state, last)
       for line in images.lines():
         say(line)
@@ -118,15 +121,13 @@ def _choose(
 def _replay(
   compiled: Callable,
   program: Program,
-  images: data.PreparedSet,
+  loader: Iterator,
   state: TrainState,
   last: int,
 ) -> TrainState:
-  loader = loop.make_loader(program.config, images, state)
-  with contextlib.closing(loader):
-    for _ in range(int(state.step), last):
-      batch = sharding.put_batch(program.mesh, next(loader))
-      state, _ = compiled(state, batch)
+  for _ in range(int(state.step), last):
+    batch = sharding.put_batch(program.mesh, next(loader))
+    state, _ = compiled(state, batch)
   return state
 
 

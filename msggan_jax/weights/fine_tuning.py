@@ -92,7 +92,7 @@ def start_from(
   if not without:
     _, _, *tensors = workdirs.load_network(source, None, DISCRIMINATOR)
     d = fit.network(DISCRIMINATOR, d, tensors)
-  state = train_state.assemble(g, d, program.optimizer)
+  state = train_state.assemble(program.config, g, d, program.optimizer)
   state = jax.tree.map(
     lambda new, old: jax.device_put(new, old.sharding), state, initial
   )

@@ -11,7 +11,7 @@ from ml_collections import ConfigDict
 from msggan_jax.models import networks
 from msggan_jax.models.layers import normalize_latents
 from msggan_jax.models.pyramid import Pyramid
-from msggan_jax.weights import safetensors_file, workdirs
+from msggan_jax.weights import averages, safetensors_file, workdirs
 
 Labels = jax.Array | np.ndarray | Sequence[int]
 Noise = str | jax.Array
@@ -189,7 +189,10 @@ class Discriminator:
 
 
 def load_generator(
-  workdir: str | Path, step: int | str | None = None
+  workdir: str | Path,
+  step: int | str | None = None,
+  *,
+  ema_kimg: float | None = None,
 ) -> Generator:
   """Load the EMA generator of a run.
 
@@ -197,11 +200,15 @@ def load_generator(
     workdir: The run's folder, or a file written by `msggan_jax.export`.
     step: A checkpoint's step; "best": the marked one; None: the newest. A file
       has only one.
+    ema_kimg: Half-life of another moving average, in thousands of images, made
+      from a run's averages (`config.ema_averages`); None: the run's own.
 
   Raises:
-    FileNotFoundError: If the run or the checkpoint does not exist.
+    FileNotFoundError: If the run, the checkpoint or the averages do not exist.
     ValueError: In one sentence, if the source is damaged or impossible.
   """
+  if ema_kimg is not None:
+    return Generator(*averages.reconstruct(workdir, step, ema_kimg))
   return Generator(
     *workdirs.load_network(workdir, step, safetensors_file.GENERATOR)
   )

@@ -161,8 +161,8 @@ def test_the_penalty_of_a_step_is_weighed():
     jnp.zeros(4),
   )
 
-  def critic(pyramid, labels):
-    del labels
+  def critic(pyramid, given):
+    del given
     return sum(jnp.sin(x).sum(axis=(1, 2, 3)) for x in pyramid)
 
   penalty = jax.jit(

@@ -41,7 +41,10 @@ def train(config, num_devices, steps):
   discriminator = networks.make_discriminator(config)
   optimizer = train_state.make_optimizer(config)
   start = train_state.assemble(
-    random_arrays(generator, 0), random_arrays(discriminator, 1), optimizer
+    config,
+    random_arrays(generator, 0),
+    random_arrays(discriminator, 1),
+    optimizer,
   )
   mesh = sharding.make_mesh(jax.devices()[:num_devices])
   step = sharding.shard_step(

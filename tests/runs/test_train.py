@@ -43,6 +43,7 @@ def stats(workdir):
 
 def test_a_run_resumes_byte_for_byte(config, tmp_path):
   """Train 4 = train 2, resume, train 2."""
+  config.ema_averages = True
   whole = loop.train(config, tmp_path / "whole")
 
   config.total_kimg = 0.064
@@ -101,6 +102,12 @@ def check_sampling(workdir, state):
   assert msggan_jax.to_uint8(pyramid[-1]).dtype == np.uint8
   discriminator = msggan_jax.load_discriminator(workdir)
   assert discriminator(pyramid).shape == (4,)
+  made = msggan_jax.load_generator(workdir, ema_kimg=10.0)  # config.ema_kimg
+  for a, b in zip(
+    jax.tree.leaves(made.params), jax.tree.leaves(state.ema_params), strict=True
+  ):
+    difference = np.asarray(a) - np.asarray(b)
+    assert np.linalg.norm(difference) <= 1e-5 * np.linalg.norm(b)
   older = msggan_jax.load_generator(workdir, step=2)
   assert not np.array_equal(older(z)[-1], pyramid[-1])
   with pytest.raises(FileNotFoundError, match=r"no checkpoint 3; .* \[2, 4\]"):
@@ -118,6 +125,33 @@ def test_a_workdir_of_another_configuration_is_refused(config, tmp_path):
   assert "learning_rate (there 0.003, here 0.001)" in str(error.value)
   assert "total_kimg" not in str(error.value)
   assert not (tmp_path / "data").exists()
+
+
+@pytest.mark.slow
+def test_a_run_with_held_out_images_resumes_byte_for_byte(
+  config, tmp_path, monkeypatch
+):
+  monkeypatch.setattr(
+    "msggan_jax.data.sources.demo._CAT_SPLITS",
+    {"train": range(100), "test": range(100, 140)},
+  )
+  config.augment, config.augment_target = "exact", 0.5
+  config.augment_kimg = 0.1
+  config.augment_holdout = "train"
+  with pytest.raises(ValueError, match="'train', which is the training set"):
+    loop.train(config, tmp_path / "refused")
+  config.augment_holdout = "test"
+  whole = loop.train(config, tmp_path / "whole")
+  config.total_kimg = 0.064
+  loop.train(config, tmp_path / "halves")
+  config.total_kimg = 0.128
+  resumed = loop.train(config, tmp_path / "halves")
+  for a, b in zip(
+    jax.tree.leaves(whole), jax.tree.leaves(resumed), strict=True
+  ):
+    assert np.asarray(a).tobytes() == np.asarray(b).tobytes()
+  rows = stats(tmp_path / "whole")
+  assert all("augment_strength" in row for row in rows)
 
 
 def test_a_run_of_before_a_field_existed_has_its_default(config, tmp_path):

@@ -70,7 +70,7 @@ def write(weights: Weights, preset: str, workdir: Path) -> ConfigDict:
   if "d" not in converted:
     converted["d"] = discriminator.init(jax.random.key(config.seed))
   state = train_state.assemble(
-    **converted, optimizer=train_state.make_optimizer(config)
+    config, **converted, optimizer=train_state.make_optimizer(config)
   )
   with checkpoint.Checkpoints(workdir / "checkpoints") as checkpoints:
     checkpoints.save(0, jax.device_put(state))

@@ -1,0 +1,307 @@
+"""Augmentation: D sees transformed images only (Karras et al. 2020, ADA).
+
+Each transformation of a policy is used with the probability `strength`, drawn
+per global example and shared by an example's real and its fake. The strength is
+fixed, scheduled or adaptive; an adaptive one is part of the training state.
+"""
+
+import functools
+import math
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+from flax import struct
+from ml_collections import ConfigDict
+
+from msggan_jax.algorithm.schedules import SAME
+from msggan_jax.algorithm.transformations import LATTICE, Transformation
+from msggan_jax.runtime import sharding
+
+NONE = "none"
+# Where a loss has a meaningful zero: the score between reals and fakes.
+BOUNDARIES = {"logistic": 0.0, "hinge": 0.0, "least_squares": 0.5}
+_MEMORY = 0.75  # the signal is averaged over about four steps
+
+
+def _normal(scale: float) -> Callable[[jax.Array], jax.Array]:
+  return lambda key: scale * jax.random.normal(key)
+
+
+def _log_normal(scale: float) -> Callable[[jax.Array], jax.Array]:
+  return lambda key: jnp.exp2(scale * jax.random.normal(key))
+
+
+def _uniform(low: float, high: float) -> Callable[[jax.Array], jax.Array]:
+  return lambda key: jax.random.uniform(key, (), minval=low, maxval=high)
+
+
+def _whole(low: int, high: int, shape=()) -> Callable[[jax.Array], jax.Array]:
+  return lambda key: jax.random.randint(key, shape, low, high + 1)
+
+
+# Transformation -> how a policy draws its number. Brightness is added, contrast
+# and saturation are factors; shifts are in half images, angles in radians.
+_EXACT_GEOMETRY = {
+  "flip": _whole(0, 1),
+  "turns": _whole(0, 3),
+  "cells": _whole(-1, 1, (2,)),
+}
+_ADA_COLORS = {
+  "brightness": _normal(0.2),
+  "contrast": _log_normal(0.5),
+  "luma_flip": _whole(0, 1),
+  "hue": _uniform(-math.pi, math.pi),
+  "saturation": _log_normal(1.0),
+}
+_CUTOUT = {"cutout": _whole(-1, 3, (2,))}
+POLICIES = {
+  NONE: {},
+  # Zhao et al. 2020, DiffAugment; its translation on the lattice.
+  "diffaugment": {
+    "brightness": _uniform(-0.5, 0.5),
+    "saturation": _uniform(0.0, 2.0),
+    "contrast": _uniform(0.5, 1.5),
+    "cells": _EXACT_GEOMETRY["cells"],
+    **_CUTOUT,
+  },
+  "exact": {**_ADA_COLORS, **_EXACT_GEOMETRY, **_CUTOUT},
+  # ADA's "bgc": pixel blitting, geometry, colours.
+  "ada": {
+    **_ADA_COLORS,
+    **_EXACT_GEOMETRY,
+    "zoom": _log_normal(0.2),
+    "rotation": _uniform(-math.pi, math.pi),
+    "stretch": _log_normal(0.2),
+    "last_rotation": _uniform(-math.pi, math.pi),
+    "fraction": lambda key: 0.25 * jax.random.normal(key, (2,)),
+  },
+}
+_ROTATIONS = ("rotation", "last_rotation")
+
+
+@struct.dataclass
+class AugmentState:
+  """The state of an adaptive strength; all ().
+
+  Attributes:
+    strength: The probability of each transformation.
+    numerator: Running mean of the overfitting signal's numerator.
+    denominator: Of its denominator.
+  """
+
+  strength: jax.Array
+  numerator: jax.Array
+  denominator: jax.Array
+
+
+class Overfitting(NamedTuple):
+  """How D treats reals it has trained on; r is the ratio of the two, ().
+
+  ADA's r_t = E sign(D(reals)) where the loss has a meaningful zero, else ADA's
+  r_v = (D(reals) - D(held out)) / (D(reals) - D(fakes)).
+  """
+
+  numerator: jax.Array
+  denominator: jax.Array
+
+
+def is_adaptive(config: ConfigDict) -> bool:
+  """Return whether the strength follows D's overfitting."""
+  return config.augment != NONE and config.augment_target > 0
+
+
+def needs_holdout(config: ConfigDict) -> bool:
+  """Return whether the signal compares with held-out images."""
+  return is_adaptive(config) and config.loss not in BOUNDARIES
+
+
+def check(config: ConfigDict) -> None:
+  """Refuse impossible combinations.
+
+  Raises:
+    ValueError: In one sentence, naming the field and the remedy.
+  """
+  if is_adaptive(config) and config.augment_strength_end != SAME:
+    raise ValueError(
+      f"config.augment_strength_end is {config.augment_strength_end}, but an "
+      f"adaptive strength has no schedule; choose {SAME}, or "
+      "config.augment_target 0"
+    )
+  if needs_holdout(config) and not config.augment_holdout:
+    raise ValueError(
+      f"config.loss {config.loss} has no zero between reals and fakes, so an "
+      "adaptive strength needs held-out images; give config.augment_holdout, "
+      "or choose config.augment_target 0"
+    )
+
+
+def initial_state(config: ConfigDict) -> AugmentState | tuple[()]:
+  """Return the state at step 0: strength 0; (): it is not adaptive."""
+  if not is_adaptive(config):
+    return ()
+  return AugmentState(*(jnp.zeros(()) for _ in range(3)))
+
+
+def draw(
+  config: Any, key: jax.Array, size: int, strength: float | jax.Array
+) -> Transformation | None:
+  """Draw the transformations of this device's examples.
+
+  Args:
+    config: `augment` and `channels`.
+    key: The key of this step and this purpose.
+    size: Examples on this device.
+    strength: The probability of each transformation.
+
+  Returns:
+    Arrays of (size, ...); None without augmentation.
+  """
+  if config.augment == NONE:
+    return None
+  draw_one = functools.partial(
+    _draw_one,
+    POLICIES[config.augment],
+    3 if config.channels in (3, 4) else 1,
+    strength,
+  )
+  return jax.vmap(draw_one)(sharding.example_keys(key, size))
+
+
+def statistics(
+  config: ConfigDict, real_logits: jax.Array
+) -> dict[str, jax.Array]:
+  """Return what `overfitting` needs beside the mean logits of D's step."""
+  if not is_adaptive(config) or needs_holdout(config):
+    return {}
+  signs = jnp.sign(real_logits - BOUNDARIES[config.loss])
+  return {"real_signs": sharding.global_mean(signs)}
+
+
+def overfitting(
+  values: dict[str, jax.Array], held_out: jax.Array | None
+) -> Overfitting:
+  """Return the signal that an adaptive strength follows.
+
+  Args:
+    values: Means over the global batch: "real_logits", "fake_logits" and
+      `statistics`.
+    held_out: The mean logit of held-out images; None: the loss has a zero.
+  """
+  if held_out is None:
+    signs = values["real_signs"]
+    return Overfitting(signs, jnp.ones_like(signs))
+  reals = values["real_logits"]
+  return Overfitting(reals - held_out, reals - values["fake_logits"])
+
+
+def adapt(
+  config: ConfigDict, state: AugmentState, signal: Overfitting
+) -> AugmentState:
+  """Move the strength towards r = `augment_target`, one step's way.
+
+  From 0 to 1 it takes at least `augment_kimg`; it stays within 0 and
+  `augment_strength`.
+  """
+  numerator, denominator = (
+    (_MEMORY * old + (1 - _MEMORY) * new).astype(old.dtype)
+    for old, new in zip(
+      (state.numerator, state.denominator), signal, strict=True
+    )
+  )
+  moved = state.replace(numerator=numerator, denominator=denominator)
+  way = config.batch_size / (1000 * config.augment_kimg)
+  strength = state.strength + way * jnp.sign(
+    rate(moved) - config.augment_target
+  )
+  return moved.replace(
+    strength=jnp.clip(strength, 0.0, config.augment_strength)
+  )
+
+
+def rate(state: AugmentState) -> jax.Array:
+  """Return r, (); 0 while D does not score reals above fakes."""
+  positive = state.denominator > 0
+  denominator = jnp.where(positive, state.denominator, 1.0)
+  return jnp.where(positive, state.numerator / denominator, 0.0)
+
+
+def _draw_one(
+  policy: dict, num_colors: int, strength: float | jax.Array, key: jax.Array
+) -> Transformation:
+  """Draw one example's transformation."""
+  drawn, used = {}, {}
+  for i, (name, draw_number) in enumerate(policy.items()):
+    used_key, key_of_number = jax.random.split(jax.random.fold_in(key, i))
+    drawn[name] = draw_number(key_of_number)
+    # Two rotations, each with 1 - sqrt(1 - p): one of them with p.
+    probability = 1 - (1 - strength) ** 0.5 if name in _ROTATIONS else strength
+    used[name] = jax.random.uniform(used_key) < probability
+
+  def choose(name: str, unused: Any) -> jax.Array:
+    return jnp.where(used[name], drawn[name], unused)
+
+  outside = -LATTICE
+  return Transformation(
+    color=_color(num_colors, policy, choose),
+    flip=choose("flip", 0) == 1 if "flip" in policy else None,
+    turns=choose("turns", 0) if "turns" in policy else None,
+    cells=choose("cells", 0) if "cells" in policy else None,
+    warp=_warp(choose) if "zoom" in policy else None,
+    cutout=choose("cutout", outside) if "cutout" in policy else None,
+  )
+
+
+def _color(
+  num_colors: int, policy: dict, choose: Callable
+) -> tuple[jax.Array, jax.Array]:
+  """Return the matrix and the offset of a policy's colour changes, in order."""
+  identity = jnp.eye(num_colors)
+  luma = jnp.full((num_colors, num_colors), 1 / num_colors)
+  hues = num_colors == 3
+  make = {
+    "contrast": lambda x: x * identity,
+    "luma_flip": lambda x: identity - 2 * x * luma,
+    "hue": lambda x: _about_luma(x) if hues else identity,
+    "saturation": lambda x: luma + x * (identity - luma) if hues else identity,
+  }
+  unused = {"contrast": 1.0, "luma_flip": 0, "hue": 0.0, "saturation": 1.0}
+  matrix, offset = identity, jnp.zeros(num_colors)
+  for name in policy:
+    if name == "brightness":
+      offset = offset + choose(name, 0.0)
+    elif name in make:
+      change = make[name](choose(name, unused[name]).astype(identity.dtype))
+      matrix, offset = change @ matrix, change @ offset
+  return matrix, offset
+
+
+def _about_luma(angle: jax.Array) -> jax.Array:
+  """Return the rotation about the axis of greys, (3, 3); Rodrigues' formula."""
+  axis = 1 / math.sqrt(3)
+  cross = jnp.array([[0, -axis, axis], [axis, 0, -axis], [-axis, axis, 0]])
+  return (
+    jnp.eye(3) + jnp.sin(angle) * cross + (1 - jnp.cos(angle)) * (cross @ cross)
+  )
+
+
+def _warp(choose: Callable) -> jax.Array:
+  """Return the map from the result's coordinates to the image's, (2, 3)."""
+
+  def rotation(angle):
+    return jnp.array(
+      [
+        [jnp.cos(angle), jnp.sin(angle)],
+        [-jnp.sin(angle), jnp.cos(angle)],
+      ]
+    )
+
+  stretch = choose("stretch", 1.0)
+  matrix = (
+    rotation(choose("last_rotation", 0.0))
+    @ jnp.diag(jnp.array([1 / stretch, stretch]))
+    @ rotation(choose("rotation", 0.0))
+    / choose("zoom", 1.0)
+  )
+  return jnp.concatenate([matrix, -choose("fraction", 0.0)[:, None]], axis=1)

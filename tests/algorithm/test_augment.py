@@ -1,0 +1,244 @@
+"""Augmentation: what is drawn, its strength, and the step with it."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from msggan_jax.algorithm import augment, losses, schedules
+from msggan_jax.algorithm.augment import AugmentState, Overfitting
+from msggan_jax.algorithm.transformations import Transformation, transform
+from msggan_jax.runtime import sharding
+from tests.algorithm.test_train_step import Run, make_batch, relative_error
+from tests.algorithm.test_variants import small_config
+from tests.conftest import load_config
+
+
+def draw(policy, size, strength=1.0, num_devices=1, channels=3):
+  """Draw one transformation for each of `size` examples, over devices."""
+  config = load_config("default")
+  config.augment, config.channels = policy, channels
+  mesh = sharding.make_mesh(jax.devices()[:num_devices])
+  drawn = jax.shard_map(
+    lambda strength: augment.draw(
+      config, jax.random.key(3), size // num_devices, strength
+    ),
+    mesh=mesh,
+    in_specs=jax.P(),
+    out_specs=jax.P("data"),
+  )
+  return jax.device_get(jax.jit(drawn)(strength))
+
+
+def test_no_policy_draws_nothing():
+  config = load_config("default")
+  assert augment.draw(config, jax.random.key(0), 4, 1.0) is None
+  assert transform("pyramid", None) == "pyramid"
+
+
+def test_devices_draw_the_same():
+  one, eight = (draw("diffaugment", 64, num_devices=n) for n in (1, 8))
+  jax.tree.map(np.testing.assert_array_equal, one, eight)
+
+
+def is_used(name, drawn):
+  """Return which examples a transformation changes, (B,)."""
+  value = getattr(drawn, name)
+  if name == "color":
+    matrix, offset = value
+    changed = np.abs(matrix - np.eye(matrix.shape[-1])).max(axis=(1, 2)) > 1e-6
+    return changed | (np.abs(offset).max(axis=1) > 1e-6)
+  if name == "warp":
+    return np.abs(value - np.eye(2, 3)).max(axis=(1, 2)) > 1e-6
+  unused = -4 if name == "cutout" else 0
+  return (value != unused).reshape(len(value), -1).any(axis=1)
+
+
+@pytest.mark.parametrize(
+  "policy",
+  [
+    pytest.param("diffaugment", marks=pytest.mark.slow),
+    pytest.param("exact", marks=pytest.mark.slow),
+    "ada",
+  ],
+)
+def test_strength_is_the_probability_of_each(policy):
+  drawn = draw(policy, 4000, 0.3)
+  # How often a transformation in use changes nothing, or several share a field.
+  p = 0.3
+  frequency = {
+    "color": 1 - (1 - p) ** 4 * (1 - p / 2),  # luma flips only every other time
+    "flip": p / 2,
+    "turns": p * 3 / 4,
+    "cells": p * 8 / 9,
+    "warp": 1 - (1 - p) ** 4,  # the two rotations together count once
+    "cutout": p,
+  }
+  if policy == "diffaugment":
+    frequency["color"] = 1 - (1 - p) ** 3
+  used = {
+    name: is_used(name, drawn).mean()
+    for name, value in drawn._asdict().items()
+    if value is not None
+  }
+  for name, share in used.items():
+    deviation = np.sqrt(frequency[name] / 4000)
+    assert abs(share - frequency[name]) < 4 * deviation, name
+  nothing = draw(policy, 8, 0.0)
+  assert not any(is_used(name, nothing).any() for name in used)
+
+
+def test_colors_of_greys_stay_grey():
+  """Hue and saturation turn about the grey axis; luma flips negate it."""
+  drawn = draw("exact", 200)
+  matrix, offset = drawn.color
+  grey = np.ones(3)
+  turned = matrix @ grey
+  np.testing.assert_allclose(turned, turned[:, :1] * grey, atol=1e-5)
+  np.testing.assert_allclose(offset, offset[:, :1] * grey, atol=1e-5)
+  assert (turned[:, 0] < 0).mean() == pytest.approx(0.5, abs=0.15)
+  assert np.linalg.det(matrix).min() > -1e-6 or (turned[:, 0] < 0).any()
+  one = draw("exact", 8, channels=1)
+  assert one.color[0].shape == (8, 1, 1)
+
+
+def test_penalties_are_those_of_images_before_the_transformation():
+  """<w, T x>: contrast 2 doubles gradients, a cutout has none."""
+  transformation = Transformation(
+    color=(jnp.full((2, 1, 1), 2.0), jnp.ones((2, 1))),
+    cutout=jnp.array([[-4, -4], [0, 0]]),
+  )
+  weights = jax.random.normal(jax.random.key(0), (8, 8, 1))
+
+  def critic(pyramid):
+    (images,) = transform(pyramid, transformation)
+    return jnp.einsum("bhwc,hwc->b", images, weights)
+
+  images = (jax.random.normal(jax.random.key(1), (2, 8, 8, 1)),)
+  penalty = losses.r1_penalty(critic, images, "partial")
+  rest = weights.at[:4, :4].set(0.0)
+  expected = [4 * jnp.square(w).sum() for w in (weights, rest)]
+  np.testing.assert_allclose(penalty[0], expected, rtol=1e-5)
+
+
+def run_adapt(config, signals):
+  state = augment.initial_state(config)
+  strengths = []
+  for signal in signals:
+    state = augment.adapt(config, state, Overfitting(*map(jnp.float32, signal)))
+    strengths.append(float(state.strength))
+  return state, strengths
+
+
+def test_an_adaptive_strength_follows_its_signal():
+  config = load_config("default")
+  config.augment, config.augment_target = "exact", 0.5
+  config.batch_size, config.augment_kimg = 100, 1.0  # a tenth a step
+  config.augment_strength = 0.25
+  signals = [(0.9, 1.0), (0.9, 1.0), (0.9, 1.0), (-3.0, 1.0), (-3.0, 1.0)]
+  state, strengths = run_adapt(config, signals)
+  # r is a running mean over a running mean: 0.9 at once, then falling.
+  np.testing.assert_allclose(strengths, [0.1, 0.2, 0.25, 0.15, 0.05], rtol=1e-6)
+  expected = 0.0
+  for numerator, _ in signals:
+    expected = 0.75 * expected + 0.25 * numerator
+  assert float(state.numerator) == pytest.approx(expected, rel=1e-6)
+  # D that scores reals below fakes has not overfitted.
+  _, strengths = run_adapt(config, [(-1.0, -1.0)] * 2)
+  assert strengths == [0.0, 0.0]
+
+
+@pytest.mark.parametrize(
+  ("loss", "boundary"), [("logistic", 0), ("hinge", 0), ("least_squares", 0.5)]
+)
+def test_a_boundary_is_where_reals_and_fakes_cost_the_same(loss, boundary):
+  pair = losses.adversarial(loss)
+  logits = jnp.full(1, float(boundary))
+  slope = jax.grad(lambda x: pair.d_loss(x, x))(logits)
+  assert augment.BOUNDARIES[loss] == boundary
+  np.testing.assert_allclose(slope, 0, atol=1e-7)
+
+
+def test_the_signal_of_the_losses():
+  values = {
+    "real_logits": jnp.float32(3.0),
+    "fake_logits": jnp.float32(-1.0),
+    "real_signs": jnp.float32(0.8),
+  }
+  assert augment.overfitting(values, None) == (pytest.approx(0.8), 1.0)
+  assert augment.overfitting(values, jnp.float32(1.0)) == (2.0, 4.0)
+  state = AugmentState(*map(jnp.float32, (0.0, 2.0, 4.0)))
+  assert float(augment.rate(state)) == 0.5
+
+
+@pytest.mark.parametrize(
+  ("changes", "match"),
+  [
+    ({"augment_target": 0.5}, "wasserstein has no zero .*augment_holdout"),
+    (
+      {"loss": "hinge", "augment_target": 0.5, "augment_strength_end": 0.3},
+      "augment_strength_end is 0.3, but an adaptive strength has no schedule",
+    ),
+  ],
+)
+def test_impossible_combinations_end_in_a_sentence(changes, match):
+  config = load_config("default")
+  config.augment = "exact"
+  config.update(changes)
+  with pytest.raises(ValueError, match=match):
+    augment.check(config)
+
+
+def test_the_strength_has_a_schedule():
+  config = small_config(augment="ada", burn_in_kimg=0.08)
+  config.augment_strength, config.augment_strength_end = 0.0, 0.4
+  now = schedules.at(config, jnp.int32(5))
+  assert float(now.augment_strength) == pytest.approx(0.2)
+
+
+def adaptive_config(policy="exact"):
+  """Return a tiny configuration whose strength follows held-out images."""
+  config = small_config(augment=policy, augment_target=0.5, num_classes=3)
+  config.augment_holdout, config.augment_kimg = "test", 0.1
+  return config
+
+
+class AdaptiveRun(Run):
+  """A run whose batches have held-out images, too."""
+
+  def batch(self, step=0):
+    batches = [make_batch(self.config, s) for s in (step, 100 + step)]
+    held_out = {f"holdout_{name}": x for name, x in batches[1].items()}
+    return sharding.put_batch(self.mesh, batches[0] | held_out)
+
+
+def test_a_step_with_an_adaptive_strength(float64):
+  config = adaptive_config("diffaugment")
+  config.penalty = "none"  # halves the compilation
+  run = AdaptiveRun(config, 1, jnp.float64)
+  run.state = run.state.replace(
+    augment_state=AugmentState(*map(jnp.float64, (0.5, 0.0, 0.0)))
+  )
+  before = jax.device_get(run.state)
+  run.train(1)
+  metrics = run.metrics.values
+  assert {"augment_strength", "overfitting"} <= set(metrics)
+  state = run.state.augment_state
+  difference = metrics["real_logits"] - metrics["fake_logits"]
+  np.testing.assert_allclose(state.denominator, 0.25 * difference, rtol=1e-9)
+  assert abs(float(state.strength) - 0.5) == pytest.approx(0.08)
+  # The same without augmentation is another step.
+  assert relative_error(run.state.d_params, before.d_params) > 0
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("policy", ["diffaugment", "exact", "ada"])
+def test_devices_and_parts_train_the_same(policy, float64):
+  config = adaptive_config(policy)
+  config.batch_size = 32
+  one = AdaptiveRun(config, 1, jnp.float64).train(3)
+  eight = AdaptiveRun(config, 8, jnp.float64).train(3)
+  assert relative_error(eight.state, one.state) < 1e-9
+  config.micro_batch_size = 8
+  parts = AdaptiveRun(config, 1, jnp.float64).train(3)
+  assert relative_error(parts.state, one.state) < 1e-9
