@@ -88,6 +88,17 @@ def strips(run: Run, detail: Detail) -> list[Strip]:
   return made
 
 
+def estimate(run: Run, detail: Detail) -> int:
+  """Return about how many characters the strips have."""
+  count = 0
+  for folder in _folders(run.workdir):
+    grids = _grids(folder)
+    newest = _encode(grids[-1][1], detail) if grids else None
+    if newest is not None:
+      count += len(newest.uri) * min(len(grids), detail.frames)
+  return count
+
+
 def reals(run: Run, detail: Detail) -> Picture | None:
   """Return the picture of real images, or None."""
   return _encode(run.workdir / "reals.png", detail)
