@@ -40,6 +40,7 @@ DETAILS = (
   Detail(frames=15, side=640, quality=70),
   Detail(frames=9, side=512, quality=60),
   Detail(frames=5, side=384, quality=50),
+  Detail(frames=3, side=256, quality=40),
 )
 
 

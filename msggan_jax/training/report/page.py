@@ -84,14 +84,10 @@ def render(runs: Sequence[Run]) -> bytes:
   """
   context = _context(runs)
   for detail in DETAILS:
-    # More runs share the same room.
-    share = dataclasses.replace(
-      detail, frames=max(3, detail.frames // len(runs))
-    )
-    about = sum(filmstrips.estimate(run, share) for run in runs)
+    about = sum(filmstrips.estimate(run, detail) for run in runs)
     if about > _MOST_BYTES and detail is not DETAILS[-1]:
       continue  # without the time to make all pictures
-    page = _render(context | _pictures(runs, share))
+    page = _render(context | _pictures(runs, detail))
     if len(page) <= _MOST_BYTES:
       return page
   raise ValueError(
