@@ -89,8 +89,13 @@ def read(workdirs: Sequence[str]) -> list[Run]:
 
   Raises:
     FileNotFoundError: If a folder is not the workdir of a run.
-    ValueError: If a folder is given twice or has no rows yet.
+    ValueError: If a name is empty, or if a folder is given twice or has no
+      rows yet.
   """
+  if not workdirs or not all(workdirs):
+    raise ValueError(
+      f"--workdir={','.join(workdirs)} has an empty name; give A or A,B,C"
+    )
   paths = [Path(workdir) for workdir in workdirs]
   if len({path.resolve() for path in paths}) < len(paths):
     raise ValueError(
