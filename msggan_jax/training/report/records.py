@@ -187,7 +187,9 @@ def _metrics(path: Path, notes: list[str]) -> list[dict[str, Any]]:
     for name, value in row.items():
       if name in _BY_NAME:
         parts = value.items() if isinstance(value, dict) else ()
-        clean[name] = {k: v for k, v in parts if isinstance(v, str)}
+        clean[name] = {
+          k: v for k, v in parts if v is None or isinstance(v, str)
+        }
       elif (number := as_number(value)) is not None:
         clean[name] = number
       elif isinstance(value, str):
