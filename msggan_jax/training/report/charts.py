@@ -24,7 +24,7 @@ from msggan_jax.training.report.records import number, plain
 
 _SVG = "http://www.w3.org/2000/svg"
 _XLINK = "http://www.w3.org/1999/xlink"
-_SIZE = (4.4, 2.9)  # inches: text of 10 points stays legible on a phone
+_SIZE = (4.4, 2.5)  # inches: text of 10 points stays legible on a phone
 _MOST_POINTS = 200  # of a line
 _MOST_LINES = 12  # of a chart
 _STYLE = {
@@ -42,7 +42,6 @@ _STYLE = {
   "legend.fontsize": 9,
   "path.simplify_threshold": 0.3,
 }
-_LEGEND_COLUMNS = 4
 _DASHES = ("-", "--", "-.", ":")
 
 
@@ -132,11 +131,13 @@ def lines(
   if len(data) > _MOST_LINES:
     said += f" The first {_MOST_LINES} of {len(data)} lines are shown."
   numbers = "; ".join(_describe(line) for line in drawn)
+  above = _legend_height(len(drawn))
   svg = _svg(
     draw,
     title,
     f"{said} {numbers}.",
-    margins=(0.75, _legend_height(len(drawn))),
+    size=(_SIZE[0], _SIZE[1] + above),
+    margins=(0.75, above),
   )
   return Chart(title, svg, said)
 
@@ -190,14 +191,15 @@ def bars(
   numbers = "; ".join(
     f"{name}: {', '.join(map(show, values))}" for name, values in groups
   )
-  height = max(_SIZE[1], 0.6 + 0.26 * len(groups) * max(1, len(labels) * 0.6))
+  above = _legend_height(len(labels))
+  height = 0.6 + above + 0.27 * len(groups) * max(1, len(labels) * 0.6)
   longest = max(len(name) for name, _ in groups)
   svg = _svg(
     draw,
     title,
     f"{caption} {numbers}.",
     size=(_SIZE[0], height),
-    margins=(min(2, 0.2 + 0.085 * longest), _legend_height(len(labels))),
+    margins=(min(2, 0.2 + 0.085 * longest), above),
   )
   return Chart(title, svg, caption)
 
@@ -273,14 +275,19 @@ def _draw_line(axes: Axes, line: Line, place: int) -> None:
 
 def _legend_height(count: int) -> float:
   """Return the inches that a legend takes."""
-  return 0.15 + 0.2 * math.ceil(count / _LEGEND_COLUMNS) * (count > 1)
+  rows = math.ceil(count / _legend_columns(count)) if count > 1 else 0
+  return 0.15 + 0.19 * rows
+
+
+def _legend_columns(count: int) -> int:
+  return count if count <= 4 else 3
 
 
 def _legend(axes: Axes, count: int) -> None:
   axes.legend(
     loc="lower center",
     bbox_to_anchor=(0.5, 1),
-    ncols=min(count, _LEGEND_COLUMNS),
+    ncols=_legend_columns(count),
     columnspacing=1.2,
     handlelength=2.4,
   )
@@ -302,7 +309,7 @@ def _svg(
   title: str,
   description: str,
   *,
-  size: tuple[float, float] = _SIZE,
+  size: tuple[float, float],
   margins: tuple[float, float],
 ) -> Markup:
   """Return a figure as an SVG element for a page.

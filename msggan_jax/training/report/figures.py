@@ -11,6 +11,7 @@ from msggan_jax.training.report.records import Run, metric_names, natural
 
 _GIB = 2**30
 _SECS = "secs/"
+_MANY_SECS = 4 * 3600  # more are shown in hours
 PENALTIES = ("gradient_penalty/", "r1_penalty/", "r2_penalty/")
 STABILITY = "stability/"
 _MOST_OTHERS = 24  # charts of numbers that no section knows
@@ -140,14 +141,16 @@ def times(runs: Sequence[Run]) -> list[Chart]:
   if not names:
     return []
   ordered = sorted(names, key=lambda name: -names[name])
+  in_hours = names[ordered[0]] > _MANY_SECS
+  unit, size = ("hours", 3600) if in_hours else ("minutes", 60)
   chart = charts.bars(
     "Wall time",
     "Wall time by purpose since the first start, restarts included; each "
     "second counts once.",
-    [(name, [row.get(name, 0.0) / 60 for row in rows]) for name in ordered],
+    [(name, [row.get(name, 0.0) / size for row in rows]) for name in ordered],
     [run.name for run in runs],
-    unit="minutes",
-    show=lambda minutes: duration(60 * minutes),
+    unit=unit,
+    show=lambda value: duration(size * value),
   )
   return [chart]
 

@@ -40,6 +40,7 @@ DETAILS = (
   Detail(frames=15, side=640, quality=70),
   Detail(frames=9, side=512, quality=60),
   Detail(frames=5, side=384, quality=50),
+  Detail(frames=3, side=256, quality=40),
 )
 
 
@@ -86,6 +87,17 @@ def strips(run: Run, detail: Detail) -> list[Strip]:
     if frames:
       made.append(Strip(folder.name, frames))
   return made
+
+
+def estimate(run: Run, detail: Detail) -> int:
+  """Return about how many characters the strips have."""
+  count = 0
+  for folder in _folders(run.workdir):
+    grids = _grids(folder)
+    newest = _encode(grids[-1][1], detail) if grids else None
+    if newest is not None:
+      count += len(newest.uri) * min(len(grids), detail.frames)
+  return count
 
 
 def reals(run: Run, detail: Detail) -> Picture | None:

@@ -37,6 +37,7 @@ _HERE = Path(__file__).parent
 _MOST_BYTES = 15_000_000
 _MOST_FIELDS = 300  # of a configuration
 _MOST_ROWS = 30  # of a table
+_MOST_EVALUATIONS = 12
 
 
 @dataclasses.dataclass(frozen=True)
@@ -83,11 +84,10 @@ def render(runs: Sequence[Run]) -> bytes:
   """
   context = _context(runs)
   for detail in DETAILS:
-    # More runs share the same room.
-    share = dataclasses.replace(
-      detail, frames=max(3, detail.frames // len(runs))
-    )
-    page = _render(context | _pictures(runs, share))
+    about = sum(filmstrips.estimate(run, detail) for run in runs)
+    if about > _MOST_BYTES and detail is not DETAILS[-1]:
+      continue  # without the time to make all pictures
+    page = _render(context | _pictures(runs, detail))
     if len(page) <= _MOST_BYTES:
       return page
   raise ValueError(
@@ -279,11 +279,11 @@ def _evaluations(run: Run) -> Table:
       number(row["kimg"]),
       *(number(row[name]) if name in row else "\u2013" for name in names),
     ]
-    for row in run.metrics[-_MOST_ROWS:]
+    for row in run.metrics[-_MOST_EVALUATIONS:]
   ]
   caption = f"Evaluations of {plain(run.name, 80)}"
-  if len(run.metrics) > _MOST_ROWS:
-    caption += f", the last {_MOST_ROWS} of {len(run.metrics)}"
+  if len(run.metrics) > _MOST_EVALUATIONS:
+    caption += f", the last {_MOST_EVALUATIONS} of {len(run.metrics)}"
   return Table(caption, ["kimg", *(plain(n, 80) for n in names)], rows)
 
 

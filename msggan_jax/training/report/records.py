@@ -89,8 +89,13 @@ def read(workdirs: Sequence[str]) -> list[Run]:
 
   Raises:
     FileNotFoundError: If a folder is not the workdir of a run.
-    ValueError: If a folder is given twice or has no rows yet.
+    ValueError: If a name is empty, or if a folder is given twice or has no
+      rows yet.
   """
+  if not workdirs or not all(workdirs):
+    raise ValueError(
+      f"--workdir={','.join(workdirs)} has an empty name; give A or A,B,C"
+    )
   paths = [Path(workdir) for workdir in workdirs]
   if len({path.resolve() for path in paths}) < len(paths):
     raise ValueError(
@@ -182,7 +187,9 @@ def _metrics(path: Path, notes: list[str]) -> list[dict[str, Any]]:
     for name, value in row.items():
       if name in _BY_NAME:
         parts = value.items() if isinstance(value, dict) else ()
-        clean[name] = {k: v for k, v in parts if isinstance(v, str)}
+        clean[name] = {
+          k: v for k, v in parts if v is None or isinstance(v, str)
+        }
       elif (number := as_number(value)) is not None:
         clean[name] = number
       elif isinstance(value, str):

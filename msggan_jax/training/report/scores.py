@@ -49,7 +49,7 @@ def find(run: Run) -> Scores | None:
     for name in sorted(recipes, key=lambda name: name != wanted):
       protocol = parse(name, row)
       if protocol and isinstance(row.get(protocol.main_value), float):
-        return _scores(run, protocol, plain(recipes[name]), row)
+        return _scores(run, protocol, plain(recipes[name] or name), row)
   return None
 
 

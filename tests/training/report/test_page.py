@@ -313,6 +313,9 @@ def test_bad_workdirs_end_in_a_sentence(tmp_path):
     records.read([str(tmp_path / "nowhere")])
   with pytest.raises(FileNotFoundError, match=r"it has no config.json"):
     records.read([str(tmp_path)])
+  for names in ([], ["", str(workdir)]):
+    with pytest.raises(ValueError, match="has an empty name; give A or A,B,C"):
+      records.read(names)
   with pytest.raises(ValueError, match="names a folder twice"):
     records.read([str(workdir), f"{workdir}/"])
   (workdir / "config.json").write_text("[" * 9999)

@@ -158,6 +158,13 @@ def test_scores_of_other_data_do_not_count(tmp_path):
   assert "is 0.3 at 4 kimg, of 2 evaluations" in found.score
 
 
+def test_an_extractor_of_ones_own_counts(tmp_path):
+  metrics = [metrics_row(4.0, 0.5, "fd_mine_10k_full")]
+  metrics[0]["weights_hash"] = {"mine": None}  # it has no hash
+  found = judged(write_run(tmp_path / "run", metrics=metrics))
+  assert found.score.startswith("The best fd_mine_10k_full is 0.5 at 4 kimg")
+
+
 def test_higher_can_be_better(tmp_path):
   name = "bodies_efficientnet_lite0_200"
   metrics = [metrics_row(k, v, name) for k, v in ((2.0, 9.0), (4.0, 6.0))]
