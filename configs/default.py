@@ -45,7 +45,8 @@ def get_base_config():
 
   # Images.
   config.seed = 0  # seed of all randomness
-  config.resolution = 256  # of the largest scale, in pixels; a power of two
+  # side of the largest scale, in pixels; a power of two
+  config.resolution = 256
   config.channels = 3  # 1 grey, 3 RGB, 4 RGBA
   config.num_classes = 0  # labels are 0 to num_classes - 1; 0: unconditional
   config.dataset = ConfigDict()
@@ -86,7 +87,7 @@ def get_base_config():
   # contiguous, strided
   config.stddev_grouping = "contiguous"
   config.stddev_spatial = False  # average over channels only, not over H and W
-  config.linear_gain = 1.0  # of to_rgb, from_rgb, the score and lin_cat
+  config.linear_gain = 1.0  # gain of to_rgb, from_rgb, the score and lin_cat
   # equalized learning rate; else PyTorch's initialisation
   config.equalized = True
   config.pixel_norm = True  # progan: after each 3x3 convolution of G
@@ -103,8 +104,8 @@ def get_base_config():
   # adversarial loss: one of wasserstein, logistic, hinge, relativistic_hinge,
   # least_squares, relativistic_pairing
   config.loss = "wasserstein"
-  # on every scale; added to D's loss: one of none, gradient_penalty, one_sided,
-  # r1, r2, r1_r2
+  # penalty of every scale, added to D's loss: one of none, gradient_penalty,
+  # one_sided, r1, r2, r1_r2
   config.penalty = "gradient_penalty"
   config.gp_weight = 10.0  # weight of gradient_penalty and one_sided
   config.r1_gamma = 10.0  # R1 on the reals, times gamma / 2
@@ -120,7 +121,8 @@ def get_base_config():
   # mean, sum, pixels or a list of numbers
   config.penalty_scales = config_dict.placeholder(object)
   config.penalty_scales = "mean"
-  # of R1: through the pooling of the pyramid, or partial: one of total, partial
+  # derivatives in R1: through the pooling of the pyramid, or partial: one of
+  # total, partial
   config.penalty_derivatives = "total"
   # k: penalty at every k-th step, k times as strong
   config.penalty_interval = 1

@@ -33,7 +33,7 @@ IMAGES = {
   "seed": Count(0, "seed of all randomness", high=2**32 - 1),
   "resolution": Count(
     256,
-    "of the largest scale, in pixels; a power of two",
+    "side of the largest scale, in pixels; a power of two",
     shapes_networks=True,
     low=4,
     high=2**14,
@@ -141,7 +141,7 @@ NETWORKS = {
   ),
   "linear_gain": Number(
     1.0,
-    "of to_rgb, from_rgb, the score and lin_cat",
+    "gain of to_rgb, from_rgb, the score and lin_cat",
     shapes_networks=True,
     low=-math.inf,
   ),
@@ -192,7 +192,7 @@ LOSS = {
   ),
   "penalty": Choice(
     "gradient_penalty",
-    "on every scale; added to D's loss",
+    "penalty of every scale, added to D's loss",
     choices=tuple(PENALTIES),
   ),
   "gp_weight": Number(10.0, "weight of gradient_penalty and one_sided"),
@@ -208,7 +208,7 @@ LOSS = {
   ),
   "penalty_derivatives": Choice(
     "total",
-    "of R1: through the pooling of the pyramid, or partial",
+    "derivatives in R1: through the pooling of the pyramid, or partial",
     choices=("total", "partial"),
   ),
   "penalty_interval": Count(

@@ -113,6 +113,7 @@ def compute(
     return {f"{name}_precision": precision, f"{name}_recall": recall}
   if protocol.kind == "bodies":
     return {name: demo.count_bodies(reals.array, bodies, fakes.array)}
+  assert protocol.kind == "kid", protocol.kind
   values = {name: distances.kernel_distance(reals, fakes)}
   if min(len(reals.array), len(fakes.array)) > _SUBSET_SIZE:
     mean, error = distances.kernel_distance_of_subsets(
