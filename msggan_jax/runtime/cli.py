@@ -2,7 +2,6 @@
 
 import json
 import os
-import runpy
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -54,9 +53,8 @@ def config_file() -> tuple[str, str]:
 
 def value_in_file(field: str) -> Any:
   """Return a field as the file of --config sets it, whatever the flags say."""
-  path, argument = config_file()
-  get_config = runpy.run_path(path)["get_config"]
-  return (get_config(argument) if argument else get_config())[field]
+  flag = flags.FLAGS["config"]
+  return flag.parser.parse(config_flags.get_config_filename(flag))[field]
 
 
 class _OptionalParser(flags.ArgumentParser):
