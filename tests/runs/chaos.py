@@ -131,11 +131,15 @@ def _compare(folder: Path, steps: int) -> None:
 
 
 def _numbers(row: dict) -> dict:
-  """Return a row without times and sizes, which differ from run to run."""
+  """Return what a row says of the training.
+
+  Times and sizes differ from run to run. A stop saves a checkpoint, and the
+  stability is measured from one checkpoint to the next.
+  """
   return {
     name: value
     for name, value in row.items()
-    if name not in _TIMES and not name.startswith("secs/")
+    if name not in _TIMES and not name.startswith(("secs/", "stability/"))
   }
 
 
