@@ -4,7 +4,7 @@ import numpy as np
 
 from msggan_jax import data
 from msggan_jax.data import sheets
-from msggan_jax.metrics import distances
+from msggan_jax.metrics import neighbors as feature_space
 from msggan_jax.metrics.extractors import EFFICIENTNET, INCEPTION, Extractors
 from msggan_jax.metrics.reals import Reals
 from msggan_jax.training.sampling.job import Job
@@ -68,7 +68,7 @@ def nearest(
 
   def search(images: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     features = network.features(images)[network.pooled]
-    return distances.nearest(features, reals, neighbors)
+    return feature_space.nearest(features, reals, neighbors)
 
   found, places = search(fakes)
   if config.mirror:
@@ -107,7 +107,7 @@ def _compare(found: np.ndarray, reals: np.ndarray) -> str:
     return fakes_text
   step = -(-len(reals) // _QUERIES)
   # The nearest feature of a real is its own.
-  between, _ = distances.nearest(reals[::step], reals, 2)
+  between, _ = feature_space.nearest(reals[::step], reals, 2)
   return (
     f"{fakes_text}; between training images: median "
     f"{np.median(between[:, 1]):.3g}, least {between[:, 1].min():.3g}"
