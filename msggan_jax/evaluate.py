@@ -83,7 +83,6 @@ def evaluate_run(workdir: Path, output: cli.JsonOutput) -> None:
   from msggan_jax.weights import trained, workdirs
 
   config = workdirs.load_config(workdir)
-  check_data_dir(config.dataset.data_dir)
   inception_path = _INCEPTION.value or config.get("inception_path", "")
   extractors = metrics.Extractors(
     inception_path,
@@ -91,9 +90,7 @@ def evaluate_run(workdir: Path, output: cli.JsonOutput) -> None:
     _PRECISION.value or config.get("extractor_precision", "float32"),
   )
   steps = choose_steps(workdir)
-  prepared = data.open_prepared(
-    data.prepare(config.dataset, config.resolution, config.channels)
-  )
+  prepared = data.open_prepared(data.prepare_of_run(config, _DATA_DIR.value))
   count = "50k" if extractors.has_inception else "10k"
   names = _METRICS.value or protocols.defaults(extractors.has_inception, count)
   evaluator = metrics.Evaluator(
@@ -123,21 +120,6 @@ def compare_folders(output: cli.JsonOutput) -> None:
     _REALS.value, _FAKES.value, extractors, names, progress=True
   )
   output.show({**values, **made}, [line(_FAKES.value, values)])
-
-
-def check_data_dir(data_dir: str) -> None:
-  """Check that --data_dir allows writing to the run's data folder.
-
-  The workdir may be somebody else's.
-
-  Raises:
-    ValueError: If it names another folder.
-  """
-  if Path(data_dir).expanduser() != Path(_DATA_DIR.value).expanduser():
-    raise ValueError(
-      f"this run keeps its data set in {data_dir}; if it may be written to, "
-      f"add --data_dir={data_dir}"
-    )
 
 
 def choose_steps(workdir: Path) -> list[int]:

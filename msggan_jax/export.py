@@ -1,9 +1,13 @@
-"""Export a run's weights as one .safetensors file, to share.
+"""Export a generator as one file, to share or to run elsewhere.
 
   python -m msggan_jax.export --workdir=runs/demo --output=demo.safetensors
+  python -m msggan_jax.export --workdir=runs/demo --output=demo.stablehlo \\
+    --format=stablehlo
 
-The file holds the EMA generator and the run's configuration without paths.
+safetensors holds the EMA weights and the run's configuration without paths;
 msggan_jax.load_generator and msggan_jax.sample accept it like a workdir.
+stablehlo is for jax.export.deserialize, on CPUs, GPUs and TPUs, without this
+package. See docs/export.md.
 """
 
 from collections.abc import Sequence
@@ -13,13 +17,25 @@ from absl import flags
 
 from msggan_jax.runtime import cli
 
-_WORKDIR = flags.DEFINE_string("workdir", None, "The run's folder.")
+_WORKDIR = flags.DEFINE_string(
+  "workdir", None, "The run's folder; of other formats also a .safetensors."
+)
 _OUTPUT = flags.DEFINE_string("output", None, "The new file.")
+_FORMAT = flags.DEFINE_enum(
+  "format", "safetensors", ["safetensors", "stablehlo"], "The file's format."
+)
 _STEP = flags.DEFINE_string(
   "step", "", "A checkpoint's step, or best; by default the newest."
 )
 _DISCRIMINATOR = flags.DEFINE_bool(
-  "discriminator", False, "Add the discriminator."
+  "discriminator", False, "safetensors: add the discriminator."
+)
+_VARIANT = flags.DEFINE_string(
+  "variant",
+  "",
+  "Inputs of MSG-StyleGAN in other formats than safetensors: psi (truncation), "
+  "w (instead of z), noise (maps instead of the stored ones), or two of them "
+  "with a comma.",
 )
 flags.mark_flags_as_required(["workdir", "output"])
 
@@ -29,13 +45,30 @@ def main(argv: Sequence[str]) -> None:
   del argv
   step = cli.parse_step(_STEP.value)
   output = Path(_OUTPUT.value)
+  shares_weights = _FORMAT.value == "safetensors"
+  if _VARIANT.value and shares_weights:
+    raise ValueError("--variant: safetensors has only weights and no inputs")
+  if _DISCRIMINATOR.value and not shares_weights:
+    raise ValueError("--discriminator: only --format=safetensors has one")
   # Imported late, so that --help and bad flags return at once.
-  from msggan_jax.weights import workdirs
+  if shares_weights:
+    from msggan_jax.weights import workdirs
 
-  step = workdirs.export(
-    _WORKDIR.value, output, step, with_discriminator=_DISCRIMINATOR.value
-  )
-  print(f"{output}: step {step}, {output.stat().st_size / 1e6:.1f} MB")
+    step = workdirs.export(
+      _WORKDIR.value, output, step, with_discriminator=_DISCRIMINATOR.value
+    )
+    print(f"{output}: step {step}, {megabytes(output)}")
+    return
+  from msggan_jax.weights.portable import files
+
+  variant = _VARIANT.value.split(",") if _VARIANT.value else []
+  lines = files.write(_WORKDIR.value, output, _FORMAT.value, step, variant)
+  print("\n".join([f"{output}: {megabytes(output)}", *lines]))
+
+
+def megabytes(path: Path) -> str:
+  """Return a file's size for people."""
+  return f"{path.stat().st_size / 1e6:.1f} MB"
 
 
 if __name__ == "__main__":

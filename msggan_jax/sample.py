@@ -1,13 +1,19 @@
-"""Generate images from a run's newest checkpoint, or another one.
+"""Generate images and pictures from a run's newest checkpoint, or another one.
 
   python -m msggan_jax.sample --workdir=runs/demo --output=images --seeds=0-15
-  python -m msggan_jax.sample --workdir=demo.safetensors --output=images
+  python -m msggan_jax.sample --workdir=demo.safetensors --output=images \\
+    --mode=multiscale
 
-Writes OUTPUT/<res>x<res>/seed<N>.png and a grid of all seeds per scale.
+Modes: grid writes OUTPUT/<res>x<res>/seed<N>.png and a grid of all seeds per
+scale. multiscale, nearest and project show one generator's scales, the nearest
+training images and the latent of --image; truncation, style_mix and noise show
+what the styles of MSG-StyleGAN do. See docs/sampling.md.
 """
 
-from collections.abc import Sequence
+import math
+from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
 from absl import flags
 
@@ -17,11 +23,31 @@ _WORKDIR = flags.DEFINE_string(
   "workdir", None, "The run's folder, or a file of msggan_jax.export."
 )
 _OUTPUT = flags.DEFINE_string("output", None, "Folder for the images.")
+_MODE = flags.DEFINE_enum(
+  "mode",
+  "grid",
+  [
+    "grid",
+    "multiscale",
+    "truncation",
+    "style_mix",
+    "noise",
+    "nearest",
+    "project",
+  ],
+  "Kind of pictures.",
+)
 _SEEDS = flags.DEFINE_string(
-  "seeds", "0-15", "Seeds of the images: numbers and ranges, 0-15,20."
+  "seeds",
+  "",
+  "Seeds of the images: numbers and ranges, 0-15,20; by default 0-15, and 0-7 "
+  "in other modes than grid.",
 )
 _SCALES = flags.DEFINE_string(
-  "scales", "", "Resolutions, such as 64,256; by default the largest."
+  "scales",
+  "",
+  "Resolutions, such as 64,256; by default the largest, and all for "
+  "multiscale.",
 )
 _LABELS = flags.DEFINE_string(
   "labels",
@@ -41,51 +67,161 @@ _EMA_KIMG = flags.DEFINE_float(
   "Half-life of the moving average in thousands of images, for runs with "
   "config.ema_averages; by default the run's own.",
 )
+_BATCH_SIZE = flags.DEFINE_integer(
+  "batch_size", 16, "Images in a batch; less needs less memory.", lower_bound=1
+)
+_PSIS = flags.DEFINE_list(
+  "psis", "1,0.7,0.5,0.3,0,-0.5,-1", "truncation: psi of each column."
+)
+_FINE_SEEDS = flags.DEFINE_string(
+  "fine_seeds", "100-105", "style_mix: seeds of the columns."
+)
+_CROSSOVER = flags.DEFINE_integer(
+  "crossover", 16, "style_mix: first resolution with the columns' styles."
+)
+_DRAWS = flags.DEFINE_integer("draws", 32, "noise: draws for each seed.")
+_NEIGHBORS = flags.DEFINE_integer(
+  "neighbors", 5, "nearest: training images for each seed."
+)
+_MAX_REALS = flags.DEFINE_integer(
+  "max_reals",
+  0,
+  "nearest: training images to search, the first ones; 0: all.",
+  lower_bound=0,
+)
+_DATA_DIR = flags.DEFINE_string(
+  "data_dir",
+  "data",
+  "nearest: folder of prepared sets; the run's set is prepared there if "
+  "necessary.",
+)
+_INCEPTION = flags.DEFINE_string(
+  "inception",
+  "",
+  "nearest: Inception's weights, pt_inception-2015-12-05-6726825d.pth; by "
+  "default EfficientNet-Lite0 finds the neighbours.",
+)
+_EXTRACTOR = flags.DEFINE_string(
+  "extractor", "", "nearest: module:function of your own instead."
+)
+_IMAGE = flags.DEFINE_string("image", "", "project: the image file.")
+_ITERATIONS = flags.DEFINE_integer(
+  "iterations", 500, "project: steps of the search.", lower_bound=1
+)
 flags.mark_flags_as_required(["workdir", "output"])
+
+# Flags that only some modes have.
+_FLAGS_OF_MODES = {
+  "psis": ("truncation",),
+  "fine_seeds": ("style_mix",),
+  "crossover": ("style_mix",),
+  "draws": ("noise",),
+  "neighbors": ("nearest",),
+  "max_reals": ("nearest",),
+  "data_dir": ("nearest",),
+  "inception": ("nearest",),
+  "extractor": ("nearest",),
+  "image": ("project",),
+  "iterations": ("project",),
+}
 
 
 def main(argv: Sequence[str]) -> None:
-  """Write images and grids."""
+  """Write the pictures of a mode."""
   del argv
-  seeds = parse_seeds(_SEEDS.value)
+  mode = _MODE.value
+  check_flags(mode)
+  seeds = parse_seeds(_SEEDS.value or ("0-15" if mode == "grid" else "0-7"))
   step = cli.parse_step(_STEP.value)
+  write = choose_mode(mode)
   # Imported late, so that --help and bad flags return at once.
-  import jax
-  import jax.numpy as jnp
-
-  from msggan_jax.data import pictures
-  from msggan_jax.models.pyramid import connected_scales, to_uint8
+  from msggan_jax.models.pyramid import connected_scales
+  from msggan_jax.training.sampling.job import Job
   from msggan_jax.weights import trained
 
   generator = trained.load_generator(
     _WORKDIR.value, step, ema_kimg=_EMA_KIMG.value
   )
-  available = connected_scales(generator.config)
-  scales = parse_scales(_SCALES.value, available)
-  num_classes = generator.config.num_classes
-  labels = assign_labels(_LABELS.value, num_classes, len(seeds))
-
-  # A seed's image does not depend on the other seeds.
-  z = jnp.concatenate(
-    [generator.sample_latents(jax.random.key(seed), 1) for seed in seeds]
-  )
-  pyramid = trained.in_batches(
-    generator,
-    z,
-    batch_size=16,
-    labels=labels,
+  config = generator.config
+  job = Job(
+    generator=generator,
+    output=Path(_OUTPUT.value),
+    seeds=seeds,
+    labels=assign_labels(_LABELS.value, config.num_classes, len(seeds)),
+    scales=parse_scales(_SCALES.value, connected_scales(config)),
     truncation_psi=_TRUNCATION_PSI.value,
+    batch_size=_BATCH_SIZE.value,
   )
-  output = Path(_OUTPUT.value)
-  for resolution, scale in zip(available, pyramid, strict=True):
-    if resolution not in scales:
-      continue
-    pixels = to_uint8(scale)
-    name = f"{resolution}x{resolution}"
-    for seed, image in zip(seeds, pixels, strict=True):
-      pictures.save_png(image, output / name / f"seed{seed:04d}.png")
-    pictures.save_png(pictures.grid(pixels), output / f"grid_{name}.png")
-    print(f"{output / name}: {len(seeds)} images; {output}/grid_{name}.png")
+  print("\n".join(write(job)))
+
+
+def check_flags(mode: str) -> None:
+  """Refuse flags that the mode ignores.
+
+  Raises:
+    ValueError: Naming the first one.
+  """
+  for name, modes in _FLAGS_OF_MODES.items():
+    if flags.FLAGS[name].present and mode not in modes:
+      raise ValueError(
+        f"--{name}: --mode={mode} has no use for it, only {' and '.join(modes)}"
+      )
+  if mode == "project" and not _IMAGE.value:
+    raise ValueError("--mode=project needs --image=FILE, the image to find")
+
+
+def choose_mode(mode: str) -> Callable[[Any], list[str]]:
+  """Return the function of a mode, with its flags: job -> lines to print.
+
+  Raises:
+    ValueError: If a flag's value is impossible.
+  """
+  psis = parse_floats("psis", _PSIS.value)
+  fine_seeds = parse_numbers("fine_seeds", _FINE_SEEDS.value)
+  from msggan_jax.training.sampling import (
+    grids,
+    neighbors,
+    projection,
+    styles,
+  )
+
+  return {
+    "grid": grids.grid,
+    "multiscale": grids.multiscale,
+    "truncation": lambda job: styles.truncation(job, psis),
+    "style_mix": lambda job: styles.style_mix(
+      job, fine_seeds, _CROSSOVER.value
+    ),
+    "noise": lambda job: styles.noise(job, _DRAWS.value),
+    "nearest": lambda job: neighbors.nearest(
+      job,
+      _NEIGHBORS.value,
+      data_dir=_DATA_DIR.value,
+      max_reals=_MAX_REALS.value,
+      inception=_INCEPTION.value,
+      extractor=_EXTRACTOR.value,
+    ),
+    "project": lambda job: projection.project(
+      job, Path(_IMAGE.value), _ITERATIONS.value
+    ),
+  }[mode]
+
+
+def parse_floats(flag: str, values: Sequence[str]) -> list[float]:
+  """Parse a flag's finite numbers.
+
+  Raises:
+    ValueError: If one is no number.
+  """
+  try:
+    numbers = [float(value) for value in values]
+  except ValueError:
+    numbers = []
+  if not numbers or not all(map(math.isfinite, numbers)):
+    raise ValueError(
+      f"--{flag}={','.join(values)}: give numbers, such as 1,0.5"
+    )
+  return numbers
 
 
 def parse_seeds(text: str) -> list[int]:
@@ -143,20 +279,20 @@ def assign_labels(text: str, num_classes: int, num: int) -> list[int] | None:
   return [classes[i % len(classes)] for i in range(num)]
 
 
-def parse_scales(text: str, available: tuple[int, ...]) -> set[int]:
-  """Parse resolutions, "64,256"; empty: the largest.
+def parse_scales(text: str, available: tuple[int, ...]) -> tuple[int, ...]:
+  """Parse resolutions, "64,256", low to high; empty: the mode's default.
 
   Raises:
     ValueError: If one is not available.
   """
   if not text:
-    return {available[-1]}
+    return ()
   scales = {int(r) if r.strip().isdecimal() else r for r in text.split(",")}
   if not scales <= set(available):
     raise ValueError(
       f"--scales={text}: this generator has {', '.join(map(str, available))}"
     )
-  return scales
+  return tuple(r for r in available if r in scales)
 
 
 if __name__ == "__main__":

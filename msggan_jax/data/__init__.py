@@ -3,7 +3,7 @@
 from msggan_jax.data.lenient import LenientSet
 from msggan_jax.data.loader import make_loader, with_holdout
 from msggan_jax.data.overview import summary
-from msggan_jax.data.preparation import prepare
+from msggan_jax.data.preparation import prepare, prepare_of_run
 from msggan_jax.data.prepared_set import Metadata, PreparedSet, open_prepared
 from msggan_jax.data.sources.demo import CatParts, cat_parts
 
@@ -16,6 +16,7 @@ __all__ = [
   "make_loader",
   "open_prepared",
   "prepare",
+  "prepare_of_run",
   "summary",
   "with_holdout",
 ]

@@ -110,6 +110,30 @@ def prepare(
   return target
 
 
+def prepare_of_run(config: Any, data_dir: str) -> Path:
+  """Prepare the data set of a run, or return the prepared one.
+
+  The workdir may be somebody else's, so it does not choose where to write.
+
+  Args:
+    config: The run's configuration.
+    data_dir: The folder of prepared sets that the user allows.
+
+  Returns:
+    As `prepare`.
+
+  Raises:
+    ValueError: If the run keeps its set in another folder; as `prepare`.
+  """
+  theirs = config.dataset.data_dir
+  if Path(theirs).expanduser() != Path(data_dir).expanduser():
+    raise ValueError(
+      f"this run keeps its data set in {theirs}; if it may be written to, "
+      f"add --data_dir={theirs}"
+    )
+  return prepare(config.dataset, config.resolution, config.channels)
+
+
 @contextlib.contextmanager
 def _one_at_a_time(target: Path) -> Iterator[None]:
   """Let one process of a machine prepare a set while the others wait.

@@ -48,7 +48,7 @@ class Moments:
       return
     first, *others = self._waiting
     features = np.concatenate([first, *others]) if others else first
-    for block in _blocks(features):
+    for block in blocks(features):
       self._count += len(block)
       self._sum += block.sum(axis=0)
       self._products += block.T @ block
@@ -327,7 +327,7 @@ def inception_score(
   return float(np.mean(scores)), float(np.std(scores))
 
 
-def _blocks(features: np.ndarray) -> Iterator[np.ndarray]:
+def blocks(features: np.ndarray) -> Iterator[np.ndarray]:
   for start in range(0, len(features), _BLOCK):
     yield np.asarray(features[start : start + _BLOCK], np.float64)
 
@@ -341,7 +341,7 @@ def _kernel_sum(a: np.ndarray, b: np.ndarray) -> float:
 
 
 def _mean_kernel(a: np.ndarray, b: np.ndarray) -> float:
-  total = sum(_kernel_sum(x, y) for x in _blocks(a) for y in _blocks(b))
+  total = sum(_kernel_sum(x, y) for x in blocks(a) for y in blocks(b))
   return total / (len(a) * len(b))
 
 
@@ -351,15 +351,15 @@ def _mean_kernel_within(features: np.ndarray) -> float:
   if n < 2:
     raise ValueError(f"a kernel distance of {n} feature(s); give 2 or more")
   total = 0.0
-  for i, x in enumerate(_blocks(features)):
+  for i, x in enumerate(blocks(features)):
     own = ((x**2).sum(axis=1) / x.shape[1] + 1) ** 3  # of pairs (i, i)
     total += _kernel_sum(x, x) - own.sum()
     rest = features[(i + 1) * _BLOCK :]
-    total += 2 * sum(_kernel_sum(x, y) for y in _blocks(rest))
+    total += 2 * sum(_kernel_sum(x, y) for y in blocks(rest))
   return total / (n * (n - 1))
 
 
-def _squared_distances(a: np.ndarray, b: np.ndarray) -> np.ndarray:
+def squared_distances(a: np.ndarray, b: np.ndarray) -> np.ndarray:
   squares = (a**2).sum(axis=1)[:, None] + (b**2).sum(axis=1)
   return np.maximum(squares - 2 * a @ b.T, 0)
 
@@ -367,11 +367,11 @@ def _squared_distances(a: np.ndarray, b: np.ndarray) -> np.ndarray:
 def _squared_radii(features: np.ndarray, neighbors: int) -> np.ndarray:
   """Return the squared distances to the k-th nearest neighbours, (N,)."""
   radii = []
-  for x in _blocks(features):
+  for x in blocks(features):
     # The nearest is the feature itself.
     nearest = np.empty((len(x), 0))
-    for y in _blocks(features):
-      nearest = np.concatenate([nearest, _squared_distances(x, y)], axis=1)
+    for y in blocks(features):
+      nearest = np.concatenate([nearest, squared_distances(x, y)], axis=1)
       if nearest.shape[1] > neighbors + 1:
         nearest = np.partition(nearest, neighbors, axis=1)[:, : neighbors + 1]
     radii.append(nearest.max(axis=1))
@@ -386,11 +386,11 @@ def _coverage(
     raise ValueError(
       f"{len(covering)} features have no {neighbors} neighbours each"
     )
-  radii = list(_blocks(_squared_radii(covering, neighbors)))
+  radii = list(blocks(_squared_radii(covering, neighbors)))
   inside = 0
-  for x in _blocks(covered):
+  for x in blocks(covered):
     is_inside = np.zeros(len(x), bool)
-    for y, radius in zip(_blocks(covering), radii, strict=True):
-      is_inside |= (_squared_distances(x, y) <= radius).any(axis=1)
+    for y, radius in zip(blocks(covering), radii, strict=True):
+      is_inside |= (squared_distances(x, y) <= radius).any(axis=1)
     inside += int(is_inside.sum())
   return inside / len(covered)

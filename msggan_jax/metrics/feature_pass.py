@@ -6,20 +6,17 @@ all receive the features of the whole batch.
 
 import concurrent.futures
 import dataclasses
-import sys
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import jax
 import numpy as np
 from jax.experimental import multihost_utils
-from tqdm import tqdm
 
 from msggan_jax.metrics.distances import Moments, Rows
 from msggan_jax.metrics.extractors import Extractors
 from msggan_jax.metrics.frozen_network import Features, Images
-
-_PROGRESS_SECS = 30  # between two lines without a terminal
+from msggan_jax.runtime import progress as progress_bars
 
 # Indices of images -> uint8 images (N, r, r, C), by resolution.
 ImagesAt = Callable[[np.ndarray], dict[int, Images]]
@@ -80,13 +77,7 @@ def measure(
     for start in starts
   ]
   results: dict[Request, Statistics] = {}
-  with tqdm(
-    total=total,
-    desc=progress,
-    unit=" images",
-    disable=not progress,
-    mininterval=0.1 if sys.stderr.isatty() else _PROGRESS_SECS,
-  ) as bar:
+  with progress_bars.bar(total, progress, "images") as bar:
     for start, images in zip(starts, _ahead(images_at, numbers), strict=True):
       features = _extract(images, requests, extractors)
       for request in requests:

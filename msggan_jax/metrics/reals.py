@@ -16,6 +16,7 @@ from msggan_jax.metrics.extractors import Extractors
 from msggan_jax.metrics.feature_pass import (
   ImagesAt,
   Request,
+  Rows,
   Statistics,
   everywhere,
   measure,
@@ -147,6 +148,44 @@ class Reals:
           path = self._path(request, draw, extractors)
           _save(path, statistics[request])
     return found
+
+  def features(
+    self,
+    extractor: str,
+    extractors: Extractors,
+    resolution: int,
+    *,
+    batch_size: int,
+    count: int | None = None,
+    progress: bool = False,
+  ) -> np.ndarray:
+    """Return the pooled features of the images in order, (N, D).
+
+    Args:
+      extractor: Name of the feature network.
+      extractors: The feature networks.
+      resolution: Side of the images.
+      batch_size: Images in a batch of this process.
+      count: N, of the first images; None: all.
+      progress: Whether to show a progress bar.
+    """
+    count = min(count or self._num_images, self._num_images)
+    draw = Draw(np.arange(count), np.zeros(count, bool))
+    request = Request(
+      extractor,
+      extractors[extractor].pooled,
+      resolution,
+      Rows,
+      count,
+    )
+    statistics = self._of_draw(
+      draw,
+      [request],
+      extractors,
+      batch_size=batch_size,
+      progress="reals" if progress else "",
+    )
+    return statistics[request].array
 
   def _of_draw(
     self,

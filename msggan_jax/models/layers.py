@@ -14,6 +14,7 @@ from msggan_jax.models.convolution import (
   upsample_convolve,
 )
 from msggan_jax.models.precision import FLOAT32, Precision, Products, matmul
+from msggan_jax.models.pyramid import upsample
 
 LRELU_GAIN = math.sqrt(2.0)  # preserves the variance through a leaky ReLU
 NORM_EPSILON = 1e-8
@@ -208,15 +209,19 @@ class Conv(Layer):
     self.padding = padding
     self.dtype = precision.dtype
     self.products = precision.products_for(kernel_size)
+    self.plain = False  # True: one form on all platforms, for export
 
   def __call__(self, x: jax.Array) -> jax.Array:
     """Convolve x, (B, H, W, in_channels)."""
-    if self.padding == "SAME":
+    if self.padding == "SAME" and not self.plain:
       return self.add_bias(convolve(*self._operands(x)))
     return self.add_bias(convolve_plain(*self._operands(x), self.padding))
 
   def after_upsampling(self, x: jax.Array) -> jax.Array:
     """Upsample x, (B, H, W, in_channels), then convolve."""
+    if self.plain:
+      x, *others = self._operands(x)
+      return self.add_bias(convolve_plain(upsample(x), *others))
     return self.add_bias(upsample_convolve(*self._operands(x)))
 
   def before_downsampling(self, x: jax.Array) -> jax.Array:

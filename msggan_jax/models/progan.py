@@ -110,20 +110,42 @@ class Generator(nnx.Module):
       Images per scale, low to high, (B, r, r, channels), about [-1, 1]. A
       linear output may overshoot.
     """
+    x = self.join(z, labels)
+    pyramid = []
+    for r in self.resolutions:
+      x, image = self.grow(r, x)
+      if image is not None:
+        pyramid.append(image)
+    return tuple(pyramid)
+
+  def join(self, z: jax.Array, labels: jax.Array | None) -> jax.Array:
+    """Return the first block's input, (B, latent_size or twice that)."""
     x = class_labels.join(z, labels, self.label_embedding)
     if self.label_embedding is not None and self.normalize_latents:
       x = normalize_latents(x)
-    pyramid = []
-    for r in self.resolutions:
-      block = getattr(self, f"block_{r}x{r}")
-      x = rematerialized(block, r, self.remat_from)(x)
-      if r in self.scales:
-        # `to_rgb` and its images are float32 in every precision.
-        image = getattr(self, f"to_rgb_{r}x{r}")(x)
-        if self.output_activation == "tanh":
-          image = jnp.tanh(image)
-        pyramid.append(image)
-    return tuple(pyramid)
+    return x
+
+  def grow(
+    self, resolution: int, x: jax.Array
+  ) -> tuple[jax.Array, jax.Array | None]:
+    """Run one block.
+
+    Args:
+      resolution: Resolution of the block.
+      x: Activations of the block below, (B, H/2, W/2, C); at 4x4 `join`'s.
+
+    Returns:
+      Activations, (B, H, W, C), and the image, (B, H, W, channels); None if
+      this scale is not connected.
+    """
+    name = f"{resolution}x{resolution}"
+    block = getattr(self, f"block_{name}")
+    x = rematerialized(block, resolution, self.remat_from)(x)
+    if resolution not in self.scales:
+      return x, None
+    # `to_rgb` and its images are float32 in every precision.
+    image = getattr(self, f"to_rgb_{name}")(x)
+    return x, jnp.tanh(image) if self.output_activation == "tanh" else image
 
 
 class FirstBlock(nnx.Module):

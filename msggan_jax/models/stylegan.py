@@ -151,37 +151,68 @@ class Generator(nnx.Module):
     average = self.w_avg[...][None, None]
     return jnp.where(first, average + psi * (w - average), w)
 
-  def synthesize(self, w: jax.Array, noise: jax.Array | None = None) -> Pyramid:
+  def synthesize(
+    self,
+    w: jax.Array,
+    noise: jax.Array | None = None,
+    maps: Sequence[jax.Array] | None = None,
+  ) -> Pyramid:
     """Generate images from w.
 
     Args:
       w: (B, w_size) or (B, layers, w_size).
       noise: As in `__call__`.
+      maps: Instead of `noise`: a map for each layer, (B, r, r).
 
     Returns:
       As `__call__`.
     """
     w = self.for_layers(w)
-
-    def layer_noise(layer: int) -> jax.Array | None:
-      if noise is None:
-        return None
-      return jax.vmap(jax.random.fold_in, in_axes=(0, None))(noise, layer)
-
+    layers = [None] * w.shape[1] if maps is None else maps
+    if noise is not None:
+      fold = jax.vmap(jax.random.fold_in, in_axes=(0, None))
+      layers = [fold(noise, layer) for layer in range(w.shape[1])]
     x = None
     pyramid = []
     for i, r in enumerate(self.resolutions):
       first, second = 2 * i, 2 * i + 1
-      block = getattr(self, f"block_{r}x{r}")
-      x = rematerialized(block, r, self.remat_from)(
+      x, image = self.grow(
+        r,
         x,
         [w[:, first], w[:, second]],
-        [layer_noise(first), layer_noise(second)],
+        [layers[first], layers[second]],
       )
-      if r in self.scales:
-        # `to_rgb` and its images are float32 in every precision.
-        pyramid.append(getattr(self, f"to_rgb_{r}x{r}")(x))
+      if image is not None:
+        pyramid.append(image)
     return tuple(pyramid)
+
+  def grow(
+    self,
+    resolution: int,
+    x: jax.Array | None,
+    w: Sequence[jax.Array],
+    noise: Sequence[jax.Array | None],
+  ) -> tuple[jax.Array, jax.Array | None]:
+    """Run one block.
+
+    Args:
+      resolution: Resolution of the block.
+      x: Activations of the block below, (B, H/2, W/2, C); None at 4x4.
+      w: For each of its two layers, (B, w_size).
+      noise: For each layer, keys, (B,), maps, (B, r, r), or None for the stored
+        map.
+
+    Returns:
+      Activations, (B, H, W, C), and the image, (B, H, W, channels); None if
+      this scale is not connected.
+    """
+    name = f"{resolution}x{resolution}"
+    block = getattr(self, f"block_{name}")
+    x = rematerialized(block, resolution, self.remat_from)(x, w, noise)
+    if resolution not in self.scales:
+      return x, None
+    # `to_rgb` and its images are float32 in every precision.
+    return x, getattr(self, f"to_rgb_{name}")(x)
 
   def for_layers(self, w: jax.Array) -> jax.Array:
     """Broadcast w to (B, layers, w_size), two layers per resolution."""
@@ -279,13 +310,14 @@ class Block(nnx.Module):
     Args:
       x: Activations of the block below; None at 4x4.
       w: For each layer, (B, w_size).
-      noise: For each layer, keys, (B,), or None for the stored map.
+      noise: For each layer, keys, (B,), maps, (B, H, W), or None for the stored
+        map.
     """
     if self.constant is None:
       x = blur(self.layer_0.conv.after_upsampling(x))
     else:
       constant = self.constant[...]
-      x = jnp.broadcast_to(constant[None], (len(w[0]), *constant.shape))
+      x = jnp.broadcast_to(constant[None], (w[0].shape[0], *constant.shape))
       x = self.precision.cast(x)
     x = self.layer_0.finish(x, w[0], noise[0])
     return self.layer_1.finish(self.layer_1.conv(x), w[1], noise[1])
@@ -338,13 +370,15 @@ class StyleLayer(nnx.Module):
     Args:
       x: Output of the convolution, (B, H, W, C).
       w: (B, w_size).
-      noise: Keys, (B,), or None for the stored map.
+      noise: Keys, (B,), maps, (B, H, W), or None for the stored map.
 
     Returns:
       Same shape and dtype as x.
     """
     if noise is None:
       maps = self.noise[...][None]
+    elif not jnp.issubdtype(noise.dtype, jax.dtypes.prng_key):
+      maps = noise
     else:
       shape = self.noise.shape
       maps = jax.vmap(lambda key: jax.random.normal(key, shape))(noise)

@@ -82,10 +82,21 @@ def write(
     "kimg": f"{step * config.batch_size / 1000:g}",
     "config": json.dumps(_public(config), sort_keys=True),
   }
+  write_new(path, safetensors.numpy.save(tensors, metadata))
+
+
+def write_new(path: Path, content: bytes) -> None:
+  """Write a new file, completely or not at all.
+
+  Raises:
+    ValueError: If the path exists.
+    OSError: If the file cannot be written.
+  """
+  check_free(path)
   path.parent.mkdir(parents=True, exist_ok=True)
   temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}")
   try:
-    temporary.write_bytes(safetensors.numpy.save(tensors, metadata))
+    temporary.write_bytes(content)
     temporary.replace(path)
   finally:
     temporary.unlink(missing_ok=True)

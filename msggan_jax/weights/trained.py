@@ -1,7 +1,8 @@
 """Load trained networks; generate and score images."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -11,6 +12,7 @@ from ml_collections import ConfigDict
 from msggan_jax.models import networks
 from msggan_jax.models.layers import normalize_latents
 from msggan_jax.models.pyramid import Pyramid
+from msggan_jax.runtime import progress as progress_bars
 from msggan_jax.weights import averages, safetensors_file, workdirs
 
 Labels = jax.Array | np.ndarray | Sequence[int]
@@ -230,6 +232,7 @@ def in_batches(
   labels: Labels | None = None,
   *,
   noise: Noise = "fixed",
+  progress: str = "",
   **options,
 ) -> tuple[np.ndarray, ...]:
   """Generate many images with at most one batch on the device.
@@ -240,6 +243,7 @@ def in_batches(
     batch_size: Images in a batch.
     labels: Classes, (N,), of a conditional generator.
     noise: As in `Generator`.
+    progress: Title of a progress bar; "": none.
     **options: Other arguments of the generator.
 
   Returns:
@@ -247,17 +251,45 @@ def in_batches(
   """
   labels = check_labels(generator.config, labels, len(z))
   keys = example_keys(noise, len(z))
-  pyramids = []
-  for i in range(0, len(z), batch_size):
-    batch = slice(i, i + batch_size)
-    pyramid = generator(
-      z[batch],
-      None if labels is None else labels[batch],
-      noise="fixed" if keys is None else keys[batch],
-      **options,
-    )
-    pyramids.append(jax.device_get(pyramid))
-  return tuple(np.concatenate(scale) for scale in zip(*pyramids, strict=True))
+
+  def generate(z, labels, keys):
+    noise = "fixed" if keys is None else keys
+    return generator(z, labels, noise=noise, **options)
+
+  return map_batches(
+    generate, z, labels, keys, batch_size=batch_size, progress=progress
+  )
+
+
+def map_batches(
+  function: Callable[..., Sequence[jax.Array]],
+  *arrays: Any,
+  batch_size: int,
+  progress: str = "",
+) -> tuple[np.ndarray, ...]:
+  """Apply a function to batches of examples, all of one shape.
+
+  Args:
+    function: Maps batches to several arrays, (B, ...).
+    *arrays: Its arguments for all examples, (N, ...); None stays None.
+    batch_size: Largest B. The last example fills the last batch.
+    progress: Title of a progress bar; "": none.
+
+  Returns:
+    The function's arrays for all examples, (N, ...), in host memory.
+  """
+  total = len(arrays[0])
+  size = min(batch_size, total)
+  results = []
+  with progress_bars.bar(total, progress, "images") as bar:
+    for start in range(0, total, size):
+      indices = np.minimum(np.arange(start, start + size), total - 1)
+      batch = [None if array is None else array[indices] for array in arrays]
+      count = min(size, total - start)
+      result = jax.device_get(tuple(function(*batch)))
+      results.append([part[:count] for part in result])
+      bar.update(count)
+  return tuple(np.concatenate(parts) for parts in zip(*results, strict=True))
 
 
 def check_labels(

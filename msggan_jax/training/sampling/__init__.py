@@ -1,0 +1,1 @@
+"""The modes of `msggan_jax.sample`: pictures of what a generator learned."""

@@ -1,0 +1,1 @@
+"""Generators as files that run without this package."""

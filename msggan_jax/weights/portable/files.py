@@ -1,0 +1,51 @@
+"""Write a generator to a file of a format."""
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+from msggan_jax.weights import safetensors_file, trained
+from msggan_jax.weights.portable import functions, stablehlo
+
+_SERIALIZERS: dict[str, Callable[[functions.Function], bytes]] = {
+  "stablehlo": stablehlo.serialize,
+}
+
+
+def write(
+  source: str | Path,
+  output: Path,
+  kind: str,
+  step: int | str | None = None,
+  variant: Sequence[str] = (),
+) -> list[str]:
+  """Write a generator to a new file.
+
+  Args:
+    source: A run's folder, or a file of `msggan_jax.export`.
+    output: The file, which must not exist.
+    kind: Its format, "stablehlo".
+    step: As in `trained.load_generator`.
+    variant: As in `functions.whole`.
+
+  Returns:
+    Lines that describe the inputs and the outputs.
+
+  Raises:
+    FileNotFoundError: If the run or the checkpoint does not exist.
+    ValueError: If `output` exists or the variant is impossible.
+  """
+  safetensors_file.check_free(output)
+  generator = trained.load_generator(source, step)
+  function = functions.whole(generator, variant)
+  safetensors_file.write_new(output, _SERIALIZERS[kind](function))
+  inputs = [f"{each.name} {_shape(each)}" for each in function.inputs]
+  return [
+    f"inputs: {', '.join(inputs)}",
+    f"outputs: {', '.join(function.outputs)}",
+  ]
+
+
+def _shape(each: functions.Input) -> str:
+  """Return a shape and a type as text, such as (batch, 64) float32."""
+  sides = [*(["batch"] if each.batched else []), *map(str, each.shape)]
+  return f"({', '.join(sides)}) {each.dtype}"
