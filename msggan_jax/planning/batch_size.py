@@ -59,7 +59,8 @@ def with_batch_size(
       why = f", as the run in {workdir} has it"
     elif size == from_file:
       why = ", as the config has it"
-    line = f"batch_size: {size} for {num_devices} devices{why}"
+    devices = "1 device" if num_devices == 1 else f"{num_devices} devices"
+    line = f"batch_size: {size} for {devices}{why}"
     print(line, file=sys.stderr, flush=True)
   return config
 
