@@ -7,7 +7,8 @@
 Modes: grid writes OUTPUT/<res>x<res>/seed<N>.png and a grid of all seeds per
 scale. multiscale, nearest and project show one generator's scales, the nearest
 training images and the latent of --image; truncation, style_mix and noise show
-what the styles of MSG-StyleGAN do. See docs/sampling.md.
+what the styles of MSG-StyleGAN do; interpolate and training write videos. See
+docs/sampling.md.
 """
 
 import math
@@ -34,6 +35,8 @@ _MODE = flags.DEFINE_enum(
     "noise",
     "nearest",
     "project",
+    "interpolate",
+    "training",
   ],
   "Kind of pictures.",
 )
@@ -104,6 +107,13 @@ _INCEPTION = flags.DEFINE_string(
 _EXTRACTOR = flags.DEFINE_string(
   "extractor", "", "nearest: module:function of your own instead."
 )
+_FRAMES = flags.DEFINE_integer(
+  "frames",
+  None,
+  "interpolate: frames from seed to seed, by default 60; training: frames for "
+  "each checkpoint, by default 15.",
+  lower_bound=1,
+)
 _IMAGE = flags.DEFINE_string("image", "", "project: the image file.")
 _ITERATIONS = flags.DEFINE_integer(
   "iterations", 500, "project: steps of the search.", lower_bound=1
@@ -121,6 +131,7 @@ _FLAGS_OF_MODES = {
   "data_dir": ("nearest",),
   "inception": ("nearest",),
   "extractor": ("nearest",),
+  "frames": ("interpolate", "training"),
   "image": ("project",),
   "iterations": ("project",),
 }
@@ -183,6 +194,7 @@ def choose_mode(mode: str) -> Callable[[Any], list[str]]:
     neighbors,
     projection,
     styles,
+    videos,
   )
 
   return {
@@ -200,6 +212,10 @@ def choose_mode(mode: str) -> Callable[[Any], list[str]]:
       max_reals=_MAX_REALS.value,
       inception=_INCEPTION.value,
       extractor=_EXTRACTOR.value,
+    ),
+    "interpolate": lambda job: videos.interpolate(job, _FRAMES.value or 60),
+    "training": lambda job: videos.training(
+      job, Path(_WORKDIR.value), _FRAMES.value or 15
     ),
     "project": lambda job: projection.project(
       job, Path(_IMAGE.value), _ITERATIONS.value

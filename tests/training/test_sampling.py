@@ -48,8 +48,12 @@ def read(path):
 
 
 def cells(path, rows, columns, side=128):
+  """Return the images of a sheet's file, see `cells_of`."""
+  return cells_of(read(path), rows, columns, side)
+
+
+def cells_of(sheet, rows, columns, side=128):
   """Return the images of a sheet, as shown: (rows, columns, side, side, 3)."""
-  sheet = read(path)
   step = side + 4
   sheet = sheet[-rows * step :, -columns * step :]
   sheet = sheet.reshape(rows, step, columns, step, 3).swapaxes(1, 2)

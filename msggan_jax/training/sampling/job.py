@@ -75,7 +75,7 @@ class Job:
     """Return the seeds' w, (N, w_size), not truncated."""
     return self.generator.map_latents(self.latents, self.labels)
 
-  def generate(self) -> Scales:
+  def generate(self, progress: str = "images") -> Scales:
     """Generate the seeds' images at every scale, truncated."""
     pyramid = trained.in_batches(
       self.generator,
@@ -83,7 +83,7 @@ class Job:
       self.batch_size,
       self.labels,
       truncation_psi=self.truncation_psi,
-      progress="images",
+      progress=progress,
     )
     return self.to_scales(pyramid)
 
