@@ -7,6 +7,7 @@ import jax
 import jax.numpy as jnp
 from flax import nnx
 
+from msggan_jax.models import folded
 from msggan_jax.models import labels as class_labels
 from msggan_jax.models.layers import (
   Conv,
@@ -16,6 +17,7 @@ from msggan_jax.models.layers import (
   blur,
   instance_norm,
   leaky_relu,
+  level_scope,
   num_channels,
   pixel_norm,
   rematerialized,
@@ -44,6 +46,7 @@ class Generator(nnx.Module):
     max_channels: ... but at most this.
     linear_gain: Gain of `to_rgb`.
     remat_from: Lowest resolution that recomputes, see `rematerialized`.
+    folding: Whether narrow levels and their images are folded, see `folded`.
     precision: Of the blocks' 3x3 convolutions and of their activations.
     rngs: Source of the initial weights and of the stored noise maps.
   """
@@ -63,6 +66,7 @@ class Generator(nnx.Module):
     max_channels: int,
     linear_gain: float = 1.0,
     remat_from: int = 0,
+    folding: bool = False,
     precision: Precision = FLOAT32,
     rngs: nnx.Rngs,
   ):
@@ -83,10 +87,12 @@ class Generator(nnx.Module):
     in_channels = None  # 4x4 has a constant instead of an input
     for r in self.resolutions:
       width = num_channels(r, base_channels, max_channels)
+      fold = folded.best_fold(r, width) if folding else 1
       block = Block(
         in_channels,
         width,
         resolution=r,
+        fold=fold,
         w_size=w_size,
         precision=precision,
         rngs=rngs,
@@ -95,7 +101,12 @@ class Generator(nnx.Module):
       setattr(self, f"block_{r}x{r}", block)
       if r in scales:
         to_rgb = Conv(
-          width, channels, kernel_size=1, gain=linear_gain, rngs=rngs
+          width,
+          channels,
+          kernel_size=1,
+          gain=linear_gain,
+          fold=fold,
+          rngs=rngs,
         )
         setattr(self, f"to_rgb_{r}x{r}", to_rgb)
       in_channels = width
@@ -119,7 +130,8 @@ class Generator(nnx.Module):
 
     Returns:
       Images per scale, low to high, (B, r, r, channels), about [-1, 1]. The
-      linear output may overshoot.
+      linear output may overshoot. With folding, those of narrow levels are
+      folded.
     """
     w = self.map_latents(z, labels)
     if batch_mean is not None:
@@ -173,14 +185,15 @@ class Generator(nnx.Module):
     for i, r in enumerate(self.resolutions):
       first, second = 2 * i, 2 * i + 1
       block = getattr(self, f"block_{r}x{r}")
-      x = rematerialized(block, r, self.remat_from)(
-        x,
-        [w[:, first], w[:, second]],
-        [layer_noise(first), layer_noise(second)],
-      )
-      if r in self.scales:
-        # `to_rgb` and its images are float32 in every precision.
-        pyramid.append(getattr(self, f"to_rgb_{r}x{r}")(x))
+      with level_scope(r):
+        x = rematerialized(block, r, self.remat_from)(
+          x,
+          [w[:, first], w[:, second]],
+          [layer_noise(first), layer_noise(second)],
+        )
+        if r in self.scales:
+          # `to_rgb` and its images are float32 in every precision.
+          pyramid.append(getattr(self, f"to_rgb_{r}x{r}")(x))
     return tuple(pyramid)
 
   def for_layers(self, w: jax.Array) -> jax.Array:
@@ -236,6 +249,7 @@ class Block(nnx.Module):
     in_channels: C of the block below; None: a learned constant is the input.
     out_channels: C of the output.
     resolution: Side of the output, in pixels.
+    fold: Fold of the output.
     w_size: Length of w.
     precision: Of the blocks' 3x3 convolutions and of their activations.
     rngs: Source of the initial weights.
@@ -247,6 +261,7 @@ class Block(nnx.Module):
     out_channels: int,
     *,
     resolution: int,
+    fold: int,
     w_size: int,
     precision: Precision,
     rngs: nnx.Rngs,
@@ -261,6 +276,7 @@ class Block(nnx.Module):
       StyleLayer,
       out_channels=out_channels,
       resolution=resolution,
+      fold=fold,
       w_size=w_size,
       precision=precision,
       rngs=rngs,
@@ -298,6 +314,7 @@ class StyleLayer(nnx.Module):
     in_channels: C of the input; None: no convolution.
     out_channels: C of the output.
     resolution: Side of the output, in pixels.
+    fold: Fold of the output.
     w_size: Length of w.
     precision: Of the convolution and the output.
     rngs: Source of the initial weights and of the stored noise map.
@@ -309,6 +326,7 @@ class StyleLayer(nnx.Module):
     *,
     out_channels: int,
     resolution: int,
+    fold: int,
     w_size: int,
     precision: Precision,
     rngs: nnx.Rngs,
@@ -321,6 +339,7 @@ class StyleLayer(nnx.Module):
         out_channels,
         kernel_size=3,
         use_bias=False,
+        fold=fold,
         precision=precision,
         rngs=rngs,
       )
@@ -336,7 +355,7 @@ class StyleLayer(nnx.Module):
     """Apply noise, bias, leaky ReLU and AdaIN.
 
     Args:
-      x: Output of the convolution, (B, H, W, C).
+      x: Output of the convolution, (B, H, W, C), of any fold.
       w: (B, w_size).
       noise: Keys, (B,), or None for the stored map.
 
@@ -350,12 +369,13 @@ class StyleLayer(nnx.Module):
       maps = jax.vmap(lambda key: jax.random.normal(key, shape))(noise)
     # Gradients of weight, bias and style are sums over all pixels, too long for
     # bfloat16. XLA fuses the casts, so that x stays bfloat16 in memory.
-    dtype, sum_dtype = x.dtype, at_least_float32(x)
+    f, dtype, sum_dtype = folded.fold_of(x), x.dtype, at_least_float32(x)
     x = x.astype(sum_dtype)
-    weight = self.noise_weight[...][None, None, None]
-    x += maps.astype(sum_dtype)[..., None] * weight
-    x += self.bias[...][None, None, None]
+    x += folded.spread(maps.astype(sum_dtype), self.noise_weight[...], f)
+    x += folded.per_channel(self.bias[...], f)[None, None, None]
     x = instance_norm(leaky_relu(x.astype(dtype))).astype(sum_dtype)
-    scale, shift = jnp.split(self.style(w), 2, axis=-1)
-    x = x * (scale[:, None, None] + 1) + shift[:, None, None]
-    return x.astype(dtype)
+    scale, shift = (
+      folded.per_channel(style, f)[:, None, None]
+      for style in jnp.split(self.style(w), 2, axis=-1)
+    )
+    return (x * (scale + 1) + shift).astype(dtype)
