@@ -59,6 +59,8 @@ def main(argv: Sequence[str]) -> None:
     raise ValueError(
       "--gpu compiles nothing; give it without --topology and --find_batch"
     )
+  if _LEVELS.value and not (_GPU.value or _TOPOLOGY.value):
+    raise ValueError("--levels needs --topology or --gpu")
   # Programs for absent devices cannot be loaded from the cache.
   os.environ["JAX_ENABLE_COMPILATION_CACHE"] = "false"
   if _GPU.value:
@@ -86,10 +88,6 @@ def main(argv: Sequence[str]) -> None:
     numbers = _compile(config, devices, chip)
     lines = estimate.describe(numbers, config.total_kimg)
   if _LEVELS.value:
-    if not numbers["levels"]:
-      raise ValueError(
-        "--levels needs --topology or --gpu, and a step that fits"
-      )
     lines += levels.table(numbers["levels"], numbers["device_batch_size"])
   output.show(numbers, lines)
 

@@ -111,7 +111,7 @@ def table(levels: list[dict[str, Any]], device_batch_size: int) -> list[str]:
     device_batch_size: Examples of the step.
   """
   head = "level", "GB", "GFLOP", "memory, ms", "products, ms", "ms", "share"
-  all_secs = sum(level["secs"] for level in levels)
+  all_secs = sum(level["secs"] for level in levels) or 1.0
   rows = [head]
   for level in levels:
     per_image = {

@@ -158,9 +158,8 @@ def test_eight_devices_train_as_one_in_float64(config, float64):
   assert relative_error(eight.state, one.state) < 1e-9
 
 
-@pytest.mark.parametrize(
-  "preset", ["msg_progan", pytest.param("msg_stylegan", marks=pytest.mark.slow)]
-)
+@pytest.mark.slow
+@pytest.mark.parametrize("preset", ["msg_progan", "msg_stylegan"])
 def test_a_run_goes_on_in_folded_form(preset, float64):
   """Two plain steps are one plain and one folded step, on two devices."""
   config = small_config(preset, batch_size=8, resolution=16)
