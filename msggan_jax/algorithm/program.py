@@ -52,7 +52,14 @@ class Program:
 
     The state is donated. TPUs get folded networks, see `models/folded.py`.
     """
-    folding = self.mesh.devices.flat[0].platform == "tpu"
+    return self._step(folding=self.mesh.devices.flat[0].platform == "tpu")
+
+  @functools.cached_property
+  def plain_step(self) -> Callable:
+    """Return the step without folded networks, whose FLOPs are the model's."""
+    return self._step(folding=False)
+
+  def _step(self, folding: bool) -> Callable:
     return sharding.shard_step(
       train_step.TrainStep(
         self.config,

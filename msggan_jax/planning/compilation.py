@@ -81,7 +81,7 @@ def compile_step(run: Program) -> Compilation:
     RuntimeError: If the compiler fails for another reason than memory.
   """
   arguments = run.abstract_state, run.abstract_batch
-  products = flops.count_products(run.step, *arguments)
+  products = flops.count_products(run.plain_step, *arguments)
   began = time.monotonic()
   try:
     compiled = run.step.lower(*arguments).compile()

@@ -62,7 +62,9 @@ def estimate(config: ConfigDict, name: str) -> dict[str, Any]:
     )
   run = program.make_program(config, sharding.make_mesh(jax.devices()[:1]))
   costs = levels.floor_of(
-    flops.count_products(run.step, run.abstract_state, run.abstract_batch),
+    flops.count_products(
+      run.plain_step, run.abstract_state, run.abstract_batch
+    ),
     devices=1,
     flops_per_sec=lambda item_bytes: (
       gpu.float32_flops_per_sec
