@@ -159,10 +159,19 @@ def test_eight_devices_train_as_one_in_float64(config, float64):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("preset", ["msg_progan", "msg_stylegan"])
-def test_a_run_goes_on_in_folded_form(preset, float64):
+@pytest.mark.parametrize(
+  ("preset", "changes"),
+  [
+    ("msg_progan", {}),
+    ("msg_stylegan", {}),
+    ("msg_progan", {"augment": "exact", "augment_strength": 0.5}),
+    ("msg_progan", {"micro_batch_size": 4, "batch_size": 16}),
+  ],
+)
+def test_a_run_goes_on_in_folded_form(preset, changes, float64):
   """Two plain steps are one plain and one folded step, on two devices."""
-  config = small_config(preset, batch_size=8, resolution=16)
+  changes = {"batch_size": 8, "resolution": 16} | changes
+  config = small_config(preset, **changes)
   plain, mixed = (
     Run(config, 2, jnp.float64, folding=folding) for folding in (False, True)
   )
