@@ -20,20 +20,23 @@ BEGIN, END = "<!-- plans -->\n", "<!-- end of plans -->\n"
 
 # Preset, resolution, device batch, fields that save memory.
 PROGAN_256 = ("msg_progan", 256, 32, {})
-SAVING = {"remat_from": 64, "micro_batch_size": 4}
-PROGAN_1024 = ("msg_progan", 1024, 8, SAVING)
+PROGAN_1024 = ("msg_progan", 1024, 8, {})
 STYLEGAN_256 = ("msg_stylegan", 256, 32, {})
-STYLEGAN_1024 = ("msg_stylegan", 1024, 8, SAVING)
+STYLEGAN_1024 = ("msg_stylegan", 1024, 8, {})
 ROWS = (
-  ("v5e:2x4", *PROGAN_256),
-  ("v5e:16x16", *PROGAN_256),
   ("v5e:2x4", *PROGAN_1024),
-  ("v5e:16x16", *PROGAN_1024),
-  ("v5e:2x4", *STYLEGAN_256),
-  ("v5e:16x16", *STYLEGAN_256),
   ("v5e:2x4", *STYLEGAN_1024),
+  ("v5e:2x4", *PROGAN_256),
+  ("v5e:2x4", *STYLEGAN_256),
+  ("v5e:2x4", "msg_progan", 1024, 16, {}),
+  ("v5e:2x4", "msg_progan", 1024, 16, {"micro_batch_size": 8}),
+  ("v5e:2x4", "msg_progan", 256, 64, {}),
+  ("v5e:16x16", *PROGAN_1024),
+  ("v5e:16x16", *PROGAN_256),
   ("v5e:16x16", *STYLEGAN_1024),
+  ("v5e:16x16", *STYLEGAN_256),
   ("v4:2x2x1", *PROGAN_1024),
+  ("v4:8x8x16", *PROGAN_1024),
   ("v5p:2x2x1", *PROGAN_1024),
   ("v6e:2x4", *PROGAN_1024),
 )
@@ -73,7 +76,15 @@ def as_line(row, numbers):
   capacity = numbers["hbm_capacity_bytes"] / 2**30
   chips = numbers["devices"]
   saving = ", ".join(f"{name} {value}" for name, value in fields.items())
-  speed = numbers["images_per_sec_estimate"]
+  size = numbers["device_batch_size"]
+
+  def speed(secs):
+    """Return images/s a chip as text."""
+    return f"{size / secs:.1f}" if numbers["fits"] and secs else "none"
+
+  by_peaks = numbers["step_secs_estimate"] or {"step": 0}
+  by_instruction = numbers["step_secs_by_instruction"] or {"step": 0}
+  floor = numbers["floor_secs"]
   cells = (
     preset,
     f"{resolution}²",
@@ -82,10 +93,14 @@ def as_line(row, numbers):
     device_batch,
     saving or "none",
     f"{memory:.2f} of {capacity:.0f}" + ("" if numbers["fits"] else ", NO"),
-    f"{numbers['flops_per_image'] / 1e9:.0f}",
+    f"{numbers['bytes_accessed'] / size / 1e9:.1f}",
     f"{numbers['model_flops_per_image'] / 1e9:.0f}",
     f"{numbers['collective_bytes'] / 1e6:.1f}",
-    f"{speed / chips:.1f}" if numbers["fits"] else "none",
+    speed(by_peaks["step"]),
+    speed(by_instruction["step"]),
+    speed(numbers["optimal_secs"]),
+    speed(floor),
+    f"{by_instruction['step'] / floor:.1f}" if numbers["fits"] else "none",
     f"{numbers['compile_secs']:.0f}",
     numbers["date"],
   )
@@ -96,8 +111,9 @@ def write_page(plans):
   """Replace the table in the page by one of the plans so far."""
   head = (
     "network | size | slice | chips | batch a chip | saving | GiB a chip "
-    "| GFLOP an image, XLA | GFLOP an image, model | MB all-reduced a step "
-    "| images/s a chip, estimated | compiled in, s | date"
+    "| GB moved an image | GFLOP an image, model | MB all-reduced a step "
+    "| images/s a chip by peaks | by instructions | by the compiler | floor "
+    "| time / floor | compiled in, s | date"
   )
   table = f"| {head} |\n" + "|---" * (head.count("|") + 1) + "|\n"
   for row in ROWS:

@@ -27,6 +27,7 @@ from ml_collections import ConfigDict
 
 from msggan_jax.algorithm import schedules
 from msggan_jax.algorithm.accumulation import in_parts
+from msggan_jax.models.folded import fold_of
 from msggan_jax.models.pyramid import Pyramid, connected_scales, upsample
 from msggan_jax.runtime import sharding
 
@@ -268,7 +269,8 @@ def _through_pooling(gradients: Pyramid) -> Pyramid:
   totals = [gradients[0]]
   for g in gradients[1:]:
     factor = g.shape[1] // totals[-1].shape[1]
-    totals.append(g + upsample(totals[-1], factor) / factor**2)
+    total = upsample(totals[-1], factor, fold_of(g))
+    totals.append(g + total / factor**2)
   return tuple(totals)
 
 

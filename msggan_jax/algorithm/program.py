@@ -50,11 +50,22 @@ class Program:
   def step(self) -> Callable:
     """Return the jitted step, (state, batch) -> (state, metrics).
 
-    The state is donated.
+    The state is donated. TPUs get folded networks, see `models/folded.py`.
     """
+    return self._step(folding=self.mesh.devices.flat[0].platform == "tpu")
+
+  @functools.cached_property
+  def plain_step(self) -> Callable:
+    """Return the step without folded networks, whose FLOPs are the model's."""
+    return self._step(folding=False)
+
+  def _step(self, folding: bool) -> Callable:
     return sharding.shard_step(
       train_step.TrainStep(
-        self.config, self.generator, self.discriminator, self.optimizer
+        self.config,
+        networks.make_generator(self.config, folding=folding),
+        networks.make_discriminator(self.config, folding=folding),
+        self.optimizer,
       ),
       self.mesh,
     )

@@ -26,6 +26,7 @@ from msggan_jax.algorithm.accumulation import (
 )
 from msggan_jax.algorithm.finite import first_not_finite
 from msggan_jax.algorithm.train_state import TrainState, ema_decay
+from msggan_jax.models.folded import fold_like, refold
 from msggan_jax.models.networks import Network, Tree
 from msggan_jax.models.pyramid import (
   Pyramid,
@@ -107,11 +108,14 @@ class TrainStep:
     """Update D, then G, then the averages of G."""
     now = schedules.at(self._config, before.step)
     keys = randomness.step_keys(self._config.seed, before)
-    reals, labels = make_reals(self._config, keys.mirror, batch)
+    reals, labels = make_reals(
+      self._config, keys.mirror, batch, self._generator.image_fold
+    )
     state = self._power_iterate(before)
     size = len(batch["image"])
 
     fakes = self._make_fakes(state, keys.d_fakes, size, labels)
+    reals = tuple(map(fold_like, reals, fakes.pyramid))
     epsilon = randomness.draw_epsilon(keys.epsilon, size)
     images = penalties.Images(reals, fakes.pyramid, epsilon)
     given, given_in_g = self._draw_given(before, size, labels)
@@ -282,15 +286,23 @@ class TrainStep:
 
 
 def make_reals(
-  config: ConfigDict, key: jax.Array, batch: Batch
+  config: ConfigDict, key: jax.Array, batch: Batch, fold: int = 1
 ) -> tuple[Pyramid, jax.Array | None]:
   """Return the real pyramid of this device, and its labels if conditional.
 
   Fakes get the reals' labels: so classes are as frequent as in the data, and
   interpolated images have a label, too.
+
+  Args:
+    config: The configuration.
+    key: Of the mirroring.
+    batch: As in `TrainStep`.
+    fold: Fold of the largest images; each smaller scale has half of it.
   """
-  images = to_float(batch["image"])
+  images = batch["image"]
   if config.mirror:
     images = randomness.random_mirror(key, images)
+  # Bytes are folded, as they are a quarter of the floats.
+  images = to_float(refold(images, fold))
   labels = batch["label"] if config.num_classes else None
   return make_pyramid(images, connected_scales(config)), labels

@@ -12,6 +12,7 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 
+from msggan_jax.models.folded import refold
 from msggan_jax.models.pyramid import Pyramid
 
 LATTICE = 4  # cells along each side of an image
@@ -49,14 +50,15 @@ def transform(
   """Apply each example's transformation to all of its scales.
 
   Args:
-    pyramid: Images per scale, each (B, H, W, C), in [-1, 1].
+    pyramid: Images per scale, each (B, H, W, C), in [-1, 1], of any fold.
     transformation: Fields that are None, or None itself, change nothing.
 
   Returns:
-    Images of the same shapes.
+    Images of the same shapes, not folded if there is a transformation.
   """
   if transformation is None:
     return pyramid
+  pyramid = tuple(refold(images, 1) for images in pyramid)
   for apply, parameters in zip(_APPLY, transformation, strict=True):
     if parameters is not None:
       pyramid = tuple(apply(images, parameters) for images in pyramid)

@@ -7,12 +7,14 @@ import jax
 import jax.numpy as jnp
 from flax import nnx
 
+from msggan_jax.models.folded import LANES, best_fold, fold_like, refold
 from msggan_jax.models.layers import (
   LRELU_GAIN,
   Conv,
   Dense,
   blur,
   leaky_relu,
+  level_scope,
   num_channels,
   rematerialized,
 )
@@ -43,6 +45,7 @@ class Discriminator(nnx.Module):
     spectral_norm: Whether the blocks' kernels have spectral norm.
     linear_gain: Gain of the linear layers: `from_rgb`, score, phi_lin_cat.
     remat_from: Lowest resolution that recomputes, see `rematerialized`.
+    folding: Whether narrow levels are folded, see `folded`.
     precision: Of the blocks' 3x3 convolutions and of their activations.
     rngs: Source of the initial weights.
   """
@@ -64,6 +67,7 @@ class Discriminator(nnx.Module):
     spectral_norm: bool = False,
     linear_gain: float = 1.0,
     remat_from: int = 0,
+    folding: bool = False,
     precision: Precision = FLOAT32,
     rngs: nnx.Rngs,
   ):
@@ -87,10 +91,14 @@ class Discriminator(nnx.Module):
         return max(1, width(r) // 2)
       return width(r)
 
+    def fold(r: int) -> int:
+      return best_fold(r, width(r)) if folding else 1
+
     from_rgb = exact(
       channels,
       width(resolution),
       kernel_size=1,
+      fold=fold(resolution),
       gain=LRELU_GAIN if stylegan else linear_gain,
     )
     setattr(self, f"from_rgb_{resolution}x{resolution}", from_rgb)
@@ -104,7 +112,9 @@ class Discriminator(nnx.Module):
           image_channels=channels,
           width=trunk_width(r),
           linear_gain=linear_gain,
-          conv=conv if combine == "cat_lin" else exact,
+          conv=functools.partial(
+            conv if combine == "cat_lin" else exact, fold=fold(r)
+          ),
         )
       has_stddev = last or stddev_placement == "every_block"
       block = Block(
@@ -113,9 +123,10 @@ class Discriminator(nnx.Module):
         out_channels=width(r) if last else trunk_width(r // 2),
         combine=phi,
         stddev=stddev if has_stddev else None,
+        folding=folding,
         last=last,
         blur=stylegan,
-        conv=functools.partial(conv, spectral_norm=spectral_norm),
+        conv=functools.partial(conv, fold=fold(r), spectral_norm=spectral_norm),
         conv_4x4=functools.partial(exact, spectral_norm=spectral_norm),
       )
       # An nnx.Dict would add its own name to the paths of the weights.
@@ -138,7 +149,8 @@ class Discriminator(nnx.Module):
     """Score images.
 
     Args:
-      pyramid: Images per scale, low to high, each (B, r, r, channels).
+      pyramid: Images per scale, low to high, each (B, r, r, channels), of any
+        fold.
       labels: Class indices, (B,), if conditional: of one score per class, the
         label's is returned.
       batch_mean: Mean over the global batch, for a batch-wide minibatch
@@ -157,15 +169,17 @@ class Discriminator(nnx.Module):
         "high"
       )
     r = self.resolution
-    x = getattr(self, f"from_rgb_{r}x{r}")(images.pop(r))
-    if self.stylegan:
-      x = leaky_relu(x)
-    x = self.precision.cast(x)
+    with level_scope(r):
+      x = getattr(self, f"from_rgb_{r}x{r}")(images.pop(r))
+      if self.stylegan:
+        x = leaky_relu(x)
+      x = self.precision.cast(x)
     for r in reversed(resolutions_up_to(self.resolution)):
       block = functools.partial(
         getattr(self, f"block_{r}x{r}"), batch_mean=batch_mean
       )
-      x = rematerialized(block, r, self.remat_from)(x, images.get(r))
+      with level_scope(r):
+        x = rematerialized(block, r, self.remat_from)(x, images.get(r))
     scores = self.score(x)
     if not self.num_classes:
       return scores[:, 0]
@@ -224,6 +238,7 @@ class Combine(nnx.Module):
 
   def __call__(self, image: jax.Array, x: jax.Array) -> jax.Array:
     """Join image, (B, H, W, image_channels), and x, (B, H, W, width)."""
+    image = fold_like(image, x)
     if self.name.startswith("lin_cat"):
       image = self.conv(image)
     joined = jnp.concatenate([image.astype(x.dtype), x], axis=-1)
@@ -239,6 +254,7 @@ class Block(nnx.Module):
     out_channels: C of the second convolution's output.
     combine: The combine function; None: no image enters this block.
     stddev: The minibatch stddev layer, or None.
+    folding: Whether the network is folded.
     last: Whether this is the block at 4x4, which ends in a 4x4 convolution.
     blur: Whether to blur before the second convolution and to activate after
       the pooling, as StyleGAN does.
@@ -254,6 +270,7 @@ class Block(nnx.Module):
     out_channels: int,
     combine: Combine | None,
     stddev: MinibatchStddev | None,
+    folding: bool,
     last: bool,
     blur: bool,
     conv: Callable[..., Conv],
@@ -265,9 +282,11 @@ class Block(nnx.Module):
     self.blur = blur
     if combine is not None:
       in_channels = combine.out_channels
-    if stddev is not None:
-      in_channels += 1
-    self.conv_0 = conv(in_channels, width, kernel_size=3)
+    width_0 = in_channels if stddev is None else in_channels + 1
+    self.conv_0 = conv(width_0, width, kernel_size=3)
+    # TPUs would pad one channel more than fills their lanes to 128 more.
+    full = in_channels * self.conv_0.fold % LANES == 0
+    self.stddev_apart = folding and full
     if last:
       self.conv_1 = conv_4x4(width, out_channels, 4, padding="VALID")
     else:
@@ -280,11 +299,16 @@ class Block(nnx.Module):
 
     The last block returns (B, out_channels).
     """
+    x = refold(x, self.conv_0.fold)
     if self.combine is not None:
       x = self.combine(image, x)
-    if self.stddev is not None:
-      x = self.stddev(x, batch_mean)
-    x = leaky_relu(self.conv_0(x))
+    if self.stddev is None:
+      x = self.conv_0(x)
+    elif self.stddev_apart and not self.stddev.spatial:
+      x = self.conv_0.with_constant(x, self.stddev.statistic(x, batch_mean))
+    else:
+      x = self.conv_0(self.stddev(x, batch_mean))
+    x = leaky_relu(x)
     if self.last:
       return leaky_relu(self.conv_1(x))[:, 0, 0, :]
     if self.blur:

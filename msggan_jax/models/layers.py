@@ -7,9 +7,11 @@ import jax
 import jax.numpy as jnp
 from flax import nnx
 
+from msggan_jax.models import folded
 from msggan_jax.models.convolution import (
   convolve,
   convolve_downsample,
+  convolve_ones,
   convolve_plain,
   upsample_convolve,
 )
@@ -39,7 +41,7 @@ def pixel_norm(x: jax.Array) -> jax.Array:
     x / sqrt(mean over C of x^2 + 1e-8), same shape and dtype.
   """
   x32 = x.astype(at_least_float32(x))
-  mean_square = jnp.mean(jnp.square(x32), axis=-1, keepdims=True)
+  mean_square = folded.mean_square(x, x32.dtype)
   return (x32 * jax.lax.rsqrt(mean_square + NORM_EPSILON)).astype(x.dtype)
 
 
@@ -52,9 +54,15 @@ def instance_norm(x: jax.Array) -> jax.Array:
   Returns:
     (x - mean) / sqrt(variance + 1e-8) over H and W, same shape and dtype.
   """
+  f = folded.fold_of(x)
+
+  def image_mean(x):
+    mean = folded.pixel_mean(x.mean(axis=(1, 2), keepdims=True), f)
+    return folded.per_channel(mean, f)
+
   x32 = x.astype(at_least_float32(x))
-  x32 -= x32.mean(axis=(1, 2), keepdims=True)
-  variance = jnp.mean(jnp.square(x32), axis=(1, 2), keepdims=True)
+  x32 -= image_mean(x32)
+  variance = image_mean(jnp.square(x32))
   return (x32 * jax.lax.rsqrt(variance + NORM_EPSILON)).astype(x.dtype)
 
 
@@ -72,6 +80,8 @@ def blur(x: jax.Array) -> jax.Array:
   h, w = x.shape[1:3]
   x = jnp.pad(x, ((0, 0), (1, 1), (0, 0), (0, 0)))
   x = (x[:, :h] + 2 * x[:, 1:-1] + x[:, 2:]) / 4
+  if folded.fold_of(x) > 1:
+    return folded.blur_rows(x)
   x = jnp.pad(x, ((0, 0), (0, 0), (1, 1), (0, 0)))
   return (x[:, :, :w] + 2 * x[:, :, 1:-1] + x[:, :, 2:]) / 4
 
@@ -164,10 +174,11 @@ class Layer(nnx.Module):
     return self.kernel[...] * self.scale
 
   def add_bias(self, y: jax.Array) -> jax.Array:
-    """Add the bias, if any, to y, (..., out_channels)."""
+    """Add the bias, if any, to y, (..., out_channels), of any fold."""
     if self.bias is None:
       return y
     bias = self.bias[...] * self.bias_scale
+    bias = folded.per_channel(bias, folded.fold_of(y))
     # The bias' gradient is a sum over all pixels, too long for bfloat16. XLA
     # fuses the casts, so that y stays bfloat16 in memory.
     y32 = y.astype(at_least_float32(y))
@@ -186,6 +197,7 @@ class Conv(Layer):
     out_channels: C of the output.
     kernel_size: Side of the kernel, in pixels.
     padding: "SAME" (zeros) or "VALID".
+    fold: Fold of its level, see `folded`. Inputs of another are refolded.
     precision: Dtype of input and output and, of a 3x3 kernel, the products.
     **options: Options of `Layer`.
   """
@@ -197,6 +209,7 @@ class Conv(Layer):
     kernel_size: int,
     *,
     padding: str = "SAME",
+    fold: int = 1,
     precision: Precision = FLOAT32,
     **options,
   ):
@@ -207,25 +220,47 @@ class Conv(Layer):
       **options,
     )
     self.padding = padding
+    self.fold = fold
     self.dtype = precision.dtype
     self.products = precision.products_for(kernel_size)
     self.plain = False  # True: one form on all platforms, for export
 
   def __call__(self, x: jax.Array) -> jax.Array:
-    """Convolve x, (B, H, W, in_channels)."""
-    if self.padding == "SAME" and not self.plain:
-      return self.add_bias(convolve(*self._operands(x)))
-    return self.add_bias(convolve_plain(*self._operands(x), self.padding))
+    """Convolve x, (B, H, W, in_channels), of any fold."""
+    x, kernel, products = self._operands(folded.refold(x, self.fold))
+    if self.padding == "VALID":
+      return self.add_bias(convolve_plain(x, kernel, products, "VALID"))
+    if self.plain:
+      return self.add_bias(convolve_plain(x, kernel, products))
+    kernel = folded.fold_kernel(kernel, self.fold)
+    return self.add_bias(convolve(x, kernel, products))
+
+  def with_constant(self, x: jax.Array, value: jax.Array) -> jax.Array:
+    """Convolve x and one more channel, which is constant over each image.
+
+    As its convolution is the value times that of ones, x needs no channel more
+    than fill a TPU's lanes.
+
+    Args:
+      x: (B, H, W, in_channels - 1), of any fold.
+      value: (B, 1, 1, 1).
+    """
+    x, kernel, products = self._operands(folded.refold(x, self.fold))
+    own, last = jnp.split(kernel, [kernel.shape[2] - 1], axis=2)
+    y = convolve(x, folded.fold_kernel(own, self.fold), products)
+    ones = convolve_ones(last, *x.shape[1:3], fold=self.fold, products=products)
+    return self.add_bias(y + value.astype(y.dtype) * ones)
 
   def after_upsampling(self, x: jax.Array) -> jax.Array:
-    """Upsample x, (B, H, W, in_channels), then convolve."""
+    """Upsample x, (B, H, W, in_channels), of any fold, then convolve."""
+    x, kernel, products = self._operands(x)
     if self.plain:
-      x, *others = self._operands(x)
-      return self.add_bias(convolve_plain(upsample(x), *others))
-    return self.add_bias(upsample_convolve(*self._operands(x)))
+      return self.add_bias(convolve_plain(upsample(x), kernel, products))
+    return self.add_bias(upsample_convolve(x, kernel, products, self.fold))
 
   def before_downsampling(self, x: jax.Array) -> jax.Array:
-    """Convolve x, (B, H, W, in_channels), then downsample."""
+    """Convolve x, (B, H, W, in_channels), of any fold, then downsample."""
+    x = folded.refold(x, self.fold)
     return self.add_bias(convolve_downsample(*self._operands(x)))
 
   def _operands(self, x: jax.Array) -> tuple[jax.Array, jax.Array, Products]:
@@ -272,6 +307,11 @@ def rematerialized(f: Callable, resolution: int, remat_from: int) -> Callable:
   if remat_from and resolution >= remat_from:
     return jax.checkpoint(f)
   return f
+
+
+def level_scope(resolution: int):
+  """Name a level in compiled programs and profiles, such as level_64."""
+  return jax.named_scope(f"level_{resolution}")
 
 
 def num_channels(resolution: int, base_channels: int, max_channels: int) -> int:

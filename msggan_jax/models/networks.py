@@ -10,7 +10,8 @@ from flax import nnx
 from ml_collections import ConfigDict
 
 from msggan_jax.models import discriminator, progan, stylegan
-from msggan_jax.models.layers import Layer
+from msggan_jax.models.folded import best_fold
+from msggan_jax.models.layers import Layer, num_channels
 from msggan_jax.models.precision import PRECISIONS
 from msggan_jax.models.pyramid import Pyramid, connected_scales
 from msggan_jax.models.stddev import BatchMean, MinibatchStddev
@@ -29,10 +30,12 @@ class Network:
   Attributes:
     graphdef: The module's static part.
     create: Key -> module with initial weights.
+    image_fold: Fold of its largest images.
   """
 
   graphdef: nnx.GraphDef
   create: Callable[[jax.Array], nnx.Module]
+  image_fold: int = 1
 
   def init(self, key: jax.Array) -> tuple[Tree, Tree]:
     """Draw the initial parameters and state."""
@@ -98,9 +101,17 @@ class Network:
     return jax.eval_shape(self.init, jax.random.key(0))[1]
 
 
-def make_generator(config: ConfigDict) -> Network:
-  """Build the generator of a configuration."""
-  options = _common_options(config) | {"latent_size": config.latent_size}
+def make_generator(config: ConfigDict, *, folding: bool = False) -> Network:
+  """Build the generator of a configuration.
+
+  Args:
+    config: The configuration.
+    folding: Whether narrow levels and their images are folded, see `folded`:
+      the same function of the same parameters, faster on TPUs.
+  """
+  options = _common_options(config, folding) | {
+    "latent_size": config.latent_size
+  }
   if config.model == "stylegan":
     create = functools.partial(
       stylegan.Generator,
@@ -119,11 +130,14 @@ def make_generator(config: ConfigDict) -> Network:
       output_activation=config.output_activation,
       **options,
     )
-  return _network(create)
+  return _network(create, _image_fold(config, folding))
 
 
-def make_discriminator(config: ConfigDict) -> Network:
-  """Build the discriminator of a configuration."""
+def make_discriminator(config: ConfigDict, *, folding: bool = False) -> Network:
+  """Build the discriminator of a configuration; `folding` as in the generator.
+
+  It accepts folded and plain images in either case.
+  """
   return _network(
     functools.partial(
       discriminator.Discriminator,
@@ -137,12 +151,13 @@ def make_discriminator(config: ConfigDict) -> Network:
       stylegan=config.model == "stylegan",
       equalized=config.equalized,
       spectral_norm=config.spectral_norm,
-      **_common_options(config),
-    )
+      **_common_options(config, folding),
+    ),
+    _image_fold(config, folding),
   )
 
 
-def _common_options(config: ConfigDict) -> dict[str, Any]:
+def _common_options(config: ConfigDict, folding: bool) -> dict[str, Any]:
   # Training resolves "auto" first; without derivatives remat has no effect.
   remat_from = 0 if config.remat_from == "auto" else config.remat_from
   return {
@@ -154,16 +169,29 @@ def _common_options(config: ConfigDict) -> dict[str, Any]:
     "max_channels": config.max_channels,
     "linear_gain": config.linear_gain,
     "remat_from": remat_from,
+    "folding": folding,
     "precision": PRECISIONS[config.precision],
   }
 
 
-def _network(create: Callable[..., nnx.Module]) -> Network:
+def _image_fold(config: ConfigDict, folding: bool) -> int:
+  if not folding:
+    return 1
+  r = config.resolution
+  width = num_channels(r, config.base_channels, config.max_channels)
+  return best_fold(r, width)
+
+
+def _network(create: Callable[..., nnx.Module], image_fold: int) -> Network:
   def create_from_key(key: jax.Array) -> nnx.Module:
     return create(rngs=nnx.Rngs(params=key))
 
   abstract = nnx.eval_shape(create_from_key, jax.random.key(0))
-  return Network(graphdef=nnx.graphdef(abstract), create=create_from_key)
+  return Network(
+    graphdef=nnx.graphdef(abstract),
+    create=create_from_key,
+    image_fold=image_fold,
+  )
 
 
 def _state_of(module: nnx.Module) -> Tree:

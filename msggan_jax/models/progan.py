@@ -7,12 +7,14 @@ import jax.numpy as jnp
 from flax import nnx
 
 from msggan_jax.models import labels as class_labels
+from msggan_jax.models.folded import best_fold
 from msggan_jax.models.layers import (
   Conv,
   Layer,
   at_least_float32,
   initial_bias,
   leaky_relu,
+  level_scope,
   normalize_latents,
   num_channels,
   pixel_norm,
@@ -40,6 +42,7 @@ class Generator(nnx.Module):
     linear_gain: Gain of `to_rgb`.
     output_activation: Activation of the images, "linear" or "tanh".
     remat_from: Lowest resolution that recomputes, see `rematerialized`.
+    folding: Whether narrow levels and their images are folded, see `folded`.
     precision: Of the blocks' 3x3 convolutions and of their activations.
     rngs: Source of the initial weights.
   """
@@ -61,6 +64,7 @@ class Generator(nnx.Module):
     linear_gain: float = 1.0,
     output_activation: str = "linear",
     remat_from: int = 0,
+    folding: bool = False,
     precision: Precision = FLOAT32,
     rngs: nnx.Rngs,
   ):
@@ -75,7 +79,8 @@ class Generator(nnx.Module):
     in_channels = latent_size * (2 if num_classes else 1)
     for r in self.resolutions:
       width = num_channels(r, base_channels, max_channels)
-      make_block = FirstBlock if r == 4 else Block
+      fold = best_fold(r, width) if folding else 1
+      make_block = FirstBlock if r == 4 else functools.partial(Block, fold=fold)
       block = make_block(
         in_channels,
         width,
@@ -94,6 +99,7 @@ class Generator(nnx.Module):
           kernel_size=1,
           gain=linear_gain,
           equalized=equalized,
+          fold=fold,
           rngs=rngs,
         )
         setattr(self, f"to_rgb_{r}x{r}", to_rgb)
@@ -108,7 +114,8 @@ class Generator(nnx.Module):
 
     Returns:
       Images per scale, low to high, (B, r, r, channels), about [-1, 1]. A
-      linear output may overshoot.
+      linear output may overshoot. With folding, those of narrow levels are
+      folded.
     """
     x = self.join(z, labels)
     pyramid = []
@@ -140,12 +147,13 @@ class Generator(nnx.Module):
     """
     name = f"{resolution}x{resolution}"
     block = getattr(self, f"block_{name}")
-    x = rematerialized(block, resolution, self.remat_from)(x)
-    if resolution not in self.scales:
-      return x, None
-    # `to_rgb` and its images are float32 in every precision.
-    image = getattr(self, f"to_rgb_{name}")(x)
-    return x, jnp.tanh(image) if self.output_activation == "tanh" else image
+    with level_scope(resolution):
+      x = rematerialized(block, resolution, self.remat_from)(x)
+      if resolution not in self.scales:
+        return x, None
+      # `to_rgb` and its images are float32 in every precision.
+      image = getattr(self, f"to_rgb_{name}")(x)
+      return x, jnp.tanh(image) if self.output_activation == "tanh" else image
 
 
 class FirstBlock(nnx.Module):

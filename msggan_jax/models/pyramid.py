@@ -8,6 +8,8 @@ import jax.numpy as jnp
 import numpy as np
 from ml_collections import ConfigDict
 
+from msggan_jax.models import folded
+
 Pyramid = tuple[jax.Array, ...]  # low to high resolution, each (B, H, W, C)
 
 # Paper, Table 4. The full resolution is always connected, too.
@@ -52,49 +54,65 @@ def quantize(images: jax.Array) -> jax.Array:
   return jnp.clip(jnp.rint((images + 1.0) * 127.5), 0, 255).astype(jnp.uint8)
 
 
-@functools.partial(jax.custom_vjp, nondiff_argnums=(1,))
 def downsample(x: jax.Array, factor: int = 2) -> jax.Array:
   """Average non-overlapping squares: average pooling (paper, Table 7).
 
-  On CPUs, sums of strided slices are several times faster than a mean over
-  middle axes. The custom derivatives keep every order of differentiation
-  within `downsample` and `upsample`.
-
   Args:
-    x: (B, H, W, C), H and W multiples of `factor`.
-    factor: Side of the squares, in pixels.
+    x: (B, H, W, C), of any fold; H and W are multiples of `factor`.
+    factor: Side of the squares, in pixels, a power of two.
 
   Returns:
-    (B, H / factor, W / factor, C).
+    (B, H / factor, W / factor, C). A fold shrinks by the same factor, down to
+    1.
   """
+  while factor > 1 and folded.fold_of(x) > 1:
+    x = folded.downsample(x)
+    factor //= 2
+  return _downsample(x, factor) if factor > 1 else x
+
+
+def upsample(x: jax.Array, factor: int = 2, fold: int = 1) -> jax.Array:
+  """Upsample by nearest neighbour (paper, Table 6).
+
+  Args:
+    x: (B, H, W, C), of any fold.
+    factor: Copies of each pixel along H and along W, a power of two.
+    fold: Fold of the result.
+
+  Returns:
+    (B, H * factor, W * factor, C), folded.
+  """
+  if fold == 1:
+    return _upsample(folded.refold(x, 1), factor)
+  if factor > 2:
+    x = upsample(x, factor // 2, fold // 2)
+  return folded.upsample(x, fold)
+
+
+# On CPUs, sums of strided slices are several times faster than a mean over
+# middle axes. The custom derivatives keep every order of differentiation within
+# the pair.
+@functools.partial(jax.custom_vjp, nondiff_argnums=(1,))
+def _downsample(x: jax.Array, factor: int) -> jax.Array:
   x = sum(x[:, i::factor] for i in range(factor))
   return sum(x[:, :, j::factor] for j in range(factor)) / factor**2
 
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(1,))
-def upsample(x: jax.Array, factor: int = 2) -> jax.Array:
-  """Upsample by nearest neighbour (paper, Table 6).
-
-  Args:
-    x: (B, H, W, C).
-    factor: Copies of each pixel along H and along W.
-
-  Returns:
-    (B, H * factor, W * factor, C).
-  """
+def _upsample(x: jax.Array, factor: int) -> jax.Array:
   b, h, w, c = x.shape
   # (B, H, W, C) -> (B, H, f, W, f, C) -> (B, H f, W f, C)
   x = jnp.broadcast_to(x[:, :, None, :, None, :], (b, h, factor, w, factor, c))
   return x.reshape(b, h * factor, w * factor, c)
 
 
-downsample.defvjp(
-  lambda x, factor: (downsample(x, factor), None),
-  lambda factor, _, y: (upsample(y, factor) / factor**2,),
+_downsample.defvjp(
+  lambda x, factor: (_downsample(x, factor), None),
+  lambda factor, _, y: (_upsample(y, factor) / factor**2,),
 )
-upsample.defvjp(
-  lambda x, factor: (upsample(x, factor), None),
-  lambda factor, _, y: (downsample(y, factor) * factor**2,),
+_upsample.defvjp(
+  lambda x, factor: (_upsample(x, factor), None),
+  lambda factor, _, y: (_downsample(y, factor) * factor**2,),
 )
 
 

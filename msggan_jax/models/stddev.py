@@ -10,6 +10,7 @@ from collections.abc import Callable
 import jax
 import jax.numpy as jnp
 
+from msggan_jax.models.folded import fold_of
 from msggan_jax.models.layers import at_least_float32
 
 STDDEV_EPSILON = 1e-8
@@ -43,10 +44,10 @@ class MinibatchStddev:
   def __call__(
     self, x: jax.Array, batch_mean: BatchMean = batch_mean
   ) -> jax.Array:
-    """Append the mean standard deviation of each group as a channel.
+    """Append the statistic as a channel.
 
     Args:
-      x: Activations, (B, H, W, C).
+      x: Activations, (B, H, W, C), of any fold.
       batch_mean: Mean over the global batch, for group 0. With several
         devices it must cross them.
 
@@ -56,14 +57,28 @@ class MinibatchStddev:
     Raises:
       ValueError: If the group size does not divide B.
     """
-    x32 = x.astype(at_least_float32(x))
-    if self.group:
-      statistic = self._of_groups(x32)
-    else:
-      variance = batch_mean(jnp.square(x32 - batch_mean(x32)))
-      statistic = self._average(jnp.sqrt(variance + STDDEV_EPSILON))
-    statistic = jnp.broadcast_to(statistic, (*x.shape[:3], 1))
+    statistic = self.statistic(x, batch_mean)
+    statistic = jnp.broadcast_to(statistic, (*x.shape[:3], fold_of(x)))
     return jnp.concatenate([x, statistic.astype(x.dtype)], axis=-1)
+
+  def statistic(
+    self, x: jax.Array, batch_mean: BatchMean = batch_mean
+  ) -> jax.Array:
+    """Return the mean standard deviation of each example's group.
+
+    Args:
+      x: As in `__call__`.
+      batch_mean: As in `__call__`.
+
+    Returns:
+      (B or 1, 1, 1, 1), float32 or float64; (B or 1, H, W, 1), folded, if
+      spatial.
+    """
+    if self.group:
+      return self._of_groups(x)
+    x32 = x.astype(at_least_float32(x))
+    variance = batch_mean(jnp.square(x32 - batch_mean(x32)))
+    return self._average(jnp.sqrt(variance + STDDEV_EPSILON))
 
   def _of_groups(self, x: jax.Array) -> jax.Array:
     b, h, w, c = x.shape
@@ -80,14 +95,19 @@ class MinibatchStddev:
       members = [grouped[:, i] for i in range(size)]
     else:
       members = list(x.reshape(size, b // size, h, w, c))
+    # Cast one by one, so that their gradients join in x's dtype.
+    members = [member.astype(at_least_float32(x)) for member in members]
     mean = sum(members) / size
     variance = sum(jnp.square(member - mean) for member in members) / size
     stddev = jnp.sqrt(variance + STDDEV_EPSILON)
-    statistic = self._average(stddev)  # (groups, 1 or H, 1 or W, 1)
+    statistic = self._average(stddev)  # (groups, 1 or H, 1 or W / f, 1 or f)
     if self.grouping == "contiguous":
       return statistic.repeat(size, axis=0)
     return jnp.tile(statistic, (size, 1, 1, 1))
 
   def _average(self, stddev: jax.Array) -> jax.Array:
-    axes = (3,) if self.spatial else (1, 2, 3)
-    return stddev.mean(axis=axes, keepdims=True)
+    if not self.spatial:
+      return stddev.mean(axis=(1, 2, 3), keepdims=True)
+    f = fold_of(stddev)
+    of_pixels = stddev.reshape(*stddev.shape[:3], -1, f)
+    return of_pixels.mean(axis=3)  # (..., f)

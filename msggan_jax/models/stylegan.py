@@ -1,21 +1,19 @@
 """MSG-StyleGAN's generator (paper, section 3.1; details: official code)."""
 
-import functools
 from collections.abc import Sequence
 
 import jax
 import jax.numpy as jnp
 from flax import nnx
 
+from msggan_jax.models import folded
 from msggan_jax.models import labels as class_labels
 from msggan_jax.models.layers import (
   Conv,
   Dense,
   State,
-  at_least_float32,
-  blur,
-  instance_norm,
   leaky_relu,
+  level_scope,
   num_channels,
   pixel_norm,
   rematerialized,
@@ -23,6 +21,7 @@ from msggan_jax.models.layers import (
 from msggan_jax.models.precision import FLOAT32, Precision
 from msggan_jax.models.pyramid import Pyramid, resolutions_up_to
 from msggan_jax.models.stddev import BatchMean
+from msggan_jax.models.style_block import Block
 
 MAPPING_LR_MULTIPLIER = 0.01
 W_AVG_DECAY = 0.995
@@ -44,6 +43,7 @@ class Generator(nnx.Module):
     max_channels: ... but at most this.
     linear_gain: Gain of `to_rgb`.
     remat_from: Lowest resolution that recomputes, see `rematerialized`.
+    folding: Whether narrow levels and their images are folded, see `folded`.
     precision: Of the blocks' 3x3 convolutions and of their activations.
     rngs: Source of the initial weights and of the stored noise maps.
   """
@@ -63,6 +63,7 @@ class Generator(nnx.Module):
     max_channels: int,
     linear_gain: float = 1.0,
     remat_from: int = 0,
+    folding: bool = False,
     precision: Precision = FLOAT32,
     rngs: nnx.Rngs,
   ):
@@ -83,10 +84,12 @@ class Generator(nnx.Module):
     in_channels = None  # 4x4 has a constant instead of an input
     for r in self.resolutions:
       width = num_channels(r, base_channels, max_channels)
+      fold = folded.best_fold(r, width) if folding else 1
       block = Block(
         in_channels,
         width,
         resolution=r,
+        fold=fold,
         w_size=w_size,
         precision=precision,
         rngs=rngs,
@@ -95,7 +98,12 @@ class Generator(nnx.Module):
       setattr(self, f"block_{r}x{r}", block)
       if r in scales:
         to_rgb = Conv(
-          width, channels, kernel_size=1, gain=linear_gain, rngs=rngs
+          width,
+          channels,
+          kernel_size=1,
+          gain=linear_gain,
+          fold=fold,
+          rngs=rngs,
         )
         setattr(self, f"to_rgb_{r}x{r}", to_rgb)
       in_channels = width
@@ -119,7 +127,8 @@ class Generator(nnx.Module):
 
     Returns:
       Images per scale, low to high, (B, r, r, channels), about [-1, 1]. The
-      linear output may overshoot.
+      linear output may overshoot. With folding, those of narrow levels are
+      folded.
     """
     w = self.map_latents(z, labels)
     if batch_mean is not None:
@@ -208,11 +217,12 @@ class Generator(nnx.Module):
     """
     name = f"{resolution}x{resolution}"
     block = getattr(self, f"block_{name}")
-    x = rematerialized(block, resolution, self.remat_from)(x, w, noise)
-    if resolution not in self.scales:
-      return x, None
-    # `to_rgb` and its images are float32 in every precision.
-    return x, getattr(self, f"to_rgb_{name}")(x)
+    with level_scope(resolution):
+      x = rematerialized(block, resolution, self.remat_from)(x, w, noise)
+      if resolution not in self.scales:
+        return x, None
+      # `to_rgb` and its images are float32 in every precision.
+      return x, getattr(self, f"to_rgb_{name}")(x)
 
   def for_layers(self, w: jax.Array) -> jax.Array:
     """Broadcast w to (B, layers, w_size), two layers per resolution."""
@@ -258,138 +268,3 @@ class Mapping(nnx.Module):
     for i in range(self.num_layers):
       x = leaky_relu(getattr(self, f"dense_{i}")(x))
     return x
-
-
-class Block(nnx.Module):
-  """Two style layers; at 4x4 a constant is the input (StyleGAN, fig. 1b).
-
-  Args:
-    in_channels: C of the block below; None: a learned constant is the input.
-    out_channels: C of the output.
-    resolution: Side of the output, in pixels.
-    w_size: Length of w.
-    precision: Of the blocks' 3x3 convolutions and of their activations.
-    rngs: Source of the initial weights.
-  """
-
-  def __init__(
-    self,
-    in_channels: int | None,
-    out_channels: int,
-    *,
-    resolution: int,
-    w_size: int,
-    precision: Precision,
-    rngs: nnx.Rngs,
-  ):
-    self.precision = precision
-    if in_channels is None:
-      ones = jnp.ones((resolution, resolution, out_channels))
-      self.constant = nnx.Param(ones)
-    else:
-      self.constant = None
-    layer = functools.partial(
-      StyleLayer,
-      out_channels=out_channels,
-      resolution=resolution,
-      w_size=w_size,
-      precision=precision,
-      rngs=rngs,
-    )
-    self.layer_0 = layer(in_channels)
-    self.layer_1 = layer(out_channels)
-
-  def __call__(
-    self,
-    x: jax.Array | None,
-    w: Sequence[jax.Array],
-    noise: Sequence[jax.Array | None],
-  ) -> jax.Array:
-    """Map (B, H/2, W/2, in_channels) to (B, H, W, out_channels).
-
-    Args:
-      x: Activations of the block below; None at 4x4.
-      w: For each layer, (B, w_size).
-      noise: For each layer, keys, (B,), maps, (B, H, W), or None for the stored
-        map.
-    """
-    if self.constant is None:
-      x = blur(self.layer_0.conv.after_upsampling(x))
-    else:
-      constant = self.constant[...]
-      x = jnp.broadcast_to(constant[None], (w[0].shape[0], *constant.shape))
-      x = self.precision.cast(x)
-    x = self.layer_0.finish(x, w[0], noise[0])
-    return self.layer_1.finish(self.layer_1.conv(x), w[1], noise[1])
-
-
-class StyleLayer(nnx.Module):
-  """Convolution, noise, bias, leaky ReLU, AdaIN (StyleGAN, fig. 1b, eq. 1).
-
-  Args:
-    in_channels: C of the input; None: no convolution.
-    out_channels: C of the output.
-    resolution: Side of the output, in pixels.
-    w_size: Length of w.
-    precision: Of the convolution and the output.
-    rngs: Source of the initial weights and of the stored noise map.
-  """
-
-  def __init__(
-    self,
-    in_channels: int | None,
-    *,
-    out_channels: int,
-    resolution: int,
-    w_size: int,
-    precision: Precision,
-    rngs: nnx.Rngs,
-  ):
-    if in_channels is None:
-      self.conv = None
-    else:
-      self.conv = Conv(
-        in_channels,
-        out_channels,
-        kernel_size=3,
-        use_bias=False,
-        precision=precision,
-        rngs=rngs,
-      )
-    shape = (resolution, resolution)
-    self.noise = State(jax.random.normal(rngs.params(), shape))
-    self.noise_weight = nnx.Param(jnp.zeros((out_channels,)))
-    self.bias = nnx.Param(jnp.zeros((out_channels,)))
-    self.style = Dense(w_size, 2 * out_channels, gain=1.0, rngs=rngs)
-
-  def finish(
-    self, x: jax.Array, w: jax.Array, noise: jax.Array | None
-  ) -> jax.Array:
-    """Apply noise, bias, leaky ReLU and AdaIN.
-
-    Args:
-      x: Output of the convolution, (B, H, W, C).
-      w: (B, w_size).
-      noise: Keys, (B,), maps, (B, H, W), or None for the stored map.
-
-    Returns:
-      Same shape and dtype as x.
-    """
-    if noise is None:
-      maps = self.noise[...][None]
-    elif not jnp.issubdtype(noise.dtype, jax.dtypes.prng_key):
-      maps = noise
-    else:
-      shape = self.noise.shape
-      maps = jax.vmap(lambda key: jax.random.normal(key, shape))(noise)
-    # Gradients of weight, bias and style are sums over all pixels, too long for
-    # bfloat16. XLA fuses the casts, so that x stays bfloat16 in memory.
-    dtype, sum_dtype = x.dtype, at_least_float32(x)
-    x = x.astype(sum_dtype)
-    weight = self.noise_weight[...][None, None, None]
-    x += maps.astype(sum_dtype)[..., None] * weight
-    x += self.bias[...][None, None, None]
-    x = instance_norm(leaky_relu(x.astype(dtype))).astype(sum_dtype)
-    scale, shift = jnp.split(self.style(w), 2, axis=-1)
-    x = x * (scale[:, None, None] + 1) + shift[:, None, None]
-    return x.astype(dtype)

@@ -12,7 +12,7 @@ from ml_collections import ConfigDict
 from msggan_jax.algorithm import program
 from msggan_jax.algorithm.program import Program
 from msggan_jax.models.pyramid import resolutions_up_to
-from msggan_jax.planning import flops
+from msggan_jax.planning import flops, instructions
 from msggan_jax.runtime import processes, sharding
 
 COLLECTIVES = (
@@ -48,20 +48,30 @@ class Compilation:
       elsewhere the sum of parts.
     parts_bytes: Memory by part; TPUs reuse the space of some temporaries. Empty
       if it does not fit.
-    model_flops: Of the step on all devices, see `flops.model_flops`.
+    products: Of the step on all devices, see `flops.count_products`.
     xla_flops: XLA's count per device, every loop's body once.
     bytes_accessed: XLA's count of memory traffic per device.
     collectives: Bytes that a device contributes, by kind.
+    works: Work of every instruction, with padding; empty except on TPUs.
+    optimal_secs: The compiler's own estimate; None if it has none: it is
+      negative for some large kernels.
   """
 
   fits: bool
   compile_secs: float
   memory_bytes: int
   parts_bytes: dict[str, int]
-  model_flops: int
+  products: dict[flops.Kind, flops.Count]
   xla_flops: float
   bytes_accessed: float
   collectives: dict[str, int]
+  works: tuple[instructions.Work, ...] = ()
+  optimal_secs: float | None = None
+
+  @property
+  def model_flops(self) -> int:
+    """Return the FLOPs of the mathematics, on all devices."""
+    return sum(count.flops for count in self.products.values())
 
 
 def compile_step(run: Program) -> Compilation:
@@ -71,7 +81,7 @@ def compile_step(run: Program) -> Compilation:
     RuntimeError: If the compiler fails for another reason than memory.
   """
   arguments = run.abstract_state, run.abstract_batch
-  model_flops = flops.model_flops(run.step, *arguments)
+  products = flops.count_products(run.plain_step, *arguments)
   began = time.monotonic()
   try:
     compiled = run.step.lower(*arguments).compile()
@@ -85,7 +95,7 @@ def compile_step(run: Program) -> Compilation:
       compile_secs=secs,
       memory_bytes=needed,
       parts_bytes={},
-      model_flops=model_flops,
+      products=products,
       xla_flops=0.0,
       bytes_accessed=0.0,
       collectives={},
@@ -98,9 +108,11 @@ def compile_step(run: Program) -> Compilation:
     "temporaries": memory.temp_size_in_bytes,
     "code": memory.generated_code_size_in_bytes,
   }
-  needed = sum(parts.values())
+  text = compiled.as_text()
+  needed, works = sum(parts.values()), ()
   if run.mesh.devices.flat[0].platform == "tpu":
     needed = memory.peak_memory_in_bytes
+    works = tuple(instructions.works(text))
   # One batch is among the arguments; the others wait beside it.
   batch = sum(
     math.prod(x.shape) * x.dtype.itemsize for x in arguments[1].values()
@@ -108,15 +120,18 @@ def compile_step(run: Program) -> Compilation:
   parts["waiting batches"] = (program.RUN_AHEAD - 1) * batch // run.mesh.size
   needed += parts["waiting batches"]
   cost: dict[str, Any] = compiled.cost_analysis() or {}
+  optimal_secs = cost.get("optimal_seconds", 0.0)
   return Compilation(
     fits=True,
     compile_secs=secs,
     memory_bytes=needed,
     parts_bytes=parts,
-    model_flops=model_flops,
+    products=products,
     xla_flops=cost.get("flops", 0.0),
     bytes_accessed=cost.get("bytes accessed", 0.0),
-    collectives=collective_bytes(compiled.as_text()),
+    collectives=collective_bytes(text),
+    works=works,
+    optimal_secs=optimal_secs if optimal_secs > 0 else None,
   )
 
 

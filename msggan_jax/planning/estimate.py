@@ -1,4 +1,13 @@
-"""Estimates for a compiled step: memory and speed."""
+"""Estimates for a compiled step: memory and speed.
+
+TPUs get three estimates of speed, side by side until a chip has judged:
+
+- by peaks: half of the peak FLOPs, as XLA counts them, or the full memory
+  bandwidth, whichever is slower;
+- by instructions: for each one its products, padded to the matrix unit, at the
+  full peak, or its bytes, with padding, whichever is slower, all added up;
+- the compiler's own `optimal_seconds`.
+"""
 
 import dataclasses
 from collections.abc import Callable
@@ -8,7 +17,7 @@ import jax
 from ml_collections import ConfigDict
 
 from msggan_jax.algorithm import config_check, program
-from msggan_jax.planning import timing, tpu_slices
+from msggan_jax.planning import levels, timing, tpu_slices
 from msggan_jax.planning.compilation import (
   Compilation,
   compile_step,
@@ -45,7 +54,7 @@ class Plan:
 
   @property
   def step_secs(self) -> dict[str, float]:
-    """Estimate a step's seconds: a roofline.
+    """Estimate a step's seconds by peaks.
 
     Returns:
       "compute" and "memory", whose maximum counts, "collectives", which are
@@ -62,16 +71,58 @@ class Plan:
       # CPU forms have other loops, too; the plain form has more FLOPs.
       step_flops = max(step_flops, made.model_flops / n)
     compute = step_flops / (SHARE_OF_PEAK * self.chip.flops_per_sec)
-    secs = {"compute": compute, "memory": 0.0, "collectives": 0.0}
+    secs = {"compute": compute, "memory": 0.0}
     if self.chip.hbm_bytes_per_sec:
       moved = made.bytes_accessed * parts
       secs["memory"] = moved / self.chip.hbm_bytes_per_sec
-    if self.chip.ici_bytes_per_sec:
-      # A ring sends and receives nearly twice what it reduces.
-      moved = 2 * (n - 1) / n * sum(made.collectives.values())
-      secs["collectives"] = moved / self.chip.ici_bytes_per_sec
+    secs["collectives"] = self._collective_secs
     secs["step"] = max(compute, secs["memory"]) + secs["collectives"]
     return secs
+
+  @property
+  def level_costs(self) -> list[levels.LevelCost]:
+    """Return the cost of each level; empty without a TPU program."""
+    return levels.costs_of(self.compilation.works, self.chip)
+
+  @property
+  def instruction_secs(self) -> dict[str, float] | None:
+    """Estimate a step's seconds by instructions; None without them.
+
+    Returns:
+      "compute" and "memory" alone, "collectives", and "step": the slower of the
+      two for each instruction, added up, plus the collectives.
+    """
+    costs = self.level_costs
+    if not costs:
+      return None
+    return {
+      "compute": sum(cost.compute_secs for cost in costs),
+      "memory": sum(cost.memory_secs for cost in costs),
+      "collectives": self._collective_secs,
+      "step": sum(cost.secs for cost in costs) + self._collective_secs,
+    }
+
+  @property
+  def floor_secs(self) -> float | None:
+    """Return the least seconds of the products; None without a bandwidth."""
+    if not self.chip.hbm_bytes_per_sec:
+      return None
+    costs = levels.floor_of(
+      self.compilation.products,
+      devices=len(self.devices),
+      flops_per_sec=lambda _: self.chip.flops_per_sec,
+      hbm_bytes_per_sec=self.chip.hbm_bytes_per_sec,
+    )
+    return sum(cost.secs for cost in costs)
+
+  @property
+  def _collective_secs(self) -> float:
+    if not self.chip.ici_bytes_per_sec:
+      return 0.0
+    # A ring sends and receives nearly twice what it reduces.
+    n = len(self.devices)
+    moved = 2 * (n - 1) / n * sum(self.compilation.collectives.values())
+    return moved / self.chip.ici_bytes_per_sec
 
   @property
   def images_per_sec(self) -> float:
@@ -84,6 +135,10 @@ class Plan:
     """Return everything by name, for programs."""
     made = self.compilation
     device_flops = made.model_flops / len(self.devices)
+    instruction_secs = self.instruction_secs
+    strict = None
+    if instruction_secs:
+      strict = self.config.batch_size / instruction_secs["step"]
     return {
       "devices": len(self.devices),
       "device_kind": self.chip.kind,
@@ -104,6 +159,11 @@ class Plan:
       "compile_secs": made.compile_secs,
       "step_secs_estimate": self.step_secs if made.fits else None,
       "images_per_sec_estimate": self.images_per_sec,
+      "step_secs_by_instruction": instruction_secs,
+      "images_per_sec_by_instruction": strict,
+      "optimal_secs": made.optimal_secs,
+      "floor_secs": self.floor_secs,
+      "levels": [dataclasses.asdict(cost) for cost in self.level_costs],
     }
 
 
@@ -188,6 +248,27 @@ def describe(numbers: dict[str, Any], total_kimg: float) -> list[str]:
     f" of computing, the full memory bandwidth in {secs['memory']:.3g} s, the "
     f"longer of them counts; then {secs['collectives']:.3g} s of collectives "
     "over all links; no waiting for data",
+    *_describe_strict(numbers),
+  ]
+
+
+def _describe_strict(numbers: dict[str, Any]) -> list[str]:
+  """Return the estimate by instructions as lines, if there is one."""
+  secs = numbers["step_secs_by_instruction"]
+  if not secs:
+    return []
+  compiler = numbers["optimal_secs"]
+  says = f"{compiler:.3g} s" if compiler else "none: it is negative"
+  if numbers["micro_batch_size"] and compiler:
+    says += ", with one part of the batch"
+  return [
+    f"by instruction {numbers['images_per_sec_by_instruction']:.4g} images/s: "
+    f"{secs['compute']:.3g} s of products, padded to the 128x128 unit, at the "
+    f"full peak, {secs['memory']:.3g} s of memory, with padding; for each "
+    f"instruction the longer of them counts: {secs['step']:.3g} s",
+    f"the compiler's own {says}",
+    f"floor          {numbers['floor_secs']:.3g} s: every product once, at the "
+    "full peak or with its operands and result moved once, without padding",
   ]
 
 

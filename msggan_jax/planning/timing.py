@@ -57,7 +57,7 @@ def measure_step(config: ConfigDict, steps: int) -> dict[str, Any]:
   peak_memory = memory.peak_bytes()
   peak = matmul_flops_per_sec()
   step_flops = flops.model_flops(
-    run.step, run.abstract_state, run.abstract_batch
+    run.plain_step, run.abstract_state, run.abstract_batch
   )
   xla_flops = (compiled.cost_analysis() or {}).get("flops", 0.0)
   return {

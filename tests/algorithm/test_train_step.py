@@ -12,6 +12,7 @@ from msggan_jax.algorithm import losses, randomness, train_state, train_step
 from msggan_jax.models import networks
 from msggan_jax.models.pyramid import make_pyramid, to_float
 from msggan_jax.runtime import sharding
+from tests.algorithm.test_variants import small_config
 
 
 @pytest.fixture
@@ -32,10 +33,10 @@ def make_batch(config, step=0):
 class Run:
   """A training state and its compiled step on some of the devices."""
 
-  def __init__(self, config, num_devices, dtype=None):
+  def __init__(self, config, num_devices, dtype=None, folding=False):
     self.config = config
-    self.generator = networks.make_generator(config)
-    self.discriminator = networks.make_discriminator(config)
+    self.generator = networks.make_generator(config, folding=folding)
+    self.discriminator = networks.make_discriminator(config, folding=folding)
     self.optimizer = train_state.make_optimizer(config)
     parts = (config, self.generator, self.discriminator, self.optimizer)
     self.mesh = sharding.make_mesh(jax.devices()[:num_devices])
@@ -155,6 +156,29 @@ def test_the_step_equals_its_plain_form(config, float64):
 def test_eight_devices_train_as_one_in_float64(config, float64):
   one, eight = (Run(config, n, jnp.float64).train(3) for n in (1, 8))
   assert relative_error(eight.state, one.state) < 1e-9
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+  ("preset", "changes"),
+  [
+    ("msg_progan", {}),
+    ("msg_stylegan", {}),
+    ("msg_progan", {"augment": "exact", "augment_strength": 0.5}),
+    ("msg_progan", {"micro_batch_size": 4, "batch_size": 16}),
+  ],
+)
+def test_a_run_goes_on_in_folded_form(preset, changes, float64):
+  """Two plain steps are one plain and one folded step, on two devices."""
+  changes = {"batch_size": 8, "resolution": 16} | changes
+  config = small_config(preset, **changes)
+  plain, mixed = (
+    Run(config, 2, jnp.float64, folding=folding) for folding in (False, True)
+  )
+  mixed.state = jax.tree.map(jnp.copy, plain.train(1).state)
+  plain.state, _ = plain.step(plain.state, plain.batch(1))
+  mixed.state, _ = mixed.step(mixed.state, mixed.batch(1))
+  assert relative_error(mixed.state, plain.state) < 1e-9
 
 
 @pytest.mark.slow  # What float64 shows above, at the precision of training.

@@ -1,12 +1,11 @@
 """Plans: the compiler's figures, searches, unknown slices."""
 
 import dataclasses
-import importlib.util
 import json
-import os
 import subprocess
 import sys
 import types
+from concurrent.futures import ThreadPoolExecutor
 
 import jax
 import pytest
@@ -16,6 +15,8 @@ from msggan_jax.planning import (
   compilation,
   dry_run,
   estimate,
+  flops,
+  gpus,
   timing,
   tpu_slices,
 )
@@ -150,20 +151,60 @@ def run_plan(*flags):
 
 
 def test_a_missing_compiler_is_one_sentence():
-  if importlib.util.find_spec("libtpu") or "TPU_LIBRARY_PATH" in os.environ:
+  if tpu_slices.has_compiler():
     pytest.skip("it is there")
   result = run_plan("--topology=v5e:2x2")
   assert result.returncode == 2
   assert result.stderr.startswith("error: compiling for TPUs needs libtpu")
 
 
+@pytest.mark.parametrize("name", ["h100", "v100"])
+def test_a_gpu_by_its_data_sheet(name):
+  config = small_config(batch_size=4)
+  numbers = gpus.estimate(config, name)
+  run = program.make_program(config, sharding.make_mesh(jax.devices()[:1]))
+  step = flops.model_flops(run.step, run.abstract_state, run.abstract_batch)
+  assert numbers["model_flops_per_image"] == step / 4
+  assert sum(level["flops"] for level in numbers["levels"]) == step
+  assert [level["level"] for level in numbers["levels"]][-2:] == [4, 8]
+  # float32: the products are those of no tensor core.
+  gpu = gpus.GPUS[name]
+  compute = numbers["step_secs_estimate"]["compute"]
+  assert compute == pytest.approx(step / gpu.float32_flops_per_sec)
+  assert "nothing was compiled" in "\n".join(gpus.describe(numbers))
+  config.precision = "bfloat16"
+  faster = gpus.estimate(config, name)["step_secs_estimate"]
+  assert (faster["compute"] < compute) == (name != "v100")
+
+
+def test_a_gpu_is_not_compiled_for():
+  result = run_plan("--gpu=h100", "--topology=v5e:2x2")
+  assert result.returncode == 2
+  assert result.stderr.startswith("error: --gpu compiles nothing; give it")
+  result = run_plan("--levels")
+  assert result.returncode == 2
+  assert result.stderr.startswith("error: --levels needs --topology or --gpu")
+
+
+@pytest.mark.slow
+def test_two_slices_compile_side_by_side():
+  """And both show their levels, whose time is that of the step."""
+  if not tpu_slices.has_compiler():
+    pytest.skip("needs libtpu")
+  with ThreadPoolExecutor(max_workers=2) as pool:
+    pair = ["--topology=v5e:2x2"] * 2
+    results = list(pool.map(run_plan, pair, ["--levels"] * 2))
+  for result in results:
+    assert result.returncode == 0, result.stderr
+    assert "of one image:" in result.stdout
+    assert result.stdout.splitlines()[-1].split()[0] == "8x8"
+
+
 @pytest.mark.slow
 def test_slices_compile():
-  if not (
-    importlib.util.find_spec("libtpu") or "TPU_LIBRARY_PATH" in os.environ
-  ):
+  if not tpu_slices.has_compiler():
     pytest.skip("needs libtpu")
-  flops = []
+  counts = []
   for slice_name in ("v5e:2x2", "v5e:4x4"):
     result = run_plan(
       f"--topology={slice_name}", "--device_batch_size=4", "--json"
@@ -171,8 +212,12 @@ def test_slices_compile():
     assert result.returncode == 0, result.stderr
     numbers = json.loads(result.stdout)
     assert numbers["fits"] and numbers["device_kind"] == "TPU v5e"
-    flops.append(numbers["flops_per_image"])
-  assert flops[1] == pytest.approx(flops[0], rel=0.01)
+    assert numbers["images_per_sec_by_instruction"] > 0
+    levels = sum(level["secs"] for level in numbers["levels"])
+    secs = numbers["step_secs_by_instruction"]
+    assert secs["step"] == pytest.approx(levels + secs["collectives"])
+    counts.append(numbers["flops_per_image"])
+  assert counts[1] == pytest.approx(counts[0], rel=0.01)
   refused = run_plan("--topology=v5e:3x5")
   assert refused.returncode == 2
   assert "libtpu knows no topology 'v5e:3x5'" in refused.stderr

@@ -16,6 +16,7 @@ import pytest
 from msggan_jax import load_discriminator, load_generator
 from msggan_jax.algorithm import losses
 from msggan_jax.models import networks
+from msggan_jax.models.folded import fold_like
 from msggan_jax.models.pyramid import make_pyramid
 from msggan_jax.weights.foreign import conversion
 
@@ -138,8 +139,11 @@ def assert_scores(golden, fakes):
     assert varying < 1e-3
 
 
-def test_bmsg_losses_and_gradients(bmsg):
-  check_bmsg(bmsg, jnp.float32)
+@pytest.mark.parametrize(
+  "folding", [False, pytest.param(True, marks=pytest.mark.slow)]
+)
+def test_bmsg_losses_and_gradients(bmsg, folding):
+  check_bmsg(bmsg, jnp.float32, folding)
 
 
 @pytest.mark.slow
@@ -147,13 +151,13 @@ def test_bmsg_losses_and_gradients_in_float64(bmsg, float64):
   check_bmsg(bmsg, jnp.float64)
 
 
-def check_bmsg(bmsg, dtype):
+def check_bmsg(bmsg, dtype, folding=False):
   numbers = bmsg.numbers
   g, g_params, g_state = functional(
-    bmsg.generator, networks.make_generator, dtype
+    bmsg.generator, networks.make_generator, dtype, folding
   )
   d, d_params, d_state = functional(
-    bmsg.discriminator, networks.make_discriminator, dtype
+    bmsg.discriminator, networks.make_discriminator, dtype, folding
   )
   z, epsilon = (jnp.asarray(numbers[name], dtype) for name in ("z", "eps"))
   reals = tuple(image.astype(dtype) for image in bmsg.reals)
@@ -180,7 +184,10 @@ def check_bmsg(bmsg, dtype):
 
     def wgan_gp(d_params):
       penalty = losses.gradient_penalty(
-        lambda pyramid: scores(d_params, pyramid), reals, fakes, epsilon
+        lambda pyramid: scores(d_params, pyramid),
+        tuple(map(fold_like, reals, fakes)),
+        fakes,
+        epsilon,
       )
       loss = wasserstein.d_loss(
         scores(d_params, reals), scores(d_params, fakes)
@@ -213,11 +220,15 @@ def check_bmsg(bmsg, dtype):
 
 
 @pytest.mark.parametrize(
-  "name",
-  ["msg_stylegan_16", pytest.param("msg_stylegan_256", marks=pytest.mark.slow)],
+  ("name", "folding"),
+  [
+    ("msg_stylegan_16", False),
+    pytest.param("msg_stylegan_16", True, marks=pytest.mark.slow),
+    pytest.param("msg_stylegan_256", False, marks=pytest.mark.slow),
+  ],
 )
-def test_stylegan_losses_and_gradients(name, tmp_path_factory):
-  check_stylegan(load_golden(name, tmp_path_factory), jnp.float32)
+def test_stylegan_losses_and_gradients(name, folding, tmp_path_factory):
+  check_stylegan(load_golden(name, tmp_path_factory), jnp.float32, folding)
 
 
 @pytest.mark.slow
@@ -228,13 +239,13 @@ def test_stylegan_losses_and_gradients_in_float64(
   check_stylegan(load_golden(name, tmp_path_factory), jnp.float64)
 
 
-def check_stylegan(stylegan, dtype):
+def check_stylegan(stylegan, dtype, folding=False):
   numbers = stylegan.numbers
   g, g_params, g_state = functional(
-    stylegan.generator, networks.make_generator, dtype
+    stylegan.generator, networks.make_generator, dtype, folding
   )
   d, d_params, d_state = functional(
-    stylegan.discriminator, networks.make_discriminator, dtype
+    stylegan.discriminator, networks.make_discriminator, dtype, folding
   )
   z = jnp.asarray(numbers["z"], dtype)
   reals = tuple(image.astype(dtype) for image in stylegan.reals)
@@ -286,10 +297,11 @@ def check_stylegan(stylegan, dtype):
   assert_norms(g_grads, stylegan.g_paths, names, numbers["G_grad_norms"])
 
 
-def functional(model, make, dtype):
+def functional(model, make, dtype, folding):
   """Return a model's network and its arrays in a type."""
   cast = lambda tree: jax.tree.map(lambda x: jnp.asarray(x, dtype), tree)
-  return make(model.config), cast(model.params), cast(model.state)
+  network = make(model.config, folding=folding)
+  return network, cast(model.params), cast(model.state)
 
 
 def assert_close(name, ours, theirs):

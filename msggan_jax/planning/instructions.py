@@ -1,0 +1,303 @@
+"""Read a compiled TPU program: bytes and matrix products of an instruction.
+
+TPUs pad an array's minor dimensions to tiles, and a matrix product's operands
+to the 128x128 matrix unit. Both count here as padded, from the layouts in the
+program's text. Loops count as often as they run.
+"""
+
+import dataclasses
+import math
+import re
+
+_STEPS_BACK = 8  # towards an instruction with a name
+_ITEM_BYTES = {
+  "pred": 1,
+  "s8": 1,
+  "u8": 1,
+  "bf16": 2,
+  "f16": 2,
+  "s32": 4,
+  "u32": 4,
+  "f32": 4,
+  "s64": 8,
+  "u64": 8,
+  "f64": 8,
+}
+# bfloat16 products that make up one of float32.
+_PASSES = {"default": 1, "high": 3, "highest": 6}
+# Opcodes that move nothing, or whose computations are counted by themselves.
+_FREE = frozenset(
+  (
+    "parameter",
+    "constant",
+    "tuple",
+    "get-tuple-element",
+    "bitcast",
+    "while",
+    "conditional",
+    "call",
+    "after-all",
+    "copy-done",
+    "partition-id",
+    "all-reduce",
+    "all-reduce-start",
+    "all-reduce-done",
+  )
+)
+
+_HEADER = re.compile(r"(?:ENTRY )?%(\S+) \(.*\{$")
+_INSTRUCTION = re.compile(
+  r"\s+(?:ROOT )?%(\S+) = (.+?) ([a-z][a-z0-9-]*)\((.*)"
+)
+_ARRAY = re.compile(r"\b([a-z]+\d*)\[([\d,]*)\](?:\{([^}]*)\})?")
+
+
+@dataclasses.dataclass(frozen=True)
+class Array:
+  """An array of a compiled program.
+
+  Attributes:
+    item_bytes: Bytes of an item.
+    shape: Its logical shape.
+    tiles: For each dimension, to which multiple it is padded.
+    in_hbm: Whether it is in the chip's main memory.
+  """
+
+  item_bytes: int
+  shape: tuple[int, ...]
+  tiles: tuple[int, ...]
+  in_hbm: bool
+
+  @property
+  def padded_bytes(self) -> int:
+    """Return its bytes with padding."""
+    sizes = map(_round_up, self.shape, self.tiles)
+    return self.item_bytes * math.prod(sizes)
+
+
+@dataclasses.dataclass(frozen=True)
+class Work:
+  """The work of an instruction, all its executions together.
+
+  Attributes:
+    level: The resolution of its level, from its name; None: of no level.
+    bytes_moved: Operands and results in main memory, with padding.
+    padded_flops: Of products and convolutions, padded to the unit, in passes of
+      bfloat16.
+  """
+
+  level: int | None
+  bytes_moved: int
+  padded_flops: int
+
+
+@dataclasses.dataclass(frozen=True)
+class _Instruction:
+  arrays: list[Array]  # its result, or its results
+  opcode: str
+  operands: list[str]
+  number: str  # of a parameter
+  attributes: str
+
+  @property
+  def called(self) -> dict[str, str]:
+    """Return the computations that it calls, by the attribute's name."""
+    pairs = re.findall(r"(\w+)=%([^\s,}]+)", self.attributes)
+    branches = re.search(r"branch_computations=\{([^}]*)\}", self.attributes)
+    if branches:
+      names = re.findall(r"%([^\s,}]+)", branches[1])
+      pairs += [(f"branch_{i}", name) for i, name in enumerate(names)]
+    return dict(pairs)
+
+  @property
+  def trips(self) -> int:
+    """Return how often a loop's body runs, as far as the compiler knows."""
+    match = re.search(r'"known_trip_count":\{"n":"(\d+)"', self.attributes)
+    return int(match[1]) if match else 1
+
+
+_Computation = dict[str, _Instruction]
+
+
+def parse_arrays(text: str) -> list[Array]:
+  """Return the arrays of a type such as bf16[8,128]{1,0:T(8,128)}."""
+  arrays = []
+  for kind, sizes, layout in _ARRAY.findall(text):
+    shape = tuple(int(size) for size in sizes.split(",") if size)
+    order, _, tiling = layout.partition(":")
+    tiles = [1] * len(shape)
+    tile = re.match(r"T\(([\d,]+)\)", tiling)
+    if tile and order:
+      sizes = [int(size) for size in tile[1].split(",")]
+      # Layouts name the minor dimension first, tiles name it last.
+      minor = [int(axis) for axis in order.split(",")]
+      for axis, size in zip(minor, reversed(sizes), strict=False):
+        tiles[axis] = size
+    arrays.append(
+      Array(_ITEM_BYTES.get(kind, 4), shape, tuple(tiles), "S(1)" not in tiling)
+    )
+  return arrays
+
+
+def works(hlo: str) -> list[Work]:
+  """Return the work of every instruction that a program executes.
+
+  Args:
+    hlo: The text of a compiled module.
+  """
+  computations, entry = _parse(hlo)
+  found: list[Work] = []
+
+  def visit(name: str, times: int) -> None:
+    computation = computations[name]
+    for instruction in computation.values():
+      inner = instruction.called
+      if instruction.opcode == "while":
+        visit(inner["body"], times * instruction.trips)
+      elif instruction.opcode == "conditional":
+        # Of the branches of a lazy penalty, the last computes it.
+        visit(list(inner.values())[-1], times)
+      elif instruction.opcode == "call":
+        visit(inner["to_apply"], times)
+      elif instruction.opcode not in _FREE:
+        fused = computations.get(inner.get("calls", ""), {})
+        flops = _flops_of(fused) + _flops_of(computation, instruction)
+        moved = _bytes_of(instruction, computation, fused)
+        level = _level(instruction, computation)
+        found.append(Work(level, times * moved, times * flops))
+
+  visit(entry, 1)
+  return found
+
+
+def padded_flops(lhs: Array, rhs: Array, out: Array, attributes: str) -> int:
+  """Return the FLOPs of a convolution as the matrix unit executes it.
+
+  Every dimension counts with the padding of the array that pads it most.
+
+  Args:
+    lhs: Its left operand.
+    rhs: Its right operand, the kernel.
+    out: Its result.
+    attributes: The text behind the operands, with window and labels.
+
+  Returns:
+    2 for a product and its sum, times the passes of float32.
+  """
+  labels = re.search(r"dim_labels=(\w+)_(\w+)->(\w+)", attributes)
+  arrays = (lhs, rhs, out)
+
+  def size(*places: tuple[int, str]) -> int:
+    """Return the largest padded size of a dimension in several arrays."""
+    return max(
+      _round_up(arrays[i].shape[axis], arrays[i].tiles[axis])
+      for i, label in places
+      for axis in [labels[i + 1].index(label)]
+    )
+
+  flops = 2 * size((0, "b"), (2, "b")) * size((1, "o"), (2, "f"))
+  grouped = re.search(r"(feature|batch)_group_count", attributes)
+  flops *= size((1, "i")) if grouped else size((0, "f"), (1, "i"))
+  for axis in range(len(out.shape) - 2):
+    flops *= size((2, str(axis))) * size((1, str(axis)))
+  # Zeros between pixels are not multiplied.
+  dilation = re.search(r"lhs_dilate=([\dx]+)", attributes)
+  if dilation:
+    flops //= math.prod(map(int, dilation[1].split("x")))
+  precision = re.search(r"operand_precision=\{(\w+)", attributes)
+  if precision and max(lhs.item_bytes, rhs.item_bytes) > 2:
+    flops *= _PASSES[precision[1]]
+  return flops
+
+
+def _parse(hlo: str) -> tuple[dict[str, _Computation], str]:
+  """Return the computations by name, and the name of the first to run."""
+  computations: dict[str, _Computation] = {}
+  current: _Computation = {}
+  entry = ""
+  for line in hlo.splitlines():
+    header = _HEADER.match(line)
+    if header:
+      current = computations.setdefault(header[1], {})
+      entry = header[1] if line.startswith("ENTRY") else entry
+      continue
+    match = _INSTRUCTION.match(line)
+    if match:
+      name, kind, opcode, rest = match.groups()
+      operands, _, attributes = rest.partition(")")
+      current[name] = _Instruction(
+        arrays=parse_arrays(kind),
+        opcode=opcode,
+        operands=re.findall(r"%([^\s,)]+)", operands),
+        attributes=attributes,
+        number=operands,
+      )
+  return computations, entry
+
+
+def _flops_of(
+  computation: _Computation, only: _Instruction | None = None
+) -> int:
+  """Return the padded FLOPs of the convolutions, or of one instruction."""
+  total = 0
+  for instruction in [only] if only else computation.values():
+    if instruction.opcode == "convolution":
+      lhs, rhs = (computation[name].arrays[0] for name in instruction.operands)
+      out = instruction.arrays[0]
+      total += padded_flops(lhs, rhs, out, instruction.attributes)
+  return total
+
+
+def _bytes_of(
+  instruction: _Instruction, computation: _Computation, fused: _Computation
+) -> int:
+  """Return the bytes read and written in main memory.
+
+  Of an array that is only sliced or updated in part, only the part counts.
+  """
+  if instruction.opcode in ("dynamic-slice", "slice"):
+    return 2 * _hbm_bytes(instruction.arrays)
+  if instruction.opcode == "dynamic-update-slice":
+    return 2 * _hbm_bytes(computation[instruction.operands[1]].arrays)
+  written = instruction.arrays
+  if instruction.opcode == "copy-start":
+    written = written[:1]
+  parameters = [i for i in fused if fused[i].opcode == "parameter"]
+  parameters.sort(key=lambda i: int(fused[i].number))
+  total = 0
+  for index, name in enumerate(instruction.operands):
+    read = computation[name].arrays if name in computation else []
+    if parameters:
+      users = [i for i in fused.values() if parameters[index] in i.operands]
+      partial = all(i.operands[0] == parameters[index] for i in users)
+      if partial and all(i.opcode == "dynamic-slice" for i in users):
+        read = [array for i in users for array in i.arrays]
+      elif partial and all(i.opcode == "dynamic-update-slice" for i in users):
+        updates = [fused[i.operands[1]].arrays[0] for i in users]
+        read, written = [], 2 * updates
+    total += _hbm_bytes(read)
+  return total + _hbm_bytes(written)
+
+
+def _level(instruction: _Instruction, computation: _Computation) -> int | None:
+  """Return the level in an instruction's name or its operands' names."""
+  for _ in range(_STEPS_BACK):
+    match = re.search(r"level_(\d+)", instruction.attributes)
+    if match:
+      return int(match[1])
+    operands = [computation.get(name) for name in instruction.operands]
+    largest = max(
+      filter(None, operands), key=lambda i: _hbm_bytes(i.arrays), default=None
+    )
+    if largest is None or '"' in instruction.attributes.split("backend")[0]:
+      return None
+    instruction = largest
+  return None
+
+
+def _hbm_bytes(arrays: list[Array]) -> int:
+  return sum(array.padded_bytes for array in arrays if array.in_hbm)
+
+
+def _round_up(size: int, multiple: int) -> int:
+  return -(-size // multiple) * multiple

@@ -1,0 +1,116 @@
+"""Bytes and products of a TPU program's instructions, counted by hand."""
+
+import pytest
+
+from msggan_jax.planning import instructions, levels, tpu_slices
+from msggan_jax.planning.instructions import Work
+
+PROGRAM = """
+HloModule jit_step
+
+%fused (param_0: bf16[8,64,64,16], param_1: bf16[3,3,16,16]) -> bf16[8,64,64,16] {
+  %param_0 = bf16[8,64,64,16]{3,0,2,1:T(8,128)(2,1)} parameter(0)
+  %param_1 = bf16[3,3,16,16]{3,2,1,0:T(8,128)(2,1)} parameter(1)
+  ROOT %convolution.1 = bf16[8,64,64,16]{3,0,2,1:T(8,128)(2,1)} convolution(%param_0, %param_1), window={size=3x3 pad=1_1x1_1}, dim_labels=b01f_01io->b01f
+}
+
+%sliced (param_0: f32[4,1024], param_1: s32[]) -> f32[1,1024] {
+  %param_0 = f32[4,1024]{1,0:T(1,128)} parameter(0)
+  %param_1 = s32[] parameter(1)
+  ROOT %slice = f32[1,1024]{1,0:T(1,128)} dynamic-slice(%param_0, %param_1), dynamic_slice_sizes={1,1024}
+}
+
+%body (arg: (f32[4,1024], s32[])) -> (f32[4,1024], s32[]) {
+  %arg = (f32[4,1024]{1,0:T(1,128)}, s32[]) parameter(0)
+  %array = f32[4,1024]{1,0:T(1,128)} get-tuple-element(%arg), index=0
+  %index = s32[] get-tuple-element(%arg), index=1
+  %part = f32[1,1024]{1,0:T(1,128)S(1)} fusion(%array, %index), kind=kLoop, calls=%sliced, metadata={op_name="jit(step)/scan/level_8/mul"}
+  ROOT %tuple = (f32[4,1024]{1,0:T(1,128)}, s32[]) tuple(%array, %index)
+}
+
+%condition (arg.1: (f32[4,1024], s32[])) -> pred[] {
+  %arg.1 = (f32[4,1024]{1,0:T(1,128)}, s32[]) parameter(0)
+  ROOT %less = pred[] constant(true)
+}
+
+ENTRY %main (x: bf16[8,64,64,16], k: bf16[3,3,16,16], t: (f32[4,1024], s32[])) -> bf16[8,64,64,16] {
+  %x = bf16[8,64,64,16]{3,0,2,1:T(8,128)(2,1)} parameter(0)
+  %k = bf16[3,3,16,16]{3,2,1,0:T(8,128)(2,1)} parameter(1)
+  %t = (f32[4,1024]{1,0:T(1,128)}, s32[]) parameter(2)
+  %loop = (f32[4,1024]{1,0:T(1,128)}, s32[]) while(%t), condition=%condition, body=%body, backend_config={"known_trip_count":{"n":"4"}}
+  %y = bf16[8,64,64,16]{3,0,2,1:T(8,128)(2,1)} fusion(%x, %k), kind=kOutput, calls=%fused, metadata={op_name="jit(step)/jvp(level_64)/conv"}
+  ROOT %copy.3 = bf16[8,64,64,16]{3,2,1,0:T(8,128)(2,1)} copy(%y)
+}
+"""  # noqa: E501
+PADDED = 2 * 8 * 64 * 64 * 128  # bytes of x: 16 channels become 128
+
+
+def test_work_of_a_program():
+  part, convolution, copy = instructions.works(PROGRAM)
+  # Four parts of 1024 floats are read; the result stays on the chip.
+  assert part == Work(level=8, bytes_moved=4 * (4096 + 4), padded_flops=0)
+  # The kernel is padded in both directions.
+  assert convolution == Work(
+    level=64,
+    bytes_moved=2 * PADDED + 2 * 9 * 16 * 128,
+    padded_flops=2 * 8 * 64 * 64 * 9 * 128 * 128,
+  )
+  # The layout of a copy belongs to the level of its operand. Its minor
+  # dimensions are W and C, so nothing but the channels is padded.
+  assert copy == Work(level=64, bytes_moved=2 * PADDED, padded_flops=0)
+
+
+@pytest.mark.parametrize(
+  ("kinds", "attributes", "expected"),
+  [
+    # A weight gradient: the examples are in the sublanes, 4 of 8.
+    (
+      (
+        "bf16[4,32,32,16]{3,0,2,1:T(8,128)(2,1)}",
+        "bf16[4,32,32,64]{3,0,2,1:T(8,128)(2,1)}",
+        "bf16[3,3,16,64]{3,2,1,0:T(8,128)(2,1)}",
+      ),
+      "window={size=32x32 pad=1_1x1_1}, dim_labels=f01b_i01o->01bf",
+      2 * 128 * 128 * 8 * (9 * 32 * 32),
+    ),
+    # Zeros between rows are not multiplied.
+    (
+      (
+        "bf16[8,16,32,128]{3,0,2,1:T(8,128)(2,1)}",
+        "bf16[4,3,128,128]{3,2,1,0:T(8,128)(2,1)}",
+        "bf16[8,32,32,128]{3,0,2,1:T(8,128)(2,1)}",
+      ),
+      "window={size=4x3 pad=2_2x1_1 lhs_dilate=2x1}, "
+      "dim_labels=b01f_01io->b01f",
+      2 * 8 * 32 * 32 * 128 * 128 * 2 * 3,
+    ),
+    # True float32 takes six passes.
+    (
+      (
+        "f32[8,128]{1,0:T(8,128)}",
+        "f32[128,3]{1,0:T(8,128)}",
+        "f32[8,3]{1,0:T(8,128)}",
+      ),
+      "dim_labels=bf_io->bf, operand_precision={highest,highest}",
+      6 * 2 * 8 * 128 * 128,
+    ),
+  ],
+)
+def test_padded_flops(kinds, attributes, expected):
+  arrays = [instructions.parse_arrays(kind)[0] for kind in kinds]
+  assert instructions.padded_flops(*arrays, attributes) == expected
+
+
+def test_levels_of_a_chip():
+  chip = tpu_slices.Chip("chip", 0, 100.0, 10.0, 0.0)
+  works = [Work(64, 30, 100), Work(None, 10, 0), Work(64, 10, 300)]
+  other, level = levels.costs_of(works, chip)
+  assert (other.level, other.secs) == (None, 1.0)
+  assert (level.bytes_moved, level.flops) == (40, 400)
+  assert (level.memory_secs, level.compute_secs) == (4.0, 4.0)
+  assert level.secs == 3.0 + 3.0  # the slower of each instruction
+  lines = levels.table([vars(other), vars(level)], device_batch_size=2)
+  assert lines[-1].split() == [
+    *("64x64", "0.000", "0.0"),
+    *("2000.000", "2000.000", "3000.000", "85.7%"),
+  ]
