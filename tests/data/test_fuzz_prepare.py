@@ -188,3 +188,22 @@ def test_damaged_zips(tmp_path, watched, inputs, seed):
   outcomes.pop("with rejected images")
   fuzzing.report("zips", began, outcomes)
   assert min(outcomes.values()) > inputs // 10
+
+
+def test_a_zip_with_an_empty_name(tmp_path, watched):
+  """Found by coverage: such a member is no image."""
+  path = tmp_path / "source" / "photos.zip"
+  with zipfile.ZipFile(path, "w") as archive:
+    archive.writestr("1.png", image_seeds()[-1])
+    archive.writestr("x", b"")
+  content = path.read_bytes()
+  at = content.rindex(b"PK\x01\x02")  # the entry of x, without its name
+  entry = bytearray(content[at:])
+  assert entry[28] == 1 and entry[46:47] == b"x"
+  entry[28] = 0
+  end = entry.index(b"PK\x05\x06")
+  entry[end + 12] -= 1  # bytes of the directory
+  del entry[46]
+  path.write_bytes(content[:at] + entry)
+  assert zipfile.ZipFile(path).namelist() == ["1.png", ""]
+  assert prepare(path, tmp_path) == (1, 0)

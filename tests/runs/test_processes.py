@@ -258,7 +258,7 @@ def test_a_full_disk_ends_in_one_sentence(tmp_path, num_processes):
   log = (tmp_path / "run-0.log").read_text()
   assert codes[0] == 1 and 0 not in codes, log
   (line,) = [line for line in log.splitlines() if line.startswith("error: ")]
-  assert "could not be saved" in line and "the newest is 2" in line
+  assert "File too large" in line and "Traceback" not in log
   run(tmp_path, "run", num_processes, **fields)
   state, rows = state_of(tmp_path, "run", **fields)
   assert int(state.step) == 4

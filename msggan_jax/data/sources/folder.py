@@ -168,7 +168,8 @@ def _open_zip(path: Path, kind: str) -> Iterator[Source]:
     members = [
       member
       for member in archive.infolist()
-      if not member.is_dir() and _is_wanted(member.filename)
+      # In this order: Python's is_dir fails for an empty name.
+      if _is_wanted(member.filename) and not member.is_dir()
     ]
     members.sort(key=lambda member: _natural_key(member.filename))
     names = [member.filename for member in members]
