@@ -25,20 +25,28 @@ BOUNDARIES = {"logistic": 0.0, "hinge": 0.0, "least_squares": 0.5}
 _MEMORY = 0.75  # the signal is averaged over about four steps
 
 
-def _normal(scale: float) -> Callable[[jax.Array], jax.Array]:
-  return lambda key: scale * jax.random.normal(key)
+# From two uniform numbers above 0 and below 1 to a transformation's number.
+Draw = Callable[[jax.Array], jax.Array]
 
 
-def _log_normal(scale: float) -> Callable[[jax.Array], jax.Array]:
-  return lambda key: jnp.exp2(scale * jax.random.normal(key))
+def _normal(scale: float) -> Draw:
+  return lambda u: scale * jax.scipy.special.ndtri(u[0])
 
 
-def _uniform(low: float, high: float) -> Callable[[jax.Array], jax.Array]:
-  return lambda key: jax.random.uniform(key, (), minval=low, maxval=high)
+def _log_normal(scale: float) -> Draw:
+  return lambda u: jnp.exp2(scale * jax.scipy.special.ndtri(u[0]))
 
 
-def _whole(low: int, high: int, shape=()) -> Callable[[jax.Array], jax.Array]:
-  return lambda key: jax.random.randint(key, shape, low, high + 1)
+def _uniform(low: float, high: float) -> Draw:
+  return lambda u: low + (high - low) * u[0]
+
+
+def _whole(low: int, high: int) -> Draw:
+  return lambda u: _whole_pair(low, high)(u)[0]
+
+
+def _whole_pair(low: int, high: int) -> Draw:
+  return lambda u: low + jnp.floor((high - low + 1) * u).astype(jnp.int32)
 
 
 # Transformation -> how a policy draws its number. Brightness is added, contrast
@@ -46,7 +54,7 @@ def _whole(low: int, high: int, shape=()) -> Callable[[jax.Array], jax.Array]:
 _EXACT_GEOMETRY = {
   "flip": _whole(0, 1),
   "turns": _whole(0, 3),
-  "cells": _whole(-1, 1, (2,)),
+  "cells": _whole_pair(-1, 1),
 }
 _ADA_COLORS = {
   "brightness": _normal(0.2),
@@ -55,7 +63,7 @@ _ADA_COLORS = {
   "hue": _uniform(-math.pi, math.pi),
   "saturation": _log_normal(1.0),
 }
-_CUTOUT = {"cutout": _whole(-1, 3, (2,))}
+_CUTOUT = {"cutout": _whole_pair(-1, 3)}
 POLICIES = {
   NONE: {},
   # Zhao et al. 2020, DiffAugment; its translation on the lattice.
@@ -75,7 +83,7 @@ POLICIES = {
     "rotation": _uniform(-math.pi, math.pi),
     "stretch": _log_normal(0.2),
     "last_rotation": _uniform(-math.pi, math.pi),
-    "fraction": lambda key: 0.25 * jax.random.normal(key, (2,)),
+    "fraction": lambda u: 0.25 * jax.scipy.special.ndtri(u),
   },
 }
 _ROTATIONS = ("rotation", "last_rotation")
@@ -231,13 +239,16 @@ def _draw_one(
   policy: dict, num_colors: int, strength: float | jax.Array, key: jax.Array
 ) -> Transformation:
   """Draw one example's transformation."""
+  # All at once, because each call of the generator is much to compile.
+  numbers = jax.random.uniform(key, (len(policy), 3), minval=1e-7)
   drawn, used = {}, {}
-  for i, (name, draw_number) in enumerate(policy.items()):
-    used_key, key_of_number = jax.random.split(jax.random.fold_in(key, i))
-    drawn[name] = draw_number(key_of_number)
+  for (name, draw_number), (gate, *place) in zip(
+    policy.items(), numbers, strict=True
+  ):
+    drawn[name] = draw_number(jnp.stack(place))
     # Two rotations, each with 1 - sqrt(1 - p): one of them with p.
     probability = 1 - (1 - strength) ** 0.5 if name in _ROTATIONS else strength
-    used[name] = jax.random.uniform(used_key) < probability
+    used[name] = gate < probability
 
   def choose(name: str, unused: Any) -> jax.Array:
     return jnp.where(used[name], drawn[name], unused)

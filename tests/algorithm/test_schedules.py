@@ -15,7 +15,6 @@ from msggan_jax.algorithm import (
 )
 from msggan_jax.models.pyramid import make_pyramid
 from msggan_jax.runtime import sharding
-from tests.algorithm.test_train_step import Run
 from tests.algorithm.test_variants import small_config
 from tests.conftest import load_config
 
@@ -91,21 +90,6 @@ def test_the_optimizers_follow_their_schedules(name, float64):
       corrected = average / (1 - beta2 ** (step + 1))
     expected = expected - rate * grads / (np.sqrt(corrected) + 1e-8)
   np.testing.assert_allclose(params, expected, rtol=1e-10)
-
-
-def test_a_scheduled_run_cut_in_two_is_the_same_run():
-  """Step 2 from a copy of step 1's state has the same bytes."""
-  config = scheduled_config(penalty="none")  # halves the compilation
-  run = Run(config, 1)
-  run.train(1)
-  copy = jax.device_get(run.state)
-  run.state, metrics = run.step(run.state, run.batch(1))
-  whole = jax.device_get(run.state)
-  again, _ = run.step(copy, run.batch(1))
-  for a, b in zip(jax.tree.leaves(whole), jax.tree.leaves(again), strict=True):
-    assert np.asarray(a).tobytes() == np.asarray(b).tobytes()
-  share = 0.5 + 0.5 * math.cos(math.pi / 10)
-  assert metrics.values["beta2"] == pytest.approx(0.99 - 0.09 * share)
 
 
 def test_scales_weigh_as_chosen():
