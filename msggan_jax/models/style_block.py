@@ -1,4 +1,4 @@
-"""A block of MSG-StyleGAN's synthesis: two styled convolutions (official code)."""
+"""A block of MSG-StyleGAN's synthesis, two styled layers (official code)."""
 
 import functools
 from collections.abc import Sequence
