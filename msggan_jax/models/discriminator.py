@@ -79,6 +79,7 @@ class Discriminator(nnx.Module):
     self.precision = precision
     # Of images and scores: float32 in every precision.
     exact = functools.partial(Conv, equalized=equalized, rngs=rngs)
+    dense = functools.partial(Dense, equalized=equalized, rngs=rngs)
     conv = functools.partial(exact, precision=precision)
     connected = [r for r in scales if r != resolution]
 
@@ -91,20 +92,18 @@ class Discriminator(nnx.Module):
         return max(1, width(r) // 2)
       return width(r)
 
-    def fold(r: int) -> int:
-      return best_fold(r, width(r)) if folding else 1
-
     from_rgb = exact(
       channels,
       width(resolution),
       kernel_size=1,
-      fold=fold(resolution),
+      fold=best_fold(resolution, width(resolution), folding),
       gain=LRELU_GAIN if stylegan else linear_gain,
     )
     setattr(self, f"from_rgb_{resolution}x{resolution}", from_rgb)
 
     for r in reversed(resolutions_up_to(resolution)):
       last = r == 4
+      fold = best_fold(r, width(r), folding)
       phi = None
       if r in connected:
         phi = Combine(
@@ -113,7 +112,7 @@ class Discriminator(nnx.Module):
           width=trunk_width(r),
           linear_gain=linear_gain,
           conv=functools.partial(
-            conv if combine == "cat_lin" else exact, fold=fold(r)
+            conv if combine == "cat_lin" else exact, fold=fold
           ),
         )
       has_stddev = last or stddev_placement == "every_block"
@@ -126,18 +125,12 @@ class Discriminator(nnx.Module):
         folding=folding,
         last=last,
         blur=stylegan,
-        conv=functools.partial(conv, fold=fold(r), spectral_norm=spectral_norm),
+        conv=functools.partial(conv, fold=fold, spectral_norm=spectral_norm),
         conv_4x4=functools.partial(exact, spectral_norm=spectral_norm),
       )
       # An nnx.Dict would add its own name to the paths of the weights.
       setattr(self, f"block_{r}x{r}", block)
-    self.score = Dense(
-      width(4),
-      max(num_classes, 1),
-      gain=linear_gain,
-      equalized=equalized,
-      rngs=rngs,
-    )
+    self.score = dense(width(4), max(num_classes, 1), gain=linear_gain)
 
   def __call__(
     self,

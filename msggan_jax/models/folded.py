@@ -22,17 +22,18 @@ LANES = 128  # of a TPU's registers and of its matrix unit
 _SMALLEST = 8  # resolution: the blocks at 4x4 are dense layers
 
 
-def best_fold(resolution: int, channels: int) -> int:
+def best_fold(resolution: int, channels: int, folding: bool = True) -> int:
   """Return how many pixels of a row fill the lanes of a TPU.
 
   Args:
     resolution: H and W of the level.
     channels: C of the level.
+    folding: Whether the network is folded at all.
 
   Returns:
     The largest power of two f with C f <= 128, at most half a row; 1: plain.
   """
-  if resolution < _SMALLEST:
+  if not folding or resolution < _SMALLEST:
     return 1
   f = 1
   while 2 * f * channels <= LANES and 4 * f <= resolution:

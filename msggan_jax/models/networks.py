@@ -175,11 +175,9 @@ def _common_options(config: ConfigDict, folding: bool) -> dict[str, Any]:
 
 
 def _image_fold(config: ConfigDict, folding: bool) -> int:
-  if not folding:
-    return 1
   r = config.resolution
   width = num_channels(r, config.base_channels, config.max_channels)
-  return best_fold(r, width)
+  return best_fold(r, width, folding)
 
 
 def _network(create: Callable[..., nnx.Module], image_fold: int) -> Network:

@@ -79,7 +79,7 @@ class Generator(nnx.Module):
     in_channels = latent_size * (2 if num_classes else 1)
     for r in self.resolutions:
       width = num_channels(r, base_channels, max_channels)
-      fold = best_fold(r, width) if folding else 1
+      fold = best_fold(r, width, folding)
       make_block = FirstBlock if r == 4 else functools.partial(Block, fold=fold)
       block = make_block(
         in_channels,

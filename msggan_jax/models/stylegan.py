@@ -84,7 +84,7 @@ class Generator(nnx.Module):
     in_channels = None  # 4x4 has a constant instead of an input
     for r in self.resolutions:
       width = num_channels(r, base_channels, max_channels)
-      fold = folded.best_fold(r, width) if folding else 1
+      fold = folded.best_fold(r, width, folding)
       block = Block(
         in_channels,
         width,
