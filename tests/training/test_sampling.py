@@ -103,6 +103,7 @@ def test_truncation(tmp_path):
   assert (shown[0, 0] != shown[2, 0]).any()
 
 
+@pytest.mark.slow
 def test_style_mix(tmp_path):
   generator = make_generator("stylegan")
   job = make_job(generator, tmp_path, scales=(4, 8))

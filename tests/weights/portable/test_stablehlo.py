@@ -52,9 +52,8 @@ def check(images, pyramid):
     np.testing.assert_allclose(images[name], scale, atol=1e-4)
 
 
-@pytest.mark.parametrize(
-  "model", [pytest.param("progan", marks=pytest.mark.slow), "stylegan"]
-)
+@pytest.mark.slow
+@pytest.mark.parametrize("model", ["progan", "stylegan"])
 def test_images_are_the_same_at_any_batch_size(model):
   generator = make_generator(model, num_classes=3, channels=1)
   content = stablehlo.serialize(functions.whole(generator))
@@ -96,9 +95,8 @@ def test_w_and_noise_maps_are_inputs():
   check(images, generator.synthesize(w, noise=jax.random.key(5)))
 
 
-@pytest.mark.parametrize(
-  "model", [pytest.param("progan", marks=pytest.mark.slow), "stylegan"]
-)
+@pytest.mark.slow
+@pytest.mark.parametrize("model", ["progan", "stylegan"])
 def test_segments_equal_the_whole(model):
   generator = make_generator(model, num_classes=3)
   z = generator.sample_latents(jax.random.key(0), 2)
