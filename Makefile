@@ -5,7 +5,7 @@ INSTALLED := $(VENV)/.installed
 BIN := $(VENV)/bin
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-slow fuzz faults docs format clean
+.PHONY: help setup demo test test-slow fuzz faults docs format onnx clean
 
 help:  ## List what there is.
 	@grep -E '^[a-z-]+:.*##' Makefile | sed -E 's/:[^#]*## /\t/' | expand -t 12
@@ -51,5 +51,12 @@ format: $(INSTALLED)  ## Bring the code into its format.
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
-clean:  ## Remove .venv; data/ and runs/ stay.
-	rm -rf $(VENV)
+# jax2onnx asks for an older Orbax than checkpoints need: an environment of its
+# own, and jax2onnx without its dependencies.
+onnx:  ## Create .venv-onnx, whose Python runs `export --format=onnx`.
+	$(PYTHON) -m venv .venv-onnx
+	.venv-onnx/bin/python -m pip install --quiet --editable . -r launch/onnx.txt
+	.venv-onnx/bin/python -m pip install --quiet --no-deps jax2onnx==0.17.1
+
+clean:  ## Remove .venv and .venv-onnx; data/ and runs/ stay.
+	rm -rf $(VENV) .venv-onnx

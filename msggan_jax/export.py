@@ -6,8 +6,8 @@
 
 safetensors holds the EMA weights and the run's configuration without paths;
 msggan_jax.load_generator and msggan_jax.sample accept it like a workdir.
-stablehlo is for jax.export.deserialize, on CPUs, GPUs and TPUs, without this
-package. See docs/export.md.
+stablehlo is for jax.export.deserialize, on CPUs, GPUs and TPUs, onnx for ONNX
+runtimes; both run without this package. See docs/export.md.
 """
 
 from collections.abc import Sequence
@@ -22,7 +22,10 @@ _WORKDIR = flags.DEFINE_string(
 )
 _OUTPUT = flags.DEFINE_string("output", None, "The new file.")
 _FORMAT = flags.DEFINE_enum(
-  "format", "safetensors", ["safetensors", "stablehlo"], "The file's format."
+  "format",
+  "safetensors",
+  ["safetensors", "stablehlo", "onnx"],
+  "The file's format.",
 )
 _STEP = flags.DEFINE_string(
   "step", "", "A checkpoint's step, or best; by default the newest."

@@ -60,8 +60,14 @@ def cells_of(sheet, rows, columns, side=128):
   return sheet[:, :, :side, :side]
 
 
-@pytest.mark.parametrize("model", ["progan", "stylegan"])
-@pytest.mark.parametrize("channels", [1, 3, 4])
+@pytest.mark.parametrize(
+  ("model", "channels"),
+  [
+    ("progan", 1),
+    pytest.param("progan", 4, marks=pytest.mark.slow),
+    pytest.param("stylegan", 3, marks=pytest.mark.slow),
+  ],
+)
 def test_multiscale_shows_every_scale_of_the_seeds(model, channels, tmp_path):
   generator = make_generator(model, channels=channels, num_classes=2)
   job = make_job(generator, tmp_path, batch_size=2)
@@ -97,6 +103,7 @@ def test_truncation(tmp_path):
   assert (shown[0, 0] != shown[2, 0]).any()
 
 
+@pytest.mark.slow
 def test_style_mix(tmp_path):
   generator = make_generator("stylegan")
   job = make_job(generator, tmp_path, scales=(4, 8))
@@ -114,6 +121,7 @@ def test_style_mix(tmp_path):
     styles.style_mix(job, [8], crossover=4)
 
 
+@pytest.mark.slow
 def test_noise_maps_are_mean_and_deviation(tmp_path):
   generator = make_generator("stylegan")
   job = make_job(generator, tmp_path, batch_size=3)
@@ -173,7 +181,9 @@ def test_nearest_finds_the_training_images(tmp_path, monkeypatch):
     neighbors.nearest(job, 2, **options)
 
 
-@pytest.mark.parametrize("model", ["progan", "stylegan"])
+@pytest.mark.parametrize(
+  "model", ["progan", pytest.param("stylegan", marks=pytest.mark.slow)]
+)
 def test_project_recovers_the_networks_own_sample(model, tmp_path):
   generator = make_generator(model, num_classes=2)
   z = generator.sample_latents(jax.random.key(3), 1)
@@ -187,6 +197,7 @@ def test_project_recovers_the_networks_own_sample(model, tmp_path):
   assert errors[-1].max() < 1e-3 * errors[0].max()
 
 
+@pytest.mark.slow
 def test_project_writes_every_scale(tmp_path):
   generator = make_generator(channels=1)
   image = np.random.default_rng(0).integers(0, 256, (8, 8)).astype(np.uint8)

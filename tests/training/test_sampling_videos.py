@@ -33,7 +33,9 @@ def test_a_closed_walk_is_smooth_and_meets_the_corners():
   assert bends.max() < 0.1 * np.linalg.norm(steps, axis=1).max()
 
 
-@pytest.mark.parametrize("model", ["progan", "stylegan"])
+@pytest.mark.parametrize(
+  "model", ["progan", pytest.param("stylegan", marks=pytest.mark.slow)]
+)
 def test_interpolate_meets_the_seeds(model, written, tmp_path):
   generator = make_generator(model, num_classes=2)
   job = make_job(generator, tmp_path, scales=(4, 8), batch_size=4)

@@ -4,9 +4,10 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from msggan_jax.weights import safetensors_file, trained
-from msggan_jax.weights.portable import functions, stablehlo
+from msggan_jax.weights.portable import functions, onnx_file, stablehlo
 
 _SERIALIZERS: dict[str, Callable[[functions.Function], bytes]] = {
+  "onnx": onnx_file.serialize,
   "stablehlo": stablehlo.serialize,
 }
 
@@ -23,7 +24,7 @@ def write(
   Args:
     source: A run's folder, or a file of `msggan_jax.export`.
     output: The file, which must not exist.
-    kind: Its format, "stablehlo".
+    kind: Its format, "stablehlo" or "onnx".
     step: As in `trained.load_generator`.
     variant: As in `functions.whole`.
 
@@ -31,10 +32,13 @@ def write(
     Lines that describe the inputs and the outputs.
 
   Raises:
-    FileNotFoundError: If the run or the checkpoint does not exist.
+    FileNotFoundError: If the run or the checkpoint does not exist, or jax2onnx
+      is missing.
     ValueError: If `output` exists or the variant is impossible.
   """
   safetensors_file.check_free(output)
+  if kind == "onnx":
+    onnx_file.check_installed()
   generator = trained.load_generator(source, step)
   function = functions.whole(generator, variant)
   safetensors_file.write_new(output, _SERIALIZERS[kind](function))

@@ -52,6 +52,7 @@ def check(images, pyramid):
     np.testing.assert_allclose(images[name], scale, atol=1e-4)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("model", ["progan", "stylegan"])
 def test_images_are_the_same_at_any_batch_size(model):
   generator = make_generator(model, num_classes=3, channels=1)
@@ -64,6 +65,7 @@ def test_images_are_the_same_at_any_batch_size(model):
     check(exported.call(z, labels), generator(z, labels))
 
 
+@pytest.mark.slow
 def test_psi_truncates():
   generator = make_generator("stylegan")
   function = functions.whole(generator, ["psi"])
@@ -73,6 +75,7 @@ def test_psi_truncates():
   check(images, generator(z, truncation_psi=0.5))
 
 
+@pytest.mark.slow
 def test_w_and_noise_maps_are_inputs():
   generator = make_generator("stylegan")
   function = functions.whole(generator, ["w", "noise"])
@@ -92,6 +95,7 @@ def test_w_and_noise_maps_are_inputs():
   check(images, generator.synthesize(w, noise=jax.random.key(5)))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("model", ["progan", "stylegan"])
 def test_segments_equal_the_whole(model):
   generator = make_generator(model, num_classes=3)

@@ -1,0 +1,39 @@
+"""Generators as ONNX, through jax2onnx, which has an environment of its own."""
+
+import importlib
+import importlib.util
+
+import jax
+import jax.export
+import jax.numpy as jnp
+
+from msggan_jax.weights.portable.functions import Function, Input
+
+
+def check_installed() -> None:
+  """Raise FileNotFoundError if jax2onnx is missing."""
+  if importlib.util.find_spec("jax2onnx") is None:
+    raise FileNotFoundError(
+      "--format=onnx needs jax2onnx, in an environment of its own: make onnx, "
+      "then .venv-onnx/bin/python -m msggan_jax.export with the same flags"
+    )
+
+
+def serialize(function: Function) -> bytes:
+  """Return a function as an ONNX model of any batch size."""
+  check_installed()
+  jax2onnx = importlib.import_module("jax2onnx")
+  (batch,) = jax.export.symbolic_shape("batch")
+
+  def abstract(each: Input) -> jax.ShapeDtypeStruct:
+    shape = (batch, *each.shape) if each.batched else each.shape
+    return jax.ShapeDtypeStruct(shape, jnp.dtype(each.dtype))
+
+  model = jax2onnx.to_onnx(
+    function.call,
+    inputs=[abstract(each) for each in function.inputs],
+    input_names=[each.name for each in function.inputs],
+    output_names=list(function.outputs),
+    model_name=function.name,
+  )
+  return model.SerializeToString()
