@@ -192,8 +192,8 @@ def test_two_slices_compile_side_by_side():
   if not tpu_slices.has_compiler():
     pytest.skip("needs libtpu")
   with ThreadPoolExecutor(max_workers=2) as pool:
-    pair = ["--topology=v5e:2x2"] * 2
-    results = list(pool.map(run_plan, pair, ["--levels"] * 2))
+    flags = "--topology=v5e:2x2", "--device_batch_size=4", "--levels"
+    results = list(pool.map(lambda _: run_plan(*flags), range(2)))
   for result in results:
     assert result.returncode == 0, result.stderr
     assert "of one image:" in result.stdout
