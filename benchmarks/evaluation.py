@@ -67,7 +67,8 @@ def time_part(name: str, unit: str, count: float, part: Callable) -> None:
   part()
   wall, cpu = time.monotonic() - wall, cpu_secs() - cpu
   print(
-    f"| {name} | {1000 * wall / count:.2f} | {1000 * cpu / count:.2f} | {unit} |",
+    f"| {name} | {1000 * wall / count:.2f} | {1000 * cpu / count:.2f} | "
+    f"{unit} |",
     flush=True,
   )
 

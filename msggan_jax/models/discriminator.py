@@ -81,6 +81,7 @@ class Discriminator(nnx.Module):
     exact = functools.partial(Conv, equalized=equalized, rngs=rngs)
     dense = functools.partial(Dense, equalized=equalized, rngs=rngs)
     conv = functools.partial(exact, precision=precision)
+    phi_conv = conv if combine == "cat_lin" else exact
     connected = [r for r in scales if r != resolution]
 
     def width(r: int) -> int:
@@ -111,9 +112,7 @@ class Discriminator(nnx.Module):
           image_channels=channels,
           width=trunk_width(r),
           linear_gain=linear_gain,
-          conv=functools.partial(
-            conv if combine == "cat_lin" else exact, fold=fold
-          ),
+          conv=functools.partial(phi_conv, fold=fold),
         )
       has_stddev = last or stddev_placement == "every_block"
       block = Block(
