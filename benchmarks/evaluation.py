@@ -160,7 +160,7 @@ def estimate_share() -> None:
     print(
       f"| {name}, {preset} | {config.eval_kimg:g} | "
       + " | ".join(f"{share:.2%}" for share in shares)
-      + f" | {step / config.batch_size / 1e9:.0f} {forward / 1e9:.1f} GFLOP",
+      + " |",
       flush=True,
     )
 

@@ -17,6 +17,7 @@ from ml_collections import ConfigDict
 
 from msggan_jax.algorithm.schedules import SAME
 from msggan_jax.algorithm.transformations import LATTICE, Transformation
+from msggan_jax.models.precision import matmul
 from msggan_jax.runtime import sharding
 
 NONE = "none"
@@ -284,7 +285,7 @@ def _color(
       offset = offset + choose(name, 0.0)
     elif name in make:
       change = make[name](choose(name, unused[name]).astype(identity.dtype))
-      matrix, offset = change @ matrix, change @ offset
+      matrix, offset = matmul(change, matrix), matmul(change, offset)
   return matrix, offset
 
 
@@ -293,7 +294,9 @@ def _about_luma(angle: jax.Array) -> jax.Array:
   axis = 1 / math.sqrt(3)
   cross = jnp.array([[0, -axis, axis], [axis, 0, -axis], [-axis, axis, 0]])
   return (
-    jnp.eye(3) + jnp.sin(angle) * cross + (1 - jnp.cos(angle)) * (cross @ cross)
+    jnp.eye(3)
+    + jnp.sin(angle) * cross
+    + (1 - jnp.cos(angle)) * matmul(cross, cross)
   )
 
 
@@ -309,10 +312,10 @@ def _warp(choose: Callable) -> jax.Array:
     )
 
   stretch = choose("stretch", 1.0)
-  matrix = (
-    rotation(choose("last_rotation", 0.0))
-    @ jnp.diag(jnp.array([1 / stretch, stretch]))
-    @ rotation(choose("rotation", 0.0))
-    / choose("zoom", 1.0)
+  matrix = matmul(
+    rotation(choose("last_rotation", 0.0)),
+    jnp.diag(jnp.array([1 / stretch, stretch])),
   )
+  matrix = matmul(matrix, rotation(choose("rotation", 0.0)))
+  matrix /= choose("zoom", 1.0)
   return jnp.concatenate([matrix, -choose("fraction", 0.0)[:, None]], axis=1)

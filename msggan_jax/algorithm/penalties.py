@@ -28,6 +28,7 @@ from ml_collections import ConfigDict
 from msggan_jax.algorithm import schedules
 from msggan_jax.algorithm.accumulation import in_parts
 from msggan_jax.models.folded import fold_of
+from msggan_jax.models.precision import matmul
 from msggan_jax.models.pyramid import Pyramid, connected_scales, upsample
 from msggan_jax.runtime import sharding
 
@@ -221,7 +222,7 @@ def make_penalty(config: ConfigDict) -> Callable[..., Penalty]:
     if config.penalty_scales == "mean":
       return sharding.global_mean(value)
     weights = jnp.asarray(scale_weights(config), value.dtype)
-    return sharding.global_mean(weights @ value)
+    return sharding.global_mean(matmul(weights, value))
 
   def penalty(step, critic, images: Images, given) -> Penalty:
     def values(images, given):

@@ -13,6 +13,7 @@ import jax
 import jax.numpy as jnp
 
 from msggan_jax.models.folded import refold
+from msggan_jax.models.precision import TRUE_FLOAT32
 from msggan_jax.models.pyramid import Pyramid
 
 LATTICE = 4  # cells along each side of an image
@@ -77,7 +78,7 @@ def change_color(
     "bhwc,bdc->bhwd",
     images[..., :size],
     matrix,
-    precision=jax.lax.Precision.HIGHEST,
+    precision=TRUE_FLOAT32,
   )
   colors = colors + offset[:, None, None, :]
   return jnp.concatenate([colors, images[..., size:]], axis=-1)
@@ -137,9 +138,7 @@ def warp(images: jax.Array, matrix: jax.Array) -> jax.Array:
   grid = jnp.stack(
     [*jnp.meshgrid(*axes, indexing="ij"), jnp.ones((h, w), images.dtype)]
   )
-  source = jnp.einsum(
-    "bij,jhw->bihw", matrix, grid, precision=jax.lax.Precision.HIGHEST
-  )
+  source = jnp.einsum("bij,jhw->bihw", matrix, grid, precision=TRUE_FLOAT32)
   flat = images.reshape(b, h * w, c)
   (rows, row_weights), (columns, column_weights) = (
     _taps((source[:, i] + 1) * n / 2 - 0.5, n) for i, n in enumerate((h, w))

@@ -149,7 +149,6 @@ def convolve_ones(
   positions: int,
   *,
   fold: int,
-  products: Products = TRUE_FLOAT32,
 ) -> jax.Array:
   """Convolve a channel of ones with zero padding.
 
@@ -158,7 +157,6 @@ def convolve_ones(
     height: H.
     positions: W, divided by the fold.
     fold: Fold of the result.
-    products: Precision of float32 on accelerators.
 
   Returns:
     (1, H, W, O), folded: equal everywhere but at the border, so that its first,
@@ -166,7 +164,7 @@ def convolve_ones(
   """
   ones = jnp.ones((1, min(height, 3), min(positions, 3), fold), kernel.dtype)
   # Without the custom derivatives, which would vary over devices, unlike ones.
-  y = convolve_plain(ones, folded.fold_kernel(kernel, fold), products)
+  y = convolve_plain(ones, folded.fold_kernel(kernel, fold))
   for axis, size in ((1, height), (2, positions)):
     if size > 3:
       first, middle, last = jnp.split(y, 3, axis=axis)

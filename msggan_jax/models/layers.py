@@ -248,8 +248,11 @@ class Conv(Layer):
     x, kernel, products = self._operands(folded.refold(x, self.fold))
     own, last = jnp.split(kernel, [kernel.shape[2] - 1], axis=2)
     y = convolve(x, folded.fold_kernel(own, self.fold), products)
-    ones = convolve_ones(last, *x.shape[1:3], fold=self.fold, products=products)
-    return self.add_bias(y + value.astype(y.dtype) * ones)
+    # As the bias' gradient, those of the value and the kernel are long sums.
+    y32 = y.astype(at_least_float32(y))
+    last = last.astype(y32.dtype)
+    ones = convolve_ones(last, *x.shape[1:3], fold=self.fold)
+    return self.add_bias(y32 + value * ones).astype(y.dtype)
 
   def after_upsampling(self, x: jax.Array) -> jax.Array:
     """Upsample x, (B, H, W, in_channels), of any fold, then convolve."""

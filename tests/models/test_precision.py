@@ -21,7 +21,13 @@ HIGHEST, DEFAULT = jax.lax.Precision.HIGHEST, jax.lax.Precision.DEFAULT
 # Together they have every kind of layer.
 VARIANTS = {
   "progan": {"combine": "lin_cat", "spectral_norm": True, "num_classes": 3},
-  "stylegan": {"model": "stylegan", "combine": "cat_lin", "penalty": "r1"},
+  "stylegan": {
+    "model": "stylegan",
+    "combine": "cat_lin",
+    "penalty": "r1",
+    "penalty_scales": "sum",
+    "augment": "ada",
+  },
 }
 
 
@@ -34,10 +40,11 @@ def step_equations(variant, precision):
   config.w_size = config.mapping_size = 8
   config.mapping_layers = 2
   config.precision = precision
-  for name, value in VARIANTS[variant].items():
+  for name, value in VARIANTS.get(variant, {}).items():
     config[name] = value
   run = program.make_program(config, sharding.make_mesh(jax.devices()[:2]))
-  traced = run.step.trace(run.abstract_state, run.abstract_batch)
+  step = run._step(folding=variant == "folded")
+  traced = step.trace(run.abstract_state, run.abstract_batch)
   return list(equations(traced.jaxpr.jaxpr))
 
 
@@ -95,7 +102,15 @@ def test_the_precision_of_every_product(variant, precision):
     assert (dtype, stated) in expected, (kind, found)
 
 
-@pytest.mark.parametrize("variant", VARIANTS)
+def test_products_of_float32_in_a_folded_step():
+  """bfloat16 is for the 3x3 kernels, for moves of pixels and their sums."""
+  for equation in step_equations("folded", "bfloat16"):
+    if equation.primitive.name in ("dot_general", "conv_general_dilated"):
+      if all(x.aval.dtype == jnp.float32 for x in equation.invars):
+        assert set(equation.params["precision"]) == {HIGHEST}, equation
+
+
+@pytest.mark.parametrize("variant", [*VARIANTS, "folded"])
 def test_gradients_are_summed_in_float32(variant):
   for equation in step_equations(variant, "bfloat16"):
     name = equation.primitive.name
