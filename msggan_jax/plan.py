@@ -3,7 +3,8 @@
   python -m msggan_jax.plan --config=configs/ffhq.py --topology=v5e:16x16 \\
     --config.precision=bfloat16 --device_batch_size=8
   python -m msggan_jax.plan --config=configs/demo.py
-  python -m msggan_jax.plan --config=configs/ffhq.py --gpu=h100 --levels
+  python -m msggan_jax.plan --config=configs/ffhq.py --gpu=h100 --levels \\
+    --config.batch_size=auto
 
 The first compiles the real training step for a TPU slice you need not have; it
 needs libtpu: pip install 'msggan-jax[tpu]'. The second compiles for this

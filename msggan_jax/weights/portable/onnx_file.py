@@ -1,6 +1,5 @@
 """Generators as ONNX, through jax2onnx, which has an environment of its own."""
 
-import importlib
 import importlib.util
 
 import jax
@@ -22,7 +21,8 @@ def check_installed() -> None:
 def serialize(function: Function) -> bytes:
   """Return a function as an ONNX model of any batch size."""
   check_installed()
-  jax2onnx = importlib.import_module("jax2onnx")
+  import jax2onnx  # pyrefly: ignore[missing-import]
+
   (batch,) = jax.export.symbolic_shape("batch")
 
   def abstract(each: Input) -> jax.ShapeDtypeStruct:
