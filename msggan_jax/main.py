@@ -126,7 +126,7 @@ def read_config(workdir: Path) -> ConfigDict:
 
 
 def verify(workdir: Path) -> None:
-  """Replay steps of the run; print what agrees and what differs."""
+  """Replay steps of the run; print agreements and the first difference."""
   from msggan_jax.runtime import processes
   from msggan_jax.training import replay
 

@@ -124,9 +124,9 @@ def bind_discriminator(network: Network) -> Callable:
     network: The discriminator.
 
   Returns:
-    (params, state) -> critic, which maps this device's pyramid and what is
-    given with it to logits, (B,). The parameters' gradient is summed over the
-    devices once, however often the critic is used.
+    (params, state) -> critic, which maps this device's pyramid and its other
+    inputs to logits, (B,). The parameters' gradient is summed over the devices
+    once, however often the critic is used.
   """
 
   def with_params(params: Tree, state: Tree) -> Callable:

@@ -65,7 +65,7 @@ def request(
 
 
 def complete(protocol: Protocol, reals: Statistics) -> bool:
-  """Compute what a protocol's distance needs of the reals alone.
+  """Compute the part of a protocol's distance that depends on reals only.
 
   Args:
     protocol: The protocol.

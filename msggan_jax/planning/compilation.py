@@ -23,17 +23,6 @@ COLLECTIVES = (
   "collective-permute",
 )
 
-_ITEM_BYTES = {
-  "pred": 1,
-  "s8": 1,
-  "u8": 1,
-  "bf16": 2,
-  "f16": 2,
-  "s32": 4,
-  "u32": 4,
-  "f32": 4,
-  "f64": 8,
-}
 _UNITS = {"": 1, "K": 2**10, "M": 2**20, "G": 2**30, "T": 2**40}
 
 
@@ -215,4 +204,4 @@ def _shapes(text: str) -> list[str]:
 def _bytes(shape: str) -> int:
   kind, sizes = re.fullmatch(r"([a-z]+\d*)\[([\d,]*)\]", shape).groups()
   count = math.prod(int(size) for size in sizes.split(",") if size)
-  return _ITEM_BYTES.get(kind, 4) * count
+  return instructions.ITEM_BYTES.get(kind, 4) * count

@@ -10,7 +10,7 @@ import math
 import re
 
 _STEPS_BACK = 8  # towards an instruction with a name
-_ITEM_BYTES = {
+ITEM_BYTES = {
   "pred": 1,
   "s8": 1,
   "u8": 1,
@@ -134,7 +134,7 @@ def parse_arrays(text: str) -> list[Array]:
       for axis, size in zip(minor, reversed(sizes), strict=False):
         tiles[axis] = size
     arrays.append(
-      Array(_ITEM_BYTES.get(kind, 4), shape, tuple(tiles), "S(1)" not in tiling)
+      Array(ITEM_BYTES.get(kind, 4), shape, tuple(tiles), "S(1)" not in tiling)
     )
   return arrays
 
