@@ -5,7 +5,7 @@ INSTALLED := $(VENV)/.installed
 BIN := $(VENV)/bin
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-slow fuzz faults docs format onnx clean
+.PHONY: help setup demo test test-slow fuzz faults docs format onnx web clean
 
 help:  ## List what there is.
 	@grep -E '^[a-z-]+:.*##' Makefile | sed -E 's/:[^#]*## /\t/' | expand -t 12
@@ -57,6 +57,19 @@ onnx:  ## Create .venv-onnx, whose Python runs `export --format=onnx`.
 	$(PYTHON) -m venv .venv-onnx
 	.venv-onnx/bin/python -m pip install --quiet --editable . -r launch/onnx.txt
 	.venv-onnx/bin/python -m pip install --quiet --no-deps jax2onnx==0.17.1
+
+# The export checks the files' SHA-256 once more, before it embeds them.
+WEB := onnxruntime-web-1.30.0.tgz
+WEB_HASH := d2228df7e4616bc3348bf504ee888f3bec43789a273f0a63f3e68d203ce3bf71
+web:  ## Fetch onnxruntime-web for `export --format=web`; needs npm.
+	mkdir -p .onnxruntime-web
+	cd .onnxruntime-web && npm pack --silent onnxruntime-web@1.30.0
+	cd .onnxruntime-web && echo "$(WEB_HASH)  $(WEB)" | sha256sum --check
+	cd .onnxruntime-web && tar xzf $(WEB) --strip-components=2 \
+	  package/dist/ort.wasm.min.js \
+	  package/dist/ort-wasm-simd-threaded.mjs \
+	  package/dist/ort-wasm-simd-threaded.wasm
+	rm .onnxruntime-web/$(WEB)
 
 clean:  ## Remove .venv and .venv-onnx; data/ and runs/ stay.
 	rm -rf $(VENV) .venv-onnx

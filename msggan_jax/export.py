@@ -7,7 +7,9 @@
 safetensors holds the EMA weights and the run's configuration without paths;
 msggan_jax.load_generator and msggan_jax.sample accept it like a workdir.
 stablehlo is for jax.export.deserialize, on CPUs, GPUs and TPUs, onnx for ONNX
-runtimes; both run without this package. See docs/export.md.
+runtimes; both run without this package.
+web is a folder with a page that draws in a browser, offline. See
+docs/export.md.
 """
 
 from collections.abc import Sequence
@@ -18,13 +20,15 @@ from absl import flags
 from msggan_jax.runtime import cli
 
 _WORKDIR = flags.DEFINE_string(
-  "workdir", None, "The run's folder; of other formats also a .safetensors."
+  "workdir",
+  None,
+  "The run's folder; for other formats also a .safetensors file, cats, earth.",
 )
-_OUTPUT = flags.DEFINE_string("output", None, "The new file.")
+_OUTPUT = flags.DEFINE_string("output", None, "The new file, or folder of web.")
 _FORMAT = flags.DEFINE_enum(
   "format",
   "safetensors",
-  ["safetensors", "stablehlo", "onnx"],
+  ["safetensors", "stablehlo", "onnx", "web"],
   "The file's format.",
 )
 _STEP = flags.DEFINE_string(
@@ -57,13 +61,24 @@ def main(argv: Sequence[str]) -> None:
   if shares_weights:
     from msggan_jax.weights import workdirs
 
+    if Path(_WORKDIR.value).is_file():
+      raise ValueError(
+        f"{_WORKDIR.value} is a file already: --format=safetensors needs a "
+        "run's folder; copy the file, or choose another --format"
+      )
+
     step = workdirs.export(
       _WORKDIR.value, output, step, with_discriminator=_DISCRIMINATOR.value
     )
     print(f"{output}: step {step}, {megabytes(output)}")
     return
-  from msggan_jax.weights.portable import files
+  from msggan_jax.weights.portable import files, web
 
+  if _FORMAT.value == "web":
+    if _VARIANT.value:
+      raise ValueError("--variant: the inputs of --format=web are fixed")
+    print("\n".join(web.write(_WORKDIR.value, output, step)))
+    return
   variant = _VARIANT.value.split(",") if _VARIANT.value else []
   lines = files.write(_WORKDIR.value, output, _FORMAT.value, step, variant)
   print("\n".join([f"{output}: {megabytes(output)}", *lines]))

@@ -1,7 +1,7 @@
 """Generate images and pictures from a run's newest checkpoint, or another one.
 
   python -m msggan_jax.sample --workdir=runs/demo --output=images --seeds=0-15
-  python -m msggan_jax.sample --workdir=demo.safetensors --output=images \\
+  python -m msggan_jax.sample --workdir=cats --output=images \\
     --mode=multiscale
 
 Modes: grid writes OUTPUT/<res>x<res>/seed<N>.png and a grid of all seeds per
@@ -21,7 +21,10 @@ from absl import flags
 from msggan_jax.runtime import cli
 
 _WORKDIR = flags.DEFINE_string(
-  "workdir", None, "The run's folder, or a file of msggan_jax.export."
+  "workdir",
+  None,
+  "The run's folder, a file of msggan_jax.export, or a released generator: "
+  "cats or earth.",
 )
 _OUTPUT = flags.DEFINE_string("output", None, "Folder for the images.")
 _MODE = flags.DEFINE_enum(
@@ -177,6 +180,11 @@ def check_flags(mode: str) -> None:
       raise ValueError(
         f"--{name}: --mode={mode} has no use for it, only {' and '.join(modes)}"
       )
+  if mode == "training" and _EMA_KIMG.value is not None:
+    raise ValueError(
+      "--ema_kimg: --mode=training shows the run's own moving average of every "
+      "checkpoint"
+    )
   if mode == "project" and not _IMAGE.value:
     raise ValueError("--mode=project needs --image=FILE, the image to find")
 

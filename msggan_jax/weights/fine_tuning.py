@@ -11,7 +11,7 @@ from msggan_jax.algorithm.config_fields import FIELDS
 from msggan_jax.algorithm.program import Program
 from msggan_jax.algorithm.train_state import TrainState
 from msggan_jax.models import networks
-from msggan_jax.weights import safetensors_file, workdirs
+from msggan_jax.weights import released, safetensors_file, workdirs
 from msggan_jax.weights.safetensors_file import DISCRIMINATOR, GENERATOR
 
 # With other values, tensors of the same name and shape mean something else.
@@ -38,7 +38,8 @@ def check(source: str | Path, config: ConfigDict) -> None:
     ValueError: In one sentence, if it is damaged, has another architecture, or
       is a run's folder and there are several processes.
   """
-  if Path(source).is_file():
+  source = released.find(source)
+  if source.is_file():
     theirs = safetensors_file.read_config(source)
   else:
     theirs = workdirs.load_config(source)
@@ -66,7 +67,8 @@ def start_from(
   initial values.
 
   Args:
-    source: A run's folder or a file written by `msggan_jax.export`.
+    source: A run's folder, a file written by `msggan_jax.export`, or the name
+      of a released generator.
     program: The new run's.
 
   Returns:
@@ -77,6 +79,7 @@ def start_from(
     ValueError: In one sentence, if nothing of the generator fits, or as
       `check` does.
   """
+  source = released.find(source)
   check(source, program.config)
   initial = program.create_state()
   theirs, _, *tensors = workdirs.load_network(source, None, GENERATOR)
@@ -102,9 +105,8 @@ def start_from(
   return state, lines
 
 
-def _has_discriminator(source: str | Path) -> bool:
-  path = Path(source)
-  return not path.is_file() or DISCRIMINATOR in safetensors_file.names(path)
+def _has_discriminator(source: Path) -> bool:
+  return not source.is_file() or DISCRIMINATOR in safetensors_file.names(source)
 
 
 class _Fit:

@@ -199,7 +199,8 @@ def load_generator(
   """Load the EMA generator of a run.
 
   Args:
-    workdir: The run's folder, or a file written by `msggan_jax.export`.
+    workdir: The run's folder, a file written by `msggan_jax.export`, or the
+      name of a released generator, such as "cats".
     step: A checkpoint's step; "best": the marked one; None: the newest. A file
       has only one.
     ema_kimg: Half-life of another moving average, in thousands of images, made

@@ -11,7 +11,7 @@ from ml_collections import ConfigDict
 from msggan_jax.algorithm.config_fields import FIELDS
 from msggan_jax.models import networks
 from msggan_jax.runtime import sharding
-from msggan_jax.weights import checkpoint, safetensors_file
+from msggan_jax.weights import checkpoint, released, safetensors_file
 from msggan_jax.weights.config_file import by_name, load_config
 
 RESUMABLE = {name for name, field in FIELDS.items() if field.resumable}
@@ -62,7 +62,7 @@ def load_network(
   """Load a network from a run's folder or from a file.
 
   Args:
-    source: The folder or the file.
+    source: The folder, the file, or the name of a released generator.
     step: A checkpoint's step; "best": the marked one; None: the newest.
     name: `safetensors_file.GENERATOR`, the moving average, or `DISCRIMINATOR`.
 
@@ -74,7 +74,8 @@ def load_network(
     ValueError: In one sentence, if the source is damaged or impossible.
   """
   device = jax.local_devices()[0]
-  if Path(source).is_file():
+  source = released.find(source)
+  if source.is_file():
     if step is not None:
       raise ValueError(
         f"{source} is one file and not a run with checkpoints to choose from"

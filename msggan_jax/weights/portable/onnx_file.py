@@ -9,12 +9,13 @@ import jax.numpy as jnp
 from msggan_jax.weights.portable.functions import Function, Input
 
 
-def check_installed() -> None:
-  """Raise FileNotFoundError if jax2onnx is missing."""
+def check_installed(format: str = "onnx") -> None:
+  """Raise FileNotFoundError if jax2onnx, which `format` needs, is missing."""
   if importlib.util.find_spec("jax2onnx") is None:
     raise FileNotFoundError(
-      "--format=onnx needs jax2onnx, in an environment of its own: make onnx, "
-      "then .venv-onnx/bin/python -m msggan_jax.export with the same flags"
+      f"--format={format} needs jax2onnx, in an environment of its own: "
+      "make onnx, then .venv-onnx/bin/python -m msggan_jax.export with the "
+      "same flags"
     )
 
 

