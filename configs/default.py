@@ -130,8 +130,8 @@ def get_base_config():
 
   # Augmentation (Karras et al. 2020).
   # transformations of all images that D sees; exact: ADA's colours, flips,
-  # quarter turns, shifts and cutouts that keep pyramids exact: one of none,
-  # diffaugment, exact, ada
+  # quarter turns, shifts and cutouts that keep pyramids exact; auto on the
+  # command line: by the number of images: one of none, diffaugment, exact, ada
   config.augment = "none"
   # probability of each transformation; adaptive: the highest
   config.augment_strength = 1.0

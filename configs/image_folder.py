@@ -2,6 +2,9 @@
 
   python -m msggan_jax.main --config=configs/image_folder.py \\
     --config.dataset.path=photos --config.resolution=128 --workdir=runs/photos
+
+image_folder.py:few_images, or :few_images,PRESET, chooses augmentation, gamma,
+EMA and length by the number of images, and prints which and why.
 """
 
 import pathlib
@@ -10,11 +13,16 @@ import runpy
 _DEFAULT = pathlib.Path(__file__).with_name("default.py")
 
 
-def get_config(preset="msg_progan"):
+def get_config(choice="msg_progan"):
   """Return a preset on a folder; size, batch and length are ours."""
-  config = runpy.run_path(str(_DEFAULT))["get_config"](preset)
+  few, _, preset = choice.partition(",")
+  if few != "few_images":
+    few, preset = "", choice
+  config = runpy.run_path(str(_DEFAULT))["get_config"](preset or "msg_progan")
   config.dataset.name = "folder"
   config.resolution = 128
   config.batch_size = 32
   config.total_kimg = 2000.0
+  if few:
+    config.augment = "auto"  # see planning/few_images.py
   return config

@@ -114,15 +114,20 @@ def main(argv: Sequence[str]) -> None:
 
 
 def read_config(workdir: Path) -> ConfigDict:
-  """Return the configuration with a batch size for all devices."""
+  """Return the configuration; fields that are "auto" have their values."""
   import jax
 
   from msggan_jax.planning.batch_size import with_batch_size
+  from msggan_jax.planning.few_images import with_few_images
 
   if _FREEZE_D.value is not None:
     _CONFIG.value.freeze_d = _FREEZE_D.value
   from_file = cli.value_in_file("batch_size")
-  return with_batch_size(_CONFIG.value, from_file, jax.device_count(), workdir)
+  config = with_batch_size(
+    _CONFIG.value, from_file, jax.device_count(), workdir
+  )
+  given = config_flags.get_override_values(flags.FLAGS["config"])
+  return with_few_images(config, given, workdir)
 
 
 def verify(workdir: Path) -> None:

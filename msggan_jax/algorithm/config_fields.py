@@ -221,7 +221,8 @@ AUGMENTATION = {
   "augment": Choice(
     NONE,
     "transformations of all images that D sees; exact: ADA's colours, flips, "
-    "quarter turns, shifts and cutouts that keep pyramids exact",
+    "quarter turns, shifts and cutouts that keep pyramids exact; auto on the "
+    "command line: by the number of images",
     choices=tuple(POLICIES),
   ),
   "augment_strength": Number(

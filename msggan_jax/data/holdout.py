@@ -27,7 +27,7 @@ def check(size: float, num_images: int) -> None:
       f"dataset.holdout is {size:g}; choose a share below 1, or a whole number "
       "of images"
     )
-  if size and not 1 <= _count(size, num_images) < num_images:
+  if size and not 1 <= count(size, num_images) < num_images:
     raise ValueError(
       f"dataset.holdout is {size:g}, but the set has {num_images:,} image(s); "
       "choose a share or number that leaves images on both sides"
@@ -59,7 +59,7 @@ def choose(
   units = [[i] for i in range(len(digests)) if i not in grouped]
   units += [list(group) for group in groups]
   units.sort(key=lambda unit: _shuffled(min(digests[i] for i in unit)))
-  left = _count(size, len(digests))
+  left = count(size, len(digests))
   chosen = []
   for unit in units:
     if len(unit) <= left:
@@ -125,7 +125,8 @@ def hash_of_part(content_hash: str, images: np.ndarray) -> str:
   return state.hexdigest()
 
 
-def _count(size: float, num_images: int) -> int:
+def count(size: float, num_images: int) -> int:
+  """Return the number of held-out images."""
   return int(size) if size >= 1 else round(size * num_images)
 
 

@@ -134,6 +134,32 @@ def prepare_of_run(config: Any, data_dir: str) -> Path:
   return prepare(config.dataset, config.resolution, config.channels)
 
 
+def count_images(dataset: Any, resolution: int) -> int:
+  """Count the images to train on, before they are prepared.
+
+  Unusable images are among them; prepared sets know their own number.
+
+  Args:
+    dataset: As in `prepare`.
+    resolution: As in `prepare`.
+
+  Raises:
+    ValueError: If the source is missing or has no images.
+  """
+  path = Path(dataset.path).expanduser()
+  if dataset.name == "folder" and prepared_set.is_prepared(path):
+    metadata = prepared_set.read_metadata(path)
+    return metadata.num_images - metadata.num_holdout
+  open_source = _OPENERS.get(dataset.name, tfds_sets.open_tfds)
+  with open_source(dataset, resolution) as source:
+    num_images = len(source.names)
+  if not num_images:
+    raise ValueError(f"{_source_name(dataset)} has no images")
+  size = _parts(dataset)[1]
+  holdout.check(size, num_images)
+  return num_images - holdout.count(size, num_images)
+
+
 @contextlib.contextmanager
 def _one_at_a_time(target: Path) -> Iterator[None]:
   """Let one process of a machine prepare a set while the others wait.

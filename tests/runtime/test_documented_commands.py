@@ -16,6 +16,7 @@ from ml_collections import config_flags
 
 import msggan_jax
 from msggan_jax.algorithm import config_check
+from msggan_jax.planning import few_images
 from msggan_jax.planning.batch_size import with_batch_size
 from msggan_jax.planning.estimate import with_device_batch
 from msggan_jax.runtime import cli
@@ -168,6 +169,8 @@ def test_command(environment, words, monkeypatch, tmp_path):
     if "device_batch_size" in options:
       size = int(options["device_batch_size"])
       checked = with_device_batch(checked, size, num_devices)
+    if checked.augment == few_images.AUTO:  # which counts real images
+      checked.augment = few_images.choose(checked, 500)["augment"][0]
     config_check.validate(checked, num_devices)
   if command in ("main", "prepare"):
     assert config.dataset.name

@@ -1,0 +1,131 @@
+"""augment "auto": values of five fields by the number of images."""
+
+import sys
+from collections.abc import Collection
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from ml_collections import ConfigDict
+
+from msggan_jax import data
+from msggan_jax.models.pyramid import connected_scales
+from msggan_jax.runtime import processes
+from msggan_jax.weights import workdirs
+from msggan_jax.weights.config_file import by_name
+
+AUTO = "auto"
+_FIELDS = ("augment", "augment_strength", "r1_gamma", "ema_kimg", "total_kimg")
+
+
+class _Rule(NamedTuple):
+  below: float  # images
+  augment: str
+  strength: float
+  source: str
+
+
+_RULES = (
+  _Rule(1_000, "diffaugment", 1.0, "Zhao et al. 2020 with 100 images"),
+  _Rule(5_000, "ada", 0.6, "ours, between Zhao et al. and Karras et al. 2020"),
+  _Rule(30_000, "ada", 0.4, "ours; Karras et al. 2020 help below 30,000"),
+  _Rule(100_000, "ada", 0.1, "ours; Karras et al. 2020 find little use"),
+  _Rule(float("inf"), "none", 1.0, "enough images, Karras et al. 2020"),
+)
+_SHORTEST_KIMG = 200.0
+
+
+def with_few_images(
+  config: ConfigDict,
+  given: Collection[str],
+  workdir: Path | None = None,
+) -> ConfigDict:
+  """Replace augment "auto" by values for the number of images; print why.
+
+  A run keeps its values when it resumes.
+
+  Args:
+    config: The configuration.
+    given: Fields of the command line, which keep their values.
+    workdir: The run's folder, which may hold a run to resume.
+
+  Returns:
+    A copy of the configuration, the same in all processes; the same object if
+    augment is not "auto".
+
+  Raises:
+    ValueError: If the images are missing or fewer than a batch.
+  """
+  if config.augment != AUTO:
+    return config
+  config = config.copy_and_resolve_references()
+  # One process counts: another may see other files on a shared disk.
+  resumes = workdir is not None and (workdir / "config.json").is_file()
+  count = 0
+  with processes.raising_together():
+    if processes.is_first() and not resumes:
+      count = data.count_images(config.dataset, config.resolution)
+  count = processes.from_first(count)
+  if count:
+    chosen = choose(config, count)
+  else:
+    chosen = _values_of(workdir)
+  for name, (value, why) in chosen.items():
+    if name in given and name != "augment":
+      value, why = config[name], "given"
+    with config.ignore_type():
+      config[name] = value
+    if processes.is_first():
+      print(f"few images: {name} {value}: {why}", file=sys.stderr, flush=True)
+  return config
+
+
+def choose(config: ConfigDict, num_images: int) -> dict[str, tuple[Any, str]]:
+  """Choose augmentation, gamma, EMA and length for a number of images.
+
+  Args:
+    config: Its loss, penalty, resolution and batch size matter.
+    num_images: Images to train on.
+
+  Returns:
+    Field -> its value and the reason.
+
+  Raises:
+    ValueError: If there are fewer images than a batch.
+  """
+  if num_images < config.batch_size:
+    raise ValueError(
+      f"{config.dataset.path or config.dataset.name} has {num_images} "
+      f"image(s), fewer than config.batch_size, {config.batch_size}; add "
+      "images or choose a smaller batch"
+    )
+  rule = next(rule for rule in _RULES if num_images < rule.below)
+  images = f"{num_images:,} images"
+  chosen: dict[str, tuple[Any, str]] = {
+    "augment": (rule.augment, f"{images} ({rule.source})"),
+    "augment_strength": (rule.strength, f"{images} ({rule.source})"),
+  }
+  if config.penalty == "r1":
+    scales = len(connected_scales(config))
+    share = scales if config.penalty_scales == "mean" else 1
+    gamma = 0.0002 * config.resolution**2 / config.batch_size * share
+    why = "0.0002 resolution^2 / batch (Karras et al. 2020)"
+    if share > 1:
+      why += f", times {scales} scales whose mean the penalty is"
+    chosen["r1_gamma"] = (gamma, why)
+  total = min(max(float(num_images), _SHORTEST_KIMG), config.total_kimg)
+  chosen["total_kimg"] = (
+    total,
+    f"1,000 passes over {images} (the authors' advice), from "
+    f"{_SHORTEST_KIMG:g} to the config's {config.total_kimg:g}",
+  )
+  # The average must forget the first pictures of a short run.
+  ema = min(config.ema_kimg, total / 50)
+  chosen["ema_kimg"] = (ema, "a fiftieth of the run at most (ours)")
+  return chosen
+
+
+def _values_of(workdir: Path) -> dict[str, tuple[Any, str]]:
+  """Return the values of a workdir's run."""
+  fields = by_name(workdirs.load_config(workdir).to_dict())
+  why = f"as the run in {workdir} has it"
+  return {name: (fields[name], why) for name in _FIELDS if name in fields}
