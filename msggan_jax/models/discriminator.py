@@ -7,7 +7,13 @@ import jax
 import jax.numpy as jnp
 from flax import nnx
 
-from msggan_jax.models.folded import LANES, best_fold, fold_like, refold
+from msggan_jax.models.folded import (
+  LANES,
+  best_fold,
+  fold_like,
+  refold,
+  shift_of,
+)
 from msggan_jax.models.layers import (
   LRELU_GAIN,
   Conv,
@@ -121,6 +127,7 @@ class Discriminator(nnx.Module):
         out_channels=width(r) if last else trunk_width(r // 2),
         combine=phi,
         stddev=stddev if has_stddev else None,
+        fold=fold,
         folding=folding,
         last=last,
         blur=stylegan,
@@ -246,6 +253,7 @@ class Block(nnx.Module):
     out_channels: C of the second convolution's output.
     combine: The combine function; None: no image enters this block.
     stddev: The minibatch stddev layer, or None.
+    fold: Fold of its level.
     folding: Whether the network is folded.
     last: Whether this is the block at 4x4, which ends in a 4x4 convolution.
     blur: Whether to blur before the second convolution and to activate after
@@ -262,6 +270,7 @@ class Block(nnx.Module):
     out_channels: int,
     combine: Combine | None,
     stddev: MinibatchStddev | None,
+    fold: int,
     folding: bool,
     last: bool,
     blur: bool,
@@ -272,17 +281,24 @@ class Block(nnx.Module):
     self.stddev = stddev
     self.last = last
     self.blur = blur
-    if combine is not None:
-      in_channels = combine.out_channels
-    width_0 = in_channels if stddev is None else in_channels + 1
-    self.conv_0 = conv(width_0, width, kernel_size=3)
-    # TPUs would pad one channel more than fills their lanes to 128 more.
-    full = in_channels * self.conv_0.fold % LANES == 0
-    self.stddev_apart = folding and full
+    self.fold, shift = fold, 0 if last else shift_of(fold)
+    joined = in_channels if combine is None else combine.out_channels
+    more = 0 if stddev is None else 1
+    self.conv_0 = conv(joined + more, width, kernel_size=3, shifts=(0, shift))
+    # TPUs would pad a few channels more than fill their lanes to 128 more.
+    simple = combine is not None and combine.name == "simple"
+    apart = folding and (stddev is None or not stddev.spatial)
+    self.image_apart = (
+      apart and simple and _overflows(in_channels * fold, joined * fold)
+    )
+    own = in_channels if self.image_apart else joined
+    self.stddev_apart = apart and _overflows(own * fold, (own + more) * fold)
     if last:
       self.conv_1 = conv_4x4(width, out_channels, 4, padding="VALID")
     else:
-      self.conv_1 = conv(width, out_channels, kernel_size=3)
+      # A blur between the convolutions undoes the shift.
+      shifts = (0 if blur else shift, 0)
+      self.conv_1 = conv(width, out_channels, kernel_size=3, shifts=shifts)
 
   def __call__(
     self, x: jax.Array, image: jax.Array | None, batch_mean: BatchMean
@@ -291,18 +307,34 @@ class Block(nnx.Module):
 
     The last block returns (B, out_channels).
     """
-    x = refold(x, self.conv_0.fold)
-    if self.combine is not None:
-      x = self.combine(image, x)
-    if self.stddev is None:
-      x = self.conv_0(x)
-    elif self.stddev_apart and not self.stddev.spatial:
-      x = self.conv_0.with_constant(x, self.stddev.statistic(x, batch_mean))
-    else:
-      x = self.conv_0(self.stddev(x, batch_mean))
-    x = leaky_relu(x)
+    x = refold(x, self.fold)
+    x = leaky_relu(self._combine_and_convolve(x, image, batch_mean))
     if self.last:
       return leaky_relu(self.conv_1(x))[:, 0, 0, :]
     if self.blur:
-      return leaky_relu(self.conv_1.before_downsampling(blur(x)))
+      x = blur(x, self.fold, self.conv_0.shifts[1])
+      return leaky_relu(self.conv_1.before_downsampling(x))
     return downsample(leaky_relu(self.conv_1(x)))
+
+  def _combine_and_convolve(self, x, image, batch_mean: BatchMean) -> jax.Array:
+    """Return the first convolution of x, the image and their stddev."""
+    if self.image_apart:
+      # As rounded as in the concatenation.
+      image = fold_like(image, x).astype(x.dtype)
+      parts = [image, x]
+    else:
+      x = x if self.combine is None else self.combine(image, x)
+      image, parts = None, [x]
+    value = None
+    if self.stddev_apart or (self.image_apart and self.stddev is not None):
+      value = self.stddev.of_parts(parts, batch_mean)
+    elif self.stddev is not None:
+      x = self.stddev(x, batch_mean)
+    if image is None and value is None:
+      return self.conv_0(x)
+    return self.conv_0.of_parts(image, x, value)
+
+
+def _overflows(lanes: int, with_more: int) -> bool:
+  """Return whether more channels need more of a TPU's vectors."""
+  return -(-with_more // LANES) > -(-lanes // LANES)

@@ -10,7 +10,15 @@ Channels come first, so concatenating folded arrays folds their concatenation.
 Images are square, so an array shows its fold: f = H / (W / f). Convolutions
 stay convolutions, with a larger kernel (`scatter`), built inside the step:
 parameters keep their form. Each operation's plain form is its reference.
+
+Between the two convolutions of a block, features are shifted by a pixel:
+position X holds pixels f X - 1 to f X + f - 2, and there are W / f + 1 of them;
+pixels outside the image are zero. The f + 2 pixels that f outputs of a 3x3
+convolution depend on then lie in two positions, without a shift in three, so
+the products are a third fewer.
 """
+
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -85,18 +93,18 @@ def pixel_mean(x: jax.Array, f: int) -> jax.Array:
   return x.reshape(*x.shape[:-1], -1, f).mean(axis=-1)
 
 
-def mean_square(x: jax.Array, dtype: jnp.dtype) -> jax.Array:
+def mean_square(x: jax.Array, f: int, dtype: jnp.dtype) -> jax.Array:
   """Average each pixel's squared channels.
 
   Args:
-    x: (B, H, W / f, C f), of any fold, or (..., C).
+    x: (..., C f).
+    f: Its fold.
     dtype: Of the result, float32 or float64.
 
   Returns:
-    If folded, (B, H, W / f, C f), repeated for every channel: a product with a
-    constant matrix, as TPUs do not sum every f-th lane. Else (..., 1).
+    If folded, (..., C f), repeated for every channel: a product with a constant
+    matrix, as TPUs do not sum every f-th lane. Else (..., 1).
   """
-  f = fold_of(x)
   if f == 1:
     return jnp.square(x.astype(dtype)).mean(axis=-1, keepdims=True)
   channels = x.shape[-1] // f
@@ -111,9 +119,45 @@ def mean_square(x: jax.Array, dtype: jnp.dtype) -> jax.Array:
   return total / channels
 
 
+def shift_of(f: int) -> int:
+  """Return the shift between the convolutions of a block; 0 if plain."""
+  return 1 if f > 1 else 0
+
+
+def without_outside(x: jax.Array, f: int) -> jax.Array:
+  """Set the pixels outside the image to zero.
+
+  Args:
+    x: (B, H, W / f + 1, C f), shifted by one pixel.
+    f: Its fold.
+  """
+  _, _, positions, width = x.shape
+  pixel = f * np.arange(positions)[:, None] + np.arange(width) % f - 1
+  inside = (pixel >= 0) & (pixel < f * (positions - 1))
+  return jnp.where(inside[None, None], x, jnp.zeros((), x.dtype))
+
+
+class Taps(NamedTuple):
+  """How a kernel acts on folded rows.
+
+  Attributes:
+    weights: (size, t, p, q): weight of tap k from pixel p of one of t
+      neighbouring positions to pixel q.
+    padding: Positions of zeros to the left and to the right of a row.
+  """
+
+  weights: np.ndarray
+  padding: tuple[int, int]
+
+
 def meeting_taps(
-  size: int, f: int, *, up: int = 1, down: int = 1
-) -> np.ndarray:
+  size: int,
+  f: int,
+  *,
+  up: int = 1,
+  down: int = 1,
+  shifts: tuple[int, int] = (0, 0),
+) -> Taps:
   """Return which pixels a kernel's taps connect, along a folded row.
 
   Args:
@@ -121,19 +165,24 @@ def meeting_taps(
     f: Fold where the kernel acts.
     up: The input is upsampled by this first; a divisor of f.
     down: The output is averaged over this many pixels; a divisor of f.
+    shifts: Of the input, before upsampling, and of the output.
 
   Returns:
-    (size, 3, f / up, f / down): weight of tap k from pixel p of the block to
-    the left, of the own and of that to the right, to pixel q. (size, 1, ...)
-    if only the own block counts.
+    Taps for as few positions as possible.
   """
-  taps = np.zeros((size, 3, f // up, f))
+  before, after = shifts
+  weights = np.zeros((size, 3, f // up, f))
   for k in range(size):
     for q in range(f):
-      block, p = divmod((q + k - size // 2) // up, f // up)
-      taps[k, block + 1, p, q] = 1
-  taps = taps.reshape(size, 3, f // up, f // down, down).mean(axis=-1)
-  return taps if taps[:, ::2].any() else taps[:, 1:2]
+      pixel = (q - after + k - size // 2) // up + before
+      block, p = divmod(pixel, f // up)
+      weights[k, block + 1, p, q] = 1
+  weights = weights.reshape(size, 3, f // up, f // down, down).mean(axis=-1)
+  used = np.flatnonzero(weights.any(axis=(0, 2, 3)))
+  first, last = used[0] - 1, used[-1] - 1
+  # A shifted row has one position more.
+  padding = int(-first), int(last + bool(after) - bool(before))
+  return Taps(weights[:, first + 1 : last + 2], padding)
 
 
 def scatter(kernel: jax.Array, taps: np.ndarray) -> jax.Array:
@@ -141,7 +190,7 @@ def scatter(kernel: jax.Array, taps: np.ndarray) -> jax.Array:
 
   Args:
     kernel: (h, k, I, O).
-    taps: (k, t, p, q), see `meeting_taps`.
+    taps: (k, t, p, q), see `Taps`.
 
   Returns:
     (h, t, I p, O q).
@@ -159,13 +208,6 @@ def scatter(kernel: jax.Array, taps: np.ndarray) -> jax.Array:
     for k in range(size)
   )
   return sum(terms).reshape(h, t, i * p, o * q).astype(kernel.dtype)
-
-
-def fold_kernel(kernel: jax.Array, f: int) -> jax.Array:
-  """Return a kernel, (k, k, I, O), in the form for arrays of a fold."""
-  if f == 1:
-    return kernel
-  return scatter(kernel, meeting_taps(kernel.shape[1], f))
 
 
 def downsample(x: jax.Array) -> jax.Array:
@@ -199,13 +241,22 @@ def upsample(x: jax.Array, f: int) -> jax.Array:
   return _convolve_rows(x, kernel)
 
 
-def blur_rows(x: jax.Array) -> jax.Array:
-  """Blur a folded array with [1, 2, 1] / 4 along its rows, zero-padded."""
-  f = fold_of(x)
+def blur_rows(x: jax.Array, f: int, shift: int = 0) -> jax.Array:
+  """Blur a folded array with [1, 2, 1] / 4 along its rows, zero-padded.
+
+  Args:
+    x: (B, H, positions, C f).
+    f: Its fold, above 1.
+    shift: Its shift.
+
+  Returns:
+    (B, H, W / f, C f), not shifted.
+  """
   identity = np.eye(x.shape[-1] // f)
   kernel = np.array([1, 2, 1])[None, :, None, None] / 4 * identity
-  kernel = jnp.asarray(kernel, x.dtype)
-  return _convolve_rows(x, scatter(kernel, meeting_taps(3, f)))
+  taps = meeting_taps(3, f, shifts=(shift, 0))
+  kernel = scatter(jnp.asarray(kernel, x.dtype), taps.weights)
+  return _convolve_rows(x, kernel, taps.padding)
 
 
 def spread(maps: jax.Array, weight: jax.Array, f: int) -> jax.Array:
@@ -223,7 +274,7 @@ def spread(maps: jax.Array, weight: jax.Array, f: int) -> jax.Array:
   weight = weight[None, None, None]
   if f == 1:
     return maps * weight
-  return _convolve_rows(maps, scatter(weight, meeting_taps(1, f)))
+  return _convolve_rows(maps, scatter(weight, meeting_taps(1, f).weights))
 
 
 def _pairs(width: int, dtype: jnp.dtype) -> jax.Array:
@@ -232,14 +283,15 @@ def _pairs(width: int, dtype: jnp.dtype) -> jax.Array:
   return jnp.asarray(np.stack([pairs, pairs])[:, None], dtype)
 
 
-def _convolve_rows(x: jax.Array, kernel: jax.Array) -> jax.Array:
+def _convolve_rows(
+  x: jax.Array, kernel: jax.Array, padding: tuple[int, int] = (0, 0)
+) -> jax.Array:
   """Convolve with a kernel of h rows and stride (h, 1), in full precision."""
-  margin = kernel.shape[1] // 2
   return jax.lax.conv_general_dilated(
     x,
     kernel,
     window_strides=(kernel.shape[0], 1),
-    padding=[(0, 0), (margin, margin)],
+    padding=[(0, 0), padding],
     dimension_numbers=("NHWC", "HWIO", "NHWC"),
     precision=products_of(x.dtype),
   )

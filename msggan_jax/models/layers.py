@@ -7,11 +7,10 @@ import jax
 import jax.numpy as jnp
 from flax import nnx
 
-from msggan_jax.models import folded
+from msggan_jax.models import folded, folded_convolution
 from msggan_jax.models.convolution import (
   convolve,
   convolve_downsample,
-  convolve_ones,
   convolve_plain,
   upsample_convolve,
 )
@@ -31,17 +30,18 @@ def leaky_relu(x: jax.Array) -> jax.Array:
   return jax.nn.leaky_relu(x, 0.2)
 
 
-def pixel_norm(x: jax.Array) -> jax.Array:
+def pixel_norm(x: jax.Array, fold: int = 1) -> jax.Array:
   """Normalize each pixel's feature vector to unit RMS (ProGAN, section 4.2).
 
   Args:
-    x: (..., C).
+    x: (..., C), of any shift.
+    fold: Its fold.
 
   Returns:
     x / sqrt(mean over C of x^2 + 1e-8), same shape and dtype.
   """
   x32 = x.astype(at_least_float32(x))
-  mean_square = folded.mean_square(x, x32.dtype)
+  mean_square = folded.mean_square(x, fold, x32.dtype)
   return (x32 * jax.lax.rsqrt(mean_square + NORM_EPSILON)).astype(x.dtype)
 
 
@@ -66,22 +66,24 @@ def instance_norm(x: jax.Array) -> jax.Array:
   return (x32 * jax.lax.rsqrt(variance + NORM_EPSILON)).astype(x.dtype)
 
 
-def blur(x: jax.Array) -> jax.Array:
+def blur(x: jax.Array, fold: int = 1, shift: int = 0) -> jax.Array:
   """Blur with [1, 2, 1] / 4 along H and W, zero-padded (StyleGAN, app. C).
 
   As sums of shifted images, derivatives of any order are cheap.
 
   Args:
     x: (B, H, W, C).
+    fold: Its fold.
+    shift: Its shift, see `folded`.
 
   Returns:
-    Same shape and dtype.
+    Same shape and dtype, not shifted.
   """
   h, w = x.shape[1:3]
   x = jnp.pad(x, ((0, 0), (1, 1), (0, 0), (0, 0)))
   x = (x[:, :h] + 2 * x[:, 1:-1] + x[:, 2:]) / 4
-  if folded.fold_of(x) > 1:
-    return folded.blur_rows(x)
+  if fold > 1:
+    return folded.blur_rows(x, fold, shift)
   x = jnp.pad(x, ((0, 0), (0, 0), (1, 1), (0, 0)))
   return (x[:, :, :w] + 2 * x[:, :, 1:-1] + x[:, :, 2:]) / 4
 
@@ -173,12 +175,11 @@ class Layer(nnx.Module):
       return self.kernel[...] / sigma
     return self.kernel[...] * self.scale
 
-  def add_bias(self, y: jax.Array) -> jax.Array:
-    """Add the bias, if any, to y, (..., out_channels), of any fold."""
+  def add_bias(self, y: jax.Array, fold: int = 1) -> jax.Array:
+    """Add the bias, if any, to y, (..., out_channels), of a fold."""
     if self.bias is None:
       return y
-    bias = self.bias[...] * self.bias_scale
-    bias = folded.per_channel(bias, folded.fold_of(y))
+    bias = folded.per_channel(self.bias[...] * self.bias_scale, fold)
     # The bias' gradient is a sum over all pixels, too long for bfloat16. XLA
     # fuses the casts, so that y stays bfloat16 in memory.
     y32 = y.astype(at_least_float32(y))
@@ -198,6 +199,7 @@ class Conv(Layer):
     kernel_size: Side of the kernel, in pixels.
     padding: "SAME" (zeros) or "VALID".
     fold: Fold of its level, see `folded`. Inputs of another are refolded.
+    shifts: Of input and output, see `folded`.
     precision: Dtype of input and output and, of a 3x3 kernel, the products.
     **options: Options of `Layer`.
   """
@@ -210,6 +212,7 @@ class Conv(Layer):
     *,
     padding: str = "SAME",
     fold: int = 1,
+    shifts: tuple[int, int] = (0, 0),
     precision: Precision = FLOAT32,
     **options,
   ):
@@ -221,50 +224,84 @@ class Conv(Layer):
     )
     self.padding = padding
     self.fold = fold
+    self.shifts = shifts
     self.dtype = precision.dtype
     self.products = precision.products_for(kernel_size)
     self.plain = False  # True: one form on all platforms, for export
 
   def __call__(self, x: jax.Array) -> jax.Array:
-    """Convolve x, (B, H, W, in_channels), of any fold."""
-    x, kernel, products = self._operands(folded.refold(x, self.fold))
-    if self.padding == "VALID":
-      return self.add_bias(convolve_plain(x, kernel, products, "VALID"))
-    if self.plain:
-      return self.add_bias(convolve_plain(x, kernel, products))
-    kernel = folded.fold_kernel(kernel, self.fold)
-    return self.add_bias(convolve(x, kernel, products))
+    """Convolve x, (B, H, W, in_channels), of any fold if not shifted."""
+    x, kernel, products = self._operands(self._refolded(x))
+    if self.plain or self.padding == "VALID":
+      return self.add_bias(convolve_plain(x, kernel, products, self.padding))
+    return self._finish(self._convolve(x, kernel, products))
 
-  def with_constant(self, x: jax.Array, value: jax.Array) -> jax.Array:
-    """Convolve x and one more channel, which is constant over each image.
+  def of_parts(
+    self, image: jax.Array | None, x: jax.Array, value: jax.Array | None
+  ) -> jax.Array:
+    """Convolve an image's channels, x and a channel that is constant.
 
-    As its convolution is the value times that of ones, x needs no channel more
-    than fill a TPU's lanes.
+    So x needs no channel more than fill a TPU's lanes. The convolution of the
+    constant channel is the value times that of ones.
 
     Args:
-      x: (B, H, W, in_channels - 1), of any fold.
-      value: (B, 1, 1, 1).
+      image: (B, H, W, I), of any fold; None: no such channels.
+      x: (B, H, W, C), of any fold.
+      value: (B, 1, 1, 1); None: no such channel.
     """
-    x, kernel, products = self._operands(folded.refold(x, self.fold))
-    own, last = jnp.split(kernel, [kernel.shape[2] - 1], axis=2)
-    y = convolve(x, folded.fold_kernel(own, self.fold), products)
+    x, kernel, products = self._operands(self._refolded(x))
+    first = kernel.shape[2] - (x.shape[3] // self.fold + (value is not None))
+    of_image, of_x, of_value = jnp.split(
+      kernel, [first, first + x.shape[3] // self.fold], axis=2
+    )
+    y = self._convolve(x, of_x, products)
+    if image is not None:
+      y += folded_convolution.convolve_narrow(
+        self._refolded(image).astype(x.dtype),
+        of_image,
+        products,
+        fold=self.fold,
+        shifts=self.shifts,
+      )
+    if value is None:
+      return self._finish(y)
     # As the bias' gradient, those of the value and the kernel are long sums.
     y32 = y.astype(at_least_float32(y))
-    last = last.astype(y32.dtype)
-    ones = convolve_ones(last, *x.shape[1:3], fold=self.fold)
-    return self.add_bias(y32 + value * ones).astype(y.dtype)
+    ones = folded_convolution.convolve_ones(
+      of_value.astype(y32.dtype),
+      *x.shape[1:3],
+      fold=self.fold,
+      shift=self.shifts[1],
+    )
+    return self._finish(y32 + value * ones).astype(y.dtype)
 
   def after_upsampling(self, x: jax.Array) -> jax.Array:
     """Upsample x, (B, H, W, in_channels), of any fold, then convolve."""
     x, kernel, products = self._operands(x)
     if self.plain:
       return self.add_bias(convolve_plain(upsample(x), kernel, products))
-    return self.add_bias(upsample_convolve(x, kernel, products, self.fold))
+    return self._finish(
+      upsample_convolve(x, kernel, products, self.fold, self.shifts[1])
+    )
 
   def before_downsampling(self, x: jax.Array) -> jax.Array:
     """Convolve x, (B, H, W, in_channels), of any fold, then downsample."""
-    x = folded.refold(x, self.fold)
-    return self.add_bias(convolve_downsample(*self._operands(x)))
+    y = convolve_downsample(*self._operands(self._refolded(x)))
+    return self.add_bias(y, max(1, self.fold // 2))
+
+  def _refolded(self, x: jax.Array) -> jax.Array:
+    return x if self.shifts[0] else folded.refold(x, self.fold)
+
+  def _convolve(self, x, kernel, products: Products) -> jax.Array:
+    if self.fold == 1:
+      return convolve(x, kernel, products)
+    return folded_convolution.convolve(
+      x, kernel, products, fold=self.fold, shifts=self.shifts
+    )
+
+  def _finish(self, y: jax.Array) -> jax.Array:
+    y = self.add_bias(y, self.fold)
+    return folded.without_outside(y, self.fold) if self.shifts[1] else y
 
   def _operands(self, x: jax.Array) -> tuple[jax.Array, jax.Array, Products]:
     dtype = self.dtype or self.kernel.dtype

@@ -5,7 +5,7 @@ authors' earlier code has it only in the last block, over the whole batch.
 """
 
 import dataclasses
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import jax
 import jax.numpy as jnp
@@ -60,6 +60,25 @@ class MinibatchStddev:
     statistic = self.statistic(x, batch_mean)
     statistic = jnp.broadcast_to(statistic, (*x.shape[:3], fold_of(x)))
     return jnp.concatenate([x, statistic.astype(x.dtype)], axis=-1)
+
+  def of_parts(
+    self, parts: Sequence[jax.Array], batch_mean: BatchMean = batch_mean
+  ) -> jax.Array:
+    """Return the statistic of concatenated channels, without joining them.
+
+    Args:
+      parts: Channels, each (B, H, W, C), of any equal fold.
+      batch_mean: As in `__call__`.
+
+    Returns:
+      (B or 1, 1, 1, 1), float32 or float64.
+    """
+    widths = [part.shape[-1] for part in parts]
+    sums = [
+      width * self.statistic(part, batch_mean)
+      for part, width in zip(parts, widths, strict=True)
+    ]
+    return sum(sums) / sum(widths)
 
   def statistic(
     self, x: jax.Array, batch_mean: BatchMean = batch_mean

@@ -59,7 +59,8 @@ class Block(nnx.Module):
       precision=precision,
       rngs=rngs,
     )
-    self.layer_0 = layer(in_channels)
+    self.fold, self.shift = fold, folded.shift_of(fold)
+    self.layer_0 = layer(in_channels, shift=self.shift)
     self.layer_1 = layer(out_channels)
 
   def __call__(
@@ -77,7 +78,8 @@ class Block(nnx.Module):
         map.
     """
     if self.constant is None:
-      x = blur(self.layer_0.conv.after_upsampling(x))
+      x = self.layer_0.conv.after_upsampling(x)
+      x = blur(x, self.fold, self.shift)
     else:
       constant = self.constant[...]
       x = jnp.broadcast_to(constant[None], (w[0].shape[0], *constant.shape))
@@ -96,6 +98,7 @@ class StyleLayer(nnx.Module):
     fold: Fold of the output.
     w_size: Length of w.
     precision: Of the convolution and the output.
+    shift: Of the convolution's output, see `folded`.
     rngs: Source of the initial weights and of the stored noise map.
   """
 
@@ -108,6 +111,7 @@ class StyleLayer(nnx.Module):
     fold: int,
     w_size: int,
     precision: Precision,
+    shift: int = 0,
     rngs: nnx.Rngs,
   ):
     if in_channels is None:
@@ -119,6 +123,7 @@ class StyleLayer(nnx.Module):
         kernel_size=3,
         use_bias=False,
         fold=fold,
+        shifts=(0, shift),
         precision=precision,
         rngs=rngs,
       )

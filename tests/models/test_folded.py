@@ -9,9 +9,8 @@ import pytest
 from flax import nnx
 
 from msggan_jax.algorithm import losses
-from msggan_jax.models import folded, layers, networks
+from msggan_jax.models import folded, folded_convolution, layers, networks
 from msggan_jax.models.convolution import (
-  convolve,
   convolve_downsample,
   upsample_convolve,
 )
@@ -23,8 +22,33 @@ from tests.algorithm.test_variants import small_config
 from tests.models.test_networks import random_arrays
 
 
-def folded_convolve(x, kernel):
-  return convolve(x, folded.fold_kernel(kernel, fold_of(x)))
+def convolve(x, kernel):
+  return folded_convolution.convolve(x, kernel, fold=fold_of(x))
+
+
+def convolve_narrow(x, kernel):
+  return folded_convolution.convolve_narrow(x, kernel, fold=fold_of(x))
+
+
+def through_shift(x, kernel, f, between=lambda y: y):
+  """Convolve twice as a block does, with something between."""
+  shift = folded.shift_of(f)
+  conv = functools.partial(layers.Conv, kernel_size=3, fold=f, rngs=nnx.Rngs(0))
+  conv_0 = conv(2, 3, shifts=(0, shift))
+  conv_1 = conv(3, 2, shifts=(shift, 0))
+  conv_0.kernel[...] = kernel
+  conv_0.bias[...] = kernel[0, 0, 0]
+  conv_1.kernel[...] = kernel.swapaxes(2, 3)
+  return conv_1(between(conv_0(x)))
+
+
+def doubled_and_blurred(x, kernel, f):
+  shift = folded.shift_of(f)
+  conv = layers.Conv(
+    2, 3, kernel_size=3, fold=f, shifts=(0, shift), rngs=nnx.Rngs(0)
+  )
+  conv.kernel[...] = kernel
+  return layers.blur(conv.after_upsampling(x), f, shift)
 
 
 def combine(name, x, kernel):
@@ -44,25 +68,30 @@ def conv_with_bias(x, kernel):
   return layers.leaky_relu(conv(x))
 
 
-def conv_with_constant(x, kernel):
-  """Convolve x's first channel and a constant second one."""
-  conv = layers.Conv(2, 3, kernel_size=3, fold=fold_of(x), rngs=nnx.Rngs(0))
-  conv.kernel[...] = kernel
-  own = refold(refold(x, 1)[..., :1], fold_of(x))
-  value = refold(x, 1)[:, :1, :1, 1:]
-  if fold_of(x) > 1:
-    return conv.with_constant(own, value)
-  constant = jnp.broadcast_to(value, own.shape)
-  return conv(jnp.concatenate([own, constant], axis=-1))
+def conv_of_parts(x, kernel):
+  """Convolve an image, here one channel, and a constant channel."""
+  f = fold_of(x)
+  conv = layers.Conv(3, 3, kernel_size=3, fold=f, rngs=nnx.Rngs(0))
+  conv.kernel[...] = jnp.concatenate([kernel, kernel[:, :, :1]], axis=2)
+  x, value = refold(x, 1), refold(x, 1)[:, :1, :1, 1:]
+  if f == 1:
+    constant = jnp.broadcast_to(value, (*x.shape[:3], 1))
+    return conv(jnp.concatenate([x, constant], axis=-1))
+  return conv.of_parts(refold(x[..., :1], f), refold(x[..., 1:], f), value)
 
 
 # (x, kernel, fold) -> result, of x's fold; x is (4, 8, 8, 2) if plain, the
 # kernel (3, 3, 2, 3).
 OPERATIONS = {
-  "convolution": lambda x, k, f: folded_convolve(x, k),
-  "convolution of 1x1": lambda x, k, f: folded_convolve(x, k[:1, :1]),
+  "convolution": lambda x, k, f: convolve(x, k),
+  "convolution of 1x1": lambda x, k, f: convolve(x, k[:1, :1]),
+  "narrow convolution": lambda x, k, f: convolve_narrow(x, k),
+  "two convolutions": lambda x, k, f: through_shift(x, k, f),
+  "shifted pixel norm": lambda x, k, f: through_shift(
+    x, k, f, lambda y: layers.pixel_norm(y, f)
+  ),
   "bias and leaky ReLU": lambda x, k, f: conv_with_bias(x, k),
-  "constant channel": lambda x, k, f: conv_with_constant(x, k),
+  "parts": lambda x, k, f: conv_of_parts(x, k),
   "doubled": lambda x, k, f: upsample_convolve(x, k, fold=f * min(f, 2)),
   "doubled, same fold": lambda x, k, f: upsample_convolve(x, k, fold=f),
   "halved": lambda x, k, f: convolve_downsample(x, k),
@@ -70,8 +99,9 @@ OPERATIONS = {
   "downsample by 8": lambda x, k, f: downsample(x, 8),
   "upsample": lambda x, k, f: upsample(x, 2, f),
   "upsample by 4": lambda x, k, f: upsample(x, 4, f),
-  "blur": lambda x, k, f: layers.blur(x),
-  "pixel norm": lambda x, k, f: layers.pixel_norm(x),
+  "blur": lambda x, k, f: layers.blur(x, f),
+  "doubled and blurred": lambda x, k, f: doubled_and_blurred(x, k, f),
+  "pixel norm": lambda x, k, f: layers.pixel_norm(x, f),
   "instance norm": lambda x, k, f: layers.instance_norm(x),
   "noise": lambda x, k, f: folded.spread(refold(x, 1)[..., 0], k[0, 0, 0], f),
   "stddev": lambda x, k, f: MinibatchStddev(2)(x),
