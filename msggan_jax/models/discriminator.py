@@ -7,6 +7,7 @@ import jax
 import jax.numpy as jnp
 from flax import nnx
 
+from msggan_jax.models.conv_layer import Conv
 from msggan_jax.models.folded import (
   LANES,
   best_fold,
@@ -16,7 +17,6 @@ from msggan_jax.models.folded import (
 )
 from msggan_jax.models.layers import (
   LRELU_GAIN,
-  Conv,
   Dense,
   blur,
   leaky_relu,
@@ -81,6 +81,8 @@ class Discriminator(nnx.Module):
     self.scales = scales
     self.num_classes = num_classes
     self.stylegan = stylegan
+    self.stddev = stddev
+    self.folding = folding
     self.remat_from = remat_from
     self.precision = precision
     # Of images and scores: float32 in every precision.
@@ -120,13 +122,12 @@ class Discriminator(nnx.Module):
           linear_gain=linear_gain,
           conv=functools.partial(phi_conv, fold=fold),
         )
-      has_stddev = last or stddev_placement == "every_block"
       block = Block(
         in_channels=trunk_width(r),
         width=width(r),
         out_channels=width(r) if last else trunk_width(r // 2),
         combine=phi,
-        stddev=stddev if has_stddev else None,
+        has_stddev=last or stddev_placement == "every_block",
         fold=fold,
         folding=folding,
         last=last,
@@ -161,6 +162,9 @@ class Discriminator(nnx.Module):
     Raises:
       ValueError: If the pyramid has other scales than the network.
     """
+    stddev = self.folding and self.stddev.for_tpus(len(pyramid[0]))
+    if stddev:
+      pyramid = tuple(map(self.stddev.interleave, pyramid))
     images = {image.shape[1]: image for image in pyramid}
     if tuple(images) != self.scales:
       raise ValueError(
@@ -168,18 +172,26 @@ class Discriminator(nnx.Module):
         "high"
       )
     r = self.resolution
+    from_rgb = getattr(self, f"from_rgb_{r}x{r}")
+    # Where nothing is between, the first convolution gets the image itself.
+    composed = self.folding and not self.stylegan
     with level_scope(r):
-      x = getattr(self, f"from_rgb_{r}x{r}")(images.pop(r))
+      x = from_rgb(images[r])
       if self.stylegan:
         x = leaky_relu(x)
       x = self.precision.cast(x)
     for r in reversed(resolutions_up_to(self.resolution)):
       block = functools.partial(
-        getattr(self, f"block_{r}x{r}"), batch_mean=batch_mean
+        getattr(self, f"block_{r}x{r}"),
+        from_rgb=from_rgb if composed and r == self.resolution else None,
+        stddev=stddev or self.stddev,
+        batch_mean=batch_mean,
       )
       with level_scope(r):
         x = rematerialized(block, r, self.remat_from)(x, images.get(r))
     scores = self.score(x)
+    if stddev:
+      scores = self.stddev.interleave(scores, inverse=True)
     if not self.num_classes:
       return scores[:, 0]
     own = jax.nn.one_hot(labels, self.num_classes, dtype=scores.dtype)
@@ -252,7 +264,7 @@ class Block(nnx.Module):
     width: C of the first convolution's output.
     out_channels: C of the second convolution's output.
     combine: The combine function; None: no image enters this block.
-    stddev: The minibatch stddev layer, or None.
+    has_stddev: Whether the minibatch stddev is one of the channels.
     fold: Fold of its level.
     folding: Whether the network is folded.
     last: Whether this is the block at 4x4, which ends in a 4x4 convolution.
@@ -269,7 +281,7 @@ class Block(nnx.Module):
     width: int,
     out_channels: int,
     combine: Combine | None,
-    stddev: MinibatchStddev | None,
+    has_stddev: bool,
     fold: int,
     folding: bool,
     last: bool,
@@ -278,21 +290,20 @@ class Block(nnx.Module):
     conv_4x4: Callable[..., Conv],
   ):
     self.combine = combine
-    self.stddev = stddev
+    self.has_stddev = has_stddev
     self.last = last
     self.blur = blur
     self.fold, shift = fold, 0 if last else shift_of(fold)
     joined = in_channels if combine is None else combine.out_channels
-    more = 0 if stddev is None else 1
+    more = int(has_stddev)
     self.conv_0 = conv(joined + more, width, kernel_size=3, shifts=(0, shift))
     # TPUs would pad a few channels more than fill their lanes to 128 more.
     simple = combine is not None and combine.name == "simple"
-    apart = folding and (stddev is None or not stddev.spatial)
     self.image_apart = (
-      apart and simple and _overflows(in_channels * fold, joined * fold)
+      folding and simple and _overflows(in_channels * fold, joined * fold)
     )
     own = in_channels if self.image_apart else joined
-    self.stddev_apart = apart and _overflows(own * fold, (own + more) * fold)
+    self.stddev_apart = folding and _overflows(own * fold, (own + more) * fold)
     if last:
       self.conv_1 = conv_4x4(width, out_channels, 4, padding="VALID")
     else:
@@ -301,14 +312,34 @@ class Block(nnx.Module):
       self.conv_1 = conv(width, out_channels, kernel_size=3, shifts=shifts)
 
   def __call__(
-    self, x: jax.Array, image: jax.Array | None, batch_mean: BatchMean
+    self,
+    x: jax.Array,
+    image: jax.Array | None,
+    *,
+    from_rgb: Conv | None,
+    stddev: MinibatchStddev,
+    batch_mean: BatchMean,
   ) -> jax.Array:
     """Map (B, H, W, in_channels) to (B, H/2, W/2, out_channels).
 
     The last block returns (B, out_channels).
+
+    Args:
+      x: Activations from above.
+      image: The image of this scale; None: not connected.
+      from_rgb: x is `from_rgb(image)`, and computed from it; else None.
+      stddev: The minibatch stddev layer.
+      batch_mean: As in the discriminator.
     """
     x = refold(x, self.fold)
-    x = leaky_relu(self._combine_and_convolve(x, image, batch_mean))
+    if from_rgb is not None and not stddev.spatial:
+      value = None
+      if self.has_stddev:
+        value = stddev.of_parts([x], batch_mean)
+      x = self.conv_0.of_image(image, from_rgb, value)
+    else:
+      x = self._join_and_convolve(x, image, stddev, batch_mean)
+    x = leaky_relu(x)
     if self.last:
       return leaky_relu(self.conv_1(x))[:, 0, 0, :]
     if self.blur:
@@ -316,23 +347,27 @@ class Block(nnx.Module):
       return leaky_relu(self.conv_1.before_downsampling(x))
     return downsample(leaky_relu(self.conv_1(x)))
 
-  def _combine_and_convolve(self, x, image, batch_mean: BatchMean) -> jax.Array:
+  def _join_and_convolve(
+    self, x, image, stddev: MinibatchStddev, batch_mean: BatchMean
+  ) -> jax.Array:
     """Return the first convolution of x, the image and their stddev."""
-    if self.image_apart:
-      # As rounded as in the concatenation.
+    image_apart = self.image_apart and not stddev.spatial
+    value = None
+    if image_apart:
+      # As rounded as beside x.
       image = fold_like(image, x).astype(x.dtype)
       parts = [image, x]
     else:
       x = x if self.combine is None else self.combine(image, x)
-      image, parts = None, [x]
-    value = None
-    if self.stddev_apart or (self.image_apart and self.stddev is not None):
-      value = self.stddev.of_parts(parts, batch_mean)
-    elif self.stddev is not None:
-      x = self.stddev(x, batch_mean)
-    if image is None and value is None:
-      return self.conv_0(x)
-    return self.conv_0.of_parts(image, x, value)
+      parts = [x]
+    if self.has_stddev:
+      if image_apart or (self.stddev_apart and not stddev.spatial):
+        value = stddev.of_parts(parts, batch_mean)
+      else:
+        x = stddev(x, batch_mean)
+    if image_apart or value is not None:
+      return self.conv_0.of_parts(image if image_apart else None, x, value)
+    return self.conv_0(x)
 
 
 def _overflows(lanes: int, with_more: int) -> bool:

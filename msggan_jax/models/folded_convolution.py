@@ -1,21 +1,26 @@
 """Convolutions of folded rows, see `folded`.
 
-JAX derives them: derivatives of any order are such convolutions again.
+As in `convolution`, the convolution and its weight gradient are a pair that
+holds derivatives of any order. JAX derives the others.
 """
+
+import functools
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from msggan_jax.models import folded
-from msggan_jax.models.precision import TRUE_FLOAT32, Products
+from msggan_jax.models.folded_kernels import gather, meeting_taps, scatter
+from msggan_jax.models.precision import TRUE_FLOAT32, Products, products_of
 
 
+@functools.partial(jax.custom_vjp, nondiff_argnums=(2, 3, 4))
 def convolve(
   x: jax.Array,
   kernel: jax.Array,
   products: Products = TRUE_FLOAT32,
-  *,
-  fold: int,
+  fold: int = 1,
   shifts: tuple[int, int] = (0, 0),
 ) -> jax.Array:
   """Convolve with zero padding.
@@ -31,14 +36,73 @@ def convolve(
     (B, H, positions, O f). If shifted, its pixels outside the image are not
     zero.
   """
-  taps = folded.meeting_taps(kernel.shape[1], fold, shifts=shifts)
+  return _convolve_once(x, kernel, products, fold, shifts)
+
+
+def _convolve_once(x, kernel, products, fold, shifts):
+  taps = meeting_taps(kernel.shape[1], fold, shifts=shifts)
   margin = kernel.shape[0] // 2
   return _convolve(
     x,
-    folded.scatter(kernel, taps.weights),
+    scatter(kernel, taps),
     products,
     padding=[(margin, margin), taps.padding],
   )
+
+
+def _convolve_forward(x, kernel, *options):
+  return convolve(x, kernel, *options), (x, kernel)
+
+
+def _convolve_backward(products, fold, shifts, residuals, y_bar):
+  x, kernel = residuals
+  # JAX's own derivative reverses the scattered kernel, and the TPU compiler
+  # then reverses features instead of the kernel's gradient.
+  x_bar = convolve(y_bar, _transposed(kernel), products, fold, shifts[::-1])
+  size = kernel.shape[0]
+  return x_bar, _correlate(x, y_bar, size, products, fold, shifts)
+
+
+@functools.partial(jax.custom_vjp, nondiff_argnums=(2, 3, 4, 5))
+def _correlate(x, y, size, products, fold, shifts) -> jax.Array:
+  """Return the weight gradient of `convolve`, (size, size, I, O)."""
+  taps = meeting_taps(size, fold, shifts=shifts)
+  padding = taps.padding
+  # The TPU compiler reverses the features on the right if they have more
+  # positions; here the gradient is reversed.
+  swap = shifts[1] > shifts[0]
+  if swap:
+    x, y = y, x
+    padding = tuple(taps.weights.shape[1] - 1 - pad for pad in padding)
+  gradient = jax.lax.conv_general_dilated(
+    x,
+    y,
+    window_strides=(1, 1),
+    padding=[(size // 2, size // 2), padding],
+    dimension_numbers=("CHWN", "IHWO", "HWNC"),
+    precision=products,
+  )
+  gradient = _transposed(gradient) if swap else gradient
+  return gather(gradient, taps)
+
+
+def _correlate_forward(x, y, *options):
+  return _correlate(x, y, *options), (x, y)
+
+
+def _correlate_backward(size, products, fold, shifts, residuals, kernel_bar):
+  del size
+  x, y = residuals
+  x_bar = convolve(y, _transposed(kernel_bar), products, fold, shifts[::-1])
+  return x_bar, convolve(x, kernel_bar, products, fold, shifts)
+
+
+convolve.defvjp(_convolve_forward, _convolve_backward)
+_correlate.defvjp(_correlate_forward, _correlate_backward)
+
+
+def _transposed(kernel: jax.Array) -> jax.Array:
+  return kernel[::-1, ::-1].swapaxes(2, 3)
 
 
 def convolve_narrow(
@@ -52,21 +116,27 @@ def convolve_narrow(
   """Compute `convolve` for few channels, such as those of images.
 
   TPUs would pad them to 128 for each of the kernel's taps. Here the pixels that
-  a position depends on become its channels, for one product.
+  a position depends on become its channels: of all rows, and of all positions
+  if they fit.
   """
-  taps = folded.meeting_taps(kernel.shape[1], fold, shifts=shifts)
-  kernel = folded.scatter(kernel, taps.weights)
+  taps = meeting_taps(kernel.shape[1], fold, shifts=shifts)
+  kernel = scatter(kernel, taps)
   h, t, lanes, out = kernel.shape
-  x = jnp.pad(x, ((0, 0), (h // 2, h // 2), taps.padding, (0, 0)))
-  rows, positions = x.shape[1] - h + 1, x.shape[2] - t + 1
-  patches = [
-    x[:, i : i + rows, j : j + positions] for i in range(h) for j in range(t)
-  ]
+  x = jnp.pad(x, ((0, 0), (h // 2, h // 2), (0, 0), (0, 0)))
+  rows, padding = x.shape[1] - h + 1, taps.padding
+  parts = [x[:, i : i + rows] for i in range(h)]
+  if h * t * lanes <= folded.LANES:
+    parts = [jnp.pad(part, ((0, 0), (0, 0), padding, (0, 0))) for part in parts]
+    positions = parts[0].shape[2] - t + 1
+    parts = [part[:, :, j : j + positions] for part in parts for j in range(t)]
+    kernel, padding = kernel.reshape(1, 1, -1, out), (0, 0)
+  else:
+    kernel = kernel.swapaxes(0, 1).reshape(1, t, h * lanes, out)
   return _convolve(
-    jnp.concatenate(patches, axis=-1),
-    kernel.reshape(1, 1, h * t * lanes, out),
+    jnp.concatenate(parts, axis=-1),
+    kernel,
     products,
-    padding=[(0, 0), (0, 0)],
+    padding=[(0, 0), padding],
   )
 
 
@@ -92,7 +162,8 @@ def convolve_ones(
     rows and positions give all.
   """
   ones = jnp.ones((1, min(height, 3), min(positions, 3), fold), kernel.dtype)
-  y = convolve(ones, kernel, fold=fold, shifts=(0, shift))
+  # Without the custom derivatives, which would vary over devices, unlike ones.
+  y = _convolve_once(ones, kernel, TRUE_FLOAT32, fold, (0, shift))
   for axis, size in ((1, height), (2, positions)):
     if size > 3:
       first, middle, last = jnp.split(y, [1, 2], axis=axis)
@@ -125,10 +196,10 @@ def upsample_convolve(
   Returns:
     (B, 2 H, positions, O f).
   """
-  taps = folded.meeting_taps(3, fold, up=2, shifts=(0, shift))
+  taps = meeting_taps(3, fold, up=2, shifts=(0, shift))
   return _convolve(
     folded.refold(x, fold // 2),
-    folded.scatter(spread_rows(kernel), taps.weights),
+    scatter(spread_rows(kernel), taps),
     products,
     padding=[(2, 2), taps.padding],
     lhs_dilation=(2, 1),
@@ -148,14 +219,81 @@ def convolve_downsample(
   Returns:
     (B, H, W, O), of half the fold.
   """
-  taps = folded.meeting_taps(3, folded.fold_of(x), down=2)
+  taps = meeting_taps(3, folded.fold_of(x), down=2)
   return _convolve(
     x,
-    folded.scatter(spread_rows(kernel) / 2, taps.weights),
+    scatter(spread_rows(kernel) / 2, taps),
     products,
     window_strides=(2, 1),
     padding=[(1, 1), taps.padding],
   )
+
+
+def downsample(x: jax.Array) -> jax.Array:
+  """Average 2x2 pixels of a folded array, as `pyramid.downsample` does.
+
+  Args:
+    x: (B, H, W / f, C f), f > 1.
+
+  Returns:
+    (B, H / 2, W / f, C f / 2): half the pixels, half the fold.
+  """
+  kernel = _pairs(x.shape[-1], x.dtype) / 4
+  return _convolve_rows(x, kernel)
+
+
+def upsample(x: jax.Array, f: int) -> jax.Array:
+  """Upsample by nearest neighbour, as `pyramid.upsample` does.
+
+  Args:
+    x: (B, H, W / g, C g), of any fold g.
+    f: Fold of the result, above 1.
+
+  Returns:
+    (B, 2 H, 2 W / f, C f).
+  """
+  x = folded.refold(x, f // 2)
+  b, h, positions, width = x.shape
+  kernel = _pairs(2 * width, x.dtype)[:1].swapaxes(2, 3)
+  x = jnp.broadcast_to(x[:, :, None], (b, h, 2, positions, width))
+  x = x.reshape(b, 2 * h, positions, width)
+  return _convolve_rows(x, kernel)
+
+
+def blur_rows(x: jax.Array, f: int, shift: int = 0) -> jax.Array:
+  """Blur a folded array with [1, 2, 1] / 4 along its rows, zero-padded.
+
+  Args:
+    x: (B, H, positions, C f).
+    f: Its fold, above 1.
+    shift: Its shift.
+
+  Returns:
+    (B, H, W / f, C f), not shifted.
+  """
+  identity = np.eye(x.shape[-1] // f)
+  kernel = np.array([1, 2, 1])[None, :, None, None] / 4 * identity
+  taps = meeting_taps(3, f, shifts=(shift, 0))
+  kernel = scatter(jnp.asarray(kernel, x.dtype), taps)
+  return _convolve_rows(x, kernel, taps.padding)
+
+
+def spread(maps: jax.Array, weight: jax.Array, f: int) -> jax.Array:
+  """Multiply a map by each channel's weight.
+
+  Args:
+    maps: (B, H, W).
+    weight: (C,), of the same dtype.
+    f: Fold of the result.
+
+  Returns:
+    (B, H, W / f, C f).
+  """
+  maps = folded.refold(maps[..., None], f)
+  weight = weight[None, None, None]
+  if f == 1:
+    return maps * weight
+  return _convolve_rows(maps, scatter(weight, meeting_taps(1, f)))
 
 
 def spread_rows(kernel: jax.Array) -> jax.Array:
@@ -182,3 +320,23 @@ def _convolve(
     dimension_numbers=("NHWC", "HWIO", "NHWC"),
     precision=products,
   )
+
+
+def _convolve_rows(
+  x: jax.Array, kernel: jax.Array, padding: tuple[int, int] = (0, 0)
+) -> jax.Array:
+  """Convolve with a kernel of h rows and stride (h, 1), in full precision."""
+  return jax.lax.conv_general_dilated(
+    x,
+    kernel,
+    window_strides=(kernel.shape[0], 1),
+    padding=[(0, 0), padding],
+    dimension_numbers=("NHWC", "HWIO", "NHWC"),
+    precision=products_of(x.dtype),
+  )
+
+
+def _pairs(width: int, dtype: jnp.dtype) -> jax.Array:
+  """Return the kernel, (2, 1, C f, C f / 2), that adds 2x2 pixels."""
+  pairs = np.kron(np.eye(width // 2), np.ones((2, 1)))
+  return jnp.asarray(np.stack([pairs, pairs])[:, None], dtype)

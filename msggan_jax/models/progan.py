@@ -7,13 +7,14 @@ import jax.numpy as jnp
 from flax import nnx
 
 from msggan_jax.models import labels as class_labels
+from msggan_jax.models.conv_layer import Conv
 from msggan_jax.models.folded import best_fold, shift_of
 from msggan_jax.models.layers import (
-  Conv,
   Layer,
   at_least_float32,
   initial_bias,
   leaky_relu,
+  leaky_relu_and_pixel_norm,
   level_scope,
   normalize_latents,
   num_channels,
@@ -222,7 +223,9 @@ class Block(nnx.Module):
   def __call__(self, x: jax.Array) -> jax.Array:
     """Map (B, H, W, in_channels) to (B, 2H, 2W, out_channels)."""
     for conv in (self.conv_0.after_upsampling, self.conv_1):
-      x = leaky_relu(conv(x))
+      x = conv(x)
       if self.pixel_norm:
-        x = pixel_norm(x, self.fold)
+        x = leaky_relu_and_pixel_norm(x, self.fold)
+      else:
+        x = leaky_relu(x)
     return x

@@ -7,9 +7,9 @@ import jax
 import jax.numpy as jnp
 from flax import nnx
 
-from msggan_jax.models import folded
+from msggan_jax.models import folded, folded_convolution
+from msggan_jax.models.conv_layer import Conv
 from msggan_jax.models.layers import (
-  Conv,
   Dense,
   State,
   at_least_float32,
@@ -157,7 +157,9 @@ class StyleLayer(nnx.Module):
     # bfloat16. XLA fuses the casts, so that x stays bfloat16 in memory.
     f, dtype, sum_dtype = folded.fold_of(x), x.dtype, at_least_float32(x)
     x = x.astype(sum_dtype)
-    x += folded.spread(maps.astype(sum_dtype), self.noise_weight[...], f)
+    x += folded_convolution.spread(
+      maps.astype(sum_dtype), self.noise_weight[...], f
+    )
     x += folded.per_channel(self.bias[...], f)[None, None, None]
     x = instance_norm(leaky_relu(x.astype(dtype))).astype(sum_dtype)
     scale, shift = (
