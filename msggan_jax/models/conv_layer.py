@@ -1,7 +1,5 @@
 """The convolution layer of both networks, plain or folded."""
 
-import functools
-
 import jax
 import jax.numpy as jnp
 
@@ -9,13 +7,13 @@ from msggan_jax.models import folded, folded_convolution
 from msggan_jax.models.convolution import (
   convolve,
   convolve_downsample,
+  convolve_narrow,
   convolve_plain,
   upsample_convolve,
 )
 from msggan_jax.models.layers import Layer
 from msggan_jax.models.precision import (
   FLOAT32,
-  TRUE_FLOAT32,
   Precision,
   Products,
   at_least_float32,
@@ -89,49 +87,20 @@ class Conv(Layer):
     )
     y = self._convolve(x, of_x, products)
     if image is not None:
-      y += folded_convolution.convolve_narrow(
-        self._refolded(image).astype(x.dtype),
-        of_image,
-        products,
-        fold=self.fold,
-        shifts=self.shifts,
-      )
-    if value is not None:
-      y = self._add_constant(y, value, of_value)
-    return self._finish(y).astype(x.dtype)
-
-  def of_image(
-    self, image: jax.Array, from_rgb: "Conv", value: jax.Array | None
-  ) -> jax.Array:
-    """Convolve `from_rgb(image)` and a channel that is constant, as one.
-
-    The kernels are multiplied instead of the features, of which there are many
-    more than an image has channels.
-
-    Args:
-      image: (B, H, W, I), of any fold.
-      from_rgb: A 1x1 convolution.
-      value: (B, 1, 1, 1); None: no such channel.
-    """
-    kernel = self.scaled_kernel()
-    of_x, of_value = jnp.split(kernel, [from_rgb.kernel.shape[3]], axis=2)
-    compose = functools.partial(jnp.einsum, precision=TRUE_FLOAT32)
-    composed = compose("ic,hwco->hwio", from_rgb.scaled_kernel()[0, 0], of_x)
-    dtype = self.dtype or self.kernel.dtype
-    y = folded_convolution.convolve_narrow(
-      self._refolded(image).astype(dtype),
-      composed.astype(dtype),
-      self.products,
+      image = self._refolded(image).astype(x.dtype)
+      narrow = convolve_narrow if self.fold == 1 else self._convolve
+      y += narrow(image, of_image, products)
+    if value is None:
+      return self._finish(y)
+    # As the bias' gradient, those of the value and the kernel are long sums.
+    y32 = y.astype(at_least_float32(y))
+    ones = folded_convolution.convolve_ones(
+      of_value.astype(y32.dtype),
+      *x.shape[1:3],
       fold=self.fold,
-      shifts=self.shifts,
+      shift=self.shifts[1],
     )
-    if from_rgb.bias is not None:
-      bias = from_rgb.bias[...] * from_rgb.bias_scale
-      of_ones = compose("c,hwco->hwo", bias, of_x)[:, :, None]
-      y = self._add_constant(y, jnp.ones((1, 1, 1, 1), y.dtype), of_ones)
-    if value is not None:
-      y = self._add_constant(y, value, of_value)
-    return self._finish(y).astype(dtype)
+    return self._finish(y32 + value * ones).astype(y.dtype)
 
   def after_upsampling(self, x: jax.Array) -> jax.Array:
     """Upsample x, (B, H, W, in_channels), of any fold, then convolve."""
@@ -146,20 +115,6 @@ class Conv(Layer):
     """Convolve x, (B, H, W, in_channels), of any fold, then downsample."""
     y = convolve_downsample(*self._operands(self._refolded(x)))
     return self.add_bias(y, max(1, self.fold // 2))
-
-  def _add_constant(self, y, value: jax.Array, kernel: jax.Array) -> jax.Array:
-    """Add the convolution of a constant channel to y; float32 or float64."""
-    # As the bias' gradient, those of the value and the kernel are long sums.
-    dtype = at_least_float32(y)
-    height = y.shape[1]
-    ones = folded_convolution.convolve_ones(
-      kernel.astype(dtype),
-      height,
-      height // self.fold,
-      fold=self.fold,
-      shift=self.shifts[1],
-    )
-    return y.astype(dtype) + value.astype(dtype) * ones
 
   def _refolded(self, x: jax.Array) -> jax.Array:
     return x if self.shifts[0] else folded.refold(x, self.fold)

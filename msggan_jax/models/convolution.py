@@ -144,6 +144,25 @@ def _correlate_plain(
   )
 
 
+def convolve_narrow(
+  x: jax.Array, kernel: jax.Array, products: Products = TRUE_FLOAT32
+) -> jax.Array:
+  """Compute `convolve` for an image on a TPU.
+
+  TPUs would pad its channels to 128 for each of the kernel's taps. Here the
+  pixels that a pixel depends on become its channels, for one product.
+  """
+  size, _, _, out = kernel.shape
+  margin = size // 2
+  _, h, w, _ = x.shape
+  x = jnp.pad(x, ((0, 0), (margin, margin), (margin, margin), (0, 0)))
+  patches = [
+    x[:, i : i + h, j : j + w] for i in range(size) for j in range(size)
+  ]
+  x = jnp.concatenate(patches, axis=-1)
+  return convolve_plain(x, kernel.reshape(1, 1, -1, out), products)
+
+
 def upsample_convolve_plain(
   x: jax.Array, kernel: jax.Array, products: Products = TRUE_FLOAT32
 ) -> jax.Array:

@@ -172,18 +172,14 @@ class Discriminator(nnx.Module):
         "high"
       )
     r = self.resolution
-    from_rgb = getattr(self, f"from_rgb_{r}x{r}")
-    # Where nothing is between, the first convolution gets the image itself.
-    composed = self.folding and not self.stylegan
     with level_scope(r):
-      x = from_rgb(images[r])
+      x = getattr(self, f"from_rgb_{r}x{r}")(images.pop(r))
       if self.stylegan:
         x = leaky_relu(x)
       x = self.precision.cast(x)
     for r in reversed(resolutions_up_to(self.resolution)):
       block = functools.partial(
         getattr(self, f"block_{r}x{r}"),
-        from_rgb=from_rgb if composed and r == self.resolution else None,
         stddev=stddev or self.stddev,
         batch_mean=batch_mean,
       )
@@ -316,30 +312,15 @@ class Block(nnx.Module):
     x: jax.Array,
     image: jax.Array | None,
     *,
-    from_rgb: Conv | None,
     stddev: MinibatchStddev,
     batch_mean: BatchMean,
   ) -> jax.Array:
     """Map (B, H, W, in_channels) to (B, H/2, W/2, out_channels).
 
     The last block returns (B, out_channels).
-
-    Args:
-      x: Activations from above.
-      image: The image of this scale; None: not connected.
-      from_rgb: x is `from_rgb(image)`, and computed from it; else None.
-      stddev: The minibatch stddev layer.
-      batch_mean: As in the discriminator.
     """
     x = refold(x, self.fold)
-    if from_rgb is not None and not stddev.spatial:
-      value = None
-      if self.has_stddev:
-        value = stddev.of_parts([x], batch_mean)
-      x = self.conv_0.of_image(image, from_rgb, value)
-    else:
-      x = self._join_and_convolve(x, image, stddev, batch_mean)
-    x = leaky_relu(x)
+    x = leaky_relu(self._join_and_convolve(x, image, stddev, batch_mean))
     if self.last:
       return leaky_relu(self.conv_1(x))[:, 0, 0, :]
     if self.blur:

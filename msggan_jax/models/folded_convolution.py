@@ -105,41 +105,6 @@ def _transposed(kernel: jax.Array) -> jax.Array:
   return kernel[::-1, ::-1].swapaxes(2, 3)
 
 
-def convolve_narrow(
-  x: jax.Array,
-  kernel: jax.Array,
-  products: Products = TRUE_FLOAT32,
-  *,
-  fold: int,
-  shifts: tuple[int, int] = (0, 0),
-) -> jax.Array:
-  """Compute `convolve` for few channels, such as those of images.
-
-  TPUs would pad them to 128 for each of the kernel's taps. Here the pixels that
-  a position depends on become its channels: of all rows, and of all positions
-  if they fit.
-  """
-  taps = meeting_taps(kernel.shape[1], fold, shifts=shifts)
-  kernel = scatter(kernel, taps)
-  h, t, lanes, out = kernel.shape
-  x = jnp.pad(x, ((0, 0), (h // 2, h // 2), (0, 0), (0, 0)))
-  rows, padding = x.shape[1] - h + 1, taps.padding
-  parts = [x[:, i : i + rows] for i in range(h)]
-  if h * t * lanes <= folded.LANES:
-    parts = [jnp.pad(part, ((0, 0), (0, 0), padding, (0, 0))) for part in parts]
-    positions = parts[0].shape[2] - t + 1
-    parts = [part[:, :, j : j + positions] for part in parts for j in range(t)]
-    kernel, padding = kernel.reshape(1, 1, -1, out), (0, 0)
-  else:
-    kernel = kernel.swapaxes(0, 1).reshape(1, t, h * lanes, out)
-  return _convolve(
-    jnp.concatenate(parts, axis=-1),
-    kernel,
-    products,
-    padding=[(0, 0), padding],
-  )
-
-
 def convolve_ones(
   kernel: jax.Array,
   height: int,

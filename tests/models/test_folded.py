@@ -28,10 +28,6 @@ def convolve(x, kernel):
   return folded_convolution.convolve(x, kernel, TRUE_FLOAT32, fold_of(x))
 
 
-def convolve_narrow(x, kernel):
-  return folded_convolution.convolve_narrow(x, kernel, fold=fold_of(x))
-
-
 def through_shift(x, kernel, f, between=lambda y: y):
   """Convolve twice as a block does, with something between."""
   shift = folded.shift_of(f)
@@ -89,7 +85,6 @@ def conv_of_parts(x, kernel):
 OPERATIONS = {
   "convolution": lambda x, k, f: convolve(x, k),
   "convolution of 1x1": lambda x, k, f: convolve(x, k[:1, :1]),
-  "narrow convolution": lambda x, k, f: convolve_narrow(x, k),
   "two convolutions": lambda x, k, f: through_shift(x, k, f),
   "shifted pixel norm": lambda x, k, f: through_shift(
     x, k, f, lambda y: layers.leaky_relu_and_pixel_norm(y, f)
