@@ -4,7 +4,7 @@ The convolution and its weight gradient are bilinear, and each is a derivative
 of the other. Derivatives of any order, as in gradient penalties, stay within
 the pair. CPUs use Winograd's form where it is faster, else XLA's convolution.
 On TPUs, convolution and resampling are one operation, with fewer products, and
-narrow levels are folded (`folded.py`).
+narrow levels are folded (`folded_convolution.py`).
 
 `products` is the precision of float32 on accelerators; every derivative keeps
 it. Winograd's form runs on CPUs only, which have one precision.
@@ -15,7 +15,8 @@ import functools
 import jax
 import jax.numpy as jnp
 
-from msggan_jax.models import folded, winograd
+from msggan_jax.models import folded, folded_convolution, winograd
+from msggan_jax.models.folded_convolution import spread_rows
 from msggan_jax.models.precision import TRUE_FLOAT32, Products
 from msggan_jax.models.pyramid import downsample, upsample
 
@@ -143,34 +144,23 @@ def _correlate_plain(
   )
 
 
-def convolve_ones(
-  kernel: jax.Array,
-  height: int,
-  positions: int,
-  *,
-  fold: int,
+def convolve_narrow(
+  x: jax.Array, kernel: jax.Array, products: Products = TRUE_FLOAT32
 ) -> jax.Array:
-  """Convolve a channel of ones with zero padding.
+  """Compute `convolve` for an image on a TPU.
 
-  Args:
-    kernel: (3, 3, 1, O).
-    height: H.
-    positions: W, divided by the fold.
-    fold: Fold of the result.
-
-  Returns:
-    (1, H, W, O), folded: equal everywhere but at the border, so that its first,
-    its last and one other position give all.
+  TPUs would pad its channels to 128 for each of the kernel's taps. Here the
+  pixels that a pixel depends on become its channels, for one product.
   """
-  ones = jnp.ones((1, min(height, 3), min(positions, 3), fold), kernel.dtype)
-  # Without the custom derivatives, which would vary over devices, unlike ones.
-  y = convolve_plain(ones, folded.fold_kernel(kernel, fold))
-  for axis, size in ((1, height), (2, positions)):
-    if size > 3:
-      first, middle, last = jnp.split(y, 3, axis=axis)
-      middle = jnp.repeat(middle, size - 2, axis=axis)
-      y = jnp.concatenate([first, middle, last], axis=axis)
-  return y
+  size, _, _, out = kernel.shape
+  margin = size // 2
+  _, h, w, _ = x.shape
+  x = jnp.pad(x, ((0, 0), (margin, margin), (margin, margin), (0, 0)))
+  patches = [
+    x[:, i : i + h, j : j + w] for i in range(size) for j in range(size)
+  ]
+  x = jnp.concatenate(patches, axis=-1)
+  return convolve_plain(x, kernel.reshape(1, 1, -1, out), products)
 
 
 def upsample_convolve_plain(
@@ -185,6 +175,7 @@ def upsample_convolve(
   kernel: jax.Array,
   products: Products = TRUE_FLOAT32,
   fold: int = 1,
+  shift: int = 0,
 ) -> jax.Array:
   """Upsample by nearest neighbour, then convolve with zero padding.
 
@@ -193,12 +184,15 @@ def upsample_convolve(
     kernel: (3, 3, I, O).
     products: Precision of float32 on accelerators.
     fold: Fold of the result.
+    shift: Shift of the result.
 
   Returns:
     (B, 2H, 2W, O), folded.
   """
   if fold > 1:
-    return upsample_convolve_folded(x, kernel, products, fold)
+    return folded_convolution.upsample_convolve(
+      x, kernel, products, fold=fold, shift=shift
+    )
   x = folded.refold(x, 1)
   plain = functools.partial(upsample_convolve_plain, products=products)
   cpu = plain
@@ -234,26 +228,6 @@ def upsample_convolve_dilated(
   )
 
 
-def upsample_convolve_folded(
-  x: jax.Array, kernel: jax.Array, products: Products, fold: int
-) -> jax.Array:
-  """Compute `upsample_convolve` with a folded result.
-
-  Doubled rows are dilated rows, as above; doubled pixels of a row share their
-  taps, so a position of the result sees three positions of x.
-  """
-  taps = folded.meeting_taps(3, fold, up=2)
-  return jax.lax.conv_general_dilated(
-    folded.refold(x, fold // 2),
-    folded.scatter(_spread_rows(kernel), taps),
-    window_strides=(1, 1),
-    padding=[(2, 2), (1, 1)],
-    lhs_dilation=(2, 1),
-    dimension_numbers=("NHWC", "HWIO", "NHWC"),
-    precision=products,
-  )
-
-
 def convolve_downsample_plain(
   x: jax.Array, kernel: jax.Array, products: Products = TRUE_FLOAT32
 ) -> jax.Array:
@@ -275,7 +249,7 @@ def convolve_downsample(
     (B, H, W, O), of half the fold or plain.
   """
   if folded.fold_of(x) > 1:
-    return convolve_downsample_folded(x, kernel, products)
+    return folded_convolution.convolve_downsample(x, kernel, products)
   return jax.lax.platform_dependent(
     x,
     kernel,
@@ -302,30 +276,9 @@ def convolve_downsample_strided(
   )
 
 
-def convolve_downsample_folded(
-  x: jax.Array, kernel: jax.Array, products: Products = TRUE_FLOAT32
-) -> jax.Array:
-  """Compute `convolve_downsample` of a folded x, of stride 2 along H."""
-  taps = folded.meeting_taps(3, folded.fold_of(x), down=2)
-  return jax.lax.conv_general_dilated(
-    x,
-    folded.scatter(_spread_rows(kernel) / 2, taps),
-    window_strides=(2, 1),
-    padding=[(1, 1), (1, 1)],
-    dimension_numbers=("NHWC", "HWIO", "NHWC"),
-    precision=products,
-  )
-
-
 def _spread(kernel: jax.Array) -> jax.Array:
   """Convolve the kernel with 2x2 ones: (3, 3, I, O) to (4, 4, I, O)."""
-  return _spread_rows(_spread_rows(kernel).swapaxes(0, 1)).swapaxes(0, 1)
-
-
-def _spread_rows(kernel: jax.Array) -> jax.Array:
-  """Convolve the kernel with two ones along H: (3, ...) to (4, ...)."""
-  kernel = jnp.pad(kernel, ((1, 1), (0, 0), (0, 0), (0, 0)))
-  return kernel[1:] + kernel[:-1]
+  return spread_rows(spread_rows(kernel).swapaxes(0, 1)).swapaxes(0, 1)
 
 
 def _winograd_pays(

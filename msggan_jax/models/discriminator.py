@@ -7,10 +7,16 @@ import jax
 import jax.numpy as jnp
 from flax import nnx
 
-from msggan_jax.models.folded import LANES, best_fold, fold_like, refold
+from msggan_jax.models.conv_layer import Conv
+from msggan_jax.models.folded import (
+  LANES,
+  best_fold,
+  fold_like,
+  refold,
+  shift_of,
+)
 from msggan_jax.models.layers import (
   LRELU_GAIN,
-  Conv,
   Dense,
   blur,
   leaky_relu,
@@ -75,6 +81,8 @@ class Discriminator(nnx.Module):
     self.scales = scales
     self.num_classes = num_classes
     self.stylegan = stylegan
+    self.stddev = stddev
+    self.folding = folding
     self.remat_from = remat_from
     self.precision = precision
     # Of images and scores: float32 in every precision.
@@ -114,13 +122,13 @@ class Discriminator(nnx.Module):
           linear_gain=linear_gain,
           conv=functools.partial(phi_conv, fold=fold),
         )
-      has_stddev = last or stddev_placement == "every_block"
       block = Block(
         in_channels=trunk_width(r),
         width=width(r),
         out_channels=width(r) if last else trunk_width(r // 2),
         combine=phi,
-        stddev=stddev if has_stddev else None,
+        has_stddev=last or stddev_placement == "every_block",
+        fold=fold,
         folding=folding,
         last=last,
         blur=stylegan,
@@ -154,6 +162,9 @@ class Discriminator(nnx.Module):
     Raises:
       ValueError: If the pyramid has other scales than the network.
     """
+    stddev = self.folding and self.stddev.for_tpus(len(pyramid[0]))
+    if stddev:
+      pyramid = tuple(map(self.stddev.interleave, pyramid))
     images = {image.shape[1]: image for image in pyramid}
     if tuple(images) != self.scales:
       raise ValueError(
@@ -168,11 +179,15 @@ class Discriminator(nnx.Module):
       x = self.precision.cast(x)
     for r in reversed(resolutions_up_to(self.resolution)):
       block = functools.partial(
-        getattr(self, f"block_{r}x{r}"), batch_mean=batch_mean
+        getattr(self, f"block_{r}x{r}"),
+        stddev=stddev or self.stddev,
+        batch_mean=batch_mean,
       )
       with level_scope(r):
         x = rematerialized(block, r, self.remat_from)(x, images.get(r))
     scores = self.score(x)
+    if stddev:
+      scores = self.stddev.interleave(scores, inverse=True)
     if not self.num_classes:
       return scores[:, 0]
     own = jax.nn.one_hot(labels, self.num_classes, dtype=scores.dtype)
@@ -245,7 +260,8 @@ class Block(nnx.Module):
     width: C of the first convolution's output.
     out_channels: C of the second convolution's output.
     combine: The combine function; None: no image enters this block.
-    stddev: The minibatch stddev layer, or None.
+    has_stddev: Whether the minibatch stddev is one of the channels.
+    fold: Fold of its level.
     folding: Whether the network is folded.
     last: Whether this is the block at 4x4, which ends in a 4x4 convolution.
     blur: Whether to blur before the second convolution and to activate after
@@ -261,7 +277,8 @@ class Block(nnx.Module):
     width: int,
     out_channels: int,
     combine: Combine | None,
-    stddev: MinibatchStddev | None,
+    has_stddev: bool,
+    fold: int,
     folding: bool,
     last: bool,
     blur: bool,
@@ -269,40 +286,71 @@ class Block(nnx.Module):
     conv_4x4: Callable[..., Conv],
   ):
     self.combine = combine
-    self.stddev = stddev
+    self.has_stddev = has_stddev
     self.last = last
     self.blur = blur
-    if combine is not None:
-      in_channels = combine.out_channels
-    width_0 = in_channels if stddev is None else in_channels + 1
-    self.conv_0 = conv(width_0, width, kernel_size=3)
-    # TPUs would pad one channel more than fills their lanes to 128 more.
-    full = in_channels * self.conv_0.fold % LANES == 0
-    self.stddev_apart = folding and full
+    self.fold, shift = fold, 0 if last else shift_of(fold)
+    joined = in_channels if combine is None else combine.out_channels
+    more = int(has_stddev)
+    self.conv_0 = conv(joined + more, width, kernel_size=3, shifts=(0, shift))
+    # TPUs would pad a few channels more than fill their lanes to 128 more.
+    simple = combine is not None and combine.name == "simple"
+    self.image_apart = (
+      folding and simple and _overflows(in_channels * fold, joined * fold)
+    )
+    own = in_channels if self.image_apart else joined
+    self.stddev_apart = folding and _overflows(own * fold, (own + more) * fold)
     if last:
       self.conv_1 = conv_4x4(width, out_channels, 4, padding="VALID")
     else:
-      self.conv_1 = conv(width, out_channels, kernel_size=3)
+      # A blur between the convolutions undoes the shift.
+      shifts = (0 if blur else shift, 0)
+      self.conv_1 = conv(width, out_channels, kernel_size=3, shifts=shifts)
 
   def __call__(
-    self, x: jax.Array, image: jax.Array | None, batch_mean: BatchMean
+    self,
+    x: jax.Array,
+    image: jax.Array | None,
+    *,
+    stddev: MinibatchStddev,
+    batch_mean: BatchMean,
   ) -> jax.Array:
     """Map (B, H, W, in_channels) to (B, H/2, W/2, out_channels).
 
     The last block returns (B, out_channels).
     """
-    x = refold(x, self.conv_0.fold)
-    if self.combine is not None:
-      x = self.combine(image, x)
-    if self.stddev is None:
-      x = self.conv_0(x)
-    elif self.stddev_apart and not self.stddev.spatial:
-      x = self.conv_0.with_constant(x, self.stddev.statistic(x, batch_mean))
-    else:
-      x = self.conv_0(self.stddev(x, batch_mean))
-    x = leaky_relu(x)
+    x = refold(x, self.fold)
+    x = leaky_relu(self._join_and_convolve(x, image, stddev, batch_mean))
     if self.last:
       return leaky_relu(self.conv_1(x))[:, 0, 0, :]
     if self.blur:
-      return leaky_relu(self.conv_1.before_downsampling(blur(x)))
+      x = blur(x, self.fold, self.conv_0.shifts[1])
+      return leaky_relu(self.conv_1.before_downsampling(x))
     return downsample(leaky_relu(self.conv_1(x)))
+
+  def _join_and_convolve(
+    self, x, image, stddev: MinibatchStddev, batch_mean: BatchMean
+  ) -> jax.Array:
+    """Return the first convolution of x, the image and their stddev."""
+    image_apart = self.image_apart and not stddev.spatial
+    value = None
+    if image_apart:
+      # As rounded as beside x.
+      image = fold_like(image, x).astype(x.dtype)
+      parts = [image, x]
+    else:
+      x = x if self.combine is None else self.combine(image, x)
+      parts = [x]
+    if self.has_stddev:
+      if image_apart or (self.stddev_apart and not stddev.spatial):
+        value = stddev.of_parts(parts, batch_mean)
+      else:
+        x = stddev(x, batch_mean)
+    if image_apart or value is not None:
+      return self.conv_0.of_parts(image if image_apart else None, x, value)
+    return self.conv_0(x)
+
+
+def _overflows(lanes: int, with_more: int) -> bool:
+  """Return whether more channels need more of a TPU's vectors."""
+  return -(-with_more // LANES) > -(-lanes // LANES)

@@ -10,13 +10,21 @@ Channels come first, so concatenating folded arrays folds their concatenation.
 Images are square, so an array shows its fold: f = H / (W / f). Convolutions
 stay convolutions, with a larger kernel (`scatter`), built inside the step:
 parameters keep their form. Each operation's plain form is its reference.
+
+Between the two convolutions of a block, features are shifted by a pixel:
+position X holds pixels f X - 1 to f X + f - 2, and there are W / f + 1 of them;
+pixels outside the image are zero. The f + 2 pixels that f outputs of a 3x3
+convolution depend on then lie in two positions, without a shift in three, so
+the products are a third fewer.
 """
+
+import functools
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
-from msggan_jax.models.precision import products_of
+from msggan_jax.models.precision import at_least_float32, products_of
 
 LANES = 128  # of a TPU's registers and of its matrix unit
 _SMALLEST = 8  # resolution: the blocks at 4x4 are dense layers
@@ -85,161 +93,81 @@ def pixel_mean(x: jax.Array, f: int) -> jax.Array:
   return x.reshape(*x.shape[:-1], -1, f).mean(axis=-1)
 
 
-def mean_square(x: jax.Array, dtype: jnp.dtype) -> jax.Array:
-  """Average each pixel's squared channels.
+@functools.partial(jax.custom_vjp, nondiff_argnums=(1, 2, 3))
+def activate_and_normalize(
+  x: jax.Array, f: int, slope: float, epsilon: float
+) -> jax.Array:
+  """Apply a leaky ReLU, then normalize each pixel's features to unit RMS.
+
+  The derivative reads the result, which has the signs of x, instead of x.
 
   Args:
-    x: (B, H, W / f, C f), of any fold, or (..., C).
-    dtype: Of the result, float32 or float64.
+    x: (..., C f).
+    f: Its fold.
+    slope: Of the leaky ReLU.
+    epsilon: Added to the mean squares.
 
   Returns:
-    If folded, (B, H, W / f, C f), repeated for every channel: a product with a
-    constant matrix, as TPUs do not sum every f-th lane. Else (..., 1).
+    Same shape and dtype.
   """
-  f = fold_of(x)
-  if f == 1:
-    return jnp.square(x.astype(dtype)).mean(axis=-1, keepdims=True)
+  return _normalize_forward(x, f, slope, epsilon)[0]
+
+
+def _normalize_forward(x, f, slope, epsilon):
+  x = jax.nn.leaky_relu(x, slope)
+  scale = jax.lax.rsqrt(_channel_mean(jnp.square(x), f) + epsilon)
+  wide = x.astype(scale.dtype)
+  # Results in x's dtype, once: the TPU compiler would keep a scale of float32
+  # and multiply in each reader.
+  y, scale = jax.lax.optimization_barrier(
+    ((wide * scale).astype(x.dtype), scale.astype(x.dtype))
+  )
+  return y, (y, scale)
+
+
+def _normalize_backward(f, slope, epsilon, residuals, y_bar):
+  del epsilon
+  y, scale = residuals
+  dtype = at_least_float32(y)
+  mean = _channel_mean(y * y_bar, f)
+  change = y_bar.astype(dtype) - y.astype(dtype) * mean
+  slopes = jnp.where(y >= 0, jnp.ones((), dtype), jnp.asarray(slope, dtype))
+  return ((change * scale.astype(dtype) * slopes).astype(y.dtype),)
+
+
+activate_and_normalize.defvjp(_normalize_forward, _normalize_backward)
+
+
+def _channel_mean(x: jax.Array, f: int) -> jax.Array:
+  """Average each pixel's channels, (..., C f), repeated for every channel.
+
+  A product with a constant matrix, as TPUs do not sum every f-th lane. Sums are
+  float32 or float64; terms of bfloat16 stay rounded to it.
+  """
   channels = x.shape[-1] // f
   ones = np.kron(np.ones((channels, channels)), np.eye(f))
-  # Squares of bfloat16 are rounded to bfloat16, as their root will be.
   total = jnp.matmul(
-    jnp.square(x),
+    x,
     jnp.asarray(ones, x.dtype),
     precision=products_of(x.dtype),
-    preferred_element_type=dtype,
+    preferred_element_type=at_least_float32(x),
   )
   return total / channels
 
 
-def meeting_taps(
-  size: int, f: int, *, up: int = 1, down: int = 1
-) -> np.ndarray:
-  """Return which pixels a kernel's taps connect, along a folded row.
+def shift_of(f: int) -> int:
+  """Return the shift between the convolutions of a block; 0 if plain."""
+  return 1 if f > 1 else 0
+
+
+def without_outside(x: jax.Array, f: int) -> jax.Array:
+  """Set the pixels outside the image to zero.
 
   Args:
-    size: Taps of the kernel, odd; zero padding.
-    f: Fold where the kernel acts.
-    up: The input is upsampled by this first; a divisor of f.
-    down: The output is averaged over this many pixels; a divisor of f.
-
-  Returns:
-    (size, 3, f / up, f / down): weight of tap k from pixel p of the block to
-    the left, of the own and of that to the right, to pixel q. (size, 1, ...)
-    if only the own block counts.
+    x: (B, H, W / f + 1, C f), shifted by one pixel.
+    f: Its fold.
   """
-  taps = np.zeros((size, 3, f // up, f))
-  for k in range(size):
-    for q in range(f):
-      block, p = divmod((q + k - size // 2) // up, f // up)
-      taps[k, block + 1, p, q] = 1
-  taps = taps.reshape(size, 3, f // up, f // down, down).mean(axis=-1)
-  return taps if taps[:, ::2].any() else taps[:, 1:2]
-
-
-def scatter(kernel: jax.Array, taps: np.ndarray) -> jax.Array:
-  """Return the kernel that acts on folded rows.
-
-  Args:
-    kernel: (h, k, I, O).
-    taps: (k, t, p, q), see `meeting_taps`.
-
-  Returns:
-    (h, t, I p, O q).
-  """
-  h, size, i, o = kernel.shape
-  _, t, p, q = taps.shape
-  # In float32, so that gradients of pixels are summed in it; as products and
-  # sums, which are exact, unlike some matrix products.
-  wide = kernel.astype(
-    kernel.dtype if kernel.dtype == jnp.float64 else jnp.float32
-  )
-  weights = jnp.asarray(taps, wide.dtype)
-  terms = (
-    wide[:, k, None, :, None, :, None] * weights[k][None, :, None, :, None, :]
-    for k in range(size)
-  )
-  return sum(terms).reshape(h, t, i * p, o * q).astype(kernel.dtype)
-
-
-def fold_kernel(kernel: jax.Array, f: int) -> jax.Array:
-  """Return a kernel, (k, k, I, O), in the form for arrays of a fold."""
-  if f == 1:
-    return kernel
-  return scatter(kernel, meeting_taps(kernel.shape[1], f))
-
-
-def downsample(x: jax.Array) -> jax.Array:
-  """Average 2x2 pixels of a folded array, as `pyramid.downsample` does.
-
-  Args:
-    x: (B, H, W / f, C f), f > 1.
-
-  Returns:
-    (B, H / 2, W / f, C f / 2): half the pixels, half the fold.
-  """
-  kernel = _pairs(x.shape[-1], x.dtype) / 4
-  return _convolve_rows(x, kernel)
-
-
-def upsample(x: jax.Array, f: int) -> jax.Array:
-  """Upsample by nearest neighbour, as `pyramid.upsample` does.
-
-  Args:
-    x: (B, H, W / g, C g), of any fold g.
-    f: Fold of the result, above 1.
-
-  Returns:
-    (B, 2 H, 2 W / f, C f).
-  """
-  x = refold(x, f // 2)
-  b, h, positions, width = x.shape
-  kernel = _pairs(2 * width, x.dtype)[:1].swapaxes(2, 3)
-  x = jnp.broadcast_to(x[:, :, None], (b, h, 2, positions, width))
-  x = x.reshape(b, 2 * h, positions, width)
-  return _convolve_rows(x, kernel)
-
-
-def blur_rows(x: jax.Array) -> jax.Array:
-  """Blur a folded array with [1, 2, 1] / 4 along its rows, zero-padded."""
-  f = fold_of(x)
-  identity = np.eye(x.shape[-1] // f)
-  kernel = np.array([1, 2, 1])[None, :, None, None] / 4 * identity
-  kernel = jnp.asarray(kernel, x.dtype)
-  return _convolve_rows(x, scatter(kernel, meeting_taps(3, f)))
-
-
-def spread(maps: jax.Array, weight: jax.Array, f: int) -> jax.Array:
-  """Multiply a map by each channel's weight.
-
-  Args:
-    maps: (B, H, W).
-    weight: (C,), of the same dtype.
-    f: Fold of the result.
-
-  Returns:
-    (B, H, W / f, C f).
-  """
-  maps = refold(maps[..., None], f)
-  weight = weight[None, None, None]
-  if f == 1:
-    return maps * weight
-  return _convolve_rows(maps, scatter(weight, meeting_taps(1, f)))
-
-
-def _pairs(width: int, dtype: jnp.dtype) -> jax.Array:
-  """Return the kernel, (2, 1, C f, C f / 2), that adds 2x2 pixels."""
-  pairs = np.kron(np.eye(width // 2), np.ones((2, 1)))
-  return jnp.asarray(np.stack([pairs, pairs])[:, None], dtype)
-
-
-def _convolve_rows(x: jax.Array, kernel: jax.Array) -> jax.Array:
-  """Convolve with a kernel of h rows and stride (h, 1), in full precision."""
-  margin = kernel.shape[1] // 2
-  return jax.lax.conv_general_dilated(
-    x,
-    kernel,
-    window_strides=(kernel.shape[0], 1),
-    padding=[(0, 0), (margin, margin)],
-    dimension_numbers=("NHWC", "HWIO", "NHWC"),
-    precision=products_of(x.dtype),
-  )
+  _, _, positions, width = x.shape
+  pixel = f * np.arange(positions)[:, None] + np.arange(width) % f - 1
+  inside = (pixel >= 0) & (pixel < f * (positions - 1))
+  return jnp.where(inside[None, None], x, jnp.zeros((), x.dtype))

@@ -7,18 +7,11 @@ import jax
 import jax.numpy as jnp
 from flax import nnx
 
-from msggan_jax.models import folded
-from msggan_jax.models.convolution import (
-  convolve,
-  convolve_downsample,
-  convolve_ones,
-  convolve_plain,
-  upsample_convolve,
-)
-from msggan_jax.models.precision import FLOAT32, Precision, Products, matmul
-from msggan_jax.models.pyramid import upsample
+from msggan_jax.models import folded, folded_convolution
+from msggan_jax.models.precision import at_least_float32, matmul
 
 LRELU_GAIN = math.sqrt(2.0)  # preserves the variance through a leaky ReLU
+LRELU_SLOPE = 0.2
 NORM_EPSILON = 1e-8
 
 
@@ -28,7 +21,7 @@ class State(nnx.Variable):
 
 def leaky_relu(x: jax.Array) -> jax.Array:
   """Apply a leaky ReLU of slope 0.2 (paper, Tables 6 and 7)."""
-  return jax.nn.leaky_relu(x, 0.2)
+  return jax.nn.leaky_relu(x, LRELU_SLOPE)
 
 
 def pixel_norm(x: jax.Array) -> jax.Array:
@@ -41,8 +34,15 @@ def pixel_norm(x: jax.Array) -> jax.Array:
     x / sqrt(mean over C of x^2 + 1e-8), same shape and dtype.
   """
   x32 = x.astype(at_least_float32(x))
-  mean_square = folded.mean_square(x, x32.dtype)
+  mean_square = jnp.square(x32).mean(axis=-1, keepdims=True)
   return (x32 * jax.lax.rsqrt(mean_square + NORM_EPSILON)).astype(x.dtype)
+
+
+def leaky_relu_and_pixel_norm(x: jax.Array, fold: int) -> jax.Array:
+  """Apply both to x, (B, H, positions, C f), of any shift."""
+  if fold == 1:
+    return pixel_norm(leaky_relu(x))
+  return folded.activate_and_normalize(x, fold, LRELU_SLOPE, NORM_EPSILON)
 
 
 def instance_norm(x: jax.Array) -> jax.Array:
@@ -66,22 +66,24 @@ def instance_norm(x: jax.Array) -> jax.Array:
   return (x32 * jax.lax.rsqrt(variance + NORM_EPSILON)).astype(x.dtype)
 
 
-def blur(x: jax.Array) -> jax.Array:
+def blur(x: jax.Array, fold: int = 1, shift: int = 0) -> jax.Array:
   """Blur with [1, 2, 1] / 4 along H and W, zero-padded (StyleGAN, app. C).
 
   As sums of shifted images, derivatives of any order are cheap.
 
   Args:
     x: (B, H, W, C).
+    fold: Its fold.
+    shift: Its shift, see `folded`.
 
   Returns:
-    Same shape and dtype.
+    Same shape and dtype, not shifted.
   """
   h, w = x.shape[1:3]
   x = jnp.pad(x, ((0, 0), (1, 1), (0, 0), (0, 0)))
   x = (x[:, :h] + 2 * x[:, 1:-1] + x[:, 2:]) / 4
-  if folded.fold_of(x) > 1:
-    return folded.blur_rows(x)
+  if fold > 1:
+    return folded_convolution.blur_rows(x, fold, shift)
   x = jnp.pad(x, ((0, 0), (0, 0), (1, 1), (0, 0)))
   return (x[:, :, :w] + 2 * x[:, :, 1:-1] + x[:, :, 2:]) / 4
 
@@ -173,12 +175,11 @@ class Layer(nnx.Module):
       return self.kernel[...] / sigma
     return self.kernel[...] * self.scale
 
-  def add_bias(self, y: jax.Array) -> jax.Array:
-    """Add the bias, if any, to y, (..., out_channels), of any fold."""
+  def add_bias(self, y: jax.Array, fold: int = 1) -> jax.Array:
+    """Add the bias, if any, to y, (..., out_channels), of a fold."""
     if self.bias is None:
       return y
-    bias = self.bias[...] * self.bias_scale
-    bias = folded.per_channel(bias, folded.fold_of(y))
+    bias = folded.per_channel(self.bias[...] * self.bias_scale, fold)
     # The bias' gradient is a sum over all pixels, too long for bfloat16. XLA
     # fuses the casts, so that y stays bfloat16 in memory.
     y32 = y.astype(at_least_float32(y))
@@ -187,89 +188,6 @@ class Layer(nnx.Module):
   def _matrix(self) -> jax.Array:
     # The channels are the kernel's fastest index, even from latent to 4x4.
     return self.kernel[...].reshape(-1, self.u.shape[0])
-
-
-class Conv(Layer):
-  """Convolution of stride 1.
-
-  Args:
-    in_channels: C of the input.
-    out_channels: C of the output.
-    kernel_size: Side of the kernel, in pixels.
-    padding: "SAME" (zeros) or "VALID".
-    fold: Fold of its level, see `folded`. Inputs of another are refolded.
-    precision: Dtype of input and output and, of a 3x3 kernel, the products.
-    **options: Options of `Layer`.
-  """
-
-  def __init__(
-    self,
-    in_channels: int,
-    out_channels: int,
-    kernel_size: int,
-    *,
-    padding: str = "SAME",
-    fold: int = 1,
-    precision: Precision = FLOAT32,
-    **options,
-  ):
-    super().__init__(
-      (kernel_size, kernel_size, in_channels, out_channels),
-      fan_in=kernel_size * kernel_size * in_channels,
-      out_channels=out_channels,
-      **options,
-    )
-    self.padding = padding
-    self.fold = fold
-    self.dtype = precision.dtype
-    self.products = precision.products_for(kernel_size)
-    self.plain = False  # True: one form on all platforms, for export
-
-  def __call__(self, x: jax.Array) -> jax.Array:
-    """Convolve x, (B, H, W, in_channels), of any fold."""
-    x, kernel, products = self._operands(folded.refold(x, self.fold))
-    if self.padding == "VALID":
-      return self.add_bias(convolve_plain(x, kernel, products, "VALID"))
-    if self.plain:
-      return self.add_bias(convolve_plain(x, kernel, products))
-    kernel = folded.fold_kernel(kernel, self.fold)
-    return self.add_bias(convolve(x, kernel, products))
-
-  def with_constant(self, x: jax.Array, value: jax.Array) -> jax.Array:
-    """Convolve x and one more channel, which is constant over each image.
-
-    As its convolution is the value times that of ones, x needs no channel more
-    than fill a TPU's lanes.
-
-    Args:
-      x: (B, H, W, in_channels - 1), of any fold.
-      value: (B, 1, 1, 1).
-    """
-    x, kernel, products = self._operands(folded.refold(x, self.fold))
-    own, last = jnp.split(kernel, [kernel.shape[2] - 1], axis=2)
-    y = convolve(x, folded.fold_kernel(own, self.fold), products)
-    # As the bias' gradient, those of the value and the kernel are long sums.
-    y32 = y.astype(at_least_float32(y))
-    last = last.astype(y32.dtype)
-    ones = convolve_ones(last, *x.shape[1:3], fold=self.fold)
-    return self.add_bias(y32 + value * ones).astype(y.dtype)
-
-  def after_upsampling(self, x: jax.Array) -> jax.Array:
-    """Upsample x, (B, H, W, in_channels), of any fold, then convolve."""
-    x, kernel, products = self._operands(x)
-    if self.plain:
-      return self.add_bias(convolve_plain(upsample(x), kernel, products))
-    return self.add_bias(upsample_convolve(x, kernel, products, self.fold))
-
-  def before_downsampling(self, x: jax.Array) -> jax.Array:
-    """Convolve x, (B, H, W, in_channels), of any fold, then downsample."""
-    x = folded.refold(x, self.fold)
-    return self.add_bias(convolve_downsample(*self._operands(x)))
-
-  def _operands(self, x: jax.Array) -> tuple[jax.Array, jax.Array, Products]:
-    dtype = self.dtype or self.kernel.dtype
-    kernel = self.scaled_kernel().astype(dtype)
-    return x.astype(dtype), kernel, self.products
 
 
 class Dense(Layer):
@@ -320,11 +238,6 @@ def level_scope(resolution: int):
 def num_channels(resolution: int, base_channels: int, max_channels: int) -> int:
   """Return the width of the layers at a resolution (paper, Tables 6 and 7)."""
   return max(1, min(base_channels // resolution, max_channels))
-
-
-def at_least_float32(x: jax.Array) -> jnp.dtype:
-  """Return float64 for float64, else float32."""
-  return x.dtype if x.dtype == jnp.float64 else jnp.dtype(jnp.float32)
 
 
 def _uniform(shape, fan_in: int, rngs: nnx.Rngs) -> jax.Array:

@@ -54,3 +54,8 @@ def products_of(dtype: jnp.dtype | None) -> Products:
 def matmul(a: jax.Array, b: jax.Array) -> jax.Array:
   """Multiply matrices, as `a @ b`; float32 is never rounded before."""
   return jnp.matmul(a, b, precision=products_of(a.dtype))
+
+
+def at_least_float32(x: jax.Array) -> jnp.dtype:
+  """Return float64 for float64, else float32."""
+  return x.dtype if x.dtype == jnp.float64 else jnp.dtype(jnp.float32)

@@ -7,13 +7,14 @@ import jax.numpy as jnp
 from flax import nnx
 
 from msggan_jax.models import labels as class_labels
-from msggan_jax.models.folded import best_fold
+from msggan_jax.models.conv_layer import Conv
+from msggan_jax.models.folded import best_fold, shift_of
 from msggan_jax.models.layers import (
-  Conv,
   Layer,
   at_least_float32,
   initial_bias,
   leaky_relu,
+  leaky_relu_and_pixel_norm,
   level_scope,
   normalize_latents,
   num_channels,
@@ -205,17 +206,26 @@ class Block(nnx.Module):
   """Upsampling and two convolutions (paper, Table 6, blocks 2 to 9)."""
 
   def __init__(
-    self, in_channels: int, out_channels: int, *, pixel_norm: bool, **options
+    self,
+    in_channels: int,
+    out_channels: int,
+    *,
+    pixel_norm: bool,
+    fold: int,
+    **options,
   ):
-    conv = functools.partial(Conv, kernel_size=3, **options)
-    self.conv_0 = conv(in_channels, out_channels)
-    self.conv_1 = conv(out_channels, out_channels)
+    conv = functools.partial(Conv, kernel_size=3, fold=fold, **options)
+    self.fold, shift = fold, shift_of(fold)
+    self.conv_0 = conv(in_channels, out_channels, shifts=(0, shift))
+    self.conv_1 = conv(out_channels, out_channels, shifts=(shift, 0))
     self.pixel_norm = pixel_norm
 
   def __call__(self, x: jax.Array) -> jax.Array:
     """Map (B, H, W, in_channels) to (B, 2H, 2W, out_channels)."""
     for conv in (self.conv_0.after_upsampling, self.conv_1):
-      x = leaky_relu(conv(x))
+      x = conv(x)
       if self.pixel_norm:
-        x = pixel_norm(x)
+        x = leaky_relu_and_pixel_norm(x, self.fold)
+      else:
+        x = leaky_relu(x)
     return x

@@ -1,6 +1,7 @@
 """Image pyramids: their resolutions, resampling, uint8 and [-1, 1]."""
 
 import functools
+import itertools
 import sys
 
 import jax
@@ -8,7 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 from ml_collections import ConfigDict
 
-from msggan_jax.models import folded
+from msggan_jax.models import folded, folded_convolution
 
 Pyramid = tuple[jax.Array, ...]  # low to high resolution, each (B, H, W, C)
 
@@ -66,7 +67,7 @@ def downsample(x: jax.Array, factor: int = 2) -> jax.Array:
     1.
   """
   while factor > 1 and folded.fold_of(x) > 1:
-    x = folded.downsample(x)
+    x = folded_convolution.downsample(x)
     factor //= 2
   return _downsample(x, factor) if factor > 1 else x
 
@@ -86,7 +87,7 @@ def upsample(x: jax.Array, factor: int = 2, fold: int = 1) -> jax.Array:
     return _upsample(folded.refold(x, 1), factor)
   if factor > 2:
     x = upsample(x, factor // 2, fold // 2)
-  return folded.upsample(x, fold)
+  return folded_convolution.upsample(x, fold)
 
 
 # On CPUs, sums of strided slices are several times faster than a mean over
@@ -94,8 +95,19 @@ def upsample(x: jax.Array, factor: int = 2, fold: int = 1) -> jax.Array:
 # the pair.
 @functools.partial(jax.custom_vjp, nondiff_argnums=(1,))
 def _downsample(x: jax.Array, factor: int) -> jax.Array:
-  x = sum(x[:, i::factor] for i in range(factor))
-  return sum(x[:, :, j::factor] for j in range(factor)) / factor**2
+  def by_axis(x):
+    x = sum(x[:, i::factor] for i in range(factor))
+    return sum(x[:, :, j::factor] for j in range(factor))
+
+  def at_once(x):
+    # TPUs write no sum of rows, but the result, which has several readers.
+    offsets = itertools.product(range(factor), repeat=2)
+    x = sum(x[:, i::factor, j::factor] for i, j in offsets)
+    return jax.lax.optimization_barrier(x / factor**2)
+
+  return jax.lax.platform_dependent(
+    x, tpu=at_once, default=lambda x: by_axis(x) / factor**2
+  )
 
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(1,))

@@ -7,9 +7,9 @@ import jax
 import jax.numpy as jnp
 from flax import nnx
 
-from msggan_jax.models import folded
+from msggan_jax.models import folded, folded_convolution
+from msggan_jax.models.conv_layer import Conv
 from msggan_jax.models.layers import (
-  Conv,
   Dense,
   State,
   at_least_float32,
@@ -59,7 +59,8 @@ class Block(nnx.Module):
       precision=precision,
       rngs=rngs,
     )
-    self.layer_0 = layer(in_channels)
+    self.fold, self.shift = fold, folded.shift_of(fold)
+    self.layer_0 = layer(in_channels, shift=self.shift)
     self.layer_1 = layer(out_channels)
 
   def __call__(
@@ -77,7 +78,8 @@ class Block(nnx.Module):
         map.
     """
     if self.constant is None:
-      x = blur(self.layer_0.conv.after_upsampling(x))
+      x = self.layer_0.conv.after_upsampling(x)
+      x = blur(x, self.fold, self.shift)
     else:
       constant = self.constant[...]
       x = jnp.broadcast_to(constant[None], (w[0].shape[0], *constant.shape))
@@ -96,6 +98,7 @@ class StyleLayer(nnx.Module):
     fold: Fold of the output.
     w_size: Length of w.
     precision: Of the convolution and the output.
+    shift: Of the convolution's output, see `folded`.
     rngs: Source of the initial weights and of the stored noise map.
   """
 
@@ -108,6 +111,7 @@ class StyleLayer(nnx.Module):
     fold: int,
     w_size: int,
     precision: Precision,
+    shift: int = 0,
     rngs: nnx.Rngs,
   ):
     if in_channels is None:
@@ -119,6 +123,7 @@ class StyleLayer(nnx.Module):
         kernel_size=3,
         use_bias=False,
         fold=fold,
+        shifts=(0, shift),
         precision=precision,
         rngs=rngs,
       )
@@ -152,7 +157,9 @@ class StyleLayer(nnx.Module):
     # bfloat16. XLA fuses the casts, so that x stays bfloat16 in memory.
     f, dtype, sum_dtype = folded.fold_of(x), x.dtype, at_least_float32(x)
     x = x.astype(sum_dtype)
-    x += folded.spread(maps.astype(sum_dtype), self.noise_weight[...], f)
+    x += folded_convolution.spread(
+      maps.astype(sum_dtype), self.noise_weight[...], f
+    )
     x += folded.per_channel(self.bias[...], f)[None, None, None]
     x = instance_norm(leaky_relu(x.astype(dtype))).astype(sum_dtype)
     scale, shift = (

@@ -8,8 +8,8 @@ from flax import nnx
 
 from msggan_jax.models import folded
 from msggan_jax.models import labels as class_labels
+from msggan_jax.models.conv_layer import Conv
 from msggan_jax.models.layers import (
-  Conv,
   Dense,
   State,
   leaky_relu,

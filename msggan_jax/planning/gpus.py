@@ -18,7 +18,7 @@ from msggan_jax.runtime import sharding
 
 @dataclasses.dataclass(frozen=True)
 class Gpu:
-  """Figures of NVIDIA's data sheets; dense products, without sparsity.
+  """Figures of NVIDIA's documents; dense products, without sparsity.
 
   Attributes:
     kind: Its name.
@@ -26,6 +26,7 @@ class Gpu:
     bfloat16_flops_per_sec: Peak of products of bfloat16, summed in float32.
     float32_flops_per_sec: Peak of true float32, not TF32.
     hbm_bytes_per_sec: Peak memory bandwidth.
+    source: The document.
   """
 
   kind: str
@@ -33,14 +34,44 @@ class Gpu:
   bfloat16_flops_per_sec: float
   float32_flops_per_sec: float
   hbm_bytes_per_sec: float
+  source: str
 
 
 GPUS = {
-  "h100": Gpu("H100 SXM 80 GB", 80 * 10**9, 989e12, 67e12, 3.35e12),
-  "a100": Gpu("A100 SXM 80 GB", 80 * 10**9, 312e12, 19.5e12, 2.04e12),
-  # Its matrix units know float16 only, so bfloat16 runs as float32.
-  "v100": Gpu("V100 SXM2 32 GB", 32 * 10**9, 15.7e12, 15.7e12, 0.9e12),
-  "rtx4090": Gpu("RTX 4090 24 GB", 24 * 10**9, 165e12, 82.6e12, 1.01e12),
+  "h100": Gpu(
+    kind="H100 SXM 80 GB",
+    hbm_bytes=80 * 10**9,
+    bfloat16_flops_per_sec=989e12,  # 1,979 with sparsity
+    float32_flops_per_sec=67e12,
+    hbm_bytes_per_sec=3.35e12,
+    source="NVIDIA H100 Tensor Core GPU, data sheet",
+  ),
+  "a100": Gpu(
+    kind="A100 SXM 80 GB",
+    hbm_bytes=80 * 10**9,
+    bfloat16_flops_per_sec=312e12,
+    float32_flops_per_sec=19.5e12,
+    hbm_bytes_per_sec=2.039e12,
+    source="NVIDIA A100 Tensor Core GPU, data sheet",
+  ),
+  "v100": Gpu(
+    kind="V100 SXM2 32 GB",
+    hbm_bytes=32 * 10**9,
+    # Its matrix units know float16 only, so bfloat16 runs as float32: 5,120
+    # cores, two operations each, at 1.53 GHz.
+    bfloat16_flops_per_sec=15.7e12,
+    float32_flops_per_sec=15.7e12,
+    hbm_bytes_per_sec=0.9e12,
+    source="NVIDIA Tesla V100, data sheet, from memory",
+  ),
+  "rtx4090": Gpu(
+    kind="RTX 4090 24 GB",
+    hbm_bytes=24 * 10**9,
+    bfloat16_flops_per_sec=165.2e12,  # sums in float32
+    float32_flops_per_sec=82.6e12,
+    hbm_bytes_per_sec=1.008e12,
+    source="NVIDIA Ada GPU Architecture, white paper",
+  ),
 }
 
 
@@ -78,6 +109,7 @@ def estimate(config: ConfigDict, name: str) -> dict[str, Any]:
     "analytical": True,
     "devices": 1,
     "device_kind": gpu.kind,
+    "source": gpu.source,
     "batch_size": config.batch_size,
     "device_batch_size": config.batch_size,
     "precision": config.precision,
@@ -102,8 +134,8 @@ def describe(numbers: dict[str, Any]) -> list[str]:
   capacity = numbers["hbm_capacity_bytes"] / 1e9
   speed = numbers["images_per_sec_estimate"]
   return [
-    f"device         {numbers['device_kind']}: figures of its data sheet, "
-    "dense products",
+    f"device         {numbers['device_kind']}: dense products; source: "
+    f"{numbers['source']}",
     f"batch          {size}; precision {numbers['precision']}",
     f"FLOPs          {numbers['model_flops_per_image'] / 1e9:.4g} G an image "
     "of the model",

@@ -9,6 +9,7 @@ from msggan_jax.models import convolution
 from msggan_jax.models.convolution import (
   convolve,
   convolve_downsample_strided,
+  convolve_narrow,
   convolve_plain,
   upsample_convolve,
   upsample_convolve_dilated,
@@ -65,6 +66,7 @@ def convolve_downsample_as_two(x, kernel):
   [
     (upsample_convolve_dilated, upsample_convolve_as_two),
     (convolve_downsample_strided, convolve_downsample_as_two),
+    (convolve_narrow, convolve_plain),
   ],
 )
 def test_all_derivatives_of_a_single_convolution_agree(float64, one, two):

@@ -9,28 +9,52 @@ import pytest
 from flax import nnx
 
 from msggan_jax.algorithm import losses
-from msggan_jax.models import folded, layers, networks
+from msggan_jax.models import folded, folded_convolution, layers, networks
+from msggan_jax.models.conv_layer import Conv
 from msggan_jax.models.convolution import (
-  convolve,
   convolve_downsample,
   upsample_convolve,
 )
 from msggan_jax.models.discriminator import Combine
 from msggan_jax.models.folded import best_fold, fold_of, refold
+from msggan_jax.models.precision import TRUE_FLOAT32
 from msggan_jax.models.pyramid import downsample, upsample
 from msggan_jax.models.stddev import MinibatchStddev
 from tests.algorithm.test_variants import small_config
 from tests.models.test_networks import random_arrays
 
 
-def folded_convolve(x, kernel):
-  return convolve(x, folded.fold_kernel(kernel, fold_of(x)))
+def convolve(x, kernel):
+  return folded_convolution.convolve(x, kernel, TRUE_FLOAT32, fold_of(x))
+
+
+def through_shift(x, kernel, f, between=lambda y: y):
+  """Convolve twice as a block does, with something between."""
+  shift = folded.shift_of(f)
+  conv = functools.partial(Conv, kernel_size=3, fold=f, rngs=nnx.Rngs(0))
+  conv_0 = conv(2, 3, shifts=(0, shift))
+  conv_1 = conv(3, 2, shifts=(shift, 0))
+  conv_0.kernel[...] = kernel
+  conv_0.bias[...] = kernel[0, 0, 0]
+  conv_1.kernel[...] = kernel.swapaxes(2, 3)
+  return conv_1(between(conv_0(x)))
+
+
+def noise(x, weight, f):
+  return folded_convolution.spread(refold(x, 1)[..., 0], weight, f)
+
+
+def doubled_and_blurred(x, kernel, f):
+  shift = folded.shift_of(f)
+  conv = Conv(2, 3, kernel_size=3, fold=f, shifts=(0, shift), rngs=nnx.Rngs(0))
+  conv.kernel[...] = kernel
+  return layers.blur(conv.after_upsampling(x), f, shift)
 
 
 def combine(name, x, kernel):
   """Join an image, the first of x's channels, and x."""
   conv = functools.partial(
-    layers.Conv, fold=fold_of(x), rngs=nnx.Rngs(params=jax.random.key(0))
+    Conv, fold=fold_of(x), rngs=nnx.Rngs(params=jax.random.key(0))
   )
   phi = Combine(name, image_channels=1, width=2, linear_gain=1.0, conv=conv)
   image = jnp.tanh(refold(x, 1)[..., :1] * kernel[0, 0, 0, 0])
@@ -38,31 +62,35 @@ def combine(name, x, kernel):
 
 
 def conv_with_bias(x, kernel):
-  conv = layers.Conv(2, 3, kernel_size=3, fold=fold_of(x), rngs=nnx.Rngs(0))
+  conv = Conv(2, 3, kernel_size=3, fold=fold_of(x), rngs=nnx.Rngs(0))
   conv.kernel[...] = kernel
   conv.bias[...] = kernel[0, 0, 0]
   return layers.leaky_relu(conv(x))
 
 
-def conv_with_constant(x, kernel):
-  """Convolve x's first channel and a constant second one."""
-  conv = layers.Conv(2, 3, kernel_size=3, fold=fold_of(x), rngs=nnx.Rngs(0))
-  conv.kernel[...] = kernel
-  own = refold(refold(x, 1)[..., :1], fold_of(x))
-  value = refold(x, 1)[:, :1, :1, 1:]
-  if fold_of(x) > 1:
-    return conv.with_constant(own, value)
-  constant = jnp.broadcast_to(value, own.shape)
-  return conv(jnp.concatenate([own, constant], axis=-1))
+def conv_of_parts(x, kernel):
+  """Convolve an image, here one channel, and a constant channel."""
+  f = fold_of(x)
+  conv = Conv(3, 3, kernel_size=3, fold=f, rngs=nnx.Rngs(0))
+  conv.kernel[...] = jnp.concatenate([kernel, kernel[:, :, :1]], axis=2)
+  x, value = refold(x, 1), refold(x, 1)[:, :1, :1, 1:]
+  if f == 1:
+    constant = jnp.broadcast_to(value, (*x.shape[:3], 1))
+    return conv(jnp.concatenate([x, constant], axis=-1))
+  return conv.of_parts(refold(x[..., :1], f), refold(x[..., 1:], f), value)
 
 
 # (x, kernel, fold) -> result, of x's fold; x is (4, 8, 8, 2) if plain, the
 # kernel (3, 3, 2, 3).
 OPERATIONS = {
-  "convolution": lambda x, k, f: folded_convolve(x, k),
-  "convolution of 1x1": lambda x, k, f: folded_convolve(x, k[:1, :1]),
+  "convolution": lambda x, k, f: convolve(x, k),
+  "convolution of 1x1": lambda x, k, f: convolve(x, k[:1, :1]),
+  "two convolutions": lambda x, k, f: through_shift(x, k, f),
+  "shifted pixel norm": lambda x, k, f: through_shift(
+    x, k, f, lambda y: layers.leaky_relu_and_pixel_norm(y, f)
+  ),
   "bias and leaky ReLU": lambda x, k, f: conv_with_bias(x, k),
-  "constant channel": lambda x, k, f: conv_with_constant(x, k),
+  "parts": lambda x, k, f: conv_of_parts(x, k),
   "doubled": lambda x, k, f: upsample_convolve(x, k, fold=f * min(f, 2)),
   "doubled, same fold": lambda x, k, f: upsample_convolve(x, k, fold=f),
   "halved": lambda x, k, f: convolve_downsample(x, k),
@@ -70,10 +98,11 @@ OPERATIONS = {
   "downsample by 8": lambda x, k, f: downsample(x, 8),
   "upsample": lambda x, k, f: upsample(x, 2, f),
   "upsample by 4": lambda x, k, f: upsample(x, 4, f),
-  "blur": lambda x, k, f: layers.blur(x),
-  "pixel norm": lambda x, k, f: layers.pixel_norm(x),
+  "blur": lambda x, k, f: layers.blur(x, f),
+  "doubled and blurred": lambda x, k, f: doubled_and_blurred(x, k, f),
+  "pixel norm": lambda x, k, f: layers.leaky_relu_and_pixel_norm(x, f),
   "instance norm": lambda x, k, f: layers.instance_norm(x),
-  "noise": lambda x, k, f: folded.spread(refold(x, 1)[..., 0], k[0, 0, 0], f),
+  "noise": lambda x, k, f: noise(x, k[0, 0, 0], f),
   "stddev": lambda x, k, f: MinibatchStddev(2)(x),
   "strided stddev": lambda x, k, f: MinibatchStddev(2, "strided")(x),
   "stddev of the batch": lambda x, k, f: MinibatchStddev(0)(x),
@@ -140,7 +169,7 @@ def test_narrow_levels_fill_the_lanes():
   assert best_fold(8, 1) == 4
 
 
-def total_loss(config, folding):
+def total_loss(config, folding, examples=4):
   """Return the loss of both networks and its gradients, with penalties."""
   generator = networks.make_generator(config, folding=folding)
   discriminator = networks.make_discriminator(config, folding=folding)
@@ -148,8 +177,8 @@ def total_loss(config, folding):
   arrays = jax.tree.map(lambda x: x.astype(jnp.float64), arrays)
   (g_params, g_state), (d_params, d_state) = arrays
   rng = np.random.default_rng(0)
-  z = jnp.asarray(rng.normal(size=(4, config.latent_size)))
-  epsilon = jnp.linspace(0.1, 0.9, 4)
+  z = jnp.asarray(rng.normal(size=(examples, config.latent_size)))
+  epsilon = jnp.linspace(0.1, 0.9, examples)
 
   @jax.jit
   def compute(params):
@@ -193,6 +222,15 @@ def test_images_and_scores_equal_their_plain_form(float64):
     results.append(compute(*arrays))
   for a, b in zip(*map(jax.tree.leaves, results), strict=True):
     assert np.linalg.norm(a - b) <= 1e-12 * np.linalg.norm(b)
+
+
+def test_interleaved_groups_equal_contiguous_ones(float64):
+  """Eight groups: D interleaves their members."""
+  config = small_config(batch_size=32)
+  assert MinibatchStddev(4).for_tpus(32) and not MinibatchStddev(4).for_tpus(8)
+  plain, ours = (total_loss(config, folding, 32)[0] for folding in (0, 1))
+  for a, b in zip(*map(jax.tree.leaves, (ours, plain)), strict=True):
+    assert np.linalg.norm(a - b) <= 1e-11 * np.linalg.norm(b) + 1e-15
 
 
 @pytest.mark.slow

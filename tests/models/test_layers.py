@@ -7,6 +7,7 @@ import pytest
 from flax import nnx
 
 from msggan_jax.models import layers
+from msggan_jax.models.conv_layer import Conv
 from msggan_jax.models.stddev import MinibatchStddev
 
 
@@ -96,7 +97,7 @@ def test_learning_rate_multiplier_leaves_the_output_alone():
 
 def test_spectral_norm_finds_the_largest_singular_value():
   rngs = nnx.Rngs(params=jax.random.key(0))
-  conv = layers.Conv(
+  conv = Conv(
     3, 5, kernel_size=3, equalized=False, spectral_norm=True, rngs=rngs
   )
   kernel = np.asarray(conv.kernel[...])
@@ -112,9 +113,7 @@ def test_spectral_norm_finds_the_largest_singular_value():
 def test_equalized_layers_keep_the_variance():
   rngs = nnx.Rngs(params=jax.random.key(0))
   x = jax.random.normal(jax.random.key(1), (16, 16, 16, 64))
-  y = layers.Conv(64, 64, kernel_size=3, gain=1.0, padding="VALID", rngs=rngs)(
-    x
-  )
+  y = Conv(64, 64, kernel_size=3, gain=1.0, padding="VALID", rngs=rngs)(x)
   assert abs(float(y.std()) - 1) < 0.05
   y = layers.Dense(64, 256, rngs=rngs)(x[:, 0, 0])
   y = layers.leaky_relu(y)
@@ -123,7 +122,7 @@ def test_equalized_layers_keep_the_variance():
 
 def test_convolution_against_numpy():
   rngs = nnx.Rngs(params=jax.random.key(0))
-  conv = layers.Conv(3, 5, 3, rngs=rngs)
+  conv = Conv(3, 5, 3, rngs=rngs)
   conv.bias[...] = jnp.arange(5.0)
   x = np.random.default_rng(0).normal(size=(2, 6, 6, 3)).astype(np.float32)
   kernel = np.asarray(conv.kernel[...]) * np.sqrt(2 / 27)

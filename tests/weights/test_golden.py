@@ -225,6 +225,7 @@ def check_bmsg(bmsg, dtype, folding=False):
     ("msg_stylegan_16", False),
     pytest.param("msg_stylegan_16", True, marks=pytest.mark.slow),
     pytest.param("msg_stylegan_256", False, marks=pytest.mark.slow),
+    pytest.param("msg_stylegan_256", True, marks=pytest.mark.slow),
   ],
 )
 def test_stylegan_losses_and_gradients(name, folding, tmp_path_factory):

@@ -12,7 +12,7 @@ import jax.numpy as jnp
 from flax import nnx
 
 from msggan_jax.models import networks
-from msggan_jax.models.layers import Conv
+from msggan_jax.models.conv_layer import Conv
 from msggan_jax.models.pyramid import resolutions_up_to
 from msggan_jax.weights import trained
 
