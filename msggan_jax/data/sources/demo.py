@@ -32,7 +32,11 @@ class CatParts(NamedTuple):
 
 _CAT_PARTS = CatParts(body=15, fur=10, eyes=15, mouth=10, accessory=16)
 _SAME_FUR = (2, 6)  # these two are the same drawing
-_CAT_SPLITS = {"train": range(20_000), "test": range(20_000, 24_000)}
+_CAT_SPLITS = {
+  "train": range(20_000),
+  "test": range(20_000, 24_000),
+  "unseen": range(24_000, 34_000),  # neither trained on nor evaluated with
+}
 
 _EARTH_TILE = 128  # pixels of the map; about 950 km at the equator
 _EARTH_STRIDE = 32
@@ -50,7 +54,7 @@ def cat_parts(index: int, split: str = "train") -> CatParts:
 
   Args:
     index: Index of the cat in its split.
-    split: "train" or "test"; they share no combination.
+    split: "train", "test" or "unseen"; they share no combination.
 
   Returns:
     The number of each part, from 0.
@@ -59,10 +63,10 @@ def cat_parts(index: int, split: str = "train") -> CatParts:
 
 
 def open_cats(dataset: Any, resolution: int) -> OpenSource:
-  """Open the drawings of cats: 20,000 for training, 4,000 others for tests.
+  """Open the drawings of cats: 20,000 for training, others for tests.
 
   Args:
-    dataset: Its `split` is "train" or "test".
+    dataset: Its `split` is "train", "test" (4,000) or "unseen" (10,000).
     resolution: Side of the drawings in pixels, at most 1024.
 
   Returns:

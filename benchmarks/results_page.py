@@ -1,0 +1,109 @@
+"""Write the tables and plots of docs/results.md from docs/results.jsonl.
+
+python benchmarks/results_page.py
+"""
+
+import statistics
+from pathlib import Path
+
+import matplotlib
+from matplotlib.figure import Figure
+
+from benchmarks import results
+from msggan_jax.runtime import jsonl
+
+PAGE = results.ROOT / "docs/results.md"
+BEGIN, END = "<!-- rows -->\n", "<!-- end of rows -->\n"
+
+
+def tables(rows: list[dict]) -> str:
+  """Return a section with tables for each part."""
+  lines = []
+  for part in dict.fromkeys(row["part"] for row in rows):
+    ours = [row for row in rows if row["part"] == part]
+    missing = [
+      run
+      for run in results.all_runs(rows)
+      if run.part == part and run.name not in {row["name"] for row in ours}
+    ]
+    lines += [f"### {part}", ""]
+    lines += ["| arm | stage | rate | seed | kimg | KID | minutes |"]
+    lines += ["|---|---|---|---|---|---|---|"]
+    lines += [_line(row) for row in ours]
+    lines += ["", *_summary(ours)]
+    if missing:
+      lines += [f"{len(missing)} runs of this part are still to be made.", ""]
+    plot = plot_of(part)
+    if any(row["kid"] is not None for row in ours):
+      draw(ours, plot)
+      lines += [f"![KID of each seed, {part}]({plot.name})", ""]
+  return "\n".join(lines) or "No run has ended yet.\n"
+
+
+def plot_of(part: str) -> Path:
+  """Return the file of a part's plot."""
+  return PAGE.parent / f"results-{part}.svg"
+
+
+def draw(rows: list[dict], path: Path) -> None:
+  """Draw a point for each finished run, by arm; tuning runs are hollow."""
+  matplotlib.rcParams["svg.hashsalt"] = "0"  # the same bytes each time
+  arms = list(dict.fromkeys(row["arm"] for row in rows))
+  figure = Figure(figsize=(6.5, 0.7 + 0.45 * len(arms)), layout="tight")
+  axes = figure.add_subplot()
+  for stage, face in (("tune", "none"), ("confirm", "#0072b2")):
+    ended = [r for r in rows if r["stage"] == stage and r["kid"] is not None]
+    axes.scatter(
+      [row["kid"] for row in ended],
+      [arms.index(row["arm"]) for row in ended],
+      facecolors=face,
+      edgecolors="#0072b2",
+      label="tuning" if stage == "tune" else "confirming seeds",
+    )
+  axes.set_yticks(range(len(arms)), arms)
+  axes.set_ylim(len(arms) - 0.5, -0.5)
+  axes.set_xlim(left=0)
+  axes.set_xlabel("KID, 2,000 fakes against unseen images; lower is better")
+  axes.legend(loc="lower right", fontsize=8)
+  figure.savefig(path, metadata={"Date": None})
+
+
+def _line(row: dict) -> str:
+  rate = row["fields"]["learning_rate"]
+  kid = "failed" if row["kid"] is None else f"{row['kid']:.4f}"
+  kimg = row.get("kimg", "-")
+  return (
+    f"| {row['arm']} | {row['stage']} | {rate:g} | {row['seed']} | {kimg} | "
+    f"{kid} | {row['minutes']} |"
+  )
+
+
+def _summary(rows: list[dict]) -> list[str]:
+  """Return the mean and the range of the confirming seeds, by arm."""
+  lines = []
+  for arm in dict.fromkeys(row["arm"] for row in rows):
+    kids = [
+      row["kid"]
+      for row in rows
+      if (row["arm"], row["stage"]) == (arm, "confirm")
+      and row["kid"] is not None
+    ]
+    if kids:
+      lines.append(
+        f"- {arm}: mean {statistics.mean(kids):.4f}, from {min(kids):.4f} to "
+        f"{max(kids):.4f}, {len(kids)} seed(s)"
+      )
+  return [*lines, ""] if lines else []
+
+
+def main() -> None:
+  text = PAGE.read_text()
+  before, _, rest = text.partition(BEGIN)
+  _, _, after = rest.partition(END)
+  rows = jsonl.read(results.ROWS)
+  PAGE.write_text(before + BEGIN + tables(rows) + END + after)
+  print(f"{PAGE}: {len(rows)} runs")
+
+
+if __name__ == "__main__":
+  main()

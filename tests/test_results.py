@@ -1,0 +1,67 @@
+"""The experiments' budgets and the choice of what is confirmed."""
+
+import pytest
+
+from benchmarks import results
+
+
+def row(arm, rate, kid, part="recipe-cats-progan", stage="tune"):
+  fields = {"learning_rate": rate}
+  return {
+    "part": part,
+    "stage": stage,
+    "arm": arm,
+    "kid": kid,
+    "fields": fields,
+  }
+
+
+def test_a_rate_is_chosen_when_all_have_ended():
+  rows = [
+    row("WGAN-GP", rate, kid) for rate, kid in ((0.003, 0.3), (0.006, 0.1))
+  ]
+  part = "recipe-cats-progan"
+  assert results.best_rate(rows, part, "WGAN-GP") is None
+  rows.append(row("WGAN-GP", 0.012, None))  # it failed
+  assert results.best_rate(rows, part, "WGAN-GP") == 0.006
+  confirming = [
+    run
+    for run in results.recipe_runs(rows, "cats", "progan")
+    if run.stage == "confirm"
+  ]
+  assert [run.seed for run in confirming] == list(results.SEEDS)
+  assert {run.fields["learning_rate"] for run in confirming} == {0.006}
+
+
+def test_budgets_are_flops():
+  wgan, hinge, pairing = (
+    results.recipe_runs([], "cats", "progan")[i] for i in (0, 6, 9)
+  )
+  assert results.kimg_of(wgan) == results.BUDGET_KIMG
+  longest, shortest = results.kimg_of(hinge), results.kimg_of(pairing)
+  assert shortest < results.BUDGET_KIMG < longest
+  spent = [
+    results.step_flops(results.config_of(run)) * results.kimg_of(run)
+    for run in (wgan, hinge, pairing)
+  ]
+  assert spent == pytest.approx([spent[0]] * 3, rel=0.001)
+
+
+def test_names_are_unique_and_development_seeds_are_not_confirmed():
+  rows = [
+    row(arm, rate, rate, part=f"recipe-{source}-{network}")
+    for source in ("cats", "earth")
+    for network in ("progan", "stylegan")
+    for arm in results.RECIPES
+    for rate in results.RATES
+  ]
+  rows += [
+    row(arm, 0.003, kid, part=f"few-{num}")
+    for num in (100, 1000)
+    for kid, arm in enumerate(results.AUGMENTATIONS)
+  ]
+  runs = results.all_runs(rows)
+  assert len({run.name for run in runs}) == len(runs)
+  assert len({run.folder for run in runs}) == len(runs)
+  for run in runs:
+    assert (run.seed == results.TUNING_SEED) == (run.stage == "tune")
