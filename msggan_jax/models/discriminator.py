@@ -80,10 +80,8 @@ class Discriminator(nnx.Module):
     self.resolution = resolution
     self.scales = scales
     self.num_classes = num_classes
-    self.stylegan = stylegan
-    self.stddev = stddev
-    self.folding = folding
-    self.remat_from = remat_from
+    self.stylegan, self.stddev = stylegan, stddev
+    self.folding, self.remat_from = folding, remat_from
     self.precision = precision
     # Of images and scores: float32 in every precision.
     exact = functools.partial(Conv, equalized=equalized, rngs=rngs)
