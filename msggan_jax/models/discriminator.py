@@ -160,7 +160,7 @@ class Discriminator(nnx.Module):
     Raises:
       ValueError: If the pyramid has other scales than the network.
     """
-    stddev = self.folding and self.stddev.for_tpus(len(pyramid[0]))
+    stddev = self.folding and self.stddev.interleaved(len(pyramid[0]))
     if stddev:
       pyramid = tuple(map(self.stddev.interleave, pyramid))
     images = {image.shape[1]: image for image in pyramid}
