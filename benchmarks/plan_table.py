@@ -9,6 +9,7 @@ at any time. Delete a line there to recompile its row.
 
 import datetime
 import json
+import math
 import subprocess
 import sys
 from pathlib import Path
@@ -29,6 +30,7 @@ ROWS = (
   ("v5e:2x4", *PROGAN_256),
   ("v5e:2x4", *STYLEGAN_256),
   ("v5e:2x4", "msg_progan", 1024, 16, {}),
+  ("v5e:2x4", "msg_progan", 1024, 32, {"remat_from": 64}),
   ("v5e:2x4", "msg_progan", 1024, 16, {"micro_batch_size": 8}),
   ("v5e:2x4", "msg_progan", 256, 64, {}),
   ("v5e:16x16", *PROGAN_1024),
@@ -69,13 +71,21 @@ def compile_row(flags):
   return numbers
 
 
-def as_line(row, numbers):
-  """Return a row of the table."""
+def first_cells(row):
+  """Return the cells that a row has before it is compiled."""
   topology, preset, resolution, device_batch, fields = row
+  chips = math.prod(map(int, topology.partition(":")[2].split("x")))
+  saving = ", ".join(f"{name} {value}" for name, value in fields.items())
+  size = f"{resolution}²"
+  return preset, size, topology, chips, device_batch, saving or "none"
+
+
+def as_line(row, numbers):
+  """Return a row of the table; None: not compiled."""
+  if numbers is None:
+    return _joined((*first_cells(row), "not compiled", *("",) * 10))
   memory = numbers["hbm_bytes"] / 2**30
   capacity = numbers["hbm_capacity_bytes"] / 2**30
-  chips = numbers["devices"]
-  saving = ", ".join(f"{name} {value}" for name, value in fields.items())
   size = numbers["device_batch_size"]
 
   def speed(secs):
@@ -86,12 +96,7 @@ def as_line(row, numbers):
   by_instruction = numbers["step_secs_by_instruction"] or {"step": 0}
   floor = numbers["floor_secs"]
   cells = (
-    preset,
-    f"{resolution}²",
-    topology,
-    chips,
-    device_batch,
-    saving or "none",
+    *first_cells(row),
     f"{memory:.2f} of {capacity:.0f}" + ("" if numbers["fits"] else ", NO"),
     f"{numbers['bytes_accessed'] / size / 1e9:.1f}",
     f"{numbers['model_flops_per_image'] / 1e9:.0f}",
@@ -104,6 +109,10 @@ def as_line(row, numbers):
     f"{numbers['compile_secs']:.0f}",
     numbers["date"],
   )
+  return _joined(cells)
+
+
+def _joined(cells):
   return "| " + " | ".join(map(str, cells)) + " |\n"
 
 
@@ -117,9 +126,7 @@ def write_page(plans):
   )
   table = f"| {head} |\n" + "|---" * (head.count("|") + 1) + "|\n"
   for row in ROWS:
-    key = " ".join(command(*row))
-    if key in plans:
-      table += as_line(row, plans[key])
+    table += as_line(row, plans.get(" ".join(command(*row))))
   before, _, rest = PAGE.read_text().partition(BEGIN)
   _, _, after = rest.partition(END)
   PAGE.write_text(before + BEGIN + table + END + after)

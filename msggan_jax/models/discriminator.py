@@ -80,10 +80,8 @@ class Discriminator(nnx.Module):
     self.resolution = resolution
     self.scales = scales
     self.num_classes = num_classes
-    self.stylegan = stylegan
-    self.stddev = stddev
-    self.folding = folding
-    self.remat_from = remat_from
+    self.stylegan, self.stddev = stylegan, stddev
+    self.folding, self.remat_from = folding, remat_from
     self.precision = precision
     # Of images and scores: float32 in every precision.
     exact = functools.partial(Conv, equalized=equalized, rngs=rngs)
@@ -162,7 +160,7 @@ class Discriminator(nnx.Module):
     Raises:
       ValueError: If the pyramid has other scales than the network.
     """
-    stddev = self.folding and self.stddev.for_tpus(len(pyramid[0]))
+    stddev = self.folding and self.stddev.interleaved(len(pyramid[0]))
     if stddev:
       pyramid = tuple(map(self.stddev.interleave, pyramid))
     images = {image.shape[1]: image for image in pyramid}

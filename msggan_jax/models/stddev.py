@@ -33,7 +33,8 @@ class MinibatchStddev:
     group: Examples per group, at most B; 0: the whole global batch.
     grouping: "contiguous": neighbours form a group, which never crosses
       devices. "strided": examples i, i + B/g, i + 2B/g, ... do, as in the
-      official TensorFlow code.
+      official TensorFlow code. "interleaved", of D alone: "strided", with
+      derivatives that are fast on TPUs.
     spatial: Whether to average over channels only, so that the statistic
       varies over H and W (msg-gan-v1).
   """
@@ -62,7 +63,7 @@ class MinibatchStddev:
     statistic = jnp.broadcast_to(statistic, (*x.shape[:3], fold_of(x)))
     return jnp.concatenate([x, statistic.astype(x.dtype)], axis=-1)
 
-  def for_tpus(self, batch: int) -> "MinibatchStddev | None":
+  def interleaved(self, batch: int) -> "MinibatchStddev | None":
     """Return this layer for a batch in the order of `interleave`.
 
     Activations hold 8 examples in each of a TPU's registers. If as many groups
@@ -79,7 +80,7 @@ class MinibatchStddev:
     groups = batch // min(self.group, batch) if contiguous else 1
     if self.spatial or batch % groups or groups % _SUBLANES:
       return None
-    return dataclasses.replace(self, grouping="strided")
+    return dataclasses.replace(self, grouping="interleaved")
 
   def interleave(self, x: jax.Array, inverse: bool = False) -> jax.Array:
     """Reorder examples: the first of each group, the second, and so on.
@@ -137,7 +138,7 @@ class MinibatchStddev:
         f"minibatch stddev: groups of {size} do not divide a batch of {b}; "
         f"use a multiple of {size} images"
       )
-    if self.grouping == "strided" and not self.spatial:
+    if self.grouping == "interleaved":
       statistic = _mean_stddev(x.reshape(size, b // size, h, w, c))
       return jnp.tile(statistic, (size, 1, 1, 1))
     # members[i]: the i-th member of each group, (groups, H, W, C). On CPUs,
