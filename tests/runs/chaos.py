@@ -11,7 +11,6 @@ import contextlib
 import json
 import random
 import signal
-import subprocess
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -22,6 +21,7 @@ import numpy as np
 from msggan_jax.runtime import jsonl, preemption
 from msggan_jax.weights import manifest
 from tests.runs.faults import flip, halve
+from tests.runs.forked import Forked
 from tests.runs.test_processes import finish, run, start, state_of
 
 SECS = 600  # the watchdog's: a start, a step or an end that takes longer hangs
@@ -64,7 +64,7 @@ def _one_fault(folder: Path, processes: int, rng: random.Random) -> dict:
   with _started(
     folder, processes, moving=fault["phase"] == "training"
   ) as started:
-    time.sleep(rng.uniform(0, 3 if fault["phase"] == "training" else 12))
+    time.sleep(rng.uniform(0, 3 if fault["phase"] == "training" else 6))
     for victim in victims:
       started[victim].send_signal(number)
     hit = time.monotonic()
@@ -98,7 +98,7 @@ def finish_and_compare(folder: Path, processes: int) -> int:
 @contextlib.contextmanager
 def _started(
   folder: Path, processes: int, *, moving: bool
-) -> Iterator[list[subprocess.Popen]]:
+) -> Iterator[list[Forked]]:
   """Start the run; with `moving`, wait until it has written a row."""
   size, began = _size(folder), time.monotonic()
   started = start(folder, "run", processes, devices=processes, **_run())

@@ -20,6 +20,7 @@ from msggan_jax.runtime import preemption, sharding
 from msggan_jax.weights.checkpoint import Checkpoints
 from tests.conftest import CACHE, load_config
 from tests.runs.faults import flip, halve
+from tests.runs.forked import Forked
 from tests.runs.several import free_port
 
 FIELDS = {
@@ -65,12 +66,12 @@ def start(
   With launch, the script of launch/ starts them, and is returned.
   """
   address = f"127.0.0.1:{free_port()}"
-  environment = os.environ | {
+  environment = {
     "JAX_PLATFORMS": "cpu",
     "JAX_NUM_CPU_DEVICES": str(devices // num_processes),
     "JAX_DISABLE_MOST_OPTIMIZATIONS": "true",
     "JAX_COMPILATION_CACHE_DIR": str(CACHE),
-    "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0.5",
+    "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0",
   }
   fields = FIELDS | fields
   fields |= {
@@ -78,10 +79,10 @@ def start(
     "dataset.path": photos(tmp_path),
     "dataset.data_dir": tmp_path / "data",
   }
-  command = [sys.executable, "-m", "msggan_jax.main"]
-  command += ["--config=configs/demo.py", f"--workdir={tmp_path / workdir}"]
-  command += flags
-  command += [f"--config.{name}={value}" for name, value in fields.items()]
+  arguments = ["--config=configs/demo.py", f"--workdir={tmp_path / workdir}"]
+  arguments += flags
+  arguments += [f"--config.{name}={value}" for name, value in fields.items()]
+  command = [sys.executable, "-m", "msggan_jax.main", *arguments]
   if launch:
     script = ["bash", "launch/local.sh", f"--processes={num_processes}"]
     script += ["--restarts=0", f"--python={sys.executable}", "--"]
@@ -93,13 +94,18 @@ def start(
       f"--num_processes={num_processes}",
       f"--process_id={i}",
     ]
-    with (tmp_path / f"{workdir}-{i}.log").open("w") as log:
+    log = tmp_path / f"{workdir}-{i}.log"
+    if not launch and not prefix:
+      several = several if num_processes > 1 else []
+      started.append(Forked([*arguments, *several], environment, log))
+      continue
+    with log.open("w") as file:
       started.append(
         subprocess.Popen(
           [*prefix, *command]
           + (several if num_processes > 1 and not launch else []),
-          env=environment,
-          stdout=log,
+          env=os.environ | environment,
+          stdout=file,
           stderr=subprocess.STDOUT,
         )
       )
