@@ -195,7 +195,9 @@ def get_base_config():
   config.log_kimg = 1.0  # between rows of stats.jsonl
   config.sample_kimg = 10.0  # between grids of samples
   config.snapshot_kimg = 50.0  # between checkpoints
-  config.keep = 3  # newest checkpoints that are kept; the best is kept, too
+  # newest checkpoints that are kept, beside the best and step 0 of a fine-tuned
+  # run
+  config.keep = 3
   # also keep the first checkpoint after each multiple of this; 0: none
   config.keep_kimg = 0.0
 

@@ -48,7 +48,8 @@ class Checkpoints:
 
     Args:
       directory: The folder; created by the first save.
-      keep: Number of newest checkpoints to keep, beside the best; None: all.
+      keep: Number of newest checkpoints to keep, beside the best and step 0;
+        None: all.
       keep_every: In steps; the first checkpoint after each multiple of it is
         kept, too; 0: none.
       provenance: What the trees depend on; kept with each checkpoint.
@@ -316,10 +317,11 @@ class Checkpoints:
     """
     steps = self.steps
     kept = {*steps[-self._keep :], self._best} if self._keep else {*steps}
+    kept.add(0)  # of a fine-tuned run: a replay cannot make it anew
     if self._keep_every:
       firsts = {step // self._keep_every: step for step in reversed(steps)}
       kept.update(step for part, step in firsts.items() if part)
-    for step in set(steps) - kept:
+    for step in {*steps} - kept:
       self._folder(step).rename(self._directory / f"{step}.deleted")
     for folder in self._directory.glob("*.deleted"):
       if folder.is_symlink():
