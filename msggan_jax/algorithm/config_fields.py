@@ -324,7 +324,8 @@ RECORDS = {
   "snapshot_kimg": Number(50.0, "between checkpoints", resumable=True),
   "keep": Count(
     3,
-    "newest checkpoints that are kept, beside the best and step 0 of a fine-tuned run",
+    "newest checkpoints that are kept, beside the best and step 0 of a "
+    "fine-tuned run",
     resumable=True,
     low=1,
   ),
