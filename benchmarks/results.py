@@ -62,6 +62,7 @@ _COMMON = {
   "ema_kimg": 0.5,
   "burn_in_kimg": 0.0,
   "learning_rate_end": "same",
+  "ema_kimg_end": "same",
   "r1_gamma_end": "same",
   "r2_gamma_end": "same",
   "eval_kimg": 0.0,
