@@ -33,7 +33,6 @@ _RECIPE = (
   "gp_weight",
   "optimizer",
   "learning_rate",
-  "learning_rate_end",
   "burn_in_kimg",
   "batch_size",
   "stddev_group",
@@ -42,6 +41,7 @@ _RECIPE = (
   "base_channels",
   "max_channels",
   "ema_kimg",
+  "ema_kimg_end",
   "mirror",
   "seed",
 )
@@ -89,15 +89,10 @@ def release(workdir: Path, name: str, command: str) -> Path:
 
 def _card(workdir: Path, name: str, command: str, step: int, digest) -> str:
   fields = by_name(load_config(workdir).to_dict())
-  rows = [
+  row = [
     row for row in jsonl.read(workdir / "stats.jsonl") if row["step"] <= step
-  ]
-  secs = sum(
-    value
-    for row in rows
-    for key, value in row.items()
-    if key in ("secs/step", "secs/compile", "secs/data")
-  )
+  ][-1]
+  secs = sum(row[f"secs/{part}"] for part in ("step", "compile", "data"))
   metrics = [
     row for row in jsonl.read(workdir / "metrics.jsonl") if row["step"] == step
   ][-1]
@@ -106,7 +101,7 @@ def _card(workdir: Path, name: str, command: str, step: int, digest) -> str:
     "",
     f"- Data: {DATA[name]} Training split.",
     f"- Trained on {1000 * metrics['kimg']:,.0f} images (step {step}), for "
-    f"{secs / 60:.0f} minutes on CPU cores shared with other programs.",
+    f"{secs / 60:.0f} minutes on two CPU cores.",
     f"- Reproduce: `{command}`. Other machines round differently, so the "
     "result is alike, not equal.",
     "- Recipe: "
