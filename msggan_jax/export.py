@@ -66,7 +66,6 @@ def main(argv: Sequence[str]) -> None:
         f"{_WORKDIR.value} is a file already: --format=safetensors needs a "
         "run's folder; copy the file, or choose another --format"
       )
-
     step = workdirs.export(
       _WORKDIR.value, output, step, with_discriminator=_DISCRIMINATOR.value
     )

@@ -27,6 +27,7 @@ def run(*flags):
     (["--mode=truncation", "--psis=nan"], "--psis=nan: give numbers"),
     (["--mode=style_mix", "--fine_seeds=5-1"], "the range '5-1' is empty"),
     (["--mode=project"], "--mode=project needs --image=FILE"),
+    (["--mode=training", "--ema_kimg=5"], "--ema_kimg: --mode=training shows"),
     (["--batch_size=0"], "--batch_size=0"),
     (["--mode=multiscale", "--step=last"], "--step=last: give a number"),
   ],
