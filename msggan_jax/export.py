@@ -22,7 +22,7 @@ from msggan_jax.runtime import cli
 _WORKDIR = flags.DEFINE_string(
   "workdir",
   None,
-  "The run's folder; for other formats also a .safetensors file, cats, earth.",
+  "The run's folder; for other formats also a .safetensors file, or cats.",
 )
 _OUTPUT = flags.DEFINE_string("output", None, "The new file, or folder of web.")
 _FORMAT = flags.DEFINE_enum(

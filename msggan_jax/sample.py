@@ -24,7 +24,7 @@ _WORKDIR = flags.DEFINE_string(
   "workdir",
   None,
   "The run's folder, a file of msggan_jax.export, or a released generator: "
-  "cats or earth.",
+  "cats.",
 )
 _OUTPUT = flags.DEFINE_string("output", None, "Folder for the images.")
 _MODE = flags.DEFINE_enum(

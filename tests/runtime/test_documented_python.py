@@ -1,0 +1,42 @@
+"""The Python blocks of README and docs run as they are printed."""
+
+import re
+from pathlib import Path
+
+import pytest
+
+from msggan_jax.weights.portable import files
+
+ROOT = Path(__file__).parents[2]
+_BLOCK = re.compile(r"^```python\n(.*?)^```", re.DOTALL | re.MULTILINE)
+# Files that a page's commands write before its blocks run.
+_BEFORE = {
+  "export.md": lambda: files.write(
+    "cats", Path("cats.stablehlo"), "stablehlo", None, []
+  ),
+}
+
+
+def blocks(page):
+  return _BLOCK.findall(page.read_text())
+
+
+PAGES = [
+  page
+  for page in (ROOT / "README.md", *sorted(ROOT.glob("docs/*.md")))
+  if blocks(page)
+]
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_the_blocks_of_a_page_run(page, tmp_path, monkeypatch):
+  monkeypatch.chdir(tmp_path)
+  if page.name in _BEFORE:
+    _BEFORE[page.name]()
+  names = {}
+  for block in blocks(page):
+    if "onnxruntime" in block:  # has an environment of its own
+      continue
+    exec(compile(block, page.name, "exec"), names)
+  if page.name == "README.md":
+    assert names["images"].shape == (16, 32, 32, 3)
