@@ -24,7 +24,7 @@ demo: $(INSTALLED)  ## Train on drawings of cats, about eight minutes on two cor
 	JAX_NUM_CPU_DEVICES=2 $(BIN)/python -m msggan_jax.main --config=configs/demo.py \
 	  --config.batch_size=auto
 
-test: $(INSTALLED)  ## Check style and types, run the tests: seven minutes on two cores.
+test: $(INSTALLED)  ## Check style and types, run the tests: six minutes on two cores.
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/pyrefly check

@@ -33,6 +33,7 @@ def test_a_rate_is_chosen_when_all_have_ended():
   assert {run.fields["learning_rate"] for run in confirming} == {0.006}
 
 
+@pytest.mark.slow  # counts several training steps
 def test_budgets_are_flops():
   wgan, hinge, pairing = (
     results.recipe_runs([], "cats", "progan")[i] for i in (0, 6, 9)

@@ -169,7 +169,7 @@ def test_the_demo_is_evaluated():
   for name, metric in (("cats", "bodies"), ("earth", "kid")):
     config = load_config("demo", name)
     _, names = evaluation.choose(config)
-    assert names[0] == "kid_efficientnet_lite0_200"
+    assert names[0] == "kid_efficientnet_lite0_1000"
     assert names[-1].startswith(metric)
     assert config.total_kimg % config.eval_kimg == 0
 
