@@ -71,5 +71,5 @@ web:  ## Fetch onnxruntime-web for `export --format=web`; needs npm.
 	  package/dist/ort-wasm-simd-threaded.wasm
 	rm .onnxruntime-web/$(WEB)
 
-clean:  ## Remove .venv and .venv-onnx; data/ and runs/ stay.
-	rm -rf $(VENV) .venv-onnx
+clean:  ## Remove .venv, .venv-onnx and .onnxruntime-web; data/ and runs/ stay.
+	rm -rf $(VENV) .venv-onnx .onnxruntime-web
