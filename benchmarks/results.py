@@ -11,7 +11,9 @@ time. Several parts can run side by side.
 
 import argparse
 import json
+import math
 import runpy
+import statistics
 import subprocess
 import sys
 import time
@@ -20,14 +22,15 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 from ml_collections import ConfigDict
 
-import msggan_jax
 from msggan_jax import data
 from msggan_jax.algorithm.program import make_program
 from msggan_jax.metrics.distances import kernel_distance
 from msggan_jax.metrics.efficientnet import EfficientNetLite0
+from msggan_jax.models import pyramid
 from msggan_jax.planning import flops
 from msggan_jax.runtime import jsonl, sharding
 from msggan_jax.weights import trained
@@ -142,17 +145,21 @@ def recipe_runs(rows: list[dict], source: str, network: str) -> list[Run]:
 def best_rate(rows: list[dict], part: str, arm: str) -> float | None:
   """Return the tuned learning rate; None before all rates are finished.
 
-  The smallest KID of the development seed; a failed run counts as infinite.
+  The smallest score of the development seed; a failed run counts as infinite.
   """
   scores = {
-    row["fields"]["learning_rate"]: row["kid"]
+    row["fields"]["learning_rate"]: score(row)
     for row in rows
     if (row["part"], row["stage"], row["arm"]) == (part, "tune", arm)
   }
-  finite = {rate: kid for rate, kid in scores.items() if kid is not None}
-  if set(scores) < set(RATES) or not finite:
+  if set(scores) < set(RATES) or min(scores.values()) == math.inf:
     return None
-  return min(finite, key=finite.__getitem__)
+  return min(scores, key=scores.__getitem__)
+
+
+def score(row: dict) -> float:
+  """Return the mean KID of a row's scales; infinite for a failed run."""
+  return statistics.mean(row["kid"].values()) if row["kid"] else math.inf
 
 
 def scale_runs(rows: list[dict]) -> list[Run]:
@@ -180,13 +187,13 @@ def few_runs(rows: list[dict], num: int) -> list[Run]:
     return Run(part, stage, arm, seed, "cats", "progan", fields)
 
   runs = [make("tune", arm, TUNING_SEED) for arm in AUGMENTATIONS]
-  kids = {
-    row["arm"]: row["kid"]
+  scores = {
+    row["arm"]: score(row)
     for row in rows
-    if (row["part"], row["stage"]) == (part, "tune") and row["kid"] is not None
+    if (row["part"], row["stage"]) == (part, "tune")
   }
-  others = {arm: kid for arm, kid in kids.items() if arm != "none"}
-  if len(kids) == len(AUGMENTATIONS):
+  others = {arm: each for arm, each in scores.items() if arm != "none"}
+  if len(scores) == len(AUGMENTATIONS):
     best = min(others, key=others.__getitem__)
     runs += [
       make("confirm", arm, seed)
@@ -252,23 +259,33 @@ def train(run: Run, kimg: float) -> int:
     ).returncode
 
 
-def measure(run: Run) -> float:
-  """Return the KID of the last generator against unseen images."""
+def measure(run: Run) -> dict[str, float]:
+  """Return the KID of each scale of the last generator, by resolution."""
   generator = trained.load_generator(run.folder)
   z = generator.sample_latents(jax.random.key(run.seed), NUM_FAKES)
-  fakes = trained.in_batches(generator, z, 100)[-1]
+  fakes = trained.in_batches(generator, z, 100)
   network = EfficientNetLite0.from_package()
 
   def features(images: np.ndarray) -> np.ndarray:
     parts = np.array_split(images, max(len(images) // 100, 1))
     return np.concatenate([network.features(p)[network.pooled] for p in parts])
 
-  path = RUNS / f"unseen-{run.source}.npy"
+  path = RUNS / f"unseen-{run.source}.npz"
   if not path.exists():
-    np.save(path, features(unseen(run.source)))
-  return kernel_distance(
-    features(np.asarray(msggan_jax.to_uint8(fakes))), np.load(path)
-  )
+    reals = pyramid.to_float(jnp.asarray(unseen(run.source)))
+    scales = pyramid.make_pyramid(reals, pyramid.resolutions_up_to(32))
+    np.savez(
+      path,
+      **{str(len(x[0])): features(pyramid.to_uint8(x)) for x in scales},
+    )
+  with np.load(path) as reals:
+    return {
+      str(len(images[0])): kernel_distance(
+        features(np.asarray(pyramid.to_uint8(images))),
+        reals[str(len(images[0]))],
+      )
+      for images in fakes
+    }
 
 
 def unseen(source: str) -> np.ndarray:
@@ -336,9 +353,9 @@ def main() -> None:
       2, f"--part={wanted}: choose one of {', '.join(sorted(parts))}\n"
     )
   if arguments.list:
-    kids = {row["name"]: row["kid"] for row in rows}
+    scores = {row["name"]: f"{score(row):.4f}" for row in rows}
     for run in all_runs(rows):
-      print(f"{run.name}: {kids.get(run.name, 'to be run')}")
+      print(f"{run.name}: {scores.get(run.name, 'to be run')}")
     return
   # Again: confirming runs are known once the tuning ones are finished.
   for _ in range(3):

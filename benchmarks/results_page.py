@@ -27,14 +27,16 @@ def tables(rows: list[dict]) -> str:
       if run.part == part and run.name not in {row["name"] for row in ours}
     ]
     lines += [f"### {part}", ""]
-    lines += ["| arm | stage | rate | seed | kimg | KID | minutes |"]
+    lines += ["| arm | stage | rate | seed | kimg | KID of the scales | mean |"]
     lines += ["|---|---|---|---|---|---|---|"]
     lines += [_line(row) for row in ours]
-    lines += ["", *_summary(ours)]
+    hours = sum(row["minutes"] for row in ours) / 60
+    lines += ["", f"{len(ours)} runs, {hours:.1f} hours of a core.", ""]
+    lines += _summary(ours)
     if missing:
       lines += [f"{len(missing)} runs of this part are still to be made.", ""]
     plot = plot_of(part)
-    if any(row["kid"] is not None for row in ours):
+    if any(row["kid"] for row in ours):
       draw(ours, plot)
       lines += [f"![KID of each seed, {part}]({plot.name})", ""]
   return "\n".join(lines) or "No run has ended yet.\n"
@@ -52,9 +54,9 @@ def draw(rows: list[dict], path: Path) -> None:
   figure = Figure(figsize=(6.5, 0.7 + 0.45 * len(arms)), layout="tight")
   axes = figure.add_subplot()
   for stage, face in (("tune", "none"), ("confirm", "#0072b2")):
-    ended = [r for r in rows if r["stage"] == stage and r["kid"] is not None]
+    ended = [row for row in rows if row["stage"] == stage and row["kid"]]
     axes.scatter(
-      [row["kid"] for row in ended],
+      [results.score(row) for row in ended],
       [arms.index(row["arm"]) for row in ended],
       facecolors=face,
       edgecolors="#0072b2",
@@ -63,18 +65,20 @@ def draw(rows: list[dict], path: Path) -> None:
   axes.set_yticks(range(len(arms)), arms)
   axes.set_ylim(len(arms) - 0.5, -0.5)
   axes.set_xlim(left=0)
-  axes.set_xlabel("KID, 2,000 fakes against unseen images; lower is better")
+  axes.set_xlabel(
+    "KID against unseen images, mean of the scales; lower is better"
+  )
   axes.legend(loc="lower right", fontsize=8)
   figure.savefig(path, metadata={"Date": None})
 
 
 def _line(row: dict) -> str:
   rate = row["fields"]["learning_rate"]
-  kid = "failed" if row["kid"] is None else f"{row['kid']:.4f}"
-  kimg = row.get("kimg", "-")
+  kids = " / ".join(f"{kid:.3f}" for kid in (row["kid"] or {}).values())
+  mean = f"{results.score(row):.4f}" if kids else "failed"
   return (
-    f"| {row['arm']} | {row['stage']} | {rate:g} | {row['seed']} | {kimg} | "
-    f"{kid} | {row['minutes']} |"
+    f"| {row['arm']} | {row['stage']} | {rate:g} | {row['seed']} | "
+    f"{row.get('kimg', '-')} | {kids} | {mean} |"
   )
 
 
@@ -83,10 +87,9 @@ def _summary(rows: list[dict]) -> list[str]:
   lines = []
   for arm in dict.fromkeys(row["arm"] for row in rows):
     kids = [
-      row["kid"]
+      results.score(row)
       for row in rows
-      if (row["arm"], row["stage"]) == (arm, "confirm")
-      and row["kid"] is not None
+      if (row["arm"], row["stage"]) == (arm, "confirm") and row["kid"]
     ]
     if kids:
       lines.append(

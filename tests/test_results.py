@@ -5,13 +5,13 @@ import pytest
 from benchmarks import results
 
 
-def row(arm, rate, kid, part="recipe-cats-progan", stage="tune"):
+def row(arm, rate, score, part="recipe-cats-progan", stage="tune"):
   fields = {"learning_rate": rate}
   return {
     "part": part,
     "stage": stage,
     "arm": arm,
-    "kid": kid,
+    "kid": score and {"4": score, "8": score + 0.5, "16": score - 0.5},
     "fields": fields,
   }
 
@@ -22,7 +22,7 @@ def test_a_rate_is_chosen_when_all_have_ended():
   ]
   part = "recipe-cats-progan"
   assert results.best_rate(rows, part, "WGAN-GP") is None
-  rows.append(row("WGAN-GP", 0.012, None))  # it failed
+  rows.append(row("WGAN-GP", 0.012, score=None))  # it failed
   assert results.best_rate(rows, part, "WGAN-GP") == 0.006
   confirming = [
     run
@@ -57,9 +57,9 @@ def test_names_are_unique_and_development_seeds_are_not_confirmed():
     for rate in results.RATES
   ]
   rows += [
-    row(arm, 0.003, kid, part=f"few-{num}")
+    row(arm, 0.003, score, part=f"few-{num}")
     for num in (100, 1000)
-    for kid, arm in enumerate(results.AUGMENTATIONS)
+    for score, arm in enumerate(results.AUGMENTATIONS, 1)
   ]
   runs = results.all_runs(rows)
   assert len({run.name for run in runs}) == len(runs)
