@@ -43,7 +43,7 @@ RUNS = ROOT / "runs/results"
 BUDGET_KIMG = 8.0  # of WGAN-GP on MSG-ProGAN; its FLOPs are every run's budget
 RATES = (0.003, 0.006, 0.012)
 TUNING_SEED, SEEDS, PAIRED_SEEDS = 100, (1, 2, 3), (1, 2, 3, 4, 5)
-NUM_FAKES, NUM_UNSEEN = 2_000, 10_000
+NUM_FAKES, NUM_SMALL_FAKES, NUM_UNSEEN = 2_000, 500, 10_000
 
 _R1 = {"penalty": "r1", "r1_gamma": 10.0, "penalty_derivatives": "partial"}
 RECIPES: dict[str, dict[str, Any]] = {
@@ -263,7 +263,8 @@ def measure(run: Run) -> dict[str, float]:
   """Return the KID of each scale of the last generator, by resolution."""
   generator = trained.load_generator(run.folder)
   z = generator.sample_latents(jax.random.key(run.seed), NUM_FAKES)
-  fakes = trained.in_batches(generator, z, 100)
+  *small, largest = trained.in_batches(generator, z, 100)
+  fakes = [*(images[:NUM_SMALL_FAKES] for images in small), largest]
   network = EfficientNetLite0.from_package()
 
   def features(images: np.ndarray) -> np.ndarray:
