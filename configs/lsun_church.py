@@ -19,4 +19,5 @@ def get_config(preset="msg_progan"):
   config.batch_size = 32
   config.total_kimg = 24000.0  # Table 1
   config.snapshot_kimg = 200.0
+  config.eval_kimg = 400.0  # at most 5 % of the time, even on eight chips
   return config

@@ -102,7 +102,7 @@ def evaluate_run(workdir: Path, output: cli.JsonOutput) -> None:
     values = evaluator.evaluate(generator.params, generator.state)
     row = evaluator.record(step, values)
     row["secs"] = round(time.monotonic() - began, 3)
-    jsonl.append(workdir / protocols.METRICS_FILE, row)
+    jsonl.append(workdir / jsonl.METRICS_FILE, row)
     evaluator.write_sheets(workdir, step)
     output.show(row, [line(f"step {step}", values)])
 

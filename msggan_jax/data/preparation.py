@@ -125,13 +125,15 @@ def prepare_of_run(config: Any, data_dir: str) -> Path:
   Raises:
     ValueError: If the run keeps its set in another folder; as `prepare`.
   """
-  theirs = config.dataset.data_dir
+  dataset = config.dataset.copy_and_resolve_references()
+  theirs = dataset.data_dir or data_dir  # a shared file names no folder
   if Path(theirs).expanduser() != Path(data_dir).expanduser():
     raise ValueError(
       f"this run keeps its data set in {theirs}; if it may be written to, "
       f"add --data_dir={theirs}"
     )
-  return prepare(config.dataset, config.resolution, config.channels)
+  dataset.data_dir = theirs
+  return prepare(dataset, config.resolution, config.channels)
 
 
 def count_images(dataset: Any, resolution: int) -> int:

@@ -19,7 +19,6 @@ import re
 from collections.abc import Sequence
 from typing import Any
 
-METRICS_FILE = "metrics.jsonl"  # of a run
 INCEPTION = "inception"
 EFFICIENTNET = "efficientnet_lite0"
 PIXELS = "pixels"

@@ -6,6 +6,8 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+METRICS_FILE = "metrics.jsonl"  # of a run
+
 
 def append(path: Path, row: Mapping[str, Any]) -> None:
   """Append a row and sync it to disk."""

@@ -108,7 +108,7 @@ class Evaluation:
     self._checkpoints = checkpoints
     self._reporter = reporter
     self._stop = stop
-    self._metrics_path = workdir / protocols.METRICS_FILE
+    self._metrics_path = workdir / jsonl.METRICS_FILE
     self._is_writer = jax.process_index() == 0
     rows = jsonl.read(self._metrics_path)
     self._rows = [row for row in rows if row["step"] <= first_step]

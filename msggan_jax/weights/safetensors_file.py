@@ -2,9 +2,10 @@
 
 Tensors are float32 and named by network and path, such as
 generator/block_4x4/conv/kernel; the header's metadata are `format`, `version`,
-`step`, `kimg`, and the run's configuration in JSON, `config`. Only
-arrays and the fields of `config_check.network_fields` are read from a file:
-nothing in it is executed, no path in it is opened.
+`step`, `kimg`, the run's configuration in JSON, `config`, and those of its
+`model_card`. Only arrays, the fields of `config_check.network_fields` and the
+name of the demo's data are read from a file: nothing in it is executed, no path
+in it is opened.
 """
 
 import contextlib
@@ -37,6 +38,7 @@ _MAKERS = {
 # Fields about the author's disk and programs.
 _PRIVATE = ("inception_path", "extractor")
 _PRIVATE_OF_DATASET = ("path", "data_dir")
+_DEMO = ("cats", "earth")  # data sets that everybody can prepare
 
 
 def make_network(name: str, config: ConfigDict) -> networks.Network:
@@ -54,6 +56,7 @@ def write(
   config: ConfigDict,
   step: int,
   trees: Mapping[str, tuple[networks.Tree, networks.Tree]],
+  card: Mapping[str, str] | None = None,
 ) -> None:
   """Write a new file, completely or not at all.
 
@@ -62,6 +65,7 @@ def write(
     config: The run's configuration; fields with paths are dropped.
     step: The checkpoint's step.
     trees: `GENERATOR` or `DISCRIMINATOR` -> parameters and state.
+    card: More metadata of the header, of `model_card`.
 
   Raises:
     ValueError: If the path exists.
@@ -81,6 +85,7 @@ def write(
     "step": str(step),
     "kimg": f"{step * config.batch_size / 1000:g}",
     "config": json.dumps(_public(config), sort_keys=True),
+    **(card or {}),
   }
   write_new(path, safetensors.numpy.save(tensors, metadata))
 
@@ -118,7 +123,8 @@ def read(
     name: `GENERATOR` or `DISCRIMINATOR`.
 
   Returns:
-    The configuration's network fields, the network, its parameters and state.
+    The configuration's network fields, with the data set if it is the demo's;
+    the network, its parameters and its state.
 
   Raises:
     ValueError: If the file is damaged or foreign, in one sentence, or with a
@@ -148,6 +154,12 @@ def read_config(path: str | Path) -> ConfigDict:
 def names(path: str | Path) -> set[str]:
   """Return the networks that a file holds; raise ValueError as `read`."""
   return _inspect(path)[1]
+
+
+def read_metadata(path: str | Path) -> dict[str, str]:
+  """Return the header's metadata; raise ValueError as `read`."""
+  with _opened(path) as file:
+    return file.metadata() or {}
 
 
 def _inspect(path: str | Path) -> tuple[ConfigDict, set[str]]:
@@ -190,7 +202,19 @@ def _read_config(metadata: Mapping[str, str]) -> ConfigDict:
     raise ValueError("the configuration in its header is damaged") from error
   if not isinstance(fields, dict):
     raise ValueError("the configuration in its header is damaged")
-  return config_check.network_fields(fields)
+  config = config_check.network_fields(fields)
+  _add_demo(config, fields)
+  return config
+
+
+def _add_demo(config: ConfigDict, fields: Mapping[str, Any]) -> None:
+  """Add the data set, and whether it was mirrored, if it is the demo's."""
+  dataset = fields.get("dataset")
+  name = dataset.get("name") if isinstance(dataset, dict) else None
+  if name in _DEMO and dataset.get("split") == "train":
+    config.mirror = fields.get("mirror") is True
+    config.dataset = ConfigDict({"name": name, "split": "train"})
+    config.dataset.update(path="", data_dir="", crop="center")
 
 
 def _read_tensors(file: Any, name: str) -> dict[str, np.ndarray]:

@@ -11,7 +11,12 @@ from ml_collections import ConfigDict
 from msggan_jax.algorithm.config_fields import FIELDS
 from msggan_jax.models import networks
 from msggan_jax.runtime import sharding
-from msggan_jax.weights import checkpoint, released, safetensors_file
+from msggan_jax.weights import (
+  checkpoint,
+  model_card,
+  released,
+  safetensors_file,
+)
 from msggan_jax.weights.config_file import by_name, load_config
 
 RESUMABLE = {name for name, field in FIELDS.items() if field.resumable}
@@ -95,7 +100,7 @@ def export(
   *,
   with_discriminator: bool = False,
 ) -> int:
-  """Write a run's EMA generator to one file, to share.
+  """Write a run's EMA generator and its card to one file, to share.
 
   Args:
     workdir: The run's folder.
@@ -122,7 +127,8 @@ def export(
   trees = {
     name: tuple(loaded[field] for field in _FIELDS[name]) for name in names
   }
-  safetensors_file.write(output, config, step, trees)
+  card = model_card.to_metadata(model_card.read(workdir, step))
+  safetensors_file.write(output, config, step, trees, card)
   return step
 
 

@@ -17,7 +17,11 @@ NUM_CATS = 90
 
 @pytest.fixture
 def config(tiny_config, tmp_path, monkeypatch):
-  splits = {"train": range(NUM_CATS)}
+  splits = {
+    "train": range(NUM_CATS),
+    "test": range(NUM_CATS, NUM_CATS + 20),
+    "other": range(20),
+  }
   monkeypatch.setattr("msggan_jax.data.sources.demo._CAT_SPLITS", splits)
   tiny_config.resolution = 8
   tiny_config.dataset.data_dir = str(tmp_path / "data")
@@ -56,6 +60,16 @@ def test_copying_and_combinations_of_a_run(config, tmp_path):
   copying, cats, _ = evaluator.protocols
   assert not copying.higher_is_better and cats.higher_is_better
   assert "the hold-out" in copying.describe()
+
+
+def test_the_test_split_of_the_demo_is_a_hold_out(config):
+  _, values = evaluate(config, "copying_mean_colors_20")
+  holdout = config.dataset.copy_and_resolve_references()
+  holdout.split = "test"
+  path = data.prepare(holdout, config.resolution, config.channels)
+  evaluator = evaluator_of(config, "copying_mean_colors_20")
+  assert evaluator._run_metrics._open_holdout().path == path
+  assert 0 <= values["copying_mean_colors_20"] <= 1
 
 
 def test_metrics_per_class(config, tmp_path):
@@ -99,6 +113,7 @@ def test_metrics_per_class(config, tmp_path):
   ],
 )
 def test_what_a_run_lacks_is_refused(config, name, message):
+  config.dataset.split = "other"
   with pytest.raises(ValueError, match=message):
     evaluator_of(config, name)
 

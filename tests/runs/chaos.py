@@ -22,7 +22,7 @@ from msggan_jax.runtime import jsonl, preemption
 from msggan_jax.weights import manifest
 from tests.runs.faults import flip, halve
 from tests.runs.forked import Forked
-from tests.runs.test_processes import finish, run, start, state_of
+from tests.runs.test_processes import finish, start, state_of
 
 SECS = 600  # the watchdog's: a start, a step or an end that takes longer hangs
 # A checkpoint every other step and an evaluation every fourth.
@@ -90,7 +90,10 @@ def finish_and_compare(folder: Path, processes: int) -> int:
   assert set(codes) == {preemption.EXIT_CODE}, (codes, _logs(folder))
   steps = jsonl.read(folder / "run/stats.jsonl")[-1]["step"]
   total = {"total_kimg": 0.016 * steps}
-  run(folder, "whole", processes, devices=processes, **_run() | total)
+  options = _run() | total
+  whole = start(folder, "whole", processes, devices=processes, **options)
+  codes = finish(whole, timeout=None)  # it may be long, and resumes
+  assert set(codes) == {0}, codes
   _compare(folder, steps)
   return steps
 

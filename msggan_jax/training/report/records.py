@@ -6,7 +6,6 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from msggan_jax.metrics.protocols import METRICS_FILE
 from msggan_jax.runtime import jsonl
 from msggan_jax.weights import config_file
 
@@ -150,7 +149,7 @@ def _read(workdir: Path, name: str) -> Run:
     name=name,
     config=config_file.by_name(config.to_dict()),
     stats=stats,
-    metrics=_metrics(workdir / METRICS_FILE, notes),
+    metrics=_metrics(workdir / jsonl.METRICS_FILE, notes),
     best=_read_object(workdir / "best.json", notes),
     rollbacks=_checked(workdir / "rollbacks.jsonl", notes),
     gave_up=[a for a in attempts if isinstance(a, dict)]

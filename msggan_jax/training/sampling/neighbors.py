@@ -41,8 +41,8 @@ def nearest(
   config = job.generator.config
   if "dataset" not in config:
     raise ValueError(
-      "--mode=nearest compares with a run's data set; give the run's folder "
-      "as --workdir, not a file"
+      "--mode=nearest compares with a run's data set, which this file does not "
+      "name; give the run's folder as --workdir"
     )
   extractors = Extractors(inception, extractor)
   name = INCEPTION if inception else EFFICIENTNET

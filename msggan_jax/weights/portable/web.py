@@ -11,8 +11,7 @@ from pathlib import Path
 
 import numpy as np
 
-from msggan_jax.runtime import jsonl
-from msggan_jax.weights import safetensors_file, trained
+from msggan_jax.weights import model_card, safetensors_file, trained
 from msggan_jax.weights.portable import functions, onnx_file
 
 RUNTIME = Path(".onnxruntime-web")  # `make web` writes it
@@ -28,11 +27,6 @@ _HASHES = {
   "ort-wasm-simd-threaded.wasm": (
     "3398c10d07d229bd91b364548e130e0e51a8e5704b88c7c083ebbeb78842dee2"
   ),
-}
-_NO_METRICS = ("step", "kimg", "secs")
-_LICENCES = {  # of the demo's data
-  "cats": "drawings by David Revoy, CC-BY-4.0",
-  "earth": "NASA's Blue Marble, public domain",
 }
 
 
@@ -80,6 +74,7 @@ def write(
       f'SEGMENTS["{segment.name}"] = "{_base64(model)}";\n'.encode()
     )
   config = generator.config
+  card = model_card.read(source, step)
   files["model.js"] = _script(
     "MODEL",
     {
@@ -89,7 +84,8 @@ def write(
       "classes": config.num_classes,
       "stylegan": functions.is_stylegan(generator),
       "segments": described,
-      "card": _card(generator, Path(source)),
+      "card": _rows(generator, card),
+      "pairs": _base64(card.pairs),
     },
   )
   _write_folder(output, files)
@@ -160,31 +156,26 @@ def _read_runtime() -> dict[str, bytes]:
   return contents
 
 
-def _card(generator: trained.Generator, source: Path) -> list[list[str]]:
-  """Return the model's card: names and values."""
-  config = generator.config
+def _rows(
+  generator: trained.Generator, card: model_card.Card
+) -> list[list[str]]:
+  """Return the card as names and values."""
   stylegan = functions.is_stylegan(generator)
   rows = [
     ["Network", "MSG-StyleGAN" if stylegan else "MSG-ProGAN"],
     ["Parameters", f"{_count(generator.params):,}"],
   ]
-  data = config.dataset.get("name", "") if "dataset" in config else ""
-  if data:
-    rows.append(["Data", data])
-  licence = _LICENCES.get(data, "not recorded; ask who trained it")
+  what, licence = model_card.DATA.get(
+    card.data, (card.data, "not recorded; ask who trained it")
+  )
+  if what:
+    rows.append(["Data", what])
   rows.append(["Licence of the data", licence])
-  record = {}
-  if source.is_dir():
-    record = next(reversed(jsonl.read(source / "metrics.jsonl")), {})
-  if record:
-    rows.append(["Evaluated after", f"{1000 * record['kimg']:,.0f} images"])
-    protocols = record.get("protocols", {})
-    for name, value in record.items():
-      if isinstance(value, int | float) and name not in _NO_METRICS:
-        text = f"{value:.4g}"
-        if name in protocols:
-          text += f" ({protocols[name]})"
-        rows.append([name, text])
+  if card.kimg:
+    rows.append(["Trained on", f"{1000 * card.kimg:,.0f} images"])
+  for name, (value, protocol) in card.metrics.items():
+    ending = f" ({protocol})" if protocol else ""
+    rows.append([name, f"{value:.4g}{ending}"])
   return rows
 
 

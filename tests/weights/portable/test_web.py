@@ -55,6 +55,30 @@ def test_normals_are_normal_and_repeatable():
   assert norm == pytest.approx(8)
 
 
+@pytest.mark.skipif(shutil.which("node") is None, reason="needs Node.js")
+def test_the_page_draws_the_same_latents(tmp_path):
+  script = (
+    (web._PAGE / "latents.js").read_text()
+    + """
+  const MODEL = { latentSize: 7, normalize: true };
+  console.log(JSON.stringify([
+    [...latents(4294967294, 0)],
+    [...latents(12, 0)],
+    [...noise(5, 3, [4, 4])],
+  ]));
+  """
+  )
+  done = run("node", "-e", script)
+  assert done.returncode == 0, done.stderr
+  expected = [
+    web.sample_latents(4294967294, 7, normalize=True),
+    web.sample_latents(12, 7, normalize=True),
+    web.sample_noise(5, 3, 4),
+  ]
+  for got, want in zip(json.loads(done.stdout), expected, strict=True):
+    np.testing.assert_allclose(got, want.ravel(), atol=1e-6)
+
+
 def test_parts_leave_out_the_identity():
   names = [
     [part.name for part in web.parts(make_generator(model, **fields))]

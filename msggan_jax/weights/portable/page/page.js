@@ -159,6 +159,10 @@ function fillPage() {
     text.textContent = value;
     byId("card").append(term, text);
   }
+  byId("pairs").hidden = !MODEL.pairs;
+  if (MODEL.pairs) {
+    byId("pairs-image").src = `data:image/webp;base64,${MODEL.pairs}`;
+  }
   byId("class-box").hidden = !MODEL.classes;
   byId("class").max = MODEL.classes - 1;
   for (const box of document.querySelectorAll(".style")) {
