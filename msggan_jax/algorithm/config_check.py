@@ -61,16 +61,6 @@ def network_fields(fields: Mapping[str, Any]) -> ConfigDict:
   return config
 
 
-def check_classes(config: ConfigDict, num_classes: int) -> None:
-  """Raise ValueError unless the data set has the configuration's classes."""
-  if config.num_classes and config.num_classes != num_classes:
-    raise ValueError(
-      f"config.num_classes is {config.num_classes}, but the data set has "
-      f"{num_classes} classes; 0 trains without labels, and "
-      "config.dataset.labels says where a folder's labels come from"
-    )
-
-
 def _check_fields(config: ConfigDict, names: list[str]) -> None:
   missing = [name for name in names if not _has(config, name)]
   if missing:

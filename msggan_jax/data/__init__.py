@@ -3,7 +3,12 @@
 from msggan_jax.data.lenient import LenientSet
 from msggan_jax.data.loader import make_loader, with_holdout
 from msggan_jax.data.overview import summary
-from msggan_jax.data.preparation import count_images, prepare, prepare_of_run
+from msggan_jax.data.preparation import (
+  check_classes,
+  count_images,
+  prepare,
+  prepare_of_run,
+)
 from msggan_jax.data.prepared_set import Metadata, PreparedSet, open_prepared
 from msggan_jax.data.sources.demo import CatParts, cat_parts
 
@@ -13,6 +18,7 @@ __all__ = [
   "Metadata",
   "PreparedSet",
   "cat_parts",
+  "check_classes",
   "count_images",
   "make_loader",
   "open_prepared",

@@ -1,4 +1,4 @@
-"""Find near-duplicates: the same picture, compressed or resized again.
+"""Find near-duplicates: the same picture, mirrored, compressed or resized.
 
 A thumbnail of 9x8 pixels is a picture's perceptual hash. Its 64 bits, whether a
 pixel is brighter than its left neighbour, find candidates (dHash); they are
@@ -53,13 +53,21 @@ def find_groups(thumbnails: Sequence[str]) -> list[list[int]]:
       i = parents[i]
     return i
 
-  for i, j in _near_pairs(colors):
-    parents[root(j)] = root(i)
+  for i, j in _near_pairs(np.concatenate([colors, _mirrored(colors)])):
+    if i < len(colors) or j < len(colors):  # else both are mirrored
+      parents[root(j % len(colors))] = root(i % len(colors))
   roots = np.array([root(i) for i in range(len(colors))])[place.ravel()]
   order = np.argsort(roots, kind="stable")
   starts = np.flatnonzero(np.diff(roots[order])) + 1
   groups = [group.tolist() for group in np.split(order, starts)]
   return sorted(group for group in groups if len(group) > 1)
+
+
+def _mirrored(colors: np.ndarray) -> np.ndarray:
+  """Return the thumbnails of the mirrored images."""
+  columns, rows = _SIZE
+  pixels = colors.reshape(-1, rows, columns, 3)
+  return pixels[:, :, ::-1].reshape(colors.shape)
 
 
 def _hashes(colors: np.ndarray) -> np.ndarray:

@@ -43,6 +43,7 @@ def prepare(
   *,
   output: str | Path | None = None,
   strict: bool = False,
+  num_classes: int = 0,
 ) -> Path:
   """Prepare a data set, or return the one that is already prepared.
 
@@ -58,6 +59,7 @@ def prepare(
       `dataset.data_dir` named after the data set.
     strict: Whether an unusable image is an error; otherwise it is skipped and
       listed in `rejected.jsonl`.
+    num_classes: As in `check_classes`, which is asked before any work.
 
   Returns:
     Directory of the prepared set, for `open_prepared`.
@@ -97,6 +99,7 @@ def prepare(
     with open_source(dataset, resolution) as source:
       if not source.names:
         raise ValueError(f"{wanted['source']} has no images")
+      check_classes(num_classes, len(source.class_names))
       holdout.check(wanted_holdout, len(source.names))
       identity = _identity(source, wanted)
       with partial_set.open_partial(target, identity) as work:
@@ -134,6 +137,24 @@ def prepare_of_run(config: Any, data_dir: str) -> Path:
     )
   dataset.data_dir = theirs
   return prepare(dataset, config.resolution, config.channels)
+
+
+def check_classes(num_classes: int, found: int) -> None:
+  """Check the number of a data set's classes.
+
+  Args:
+    num_classes: The configuration's; 0: any number.
+    found: The data set's.
+
+  Raises:
+    ValueError: If they differ.
+  """
+  if num_classes and num_classes != found:
+    raise ValueError(
+      f"config.num_classes is {num_classes}, but the data set has {found} "
+      "classes; 0 trains without labels, and config.dataset.labels says where "
+      "a folder's labels come from"
+    )
 
 
 def count_images(dataset: Any, resolution: int) -> int:

@@ -8,7 +8,7 @@ import jax
 from ml_collections import ConfigDict
 
 from msggan_jax import data
-from msggan_jax.algorithm import augment, config_check, randomness
+from msggan_jax.algorithm import augment, randomness
 from msggan_jax.algorithm.train_state import TrainState
 from msggan_jax.runtime import processes
 
@@ -60,12 +60,17 @@ def _open(
   config: ConfigDict, dataset: ConfigDict, unreadable: Path
 ) -> data.LenientSet:
   """Prepare a data set if necessary and open it, the same everywhere."""
-  path = data.prepare(dataset, config.resolution, config.channels)
+  path = data.prepare(
+    dataset,
+    config.resolution,
+    config.channels,
+    num_classes=config.num_classes,
+  )
   prepared = data.LenientSet(
     data.open_prepared(path),
     config.dataset.max_unreadable,
     unreadable,
   )
   processes.check_same("the data set", prepared.metadata.content_hash)
-  config_check.check_classes(config, prepared.metadata.num_classes)
+  data.check_classes(config.num_classes, prepared.metadata.num_classes)
   return prepared

@@ -22,7 +22,7 @@ def picture(seed, size=64):
 
 @pytest.fixture
 def photos(tmp_path):
-  """Forty images, of which 3, 13 and 23 show the same, as 7 and 8 do."""
+  """Forty images; 3, 13 and 23 show the same, as 7 and 8 do, one mirrored."""
   path = tmp_path / "photos"
   path.mkdir()
   for i in range(COUNT):
@@ -30,6 +30,7 @@ def photos(tmp_path):
   picture(3).save(path / "13.jpg", quality=60)
   (path / "13.png").unlink()
   picture(3, size=80).save(path / "23.png")
+  picture(7).transpose(Image.Transpose.FLIP_LEFT_RIGHT).save(path / "8.png")
   return path
 
 

@@ -45,6 +45,15 @@ def pairs(given=LABELS):
   return [list(pair) for pair in zip(NAMES, given, strict=True)]
 
 
+def test_another_number_of_classes_is_refused_before_any_work(photos):
+  with pytest.raises(
+    ValueError, match="num_classes is 3, but the data set has 2 classes"
+  ):
+    prepare(photos, "folders", num_classes=3)
+  assert not photos.with_name("prepared-folders").exists()
+  assert len(prepare(photos, "folders", num_classes=2)) == 5
+
+
 def test_all_forms_give_the_same_labels(photos):
   write_csv(photos, [(n, ("a cat", "dog")[k]) for n, k in pairs()])
   write_json(photos, {"labels": pairs()})
