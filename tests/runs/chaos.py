@@ -10,6 +10,7 @@ import argparse
 import contextlib
 import json
 import random
+import shutil
 import signal
 import time
 from collections.abc import Iterator
@@ -91,6 +92,8 @@ def finish_and_compare(folder: Path, processes: int) -> int:
   steps = jsonl.read(folder / "run/stats.jsonl")[-1]["step"]
   total = {"total_kimg": 0.016 * steps}
   options = _run() | total
+  # Damage throws a run back, perhaps to before an earlier comparison's end.
+  shutil.rmtree(folder / "whole", ignore_errors=True)
   whole = start(folder, "whole", processes, devices=processes, **options)
   codes = finish(whole, timeout=None)  # it may be long, and resumes
   assert set(codes) == {0}, codes
