@@ -79,6 +79,37 @@ def read(source: str | Path, step: int | str | None = None) -> Card:
   )
 
 
+def summarize(card: Card) -> list[tuple[str, str, str]]:
+  """Gather the metrics, each with its details in one line.
+
+  Returns:
+    (name, value, protocol) of each metric; "kid/8" and "kid_x" are details of
+    "kid", after its value.
+  """
+  lines = []
+  for name, (value, protocol) in card.metrics.items():
+    if any(_is_detail(name, other) for other in card.metrics):
+      continue
+    details = ", ".join(
+      f"{_detail(each, name)} {number:.4g}"
+      for each, (number, _) in card.metrics.items()
+      if _is_detail(each, name)
+    )
+    text = f"{value:.4g}; {details}" if details else f"{value:.4g}"
+    lines.append((name, text, protocol))
+  return lines
+
+
+def _is_detail(name: str, of: str) -> bool:
+  return name.startswith((f"{of}/", f"{of}_"))
+
+
+def _detail(name: str, of: str) -> str:
+  """Return "8x8" of "kid/8", "novel of training" of "x_novel_of_training"."""
+  detail = name[len(of) + 1 :].replace("_", " ")
+  return f"{detail}x{detail}" if detail.isdecimal() else detail
+
+
 def to_metadata(card: Card) -> dict[str, str]:
   """Return what a file's header holds of a card, for `read`."""
   pairs = base64.b64encode(card.pairs).decode()

@@ -128,7 +128,7 @@ def noise(job: Job, draws: int) -> list[str]:
         "a draw",
         "another draw",
         f"mean of {draws}",
-        f"deviation\nbrightest: {largest:.2g} of 255",
+        f"deviation\n0 to {largest:.2g} of 255",
       ],
       side=sheets.cell_side(resolution),
     )

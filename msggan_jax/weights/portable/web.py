@@ -173,9 +173,8 @@ def _rows(
   rows.append(["Licence of the data", licence])
   if card.kimg:
     rows.append(["Trained on", f"{1000 * card.kimg:,.0f} images"])
-  for name, (value, protocol) in card.metrics.items():
-    ending = f" ({protocol})" if protocol else ""
-    rows.append([name, f"{value:.4g}{ending}"])
+  for name, value, protocol in model_card.summarize(card):
+    rows.append([name, f"{value} ({protocol})" if protocol else value])
   return rows
 
 
