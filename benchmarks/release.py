@@ -96,7 +96,7 @@ def _card(workdir: Path, name: str, command: str, step: int, digest) -> str:
     "",
     f"- Data: {data}, {licence}; training split.",
     f"- Trained on {1000 * card.kimg:,.0f} images (step {step}), for "
-    f"{secs / 60:.0f} minutes on two CPU cores.",
+    f"{secs / 60:.0f} minutes on CPU cores.",
     f"- Reproduce: `{command}`. Other machines round differently, so the "
     "result is alike, not equal.",
     "- Recipe: "
