@@ -47,6 +47,9 @@ def get_base_config():
   config.seed = 0  # seed of all randomness
   # side of the largest scale, in pixels; a power of two
   config.resolution = 256
+  # rows and columns of the smallest scale, 4 to 7 along the longer side: 3x4 at
+  # resolution 256 makes images of 192 rows and 256 columns
+  config.base_grid = "4x4"
   config.channels = 3  # 1 grey, 3 RGB, 4 RGBA
   config.num_classes = 0  # labels are 0 to num_classes - 1; 0: unconditional
   config.dataset = ConfigDict()
@@ -54,7 +57,8 @@ def get_base_config():
   config.dataset.name = ""
   config.dataset.path = ""  # folder, zip or LMDB; TFDS: its data_dir
   config.dataset.split = "train"  # split of a TFDS or demo set
-  # how images that are not square become square: one of center, pad
+  # how images of another aspect ratio fit: crop the centre, or add borders: one
+  # of center, pad
   config.dataset.crop = "center"
   # classes of a folder's or zip's images: its sub-folders, or its label file:
   # one of none, folders, labels.csv, dataset.json

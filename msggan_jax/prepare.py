@@ -32,6 +32,12 @@ _OUTPUT = flags.DEFINE_string(
 _RESOLUTION = flags.DEFINE_integer(
   "resolution", None, "Side of the images in pixels, a power of two."
 )
+_BASE_GRID = flags.DEFINE_string(
+  "base_grid",
+  "4x4",
+  "Rows and columns of the smallest scale: 3x4 at resolution 256 makes images "
+  "of 192 rows and 256 columns.",
+)
 _CHANNELS = flags.DEFINE_enum(
   "channels", "3", ["1", "3", "4"], "1: grey, 3: RGB, 4: RGBA."
 )
@@ -51,7 +57,15 @@ _HOLDOUT = flags.DEFINE_float(
 _STRICT = flags.DEFINE_bool("strict", False, "Fail if an image is unusable.")
 
 
-_OF_SOURCE = (_RESOLUTION, _CHANNELS, _CROP, _SPLIT, _LABELS, _HOLDOUT)
+_OF_SOURCE = (
+  _RESOLUTION,
+  _BASE_GRID,
+  _CHANNELS,
+  _CROP,
+  _SPLIT,
+  _LABELS,
+  _HOLDOUT,
+)
 
 
 def main(argv: Sequence[str]) -> None:
@@ -66,6 +80,7 @@ def main(argv: Sequence[str]) -> None:
     config = _CONFIG.value
     dataset = config.dataset
     resolution, channels = config.resolution, config.channels
+    base_grid = config.base_grid
   else:
     if _OUTPUT.value is None or _RESOLUTION.value is None:
       raise ValueError("--source needs --output and --resolution; see --help")
@@ -77,10 +92,12 @@ def main(argv: Sequence[str]) -> None:
       holdout=_HOLDOUT.value,
     )
     resolution, channels = _RESOLUTION.value, int(_CHANNELS.value)
+    base_grid = _BASE_GRID.value
   path = data.prepare(
     dataset,
     resolution,
     channels,
+    base_grid=base_grid,
     output=_OUTPUT.value,
     strict=_STRICT.value,
   )

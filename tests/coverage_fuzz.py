@@ -49,11 +49,11 @@ def zipped_torch(folder: Path) -> tuple[Callable, list[bytes], list]:
 def image(folder: Path) -> tuple[Callable, list[bytes], list]:
   """Return the preparation of one image."""
   del folder
-  shape = {"resolution": 16, "channels": 3, "crop": "center"}
+  shape = {"size": (16, 16), "channels": 3, "crop": "center"}
 
   def prepare(content: bytes) -> None:
     source = Source(["1"], lambda _: (pixels.open_image(content), 0))
-    square = set_writer._make_square(source, 0, shape)
+    square = set_writer._make_picture(source, 0, shape)
     assert bool(square.png) != bool(square.reason)
 
   return prepare, images.image_seeds(), images.TOKENS

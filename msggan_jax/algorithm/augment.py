@@ -16,9 +16,9 @@ from flax import struct
 from ml_collections import ConfigDict
 
 from msggan_jax.algorithm.schedules import SAME
-from msggan_jax.algorithm.transformations import LATTICE, Transformation
+from msggan_jax.algorithm.transformations import OUTSIDE, Transformation
 from msggan_jax.models.precision import matmul
-from msggan_jax.runtime import sharding
+from msggan_jax.runtime import base_grid, sharding
 
 NONE = "none"
 # Where a loss has a meaningful zero: the score between reals and fakes.
@@ -64,7 +64,7 @@ _ADA_COLORS = {
   "hue": _uniform(-math.pi, math.pi),
   "saturation": _log_normal(1.0),
 }
-_CUTOUT = {"cutout": _whole_pair(-1, 3)}
+_CUTOUT = {"cutout": lambda u: u[:2]}  # along the sides, from 0 to 1
 POLICIES = {
   NONE: {},
   # Zhao et al. 2020, DiffAugment; its translation on the lattice.
@@ -159,7 +159,7 @@ def draw(
   """Draw the transformations of this device's examples.
 
   Args:
-    config: `augment` and `channels`.
+    config: `augment`, `channels` and `base_grid`.
     key: The key of this step and this purpose.
     size: Examples on this device.
     strength: The probability of each transformation.
@@ -173,6 +173,7 @@ def draw(
     _draw_one,
     POLICIES[config.augment],
     3 if config.channels in (3, 4) else 1,
+    base_grid.parse(config.base_grid),
     strength,
   )
   return jax.vmap(draw_one)(sharding.example_keys(key, size))
@@ -237,7 +238,11 @@ def rate(state: AugmentState) -> jax.Array:
 
 
 def _draw_one(
-  policy: dict, num_colors: int, strength: float | jax.Array, key: jax.Array
+  policy: dict,
+  num_colors: int,
+  grid: tuple[int, int],
+  strength: float | jax.Array,
+  key: jax.Array,
 ) -> Transformation:
   """Draw one example's transformation."""
   # All at once, because each call of the generator is much to compile.
@@ -254,14 +259,19 @@ def _draw_one(
   def choose(name: str, unused: Any) -> jax.Array:
     return jnp.where(used[name], drawn[name], unused)
 
-  outside = -LATTICE
+  if "turns" in policy and grid[0] != grid[1]:
+    drawn["turns"] = drawn["turns"] // 2 * 2
+  if "cutout" in policy:  # its corner is a cell from -1 to the last one
+    corner = drawn["cutout"]
+    cells = jnp.floor(corner * (jnp.array(grid, corner.dtype) + 1))
+    drawn["cutout"] = cells.astype(jnp.int32) - 1
   return Transformation(
     color=_color(num_colors, policy, choose),
     flip=choose("flip", 0) == 1 if "flip" in policy else None,
     turns=choose("turns", 0) if "turns" in policy else None,
     cells=choose("cells", 0) if "cells" in policy else None,
-    warp=_warp(choose) if "zoom" in policy else None,
-    cutout=choose("cutout", outside) if "cutout" in policy else None,
+    warp=_warp(choose, grid) if "zoom" in policy else None,
+    cutout=choose("cutout", OUTSIDE) if "cutout" in policy else None,
   )
 
 
@@ -300,7 +310,7 @@ def _about_luma(angle: jax.Array) -> jax.Array:
   )
 
 
-def _warp(choose: Callable) -> jax.Array:
+def _warp(choose: Callable, grid: tuple[int, int]) -> jax.Array:
   """Return the map from the result's coordinates to the image's, (2, 3)."""
 
   def rotation(angle):
@@ -318,4 +328,7 @@ def _warp(choose: Callable) -> jax.Array:
   )
   matrix = matmul(matrix, rotation(choose("rotation", 0.0)))
   matrix /= choose("zoom", 1.0)
+  # Coordinates go from -1 to 1 along both sides, whatever their lengths are.
+  sides = jnp.array(grid, matrix.dtype)
+  matrix *= sides[None, :] / sides[:, None]
   return jnp.concatenate([matrix, -choose("fraction", 0.0)[:, None]], axis=1)

@@ -10,6 +10,7 @@ from msggan_jax.algorithm.config_fields import FIELDS
 from msggan_jax.algorithm.penalties import scale_weights
 from msggan_jax.data.pixels import check_resolution
 from msggan_jax.models.pyramid import connected_scales
+from msggan_jax.runtime import base_grid
 
 _MOST_CHARACTERS = 80  # of a value in a message
 
@@ -54,6 +55,7 @@ def network_fields(fields: Mapping[str, Any]) -> ConfigDict:
   Raises:
     ValueError: In one sentence, if a field is missing or impossible.
   """
+  fields = {"base_grid": base_grid.SQUARE, **fields}  # older files lack it
   names = [name for name, field in FIELDS.items() if field.shapes_networks]
   config = ConfigDict({name: fields[name] for name in names if name in fields})
   _check_fields(config, names)
@@ -83,6 +85,7 @@ def _check_networks(config: ConfigDict) -> None:
           f"only {value!r}, choose that or config.model progan"
         )
   check_resolution(config.resolution)
+  base_grid.parse(config.base_grid)
   connected_scales(config)
 
 

@@ -28,6 +28,7 @@ from msggan_jax.data.sources.labels import KINDS as LABEL_KINDS
 from msggan_jax.models.discriminator import COMBINE_FUNCTIONS
 from msggan_jax.models.precision import PRECISIONS
 from msggan_jax.models.stddev import GROUPINGS
+from msggan_jax.runtime import base_grid
 
 IMAGES = {
   "seed": Count(0, "seed of all randomness", high=2**32 - 1),
@@ -37,6 +38,12 @@ IMAGES = {
     shapes_networks=True,
     low=4,
     high=2**14,
+  ),
+  "base_grid": Text(
+    base_grid.SQUARE,
+    "rows and columns of the smallest scale, 4 to 7 along the longer side: "
+    "3x4 at resolution 256 makes images of 192 rows and 256 columns",
+    shapes_networks=True,
   ),
   "channels": Count(
     3, "1 grey, 3 RGB, 4 RGBA", shapes_networks=True, low=1, high=2**10
@@ -58,7 +65,7 @@ IMAGES = {
   "dataset.split": Text("train", "split of a TFDS or demo set", resumable=True),
   "dataset.crop": Choice(
     "center",
-    "how images that are not square become square",
+    "how images of another aspect ratio fit: crop the centre, or add borders",
     resumable=True,
     choices=tuple(CROPS),
   ),

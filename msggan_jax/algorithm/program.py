@@ -17,7 +17,7 @@ from msggan_jax.algorithm import augment, train_state, train_step
 from msggan_jax.algorithm.train_state import TrainState
 from msggan_jax.models import networks
 from msggan_jax.models.networks import Network
-from msggan_jax.runtime import sharding
+from msggan_jax.runtime import base_grid, sharding
 
 # Steps that are dispatched and unfinished; the batch of each is on the devices.
 RUN_AHEAD = 2
@@ -85,9 +85,11 @@ class Program:
   def abstract_batch(self) -> dict[str, jax.ShapeDtypeStruct]:
     """Return the shapes, dtypes and shardings of a global batch."""
     config = self.config
-    size, r = config.batch_size, config.resolution
+    size, image_size = config.batch_size, base_grid.size_of(config)
     batch = {
-      "image": jax.ShapeDtypeStruct((size, r, r, config.channels), jnp.uint8),
+      "image": jax.ShapeDtypeStruct(
+        (size, *image_size, config.channels), jnp.uint8
+      ),
       "label": jax.ShapeDtypeStruct((size,), jnp.int32),
     }
     if augment.needs_holdout(config):

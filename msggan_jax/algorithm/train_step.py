@@ -72,8 +72,8 @@ class Fakes(NamedTuple):
 class TrainStep:
   """(state, batch) -> (state, metrics), for `sharding.shard_step`.
 
-  It sees one device's reals: "image", uint8, (device_batch_size, resolution,
-  resolution, channels), and "label", integers, (device_batch_size,).
+  It sees one device's reals: "image", uint8, (device_batch_size, H, W,
+  channels), and "label", integers, (device_batch_size,).
   """
 
   def __init__(

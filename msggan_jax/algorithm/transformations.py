@@ -2,9 +2,9 @@
 
 Two groups. Exact: the pyramid of a transformed image is the transformed
 pyramid, because colour matrices, flips, quarter turns, and shifts and cutouts
-on the 4x4 lattice commute with 2x2 means. Approximate: warps (fractional
-shifts, zooms, rotations) resample each scale by itself, so they commute only
-for images without detail near the size of a pixel; see `warp`.
+on the lattice of the smallest scale commute with 2x2 means. Approximate: warps
+(fractional shifts, zooms, rotations) resample each scale by itself, so they
+commute only for images without detail near the size of a pixel; see `warp`.
 """
 
 from typing import NamedTuple
@@ -14,9 +14,9 @@ import jax.numpy as jnp
 
 from msggan_jax.models.folded import refold
 from msggan_jax.models.precision import TRUE_FLOAT32
-from msggan_jax.models.pyramid import Pyramid
+from msggan_jax.models.pyramid import Pyramid, resolution_of
 
-LATTICE = 4  # cells along each side of an image
+OUTSIDE = 8  # a cell that no lattice has
 _CUTOUT = 2  # cells along each side of a cutout
 _TAPS = (-1, 0, 1, 2)  # of the cubic kernel, from the pixel below
 
@@ -28,13 +28,14 @@ class Transformation(NamedTuple):
     color: Matrix and offset of the colour channels, (B, C, C) and (B, C); C is
       3 for RGB and RGBA, else 1, for each channel alike.
     flip: Whether to flip left to right, (B,) bool.
-    turns: Quarter turns, counter-clockwise, (B,) int32.
-    cells: Shift down and to the right, in cells of the 4x4 lattice, -1, 0 or 1,
-      (B, 2) int32. Borders are mirrored.
+    turns: Quarter turns, counter-clockwise, (B,) int32; even ones if images are
+      not square.
+    cells: Shift down and to the right, in cells of the lattice, 4x4 for square
+      images, -1, 0 or 1, (B, 2) int32. Borders are mirrored.
     warp: From coordinates in the result to those in the image, (B, 2, 3);
       (y, x, 1), where y and x go from -1 to 1. Borders are mirrored.
     cutout: Top left cell of 2x2 cells that become 0, mid grey, (B, 2) int32;
-      outside of the image: none.
+      from `OUTSIDE` on none.
   """
 
   color: tuple[jax.Array, jax.Array] | None = None
@@ -92,20 +93,21 @@ def flip(images: jax.Array, flipped: jax.Array) -> jax.Array:
 def turn(images: jax.Array, turns: jax.Array) -> jax.Array:
   """Rotate images by quarter turns, counter-clockwise."""
   result = images
-  for k in (1, 2, 3):
+  square = images.shape[1] == images.shape[2]
+  for k in (1, 2, 3) if square else (2,):
     result = _choose(turns == k, jnp.rot90(images, k, axes=(1, 2)), result)
   return result
 
 
 def shift(images: jax.Array, cells: jax.Array) -> jax.Array:
-  """Shift images by cells of the 4x4 lattice; mirror at the borders."""
+  """Shift images by cells of the lattice; mirror at the borders."""
   images = _shift_along(1, images, cells[:, 0])
   return _shift_along(2, images, cells[:, 1])
 
 
 def _shift_along(axis: int, images: jax.Array, cells: jax.Array) -> jax.Array:
   size = images.shape[axis]
-  cell = size // LATTICE
+  cell = _cell(images)
 
   def part(first: int, last: int) -> jax.Array:
     return jax.lax.slice_in_dim(images, first, last, axis=axis)
@@ -117,13 +119,16 @@ def _shift_along(axis: int, images: jax.Array, cells: jax.Array) -> jax.Array:
 
 
 def cut_out(images: jax.Array, corner: jax.Array) -> jax.Array:
-  """Set 2x2 cells of the 4x4 lattice to 0."""
-  cells = jnp.arange(LATTICE, dtype=corner.dtype)
-  inside = cells[None, :, None] - corner[:, None, :]  # (B, cells, y and x)
-  inside = (inside >= 0) & (inside < _CUTOUT)
-  cut = inside[:, :, None, 0] & inside[:, None, :, 1]
-  per_cell = images.shape[1] // LATTICE, images.shape[2] // LATTICE
-  cut = jnp.repeat(jnp.repeat(cut, per_cell[0], axis=1), per_cell[1], axis=2)
+  """Set 2x2 cells of the lattice to 0."""
+  cell = _cell(images)
+
+  def inside(axis: int) -> jax.Array:  # (B, cells along the axis)
+    cells = jnp.arange(images.shape[1 + axis] // cell, dtype=corner.dtype)
+    from_corner = cells[None] - corner[:, axis, None]
+    return (from_corner >= 0) & (from_corner < _CUTOUT)
+
+  cut = inside(0)[:, :, None] & inside(1)[:, None, :]
+  cut = jnp.repeat(jnp.repeat(cut, cell, axis=1), cell, axis=2)
   return jnp.where(cut[..., None], jnp.zeros((), images.dtype), images)
 
 
@@ -168,6 +173,11 @@ def _cubic(x: jax.Array) -> jax.Array:
   near = (1.5 * x - 2.5) * x**2 + 1
   far = ((-0.5 * x + 2.5) * x - 4) * x + 2
   return jnp.where(x <= 1, near, far)
+
+
+def _cell(images: jax.Array) -> int:
+  """Return the side of a cell: the smallest scale has a pixel for each."""
+  return resolution_of(images) // 4
 
 
 def _choose(chosen: jax.Array, a: jax.Array, b: jax.Array) -> jax.Array:

@@ -17,7 +17,7 @@ def summary(path: Path) -> str:
   sizes = ", ".join(
     f"{size}: {count:,}" for size, count in metadata.source_sizes.items()
   )
-  shape = f"{metadata.resolution}x{metadata.resolution}x{metadata.channels}"
+  shape = "{}x{}x{}".format(*metadata.size, metadata.channels)
   lines = [
     f"source:         {metadata.source}",
     f"images:         {metadata.num_images:,} of {shape}",

@@ -33,13 +33,13 @@ def grid(images: np.ndarray, columns: int | None = None) -> np.ndarray:
 
 
 def resized(images: np.ndarray, side: int) -> np.ndarray:
-  """Resize square images, uint8, (N, R, R, C), to (N, side, side, C)."""
+  """Average squares of pixels, so that uint8 images have `side` rows."""
   if images.shape[1] == side:
     return images
-  n, r, _, c = images.shape
-  factor = r // side
-  cells = images.reshape(n, side, factor, side, factor, c).mean(axis=(2, 4))
-  return cells.round().astype(np.uint8)
+  n, h, w, c = images.shape
+  factor = h // side
+  cells = images.reshape(n, side, factor, w // factor, factor, c)
+  return cells.mean(axis=(2, 4)).round().astype(np.uint8)
 
 
 def scale_sheet(pyramid: tuple[np.ndarray, ...], examples: int) -> np.ndarray:

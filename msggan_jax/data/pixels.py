@@ -4,7 +4,7 @@ import functools
 import io
 
 import numpy as np
-from PIL import Image, ImageOps, UnidentifiedImageError
+from PIL import ExifTags, Image, ImageOps, UnidentifiedImageError
 
 MODES = {1: "L", 3: "RGB", 4: "RGBA"}  # by number of channels
 CROPS = ("center", "pad")
@@ -62,41 +62,44 @@ def open_image(data: bytes) -> Image.Image:
     raise UnidentifiedImageError("cannot identify the image's format") from None
 
 
-def to_square(
-  image: Image.Image, resolution: int, channels: int, crop: str
+def fit(
+  image: Image.Image, size: tuple[int, int], channels: int, crop: str
 ) -> np.ndarray:
-  """Turn an image of any mode and aspect ratio into a square of pixels.
+  """Turn an image of any mode and aspect ratio into one of a given size.
 
   EXIF rotation is applied, transparency composited over white (unless alpha is
   wanted), and nothing is squashed or enlarged.
 
   Args:
     image: Any image Pillow opens.
-    resolution: Side of the result in pixels.
+    size: Height and width of the result in pixels.
     channels: 1 (grey), 3 (RGB) or 4 (RGBA).
-    crop: "center" cuts the central square out, "pad" keeps the whole image and
-      adds white (with 4 channels: transparent) borders.
+    crop: "center" cuts out the central part of the wanted aspect ratio, "pad"
+      keeps the whole image and adds white (with 4 channels: transparent)
+      borders.
 
   Returns:
-    uint8, (resolution, resolution, channels).
+    uint8, (height, width, channels).
 
   Raises:
     ValueError: If the image is too small or its mode has no known range.
     OSError: If the image is damaged.
   """
-  # "pad" fits the long side into the square, "center" the short one.
-  fitted_side = min(image.size) if crop == "center" else max(image.size)
-  if fitted_side < resolution:
+  height, width = size
+  there = _upright_size(image)
+  enough = there[0] >= width, there[1] >= height
+  # "pad" fits the whole image into the result, "center" the result into it.
+  if not (all(enough) if crop == "center" else any(enough)):
     raise ValueError("too small: {}x{}".format(*image.size))
   # JPEG decodes at 1/2, 1/4, 1/8 of its size for almost nothing; the margin of
   # two leaves the last reduction to the better filter below.
-  image.draft(None, (2 * resolution, 2 * resolution))
+  image.draft(None, (2 * max(size), 2 * max(size)))
   image = _to_mode(ImageOps.exif_transpose(image), MODES[channels])
   if crop == "center":
-    image = _center_crop(image, resolution)
+    image = _center_crop(image, width, height)
   else:
-    image = _pad(image, resolution)
-  return np.asarray(image).reshape(resolution, resolution, channels)
+    image = _pad(image, width, height)
+  return np.asarray(image).reshape(height, width, channels)
 
 
 def encode_png(pixels: np.ndarray) -> bytes:
@@ -129,27 +132,35 @@ def decode_png(data: bytes) -> np.ndarray:
   return pixels[..., None] if pixels.ndim == 2 else pixels
 
 
-def _center_crop(image: Image.Image, resolution: int) -> Image.Image:
-  side = min(image.size)
+def _upright_size(image: Image.Image) -> tuple[int, int]:
+  """Return the width and height after EXIF rotation."""
+  if image.width == image.height:
+    return image.size
+  turned = image.getexif().get(ExifTags.Base.Orientation, 1) in range(5, 9)
+  return image.size[::-1] if turned else image.size
+
+
+def _center_crop(image: Image.Image, width: int, height: int) -> Image.Image:
+  scale = min(image.width / width, image.height / height)
+  size = round(width * scale), round(height * scale)
   # Whole pixels: half a pixel of offset would blur an image of the right size.
-  left, top = (image.width - side) // 2, (image.height - side) // 2
+  left, top = (image.width - size[0]) // 2, (image.height - size[1]) // 2
   return image.resize(
-    (resolution, resolution),
+    (width, height),
     Image.Resampling.LANCZOS,
-    box=(left, top, left + side, top + side),
+    box=(left, top, left + size[0], top + size[1]),
     reducing_gap=3.0,
   )
 
 
-def _pad(image: Image.Image, resolution: int) -> Image.Image:
-  scale = resolution / max(image.size)
+def _pad(image: Image.Image, width: int, height: int) -> Image.Image:
+  scale = min(width / image.width, height / image.height)
   size = tuple(max(1, round(side * scale)) for side in image.size)
   image = image.resize(size, Image.Resampling.LANCZOS, reducing_gap=3.0)
   color = {"L": 255, "RGB": (255,) * 3, "RGBA": (255, 255, 255, 0)}[image.mode]
-  square = Image.new(image.mode, (resolution, resolution), color)
-  offset = tuple((resolution - side) // 2 for side in image.size)
-  square.paste(image, offset)
-  return square
+  padded = Image.new(image.mode, (width, height), color)
+  padded.paste(image, ((width - size[0]) // 2, (height - size[1]) // 2))
+  return padded
 
 
 def _to_mode(image: Image.Image, mode: str) -> Image.Image:

@@ -25,6 +25,7 @@ from msggan_jax.data import (
 )
 from msggan_jax.data.sources import demo, folder, labels, lsun, tfds_sets
 from msggan_jax.data.sources.source import OpenSource, Source
+from msggan_jax.runtime import base_grid as grids
 
 # Sources by `dataset.name`; any other name belongs to TFDS.
 _OPENERS: dict[str, Callable[[Any, int], OpenSource]] = {
@@ -41,6 +42,7 @@ def prepare(
   resolution: int,
   channels: int,
   *,
+  base_grid: str = grids.SQUARE,
   output: str | Path | None = None,
   strict: bool = False,
   num_classes: int = 0,
@@ -53,8 +55,9 @@ def prepare(
   Args:
     dataset: Configuration with the fields `name`, `path`, `split`, `crop` and
       `data_dir`; `labels` and `holdout` may be missing.
-    resolution: Side of the images in pixels, a power of two from 4.
+    resolution: Side of square images in pixels, a power of two from 4.
     channels: 1 (grey), 3 (RGB) or 4 (RGBA).
+    base_grid: Rows and columns of the smallest scale, see `runtime.base_grid`.
     output: Directory of the prepared set, by default one within
       `dataset.data_dir` named after the data set.
     strict: Whether an unusable image is an error; otherwise it is skipped and
@@ -69,12 +72,13 @@ def prepare(
       image, or `output` holds something else. No files remain then.
   """
   _check_shape(dataset, resolution, channels)
+  size = grids.image_size(resolution, grids.parse(base_grid))
   wanted_labels, wanted_holdout = _parts(dataset)
   if dataset.name == "folder" and dataset.path:
     path = Path(dataset.path).expanduser()
     if prepared_set.is_prepared(path):
       _check_holdout(path, wanted_holdout)
-      return _use_as_is(path, resolution, channels, output)
+      return _use_as_is(path, (*size, channels), output)
   wanted = {
     "source": _source_name(dataset),
     "split": "" if dataset.name in _WITHOUT_SPLIT else dataset.split,
@@ -83,8 +87,9 @@ def prepare(
     "channels": channels,
     "labels": wanted_labels,
     "holdout": wanted_holdout,
+    "base_grid": base_grid,
   }
-  target = Path(output or _default_output(dataset, resolution, channels))
+  target = Path(output or _default_output(dataset, (*size, channels)))
   target = target.expanduser()
   with _one_at_a_time(target):
     if prepared_set.is_prepared(target):
@@ -96,7 +101,7 @@ def prepare(
       raise ValueError(f"{target} exists and is not a prepared data set")
 
     open_source = _OPENERS.get(dataset.name, tfds_sets.open_tfds)
-    with open_source(dataset, resolution) as source:
+    with open_source(dataset, max(size)) as source:
       if not source.names:
         raise ValueError(f"{wanted['source']} has no images")
       check_classes(num_classes, len(source.class_names))
@@ -136,7 +141,9 @@ def prepare_of_run(config: Any, data_dir: str) -> Path:
       f"add --data_dir={theirs}"
     )
   dataset.data_dir = theirs
-  return prepare(dataset, config.resolution, config.channels)
+  return prepare(
+    dataset, config.resolution, config.channels, base_grid=config.base_grid
+  )
 
 
 def check_classes(num_classes: int, found: int) -> None:
@@ -235,16 +242,16 @@ def _check_holdout(path: Path, wanted: float) -> None:
 
 
 def _use_as_is(
-  path: Path, resolution: int, channels: int, output: str | Path | None
+  path: Path, shape: tuple[int, int, int], output: str | Path | None
 ) -> Path:
   metadata = prepared_set.read_metadata(path)
   if output:
     raise ValueError(f"{path} is prepared already; train on it as it is")
-  if (metadata.resolution, metadata.channels) != (resolution, channels):
+  if (*metadata.size, metadata.channels) != shape:
+    there = "{}x{} with {} channels".format(*metadata.size, metadata.channels)
     raise ValueError(
-      f"{path} is prepared at resolution {metadata.resolution} with "
-      f"{metadata.channels} channels, but the configuration says resolution "
-      f"{resolution} with {channels} channels"
+      f"{path} is prepared at {there}, but the configuration says "
+      "{}x{} with {} channels".format(*shape)
     )
   logging.info("Using the prepared data set %s", path)
   return path
@@ -274,7 +281,7 @@ def _source_name(dataset: Any) -> str:
   return f"tfds:{dataset.name}"
 
 
-def _default_output(dataset: Any, resolution: int, channels: int) -> Path:
+def _default_output(dataset: Any, shape: tuple[int, int, int]) -> Path:
   if dataset.name == "folder":
     # The hash keeps two folders of the same name apart.
     path_hash = hashlib.sha256(_source_name(dataset).encode()).hexdigest()[:8]
@@ -290,7 +297,7 @@ def _default_output(dataset: Any, resolution: int, channels: int) -> Path:
     parts.append(Path(kind).stem)
   if size:
     parts.append(f"holdout{size:g}")
-  parts.append(f"{resolution}x{resolution}x{channels}")
+  parts.append("x".join(map(str, shape)))
   return Path(dataset.data_dir, re.sub(r"[^\w.+-]", "_", "-".join(parts)))
 
 

@@ -21,6 +21,7 @@ from tensorflow_datasets.core import example_serializer, naming
 from tensorflow_datasets.core.data_sources import array_record
 
 from msggan_jax.data import holdout, patience, pixels, rejection
+from msggan_jax.runtime import base_grid as grids
 
 METADATA_FILE = "metadata.json"
 REJECTED_FILE = "rejected.jsonl"
@@ -39,7 +40,7 @@ class Metadata:
     source: Kind and place of the source, such as "folder:/data/photos".
     split: Split of the source, empty where it has none.
     crop: "center" or "pad".
-    resolution: Side of the images in pixels.
+    resolution: Name of the images' scale; the side of square ones in pixels.
     channels: 1, 3 or 4.
     num_images: Number of images in the set.
     num_rejected: Number of the source's images that were skipped.
@@ -54,6 +55,7 @@ class Metadata:
     num_duplicates: Number of images with near-duplicates, listed in
       `duplicates.jsonl`.
     part: "train" or "holdout" of a set with a hold-out, else "".
+    base_grid: Rows and columns of the smallest scale, see `runtime.base_grid`.
   """
 
   source: str
@@ -72,6 +74,12 @@ class Metadata:
   num_holdout: int = 0
   num_duplicates: int = 0
   part: str = ""
+  base_grid: str = grids.SQUARE
+
+  @property
+  def size(self) -> tuple[int, int]:
+    """Height and width of the images in pixels."""
+    return grids.image_size(self.resolution, grids.parse(self.base_grid))
 
   @property
   def num_classes(self) -> int:
@@ -100,10 +108,8 @@ class PreparedSet:
     """Open the records; use `open_prepared` instead."""
     self.path = path
     self.metadata = metadata
-    self._shape = (metadata.resolution, metadata.resolution, metadata.channels)
-    info = _dataset_info(
-      path, metadata.resolution, metadata.channels, metadata.num_classes > 0
-    )
+    self._shape = (*metadata.size, metadata.channels)
+    info = _dataset_info(path, self._shape, metadata.num_classes > 0)
     info.read_from_directory(path)
     # The same object as `builder.as_data_source` returns, but unaware of
     # `tfds.testing.mock_data`, which would replace prepared images as well.
@@ -123,7 +129,7 @@ class PreparedSet:
       index: From 0, less than the number of images.
 
     Returns:
-      "image": uint8, (R, R, C); "label": int32 scalar, 0 without labels.
+      "image": uint8, (H, W, C); "label": int32 scalar, 0 without labels.
 
     Raises:
       IndexError: If the index is out of range.
@@ -251,7 +257,7 @@ class RecordWriter:
     self,
     path: Path,
     *,
-    resolution: int,
+    size: tuple[int, int],
     channels: int,
     has_labels: bool,
     shards: Iterable[Shard] = (),
@@ -260,14 +266,14 @@ class RecordWriter:
 
     Args:
       path: An existing directory.
-      resolution: Side of the images in pixels.
+      size: Height and width of the images in pixels.
       channels: 1, 3 or 4.
       has_labels: Whether to keep the labels.
       shards: The shards of earlier writers, in order.
     """
     self._path = path
     self._has_labels = has_labels
-    self._info = _dataset_info(path, resolution, channels, has_labels)
+    self._info = _dataset_info(path, (*size, channels), has_labels)
     self._info.set_file_format("array_record")
     self._serializer = example_serializer.ExampleSerializer(
       self._info.features.get_serialized_info()
@@ -361,13 +367,9 @@ def replacing(path: Path) -> Iterator[Path]:
 
 
 def _dataset_info(
-  path: Path, resolution: int, channels: int, has_labels: bool
+  path: Path, shape: tuple[int, int, int], has_labels: bool
 ) -> tfds.core.DatasetInfo:
-  features = {
-    "image": tfds.features.Image(
-      shape=(resolution, resolution, channels), encoding_format="png"
-    )
-  }
+  features = {"image": tfds.features.Image(shape=shape, encoding_format="png")}
   if has_labels:
     features["label"] = np.int64
   identity = tfds.core.DatasetIdentity(

@@ -32,6 +32,7 @@ from msggan_jax.data import (
 from msggan_jax.data.overview import CLASS_SHEETS
 from msggan_jax.data.partial_set import PartialSet, Piece
 from msggan_jax.data.sources.source import Source
+from msggan_jax.runtime import base_grid
 from msggan_jax.runtime.cores import usable_cores
 
 PIECE_IMAGES = 4096  # of the source; a kill loses at most one piece
@@ -63,12 +64,15 @@ def write_set(
     ValueError: If an image is unusable and `strict`, or if all are.
     OSError: If the disk fails repeatedly.
   """
-  shape = {key: wanted[key] for key in ("resolution", "channels", "crop")}
+  size = base_grid.image_size(
+    wanted["resolution"], base_grid.parse(wanted["base_grid"])
+  )
+  shape = {"size": size, "channels": wanted["channels"], "crop": wanted["crop"]}
   total = len(source.names)
   pieces = work.read_pieces()
   writer = prepared_set.RecordWriter(
     work.set_path,
-    resolution=shape["resolution"],
+    size=size,
     channels=shape["channels"],
     has_labels=bool(source.class_names),
     shards=[piece.shard for piece in pieces],
@@ -78,13 +82,13 @@ def write_set(
     _quiet_pillow(),
     contextlib.closing(
       _map_in_order(
-        lambda index: _make_square(source, index, shape), range(first, total)
+        lambda index: _make_picture(source, index, shape), range(first, total)
       )
-    ) as squares,
+    ) as made_pictures,
   ):
-    squares = _with_progress(squares, first, total)
+    made_pictures = _with_progress(made_pictures, first, total)
     while len(pieces) * PIECE_IMAGES < total:
-      piece = _make_piece(writer, itertools.islice(squares, PIECE_IMAGES))
+      piece = _make_piece(writer, itertools.islice(made_pictures, PIECE_IMAGES))
       work.add_piece(len(pieces), piece)
       pieces.append(piece)
   writer.close()
@@ -92,7 +96,7 @@ def write_set(
 
 
 @dataclasses.dataclass(frozen=True)
-class _Square:
+class _Picture:
   """One image, ready to be written, or the reason for its rejection."""
 
   name: str
@@ -105,21 +109,23 @@ class _Square:
   reason: str = ""
 
 
-def _make_square(source: Source, index: int, shape: dict[str, Any]) -> _Square:
+def _make_picture(
+  source: Source, index: int, shape: dict[str, Any]
+) -> _Picture:
   name = rejection.printable_name(source.names[index])
   try:
     image, label = patience.read(lambda: source.load(index), name)
     shorter_side = min(image.size)
     large = image.width * image.height > _LARGE_PIXELS
     with _one_large_image if large else contextlib.nullcontext():
-      square = pixels.to_square(image, **shape)
+      square = pixels.fit(image, **shape)
   except patience.DiskError:
     raise
   except Exception as error:  # damaged files raise errors of a dozen types
-    return _Square(name, reason=rejection.reason(error))
+    return _Picture(name, reason=rejection.reason(error))
   digest = digests.digest(square, label)
   png = pixels.encode_png(square)
-  return _Square(
+  return _Picture(
     name,
     png=png,
     label=label,
@@ -131,13 +137,13 @@ def _make_square(source: Source, index: int, shape: dict[str, Any]) -> _Square:
 
 
 def _make_piece(
-  writer: prepared_set.RecordWriter, squares: Iterable[_Square]
+  writer: prepared_set.RecordWriter, made_pictures: Iterable[_Picture]
 ) -> Piece:
   made, sizes, rejected = [], collections.Counter(), []
   numbers, labels, thumbnails = [], [], []
 
   def records() -> Iterator[tuple[bytes, int]]:
-    for square in squares:
+    for square in made_pictures:
       if square.reason:
         rejected.append({"name": square.name, "reason": square.reason})
         continue
@@ -251,16 +257,21 @@ def _quiet_pillow() -> Iterator[None]:
 
 
 def _with_progress(
-  squares: Iterable[_T], first: int, total: int
+  made_pictures: Iterable[_T], first: int, total: int
 ) -> Iterator[_T]:
   """Show a bar on a terminal, otherwise a line every half minute."""
   if sys.stderr.isatty():
     yield from tqdm(
-      squares, "Preparing", total, unit=" images", leave=False, initial=first
+      made_pictures,
+      "Preparing",
+      total,
+      unit=" images",
+      leave=False,
+      initial=first,
     )
     return
   last_secs = time.monotonic()
-  for done, square in enumerate(squares, first):
+  for done, square in enumerate(made_pictures, first):
     if time.monotonic() - last_secs > _PROGRESS_SECS:
       last_secs = time.monotonic()
       print(f"Preparing: {done:,} of {total:,} images", file=sys.stderr)
@@ -299,11 +310,13 @@ def _write_contact_sheet(
 ) -> None:
   count = min(_CONTACT_SHEET_IMAGES, len(numbers))
   chosen = np.linspace(0, len(numbers) - 1, count).round().astype(int)
-  cell = min(_CONTACT_SHEET_CELL, images.metadata.resolution)
-  shape = {"resolution": cell, "channels": images.metadata.channels}
+  height, width = images.metadata.size
+  share = min(1.0, _CONTACT_SHEET_CELL / max(height, width))
+  size = round(height * share), round(width * share)
+  shape = {"size": size, "channels": images.metadata.channels}
   sheet = []
   for number in numbers[chosen]:
     image = images[int(number)]["image"]
     image = Image.fromarray(image[..., 0] if image.shape[-1] == 1 else image)
-    sheet.append(pixels.to_square(image, crop="center", **shape))
+    sheet.append(pixels.fit(image, crop="center", **shape))
   pictures.save_png(pictures.grid(np.stack(sheet)), path)

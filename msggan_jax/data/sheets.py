@@ -7,6 +7,8 @@ import matplotlib
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
+from msggan_jax.runtime import base_grid
+
 _WHITE, _BLACK = 255, (34, 34, 34)
 _GAP = 4  # pixels between images
 _MARGIN = 8  # pixels around titles
@@ -23,18 +25,20 @@ def fit(image: np.ndarray, side: int) -> np.ndarray:
   """Show an image at another size: repeat its pixels or average them.
 
   Args:
-    image: uint8, (r, r, C), r a power of two.
-    side: A power of two.
+    image: uint8, (H, W, C), of a resolution as in `runtime.base_grid`.
+    side: The resolution wanted, a power of two.
 
   Returns:
-    uint8 RGB, (side, side, 3).
+    uint8 RGB, (side, side, 3) if the image is square.
   """
   image = to_rgb(image)
-  factor = side // image.shape[0]
-  if factor >= 1:
+  height, width = image.shape[:2]
+  resolution = base_grid.resolution_of(height, width)
+  if side >= resolution:
+    factor = side // resolution
     return image.repeat(factor, axis=0).repeat(factor, axis=1)
-  smaller = Image.fromarray(image).resize((side, side), Image.Resampling.BOX)
-  return np.asarray(smaller)
+  size = width * side // resolution, height * side // resolution
+  return np.asarray(Image.fromarray(image).resize(size, Image.Resampling.BOX))
 
 
 def to_rgb(image: np.ndarray) -> np.ndarray:
@@ -59,10 +63,11 @@ def make_sheet(
   """Lay images out with titles.
 
   Args:
-    rows: uint8 images, (r, r, C), of any resolutions; None stays empty.
+    rows: uint8 images, (H, W, C), of any resolutions but one aspect ratio; None
+      stays empty.
     row_titles: Titles left of the rows; a newline breaks one.
     column_titles: Titles above the columns.
-    side: Side of a shown image, in pixels.
+    side: Resolution of a shown image: the side of a square one, in pixels.
 
   Returns:
     uint8 RGB, black titles on white.
@@ -73,22 +78,25 @@ def make_sheet(
   )
   left = _GAP + _extent(font, row_titles)[0]
   top = _GAP + _extent(font, column_titles)[1]
-  step = side + _GAP
+  shown = [[None if x is None else fit(x, side) for x in row] for row in rows]
+  sizes = {x.shape for row in shown for x in row if x is not None}
+  height, width, _ = sizes.pop()
+  down, right = height + _GAP, width + _GAP
   columns = max(len(row) for row in rows)
-  shape = (top + len(rows) * step, left + columns * step, 3)
+  shape = (top + len(rows) * down, left + columns * right, 3)
   canvas = np.full(shape, _WHITE, np.uint8)
-  for i, row in enumerate(rows):
+  for i, row in enumerate(shown):
     for j, image in enumerate(row):
       if image is not None:
-        y, x = top + i * step, left + j * step
-        canvas[y : y + side, x : x + side] = fit(image, side)
+        y, x = top + i * down, left + j * right
+        canvas[y : y + height, x : x + width] = image
   picture = Image.fromarray(canvas)
   draw = ImageDraw.Draw(picture)
   for i, title in enumerate(row_titles):
-    place = (left - _MARGIN, top + i * step + side // 2)
+    place = (left - _MARGIN, top + i * down + height // 2)
     draw.text(place, title, _BLACK, font, anchor="rm", align="right")
   for j, title in enumerate(column_titles):
-    place = (left + j * step + side // 2, top - _MARGIN)
+    place = (left + j * right + width // 2, top - _MARGIN)
     # Pillow anchors several lines only at their middle.
     lines = title.split("\n")
     for k, line in enumerate(reversed(lines)):

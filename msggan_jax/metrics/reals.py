@@ -23,7 +23,12 @@ from msggan_jax.metrics.feature_pass import (
 )
 from msggan_jax.metrics.frozen_network import Images, on_local_devices
 from msggan_jax.metrics.protocols import WITHOUT_REALS, Protocol
-from msggan_jax.models.pyramid import downsample, quantize, to_float
+from msggan_jax.models.pyramid import (
+  downsample,
+  quantize,
+  resolution_of,
+  to_float,
+)
 from msggan_jax.runtime import processes
 
 _SEED = 0  # of the draws: the same reals for every run and step
@@ -261,9 +266,9 @@ def read_images(read: ReadImage, resolutions: set[int], draw: Draw) -> ImagesAt:
 
 def _at_scale(batch: Images, resolution: int) -> Images:
   """Average squares of pixels like the real pyramid of training."""
-  if batch.shape[1] == resolution:
+  factor = resolution_of(batch) // resolution
+  if factor == 1:
     return batch
-  factor = batch.shape[1] // resolution
   return quantize(downsample(to_float(batch), factor))
 
 

@@ -132,7 +132,7 @@ class RunMetrics:
       fakes = np.concatenate([np.asarray(batch[side]) for batch in batches])
       fakes = fakes[:count]
       reals = [self._prepared[int(i)]["image"] for i in found.reals]
-      reals = pictures.resized(np.stack(reals), side)
+      reals = pictures.resized(np.stack(reals), fakes.shape[1])
       both = np.concatenate([fakes, reals])
       drawn[protocol.name] = pictures.grid(both, columns=count)
     self._pairs = {}
@@ -202,7 +202,12 @@ class RunMetrics:
     dataset.split = "test"
     config = self._config
     return data.open_prepared(
-      data.prepare(dataset, config.resolution, config.channels)
+      data.prepare(
+        dataset,
+        config.resolution,
+        config.channels,
+        base_grid=config.base_grid,
+      )
     )
 
   def _random_cats(self) -> np.ndarray:

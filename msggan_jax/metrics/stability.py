@@ -8,6 +8,7 @@ import jax
 import numpy as np
 from matplotlib.figure import Figure
 
+from msggan_jax.models.pyramid import resolution_of
 from msggan_jax.runtime import jsonl, palette
 from msggan_jax.weights import trained
 
@@ -45,7 +46,7 @@ class Stability:
     """
     images = _images(generator)
     changes = {
-      f"{_PREFIX}{now.shape[1]}": float(np.square(now - before).mean())
+      f"{_PREFIX}{resolution_of(now)}": float(np.square(now - before).mean())
       for now, before in zip(images, self._last, strict=True)
     }
     self._last = images

@@ -27,7 +27,7 @@ class Conv(Layer):
   Args:
     in_channels: C of the input.
     out_channels: C of the output.
-    kernel_size: Side of the kernel, in pixels.
+    kernel_size: Side of the kernel, or its height and width, in pixels.
     padding: "SAME" (zeros) or "VALID".
     fold: Fold of its level, see `folded`. Inputs of another are refolded.
     shifts: Of input and output, see `folded`.
@@ -39,7 +39,7 @@ class Conv(Layer):
     self,
     in_channels: int,
     out_channels: int,
-    kernel_size: int,
+    kernel_size: int | tuple[int, int],
     *,
     padding: str = "SAME",
     fold: int = 1,
@@ -47,9 +47,11 @@ class Conv(Layer):
     precision: Precision = FLOAT32,
     **options,
   ):
+    square = isinstance(kernel_size, int)
+    height, width = (kernel_size,) * 2 if square else kernel_size
     super().__init__(
-      (kernel_size, kernel_size, in_channels, out_channels),
-      fan_in=kernel_size * kernel_size * in_channels,
+      (height, width, in_channels, out_channels),
+      fan_in=height * width * in_channels,
       out_channels=out_channels,
       **options,
     )

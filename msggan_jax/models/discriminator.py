@@ -25,7 +25,12 @@ from msggan_jax.models.layers import (
   rematerialized,
 )
 from msggan_jax.models.precision import FLOAT32, Precision
-from msggan_jax.models.pyramid import Pyramid, downsample, resolutions_up_to
+from msggan_jax.models.pyramid import (
+  Pyramid,
+  downsample,
+  resolution_of,
+  resolutions_up_to,
+)
 from msggan_jax.models.stddev import BatchMean, MinibatchStddev, batch_mean
 
 COMBINE_FUNCTIONS = ("simple", "lin_cat", "cat_lin", "lin_cat_equal")
@@ -53,6 +58,7 @@ class Discriminator(nnx.Module):
     remat_from: Lowest resolution that recomputes, see `rematerialized`.
     folding: Whether narrow levels are folded, see `folded`.
     precision: Of the blocks' 3x3 convolutions and of their activations.
+    base_grid: Height and width of the smallest images.
     rngs: Source of the initial weights.
   """
 
@@ -75,10 +81,10 @@ class Discriminator(nnx.Module):
     remat_from: int = 0,
     folding: bool = False,
     precision: Precision = FLOAT32,
+    base_grid: tuple[int, int] = (4, 4),
     rngs: nnx.Rngs,
   ):
-    self.resolution = resolution
-    self.scales = scales
+    self.resolution, self.scales = resolution, scales
     self.num_classes = num_classes
     self.stylegan, self.stddev = stylegan, stddev
     self.folding, self.remat_from = folding, remat_from
@@ -128,10 +134,10 @@ class Discriminator(nnx.Module):
         has_stddev=last or stddev_placement == "every_block",
         fold=fold,
         folding=folding,
-        last=last,
+        last=base_grid if last else None,
         blur=stylegan,
         conv=functools.partial(conv, fold=fold, spectral_norm=spectral_norm),
-        conv_4x4=functools.partial(exact, spectral_norm=spectral_norm),
+        last_conv=functools.partial(exact, spectral_norm=spectral_norm),
       )
       # An nnx.Dict would add its own name to the paths of the weights.
       setattr(self, f"block_{r}x{r}", block)
@@ -163,7 +169,7 @@ class Discriminator(nnx.Module):
     stddev = self.folding and self.stddev.interleaved(len(pyramid[0]))
     if stddev:
       pyramid = tuple(map(self.stddev.interleave, pyramid))
-    images = {image.shape[1]: image for image in pyramid}
+    images = {resolution_of(image): image for image in pyramid}
     if tuple(images) != self.scales:
       raise ValueError(
         f"the pyramid has scales {tuple(images)}; give {self.scales}, low to "
@@ -261,11 +267,12 @@ class Block(nnx.Module):
     has_stddev: Whether the minibatch stddev is one of the channels.
     fold: Fold of its level.
     folding: Whether the network is folded.
-    last: Whether this is the block at 4x4, which ends in a 4x4 convolution.
+    last: Height and width of the block at 4x4, which ends in a convolution of
+      all its pixels; None: another block.
     blur: Whether to blur before the second convolution and to activate after
       the pooling, as StyleGAN does.
     conv: Builds a 3x3 convolution.
-    conv_4x4: Builds the last 4x4 convolution.
+    last_conv: Builds the last convolution.
   """
 
   def __init__(
@@ -278,14 +285,14 @@ class Block(nnx.Module):
     has_stddev: bool,
     fold: int,
     folding: bool,
-    last: bool,
+    last: tuple[int, int] | None,
     blur: bool,
     conv: Callable[..., Conv],
-    conv_4x4: Callable[..., Conv],
+    last_conv: Callable[..., Conv],
   ):
     self.combine = combine
     self.has_stddev = has_stddev
-    self.last = last
+    self.last = last is not None
     self.blur = blur
     self.fold, shift = fold, 0 if last else shift_of(fold)
     joined = in_channels if combine is None else combine.out_channels
@@ -299,7 +306,7 @@ class Block(nnx.Module):
     own = in_channels if self.image_apart else joined
     self.stddev_apart = folding and _overflows(own * fold, (own + more) * fold)
     if last:
-      self.conv_1 = conv_4x4(width, out_channels, 4, padding="VALID")
+      self.conv_1 = last_conv(width, out_channels, last, padding="VALID")
     else:
       # A blur between the convolutions undoes the shift.
       shifts = (0 if blur else shift, 0)

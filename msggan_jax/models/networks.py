@@ -15,6 +15,7 @@ from msggan_jax.models.layers import Layer, num_channels
 from msggan_jax.models.precision import PRECISIONS
 from msggan_jax.models.pyramid import Pyramid, connected_scales
 from msggan_jax.models.stddev import BatchMean, MinibatchStddev
+from msggan_jax.runtime import base_grid
 
 Tree = dict[str, Any]  # nested, of arrays
 
@@ -158,6 +159,7 @@ def make_discriminator(config: ConfigDict, *, folding: bool = False) -> Network:
 
 
 def _common_options(config: ConfigDict, folding: bool) -> dict[str, Any]:
+  grid = base_grid.parse(config.base_grid)
   # Training resolves "auto" first; without derivatives remat has no effect.
   remat_from = 0 if config.remat_from == "auto" else config.remat_from
   return {
@@ -169,15 +171,22 @@ def _common_options(config: ConfigDict, folding: bool) -> dict[str, Any]:
     "max_channels": config.max_channels,
     "linear_gain": config.linear_gain,
     "remat_from": remat_from,
-    "folding": folding,
+    "folding": folding and folds(grid),
     "precision": PRECISIONS[config.precision],
+    "base_grid": grid,
   }
 
 
 def _image_fold(config: ConfigDict, folding: bool) -> int:
   r = config.resolution
   width = num_channels(r, config.base_channels, config.max_channels)
+  folding = folding and folds(base_grid.parse(config.base_grid))
   return best_fold(r, width, folding)
+
+
+def folds(grid: tuple[int, int]) -> bool:
+  """Return whether networks of a base grid can be folded: square ones."""
+  return grid[0] == grid[1]
 
 
 def _network(create: Callable[..., nnx.Module], image_fold: int) -> Network:

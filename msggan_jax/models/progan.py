@@ -45,6 +45,7 @@ class Generator(nnx.Module):
     remat_from: Lowest resolution that recomputes, see `rematerialized`.
     folding: Whether narrow levels and their images are folded, see `folded`.
     precision: Of the blocks' 3x3 convolutions and of their activations.
+    base_grid: Height and width of the smallest images.
     rngs: Source of the initial weights.
   """
 
@@ -67,6 +68,7 @@ class Generator(nnx.Module):
     remat_from: int = 0,
     folding: bool = False,
     precision: Precision = FLOAT32,
+    base_grid: tuple[int, int] = (4, 4),
     rngs: nnx.Rngs,
   ):
     self.resolutions = resolutions_up_to(resolution)
@@ -81,7 +83,10 @@ class Generator(nnx.Module):
     for r in self.resolutions:
       width = num_channels(r, base_channels, max_channels)
       fold = best_fold(r, width, folding)
-      make_block = FirstBlock if r == 4 else functools.partial(Block, fold=fold)
+      if r == 4:
+        make_block = functools.partial(FirstBlock, base_grid=base_grid)
+      else:
+        make_block = functools.partial(Block, fold=fold)
       block = make_block(
         in_channels,
         width,
@@ -158,7 +163,7 @@ class Generator(nnx.Module):
 
 
 class FirstBlock(nnx.Module):
-  """Latent to 4x4 (paper, Table 6, block 1)."""
+  """Latent to 4x4, or to another base grid (paper, Table 6, block 1)."""
 
   def __init__(
     self,
@@ -169,18 +174,21 @@ class FirstBlock(nnx.Module):
     equalized: bool,
     spectral_norm: bool,
     precision: Precision,
+    base_grid: tuple[int, int],
     rngs: nnx.Rngs,
   ):
+    self.base_grid = base_grid
+    places = base_grid[0] * base_grid[1]
     # A 4x4 transposed convolution of a 1x1 input is a dense layer with one bias
     # for all 16 pixels. PyTorch's fan_in is that of the forward convolution.
-    fan_in = latent_size if equalized else 4 * 4 * width
+    fan_in = latent_size if equalized else places * width
     options = {
       "equalized": equalized,
       "spectral_norm": spectral_norm,
       "rngs": rngs,
     }
     self.dense = Layer(
-      (latent_size, 4 * 4 * width),
+      (latent_size, places * width),
       fan_in=fan_in,
       out_channels=width,
       use_bias=False,
@@ -193,10 +201,10 @@ class FirstBlock(nnx.Module):
     self.pixel_norm = pixel_norm
 
   def __call__(self, z: jax.Array) -> jax.Array:
-    """Map z, (B, latent_size), to (B, 4, 4, width)."""
+    """Map z, (B, latent_size), to (B, rows, columns, width)."""
     z = z.astype(at_least_float32(z))
     x = matmul(z, self.dense.scaled_kernel())
-    x = x.reshape(z.shape[0], 4, 4, -1)
+    x = x.reshape(z.shape[0], *self.base_grid, -1)
     x = leaky_relu(x + self.bias[...][None, None, None])
     x = leaky_relu(self.conv(x))
     return pixel_norm(x) if self.pixel_norm else x

@@ -10,6 +10,7 @@ import numpy as np
 from ml_collections import ConfigDict
 
 from msggan_jax.models import folded, folded_convolution
+from msggan_jax.runtime import base_grid
 
 Pyramid = tuple[jax.Array, ...]  # low to high resolution, each (B, H, W, C)
 
@@ -133,20 +134,29 @@ def resolutions_up_to(resolution: int) -> tuple[int, ...]:
   return tuple(2**i for i in range(2, resolution.bit_length()))
 
 
+def resolution_of(images: jax.Array | np.ndarray) -> int:
+  """Return the resolution of images, (B, H, W, C), of any fold.
+
+  It is the name of their scale: the side of square ones in pixels, else what
+  `runtime.base_grid` says.
+  """
+  return base_grid.resolution_of(images.shape[1], images.shape[2])
+
+
 def make_pyramid(images: jax.Array, resolutions: tuple[int, ...]) -> Pyramid:
   """Build the pyramid of real images by 2x2 averaging (paper, section 3).
 
   Args:
-    images: (B, R, R, C), R the largest resolution.
+    images: (B, H, W, C), of the largest resolution.
     resolutions: Resolutions of the pyramid, low to high.
 
   Returns:
     Images per resolution, low to high; the last are `images` themselves.
   """
-  scales = {images.shape[1]: images}
-  while images.shape[1] > min(resolutions):
+  scales = {resolution_of(images): images}
+  while min(scales) > min(resolutions):
     images = downsample(images)
-    scales[images.shape[1]] = images
+    scales[resolution_of(images)] = images
   return tuple(scales[resolution] for resolution in resolutions)
 
 

@@ -26,7 +26,7 @@ class Block(nnx.Module):
   Args:
     in_channels: C of the block below; None: a learned constant is the input.
     out_channels: C of the output.
-    resolution: Side of the output, in pixels.
+    size: Height and width of the output, in pixels.
     fold: Fold of the output.
     w_size: Length of w.
     precision: Of the blocks' 3x3 convolutions and of their activations.
@@ -38,7 +38,7 @@ class Block(nnx.Module):
     in_channels: int | None,
     out_channels: int,
     *,
-    resolution: int,
+    size: tuple[int, int],
     fold: int,
     w_size: int,
     precision: Precision,
@@ -46,14 +46,14 @@ class Block(nnx.Module):
   ):
     self.precision = precision
     if in_channels is None:
-      ones = jnp.ones((resolution, resolution, out_channels))
+      ones = jnp.ones((*size, out_channels))
       self.constant = nnx.Param(ones)
     else:
       self.constant = None
     layer = functools.partial(
       StyleLayer,
       out_channels=out_channels,
-      resolution=resolution,
+      size=size,
       fold=fold,
       w_size=w_size,
       precision=precision,
@@ -94,7 +94,7 @@ class StyleLayer(nnx.Module):
   Args:
     in_channels: C of the input; None: no convolution.
     out_channels: C of the output.
-    resolution: Side of the output, in pixels.
+    size: Height and width of the output, in pixels.
     fold: Fold of the output.
     w_size: Length of w.
     precision: Of the convolution and the output.
@@ -107,7 +107,7 @@ class StyleLayer(nnx.Module):
     in_channels: int | None,
     *,
     out_channels: int,
-    resolution: int,
+    size: tuple[int, int],
     fold: int,
     w_size: int,
     precision: Precision,
@@ -127,8 +127,7 @@ class StyleLayer(nnx.Module):
         precision=precision,
         rngs=rngs,
       )
-    shape = (resolution, resolution)
-    self.noise = State(jax.random.normal(rngs.params(), shape))
+    self.noise = State(jax.random.normal(rngs.params(), size))
     self.noise_weight = nnx.Param(jnp.zeros((out_channels,)))
     self.bias = nnx.Param(jnp.zeros((out_channels,)))
     self.style = Dense(w_size, 2 * out_channels, gain=1.0, rngs=rngs)

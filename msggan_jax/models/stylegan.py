@@ -22,6 +22,7 @@ from msggan_jax.models.precision import FLOAT32, Precision
 from msggan_jax.models.pyramid import Pyramid, resolutions_up_to
 from msggan_jax.models.stddev import BatchMean
 from msggan_jax.models.style_block import Block
+from msggan_jax.runtime.base_grid import image_size
 
 MAPPING_LR_MULTIPLIER = 0.01
 W_AVG_DECAY = 0.995
@@ -45,6 +46,7 @@ class Generator(nnx.Module):
     remat_from: Lowest resolution that recomputes, see `rematerialized`.
     folding: Whether narrow levels and their images are folded, see `folded`.
     precision: Of the blocks' 3x3 convolutions and of their activations.
+    base_grid: Height and width of the smallest images.
     rngs: Source of the initial weights and of the stored noise maps.
   """
 
@@ -65,6 +67,7 @@ class Generator(nnx.Module):
     remat_from: int = 0,
     folding: bool = False,
     precision: Precision = FLOAT32,
+    base_grid: tuple[int, int] = (4, 4),
     rngs: nnx.Rngs,
   ):
     self.resolutions = resolutions_up_to(resolution)
@@ -88,7 +91,7 @@ class Generator(nnx.Module):
       block = Block(
         in_channels,
         width,
-        resolution=r,
+        size=image_size(r, base_grid),
         fold=fold,
         w_size=w_size,
         precision=precision,

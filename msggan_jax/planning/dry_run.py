@@ -11,7 +11,7 @@ from msggan_jax.algorithm import config_check, program
 from msggan_jax.data import pictures
 from msggan_jax.models.pyramid import connected_scales
 from msggan_jax.planning import estimate
-from msggan_jax.runtime import sharding
+from msggan_jax.runtime import base_grid, sharding
 
 _PNG_BYTES_PER_VALUE = 0.75  # of generated images, which compress badly
 
@@ -73,4 +73,6 @@ def grid_bytes(config: ConfigDict) -> float:
   scales = connected_scales(config)
   grids = sum((columns * r) ** 2 for r in scales)
   sheet = columns * config.resolution * len(scales) * config.resolution
-  return (grids + sheet) * config.channels * _PNG_BYTES_PER_VALUE
+  height, width = base_grid.size_of(config)
+  area = height * width / config.resolution**2  # of a square
+  return (grids + sheet) * area * config.channels * _PNG_BYTES_PER_VALUE

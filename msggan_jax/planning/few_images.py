@@ -9,7 +9,7 @@ from ml_collections import ConfigDict
 
 from msggan_jax import data
 from msggan_jax.models.pyramid import connected_scales
-from msggan_jax.runtime import processes
+from msggan_jax.runtime import base_grid, processes
 from msggan_jax.weights import workdirs
 from msggan_jax.weights.config_file import by_name
 
@@ -107,8 +107,9 @@ def choose(config: ConfigDict, num_images: int) -> dict[str, tuple[Any, str]]:
   if config.penalty == "r1":
     scales = len(connected_scales(config))
     share = scales if config.penalty_scales == "mean" else 1
-    gamma = 0.0002 * config.resolution**2 / config.batch_size * share
-    why = "0.0002 resolution^2 / batch (Karras et al. 2020)"
+    height, width = base_grid.size_of(config)
+    gamma = 0.0002 * height * width / config.batch_size * share
+    why = "0.0002 pixels / batch (Karras et al. 2020)"
     if share > 1:
       why += f", times {scales} scales whose mean the penalty is"
     chosen["r1_gamma"] = (gamma, why)

@@ -64,6 +64,7 @@ def _open(
     dataset,
     config.resolution,
     config.channels,
+    base_grid=config.base_grid,
     num_classes=config.num_classes,
   )
   prepared = data.LenientSet(

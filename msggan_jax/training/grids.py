@@ -7,7 +7,7 @@ import numpy as np
 from ml_collections import ConfigDict
 
 from msggan_jax.data import pictures
-from msggan_jax.models.pyramid import to_uint8
+from msggan_jax.models.pyramid import resolution_of, to_uint8
 from msggan_jax.weights import trained
 
 
@@ -33,7 +33,8 @@ def sample_grids(
   pyramid = trained.in_batches(generator, z, batch_size=4, labels=labels)
   pyramid = [to_uint8(scale) for scale in pyramid]
   grids = {
-    scale.shape[1]: pictures.grid(scale, columns=columns) for scale in pyramid
+    resolution_of(scale): pictures.grid(scale, columns=columns)
+    for scale in pyramid
   }
   return grids | {"scales": pictures.scale_sheet(pyramid, examples=columns)}
 

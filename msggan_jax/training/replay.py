@@ -59,7 +59,12 @@ def verify(
   planned = compilation.with_remat(config, jax.devices(), memory.limit_bytes())
   program = make_program(planned, sharding.make_mesh())
   prepared = data.open_prepared(
-    data.prepare(config.dataset, config.resolution, config.channels)
+    data.prepare(
+      config.dataset,
+      config.resolution,
+      config.channels,
+      base_grid=config.base_grid,
+    )
   )
   with (
     tempfile.TemporaryDirectory() as folder,

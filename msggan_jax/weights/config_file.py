@@ -7,6 +7,8 @@ from typing import Any
 
 from ml_collections import ConfigDict
 
+from msggan_jax.runtime import base_grid
+
 
 def load_config(workdir: str | Path) -> ConfigDict:
   """Read a workdir's `config.json`.
@@ -22,7 +24,10 @@ def load_config(workdir: str | Path) -> ConfigDict:
       problem = "it does not exist"
     raise FileNotFoundError(f"{workdir} is not the workdir of a run: {problem}")
   try:
-    return ConfigDict(json.loads(path.read_text()))
+    config = ConfigDict(json.loads(path.read_text()))
+    if "base_grid" not in config:  # of before the field existed
+      config.base_grid = base_grid.SQUARE
+    return config
   except (ValueError, TypeError, AttributeError, RecursionError) as error:
     raise ValueError(f"{path} holds no configuration") from error
 

@@ -154,7 +154,7 @@ def test_large_reductions_do_not_alias():
   # One-pixel stripes: plain subsampling would give black or white.
   stripes = np.zeros((512, 512, 3), np.uint8)
   stripes[:, ::2] = 255
-  small = pixels.to_square(Image.fromarray(stripes), 16, 3, "center")
+  small = pixels.fit(Image.fromarray(stripes), (16, 16), 3, "center")
   np.testing.assert_allclose(small[2:-2, 2:-2].astype(int), 127.5, atol=3)
 
 
@@ -162,13 +162,13 @@ def test_center_crop_and_pad_never_squash():
   image = Image.new("RGB", (96, 32), GREEN)
   image.paste(RED, (0, 0, 32, 32))
   image.paste(BLUE, (64, 0, 96, 32))
-  cropped = pixels.to_square(image, 32, 3, "center")
+  cropped = pixels.fit(image, (32, 32), 3, "center")
   np.testing.assert_array_equal(cropped, np.full((32, 32, 3), GREEN))
-  padded = pixels.to_square(image, 48, 3, "pad")
+  padded = pixels.fit(image, (48, 48), 3, "pad")
   assert (padded[:16] == 255).all() and (padded[32:] == 255).all()
   for column, color in ((7, RED), (24, GREEN), (40, BLUE)):
     np.testing.assert_allclose(padded[24, column].astype(int), color, atol=2)
-  transparent = pixels.to_square(image, 48, 4, "pad")
+  transparent = pixels.fit(image, (48, 48), 4, "pad")
   assert (transparent[:16, :, 3] == 0).all()
   assert (transparent[16:32, :, 3] == 255).all()
 
@@ -312,7 +312,7 @@ def test_prepared_directory_is_a_source_as_it_is(dataset):
   path = prepare(dataset).path
   dataset.path = str(path)
   assert data.prepare(dataset, 16, 3) == path
-  with pytest.raises(ValueError, match="resolution 16 .* resolution 32"):
+  with pytest.raises(ValueError, match="at 16x16 .* says 32x32"):
     data.prepare(dataset, 32, 3)
   with pytest.raises(ValueError, match="3 channels.*1 channels"):
     data.prepare(dataset, 16, 1)

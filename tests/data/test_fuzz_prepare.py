@@ -100,15 +100,15 @@ def watched(tmp_path, monkeypatch):
   monkeypatch.chdir(tmp_path / "here")
   monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "temporary"))
   slowest = [0.0]
-  make_square = set_writer._make_square
+  make_picture = set_writer._make_picture
 
   def timed(*args):
     began = time.monotonic()
-    square = make_square(*args)
+    square = make_picture(*args)
     slowest[0] = max(slowest[0], time.monotonic() - began)
     return square
 
-  monkeypatch.setattr(set_writer, "_make_square", timed)
+  monkeypatch.setattr(set_writer, "_make_picture", timed)
   yield slowest
   assert slowest[0] < SECS
   assert not list((tmp_path / "here").iterdir())

@@ -35,7 +35,7 @@ def damaged(tmp_path):
   path = tmp_path / "set"
   path.mkdir()
   writer = prepared_set.RecordWriter(
-    path, resolution=8, channels=3, has_labels=True
+    path, size=(8, 8), channels=3, has_labels=True
   )
   writer.add((BAD.get(i, png(i)), i) for i in range(SIZE))
   writer.close()

@@ -104,11 +104,11 @@ def test_what_was_finished_is_not_read_again(photos, tmp_path, monkeypatch):
     with pytest.raises(Killed):
       prepare(photos, tmp_path / "set")
   read = []
-  make_square = set_writer._make_square
+  make_picture = set_writer._make_picture
   monkeypatch.setattr(
     set_writer,
-    "_make_square",
-    lambda source, i, shape: read.append(i) or make_square(source, i, shape),
+    "_make_picture",
+    lambda source, i, shape: read.append(i) or make_picture(source, i, shape),
   )
   images = data.open_prepared(prepare(photos, tmp_path / "set"))
   assert sorted(read) == list(range(12, NUM_FILES))

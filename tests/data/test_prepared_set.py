@@ -20,7 +20,7 @@ def numbered_set(tmp_path):
     path = tmp_path / "numbers"
     path.mkdir()
     writer = prepared_set.RecordWriter(
-      path, resolution=8, channels=3, has_labels=labels
+      path, size=(8, 8), channels=3, has_labels=labels
     )
     for first in (0, 6):  # two shards
       writer.add(

@@ -175,7 +175,7 @@ def test_tfds_images_are_resized_and_keep_their_labels(tmp_path):
   directory = tmp_path / "tfds" / "images" / "1.0.0"
   directory.mkdir(parents=True)
   writer = prepared_set.RecordWriter(
-    directory, resolution=64, channels=3, has_labels=True
+    directory, size=(64, 64), channels=3, has_labels=True
   )
   writer.add(
     (pixels.encode_png(np.full((64, 64, 3), 50 * i, np.uint8)), i)

@@ -45,7 +45,7 @@ def replace_image(folder, number):
   pngs = [pixels.encode_png(item["image"]) for item in images]
   pngs[number] = pixels.encode_png(255 - images[number]["image"])
   writer = prepared_set.RecordWriter(
-    folder, resolution=8, channels=3, has_labels=False
+    folder, size=(8, 8), channels=3, has_labels=False
   )
   writer.add((png, 0) for png in pngs)
 

@@ -216,13 +216,13 @@ def test_project_writes_every_scale(tmp_path):
 def test_project_refuses_other_images(tmp_path):
   path = tmp_path / "given.png"
   with pytest.raises(ValueError, match="cannot be read"):
-    projection.read_image(path, 8, 3)
+    projection.read_image(path, (8, 8), 3)
   path.write_bytes(b"no image")
   with pytest.raises(ValueError, match="cannot be read"):
-    projection.read_image(path, 8, 3)
+    projection.read_image(path, (8, 8), 3)
   Image.new("L", (9, 8)).save(path)
   with pytest.raises(ValueError, match="has 9x8 pixels, .* makes 8x8"):
-    projection.read_image(path, 8, 3)
+    projection.read_image(path, (8, 8), 3)
 
 
 def test_titles_name_the_classes(tmp_path):

@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
+from msggan_jax.runtime import base_grid
 from msggan_jax.training.report.records import Run
 
 _MOST_PIXELS = 2**26  # of a grid; more would be no grid of ours
@@ -129,11 +130,12 @@ def diversity(run: Run, most: int = 30) -> list[tuple[float, float]]:
   if not sides:
     return []
   side = max(sides)
-  of_reals = _nearest(run.workdir / "reals.png", resolution, side)
+  grid = _base_grid(run)
+  of_reals = _nearest(run.workdir / "reals.png", resolution, side, grid)
   if not of_reals:
     return []
   grids = _spread(_grids(folders[f"{side}x{side}"]), most)
-  ratios = [(kimg, _nearest(path, side, side)) for kimg, path in grids]
+  ratios = [(kimg, _nearest(path, side, side, grid)) for kimg, path in grids]
   return [(kimg, r / of_reals) for kimg, r in ratios if r is not None]
 
 
@@ -208,26 +210,38 @@ def _encode(path: Path, detail: Detail) -> Picture | None:
   return Picture(f"data:image/webp;base64,{text}", *image.size)
 
 
-def _nearest(path: Path, tile: int, side: int) -> float | None:
+def _base_grid(run: Run) -> tuple[int, int]:
+  try:
+    return base_grid.parse(run.config.get("base_grid", base_grid.SQUARE))
+  except ValueError:  # of a damaged file
+    return base_grid.parse(base_grid.SQUARE)
+
+
+def _nearest(
+  path: Path, tile: int, side: int, grid: tuple[int, int]
+) -> float | None:
   """Return the median distance of a grid's images to their nearest other.
 
   Args:
     path: The grid.
-    tile: Pixels of an image's side in the grid.
-    side: Pixels at which images are compared.
+    tile: Resolution of the images in the grid.
+    side: Resolution at which images are compared.
+    grid: The base grid.
 
   Returns:
     In [0, 255]; None if the grid is not readable or has too few images.
   """
   image = _open(path)
-  if image is None or image.width % tile or image.height % tile:
+  tall, wide = base_grid.image_size(tile, grid)
+  if image is None or image.width % wide or image.height % tall:
     return None
-  columns, rows = image.width // tile, image.height // tile
+  columns, rows = image.width // wide, image.height // tall
   if columns * rows < _FEWEST_IMAGES:
     return None
-  image = image.resize((columns * side, rows * side), Image.Resampling.BOX)
+  tall, wide = base_grid.image_size(side, grid)
+  image = image.resize((columns * wide, rows * tall), Image.Resampling.BOX)
   pixels = np.asarray(image, np.float32)
-  tiles = pixels.reshape(rows, side, columns, side, 3).swapaxes(1, 2)
+  tiles = pixels.reshape(rows, tall, columns, wide, 3).swapaxes(1, 2)
   flat = tiles.reshape(rows * columns, -1)
   squares = np.square(flat).sum(1)
   distances = squares[:, None] + squares[None] - 2 * flat @ flat.T

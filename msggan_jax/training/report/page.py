@@ -218,7 +218,9 @@ def _subject(run: Run) -> str:
   model = {"progan": "MSG-ProGAN", "stylegan": "MSG-StyleGAN"}
   parts = [model.get(config.get("model", ""), "a model of another name")]
   if run.number("resolution"):
-    parts.append("at {0}\u00d7{0}".format(config["resolution"]))
+    grid = config.get("base_grid", "4x4")
+    shape = "" if grid == "4x4" else f", base grid {grid}"
+    parts.append("at {0}\u00d7{0}{1}".format(config["resolution"], shape))
   data = config.get("dataset.path") or config.get("dataset.name")
   if data:
     parts.append(f"on {data}")

@@ -24,11 +24,11 @@ def grid(job: Job) -> list[str]:
 
 def multiscale(job: Job) -> list[str]:
   """Write a sheet: a row for each scale, a column for each seed."""
-  images = job.generate()
+  images, config = job.generate(), job.generator.config
   return job.save_sheet(
     "multiscale",
     [images[resolution] for resolution in job.chosen_or_all],
-    row_titles=[scale_title(resolution) for resolution in job.chosen_or_all],
+    row_titles=[scale_title(r, config) for r in job.chosen_or_all],
     column_titles=job.titles(job.seeds, job.labels),
     side=sheets.cell_side(job.chosen_or_all[-1]),
   )

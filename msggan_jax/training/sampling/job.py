@@ -8,9 +8,11 @@ from pathlib import Path
 import jax
 import jax.numpy as jnp
 import numpy as np
+from ml_collections import ConfigDict
 
 from msggan_jax.data import pictures, sheets
 from msggan_jax.models.pyramid import connected_scales, to_uint8
+from msggan_jax.runtime import base_grid
 from msggan_jax.weights import trained
 
 Scales = dict[int, np.ndarray]  # resolution -> uint8 images, (N, r, r, C)
@@ -132,6 +134,9 @@ class Job:
     return [str(path)]
 
 
-def scale_title(resolution: int) -> str:
-  """Return the title of a scale."""
-  return f"{resolution}\N{MULTIPLICATION SIGN}{resolution}"
+def scale_title(resolution: int, config: ConfigDict) -> str:
+  """Return the title of a scale: its rows and columns of pixels."""
+  grid = base_grid.parse(config.base_grid)
+  return "\N{MULTIPLICATION SIGN}".join(
+    map(str, base_grid.image_size(resolution, grid))
+  )

@@ -14,7 +14,7 @@ from msggan_jax.data import pictures, sheets
 from msggan_jax.models import networks
 from msggan_jax.models.layers import normalize_latents
 from msggan_jax.models.pyramid import Pyramid, make_pyramid, to_float
-from msggan_jax.runtime import progress
+from msggan_jax.runtime import base_grid, progress
 from msggan_jax.training.sampling.job import Job, scale_title
 from msggan_jax.weights import trained
 
@@ -37,7 +37,7 @@ def project(job: Job, image: Path, iterations: int) -> list[str]:
     ValueError: If the image is unreadable or has another size.
   """
   config = job.generator.config
-  pixels = read_image(image, config.resolution, config.channels)
+  pixels = read_image(image, base_grid.size_of(config), config.channels)
   target = make_pyramid(to_float(jnp.asarray(pixels)[None]), job.available)
   label = None if job.labels is None else job.labels[0]
   latent, errors = find_latent(
@@ -47,7 +47,7 @@ def project(job: Job, image: Path, iterations: int) -> list[str]:
   similarity = [_psnr(a, b) for a, b in zip(found, target, strict=True)]
   given, made = (job.to_scales(jax.device_get(p)) for p in (target, found))
   columns = [
-    f"{scale_title(resolution)}\n{psnr:.1f} dB"
+    f"{scale_title(resolution, config)}\n{psnr:.1f} dB"
     for resolution, psnr in zip(job.available, similarity, strict=True)
   ]
   lines = job.save_sheet(
@@ -63,12 +63,13 @@ def project(job: Job, image: Path, iterations: int) -> list[str]:
     pictures.save_png(made[resolution][0], folder / name)
   name = "w" if config.model == "stylegan" else "z"
   np.savez(folder / "latent.npz", **{name: latent, "errors": errors})
-  largest = f"{similarity[-1]:.1f} dB at {scale_title(config.resolution)}"
+  at = scale_title(config.resolution, config)
+  largest = f"{similarity[-1]:.1f} dB at {at}"
   return [*lines, f"{folder}: {name} and images; PSNR {largest}"]
 
 
-def read_image(path: Path, resolution: int, channels: int) -> np.ndarray:
-  """Read an image as uint8, (resolution, resolution, channels).
+def read_image(path: Path, size: tuple[int, int], channels: int) -> np.ndarray:
+  """Read an image as uint8, (height, width, channels).
 
   Raises:
     ValueError: If it is missing or unreadable, or has another size.
@@ -87,12 +88,13 @@ def read_image(path: Path, resolution: int, channels: int) -> np.ndarray:
       image = image.convert(_MODES[channels])
   except (OSError, ValueError, SyntaxError, UnidentifiedImageError) as error:
     raise ValueError(f"--image={path} cannot be read: {error}") from error
-  if image.size != (resolution, resolution):
+  height, width = size
+  if image.size != (width, height):
     raise ValueError(
       f"--image={path} has {image.width}x{image.height} pixels, this generator "
-      f"makes {resolution}x{resolution}; crop and resize it first"
+      f"makes {width}x{height}; crop and resize it first"
     )
-  return np.asarray(image).reshape(resolution, resolution, channels)
+  return np.asarray(image).reshape(height, width, channels)
 
 
 def find_latent(

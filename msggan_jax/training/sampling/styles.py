@@ -80,8 +80,11 @@ def style_mix(job: Job, fine_seeds: Sequence[int], crossover: int) -> list[str]:
       for i, source in enumerate(sources[resolution])
     ]
 
-  below = scale_title(resolutions[resolutions.index(crossover) - 1])
-  corner = f"columns: from {scale_title(crossover)}\nrows: up to {below}"
+  config = job.generator.config
+  below = scale_title(resolutions[resolutions.index(crossover) - 1], config)
+  corner = (
+    f"columns: from {scale_title(crossover, config)}\nrows: up to {below}"
+  )
   return _sheets(
     job,
     "style_mix",

@@ -83,7 +83,7 @@ def training(job: Job, workdir: Path, frames: int) -> list[str]:
         kimg = step * config.batch_size / 1000
         sheet = sheets.make_sheet(
           [scales[resolution] for resolution in job.chosen_or_all],
-          row_titles=[scale_title(r) for r in job.chosen_or_all],
+          row_titles=[scale_title(r, config) for r in job.chosen_or_all],
           column_titles=[f"{kimg:.1f} kimg"],
           side=sheets.cell_side(job.chosen_or_all[-1]),
         )
@@ -141,11 +141,10 @@ def _side_by_side(job: Job, scales: Scales, i: int) -> np.ndarray:
   """Return a frame: the chosen scales in a row, on white."""
   resolution = job.chosen[-1]
   side = max(sheets.cell_side(resolution), resolution)
-  frame = np.full((side, len(job.chosen) * (side + _GAP), 3), 255, np.uint8)
-  for j, scale in enumerate(job.chosen):
-    first = j * (side + _GAP)
-    frame[:, first : first + side] = sheets.fit(scales[scale][i], side)
-  return frame[:, :-_GAP]
+  shown = [sheets.fit(scales[scale][i], side) for scale in job.chosen]
+  gap = np.full((len(shown[0]), _GAP, 3), 255, np.uint8)
+  parts = [part for image in shown for part in (image, gap)]
+  return np.concatenate(parts[:-1], axis=1)
 
 
 def _write(job: Job, name: str, frames: Iterator[np.ndarray]) -> list[str]:

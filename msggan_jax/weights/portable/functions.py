@@ -14,6 +14,7 @@ from flax import nnx
 from msggan_jax.models import networks
 from msggan_jax.models.conv_layer import Conv
 from msggan_jax.models.pyramid import resolutions_up_to
+from msggan_jax.runtime import base_grid
 from msggan_jax.weights import trained
 
 _VARIANTS = {"psi", "w", "noise"}
@@ -227,8 +228,9 @@ def _w_input(generator: trained.Generator) -> Input:
 
 
 def _noise_inputs(generator: trained.Generator) -> tuple[Input, ...]:
+  grid = base_grid.parse(generator.config.base_grid)
   return tuple(
-    Input(f"noise_{2 * i + j}", (resolution, resolution))
+    Input(f"noise_{2 * i + j}", base_grid.image_size(resolution, grid))
     for i, resolution in enumerate(
       resolutions_up_to(generator.config.resolution)
     )

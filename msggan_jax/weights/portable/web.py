@@ -11,6 +11,7 @@ from pathlib import Path
 
 import numpy as np
 
+from msggan_jax.runtime import base_grid
 from msggan_jax.weights import model_card, safetensors_file, trained
 from msggan_jax.weights.portable import functions, onnx_file
 
@@ -45,12 +46,18 @@ def write(
 
   Raises:
     FileNotFoundError: If the run, jax2onnx or the runtime is missing.
-    ValueError: If `output` exists or the runtime has another hash.
+    ValueError: If `output` exists, the runtime has another hash or the images
+      are not square.
   """
   safetensors_file.check_free(output)
   onnx_file.check_installed("web")
   runtime = _read_runtime()
   generator = trained.load_generator(source, step)
+  if (grid := generator.config.base_grid) != base_grid.SQUARE:
+    raise ValueError(
+      f"the page draws square images; this generator's base_grid is {grid}: "
+      "choose another --format"
+    )
   files = {name: (_PAGE / name).read_bytes() for name in _PAGE_FILES}
   files["ort.js"] = runtime["ort.wasm.min.js"]
   files["runtime.js"] = _script(

@@ -1,0 +1,184 @@
+"""Images that are not square: from photographs to samples."""
+
+import json
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from PIL import Image
+
+import msggan_jax
+from msggan_jax import data
+from msggan_jax.algorithm import augment, penalties
+from msggan_jax.algorithm.transformations import transform
+from msggan_jax.data import pixels
+from msggan_jax.models import networks
+from msggan_jax.models.pyramid import connected_scales, make_pyramid
+from msggan_jax.runtime import sharding
+from msggan_jax.training import loop
+from msggan_jax.training.report import filmstrips, records
+from msggan_jax.training.sampling import grids, projection
+from msggan_jax.training.sampling.job import Job
+from msggan_jax.weights import trained, workdirs
+from tests.conftest import load_config
+
+GRIDS = {"3x4": (3, 4), "7x4": (7, 4)}
+
+
+@pytest.fixture(params=GRIDS)
+def config(tiny_config, request):
+  tiny_config.base_grid = request.param
+  return tiny_config
+
+
+def size_at(config, resolution):
+  rows, columns = GRIDS[config.base_grid]
+  return resolution * rows // 4, resolution * columns // 4
+
+
+@pytest.mark.parametrize("model", ["progan", "stylegan"])
+def test_networks_make_and_score_every_scale(config, model):
+  config.model = model
+  config.w_size = config.mapping_size = 8
+  generator = networks.make_generator(config, folding=True)
+  discriminator = networks.make_discriminator(config, folding=True)
+  assert generator.image_fold == 1  # only square ones are folded
+  z = jax.random.normal(jax.random.key(1), (4, config.latent_size))
+  pyramid = generator.apply(*generator.init(jax.random.key(0)), z)
+  sizes = [images.shape[1:3] for images in pyramid]
+  assert sizes == [size_at(config, r) for r in connected_scales(config)]
+  trees = discriminator.init(jax.random.key(2))
+  assert discriminator.apply(*trees, pyramid).shape == (4,)
+
+
+def test_the_penalty_is_the_chain_rule_through_the_pyramid(config, float64):
+  discriminator = networks.make_discriminator(config)
+  trees = jax.tree.map(
+    lambda x: x.astype(jnp.float64), discriminator.init(jax.random.key(2))
+  )
+  shape = (4, *size_at(config, 16), 3)
+  images = jax.random.normal(jax.random.key(3), shape, jnp.float64)
+  scales = connected_scales(config)
+
+  def score(pyramid):
+    return discriminator.apply(*trees, pyramid).sum()
+
+  whole = jax.grad(lambda x: score(make_pyramid(x, scales)))(images)
+  parts = penalties._through_pooling(
+    jax.grad(score)(make_pyramid(images, scales))
+  )
+  np.testing.assert_allclose(parts[-1], whole, rtol=1e-10, atol=1e-13)
+
+
+def test_exact_augmentation_commutes_with_the_pyramid(config):
+  config.augment = "exact"
+  images = jax.random.normal(jax.random.key(3), (64, *size_at(config, 16), 3))
+  scales = connected_scales(config)
+
+  @jax.jit
+  @jax.shard_map(
+    mesh=sharding.make_mesh(jax.devices()[:1]),
+    in_specs=jax.P("data"),
+    out_specs=jax.P("data"),
+    check_vma=False,
+  )
+  def both(images):
+    change = augment.draw(config, jax.random.key(4), len(images), 0.8)
+    before = transform(make_pyramid(images, scales), change)
+    (after,) = transform((images,), change)
+    return before, make_pyramid(after, scales), change.cutout
+
+  before, after, cutout = both(images)
+  for x, y in zip(before, after, strict=True):
+    np.testing.assert_allclose(x, y, atol=1e-6, rtol=0)
+  # Every cell of the lattice is reached, and none behind it.
+  rows, columns = GRIDS[config.base_grid]
+  used = np.asarray(cutout)[np.asarray(cutout).max(axis=1) < 8]
+  assert used.min() == -1
+  assert (used.max(axis=0) == (rows - 1, columns - 1)).all()
+
+
+def test_photographs_keep_their_proportions():
+  wide = np.zeros((60, 100, 3), np.uint8)
+  wide[:, 10:90, 0] = 255  # the central 4:3 is red
+  image = Image.fromarray(wide)
+  cropped = pixels.fit(image, (24, 32), 3, "center")
+  assert cropped.shape == (24, 32, 3)
+  assert (cropped[..., 0] > 200).all()  # the filter sees the edges a little
+  padded = pixels.fit(image, (24, 32), 3, "pad")
+  assert padded.shape == (24, 32, 3)
+  assert (padded[:2] == 255).all() and (padded[-2:] == 255).all()
+  assert padded[12, 16].tolist() == [255, 0, 0]
+  image.getexif()[0x0112] = 6  # the camera was turned: 60 wide, 100 high
+  turned = pixels.fit(image, (56, 32), 3, "center")
+  assert turned.shape == (56, 32, 3)
+  with pytest.raises(ValueError, match="too small: 100x60"):
+    pixels.fit(image, (24, 64), 3, "center")
+
+
+@pytest.mark.parametrize(
+  "preset", ["msg_progan", pytest.param("msg_stylegan", marks=pytest.mark.slow)]
+)
+def test_a_run(tmp_path, preset):
+  rng = np.random.default_rng(0)
+  (tmp_path / "photos").mkdir()
+  for i in range(40):
+    photo = rng.integers(0, 255, (20, 24, 3), dtype=np.uint8)
+    Image.fromarray(photo).save(tmp_path / "photos" / f"{i}.png")
+  config = load_config("image_folder", preset)
+  config.base_grid = "3x4"
+  config.resolution, config.latent_size, config.max_channels = 16, 8, 8
+  config.w_size = config.mapping_size = 8
+  config.batch_size, config.total_kimg, config.log_kimg = 32, 0.064, 0.032
+  config.augment = "ada"
+  config.dataset.path = str(tmp_path / "photos")
+  config.dataset.data_dir = str(tmp_path / "data")
+  run = tmp_path / "run"
+  with jax.numpy_dtype_promotion("standard"):
+    loop.train(config, run)
+  (prepared,) = (tmp_path / "data").iterdir()
+  assert prepared.name.endswith("-12x16x3")
+  assert data.open_prepared(prepared)[0]["image"].shape == (12, 16, 3)
+  with Image.open(run / "reals.png") as picture:
+    assert picture.size == (8 * 16, 5 * 12)
+  with Image.open(run / "samples/4x4/000000.064.png") as picture:
+    assert picture.size == (8 * 4, 8 * 3)
+  assert filmstrips.diversity(records.read([str(run)])[0])
+
+  generator = trained.load_generator(run)
+  job = Job(
+    generator=generator,
+    output=tmp_path / "images",
+    seeds=(0, 1),
+    labels=None,
+    scales=(),
+    truncation_psi=1.0,
+    batch_size=2,
+  )
+  grids.multiscale(job)
+  with Image.open(tmp_path / "images/multiscale.png") as picture:
+    assert picture.height > 3 * 96 and picture.width < 3 * 128 + 100
+  shown = job.generate()[16][0]
+  Image.fromarray(shown).save(tmp_path / "shown.png")
+  lines = projection.project(job, tmp_path / "shown.png", iterations=2)
+  assert "12\N{MULTIPLICATION SIGN}16" in lines[-1]
+  with pytest.raises(ValueError, match="has 24x20 pixels, this generator"):
+    projection.project(job, tmp_path / "photos/0.png", iterations=2)
+  output = tmp_path / "g.safetensors"
+  workdirs.export(run, output)
+  pyramid = msggan_jax.load_generator(output)(np.zeros((1, 8), np.float32))
+  assert [images.shape[1:3] for images in pyramid] == [(3, 4), (6, 8), (12, 16)]
+
+
+def test_a_run_of_before_is_square(tiny_config, tmp_path):
+  workdirs.save_config(tiny_config, tmp_path)
+  path = tmp_path / "config.json"
+  fields = json.loads(path.read_text())
+  del fields["base_grid"]
+  path.write_text(json.dumps(fields))
+  assert workdirs.load_config(tmp_path).base_grid == "4x4"
+  workdirs.check_config(tiny_config, tmp_path)
+  tiny_config.base_grid = "3x4"
+  with pytest.raises(ValueError, match="base_grid .there '4x4', here '3x4'"):
+    workdirs.check_config(tiny_config, tmp_path)
