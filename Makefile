@@ -19,9 +19,8 @@ $(INSTALLED): setup.cfg pyproject.toml
 	$(BIN)/python -m pip install --quiet --editable '.[demo,test]'
 	@touch $@
 
-# Two devices keep two cores busier than one device does.
 demo: $(INSTALLED)  ## Train on drawings of cats, about eight minutes on two cores.
-	JAX_NUM_CPU_DEVICES=2 $(BIN)/python -m msggan_jax.main --config=configs/demo.py \
+	$(BIN)/python -m msggan_jax.main --config=configs/demo.py \
 	  --config.batch_size=auto
 
 test: $(INSTALLED)  ## Check style and types, run the tests: six minutes on two cores.

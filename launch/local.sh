@@ -1,7 +1,8 @@
 #!/usr/bin/env bash
 # Train with several processes on this machine.
 #
-#   launch/local.sh --processes=2 -- --config=configs/demo.py
+#   launch/local.sh --processes=2 -- --config=configs/demo.py \
+#       --config.batch_size=auto
 #
 #   --processes=N  how many; default 2
 #   --restarts=N   how often to start all again after a failure; default 3
