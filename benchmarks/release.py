@@ -25,6 +25,8 @@ _RECIPE = (
   "loss",
   "penalty",
   "gp_weight",
+  "r1_gamma",
+  "penalty_derivatives",
   "optimizer",
   "learning_rate",
   "burn_in_kimg",
