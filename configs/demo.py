@@ -6,7 +6,8 @@ python -m msggan_jax.main --config=configs/demo.py:cats,msg_progan   (paper)
 python -m msggan_jax.main --config=configs/demo.py:cats,msg_stylegan
 
 Without a preset it is MSG-ProGAN with settings that were searched for a first
-picture in minutes, see docs/results.md.
+picture in minutes, see docs/results.md. Its batch is for one device; on several
+add --config.batch_size=auto.
 """
 
 import pathlib

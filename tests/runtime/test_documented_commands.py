@@ -29,7 +29,6 @@ PACKAGE = Path(msggan_jax.__file__).parent
 
 # Devices of a machine, where a command does not say how many there are.
 ONE_MACHINE = (1, 2, 4, 8)
-SMALL_MACHINE = (1, 2)  # the demo is for two CPU cores
 LOCAL_PATHS = ("folder", "lsun_church")  # sets that need dataset.path
 
 _COMMAND = re.compile(r"\bpython -m msggan_jax\.(\w+)|launch/(\w+)\.sh")
@@ -101,7 +100,9 @@ def devices_of(words, environment, config_path):
   if "JAX_NUM_CPU_DEVICES" in environment:
     # A machine with accelerators uses those.
     return (int(environment["JAX_NUM_CPU_DEVICES"]), *ONE_MACHINE)
-  return SMALL_MACHINE if "demo" in config_path else ONE_MACHINE
+  # The demo's batch is for one device; make demo says auto.
+  fits_any = "demo" not in config_path or options.get("config.batch_size")
+  return ONE_MACHINE if fits_any else (1,)
 
 
 def known_flags(command):
