@@ -260,6 +260,7 @@ def test_training_and_sampling_need_no_tensorflow(tmp_path):
       "--config.resolution=8",
       "--config.max_channels=4",
       f"--config.total_kimg={total_kimg}",
+      "--config.batch_size=8",
       "--config.log_kimg=0.008",
       "--config.eval_kimg=0",
       "--config.dataset.data_dir=TMP/data",
