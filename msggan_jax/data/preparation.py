@@ -251,7 +251,7 @@ def _use_as_is(
     there = "{}x{} with {} channels".format(*metadata.size, metadata.channels)
     raise ValueError(
       f"{path} is prepared at {there}, but the configuration says "
-      "{}x{} with {} channels".format(*shape)
+      "{}x{} with {} channels (resolution, base_grid)".format(*shape)
     )
   logging.info("Using the prepared data set %s", path)
   return path
