@@ -1,4 +1,4 @@
-"""The demo: embedded images, about eight minutes on two CPU cores.
+"""The demo: embedded images, about ten minutes on two CPU cores.
 
 python -m msggan_jax.main --config=configs/demo.py          (cats)
 python -m msggan_jax.main --config=configs/demo.py:earth    (satellite tiles)
@@ -6,8 +6,8 @@ python -m msggan_jax.main --config=configs/demo.py:cats,msg_progan   (paper)
 python -m msggan_jax.main --config=configs/demo.py:cats,msg_stylegan
 
 Without a preset it is MSG-ProGAN with settings that were searched for a first
-picture in minutes, see docs/results.md. Its batch is for one device; on several
-add --config.batch_size=auto.
+picture in minutes, see docs/results.md. Its batch is for one or two devices; on
+more add --config.batch_size=auto.
 """
 
 import pathlib
@@ -57,6 +57,7 @@ def _hurry(config):
   config.penalty_derivatives = "partial"
   config.learning_rate = 0.012  # the paper's is 0.003
   config.batch_size = 4  # steps count more than images
+  config.stddev_group = 2  # so that two devices can share it
   config.burn_in_kimg = 32.0
   config.ema_kimg, config.ema_kimg_end = 1.0, 4.0
   config.total_kimg = 48.0

@@ -100,9 +100,9 @@ def devices_of(words, environment, config_path):
   if "JAX_NUM_CPU_DEVICES" in environment:
     # A machine with accelerators uses those.
     return (int(environment["JAX_NUM_CPU_DEVICES"]), *ONE_MACHINE)
-  # The demo's batch is for one device; make demo says auto.
+  # The demo's batch is for two CPU cores; make demo says auto.
   fits_any = "demo" not in config_path or options.get("config.batch_size")
-  return ONE_MACHINE if fits_any else (1,)
+  return ONE_MACHINE if fits_any else (1, 2)
 
 
 def known_flags(command):
