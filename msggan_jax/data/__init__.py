@@ -7,6 +7,7 @@ from msggan_jax.data.preparation import (
   check_classes,
   count_images,
   prepare,
+  prepare_for,
   prepare_of_run,
 )
 from msggan_jax.data.prepared_set import Metadata, PreparedSet, open_prepared
@@ -23,6 +24,7 @@ __all__ = [
   "make_loader",
   "open_prepared",
   "prepare",
+  "prepare_for",
   "prepare_of_run",
   "summary",
   "with_holdout",

@@ -118,6 +118,31 @@ def prepare(
   return target
 
 
+def prepare_for(
+  config: Any, dataset: Any = None, *, num_classes: int = 0
+) -> Path:
+  """Prepare images of a configuration's shape, or return the prepared set.
+
+  Args:
+    config: Its `resolution`, `channels` and `base_grid` matter.
+    dataset: As in `prepare`; None: the configuration's.
+    num_classes: As in `prepare`.
+
+  Returns:
+    As `prepare`.
+
+  Raises:
+    ValueError: As `prepare`.
+  """
+  return prepare(
+    config.dataset if dataset is None else dataset,
+    config.resolution,
+    config.channels,
+    base_grid=config.base_grid,
+    num_classes=num_classes,
+  )
+
+
 def prepare_of_run(config: Any, data_dir: str) -> Path:
   """Prepare the data set of a run, or return the prepared one.
 
@@ -141,9 +166,7 @@ def prepare_of_run(config: Any, data_dir: str) -> Path:
       f"add --data_dir={theirs}"
     )
   dataset.data_dir = theirs
-  return prepare(
-    dataset, config.resolution, config.channels, base_grid=config.base_grid
-  )
+  return prepare_for(config, dataset)
 
 
 def check_classes(num_classes: int, found: int) -> None:

@@ -84,11 +84,11 @@ def write_set(
       _map_in_order(
         lambda index: _make_picture(source, index, shape), range(first, total)
       )
-    ) as made_pictures,
+    ) as ready,
   ):
-    made_pictures = _with_progress(made_pictures, first, total)
+    ready = _with_progress(ready, first, total)
     while len(pieces) * PIECE_IMAGES < total:
-      piece = _make_piece(writer, itertools.islice(made_pictures, PIECE_IMAGES))
+      piece = _make_piece(writer, itertools.islice(ready, PIECE_IMAGES))
       work.add_piece(len(pieces), piece)
       pieces.append(piece)
   writer.close()
@@ -118,41 +118,41 @@ def _make_picture(
     shorter_side = min(image.size)
     large = image.width * image.height > _LARGE_PIXELS
     with _one_large_image if large else contextlib.nullcontext():
-      square = pixels.fit(image, **shape)
+      fitted = pixels.fit(image, **shape)
   except patience.DiskError:
     raise
   except Exception as error:  # damaged files raise errors of a dozen types
     return _Picture(name, reason=rejection.reason(error))
-  digest = digests.digest(square, label)
-  png = pixels.encode_png(square)
+  digest = digests.digest(fitted, label)
+  png = pixels.encode_png(fitted)
   return _Picture(
     name,
     png=png,
     label=label,
     shorter_side=shorter_side,
     digest=digest,
-    thumbnail=duplicates.thumbnail(square),
+    thumbnail=duplicates.thumbnail(fitted),
     number=index,
   )
 
 
 def _make_piece(
-  writer: prepared_set.RecordWriter, made_pictures: Iterable[_Picture]
+  writer: prepared_set.RecordWriter, ready: Iterable[_Picture]
 ) -> Piece:
   made, sizes, rejected = [], collections.Counter(), []
   numbers, labels, thumbnails = [], [], []
 
   def records() -> Iterator[tuple[bytes, int]]:
-    for square in made_pictures:
-      if square.reason:
-        rejected.append({"name": square.name, "reason": square.reason})
+    for picture in ready:
+      if picture.reason:
+        rejected.append({"name": picture.name, "reason": picture.reason})
         continue
-      made.append(square.digest.hex())
-      numbers.append(square.number)
-      labels.append(square.label)
-      thumbnails.append(square.thumbnail)
-      sizes[str(square.shorter_side.bit_length())] += 1
-      yield square.png, square.label
+      made.append(picture.digest.hex())
+      numbers.append(picture.number)
+      labels.append(picture.label)
+      thumbnails.append(picture.thumbnail)
+      sizes[str(picture.shorter_side.bit_length())] += 1
+      yield picture.png, picture.label
 
   shard = writer.add(records())
   return Piece(
@@ -256,13 +256,11 @@ def _quiet_pillow() -> Iterator[None]:
     yield
 
 
-def _with_progress(
-  made_pictures: Iterable[_T], first: int, total: int
-) -> Iterator[_T]:
+def _with_progress(items: Iterable[_T], first: int, total: int) -> Iterator[_T]:
   """Show a bar on a terminal, otherwise a line every half minute."""
   if sys.stderr.isatty():
     yield from tqdm(
-      made_pictures,
+      items,
       "Preparing",
       total,
       unit=" images",
@@ -271,11 +269,11 @@ def _with_progress(
     )
     return
   last_secs = time.monotonic()
-  for done, square in enumerate(made_pictures, first):
+  for done, item in enumerate(items, first):
     if time.monotonic() - last_secs > _PROGRESS_SECS:
       last_secs = time.monotonic()
       print(f"Preparing: {done:,} of {total:,} images", file=sys.stderr)
-    yield square
+    yield item
 
 
 def _describe_rejected(rejected: list[dict[str, str]], source: str) -> str:

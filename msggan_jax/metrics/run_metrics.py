@@ -200,15 +200,7 @@ class RunMetrics:
       return data.open_prepared(self._prepared.path, "holdout")
     dataset = self._config.dataset.copy_and_resolve_references()
     dataset.split = "test"
-    config = self._config
-    return data.open_prepared(
-      data.prepare(
-        dataset,
-        config.resolution,
-        config.channels,
-        base_grid=config.base_grid,
-      )
-    )
+    return data.open_prepared(data.prepare_for(self._config, dataset))
 
   def _random_cats(self) -> np.ndarray:
     """Return the numbers of the training cats for the classifier."""

@@ -131,7 +131,7 @@ def make_generator(config: ConfigDict, *, folding: bool = False) -> Network:
       output_activation=config.output_activation,
       **options,
     )
-  return _network(create, _image_fold(config, folding))
+  return _network(create, _image_fold(config, options["folding"]))
 
 
 def make_discriminator(config: ConfigDict, *, folding: bool = False) -> Network:
@@ -139,6 +139,7 @@ def make_discriminator(config: ConfigDict, *, folding: bool = False) -> Network:
 
   It accepts folded and plain images in either case.
   """
+  options = _common_options(config, folding)
   return _network(
     functools.partial(
       discriminator.Discriminator,
@@ -152,14 +153,13 @@ def make_discriminator(config: ConfigDict, *, folding: bool = False) -> Network:
       stylegan=config.model == "stylegan",
       equalized=config.equalized,
       spectral_norm=config.spectral_norm,
-      **_common_options(config, folding),
+      **options,
     ),
-    _image_fold(config, folding),
+    _image_fold(config, options["folding"]),
   )
 
 
 def _common_options(config: ConfigDict, folding: bool) -> dict[str, Any]:
-  grid = base_grid.parse(config.base_grid)
   # Training resolves "auto" first; without derivatives remat has no effect.
   remat_from = 0 if config.remat_from == "auto" else config.remat_from
   return {
@@ -171,22 +171,17 @@ def _common_options(config: ConfigDict, folding: bool) -> dict[str, Any]:
     "max_channels": config.max_channels,
     "linear_gain": config.linear_gain,
     "remat_from": remat_from,
-    "folding": folding and folds(grid),
+    # A folded array shows its fold only if its images are square.
+    "folding": folding and config.base_grid == base_grid.SQUARE,
     "precision": PRECISIONS[config.precision],
-    "base_grid": grid,
+    "base_grid": base_grid.parse(config.base_grid),
   }
 
 
 def _image_fold(config: ConfigDict, folding: bool) -> int:
   r = config.resolution
   width = num_channels(r, config.base_channels, config.max_channels)
-  folding = folding and folds(base_grid.parse(config.base_grid))
   return best_fold(r, width, folding)
-
-
-def folds(grid: tuple[int, int]) -> bool:
-  """Return whether networks of a base grid can be folded: square ones."""
-  return grid[0] == grid[1]
 
 
 def _network(create: Callable[..., nnx.Module], image_fold: int) -> Network:

@@ -91,14 +91,7 @@ def matmul_flops_per_sec() -> float:
 
 def measure_loader(config: ConfigDict) -> dict[str, float]:
   """Time reading batches for some seconds."""
-  prepared = data.open_prepared(
-    data.prepare(
-      config.dataset,
-      config.resolution,
-      config.channels,
-      base_grid=config.base_grid,
-    )
-  )
+  prepared = data.open_prepared(data.prepare_for(config))
   loader = data.make_loader(
     prepared, batch_size=config.batch_size, seed=config.seed
   )

@@ -60,13 +60,7 @@ def _open(
   config: ConfigDict, dataset: ConfigDict, unreadable: Path
 ) -> data.LenientSet:
   """Prepare a data set if necessary and open it, the same everywhere."""
-  path = data.prepare(
-    dataset,
-    config.resolution,
-    config.channels,
-    base_grid=config.base_grid,
-    num_classes=config.num_classes,
-  )
+  path = data.prepare_for(config, dataset, num_classes=config.num_classes)
   prepared = data.LenientSet(
     data.open_prepared(path),
     config.dataset.max_unreadable,

@@ -58,14 +58,7 @@ def verify(
   workdirs.check_config(config, workdir)
   planned = compilation.with_remat(config, jax.devices(), memory.limit_bytes())
   program = make_program(planned, sharding.make_mesh())
-  prepared = data.open_prepared(
-    data.prepare(
-      config.dataset,
-      config.resolution,
-      config.channels,
-      base_grid=config.base_grid,
-    )
-  )
+  prepared = data.open_prepared(data.prepare_for(config))
   with (
     tempfile.TemporaryDirectory() as folder,
     Checkpoints(workdir / "checkpoints") as checkpoints,

@@ -25,7 +25,7 @@ def load_config(workdir: str | Path) -> ConfigDict:
     raise FileNotFoundError(f"{workdir} is not the workdir of a run: {problem}")
   try:
     config = ConfigDict(json.loads(path.read_text()))
-    if "base_grid" not in config:  # of before the field existed
+    if "base_grid" not in config:  # older runs lack it
       config.base_grid = base_grid.SQUARE
     return config
   except (ValueError, TypeError, AttributeError, RecursionError) as error:

@@ -11,7 +11,7 @@ from PIL import Image
 import msggan_jax
 from msggan_jax import data
 from msggan_jax.algorithm import augment, penalties
-from msggan_jax.algorithm.transformations import transform
+from msggan_jax.algorithm.transformations import OUTSIDE, transform
 from msggan_jax.data import pixels
 from msggan_jax.models import networks
 from msggan_jax.models.pyramid import connected_scales, make_pyramid
@@ -95,7 +95,7 @@ def test_exact_augmentation_commutes_with_the_pyramid(config):
     np.testing.assert_allclose(x, y, atol=1e-6, rtol=0)
   # Every cell of the lattice is reached, and none behind it.
   rows, columns = GRIDS[config.base_grid]
-  used = np.asarray(cutout)[np.asarray(cutout).max(axis=1) < 8]
+  used = np.asarray(cutout)[np.asarray(cutout).max(axis=1) < OUTSIDE]
   assert used.min() == -1
   assert (used.max(axis=0) == (rows - 1, columns - 1)).all()
 

@@ -17,6 +17,7 @@ from typing import Any
 import jinja2
 from markupsafe import Markup
 
+from msggan_jax.runtime import base_grid
 from msggan_jax.runtime.clock import duration
 from msggan_jax.training.report import figures, filmstrips, scores, verdict
 from msggan_jax.training.report.advice import tail
@@ -218,8 +219,8 @@ def _subject(run: Run) -> str:
   model = {"progan": "MSG-ProGAN", "stylegan": "MSG-StyleGAN"}
   parts = [model.get(config.get("model", ""), "a model of another name")]
   if run.number("resolution"):
-    grid = config.get("base_grid", "4x4")
-    shape = "" if grid == "4x4" else f", base grid {grid}"
+    grid = config.get("base_grid", base_grid.SQUARE)
+    shape = "" if grid == base_grid.SQUARE else f", base grid {grid}"
     parts.append("at {0}\u00d7{0}{1}".format(config["resolution"], shape))
   data = config.get("dataset.path") or config.get("dataset.name")
   if data:
