@@ -28,6 +28,7 @@ FIELDS = {
   "latent_size": 8,
   "max_channels": 8,
   "batch_size": 16,
+  "stddev_group": 4,
   "total_kimg": 0.032,  # 2 steps
   "log_kimg": 0.016,
   "sample_kimg": 0.016,
@@ -156,7 +157,7 @@ def assert_same_training(ours, reference):
 
 def test_two_processes_train_as_one(tmp_path):
   run(tmp_path, "one", 1, total_kimg=0.048)
-  # For four devices, auto takes 16 instead of the demo's 8.
+  # For four devices, auto takes 16 instead of the demo's 4.
   run(tmp_path, "two", 2, launch=True, batch_size="auto")
   files = {p.relative_to(tmp_path / "two") for p in tmp_path.glob("two/**/*")}
   assert Path("samples/8x8/000000.032.png") in files
