@@ -64,6 +64,7 @@ _COMMON = {
   "stddev_group": 4,
   "ema_kimg": 0.5,
   "burn_in_kimg": 0.0,
+  "penalty_derivatives": "total",
   "learning_rate_end": "same",
   "ema_kimg_end": "same",
   "r1_gamma_end": "same",

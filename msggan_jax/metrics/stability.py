@@ -6,7 +6,6 @@ from pathlib import Path
 
 import jax
 import numpy as np
-from matplotlib.figure import Figure
 
 from msggan_jax.models.pyramid import resolution_of
 from msggan_jax.runtime import jsonl, palette
@@ -80,7 +79,10 @@ def plot(rows: Sequence[Mapping[str, float]], path: Path) -> None:
   lines = {name: _positive(rows, name) for name in names}
   if not any(lines.values()):
     raise ValueError("no change between snapshots is known yet")
-  # Without pyplot, whose figures are global.
+  # Late, so that training starts sooner; without pyplot, whose figures are
+  # global.
+  from matplotlib.figure import Figure
+
   figure = Figure(figsize=(8, 5), dpi=100, layout="constrained")
   axes = figure.add_subplot()
   for i, (name, points) in enumerate(lines.items()):

@@ -2,6 +2,7 @@
 
 import contextlib
 import dataclasses
+import functools
 import time
 import traceback
 from collections.abc import Callable, Iterator, Mapping
@@ -109,10 +110,15 @@ def train(
       ),
     )
     run.begin(state)
-    with times.during("compile"):
-      step, secs = compiling.result()
-    run.reporter.say(f"compiled the step in {secs:.0f} s")
-    return run.train(step, state)
+
+    @functools.cache
+    def compiled() -> Callable:
+      with times.during("compile"):
+        step, secs = compiling.result()
+      run.reporter.say(f"compiled the step in {secs:.0f} s")
+      return step
+
+    return run.train(compiled, state)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -156,11 +162,11 @@ class _Run:
       grids.write_reals(self.workdir, self.prepared, self.config)
     self._write_samples(0, state)
 
-  def train(self, take_step: Callable, state: TrainState) -> TrainState:
+  def train(self, compiled: Callable, state: TrainState) -> TrainState:
     """Take all remaining steps; roll back where NaN or Inf appears.
 
     Args:
-      take_step: The compiled step.
+      compiled: Waits for the compiled step and returns it.
       state: The state to start from; it is donated.
 
     Returns:
@@ -174,7 +180,7 @@ class _Run:
         with contextlib.closing(
           batches.make_loader(self.config, state, self.prepared, self.holdout)
         ) as loader:
-          state = self._take_steps(take_step, state, loader)
+          state = self._take_steps(compiled, state, loader)
         self._finish()
         if processes.is_first():
           nonfinite.remove_report(self.workdir)
@@ -205,10 +211,11 @@ class _Run:
         )
 
   def _take_steps(
-    self, take_step: Callable, state: TrainState, loader: Iterator
+    self, compiled: Callable, state: TrainState, loader: Iterator
   ) -> TrainState:
     first_step = int(state.step)
     evaluating = self._begin_evaluation(state)
+    take_step = compiled()  # late, so that the rest is ready by then
     for step in range(first_step + 1, self.schedule.total_steps + 1):
       self.reporter.wait(RUN_AHEAD)
       with self.times.during("data"):
