@@ -2,7 +2,6 @@
 
 import contextlib
 import dataclasses
-import functools
 import time
 import traceback
 from collections.abc import Callable, Iterator, Mapping
@@ -110,15 +109,12 @@ def train(
       ),
     )
     run.begin(state)
-
-    @functools.cache
-    def compiled() -> Callable:
-      with times.during("compile"):
-        step, secs = compiling.result()
-      run.reporter.say(f"compiled the step in {secs:.0f} s")
-      return step
-
-    return run.train(compiled, state)
+    # Before the loader: importing grain replaces Python's import for a moment,
+    # and what the compiling thread imports then would break.
+    with times.during("compile"):
+      step, secs = compiling.result()
+    run.reporter.say(f"compiled the step in {secs:.0f} s")
+    return run.train(step, state)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -162,11 +158,11 @@ class _Run:
       grids.write_reals(self.workdir, self.prepared, self.config)
     self._write_samples(0, state)
 
-  def train(self, compiled: Callable, state: TrainState) -> TrainState:
+  def train(self, take_step: Callable, state: TrainState) -> TrainState:
     """Take all remaining steps; roll back where NaN or Inf appears.
 
     Args:
-      compiled: Waits for the compiled step and returns it.
+      take_step: The compiled step.
       state: The state to start from; it is donated.
 
     Returns:
@@ -180,7 +176,7 @@ class _Run:
         with contextlib.closing(
           batches.make_loader(self.config, state, self.prepared, self.holdout)
         ) as loader:
-          state = self._take_steps(compiled, state, loader)
+          state = self._take_steps(take_step, state, loader)
         self._finish()
         if processes.is_first():
           nonfinite.remove_report(self.workdir)
@@ -211,11 +207,10 @@ class _Run:
         )
 
   def _take_steps(
-    self, compiled: Callable, state: TrainState, loader: Iterator
+    self, take_step: Callable, state: TrainState, loader: Iterator
   ) -> TrainState:
     first_step = int(state.step)
     evaluating = self._begin_evaluation(state)
-    take_step = compiled()  # late, so that the rest is ready by then
     for step in range(first_step + 1, self.schedule.total_steps + 1):
       self.reporter.wait(RUN_AHEAD)
       with self.times.during("data"):
