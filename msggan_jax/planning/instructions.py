@@ -109,12 +109,6 @@ class _Instruction:
       pairs += [(f"branch_{i}", name) for i, name in enumerate(names)]
     return dict(pairs)
 
-  @property
-  def trips(self) -> int:
-    """Return how often a loop's body runs, as far as the compiler knows."""
-    match = re.search(r'"known_trip_count":\{"n":"(\d+)"', self.attributes)
-    return int(match[1]) if match else 1
-
 
 _Computation = dict[str, _Instruction]
 
@@ -153,7 +147,8 @@ def works(hlo: str) -> list[Work]:
     for instruction in computation.values():
       inner = instruction.called
       if instruction.opcode == "while":
-        visit(inner["body"], times * instruction.trips)
+        trips = _trips(instruction, computations[inner["condition"]])
+        visit(inner["body"], times * trips)
       elif instruction.opcode == "conditional":
         # Of the branches of a lazy penalty, the last computes it.
         visit(list(inner.values())[-1], times)
@@ -233,6 +228,16 @@ def _parse(hlo: str) -> tuple[dict[str, _Computation], str]:
         number=operands,
       )
   return computations, entry
+
+
+def _trips(loop: _Instruction, condition: _Computation) -> int:
+  """Return how often a loop's body runs."""
+  known = re.search(r'"known_trip_count":\{"n":"(\d+)"', loop.attributes)
+  if known:
+    return int(known[1])
+  # TPU programs do not say. A scan counts from 0 to its condition's constant.
+  constants = (i.number for i in condition.values() if i.opcode == "constant")
+  return max((int(n) for n in constants if n.isdecimal()), default=1)
 
 
 def _flops_of(

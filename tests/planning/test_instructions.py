@@ -60,6 +60,18 @@ def test_work_of_a_program():
   assert copy == Work(level=64, bytes_moved=2 * PADDED, padded_flops=0)
 
 
+def test_trips_of_a_loop_that_only_its_condition_knows():
+  program = PROGRAM.replace(
+    ', backend_config={"known_trip_count":{"n":"4"}}', ""
+  ).replace(
+    "  ROOT %less = pred[] constant(true)",
+    "  %bound = s32[]{:T(128)} constant(4), metadata={}\n"
+    "  ROOT %less = pred[] compare(%arg.1, %bound), direction=LT",
+  )
+  assert program.count("constant(4)") == 1
+  assert instructions.works(program) == instructions.works(PROGRAM)
+
+
 @pytest.mark.parametrize(
   ("kinds", "attributes", "expected"),
   [
