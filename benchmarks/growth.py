@@ -1,0 +1,245 @@
+"""Measure how costs grow with the work; plot them in docs/performance.md.
+
+  python benchmarks/growth.py
+
+Each point is a process of its own, on an idle machine. Finished points are
+stored in docs/growth.jsonl and skipped next time, so the command can be stopped
+at any time. Delete a line there to measure its point again. The prepared sets
+and checkpoints are left in runs/growth.
+"""
+
+import argparse
+import datetime
+import json
+import os
+import runpy
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+from typing import NamedTuple
+
+import matplotlib
+from matplotlib.figure import Figure
+
+from msggan_jax.models import layers, pyramid
+from msggan_jax.runtime import jsonl
+
+ROOT = Path(__file__).parent.parent
+POINTS = ROOT / "docs/growth.jsonl"
+PLOT = ROOT / "docs/growth.svg"
+PAGE = ROOT / "docs/performance.md"
+DEMO = ROOT / "configs/demo.py"
+# Widths that halve from 128x128 up, as the paper's do.
+FIELDS = {"base_channels": 4096, "batch_size": 4}
+BEGIN, END = "<!-- growth -->\n", "<!-- end of growth -->\n"
+
+
+class Measure(NamedTuple):
+  """A cost, and what it may grow with.
+
+  Attributes:
+    field: Its name in a point's row.
+    label: Its name for people, with the unit after division by `unit`.
+    unit: What one of the unit is in the row's.
+    cause: "none": it should stay; "x": the series' number; "features": the
+      pixels times channels of all levels.
+  """
+
+  field: str
+  label: str
+  unit: float
+  cause: str
+
+
+class Series(NamedTuple):
+  """Points along one number.
+
+  Attributes:
+    label: The number's name for people.
+    values: Its values, ascending.
+    measures: The costs.
+  """
+
+  label: str
+  values: tuple[int, ...]
+  measures: tuple[Measure, ...]
+
+
+_MEMORY = Measure("peak_memory_bytes", "memory, GiB", 2**30, "x")
+
+
+def _of_step(secs_cause, memory_cause):
+  secs = Measure("step_secs", "step, s", 1, secs_cause)
+  return secs, _MEMORY._replace(cause=memory_cause)
+
+
+SERIES = {
+  "resolution": Series(
+    "resolution", (32, 64, 128, 256, 512), _of_step("features", "features")
+  ),
+  "batch_size": Series("batch", (4, 8, 16, 32, 64), _of_step("x", "x")),
+  # The same batch of 64 on more devices of the same cores.
+  "devices": Series("devices", (1, 2, 4, 8), _of_step("none", "x")),
+  "num_classes": Series(
+    "classes", (2, 10, 100, 1000, 10_000), _of_step("none", "x")
+  ),
+  "preparing": Series(
+    "images prepared",
+    (100, 1000, 10_000, 100_000, 1_000_000),
+    (Measure("secs_an_image", "an image, ms", 1e-3, "none"), _MEMORY),
+  ),
+  "records": Series(
+    "images in the set",
+    (100, 1000, 10_000, 100_000, 1_000_000),
+    (
+      Measure("secs_to_first_batch", "to the first batch, s", 1, "none"),
+      Measure("secs_an_image", "an image, ms", 1e-3, "none"),
+      _MEMORY,
+    ),
+  ),
+  "snapshots": Series(
+    "checkpoints kept",
+    (1, 3, 10, 30, 100),
+    (
+      Measure("save_secs", "to save one, s", 1, "none"),
+      Measure("load_secs", "to load one, s", 1, "none"),
+      Measure("bytes_kept", "on disk, MiB", 2**20, "x"),
+    ),
+  ),
+}
+
+
+def measure(name: str, value: int, folder: Path) -> dict[str, float]:
+  """Measure a point in a process of its own."""
+  environment = os.environ | {"JAX_PLATFORMS": "cpu"}
+  if name in ("preparing", "records", "snapshots"):
+    command = [str(ROOT / "benchmarks/growth_points.py"), name, str(value)]
+    result = subprocess.run(
+      [sys.executable, *command, str(folder)],
+      check=True,
+      stdout=subprocess.PIPE,
+      env=environment,
+    )
+    return json.loads(result.stdout)
+  fields = dict(FIELDS)
+  if name == "devices":
+    fields["batch_size"] = 64
+    environment["JAX_NUM_CPU_DEVICES"] = str(value)
+  else:
+    fields[name] = value
+  with tempfile.TemporaryDirectory() as temporary:
+    path = Path(temporary, "speed.json")
+    command = ["-m", "msggan_jax.benchmark", f"--config={DEMO}"]
+    command += [f"--config.{field}={x}" for field, x in fields.items()]
+    subprocess.run(
+      [sys.executable, *command, "--steps=8", f"--json={path}"],
+      check=True,
+      stdout=subprocess.DEVNULL,
+      cwd=ROOT,
+      env=environment,
+    )
+    return json.loads(path.read_text())
+
+
+def allowed(measure: Measure, first: dict, row: dict) -> float:
+  """Return how many times a cost may be that of the first point."""
+  if measure.cause == "features":
+    return features(row["value"]) / features(first["value"])
+  return row["value"] / first["value"] if measure.cause == "x" else 1.0
+
+
+def features(resolution: int) -> int:
+  """Return the pixels times channels of all levels."""
+  config = runpy.run_path(str(DEMO))["get_config"]()
+  config.update(FIELDS)
+  return sum(
+    r**2 * layers.num_channels(r, config.base_channels, config.max_channels)
+    for r in pyramid.resolutions_up_to(resolution)
+  )
+
+
+def draw(rows: list[dict]) -> None:
+  """Draw each series: its costs, and dashed how they may grow."""
+  matplotlib.rcParams["svg.hashsalt"] = "0"  # the same bytes each time
+  columns = 2
+  lines = -(-len(SERIES) // columns)
+  figure = Figure(figsize=(9, 2.9 * lines), layout="tight")
+  for index, (name, series) in enumerate(SERIES.items()):
+    axes = figure.add_subplot(lines, columns, index + 1)
+    own = points_of(name, rows)
+    for color, measure in zip(
+      ("#0072b2", "#d55e00", "#009e73"), series.measures, strict=False
+    ):
+      xs = [row["value"] for row in own]
+      ys = [row[measure.field] / measure.unit for row in own]
+      limits = [ys[0] * allowed(measure, own[0], row) for row in own]
+      axes.plot(xs, ys, "o-", color=color, label=measure.label)
+      axes.plot(xs, limits, "--", color=color, linewidth=0.8)
+    axes.set_xscale("log")
+    axes.set_yscale("log")
+    axes.minorticks_off()
+    axes.set_xticks(series.values, [f"{value:,}" for value in series.values])
+    axes.set_xlabel(series.label)
+    axes.legend(fontsize=8)
+  figure.savefig(PLOT, metadata={"Date": None})
+
+
+def points_of(name: str, rows: list[dict]) -> list[dict]:
+  """Return the rows of a series, by value."""
+  own = [row for row in rows if row["series"] == name]
+  return sorted(own, key=lambda row: row["value"])
+
+
+def table(rows: list[dict]) -> str:
+  """Return a line for each cost: its first and last value."""
+  head = "from | to | cost | first | last | grows by | cause | cause grows by"
+  lines = [f"| | {head} |", "|---" * (head.count("|") + 2) + "|"]
+  for name, series in SERIES.items():
+    first, *_, last = points_of(name, rows)
+    for measure in series.measures:
+      begin, end = (row[measure.field] / measure.unit for row in (first, last))
+      cause = series.label if measure.cause == "x" else measure.cause
+      cells = (
+        *(series.label, f"{first['value']:,}", f"{last['value']:,}"),
+        *(measure.label, f"{begin:.3g}", f"{end:.3g}", f"{end / begin:.3g}"),
+        *(cause, f"{allowed(measure, first, last):.3g}"),
+      )
+      lines.append("| " + " | ".join(cells) + " |")
+  return "\n".join(lines) + f"\n\n![Cost as work grows]({PLOT.name})\n"
+
+
+def write_page(rows: list[dict]) -> None:
+  """Replace the section in the page."""
+  before, _, rest = PAGE.read_text().partition(BEGIN)
+  _, _, after = rest.partition(END)
+  PAGE.write_text(before + BEGIN + table(rows) + END + after)
+
+
+def main() -> None:
+  """Measure missing points; then draw and write."""
+  parser = argparse.ArgumentParser(
+    description=__doc__, formatter_class=argparse.RawTextHelpFormatter
+  )
+  parser.add_argument("--folder", type=Path, default=ROOT / "runs/growth")
+  parser.add_argument("--series", choices=SERIES, nargs="*", default=[*SERIES])
+  args = parser.parse_args()
+  rows = jsonl.read(POINTS)
+  done = {(row["series"], row["value"]) for row in rows}
+  for name in args.series:
+    for value in SERIES[name].values:
+      if (name, value) in done:
+        continue
+      row = {"series": name, "value": value}
+      row |= measure(name, value, args.folder)
+      row["date"] = datetime.date.today().isoformat()
+      jsonl.append(POINTS, row)
+      rows.append(row)
+      print(json.dumps(row), flush=True)
+  if all(len(points_of(name, rows)) > 1 for name in SERIES):
+    draw(rows)
+    write_page(rows)
+
+
+if __name__ == "__main__":
+  main()

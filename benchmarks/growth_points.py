@@ -1,0 +1,117 @@
+"""One point of a growth curve, measured in this process; growth.py runs it.
+
+python benchmarks/growth_points.py records 1000 runs/growth
+"""
+
+import json
+import os
+import runpy
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+ROOT = Path(__file__).parent.parent
+SIDE = 8  # of the records' images in pixels
+BATCHES = 300  # of 32 records
+
+
+def records(count: int, folder: Path) -> dict[str, float]:
+  """Open a prepared set and read batches; prepare it in another process."""
+  from msggan_jax import data
+  from msggan_jax.runtime import memory
+
+  began = time.monotonic()
+  prepared = data.open_prepared(folder / f"records-{count}")
+  loader = data.make_loader(prepared, batch_size=32, seed=0)
+  next(loader)
+  first = time.monotonic() - began
+  began = time.monotonic()
+  for _ in range(BATCHES):
+    next(loader)
+  return {
+    "secs_to_first_batch": first,
+    "secs_an_image": (time.monotonic() - began) / BATCHES / 32,
+    "peak_memory_bytes": memory.peak_bytes(),
+  }
+
+
+def preparing(count: int, folder: Path) -> dict[str, float]:
+  """Prepare a set of random smooth images."""
+  from msggan_jax.data import partial_set, set_writer
+  from msggan_jax.data.sources.source import Source
+  from msggan_jax.runtime import memory
+
+  def load(index):
+    random = np.random.default_rng(index)
+    rough = random.integers(0, 256, (4, 4, 3), np.uint8)
+    image = Image.fromarray(rough).resize((SIDE, SIDE))
+    return image, 0
+
+  target = folder / f"records-{count}"
+  names = [f"image {index}" for index in range(count)]
+  wanted = {
+    "source": f"{count} random images",
+    "split": "",
+    "crop": "center",
+    "resolution": SIDE,
+    "channels": 3,
+    "labels": "none",
+    "holdout": 0.0,
+    "base_grid": "4x4",
+  }
+  began = time.monotonic()
+  with partial_set.open_partial(target, wanted) as work:
+    set_writer.write_set(Source(names, load), work, wanted, strict=True)
+    work.move_to(target)
+  return {
+    "secs_an_image": (time.monotonic() - began) / count,
+    "peak_memory_bytes": memory.peak_bytes(),
+  }
+
+
+def snapshots(count: int, folder: Path) -> dict[str, float]:
+  """Keep so many checkpoints of the demo's state; save and load one more."""
+  import jax
+
+  from msggan_jax.algorithm import program
+  from msggan_jax.runtime import sharding
+  from msggan_jax.weights.checkpoint import Checkpoints
+
+  config = runpy.run_path(str(ROOT / "configs/demo.py"))["get_config"]()
+  run = program.make_program(config, sharding.make_mesh())
+  state = run.create_state()
+  path = folder / f"snapshots-{count}/checkpoints"
+  with Checkpoints(path, keep=count) as checkpoints:
+    for step in range(1, count + 1):
+      checkpoints.save(step, state)
+    checkpoints.wait()
+    began = time.monotonic()
+    checkpoints.save(count + 1, state)
+    checkpoints.wait()
+    saving = time.monotonic() - began
+  began = time.monotonic()
+  with Checkpoints(path, keep=count) as checkpoints:
+    jax.block_until_ready(checkpoints.restore(run.abstract_state))
+  loading = time.monotonic() - began
+  sizes = (file.stat().st_size for file in path.rglob("*") if file.is_file())
+  return {
+    "save_secs": saving,
+    "load_secs": loading,
+    "bytes_kept": sum(sizes),
+  }
+
+
+def main() -> None:
+  """Print the point's numbers as JSON."""
+  name, count, folder = sys.argv[1:]
+  os.environ["JAX_PLATFORMS"] = "cpu"
+  measure = {"records": records, "preparing": preparing}.get(name, snapshots)
+  Path(folder).mkdir(parents=True, exist_ok=True)
+  print(json.dumps(measure(int(count), Path(folder))))
+
+
+if __name__ == "__main__":
+  main()
