@@ -75,6 +75,14 @@ def main() -> None:
     "--devices", type=int, default=os.cpu_count(), help="CPU devices of ours"
   )
   args = parser.parse_args()
+  if not Path(args.source, "MSG_GAN").is_dir():
+    parser.error(f"--source={args.source} has no MSG_GAN; clone BMSG-GAN")
+  if subprocess.run(
+    [args.torch_python, "-c", "import torch"], stderr=subprocess.DEVNULL
+  ).returncode:
+    parser.error(
+      f"{args.torch_python} has no torch: pip install '.[benchmark]'"
+    )
   pytorch = [args.torch_python, str(HERE / "pytorch_bmsg_gan.py")]
   pytorch += [f"--source={Path(args.source).resolve()}"]
   print(f"| case | {' | '.join(MODES)} | ours, several devices | one | ratio |")

@@ -12,6 +12,7 @@ import json
 import math
 import sys
 import time
+from pathlib import Path
 
 import torch
 from torch.nn import functional
@@ -105,6 +106,8 @@ def main():
   parser.add_argument("--loss", default="relativistic_hinge")
   parser.add_argument("--steps", type=int, default=6)
   args = parser.parse_args()
+  if not Path(args.source, "MSG_GAN").is_dir():
+    parser.error(f"--source={args.source} has no MSG_GAN; clone BMSG-GAN")
   training = Training(args)
   shape = (args.batch_size, 3, args.resolution, args.resolution)
   batch = torch.randint(0, 256, shape, dtype=torch.uint8)
