@@ -288,7 +288,7 @@ def test_a_second_run_is_refused(tmp_path):
   while "compiled the step" not in (tmp_path / "run-0.log").read_text():
     assert time.monotonic() < deadline, "the run does not start"
     time.sleep(0.1)
-  third[0].terminate()
+  third[0].send_signal(signal.SIGTERM)
   assert finish(third) == [preemption.EXIT_CODE]
 
 
@@ -305,7 +305,7 @@ def test_all_give_up_on_numbers_together(tmp_path):
   fields = {"learning_rate": 1e20, "max_rollbacks": 2}
   assert finish(start(tmp_path, "run", 2, **fields)) == [2, 2]
   logs = [(tmp_path / f"run-{i}.log").read_text() for i in (0, 1)]
-  assert logs[0].count("back to step 0 with other random numbers") == 2
+  assert logs[0].count("back to step 0 with new random numbers") == 2
   assert logs[0].count("error: ") == 1 and "error: " not in logs[1]
   report = json.loads((tmp_path / "run/not_finite.json").read_text())
   assert len(report["attempts"]) == 3
