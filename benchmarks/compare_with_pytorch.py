@@ -1,7 +1,7 @@
 """Compare our training step with the authors' BMSG-GAN, in turn, on this CPU.
 
   git clone https://github.com/akanimax/BMSG-GAN
-  python benchmarks/compare_with_pytorch.py --source=BMSG-GAN/sourcecode
+  python -m benchmarks.compare_with_pytorch --source=BMSG-GAN/sourcecode
 
 Needs torch (pip install '.[benchmark]'), optionally in another interpreter:
 --torch_python=PATH. Each run is a separate process. The ratio is that of the
@@ -15,8 +15,9 @@ import os
 import statistics
 import subprocess
 import sys
-import tempfile
 from pathlib import Path
+
+from benchmarks.timed_step import time_step
 
 HERE = Path(__file__).parent
 MODES = ("eager", "channels_last", "compile")
@@ -41,25 +42,8 @@ def time_pytorch(command: list[str], fields: dict, steps: int) -> float:
 
 def time_ours(devices: int, fields: dict, steps: int) -> float:
   """Return the seconds of our median step on so many CPU devices."""
-  with tempfile.TemporaryDirectory() as folder:
-    path = Path(folder, "speed.json")
-    subprocess.run(
-      [
-        sys.executable,
-        "-m",
-        "msggan_jax.benchmark",
-        "--config=configs/presets/bmsg_gan.py",
-        *(f"--config.{name}={value}" for name, value in fields.items()),
-        f"--steps={steps}",
-        f"--json={path}",
-      ],
-      check=True,
-      stdout=subprocess.DEVNULL,
-      cwd=HERE.parent,
-      env=os.environ
-      | {"JAX_PLATFORMS": "cpu", "JAX_NUM_CPU_DEVICES": str(devices)},
-    )
-    return json.loads(path.read_text())["step_secs"]
+  config = "configs/presets/bmsg_gan.py"
+  return time_step(config, fields, steps=steps, devices=devices)["step_secs"]
 
 
 def main() -> None:
@@ -90,26 +74,21 @@ def main() -> None:
   for resolution, loss, penalty in CASES:
     common = SIZES | {"resolution": resolution, "loss": loss}
     ours = common | WIDTHS | {"penalty": penalty}
-    runs = [
-      [
-        *(
+    theirs, mine = [], []
+    for _ in range(args.rounds):
+      theirs.append(
+        [
           time_pytorch([*pytorch, f"--mode={mode}"], common, args.steps)
           for mode in MODES
-        ),
-        time_ours(args.devices, ours, args.steps),
-        time_ours(1, ours, args.steps),
-      ]
-      for _ in range(args.rounds)
-    ]
-    columns = list(zip(*runs, strict=True))
+        ]
+      )
+      mine.append([time_ours(n, ours, args.steps) for n in (args.devices, 1)])
+    columns = [*zip(*theirs, strict=True), *zip(*mine, strict=True)]
     cells = ["-".join(f"{s:.2f}" for s in sorted(c)) for c in columns]
-    best, of_ours = (
-      min(map(min, part))
-      for part in (columns[: len(MODES)], columns[len(MODES) :])
-    )
+    ratio = min(map(min, theirs)) / min(map(min, mine))
     print(
       f"| {resolution}x{resolution}, {loss}, {penalty} | "
-      f"{' | '.join(cells)} | {best / of_ours:.2f} |",
+      f"{' | '.join(cells)} | {ratio:.2f} |",
       flush=True,
     )
 

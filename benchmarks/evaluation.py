@@ -1,7 +1,7 @@
 """Time an evaluation by parts here, and estimate its share of training.
 
-  python benchmarks/evaluation.py              parts at a small size, measured
-  python benchmarks/evaluation.py --share      every configuration, estimated
+  python -m benchmarks.evaluation              parts at a small size, measured
+  python -m benchmarks.evaluation --share      every configuration, estimated
 
 Parts of one batch: generate, convert to uint8, extract features; then distances
 of random features of Inception's size. CPU seconds count all cores, so that

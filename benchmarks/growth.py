@@ -1,6 +1,6 @@
 """Measure how costs grow with the work; plot them in docs/performance.md.
 
-  python benchmarks/growth.py
+  python -m benchmarks.growth
 
 Each point is a process of its own, on an idle machine. Finished points are
 stored in docs/growth.jsonl and skipped next time, so the command can be stopped
@@ -15,35 +15,34 @@ import os
 import runpy
 import subprocess
 import sys
-import tempfile
 from pathlib import Path
 from typing import NamedTuple
 
 import matplotlib
 from matplotlib.figure import Figure
 
+from benchmarks import growth_points, section
+from benchmarks.timed_step import ROOT, time_step
 from msggan_jax.models import layers, pyramid
-from msggan_jax.runtime import jsonl
+from msggan_jax.runtime import jsonl, palette
 
-ROOT = Path(__file__).parent.parent
 POINTS = ROOT / "docs/growth.jsonl"
 PLOT = ROOT / "docs/growth.svg"
 PAGE = ROOT / "docs/performance.md"
 DEMO = ROOT / "configs/demo.py"
 # Widths that halve from 128x128 up, as the paper's do.
 FIELDS = {"base_channels": 4096, "batch_size": 4}
-BEGIN, END = "<!-- growth -->\n", "<!-- end of growth -->\n"
 
 
 class Measure(NamedTuple):
-  """A cost, and what it may grow with.
+  """A measured cost and its allowed growth.
 
   Attributes:
     field: Its name in a point's row.
-    label: Its name for people, with the unit after division by `unit`.
-    unit: What one of the unit is in the row's.
-    cause: "none": it should stay; "x": the series' number; "features": the
-      pixels times channels of all levels.
+    label: Its name in tables and plots, with the unit.
+    unit: The row's value is divided by it.
+    cause: The cost may grow with it. "none": constant; "x": the series' number;
+      "features": pixels times channels, summed over the levels.
   """
 
   field: str
@@ -56,7 +55,7 @@ class Series(NamedTuple):
   """Points along one number.
 
   Attributes:
-    label: The number's name for people.
+    label: The number's name in tables and plots.
     values: Its values, ascending.
     measures: The costs.
   """
@@ -112,45 +111,31 @@ SERIES = {
 
 def measure(name: str, value: int, folder: Path) -> dict[str, float]:
   """Measure a point in a process of its own."""
-  environment = os.environ | {"JAX_PLATFORMS": "cpu"}
-  if name in ("preparing", "records", "snapshots"):
-    command = [str(ROOT / "benchmarks/growth_points.py"), name, str(value)]
+  if name in growth_points.POINTS:
+    command = [growth_points.__file__, name, str(value), str(folder)]
     result = subprocess.run(
-      [sys.executable, *command, str(folder)],
+      [sys.executable, *command],
       check=True,
       stdout=subprocess.PIPE,
-      env=environment,
+      env=os.environ | {"JAX_PLATFORMS": "cpu"},
     )
     return json.loads(result.stdout)
-  fields = dict(FIELDS)
   if name == "devices":
-    fields["batch_size"] = 64
-    environment["JAX_NUM_CPU_DEVICES"] = str(value)
+    fields, devices = FIELDS | {"batch_size": 64}, value
   else:
-    fields[name] = value
-  with tempfile.TemporaryDirectory() as temporary:
-    path = Path(temporary, "speed.json")
-    command = ["-m", "msggan_jax.benchmark", f"--config={DEMO}"]
-    command += [f"--config.{field}={x}" for field, x in fields.items()]
-    subprocess.run(
-      [sys.executable, *command, "--steps=8", f"--json={path}"],
-      check=True,
-      stdout=subprocess.DEVNULL,
-      cwd=ROOT,
-      env=environment,
-    )
-    return json.loads(path.read_text())
+    fields, devices = FIELDS | {name: value}, 1
+  return time_step("configs/demo.py", fields, steps=8, devices=devices)
 
 
 def allowed(measure: Measure, first: dict, row: dict) -> float:
-  """Return how many times a cost may be that of the first point."""
+  """Return the allowed ratio of a cost to that of the first point."""
   if measure.cause == "features":
     return features(row["value"]) / features(first["value"])
   return row["value"] / first["value"] if measure.cause == "x" else 1.0
 
 
 def features(resolution: int) -> int:
-  """Return the pixels times channels of all levels."""
+  """Return pixels times channels, summed over the levels."""
   config = runpy.run_path(str(DEMO))["get_config"]()
   config.update(FIELDS)
   return sum(
@@ -160,7 +145,7 @@ def features(resolution: int) -> int:
 
 
 def draw(rows: list[dict]) -> None:
-  """Draw each series: its costs, and dashed how they may grow."""
+  """Draw the costs of each series, with dashed lines for allowed growth."""
   matplotlib.rcParams["svg.hashsalt"] = "0"  # the same bytes each time
   columns = 2
   lines = -(-len(SERIES) // columns)
@@ -168,9 +153,7 @@ def draw(rows: list[dict]) -> None:
   for index, (name, series) in enumerate(SERIES.items()):
     axes = figure.add_subplot(lines, columns, index + 1)
     own = points_of(name, rows)
-    for color, measure in zip(
-      ("#0072b2", "#d55e00", "#009e73"), series.measures, strict=False
-    ):
+    for color, measure in zip(palette.COLORS, series.measures, strict=False):
       xs = [row["value"] for row in own]
       ys = [row[measure.field] / measure.unit for row in own]
       limits = [ys[0] * allowed(measure, own[0], row) for row in own]
@@ -209,13 +192,6 @@ def table(rows: list[dict]) -> str:
   return "\n".join(lines) + f"\n\n![Cost as work grows]({PLOT.name})\n"
 
 
-def write_page(rows: list[dict]) -> None:
-  """Replace the section in the page."""
-  before, _, rest = PAGE.read_text().partition(BEGIN)
-  _, _, after = rest.partition(END)
-  PAGE.write_text(before + BEGIN + table(rows) + END + after)
-
-
 def main() -> None:
   """Measure missing points; then draw and write."""
   parser = argparse.ArgumentParser(
@@ -238,7 +214,7 @@ def main() -> None:
       print(json.dumps(row), flush=True)
   if all(len(points_of(name, rows)) > 1 for name in SERIES):
     draw(rows)
-    write_page(rows)
+    section.replace(PAGE, "growth", table(rows))
 
 
 if __name__ == "__main__":

@@ -1,11 +1,11 @@
-"""One point of a growth curve, measured in this process; growth.py runs it.
+"""Measure one point of a growth curve in this process; growth.py runs it.
 
 python benchmarks/growth_points.py records 1000 runs/growth
 """
 
 import json
-import os
 import runpy
+import shutil
 import sys
 import time
 from pathlib import Path
@@ -62,6 +62,9 @@ def preparing(count: int, folder: Path) -> dict[str, float]:
     "holdout": 0.0,
     "base_grid": "4x4",
   }
+  # A stopped measurement leaves finished pieces, which would not be timed.
+  shutil.rmtree(target, ignore_errors=True)
+  partial_set.remove(target)
   began = time.monotonic()
   with partial_set.open_partial(target, wanted) as work:
     set_writer.write_set(Source(names, load), work, wanted, strict=True)
@@ -73,7 +76,7 @@ def preparing(count: int, folder: Path) -> dict[str, float]:
 
 
 def snapshots(count: int, folder: Path) -> dict[str, float]:
-  """Keep so many checkpoints of the demo's state; save and load one more."""
+  """Save `count` checkpoints of the demo's state, then time one more."""
   import jax
 
   from msggan_jax.algorithm import program
@@ -84,6 +87,7 @@ def snapshots(count: int, folder: Path) -> dict[str, float]:
   run = program.make_program(config, sharding.make_mesh())
   state = run.create_state()
   path = folder / f"snapshots-{count}/checkpoints"
+  shutil.rmtree(path, ignore_errors=True)  # existing steps are not saved again
   with Checkpoints(path, keep=count) as checkpoints:
     for step in range(1, count + 1):
       checkpoints.save(step, state)
@@ -104,13 +108,14 @@ def snapshots(count: int, folder: Path) -> dict[str, float]:
   }
 
 
+POINTS = {"records": records, "preparing": preparing, "snapshots": snapshots}
+
+
 def main() -> None:
   """Print the point's numbers as JSON."""
   name, count, folder = sys.argv[1:]
-  os.environ["JAX_PLATFORMS"] = "cpu"
-  measure = {"records": records, "preparing": preparing}.get(name, snapshots)
   Path(folder).mkdir(parents=True, exist_ok=True)
-  print(json.dumps(measure(int(count), Path(folder))))
+  print(json.dumps(POINTS[name](int(count), Path(folder))))
 
 
 if __name__ == "__main__":

@@ -1,6 +1,6 @@
 """Write the table of TPU slices in docs/performance.md, with libtpu alone.
 
-  python benchmarks/plan_table.py
+  python -m benchmarks.plan_table
 
 Each row compiles the real training step, which takes minutes. Finished rows are
 stored in docs/plans.jsonl and skipped next time, so the command can be stopped
@@ -14,10 +14,11 @@ import subprocess
 import sys
 from pathlib import Path
 
+from benchmarks import section
+
 ROOT = Path(__file__).parent.parent
 PLANS = ROOT / "docs/plans.jsonl"
 PAGE = ROOT / "docs/performance.md"
-BEGIN, END = "<!-- plans -->\n", "<!-- end of plans -->\n"
 
 # Preset, resolution, device batch, fields that save memory.
 PROGAN_256 = ("msg_progan", 256, 32, {})
@@ -127,9 +128,7 @@ def write_page(plans):
   table = f"| {head} |\n" + "|---" * (head.count("|") + 1) + "|\n"
   for row in ROWS:
     table += as_line(row, plans.get(" ".join(command(*row))))
-  before, _, rest = PAGE.read_text().partition(BEGIN)
-  _, _, after = rest.partition(END)
-  PAGE.write_text(before + BEGIN + table + END + after)
+  section.replace(PAGE, "plans", table)
 
 
 def main():

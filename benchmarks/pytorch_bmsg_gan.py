@@ -21,7 +21,7 @@ MODES = ("eager", "channels_last", "compile")
 
 
 def of_paper(authors, discriminator):
-  """Return WGAN-GP over a pyramid, which the authors' own takes of one image.
+  """Return WGAN-GP over a pyramid; the authors' own accepts one image.
 
   Args:
     authors: their module Losses.

@@ -1,6 +1,6 @@
 """Put a run's best generator into the package, with a card of its making.
 
-  python benchmarks/release.py --workdir=runs/demo --name=cats \\
+  python -m benchmarks.release --workdir=runs/demo --name=cats \\
       --command="make demo"
 
 Writes msggan_jax/weights/released/NAME.safetensors and NAME.md, and replaces

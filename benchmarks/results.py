@@ -1,8 +1,8 @@
 """Run the experiments of docs/results.md.
 
-  python benchmarks/results.py --list
-  python benchmarks/results.py --part=recipe-cats
-  python benchmarks/results_page.py     (writes its tables and plots)
+  python -m benchmarks.results --list
+  python -m benchmarks.results --part=recipe-cats
+  python -m benchmarks.results_page     (writes its tables and plots)
 
 Each run that ends is a row of docs/results.jsonl, failures included; finished
 rows are skipped. Runs resume exactly, so the command can be stopped at any

@@ -1,6 +1,6 @@
 """Write the tables and plots of docs/results.md from docs/results.jsonl.
 
-python benchmarks/results_page.py
+python -m benchmarks.results_page
 """
 
 import statistics
@@ -9,11 +9,10 @@ from pathlib import Path
 import matplotlib
 from matplotlib.figure import Figure
 
-from benchmarks import results
+from benchmarks import results, section
 from msggan_jax.runtime import jsonl
 
 PAGE = results.ROOT / "docs/results.md"
-BEGIN, END = "<!-- rows -->\n", "<!-- end of rows -->\n"
 
 
 def tables(rows: list[dict]) -> str:
@@ -100,11 +99,8 @@ def _summary(rows: list[dict]) -> list[str]:
 
 
 def main() -> None:
-  text = PAGE.read_text()
-  before, _, rest = text.partition(BEGIN)
-  _, _, after = rest.partition(END)
   rows = jsonl.read(results.ROWS)
-  PAGE.write_text(before + BEGIN + tables(rows) + END + after)
+  section.replace(PAGE, "rows", tables(rows))
   print(f"{PAGE}: {len(rows)} runs")
 
 
