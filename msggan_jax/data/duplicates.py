@@ -3,7 +3,7 @@
 A thumbnail of 9x8 pixels is a picture's perceptual hash. Its 64 bits, whether a
 pixel is brighter than its left neighbour, find candidates (dHash); they are
 near-duplicates if no colour of the thumbnails differs by more than a few
-levels. Sorting finds the candidates, so that a million pictures take minutes.
+levels. Sorting finds the candidates: a million pictures take minutes.
 """
 
 import base64
@@ -91,8 +91,8 @@ def _near_pairs(colors: np.ndarray) -> Iterator[tuple[int, int]]:
     places = np.argsort(keys, kind="stable")  # then by brightness
     order = by_brightness[places]
     keys, levels = keys[places], brightness[order]
-    # Where the picture `distance` places later has the same key and is not
-    # much brighter: so are all pictures between them.
+    # Positions whose successor at `distance` has the same key and a close
+    # brightness. The pictures between are sorted, so they have them, too.
     first = np.arange(len(order))
     for distance in itertools.count(1):
       first = first[first < len(order) - distance]

@@ -235,7 +235,7 @@ def _trips(loop: _Instruction, condition: _Computation) -> int:
   known = re.search(r'"known_trip_count":\{"n":"(\d+)"', loop.attributes)
   if known:
     return int(known[1])
-  # TPU programs do not say. A scan counts from 0 to its condition's constant.
+  # TPU programs omit it. A scan counts from 0 to its condition's constant.
   constants = (i.number for i in condition.values() if i.opcode == "constant")
   return max((int(n) for n in constants if n.isdecimal()), default=1)
 

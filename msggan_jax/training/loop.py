@@ -109,8 +109,8 @@ def train(
       ),
     )
     run.begin(state)
-    # Before the loader: importing grain replaces Python's import for a moment,
-    # and what the compiling thread imports then would break.
+    # The loader opens afterwards: it imports grain, which briefly replaces
+    # builtins.__import__, and imports in the compiling thread would fail.
     with times.during("compile"):
       step, secs = compiling.result()
     run.reporter.say(f"compiled the step in {secs:.0f} s")
