@@ -214,6 +214,11 @@ def all_runs(rows: list[dict]) -> list[Run]:
   return runs + few_runs(rows, 100) + few_runs(rows, 1_000)
 
 
+def belongs(part: str, wanted: str) -> bool:
+  """Return whether a part is `wanted` or one of its group (recipe-cats)."""
+  return not wanted or part == wanted or part.startswith(f"{wanted}-")
+
+
 def config_argument(run: Run) -> str:
   """Return the argument of configs/demo.py."""
   preset = ",msg_stylegan" if run.network == "stylegan" else ""
@@ -254,7 +259,7 @@ def train(run: Run, kimg: float) -> int:
   command += [f"--workdir={run.folder}"]
   command += [f"--config.{name}={value}" for name, value in fields.items()]
   run.folder.parent.mkdir(parents=True, exist_ok=True)
-  with run.folder.with_suffix(".log").open("a") as log:
+  with Path(f"{run.folder}.log").open("a") as log:
     return subprocess.run(
       command, cwd=ROOT, stdout=log, stderr=log, check=False
     ).returncode
@@ -344,13 +349,13 @@ def config_of(run: Run) -> ConfigDict:
 
 def main() -> None:
   parser = argparse.ArgumentParser(description=__doc__)
-  parser.add_argument("--part", help="only runs whose part begins so")
+  parser.add_argument("--part", help="one part, or a group: recipe-cats")
   parser.add_argument("--list", action="store_true", help="list runs and rows")
   arguments = parser.parse_args()
   rows = jsonl.read(ROWS)
   parts = {run.part for run in all_runs(rows)} | {"scales", "few-100"}
   wanted = arguments.part or ""
-  if not any(part.startswith(wanted) for part in parts):
+  if not any(belongs(part, wanted) for part in parts):
     parser.exit(
       2, f"--part={wanted}: choose one of {', '.join(sorted(parts))}\n"
     )
@@ -362,7 +367,7 @@ def main() -> None:
   # Again: confirming runs are known once the tuning ones are finished.
   for _ in range(3):
     runs = all_runs(jsonl.read(ROWS))
-    run_all(run for run in runs if run.part.startswith(wanted))
+    run_all(run for run in runs if belongs(run.part, wanted))
 
 
 if __name__ == "__main__":

@@ -66,3 +66,9 @@ def test_names_are_unique_and_development_seeds_are_not_confirmed():
   assert len({run.folder for run in runs}) == len(runs)
   for run in runs:
     assert (run.seed == results.TUNING_SEED) == (run.stage == "tune")
+
+
+def test_a_part_is_not_the_beginning_of_another():
+  assert results.belongs("few-100", "few-100")
+  assert results.belongs("recipe-cats-progan", "recipe-cats")
+  assert not results.belongs("few-1000", "few-100")
