@@ -10,6 +10,7 @@ time. Several parts can run side by side.
 """
 
 import argparse
+import contextlib
 import json
 import math
 import runpy
@@ -26,6 +27,7 @@ import jax.numpy as jnp
 import numpy as np
 from ml_collections import ConfigDict
 
+from benchmarks import residual_networks
 from msggan_jax import data
 from msggan_jax.algorithm.program import make_program
 from msggan_jax.metrics.distances import kernel_distance
@@ -58,7 +60,6 @@ RECIPES: dict[str, dict[str, Any]] = {
     "r2_gamma": 1.0,
   },
 }
-_WGAN_GP = RECIPES["WGAN-GP"]
 _COMMON = {
   "batch_size": 4,
   "stddev_group": 4,
@@ -101,7 +102,7 @@ class Run(NamedTuple):
     arm: What is compared.
     seed: Its seed.
     source: "cats" or "earth".
-    network: "progan" or "stylegan".
+    network: "progan", "stylegan" or "residual" (`residual_networks`).
     fields: Fields of the configuration.
   """
 
@@ -174,6 +175,21 @@ def scale_runs(rows: list[dict]) -> list[Run]:
   ]
 
 
+def residual_runs(rows: list[dict]) -> list[Run]:
+  """Return runs of the residual networks: the recipe that won on cats."""
+  part, arm = "residual", "residual networks"
+  fields = RECIPES["logistic, R1"]
+
+  def make(stage: str, seed: int, rate: float) -> Run:
+    each = fields | {"learning_rate": rate}
+    return Run(part, stage, arm, seed, "cats", "residual", each)
+
+  runs = [make("tune", TUNING_SEED, rate) for rate in RATES]
+  if (rate := best_rate(rows, part, arm)) is not None:
+    runs += [make("confirm", seed, rate) for seed in SEEDS]
+  return runs
+
+
 def few_runs(rows: list[dict], num: int) -> list[Run]:
   """Return runs on few cats: all augmentations, then the best in pairs."""
   part, recipe = f"few-{num}", "logistic, R1"
@@ -210,7 +226,7 @@ def all_runs(rows: list[dict]) -> list[Run]:
   for source in ("cats", "earth"):
     for network in ("progan", "stylegan"):
       runs += recipe_runs(rows, source, network)
-  runs += scale_runs(rows)
+  runs += scale_runs(rows) + residual_runs(rows)
   return runs + few_runs(rows, 100) + few_runs(rows, 1_000)
 
 
@@ -225,36 +241,44 @@ def config_argument(run: Run) -> str:
   return f"{run.source}{preset}"
 
 
-def budgeted_kimg(config: ConfigDict, reference: ConfigDict) -> float:
-  """Return the length at which a run has used the budget.
+def kimg_of(run: Run) -> float:
+  """Return the length, in kimg, at which a run has used the budget.
 
-  Args:
-    config: The run's; a step with its penalty counts.
-    reference: Of WGAN-GP on MSG-ProGAN.
-
-  Returns:
-    Thousands of images, a whole number of steps.
+  The budget is that of WGAN-GP on MSG-ProGAN. A step with its penalty counts;
+  the length is a whole number of steps.
   """
+  reference = run._replace(network="progan", fields=RECIPES["WGAN-GP"])
   own, theirs = (
-    step_flops(each) / each.batch_size for each in (config, reference)
+    step_flops(each) / config_of(each).batch_size for each in (run, reference)
   )
-  steps = round(1000 * BUDGET_KIMG * theirs / own / config.batch_size)
-  return steps * config.batch_size / 1000
+  batch_size = config_of(run).batch_size
+  steps = round(1000 * BUDGET_KIMG * theirs / own / batch_size)
+  return steps * batch_size / 1000
 
 
-def step_flops(config: ConfigDict) -> int:
+def step_flops(run: Run) -> int:
   """Return the model FLOPs of a training step."""
   mesh = sharding.make_mesh(jax.devices()[:1])
-  program = make_program(config, mesh)
-  return flops.model_flops(
-    program.step, program.abstract_state, program.abstract_batch
-  )
+  with networks_of(run):
+    program = make_program(config_of(run), mesh)
+    return flops.model_flops(
+      program.step, program.abstract_state, program.abstract_batch
+    )
+
+
+def networks_of(run: Run) -> contextlib.AbstractContextManager:
+  """Return a context in which the run's networks are built."""
+  if run.network == "residual":
+    return residual_networks.installed()
+  return contextlib.nullcontext()
 
 
 def train(run: Run, kimg: float) -> int:
   """Train, or resume; return the exit code."""
   fields = _COMMON | run.fields | {"seed": run.seed, "total_kimg": kimg}
-  command = [sys.executable, "-m", "msggan_jax.main"]
+  residual = run.network == "residual"
+  main = residual_networks.__name__ if residual else "msggan_jax.main"
+  command = [sys.executable, "-m", main]
   command += [f"--config=configs/demo.py:{config_argument(run)}"]
   command += [f"--workdir={run.folder}"]
   command += [f"--config.{name}={value}" for name, value in fields.items()]
@@ -267,7 +291,8 @@ def train(run: Run, kimg: float) -> int:
 
 def measure(run: Run) -> dict[str, float]:
   """Return the KID of each scale of the last generator, by resolution."""
-  generator = trained.load_generator(run.folder)
+  with networks_of(run):
+    generator = trained.load_generator(run.folder)
   z = generator.sample_latents(jax.random.key(run.seed), NUM_FAKES)
   *small, largest = trained.in_batches(generator, z, 100)
   fakes = [*(images[:NUM_SMALL_FAKES] for images in small), largest]
@@ -328,13 +353,6 @@ def run_all(runs: Iterable[Run]) -> None:
     row["minutes"] = round((time.time() - began) / 60, 1)
     jsonl.append(ROWS, row)
     print(json.dumps(row), flush=True)
-
-
-def kimg_of(run: Run) -> float:
-  """Return a run's length; see `budgeted_kimg`."""
-  return budgeted_kimg(
-    config_of(run), config_of(run._replace(network="progan", fields=_WGAN_GP))
-  )
 
 
 def config_of(run: Run) -> ConfigDict:

@@ -3,6 +3,7 @@
 import pytest
 
 from benchmarks import results
+from msggan_jax.models import networks
 
 
 def row(arm, rate, score, part="recipe-cats-progan", stage="tune"):
@@ -33,6 +34,17 @@ def test_a_rate_is_chosen_when_all_have_ended():
   assert {run.fields["learning_rate"] for run in confirming} == {0.006}
 
 
+def test_the_residual_networks_have_their_place_only_while_asked_for():
+  run = results.residual_runs([])[0]
+  tree = []
+  for _ in range(2):
+    with results.networks_of(run):
+      tree.append(networks.make_generator(results.config_of(run)))
+    run = run._replace(network="progan")
+  assert "dense" in tree[0].abstract_params()
+  assert "block_4x4" in tree[1].abstract_params()
+
+
 @pytest.mark.slow  # counts several training steps
 def test_budgets_are_flops():
   wgan, hinge, pairing = (
@@ -42,7 +54,7 @@ def test_budgets_are_flops():
   longest, shortest = results.kimg_of(hinge), results.kimg_of(pairing)
   assert shortest < results.BUDGET_KIMG < longest
   spent = [
-    results.step_flops(results.config_of(run)) * results.kimg_of(run)
+    results.step_flops(run) * results.kimg_of(run)
     for run in (wgan, hinge, pairing)
   ]
   assert spent == pytest.approx([spent[0]] * 3, rel=0.001)
