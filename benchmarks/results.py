@@ -121,8 +121,13 @@ class Run(NamedTuple):
 
   @property
   def folder(self) -> Path:
-    words = self.name.replace(",", "").replace("+", "and").split()
-    return RUNS / "-".join(words)
+    return folder_of(self.name)
+
+
+def folder_of(name: str) -> Path:
+  """Return the workdir of a run."""
+  words = name.replace(",", "").replace("+", "and").split()
+  return RUNS / "-".join(words)
 
 
 def recipe_runs(rows: list[dict], source: str, network: str) -> list[Run]:

@@ -7,7 +7,9 @@ import statistics
 from pathlib import Path
 
 import matplotlib
+import numpy as np
 from matplotlib.figure import Figure
+from PIL import Image
 
 from benchmarks import results, section
 from msggan_jax.runtime import jsonl
@@ -38,6 +40,9 @@ def tables(rows: list[dict]) -> str:
     if any(row["kid"] for row in ours):
       draw(ours, plot)
       lines += [f"![KID of each seed, {part}]({plot.name})", ""]
+    write_sheet(ours, sheet := plot.with_suffix(".webp"))
+    if sheet.exists():
+      lines += [f"![Samples of {', '.join(_arms(ours))}]({sheet.name})", ""]
   return "\n".join(lines) or "No run has ended yet.\n"
 
 
@@ -49,7 +54,7 @@ def plot_of(part: str) -> Path:
 def draw(rows: list[dict], path: Path) -> None:
   """Draw a point for each finished run, by arm; tuning runs are hollow."""
   matplotlib.rcParams["svg.hashsalt"] = "0"  # the same bytes each time
-  arms = list(dict.fromkeys(row["arm"] for row in rows))
+  arms = _arms(rows)
   figure = Figure(figsize=(6.5, 0.7 + 0.45 * len(arms)), layout="tight")
   axes = figure.add_subplot()
   for stage, face in (("tune", "none"), ("confirm", "#0072b2")):
@@ -71,6 +76,31 @@ def draw(rows: list[dict], path: Path) -> None:
   figure.savefig(path, metadata={"Date": None})
 
 
+def write_sheet(rows: list[dict], path: Path) -> None:
+  """Write two rows of last samples for each arm, of its last finished run.
+
+  A sheet stays as it is if an arm's run is no longer on this machine.
+  """
+  last = {row["arm"]: row for row in rows if row["kid"]}
+  folders = [results.folder_of(row["name"]) for row in last.values()]
+  sheets = [sorted(folder.glob("samples/32x32/*.png")) for folder in folders]
+  if not sheets or not all(sheets):
+    return
+  strips = []
+  for files in sheets:
+    with Image.open(files[-1]) as image:
+      grid = np.asarray(image.convert("RGB"))
+    # The top half of a grid, its rows of images in pairs side by side.
+    height = grid.shape[0] // 4
+    strips.append(np.hstack([grid[:height], grid[height : 2 * height]]))
+    strips.append(np.full_like(strips[-1][:4], 255))
+  Image.fromarray(np.vstack(strips[:-1])).save(path, quality=85)
+
+
+def _arms(rows: list[dict]) -> list[str]:
+  return list(dict.fromkeys(row["arm"] for row in rows))
+
+
 def _line(row: dict) -> str:
   rate = row["fields"]["learning_rate"]
   kids = " / ".join(f"{kid:.3f}" for kid in (row["kid"] or {}).values())
@@ -84,7 +114,7 @@ def _line(row: dict) -> str:
 def _summary(rows: list[dict]) -> list[str]:
   """Return the mean and the range of the confirming seeds, by arm."""
   lines = []
-  for arm in dict.fromkeys(row["arm"] for row in rows):
+  for arm in _arms(rows):
     kids = [
       results.score(row)
       for row in rows
