@@ -12,15 +12,12 @@ time. Several parts can run side by side.
 import argparse
 import contextlib
 import json
-import math
 import runpy
-import statistics
 import subprocess
 import sys
 import time
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -28,6 +25,16 @@ import numpy as np
 from ml_collections import ConfigDict
 
 from benchmarks import residual_networks
+from benchmarks.experiments import (
+  COMMON,
+  RECIPES,
+  ROOT,
+  RUNS,
+  Run,
+  all_runs,
+  belongs,
+  score,
+)
 from msggan_jax import data
 from msggan_jax.algorithm.program import make_program
 from msggan_jax.metrics.distances import kernel_distance
@@ -38,206 +45,9 @@ from msggan_jax.runtime import jsonl, sharding
 from msggan_jax.weights import trained
 from msggan_jax.weights.config_file import load_config
 
-ROOT = Path(__file__).parent.parent
 ROWS = ROOT / "docs/results.jsonl"
-RUNS = ROOT / "runs/results"
-
 BUDGET_KIMG = 8.0  # of WGAN-GP on MSG-ProGAN; its FLOPs are every run's budget
-RATES = (0.003, 0.006, 0.012)
-TUNING_SEED, SEEDS, PAIRED_SEEDS = 100, (1, 2, 3), (1, 2, 3, 4, 5)
 NUM_FAKES, NUM_SMALL_FAKES, NUM_UNSEEN = 2_000, 500, 10_000
-
-_R1 = {"penalty": "r1", "r1_gamma": 10.0, "penalty_derivatives": "partial"}
-RECIPES: dict[str, dict[str, Any]] = {
-  "WGAN-GP": {"loss": "wasserstein", "penalty": "gradient_penalty"},
-  "logistic, R1": {"loss": "logistic", **_R1},
-  "relativistic hinge": {"loss": "relativistic_hinge", "penalty": "none"},
-  "pairing, R1 + R2": {
-    "loss": "relativistic_pairing",
-    "penalty": "r1_r2",
-    "penalty_derivatives": "partial",
-    "r1_gamma": 1.0,
-    "r2_gamma": 1.0,
-  },
-}
-_COMMON = {
-  "batch_size": 4,
-  "stddev_group": 4,
-  "ema_kimg": 0.5,
-  "burn_in_kimg": 0.0,
-  "penalty_derivatives": "total",
-  "learning_rate_end": "same",
-  "ema_kimg_end": "same",
-  "r1_gamma_end": "same",
-  "r2_gamma_end": "same",
-  "eval_kimg": 0.0,
-  "sample_kimg": 0.0,
-  "snapshot_kimg": 1.0,
-}
-AUGMENTATIONS: dict[str, dict[str, Any]] = {
-  "none": {},
-  "fixed": {"augment": "exact", "augment_strength": 0.6},
-  "scheduled": {
-    "augment": "exact",
-    "augment_strength": 0.0,
-    "augment_strength_end": 0.6,
-    "burn_in_kimg": 4.0,
-  },
-  "adaptive": {
-    "augment": "exact",
-    "augment_strength": 0.8,
-    "augment_target": 0.5,
-    "augment_holdout": "test",
-    "augment_kimg": 8.0,
-  },
-}
-
-
-class Run(NamedTuple):
-  """One training.
-
-  Attributes:
-    part: Group of runs that one command trains.
-    stage: "tune" (a development seed) or "confirm".
-    arm: What is compared.
-    seed: Its seed.
-    source: "cats" or "earth".
-    network: "progan", "stylegan" or "residual" (`residual_networks`).
-    fields: Fields of the configuration.
-  """
-
-  part: str
-  stage: str
-  arm: str
-  seed: int
-  source: str
-  network: str
-  fields: dict[str, Any]
-
-  @property
-  def name(self) -> str:
-    rate = f" {self.fields['learning_rate']:g}" if self.stage == "tune" else ""
-    return f"{self.part} {self.stage} {self.arm}{rate} seed {self.seed}"
-
-  @property
-  def folder(self) -> Path:
-    return folder_of(self.name)
-
-
-def folder_of(name: str) -> Path:
-  """Return the workdir of a run."""
-  words = name.replace(",", "").replace("+", "and").split()
-  return RUNS / "-".join(words)
-
-
-def recipe_runs(rows: list[dict], source: str, network: str) -> list[Run]:
-  """Return a part's runs; the confirming ones once all rates are tuned."""
-  part = f"recipe-{source}-{network}"
-  runs = []
-  for arm, fields in RECIPES.items():
-    runs += [
-      Run(part, "tune", arm, TUNING_SEED, source, network, fields | each)
-      for each in ({"learning_rate": rate} for rate in RATES)
-    ]
-  for arm, fields in RECIPES.items():
-    if (rate := best_rate(rows, part, arm)) is not None:
-      chosen = fields | {"learning_rate": rate}
-      runs += [
-        Run(part, "confirm", arm, seed, source, network, chosen)
-        for seed in SEEDS
-      ]
-  return runs
-
-
-def best_rate(rows: list[dict], part: str, arm: str) -> float | None:
-  """Return the tuned learning rate; None before all rates are finished.
-
-  The smallest score of the development seed; a failed run counts as infinite.
-  """
-  scores = {
-    row["fields"]["learning_rate"]: score(row)
-    for row in rows
-    if (row["part"], row["stage"], row["arm"]) == (part, "tune", arm)
-  }
-  if set(scores) < set(RATES) or min(scores.values()) == math.inf:
-    return None
-  return min(scores, key=scores.__getitem__)
-
-
-def score(row: dict) -> float:
-  """Return the mean KID of a row's scales; infinite for a failed run."""
-  return statistics.mean(row["kid"].values()) if row["kid"] else math.inf
-
-
-def scale_runs(rows: list[dict]) -> list[Run]:
-  """Return single-scale runs: the pairing recipe at its tuned rate."""
-  arm = "pairing, R1 + R2"
-  rate = best_rate(rows, "recipe-cats-progan", arm)
-  fields = RECIPES[arm] | {"learning_rate": rate, "connected_scales": "none"}
-  return [
-    Run("scales", "confirm", "single scale", seed, "cats", "progan", fields)
-    for seed in (SEEDS if rate is not None else ())
-  ]
-
-
-def residual_runs(rows: list[dict]) -> list[Run]:
-  """Return runs of the residual networks: the recipe that won on cats."""
-  part, arm = "residual", "residual networks"
-  fields = RECIPES["logistic, R1"]
-
-  def make(stage: str, seed: int, rate: float) -> Run:
-    each = fields | {"learning_rate": rate}
-    return Run(part, stage, arm, seed, "cats", "residual", each)
-
-  runs = [make("tune", TUNING_SEED, rate) for rate in RATES]
-  if (rate := best_rate(rows, part, arm)) is not None:
-    runs += [make("confirm", seed, rate) for seed in SEEDS]
-  return runs
-
-
-def few_runs(rows: list[dict], num: int) -> list[Run]:
-  """Return runs on few cats: all augmentations, then the best in pairs."""
-  part, recipe = f"few-{num}", "logistic, R1"
-  rate = best_rate(rows, "recipe-cats-progan", recipe)
-  if rate is None:
-    return []
-  base = RECIPES[recipe] | {"learning_rate": rate}
-  base |= {"dataset.holdout": 20_000 - num}
-
-  def make(stage: str, arm: str, seed: int) -> Run:
-    fields = base | AUGMENTATIONS[arm]
-    return Run(part, stage, arm, seed, "cats", "progan", fields)
-
-  runs = [make("tune", arm, TUNING_SEED) for arm in AUGMENTATIONS]
-  scores = {
-    row["arm"]: score(row)
-    for row in rows
-    if (row["part"], row["stage"]) == (part, "tune")
-  }
-  others = {arm: each for arm, each in scores.items() if arm != "none"}
-  if len(scores) == len(AUGMENTATIONS):
-    best = min(others, key=others.__getitem__)
-    runs += [
-      make("confirm", arm, seed)
-      for seed in PAIRED_SEEDS
-      for arm in ("none", best)
-    ]
-  return runs
-
-
-def all_runs(rows: list[dict]) -> list[Run]:
-  """Return every run that is known so far, in order."""
-  runs = []
-  for source in ("cats", "earth"):
-    for network in ("progan", "stylegan"):
-      runs += recipe_runs(rows, source, network)
-  runs += scale_runs(rows) + residual_runs(rows)
-  return runs + few_runs(rows, 100) + few_runs(rows, 1_000)
-
-
-def belongs(part: str, wanted: str) -> bool:
-  """Return whether a part is `wanted` or one of its group (recipe-cats)."""
-  return not wanted or part == wanted or part.startswith(f"{wanted}-")
 
 
 def config_argument(run: Run) -> str:
@@ -280,7 +90,7 @@ def networks_of(run: Run) -> contextlib.AbstractContextManager:
 
 def train(run: Run, kimg: float) -> int:
   """Train, or resume; return the exit code."""
-  fields = _COMMON | run.fields | {"seed": run.seed, "total_kimg": kimg}
+  fields = COMMON | run.fields | {"seed": run.seed, "total_kimg": kimg}
   residual = run.network == "residual"
   main = residual_networks.__name__ if residual else "msggan_jax.main"
   command = [sys.executable, "-m", main]
@@ -364,7 +174,7 @@ def config_of(run: Run) -> ConfigDict:
   """Return the configuration that a run's command has."""
   demo = runpy.run_path(str(ROOT / "configs/demo.py"))
   config = demo["get_config"](config_argument(run))
-  for name, value in (_COMMON | run.fields).items():
+  for name, value in (COMMON | run.fields).items():
     with config.ignore_type():
       config.update_from_flattened_dict({name: value})
   return config

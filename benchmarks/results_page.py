@@ -11,10 +11,12 @@ import numpy as np
 from matplotlib.figure import Figure
 from PIL import Image
 
-from benchmarks import results, section
+from benchmarks import section
+from benchmarks.experiments import ROOT, all_runs, folder_of, score
+from benchmarks.results import ROWS
 from msggan_jax.runtime import jsonl
 
-PAGE = results.ROOT / "docs/results.md"
+PAGE = ROOT / "docs/results.md"
 
 
 def tables(rows: list[dict]) -> str:
@@ -24,7 +26,7 @@ def tables(rows: list[dict]) -> str:
     ours = [row for row in rows if row["part"] == part]
     missing = [
       run
-      for run in results.all_runs(rows)
+      for run in all_runs(rows)
       if run.part == part and run.name not in {row["name"] for row in ours}
     ]
     lines += [f"### {part}", ""]
@@ -60,7 +62,7 @@ def draw(rows: list[dict], path: Path) -> None:
   for stage, face in (("tune", "none"), ("confirm", "#0072b2")):
     ended = [row for row in rows if row["stage"] == stage and row["kid"]]
     axes.scatter(
-      [results.score(row) for row in ended],
+      [score(row) for row in ended],
       [arms.index(row["arm"]) for row in ended],
       facecolors=face,
       edgecolors="#0072b2",
@@ -82,7 +84,7 @@ def write_sheet(rows: list[dict], path: Path) -> None:
   A sheet stays as it is if an arm's run is no longer on this machine.
   """
   last = {row["arm"]: row for row in rows if row["kid"]}
-  folders = [results.folder_of(row["name"]) for row in last.values()]
+  folders = [folder_of(row["name"]) for row in last.values()]
   sheets = [sorted(folder.glob("samples/32x32/*.png")) for folder in folders]
   if not sheets or not all(sheets):
     return
@@ -104,7 +106,7 @@ def _arms(rows: list[dict]) -> list[str]:
 def _line(row: dict) -> str:
   rate = row["fields"]["learning_rate"]
   kids = " / ".join(f"{kid:.3f}" for kid in (row["kid"] or {}).values())
-  mean = f"{results.score(row):.4f}" if kids else "failed"
+  mean = f"{score(row):.4f}" if kids else "failed"
   return (
     f"| {row['arm']} | {row['stage']} | {rate:g} | {row['seed']} | "
     f"{row.get('kimg', '-')} | {kids} | {mean} |"
@@ -116,7 +118,7 @@ def _summary(rows: list[dict]) -> list[str]:
   lines = []
   for arm in _arms(rows):
     kids = [
-      results.score(row)
+      score(row)
       for row in rows
       if (row["arm"], row["stage"]) == (arm, "confirm") and row["kid"]
     ]
@@ -129,7 +131,7 @@ def _summary(rows: list[dict]) -> list[str]:
 
 
 def main() -> None:
-  rows = jsonl.read(results.ROWS)
+  rows = jsonl.read(ROWS)
   section.replace(PAGE, "rows", tables(rows))
   print(f"{PAGE}: {len(rows)} runs")
 

@@ -2,7 +2,7 @@
 
 import pytest
 
-from benchmarks import results
+from benchmarks import experiments, results
 from msggan_jax.models import networks
 
 
@@ -22,20 +22,20 @@ def test_a_rate_is_chosen_when_all_have_ended():
     row("WGAN-GP", rate, kid) for rate, kid in ((0.003, 0.3), (0.006, 0.1))
   ]
   part = "recipe-cats-progan"
-  assert results.best_rate(rows, part, "WGAN-GP") is None
+  assert experiments.best_rate(rows, part, "WGAN-GP") is None
   rows.append(row("WGAN-GP", 0.012, score=None))  # it failed
-  assert results.best_rate(rows, part, "WGAN-GP") == 0.006
+  assert experiments.best_rate(rows, part, "WGAN-GP") == 0.006
   confirming = [
     run
-    for run in results.recipe_runs(rows, "cats", "progan")
+    for run in experiments.recipe_runs(rows, "cats", "progan")
     if run.stage == "confirm"
   ]
-  assert [run.seed for run in confirming] == list(results.SEEDS)
+  assert [run.seed for run in confirming] == list(experiments.SEEDS)
   assert {run.fields["learning_rate"] for run in confirming} == {0.006}
 
 
 def test_the_residual_networks_have_their_place_only_while_asked_for():
-  run = results.residual_runs([])[0]
+  run = experiments.residual_runs([])[0]
   tree = []
   for _ in range(2):
     with results.networks_of(run):
@@ -48,7 +48,7 @@ def test_the_residual_networks_have_their_place_only_while_asked_for():
 @pytest.mark.slow  # counts several training steps
 def test_budgets_are_flops():
   wgan, hinge, pairing = (
-    results.recipe_runs([], "cats", "progan")[i] for i in (0, 6, 9)
+    experiments.recipe_runs([], "cats", "progan")[i] for i in (0, 6, 9)
   )
   assert results.kimg_of(wgan) == results.BUDGET_KIMG
   longest, shortest = results.kimg_of(hinge), results.kimg_of(pairing)
@@ -65,22 +65,22 @@ def test_names_are_unique_and_development_seeds_are_not_confirmed():
     row(arm, rate, rate, part=f"recipe-{source}-{network}")
     for source in ("cats", "earth")
     for network in ("progan", "stylegan")
-    for arm in results.RECIPES
-    for rate in results.RATES
+    for arm in experiments.RECIPES
+    for rate in experiments.RATES
   ]
   rows += [
     row(arm, 0.003, score, part=f"few-{num}")
     for num in (100, 1000)
-    for score, arm in enumerate(results.AUGMENTATIONS, 1)
+    for score, arm in enumerate(experiments.AUGMENTATIONS, 1)
   ]
-  runs = results.all_runs(rows)
+  runs = experiments.all_runs(rows)
   assert len({run.name for run in runs}) == len(runs)
   assert len({run.folder for run in runs}) == len(runs)
   for run in runs:
-    assert (run.seed == results.TUNING_SEED) == (run.stage == "tune")
+    assert (run.seed == experiments.TUNING_SEED) == (run.stage == "tune")
 
 
 def test_a_part_is_not_the_beginning_of_another():
-  assert results.belongs("few-100", "few-100")
-  assert results.belongs("recipe-cats-progan", "recipe-cats")
-  assert not results.belongs("few-1000", "few-100")
+  assert experiments.belongs("few-100", "few-100")
+  assert experiments.belongs("recipe-cats-progan", "recipe-cats")
+  assert not experiments.belongs("few-1000", "few-100")
