@@ -38,6 +38,7 @@ COMMON = {
   "sample_kimg": 0.0,
   "snapshot_kimg": 1.0,
 }
+GAMMAS = (1 / 16, 1.0, 16.0)
 AUGMENTATIONS: dict[str, dict[str, Any]] = {
   "none": {},
   "fixed": {"augment": "exact", "augment_strength": 0.6},
@@ -175,6 +176,23 @@ def residual_runs(rows: list[dict]) -> list[Run]:
   return runs
 
 
+def gamma_runs(rows: list[dict], resolution: int) -> list[Run]:
+  """Return runs of the pairing recipe by pixels with other gammas."""
+  part, recipe = f"gamma-{resolution}", "pairing, R1 + R2"
+  rate = best_rate(rows, "recipe-cats-progan", recipe)
+  if rate is None:
+    return []
+  fields = RECIPES[recipe] | {"learning_rate": rate, "resolution": resolution}
+  fields |= {"penalty_scales": "pixels"}
+
+  def make(gamma: float) -> Run:
+    each = fields | {"r1_gamma": gamma, "r2_gamma": gamma}
+    arm = f"gamma {gamma:g}"
+    return Run(part, "tune", arm, TUNING_SEED, "cats", "progan", each)
+
+  return [make(gamma) for gamma in GAMMAS]
+
+
 def few_runs(rows: list[dict], num: int) -> list[Run]:
   """Return runs on few cats: all augmentations, then the best in pairs."""
   part, recipe = f"few-{num}", "logistic, R1"
@@ -212,6 +230,7 @@ def all_runs(rows: list[dict]) -> list[Run]:
     for network in ("progan", "stylegan"):
       runs += recipe_runs(rows, source, network)
   runs += single_scale_runs(rows) + weight_runs(rows) + residual_runs(rows)
+  runs += gamma_runs(rows, 16) + gamma_runs(rows, 32)
   return runs + few_runs(rows, 100) + few_runs(rows, 1_000)
 
 
