@@ -84,19 +84,27 @@ def write_sheet(rows: list[dict], path: Path) -> None:
   A sheet stays as it is if an arm's run is no longer on this machine.
   """
   last = {row["arm"]: row for row in rows if row["kid"]}
-  folders = [folder_of(row["name"]) for row in last.values()]
-  sheets = [sorted(folder.glob("samples/32x32/*.png")) for folder in folders]
-  if not sheets or not all(sheets):
+  sheets = [_last_samples(folder_of(row["name"])) for row in last.values()]
+  if not sheets or None in sheets:
     return
   strips = []
-  for files in sheets:
-    with Image.open(files[-1]) as image:
+  for sheet in sheets:
+    with Image.open(sheet) as image:
       grid = np.asarray(image.convert("RGB"))
     # The top half of a grid, its rows of images in pairs side by side.
     height = grid.shape[0] // 4
     strips.append(np.hstack([grid[:height], grid[height : 2 * height]]))
     strips.append(np.full_like(strips[-1][:4], 255))
   Image.fromarray(np.vstack(strips[:-1])).save(path, quality=85)
+
+
+def _last_samples(workdir: Path) -> Path | None:
+  """Return the last samples of the largest scale; None if there are none."""
+
+  def order(sheet: Path) -> tuple[int, str]:
+    return int(sheet.parent.name.partition("x")[0]), sheet.name
+
+  return max(workdir.glob("samples/*x*/*.png"), key=order, default=None)
 
 
 def _arms(rows: list[dict]) -> list[str]:
