@@ -69,6 +69,7 @@ class Run(NamedTuple):
     source: "cats" or "earth".
     network: "progan", "stylegan" or "residual" (`residual_networks`).
     fields: Fields of the configuration.
+    budgets: Its length in budgets.
   """
 
   part: str
@@ -78,6 +79,7 @@ class Run(NamedTuple):
   source: str
   network: str
   fields: dict[str, Any]
+  budgets: float = 1.0
 
   @property
   def name(self) -> str:
@@ -195,18 +197,12 @@ def gamma_runs(rows: list[dict], resolution: int) -> list[Run]:
 
 def few_runs(rows: list[dict], num: int) -> list[Run]:
   """Return runs on few cats: all augmentations, then the best in pairs."""
-  part, recipe = f"few-{num}", "logistic, R1"
-  rate = best_rate(rows, "recipe-cats-progan", recipe)
-  if rate is None:
+  part = f"few-{num}"
+  if (rate := _few_rate(rows)) is None:
     return []
-  base = RECIPES[recipe] | {"learning_rate": rate}
-  base |= {"dataset.holdout": 20_000 - num}
-
-  def make(stage: str, arm: str, seed: int) -> Run:
-    fields = base | AUGMENTATIONS[arm]
-    return Run(part, stage, arm, seed, "cats", "progan", fields)
-
-  runs = [make("tune", arm, TUNING_SEED) for arm in AUGMENTATIONS]
+  runs = [
+    _few(part, num, rate, "tune", arm, TUNING_SEED) for arm in AUGMENTATIONS
+  ]
   scores = {
     row["arm"]: score(row)
     for row in rows
@@ -216,11 +212,33 @@ def few_runs(rows: list[dict], num: int) -> list[Run]:
   if len(scores) == len(AUGMENTATIONS):
     best = min(others, key=others.__getitem__)
     runs += [
-      make("confirm", arm, seed)
+      _few(part, num, rate, "confirm", arm, seed)
       for seed in PAIRED_SEEDS
       for arm in ("none", best)
     ]
   return runs
+
+
+def long_runs(rows: list[dict]) -> list[Run]:
+  """Return a pair of runs on 100 cats, long enough for D to overfit."""
+  if (rate := _few_rate(rows)) is None:
+    return []
+  return [
+    _few("few-long", 100, rate, "tune", arm, TUNING_SEED)._replace(budgets=6.0)
+    for arm in ("none", "adaptive")
+  ]
+
+
+def _few_rate(rows: list[dict]) -> float | None:
+  return best_rate(rows, "recipe-cats-progan", "logistic, R1")
+
+
+def _few(
+  part: str, num: int, rate: float, stage: str, arm: str, seed: int
+) -> Run:
+  fields = RECIPES["logistic, R1"] | {"learning_rate": rate}
+  fields |= {"dataset.holdout": 20_000 - num} | AUGMENTATIONS[arm]
+  return Run(part, stage, arm, seed, "cats", "progan", fields)
 
 
 def all_runs(rows: list[dict]) -> list[Run]:
@@ -231,7 +249,8 @@ def all_runs(rows: list[dict]) -> list[Run]:
       runs += recipe_runs(rows, source, network)
   runs += single_scale_runs(rows) + weight_runs(rows) + residual_runs(rows)
   runs += gamma_runs(rows, 16) + gamma_runs(rows, 32)
-  return runs + few_runs(rows, 100) + few_runs(rows, 1_000)
+  runs += few_runs(rows, 100) + few_runs(rows, 1_000) + long_runs(rows)
+  return runs
 
 
 def belongs(part: str, wanted: str) -> bool:

@@ -57,7 +57,7 @@ def config_argument(run: Run) -> str:
 
 
 def kimg_of(run: Run) -> float:
-  """Return the length, in kimg, at which a run has used the budget.
+  """Return the length, in kimg, at which a run has used its budgets.
 
   The budget is that of WGAN-GP on MSG-ProGAN. A step with its penalty counts;
   the length is a whole number of steps.
@@ -67,7 +67,7 @@ def kimg_of(run: Run) -> float:
     step_flops(each) / config_of(each).batch_size for each in (run, reference)
   )
   batch_size = config_of(run).batch_size
-  steps = round(1000 * BUDGET_KIMG * theirs / own / batch_size)
+  steps = round(1000 * BUDGET_KIMG * run.budgets * theirs / own / batch_size)
   return steps * batch_size / 1000
 
 
