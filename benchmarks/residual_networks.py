@@ -35,11 +35,11 @@ from msggan_jax.models.pyramid import (
   upsample,
 )
 
-BLOCKS = 2  # per scale (Huang et al., section 4.2)
+BLOCKS = 2  # per scale, as in R3GAN's code
 
 
 class ResidualBlock(nnx.Module):
-  """x + conv(f(conv(f(conv(x))))), kernels 1x1, 3x3, 1x1 (Huang et al., 4.2).
+  """x + conv(f(conv(f(conv(x))))), kernels 1x1, 3x3, 1x1 (Huang et al. 2024).
 
   Args:
     width: C of the input and the output.
