@@ -1,4 +1,4 @@
-"""augment "auto": values of five fields by the number of images."""
+"""augment "auto": values of some fields by the number of images."""
 
 import sys
 from collections.abc import Collection
@@ -8,13 +8,22 @@ from typing import Any, NamedTuple
 from ml_collections import ConfigDict
 
 from msggan_jax import data
+from msggan_jax.algorithm.augment import BOUNDARIES
 from msggan_jax.models.pyramid import connected_scales
 from msggan_jax.runtime import base_grid, processes
 from msggan_jax.weights import workdirs
 from msggan_jax.weights.config_file import by_name
 
 AUTO = "auto"
-_FIELDS = ("augment", "augment_strength", "r1_gamma", "ema_kimg", "total_kimg")
+_FIELDS = (
+  "augment",
+  "augment_strength",
+  "augment_target",
+  "augment_kimg",
+  "r1_gamma",
+  "ema_kimg",
+  "total_kimg",
+)
 
 
 class _Rule(NamedTuple):
@@ -66,7 +75,7 @@ def with_few_images(
       count = data.count_images(config.dataset, config.resolution)
   count = processes.from_first(count)
   if count:
-    chosen = choose(config, count)
+    chosen = choose(config, count, given)
   else:
     chosen = _values_of(workdir)
   for name, (value, why) in chosen.items():
@@ -79,12 +88,15 @@ def with_few_images(
   return config
 
 
-def choose(config: ConfigDict, num_images: int) -> dict[str, tuple[Any, str]]:
+def choose(
+  config: ConfigDict, num_images: int, given: Collection[str] = ()
+) -> dict[str, tuple[Any, str]]:
   """Choose augmentation, gamma, EMA and length for a number of images.
 
   Args:
-    config: Its loss, penalty, resolution and batch size matter.
+    config: Its loss, penalty, resolution, batch size and lengths matter.
     num_images: Images to train on.
+    given: Fields of the command line: augment_target 0 keeps a fixed strength.
 
   Returns:
     Field -> its value and the reason.
@@ -119,10 +131,29 @@ def choose(config: ConfigDict, num_images: int) -> dict[str, tuple[Any, str]]:
     f"1,000 passes over {images} (the authors' advice), from "
     f"{_SHORTEST_KIMG:g} to the config's {config.total_kimg:g}",
   )
+  fixed = "augment_target" in given and config.augment_target == 0
+  if rule.augment != "none" and config.loss in BOUNDARIES and not fixed:
+    chosen |= _adaptive(config, rule, total)
   # The average must forget the first pictures of a short run.
   ema = min(config.ema_kimg, total / 50)
   chosen["ema_kimg"] = (ema, "a fiftieth of the run at most (ours)")
   return chosen
+
+
+def _adaptive(
+  config: ConfigDict, rule: _Rule, total_kimg: float
+) -> dict[str, tuple[Any, str]]:
+  """Return fields of a strength that follows D's overfitting."""
+  # Beyond it G draws transformed images (Karras et al. 2020, section 2.2).
+  limit = 0.8 if rule.augment == "ada" else rule.strength
+  return {
+    "augment_strength": (limit, "the limit of an adaptive strength"),
+    "augment_target": (0.6, f"{config.loss} has a zero (Karras et al. 2020)"),
+    "augment_kimg": (
+      min(config.augment_kimg, total_kimg / 4),
+      "a quarter of the run at most (ours)",
+    ),
+  }
 
 
 def _values_of(workdir: Path) -> dict[str, tuple[Any, str]]:

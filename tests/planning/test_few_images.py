@@ -54,6 +54,25 @@ def test_gamma_follows_resolution_and_batch():
   assert choose(config, 500)["r1_gamma"][0] == pytest.approx(0.0002 * 64**2 / 8)
 
 
+@pytest.mark.parametrize(
+  ("num", "augment", "limit"),
+  [(100, "diffaugment", 1.0), (1_000, "ada", 0.8), (100_000, "none", None)],
+)
+def test_a_loss_with_a_zero_gets_an_adaptive_strength(num, augment, limit):
+  config = few("a", "msg_stylegan")
+  config.loss = "logistic"
+  chosen = {name: v for name, (v, _) in choose(config, num).items()}
+  assert chosen["augment"] == augment
+  if limit is None:
+    assert "augment_target" not in chosen
+    return
+  assert (chosen["augment_strength"], chosen["augment_target"]) == (limit, 0.6)
+  assert chosen["augment_kimg"] == min(500.0, chosen["total_kimg"] / 4)
+  fixed = choose(config, num, {"augment_target"})
+  assert "augment_target" not in fixed
+  assert fixed["augment_strength"] == choose(few("a"), num)["augment_strength"]
+
+
 def test_values_and_reasons_are_printed(tmp_path, capsys):
   config = few(folder(tmp_path / "photos", 20))
   config.total_kimg = 7.0
