@@ -38,6 +38,8 @@ COMMON = {
   "sample_kimg": 0.0,
   "snapshot_kimg": 1.0,
 }
+# Part -> the recipe on cats and MSG-ProGAN that its runs are compared with.
+COMPARED_WITH = {"weights": "logistic, R1", "residual": "logistic, R1"}
 GAMMAS = (1 / 16, 1.0, 16.0)
 AUGMENTATIONS: dict[str, dict[str, Any]] = {
   "none": {},

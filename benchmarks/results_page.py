@@ -12,7 +12,13 @@ from matplotlib.figure import Figure
 from PIL import Image
 
 from benchmarks import section
-from benchmarks.experiments import ROOT, all_runs, folder_of, score
+from benchmarks.experiments import (
+  COMPARED_WITH,
+  ROOT,
+  all_runs,
+  folder_of,
+  score,
+)
 from benchmarks.results import ROWS
 from msggan_jax.runtime import jsonl
 
@@ -40,7 +46,7 @@ def tables(rows: list[dict]) -> str:
       lines += [f"{len(missing)} runs of this part are still to be made.", ""]
     plot = plot_of(part)
     if any(row["kid"] for row in ours):
-      draw(ours, plot)
+      draw(ours + _references(part, rows), plot)
       lines += [f"![KID of each seed, {part}]({plot.name})", ""]
     write_sheet(ours, sheet := plot.with_suffix(".webp"))
     if sheet.exists():
@@ -57,7 +63,7 @@ def draw(rows: list[dict], path: Path) -> None:
   """Draw a point for each finished run, by arm; tuning runs are hollow."""
   matplotlib.rcParams["svg.hashsalt"] = "0"  # the same bytes each time
   arms = _arms(rows)
-  figure = Figure(figsize=(6.5, 0.7 + 0.45 * len(arms)), layout="tight")
+  figure = Figure(figsize=(8, 0.8 + 0.45 * len(arms)), layout="tight")
   axes = figure.add_subplot()
   for stage, face in (("tune", "none"), ("confirm", "#0072b2")):
     ended = [row for row in rows if row["stage"] == stage and row["kid"]]
@@ -74,8 +80,14 @@ def draw(rows: list[dict], path: Path) -> None:
   axes.set_xlabel(
     "KID against unseen images, mean of the scales; lower is better"
   )
-  axes.legend(loc="lower right", fontsize=8)
+  axes.legend(loc="upper left", bbox_to_anchor=(1, 1), fontsize=8)
   figure.savefig(path, metadata={"Date": None})
+
+
+def _references(part: str, rows: list[dict]) -> list[dict]:
+  """Return the confirming rows that a part without its own is compared with."""
+  key = ("recipe-cats-progan", "confirm", COMPARED_WITH.get(part))
+  return [r for r in rows if (r["part"], r["stage"], r["arm"]) == key]
 
 
 def write_sheet(rows: list[dict], path: Path) -> None:
