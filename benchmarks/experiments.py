@@ -66,7 +66,7 @@ class Run(NamedTuple):
   Attributes:
     part: Group of runs that one command trains.
     stage: "tune" (a development seed) or "confirm".
-    arm: What is compared.
+    arm: The compared setting.
     seed: Its seed.
     source: "cats" or "earth".
     network: "progan", "stylegan" or "residual" (`residual_networks`).
@@ -102,19 +102,39 @@ def folder_of(name: str) -> Path:
 def recipe_runs(rows: list[dict], source: str, network: str) -> list[Run]:
   """Return a part's runs; the confirming ones once all rates are tuned."""
   part = f"recipe-{source}-{network}"
-  runs = []
-  for arm, fields in RECIPES.items():
-    runs += [
-      Run(part, "tune", arm, TUNING_SEED, source, network, fields | each)
-      for each in ({"learning_rate": rate} for rate in RATES)
-    ]
-  for arm, fields in RECIPES.items():
-    if (rate := best_rate(rows, part, arm)) is not None:
-      chosen = fields | {"learning_rate": rate}
-      runs += [
-        Run(part, "confirm", arm, seed, source, network, chosen)
-        for seed in SEEDS
-      ]
+  runs = [
+    run
+    for arm, recipe in RECIPES.items()
+    for run in _tuned_runs(rows, part, arm, recipe, source, network)
+  ]
+  return sorted(runs, key=lambda run: run.stage == "confirm")
+
+
+def residual_runs(rows: list[dict]) -> list[Run]:
+  """Return runs of the residual networks: the recipe that won on cats."""
+  recipe = RECIPES["logistic, R1"]
+  return _tuned_runs(
+    rows, "residual", "residual networks", recipe, "cats", "residual"
+  )
+
+
+def _tuned_runs(
+  rows: list[dict],
+  part: str,
+  arm: str,
+  recipe: dict[str, Any],
+  source: str,
+  network: str,
+) -> list[Run]:
+  """Return an arm's tuning runs and, once they ended, the confirming ones."""
+
+  def make(stage: str, seed: int, rate: float) -> Run:
+    fields = recipe | {"learning_rate": rate}
+    return Run(part, stage, arm, seed, source, network, fields)
+
+  runs = [make("tune", TUNING_SEED, rate) for rate in RATES]
+  if (rate := best_rate(rows, part, arm)) is not None:
+    runs += [make("confirm", seed, rate) for seed in SEEDS]
   return runs
 
 
@@ -156,38 +176,27 @@ def weight_runs(rows: list[dict]) -> list[Run]:
 def _varied(
   rows: list[dict], part: str, arm: str, recipe: str, more: dict[str, Any]
 ) -> list[Run]:
-  """Return runs of a recipe at its tuned rate on cats, but for some fields."""
-  rate = best_rate(rows, "recipe-cats-progan", recipe)
-  fields = RECIPES[recipe] | {"learning_rate": rate} | more
+  """Return confirming runs of a tuned recipe, with other fields."""
+  if (fields := _tuned(rows, recipe)) is None:
+    return []
   return [
-    Run(part, "confirm", arm, seed, "cats", "progan", fields)
-    for seed in (SEEDS if rate is not None else ())
+    Run(part, "confirm", arm, seed, "cats", "progan", fields | more)
+    for seed in SEEDS
   ]
 
 
-def residual_runs(rows: list[dict]) -> list[Run]:
-  """Return runs of the residual networks: the recipe that won on cats."""
-  part, arm = "residual", "residual networks"
-  fields = RECIPES["logistic, R1"]
-
-  def make(stage: str, seed: int, rate: float) -> Run:
-    each = fields | {"learning_rate": rate}
-    return Run(part, stage, arm, seed, "cats", "residual", each)
-
-  runs = [make("tune", TUNING_SEED, rate) for rate in RATES]
-  if (rate := best_rate(rows, part, arm)) is not None:
-    runs += [make("confirm", seed, rate) for seed in SEEDS]
-  return runs
+def _tuned(rows: list[dict], arm: str) -> dict[str, Any] | None:
+  """Return a recipe at its rate for cats on MSG-ProGAN; None before tuning."""
+  rate = best_rate(rows, "recipe-cats-progan", arm)
+  return None if rate is None else RECIPES[arm] | {"learning_rate": rate}
 
 
 def gamma_runs(rows: list[dict], resolution: int) -> list[Run]:
   """Return runs of the pairing recipe by pixels with other gammas."""
-  part, recipe = f"gamma-{resolution}", "pairing, R1 + R2"
-  rate = best_rate(rows, "recipe-cats-progan", recipe)
-  if rate is None:
+  if (fields := _tuned(rows, "pairing, R1 + R2")) is None:
     return []
-  fields = RECIPES[recipe] | {"learning_rate": rate, "resolution": resolution}
-  fields |= {"penalty_scales": "pixels"}
+  part = f"gamma-{resolution}"
+  fields |= {"resolution": resolution, "penalty_scales": "pixels"}
 
   def make(gamma: float) -> Run:
     each = fields | {"r1_gamma": gamma, "r2_gamma": gamma}
@@ -199,11 +208,11 @@ def gamma_runs(rows: list[dict], resolution: int) -> list[Run]:
 
 def few_runs(rows: list[dict], num: int) -> list[Run]:
   """Return runs on few cats: all augmentations, then the best in pairs."""
-  part = f"few-{num}"
-  if (rate := _few_rate(rows)) is None:
+  if (recipe := _tuned(rows, "logistic, R1")) is None:
     return []
+  part = f"few-{num}"
   runs = [
-    _few(part, num, rate, "tune", arm, TUNING_SEED) for arm in AUGMENTATIONS
+    _few(recipe, part, num, "tune", arm, TUNING_SEED) for arm in AUGMENTATIONS
   ]
   scores = {
     row["arm"]: score(row)
@@ -214,7 +223,7 @@ def few_runs(rows: list[dict], num: int) -> list[Run]:
   if len(scores) == len(AUGMENTATIONS):
     best = min(others, key=others.__getitem__)
     runs += [
-      _few(part, num, rate, "confirm", arm, seed)
+      _few(recipe, part, num, "confirm", arm, seed)
       for seed in PAIRED_SEEDS
       for arm in ("none", best)
     ]
@@ -223,23 +232,19 @@ def few_runs(rows: list[dict], num: int) -> list[Run]:
 
 def long_runs(rows: list[dict]) -> list[Run]:
   """Return a pair of runs on 100 cats, long enough for D to overfit."""
-  if (rate := _few_rate(rows)) is None:
+  if (recipe := _tuned(rows, "logistic, R1")) is None:
     return []
-  return [
-    _few("few-long", 100, rate, "tune", arm, TUNING_SEED)._replace(budgets=6.0)
+  pair = [
+    _few(recipe, "few-long", 100, "tune", arm, TUNING_SEED)
     for arm in ("none", "adaptive")
   ]
-
-
-def _few_rate(rows: list[dict]) -> float | None:
-  return best_rate(rows, "recipe-cats-progan", "logistic, R1")
+  return [run._replace(budgets=6.0) for run in pair]
 
 
 def _few(
-  part: str, num: int, rate: float, stage: str, arm: str, seed: int
+  recipe: dict[str, Any], part: str, num: int, stage: str, arm: str, seed: int
 ) -> Run:
-  fields = RECIPES["logistic, R1"] | {"learning_rate": rate}
-  fields |= {"dataset.holdout": 20_000 - num} | AUGMENTATIONS[arm]
+  fields = recipe | {"dataset.holdout": 20_000 - num} | AUGMENTATIONS[arm]
   return Run(part, stage, arm, seed, "cats", "progan", fields)
 
 

@@ -61,6 +61,35 @@ class ResidualBlock(nnx.Module):
     return x + self.conv_2(leaky_relu(self.conv_1(y)))
 
 
+class Level(nnx.Module):
+  """The layers of one resolution, after resampling.
+
+  Args:
+    blocks: `BLOCKS` residual blocks.
+    skip: 1x1 convolution to their width; None: the input has it.
+    phi: Joins this scale's image; None: no image enters.
+  """
+
+  def __init__(
+    self,
+    blocks: list[ResidualBlock],
+    *,
+    skip: Conv | None,
+    phi: Combine | None = None,
+  ):
+    self.skip, self.phi = skip, phi
+    for i, block in enumerate(blocks):
+      setattr(self, f"block_{i}", block)
+
+  def __call__(self, x: jax.Array, image: jax.Array | None = None) -> jax.Array:
+    """Map (B, r, r, in_channels) to (B, r, r, width)."""
+    x = x if self.skip is None else self.skip(x)
+    x = x if self.phi is None else self.phi(image, x)
+    for i in range(BLOCKS):
+      x = getattr(self, f"block_{i}")(x)
+    return x
+
+
 class Generator(nnx.Module):
   """Maps a latent to one image per scale; arguments as MSG-ProGAN's."""
 
@@ -83,13 +112,9 @@ class Generator(nnx.Module):
     self.dense = Dense(latent_size, width, gain=1.0, use_bias=False, rngs=rngs)
     for r in self.resolutions:
       previous, width = width, num_channels(r, base_channels, max_channels)
-      for name, layer in _blocks(width, len(self.resolutions), rngs).items():
-        setattr(self, f"{name}_{r}x{r}", layer)
-      if width != previous:
-        skip = Conv(
-          previous, width, kernel_size=1, gain=1.0, use_bias=False, rngs=rngs
-        )
-        setattr(self, f"skip_{r}x{r}", skip)
+      blocks = _make_blocks(width, len(self.resolutions), rngs)
+      level = Level(blocks, skip=_make_skip(previous, width, rngs))
+      setattr(self, f"level_{r}x{r}", level)
       if r in scales:
         to_rgb = Conv(width, channels, kernel_size=1, gain=1.0, rngs=rngs)
         setattr(self, f"to_rgb_{r}x{r}", to_rgb)
@@ -100,11 +125,7 @@ class Generator(nnx.Module):
     x = self.basis[...] * self.dense(z)[:, None, None, :]
     images = []
     for r in self.resolutions:
-      x = x if r == 4 else upsample(x)
-      if (skip := getattr(self, f"skip_{r}x{r}", None)) is not None:
-        x = skip(x)
-      for i in range(BLOCKS):
-        x = getattr(self, f"block_{i}_{r}x{r}")(x)
+      x = getattr(self, f"level_{r}x{r}")(x if r == 4 else upsample(x))
       if r in self.scales:
         images.append(getattr(self, f"to_rgb_{r}x{r}")(x))
     return tuple(images)
@@ -133,6 +154,7 @@ class Discriminator(nnx.Module):
 
     for r in reversed(self.resolutions):
       previous, width = width, num_channels(r, base_channels, max_channels)
+      phi = None
       if r != resolution and r in scales:
         phi = Combine(
           "cat_lin",
@@ -141,14 +163,9 @@ class Discriminator(nnx.Module):
           linear_gain=1.0,
           conv=conv,
         )
-        setattr(self, f"phi_{r}x{r}", phi)
-      if width != previous:
-        skip = Conv(
-          previous, width, kernel_size=1, gain=1.0, use_bias=False, rngs=rngs
-        )
-        setattr(self, f"skip_{r}x{r}", skip)
-      for name, layer in _blocks(width, len(self.resolutions), rngs).items():
-        setattr(self, f"{name}_{r}x{r}", layer)
+      skip = _make_skip(previous, width, rngs)
+      blocks = _make_blocks(width, len(self.resolutions), rngs)
+      setattr(self, f"level_{r}x{r}", Level(blocks, skip=skip, phi=phi))
     # A depthwise convolution of all 4x4 pixels, and the score.
     self.depthwise = Layer(
       (4, 4, width),
@@ -168,21 +185,25 @@ class Discriminator(nnx.Module):
     x = None
     for r in reversed(self.resolutions):
       x = self.from_rgb(images[r]) if x is None else downsample(x)
-      if (skip := getattr(self, f"skip_{r}x{r}", None)) is not None:
-        x = skip(x)
-      if (phi := getattr(self, f"phi_{r}x{r}", None)) is not None:
-        x = phi(images[r], x)
-      for i in range(BLOCKS):
-        x = getattr(self, f"block_{i}_{r}x{r}")(x)
+      x = getattr(self, f"level_{r}x{r}")(x, images.get(r))
     x = jnp.sum(x * self.depthwise.scaled_kernel(), axis=(1, 2))
     return self.score(x)[:, 0]
 
 
-def _blocks(width: int, num_scales: int, rngs: nnx.Rngs) -> dict[str, Any]:
-  num = BLOCKS * num_scales
-  return {
-    f"block_{i}": ResidualBlock(width, num, rngs=rngs) for i in range(BLOCKS)
-  }
+def _make_skip(in_channels: int, width: int, rngs: nnx.Rngs) -> Conv | None:
+  if in_channels == width:
+    return None
+  return Conv(
+    in_channels, width, kernel_size=1, gain=1.0, use_bias=False, rngs=rngs
+  )
+
+
+def _make_blocks(
+  width: int, num_levels: int, rngs: nnx.Rngs
+) -> list[ResidualBlock]:
+  return [
+    ResidualBlock(width, BLOCKS * num_levels, rngs=rngs) for _ in range(BLOCKS)
+  ]
 
 
 @contextlib.contextmanager

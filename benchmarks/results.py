@@ -11,6 +11,7 @@ time. Several parts can run side by side.
 
 import argparse
 import contextlib
+import functools
 import json
 import runpy
 import subprocess
@@ -59,16 +60,17 @@ def config_argument(run: Run) -> str:
 def kimg_of(run: Run) -> float:
   """Return the length, in kimg, at which a run has used its budgets.
 
-  The budget is that of WGAN-GP on MSG-ProGAN. A step with its penalty counts;
-  the length is a whole number of steps.
+  A step with its penalty counts; the length is a whole number of steps.
   """
-  reference = run._replace(network="progan", fields=RECIPES["WGAN-GP"])
-  own, theirs = (
-    step_flops(each) / config_of(each).batch_size for each in (run, reference)
-  )
-  batch_size = config_of(run).batch_size
-  steps = round(1000 * BUDGET_KIMG * run.budgets * theirs / own / batch_size)
-  return steps * batch_size / 1000
+  steps = round(run.budgets * budget(run.source) / step_flops(run))
+  return steps * config_of(run).batch_size / 1000
+
+
+@functools.cache
+def budget(source: str) -> float:
+  """Return a budget in FLOPs: `BUDGET_KIMG` of WGAN-GP on MSG-ProGAN."""
+  run = Run("", "confirm", "", 0, source, "progan", RECIPES["WGAN-GP"])
+  return 1000 * BUDGET_KIMG / config_of(run).batch_size * step_flops(run)
 
 
 def step_flops(run: Run) -> int:

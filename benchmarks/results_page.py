@@ -20,7 +20,7 @@ from benchmarks.experiments import (
   score,
 )
 from benchmarks.results import ROWS
-from msggan_jax.runtime import jsonl
+from msggan_jax.runtime import jsonl, palette
 
 PAGE = ROOT / "docs/results.md"
 
@@ -62,16 +62,16 @@ def plot_of(part: str) -> Path:
 def draw(rows: list[dict], path: Path) -> None:
   """Draw a point for each finished run, by arm; tuning runs are hollow."""
   matplotlib.rcParams["svg.hashsalt"] = "0"  # the same bytes each time
-  arms = _arms(rows)
+  arms, color = _arms(rows), palette.COLORS[0]
   figure = Figure(figsize=(8, 0.8 + 0.45 * len(arms)), layout="tight")
   axes = figure.add_subplot()
-  for stage, face in (("tune", "none"), ("confirm", "#0072b2")):
+  for stage, face in (("tune", "none"), ("confirm", color)):
     ended = [row for row in rows if row["stage"] == stage and row["kid"]]
     axes.scatter(
       [score(row) for row in ended],
       [arms.index(row["arm"]) for row in ended],
       facecolors=face,
-      edgecolors="#0072b2",
+      edgecolors=color,
       label="tuning" if stage == "tune" else "confirming seeds",
     )
   axes.set_yticks(range(len(arms)), arms)
@@ -85,7 +85,7 @@ def draw(rows: list[dict], path: Path) -> None:
 
 
 def _references(part: str, rows: list[dict]) -> list[dict]:
-  """Return the confirming rows that a part without its own is compared with."""
+  """Return the confirming rows of the recipe that a part is compared with."""
   key = ("recipe-cats-progan", "confirm", COMPARED_WITH.get(part))
   return [r for r in rows if (r["part"], r["stage"], r["arm"]) == key]
 
@@ -93,7 +93,7 @@ def _references(part: str, rows: list[dict]) -> list[dict]:
 def write_sheet(rows: list[dict], path: Path) -> None:
   """Write two rows of last samples for each arm, of its last finished run.
 
-  A sheet stays as it is if an arm's run is no longer on this machine.
+  The file stays unchanged if the workdir of an arm's run is missing.
   """
   last = {row["arm"]: row for row in rows if row["kid"]}
   sheets = [_last_samples(folder_of(row["name"])) for row in last.values()]
