@@ -144,7 +144,7 @@ def _adaptive(
   config: ConfigDict, rule: _Rule, total_kimg: float
 ) -> dict[str, tuple[Any, str]]:
   """Return fields of a strength that follows D's overfitting."""
-  # Beyond it G draws transformed images (Karras et al. 2020, section 2.2).
+  # ADA above about 0.8 leaks into G's images (Karras et al. 2020, section 2.2).
   limit = 0.8 if rule.augment == "ada" else rule.strength
   return {
     "augment_strength": (limit, "the limit of an adaptive strength"),
