@@ -67,6 +67,8 @@ def draw(rows: list[dict], path: Path) -> None:
   axes = figure.add_subplot()
   for stage, face in (("tune", "none"), ("confirm", color)):
     ended = [row for row in rows if row["stage"] == stage and row["kid"]]
+    if not ended:
+      continue
     axes.scatter(
       [score(row) for row in ended],
       [arms.index(row["arm"]) for row in ended],
@@ -76,7 +78,8 @@ def draw(rows: list[dict], path: Path) -> None:
     )
   axes.set_yticks(range(len(arms)), arms)
   axes.set_ylim(len(arms) - 0.5, -0.5)
-  axes.set_xlim(left=0)
+  largest = max(score(row) for row in rows if row["kid"])
+  axes.set_xlim(0, 1.05 * largest)  # else the border cuts the last point
   axes.set_xlabel(
     "KID against unseen images, mean of the scales; lower is better"
   )
