@@ -69,7 +69,7 @@ class Run(NamedTuple):
     arm: The compared setting.
     seed: Its seed.
     source: "cats" or "earth".
-    network: "progan", "stylegan" or "residual" (`residual_networks`).
+    network: "progan", "stylegan" or "residual".
     fields: Fields of the configuration.
     budgets: Its length in budgets.
   """

@@ -10,7 +10,6 @@ time. Several parts can run side by side.
 """
 
 import argparse
-import contextlib
 import functools
 import json
 import runpy
@@ -25,7 +24,6 @@ import jax.numpy as jnp
 import numpy as np
 from ml_collections import ConfigDict
 
-from benchmarks import residual_networks
 from benchmarks.experiments import (
   COMMON,
   RECIPES,
@@ -53,7 +51,7 @@ NUM_FAKES, NUM_SMALL_FAKES, NUM_UNSEEN = 2_000, 500, 10_000
 
 def config_argument(run: Run) -> str:
   """Return the argument of configs/demo.py."""
-  preset = ",msg_stylegan" if run.network == "stylegan" else ""
+  preset = "" if run.network == "progan" else f",msg_{run.network}"
   return f"{run.source}{preset}"
 
 
@@ -76,26 +74,16 @@ def budget(source: str) -> float:
 def step_flops(run: Run) -> int:
   """Return the model FLOPs of a training step."""
   mesh = sharding.make_mesh(jax.devices()[:1])
-  with networks_of(run):
-    program = make_program(config_of(run), mesh)
-    return flops.model_flops(
-      program.step, program.abstract_state, program.abstract_batch
-    )
-
-
-def networks_of(run: Run) -> contextlib.AbstractContextManager:
-  """Return a context in which the run's networks are built."""
-  if run.network == "residual":
-    return residual_networks.installed()
-  return contextlib.nullcontext()
+  program = make_program(config_of(run), mesh)
+  return flops.model_flops(
+    program.step, program.abstract_state, program.abstract_batch
+  )
 
 
 def train(run: Run, kimg: float) -> int:
   """Train, or resume; return the exit code."""
   fields = COMMON | run.fields | {"seed": run.seed, "total_kimg": kimg}
-  residual = run.network == "residual"
-  main = residual_networks.__name__ if residual else "msggan_jax.main"
-  command = [sys.executable, "-m", main]
+  command = [sys.executable, "-m", "msggan_jax.main"]
   command += [f"--config=configs/demo.py:{config_argument(run)}"]
   command += [f"--workdir={run.folder}"]
   command += [f"--config.{name}={value}" for name, value in fields.items()]
@@ -108,8 +96,7 @@ def train(run: Run, kimg: float) -> int:
 
 def measure(run: Run) -> dict[str, float]:
   """Return the KID of each scale of the last generator, by resolution."""
-  with networks_of(run):
-    generator = trained.load_generator(run.folder)
+  generator = trained.load_generator(run.folder)
   z = generator.sample_latents(jax.random.key(run.seed), NUM_FAKES)
   *small, largest = trained.in_batches(generator, z, 100)
   fakes = [*(images[:NUM_SMALL_FAKES] for images in small), largest]

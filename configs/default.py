@@ -19,6 +19,7 @@ PRESETS = (
   "bmsg_gan",
   "msg_gan_v1",
   "msg_r3",
+  "msg_residual",
 )
 
 
@@ -73,7 +74,9 @@ def get_base_config():
   config.mirror = True  # random horizontal flips
 
   # Networks (paper, section 3.1, Tables 6 and 7).
-  config.model = "progan"  # MSG-ProGAN or MSG-StyleGAN: one of progan, stylegan
+  # MSG-ProGAN; MSG-StyleGAN; residual: MSG-ProGAN with R3GAN's blocks, without
+  # pixel norm: one of progan, stylegan, residual
+  config.model = "progan"
   config.latent_size = 512  # dimensions of z
   config.base_channels = 16384  # width at resolution r: base_channels / r ...
   config.max_channels = 512  # ... but at most this
@@ -85,7 +88,8 @@ def get_base_config():
   config.connected_scales = config_dict.placeholder(object)
   config.connected_scales = "all"
   config.stddev_group = 4  # examples that share a minibatch stddev; 0: all
-  # blocks of D that get the minibatch stddev: one of every_block, last_block
+  # blocks of D that get the minibatch stddev: one of every_block, last_block,
+  # none
   config.stddev_placement = "every_block"
   # neighbours share a group, or strided: groups cross the whole batch: one of
   # contiguous, strided
@@ -97,8 +101,9 @@ def get_base_config():
   config.pixel_norm = True  # progan: after each 3x3 convolution of G
   # progan: on the blocks' kernels, in both networks
   config.spectral_norm = False
-  config.normalize_latents = True  # progan: project z onto the hypersphere
-  # progan: of the images: one of linear, tanh
+  # not stylegan: project z onto the hypersphere
+  config.normalize_latents = True
+  # not stylegan: of the images: one of linear, tanh
   config.output_activation = "linear"
   config.w_size = 512  # stylegan: dimensions of w
   config.mapping_size = 512  # stylegan: width of the mapping network

@@ -95,11 +95,12 @@ def main(argv: Sequence[str]) -> None:
 
 def _compile(config: ConfigDict, devices: list, chip: Any) -> dict[str, Any]:
   """Return the numbers of the plan for some devices."""
+  from msggan_jax.models.stddev import examples_together
   from msggan_jax.planning import estimate
 
   if not _FIND_BATCH.value:
     return estimate.make_plan(config, devices, chip).numbers()
-  unit = config.micro_batch_size or config.stddev_group or 1
+  unit = config.micro_batch_size or examples_together(config) or 1
   plan, known = estimate.find_batch(
     lambda size: estimate.make_plan(
       estimate.with_device_batch(config, size, len(devices)), devices, chip

@@ -10,16 +10,20 @@ from msggan_jax.algorithm.config_fields import FIELDS
 from msggan_jax.algorithm.penalties import scale_weights
 from msggan_jax.data.pixels import check_resolution
 from msggan_jax.models.pyramid import connected_scales
+from msggan_jax.models.stddev import examples_together
 from msggan_jax.runtime import base_grid
 
 _MOST_CHARACTERS = 80  # of a value in a message
 
-# MSG-StyleGAN exists only with these values.
-_STYLEGAN = {
-  "equalized": True,
-  "spectral_norm": False,
-  "normalize_latents": True,
-  "output_activation": "linear",
+# Model -> the values without which it does not exist.
+_ONLY = {
+  "stylegan": {
+    "equalized": True,
+    "spectral_norm": False,
+    "normalize_latents": True,
+    "output_activation": "linear",
+  },
+  "residual": {"equalized": True, "spectral_norm": False},
 }
 
 
@@ -77,21 +81,21 @@ def _check_fields(config: ConfigDict, names: list[str]) -> None:
 
 
 def _check_networks(config: ConfigDict) -> None:
-  if config.model == "stylegan":
-    for name, value in _STYLEGAN.items():
-      if config[name] != value:
-        raise ValueError(
-          f"config.{name} is {config[name]!r}; config.model stylegan has "
-          f"only {value!r}, choose that or config.model progan"
-        )
+  for name, value in _ONLY.get(config.model, {}).items():
+    if config[name] != value:
+      raise ValueError(
+        f"config.{name} is {config[name]!r}; config.model {config.model} has "
+        f"only {value!r}, choose that or config.model progan"
+      )
   check_resolution(config.resolution)
   base_grid.parse(config.base_grid)
   connected_scales(config)
 
 
 def _check_batch(config: ConfigDict, num_devices: int) -> None:
-  group = config.stddev_group
-  if group and config.stddev_grouping == "strided" and num_devices > 1:
+  group = examples_together(config)
+  strided = config.stddev_grouping == "strided"
+  if group > 1 and strided and num_devices > 1:
     raise ValueError(
       "config.stddev_grouping is strided, whose groups span the whole batch, "
       f"and there are {num_devices} devices; choose contiguous, or one device"
@@ -106,10 +110,10 @@ def _check_batch(config: ConfigDict, num_devices: int) -> None:
 
 
 def _check_micro_batch(config: ConfigDict, device_batch_size: int) -> None:
-  size, group = config.micro_batch_size, config.stddev_group
+  size, group = config.micro_batch_size, examples_together(config)
   if size in (0, device_batch_size):
     return
-  if not group or config.stddev_grouping == "strided":
+  if not group or (group > 1 and config.stddev_grouping == "strided"):
     raise ValueError(
       f"config.micro_batch_size is {size}, but the minibatch stddev spans the "
       "whole batch; choose 0, or config.stddev_group above 0 with "

@@ -6,6 +6,7 @@
 
 import math
 
+from msggan_jax import models
 from msggan_jax.algorithm.augment import NONE, POLICIES
 from msggan_jax.algorithm.field_types import (
   Batch,
@@ -27,7 +28,7 @@ from msggan_jax.data.pixels import CROPS
 from msggan_jax.data.sources.labels import KINDS as LABEL_KINDS
 from msggan_jax.models.discriminator import COMBINE_FUNCTIONS
 from msggan_jax.models.precision import PRECISIONS
-from msggan_jax.models.stddev import GROUPINGS
+from msggan_jax.models.stddev import GROUPINGS, PLACEMENTS
 from msggan_jax.runtime import base_grid
 
 IMAGES = {
@@ -97,9 +98,10 @@ IMAGES = {
 NETWORKS = {
   "model": Choice(
     "progan",
-    "MSG-ProGAN or MSG-StyleGAN",
+    "MSG-ProGAN; MSG-StyleGAN; residual: MSG-ProGAN with R3GAN's blocks, "
+    "without pixel norm",
     shapes_networks=True,
-    choices=("progan", "stylegan"),
+    choices=tuple(models.NAMES),
   ),
   "latent_size": Count(
     512, "dimensions of z", shapes_networks=True, low=1, high=2**16
@@ -135,7 +137,7 @@ NETWORKS = {
     "every_block",
     "blocks of D that get the minibatch stddev",
     shapes_networks=True,
-    choices=("every_block", "last_block"),
+    choices=PLACEMENTS,
   ),
   "stddev_grouping": Choice(
     "contiguous",
@@ -166,11 +168,11 @@ NETWORKS = {
     shapes_networks=True,
   ),
   "normalize_latents": Switch(
-    True, "progan: project z onto the hypersphere", shapes_networks=True
+    True, "not stylegan: project z onto the hypersphere", shapes_networks=True
   ),
   "output_activation": Choice(
     "linear",
-    "progan: of the images",
+    "not stylegan: of the images",
     shapes_networks=True,
     choices=("linear", "tanh"),
   ),

@@ -31,6 +31,7 @@ from msggan_jax.models.pyramid import (
   resolution_of,
   resolutions_up_to,
 )
+from msggan_jax.models.residual import DiscriminatorBlock as ResidualBlock
 from msggan_jax.models.stddev import BatchMean, MinibatchStddev, batch_mean
 
 COMBINE_FUNCTIONS = ("simple", "lin_cat", "cat_lin", "lin_cat_equal")
@@ -49,9 +50,11 @@ class Discriminator(nnx.Module):
     combine: The paper's phi, which joins a scale's image and the activation
       from above: one of `COMBINE_FUNCTIONS`.
     stddev: The minibatch stddev layer.
-    stddev_placement: "every_block" (the paper) or "last_block".
+    stddev_placement: "every_block" (the paper), "last_block" or "none".
     stylegan: Whether `from_rgb` has a leaky ReLU and blocks blur before they
       downsample.
+    residual: Whether the blocks are those of `residual`, which have no spectral
+      norm, and whose learning rate is equalized.
     equalized: Whether the learning rate is equalized, see `Layer`.
     spectral_norm: Whether the blocks' kernels have spectral norm.
     linear_gain: Gain of the linear layers: `from_rgb`, score, phi_lin_cat.
@@ -75,6 +78,7 @@ class Discriminator(nnx.Module):
     stddev: MinibatchStddev,
     stddev_placement: str,
     stylegan: bool = False,
+    residual: bool = False,
     equalized: bool = True,
     spectral_norm: bool = False,
     linear_gain: float = 1.0,
@@ -95,15 +99,16 @@ class Discriminator(nnx.Module):
     conv = functools.partial(exact, precision=precision)
     phi_conv = conv if combine == "cat_lin" else exact
     connected = [r for r in scales if r != resolution]
+    resolutions = resolutions_up_to(resolution)
+    make_block = _block_maker(residual, stylegan, folding, len(resolutions))
+    halved = connected if combine == "lin_cat_equal" else []
 
     def width(r: int) -> int:
       return num_channels(r, base_channels, max_channels)
 
     def trunk_width(r: int) -> int:
       """Return the number of channels that enter the block at r."""
-      if combine == "lin_cat_equal" and r in connected:
-        return max(1, width(r) // 2)
-      return width(r)
+      return max(1, width(r) // 2) if r in halved else width(r)
 
     from_rgb = exact(
       channels,
@@ -114,7 +119,7 @@ class Discriminator(nnx.Module):
     )
     setattr(self, f"from_rgb_{resolution}x{resolution}", from_rgb)
 
-    for r in reversed(resolutions_up_to(resolution)):
+    for r in reversed(resolutions):
       last = r == 4
       fold = best_fold(r, width(r), folding)
       phi = None
@@ -124,22 +129,20 @@ class Discriminator(nnx.Module):
           image_channels=channels,
           width=trunk_width(r),
           linear_gain=linear_gain,
+          residual=residual,
           conv=functools.partial(phi_conv, fold=fold),
         )
-      block = Block(
+      block = make_block(
         in_channels=trunk_width(r),
         width=width(r),
         out_channels=width(r) if last else trunk_width(r // 2),
         combine=phi,
-        has_stddev=last or stddev_placement == "every_block",
+        has_stddev=r in _with_stddev(stddev_placement, resolutions),
         fold=fold,
-        folding=folding,
         last=base_grid if last else None,
-        blur=stylegan,
         conv=functools.partial(conv, fold=fold, spectral_norm=spectral_norm),
         last_conv=functools.partial(exact, spectral_norm=spectral_norm),
       )
-      # An nnx.Dict would add its own name to the paths of the weights.
       setattr(self, f"block_{r}x{r}", block)
     self.score = dense(width(4), max(num_classes, 1), gain=linear_gain)
 
@@ -210,6 +213,7 @@ class Combine(nnx.Module):
     image_channels: C of the image.
     width: C of the activation.
     linear_gain: Gain of lin_cat's convolution.
+    residual: Whether cat_lin's has this gain, too.
     conv: Builds a convolution.
   """
 
@@ -220,6 +224,7 @@ class Combine(nnx.Module):
     image_channels: int,
     width: int,
     linear_gain: float,
+    residual: bool = False,
     conv: Callable[..., Conv],
   ):
     if name not in COMBINE_FUNCTIONS:
@@ -231,12 +236,12 @@ class Combine(nnx.Module):
       self.conv = None
       self.out_channels = image_channels + width
     elif name == "cat_lin":
-      # The official code has no bias and this gain.
+      # The official code has no bias and the gain of a leaky ReLU.
       self.conv = conv(
         image_channels + width,
         width,
         kernel_size=1,
-        gain=LRELU_GAIN,
+        gain=linear_gain if residual else LRELU_GAIN,
         use_bias=False,
       )
       self.out_channels = width
@@ -354,6 +359,21 @@ class Block(nnx.Module):
     if image_apart or value is not None:
       return self.conv_0.of_parts(image if image_apart else None, x, value)
     return self.conv_0(x)
+
+
+def _block_maker(
+  residual: bool, stylegan: bool, folding: bool, levels: int
+) -> Callable[..., nnx.Module]:
+  if residual:
+    return functools.partial(ResidualBlock, levels=levels)
+  return functools.partial(Block, folding=folding, blur=stylegan)
+
+
+def _with_stddev(
+  placement: str, resolutions: tuple[int, ...]
+) -> tuple[int, ...]:
+  """Return the resolutions whose blocks have the minibatch stddev."""
+  return {"every_block": resolutions, "last_block": (4,), "none": ()}[placement]
 
 
 def _overflows(lanes: int, with_more: int) -> bool:

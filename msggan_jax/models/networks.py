@@ -124,6 +124,7 @@ def make_generator(config: ConfigDict, *, folding: bool = False) -> Network:
   else:
     create = functools.partial(
       progan.Generator,
+      residual=config.model == "residual",
       pixel_norm=config.pixel_norm,
       equalized=config.equalized,
       spectral_norm=config.spectral_norm,
@@ -151,6 +152,7 @@ def make_discriminator(config: ConfigDict, *, folding: bool = False) -> Network:
       ),
       stddev_placement=config.stddev_placement,
       stylegan=config.model == "stylegan",
+      residual=config.model == "residual",
       equalized=config.equalized,
       spectral_norm=config.spectral_norm,
       **options,

@@ -7,6 +7,7 @@ import jax.numpy as jnp
 from flax import nnx
 
 from msggan_jax.models import labels as class_labels
+from msggan_jax.models import residual as residual_blocks
 from msggan_jax.models.conv_layer import Conv
 from msggan_jax.models.folded import best_fold, shift_of
 from msggan_jax.models.layers import (
@@ -36,6 +37,8 @@ class Generator(nnx.Module):
     latent_size: Length of z.
     base_channels: Width at resolution r is base_channels / r, ...
     max_channels: ... but at most this.
+    residual: Whether the blocks are those of `residual`, which have no pixel
+      norm and no spectral norm, and whose learning rate is equalized.
     pixel_norm: Whether 3x3 convolutions are followed by pixel norm.
     equalized: Whether the learning rate is equalized, see `Layer`.
     spectral_norm: Whether the blocks' kernels have spectral norm.
@@ -59,6 +62,7 @@ class Generator(nnx.Module):
     latent_size: int,
     base_channels: int,
     max_channels: int,
+    residual: bool = False,
     pixel_norm: bool = True,
     equalized: bool = True,
     spectral_norm: bool = False,
@@ -79,20 +83,26 @@ class Generator(nnx.Module):
     self.label_embedding = class_labels.make_embedding(
       num_classes, latent_size, rngs
     )
-    in_channels = latent_size * (2 if num_classes else 1)
-    for r in self.resolutions:
-      width = num_channels(r, base_channels, max_channels)
-      fold = best_fold(r, width, folding)
-      if r == 4:
-        make_block = functools.partial(FirstBlock, base_grid=base_grid)
-      else:
-        make_block = functools.partial(Block, fold=fold)
-      block = make_block(
-        in_channels,
-        width,
+    if residual:
+      make_block = functools.partial(
+        residual_blocks.make_generator_block, levels=len(self.resolutions)
+      )
+    else:
+      make_block = functools.partial(
+        _make_block,
         pixel_norm=pixel_norm,
         equalized=equalized,
         spectral_norm=spectral_norm,
+      )
+    in_channels = latent_size * (2 if num_classes else 1)
+    for r in self.resolutions:
+      width = num_channels(r, base_channels, max_channels)
+      block = make_block(
+        in_channels,
+        width,
+        resolution=r,
+        folding=folding,
+        base_grid=base_grid,
         precision=precision,
         rngs=rngs,
       )
@@ -105,7 +115,7 @@ class Generator(nnx.Module):
           kernel_size=1,
           gain=linear_gain,
           equalized=equalized,
-          fold=fold,
+          fold=best_fold(r, width, folding),
           rngs=rngs,
         )
         setattr(self, f"to_rgb_{r}x{r}", to_rgb)
@@ -160,6 +170,21 @@ class Generator(nnx.Module):
       # `to_rgb` and its images are float32 in every precision.
       image = getattr(self, f"to_rgb_{name}")(x)
       return x, jnp.tanh(image) if self.output_activation == "tanh" else image
+
+
+def _make_block(
+  in_channels: int,
+  width: int,
+  *,
+  resolution: int,
+  folding: bool,
+  base_grid: tuple[int, int],
+  **options,
+) -> nnx.Module:
+  if resolution == 4:
+    return FirstBlock(in_channels, width, base_grid=base_grid, **options)
+  fold = best_fold(resolution, width, folding)
+  return Block(in_channels, width, fold=fold, **options)
 
 
 class FirstBlock(nnx.Module):

@@ -9,6 +9,7 @@ from collections.abc import Callable, Sequence
 
 import jax
 import jax.numpy as jnp
+from ml_collections import ConfigDict
 
 from msggan_jax.models.folded import fold_of
 from msggan_jax.models.layers import at_least_float32
@@ -16,6 +17,7 @@ from msggan_jax.models.layers import at_least_float32
 STDDEV_EPSILON = 1e-8
 _SUBLANES = 8  # rows of a TPU's registers
 GROUPINGS = ("contiguous", "strided")
+PLACEMENTS = ("every_block", "last_block", "none")
 
 BatchMean = Callable[[jax.Array], jax.Array]  # (B, ...) -> (1, ...)
 
@@ -23,6 +25,15 @@ BatchMean = Callable[[jax.Array], jax.Array]  # (B, ...) -> (1, ...)
 def batch_mean(x: jax.Array) -> jax.Array:
   """Average over the first axis; keep the axis, with length 1."""
   return x.mean(axis=0, keepdims=True)
+
+
+def examples_together(config: ConfigDict) -> int:
+  """Return how many examples share a minibatch stddev: 1 without one.
+
+  Returns:
+    `stddev_group`; 0: the whole batch.
+  """
+  return 1 if config.stddev_placement == "none" else config.stddev_group
 
 
 @dataclasses.dataclass(frozen=True)

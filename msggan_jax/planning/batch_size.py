@@ -8,6 +8,7 @@ from typing import Any
 from ml_collections import ConfigDict
 
 from msggan_jax.algorithm.config_fields import FIELDS
+from msggan_jax.models.stddev import examples_together
 from msggan_jax.runtime import processes
 from msggan_jax.weights import workdirs
 
@@ -69,11 +70,15 @@ def least_possible(config: ConfigDict, wanted: int, num_devices: int) -> int:
   """Return the least batch size that devices can share, from `wanted` up.
 
   Args:
-    config: Its `stddev_group` and `micro_batch_size` divide a device's batch.
+    config: Its `micro_batch_size` and the examples that share a minibatch
+      stddev divide a device's batch.
     wanted: The batch size to reach.
     num_devices: Devices of all processes.
   """
-  group, micro = max(config.stddev_group, 1), max(config.micro_batch_size, 1)
+  group, micro = (
+    max(examples_together(config), 1),
+    max(config.micro_batch_size, 1),
+  )
   unit = num_devices * math.lcm(group, micro)
   return math.ceil(wanted / unit) * unit
 

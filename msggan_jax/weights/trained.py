@@ -72,13 +72,14 @@ class Generator:
 
     Raises:
       ValueError: If labels are missing, superfluous or out of range, or
-        truncation is asked of MSG-ProGAN.
+        truncation is asked of a generator without w.
     """
     if self.config.model != "stylegan":
       if truncation_psi != 1:
         raise ValueError(
           f"truncation_psi is {truncation_psi}, but this generator has no w to "
-          "truncate: config.model is progan, not stylegan; choose 1"
+          f"truncate: config.model is {self.config.model}, not stylegan; "
+          "choose 1"
         )
       labels = check_labels(self.config, labels, len(z))
       return self._apply(z, labels)
@@ -154,7 +155,8 @@ class Generator:
   def _check_has_w(self) -> None:
     if self.config.model != "stylegan":
       raise ValueError(
-        "this generator has no w: config.model is progan, not stylegan"
+        f"this generator has no w: config.model is {self.config.model}, not "
+        "stylegan"
       )
 
 

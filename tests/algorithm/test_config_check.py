@@ -15,6 +15,7 @@ PRESETS = (
   "bmsg_gan",
   "msg_gan_v1",
   "msg_r3",
+  "msg_residual",
 )
 
 # spec, section 3.
@@ -69,6 +70,16 @@ SETTINGS["msg_r3"] = {
   "beta2_end": 0.99,
   "burn_in_kimg": 200.0,
   "g_step_latents": "same",
+}
+SETTINGS["msg_residual"] = {
+  "model": "residual",
+  "combine": "cat_lin",
+  "stddev_placement": "none",
+  "loss": "logistic",
+  "penalty": "r1",
+  "penalty_derivatives": "partial",
+  "optimizer": "rmsprop",
+  "learning_rate": 0.003,
 }
 SETTINGS["msg_stylegan_official"] = SETTINGS["msg_stylegan"] | {
   "optimizer": "adam"

@@ -9,6 +9,7 @@ import pytest
 from msggan_jax.algorithm import losses, penalties, train_state, train_step
 from msggan_jax.models import networks
 from msggan_jax.models.discriminator import COMBINE_FUNCTIONS
+from msggan_jax.models.residual import BLOCKS
 from msggan_jax.runtime import sharding
 from tests.conftest import load_config
 from tests.models.test_networks import random_arrays
@@ -72,9 +73,11 @@ def assert_trains(preset, **changes):
   config = small_config(preset, **changes)
   start, state, metrics = train(config, 1, 2)
   assert_finite((state, metrics))
-  # The score's bias may rest: relativistic losses do not depend on it.
-  start.d_params["score"].pop("bias")
-  state.d_params["score"].pop("bias")
+  # Constants of the score may rest: relativistic losses do not depend on them.
+  for params in (start.d_params, state.d_params):
+    params["score"].pop("bias")
+    if config.model == "residual":  # nothing but sums after its last block
+      params["block_4x4"]["blocks"][f"block_{BLOCKS - 1}"]["conv_2"].pop("bias")
   for name in ("g_params", "d_params"):
     moved = jax.tree.map(
       lambda a, b: np.any(a != b), getattr(state, name), getattr(start, name)
@@ -90,6 +93,7 @@ COVERING_SET = [
   ("bmsg_gan", "relativistic_hinge", "gradient_penalty", "lin_cat_equal"),
   ("bmsg_gan", "least_squares", "none", "cat_lin"),
   ("msg_gan_v1", "relativistic_pairing", "r2", "lin_cat_equal"),
+  ("msg_residual", "relativistic_pairing", "r1_r2", "cat_lin"),
 ]
 
 
@@ -100,7 +104,13 @@ def test_combinations_train(preset, loss, penalty, combine):
 
 def full_product():
   """Every loss x penalty x network; phi goes round, so as to meet them all."""
-  presets = ("msg_progan", "msg_stylegan", "bmsg_gan", "msg_gan_v1")
+  presets = (
+    "msg_progan",
+    "msg_stylegan",
+    "bmsg_gan",
+    "msg_gan_v1",
+    "msg_residual",
+  )
   sets = (presets, losses.ADVERSARIAL_LOSSES, penalties.PENALTIES)
   for places in itertools.product(*map(lambda s: list(enumerate(s)), sets)):
     numbers, names = zip(*places, strict=True)

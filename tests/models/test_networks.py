@@ -187,7 +187,7 @@ def test_plain_networks_have_no_state():
   assert networks.make_discriminator(config).abstract_state() == {}
 
 
-@pytest.mark.parametrize("model", ["progan", "stylegan"])
+@pytest.mark.parametrize("model", ["progan", "stylegan", "residual"])
 def test_labels_change_images_and_scores(model):
   config = small(load_config("default"))
   config.model, config.num_classes = model, 3

@@ -17,6 +17,7 @@ from typing import Any
 import jinja2
 from markupsafe import Markup
 
+from msggan_jax import models
 from msggan_jax.runtime import base_grid
 from msggan_jax.runtime.clock import duration
 from msggan_jax.training.report import figures, filmstrips, scores, verdict
@@ -216,8 +217,8 @@ def _about(run: Run, judged: Verdict) -> dict[str, Any]:
 def _subject(run: Run) -> str:
   """Return what is trained, in a line."""
   config = {field: _shown(value) for field, value in run.config.items()}
-  model = {"progan": "MSG-ProGAN", "stylegan": "MSG-StyleGAN"}
-  parts = [model.get(config.get("model", ""), "a model of another name")]
+  name = config.get("model", "")
+  parts = [models.NAMES.get(name, "a model of another name")]
   if run.number("resolution"):
     grid = config.get("base_grid", base_grid.SQUARE)
     shape = "" if grid == base_grid.SQUARE else f", base grid {grid}"

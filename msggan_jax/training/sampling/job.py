@@ -124,7 +124,7 @@ class Job:
     if self.generator.config.model != "stylegan":
       raise ValueError(
         f"--mode={mode} needs a generator with styles w and noise: this one's "
-        "config.model is progan, not stylegan"
+        f"config.model is {self.generator.config.model}, not stylegan"
       )
 
   def save_sheet(self, name: str, rows, **options) -> list[str]:

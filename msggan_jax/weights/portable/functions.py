@@ -155,7 +155,7 @@ def check_variant(generator: trained.Generator, variant: Sequence[str]) -> None:
   if variant and not is_stylegan(generator):
     raise ValueError(
       f"--variant={text}: this generator has no w and no noise: config.model "
-      "is progan, not stylegan"
+      f"is {generator.config.model}, not stylegan"
     )
   if {"psi", "w"} <= set(variant):
     raise ValueError(f"--variant={text}: a given w is not truncated by psi")

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import numpy as np
 
+from msggan_jax import models
 from msggan_jax.runtime import base_grid
 from msggan_jax.weights import model_card, safetensors_file, trained
 from msggan_jax.weights.portable import functions, onnx_file
@@ -167,9 +168,8 @@ def _rows(
   generator: trained.Generator, card: model_card.Card
 ) -> list[list[str]]:
   """Return the card as names and values."""
-  stylegan = functions.is_stylegan(generator)
   rows = [
-    ["Network", "MSG-StyleGAN" if stylegan else "MSG-ProGAN"],
+    ["Network", models.NAMES[generator.config.model]],
     ["Parameters", f"{_count(generator.params):,}"],
   ]
   what, licence = model_card.DATA.get(

@@ -53,7 +53,7 @@ def check(images, pyramid):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("model", ["progan", "stylegan"])
+@pytest.mark.parametrize("model", ["progan", "stylegan", "residual"])
 def test_images_are_the_same_at_any_batch_size(model):
   generator = make_generator(model, num_classes=3, channels=1)
   content = stablehlo.serialize(functions.whole(generator))
@@ -96,7 +96,7 @@ def test_w_and_noise_maps_are_inputs():
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("model", ["progan", "stylegan"])
+@pytest.mark.parametrize("model", ["progan", "stylegan", "residual"])
 def test_segments_equal_the_whole(model):
   generator = make_generator(model, num_classes=3)
   z = generator.sample_latents(jax.random.key(0), 2)

@@ -1,0 +1,237 @@
+"""Residual blocks without normalization: R3GAN's, on MSG-GAN's pyramid.
+
+Huang et al., NeurIPS 2024, section 3. MSG-ProGAN's generator and discriminator
+build them instead of their own blocks. `to_rgb` and phi stay at every scale.
+Unlike R3GAN they keep the equalized learning rate, so that MSG-ProGAN's rates
+apply, and their 3x3 convolutions have no groups.
+"""
+
+import functools
+from collections.abc import Callable
+
+import jax
+import jax.numpy as jnp
+from flax import nnx
+
+from msggan_jax.models.conv_layer import Conv
+from msggan_jax.models.folded import best_fold, refold
+from msggan_jax.models.layers import (
+  LRELU_GAIN,
+  Dense,
+  at_least_float32,
+  leaky_relu,
+)
+from msggan_jax.models.precision import Precision
+from msggan_jax.models.pyramid import downsample, upsample
+from msggan_jax.models.stddev import BatchMean, MinibatchStddev
+
+BLOCKS = 2  # per scale, as in R3GAN's code
+
+
+class ResidualBlock(nnx.Module):
+  """x + conv(f(conv(f(conv(x))))), kernels 1x1, 3x3, 1x1 (R3GAN).
+
+  Args:
+    width: C of the input and the output.
+    levels: Resolutions of the network: with Fix-up's initialization the
+      output's variance does not grow with the depth.
+    conv: Builds a convolution.
+  """
+
+  def __init__(self, width: int, levels: int, *, conv: Callable[..., Conv]):
+    # Three layers, the last of which starts at 0: L^(-1 / (2 * 3 - 2)).
+    gain = LRELU_GAIN * (BLOCKS * levels) ** -0.25
+    self.conv_0 = conv(width, width, kernel_size=1, gain=gain)
+    self.conv_1 = conv(width, width, kernel_size=3, gain=gain)
+    self.conv_2 = conv(width, width, kernel_size=1, gain=1.0)
+    self.conv_2.kernel[...] = jnp.zeros_like(self.conv_2.kernel[...])
+
+  def __call__(self, x: jax.Array) -> jax.Array:
+    """Map (B, H, W, width) to the same shape."""
+    y = leaky_relu(self.conv_0(x))
+    return x + self.conv_2(leaky_relu(self.conv_1(y)))
+
+
+class Blocks(nnx.Module):
+  """The residual blocks of one resolution; arguments as `ResidualBlock`'s."""
+
+  def __init__(self, width: int, levels: int, *, conv: Callable[..., Conv]):
+    for i in range(BLOCKS):
+      # An nnx.List would change the names of the weights.
+      setattr(self, f"block_{i}", ResidualBlock(width, levels, conv=conv))
+
+  def __call__(self, x: jax.Array) -> jax.Array:
+    """Map (B, H, W, width) to the same shape."""
+    for i in range(BLOCKS):
+      x = getattr(self, f"block_{i}")(x)
+    return x
+
+
+class FirstBlock(nnx.Module):
+  """Latent to 4x4 or another base grid: a learned image times a dense layer.
+
+  Args:
+    in_size: Length of the input.
+    width: C of the output.
+    levels: Resolutions of the network.
+    precision: Of the 3x3 convolutions and of the activations.
+    base_grid: Height and width of the output.
+    rngs: Source of the initial weights.
+  """
+
+  def __init__(
+    self,
+    in_size: int,
+    width: int,
+    *,
+    levels: int,
+    precision: Precision,
+    base_grid: tuple[int, int],
+    rngs: nnx.Rngs,
+  ):
+    self.precision = precision
+    basis = jax.random.normal(rngs.params(), (*base_grid, width))
+    self.basis = nnx.Param(basis)
+    self.dense = Dense(in_size, width, gain=1.0, use_bias=False, rngs=rngs)
+    conv = functools.partial(Conv, precision=precision, rngs=rngs)
+    self.blocks = Blocks(width, levels, conv=conv)
+
+  def __call__(self, z: jax.Array) -> jax.Array:
+    """Map z, (B, in_size), to (B, rows, columns, width)."""
+    x = self.basis[...][None] * self.dense(z)[:, None, None, :]
+    return self.blocks(self.precision.cast(x))
+
+
+class GeneratorBlock(nnx.Module):
+  """Upsampling and residual blocks.
+
+  Args:
+    in_channels: C of the input.
+    width: C of the output.
+    resolution: Resolution of the output.
+    levels: Resolutions of the network.
+    folding: Whether narrow levels are folded, see `folded`.
+    precision: Of the 3x3 convolutions and of the activations.
+    rngs: Source of the initial weights.
+  """
+
+  def __init__(
+    self,
+    in_channels: int,
+    width: int,
+    *,
+    resolution: int,
+    levels: int,
+    folding: bool,
+    precision: Precision,
+    rngs: nnx.Rngs,
+  ):
+    self.fold = best_fold(resolution, width, folding)
+    conv = functools.partial(Conv, precision=precision, rngs=rngs)
+    # Before the upsampling, which it commutes with, at a quarter of the cost.
+    below = best_fold(resolution // 2, in_channels, folding)
+    self.project = make_projection(
+      in_channels, width, functools.partial(conv, fold=below)
+    )
+    conv = functools.partial(conv, fold=self.fold)
+    self.blocks = Blocks(width, levels, conv=conv)
+
+  def __call__(self, x: jax.Array) -> jax.Array:
+    """Map (B, H, W, in_channels) to (B, 2H, 2W, width)."""
+    if self.project is not None:
+      x = self.project(x)
+    return self.blocks(upsample(x, fold=self.fold))
+
+
+def make_generator_block(
+  in_channels: int,
+  width: int,
+  *,
+  resolution: int,
+  folding: bool,
+  base_grid: tuple[int, int],
+  **options,
+) -> FirstBlock | GeneratorBlock:
+  """Build the block of a resolution; options as those of the two blocks."""
+  if resolution == 4:
+    return FirstBlock(in_channels, width, base_grid=base_grid, **options)
+  return GeneratorBlock(
+    in_channels, width, resolution=resolution, folding=folding, **options
+  )
+
+
+class DiscriminatorBlock(nnx.Module):
+  """Combine, minibatch stddev, residual blocks, average pool.
+
+  Args:
+    in_channels: C of the activation from above.
+    width: C of the residual blocks.
+    out_channels: C of the output.
+    combine: phi; None: no image enters this block.
+    has_stddev: Whether the minibatch stddev is one of the channels; R3GAN has
+      none.
+    fold: Fold of its level.
+    levels: Resolutions of the network.
+    last: Height and width of the block at 4x4, which ends in a depthwise
+      convolution of all its pixels; None: another block.
+    conv: Builds a convolution of the blocks.
+    last_conv: Builds the last convolution.
+  """
+
+  def __init__(
+    self,
+    *,
+    in_channels: int,
+    width: int,
+    out_channels: int,
+    combine: Callable[[jax.Array, jax.Array], jax.Array] | None,
+    has_stddev: bool,
+    fold: int,
+    levels: int,
+    last: tuple[int, int] | None,
+    conv: Callable[..., Conv],
+    last_conv: Callable[..., Conv],
+  ):
+    self.combine, self.has_stddev, self.fold = combine, has_stddev, fold
+    joined = in_channels if combine is None else combine.out_channels
+    self.enter = make_projection(joined + int(has_stddev), width, conv)
+    self.blocks = Blocks(width, levels, conv=conv)
+    if last:
+      self.leave = last_conv(1, width, last, gain=1.0, use_bias=False)
+    else:
+      self.leave = make_projection(width, out_channels, conv)
+    self.last = last is not None
+
+  def __call__(
+    self,
+    x: jax.Array,
+    image: jax.Array | None,
+    *,
+    stddev: MinibatchStddev,
+    batch_mean: BatchMean,
+  ) -> jax.Array:
+    """Map (B, H, W, in_channels) to (B, H/2, W/2, out_channels).
+
+    The last block returns (B, width).
+    """
+    x = refold(x, self.fold)
+    x = x if self.combine is None else self.combine(image, x)
+    x = stddev(x, batch_mean) if self.has_stddev else x
+    x = x if self.enter is None else self.enter(x)
+    x = self.blocks(x)
+    if self.last:
+      kernel = self.leave.scaled_kernel()[None, :, :, 0]
+      return jnp.sum(x.astype(at_least_float32(x)) * kernel, axis=(1, 2))
+    x = downsample(x)
+    return x if self.leave is None else self.leave(x)
+
+
+def make_projection(
+  in_channels: int, out_channels: int, conv: Callable[..., Conv]
+) -> Conv | None:
+  """Return a linear 1x1 convolution; None where the widths agree."""
+  if in_channels == out_channels:
+    return None
+  return conv(
+    in_channels, out_channels, kernel_size=1, gain=1.0, use_bias=False
+  )

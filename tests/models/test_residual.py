@@ -1,0 +1,241 @@
+"""Residual networks: a transcription in NumPy, their start, their options."""
+
+import math
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from msggan_jax.algorithm import config_check
+from msggan_jax.models import networks
+from msggan_jax.models.folded import fold_of, refold
+from msggan_jax.models.residual import BLOCKS
+from tests.algorithm.test_variants import small_config
+from tests.models.test_networks import random_arrays
+
+LEVELS = 3
+FIXUP = math.sqrt(2) * (LEVELS * BLOCKS) ** -0.25
+
+
+def residual_config(**changes):
+  """Return networks at 16x16, of 6, 6 and 4 channels."""
+  config = small_config("msg_residual", resolution=16, batch_size=4)
+  config.base_channels, config.max_channels = 64, 6
+  config.update(changes)
+  return config
+
+
+def convolve(x, layer, gain):
+  """Convolve x, (B, H, W, C), with an equalized kernel and zero padding."""
+  kernel = np.asarray(layer["kernel"])
+  size = kernel.shape[0]
+  h, w = x.shape[1:3]
+  x = np.pad(x, ((0, 0), *[(size // 2, size // 2)] * 2, (0, 0)))
+  y = sum(
+    x[:, i : i + h, j : j + w] @ kernel[i, j]
+    for i in range(size)
+    for j in range(size)
+  )
+  y = y * gain / math.sqrt(kernel[..., 0].size)
+  return y + np.asarray(layer["bias"]) if "bias" in layer else y
+
+
+def activate(x):
+  return np.where(x > 0, x, 0.2 * x)
+
+
+def run_blocks(x, blocks):
+  for i in range(BLOCKS):
+    block = blocks[f"block_{i}"]
+    y = activate(convolve(x, block["conv_0"], FIXUP))
+    y = activate(convolve(y, block["conv_1"], FIXUP))
+    x = x + convolve(y, block["conv_2"], 1)
+  return x
+
+
+def generate(params, z):
+  """Return what the generator computes, at all scales."""
+  first = params["block_4x4"]
+  weights = z @ np.asarray(first["dense"]["kernel"]) / math.sqrt(z.shape[1])
+  x = np.asarray(first["basis"]) * weights[:, None, None]
+  images = []
+  for r in (4, 8, 16):
+    block = params[f"block_{r}x{r}"]
+    if r > 4:
+      x = x.repeat(2, axis=1).repeat(2, axis=2)
+    if "project" in block:
+      x = convolve(x, block["project"], 1)
+    x = run_blocks(x, block["blocks"])
+    images.append(convolve(x, params[f"to_rgb_{r}x{r}"], 1))
+  return images
+
+
+def score(params, images):
+  """Return what the discriminator computes, with phi cat_lin."""
+  x = convolve(images[-1], params["from_rgb_16x16"], 1)
+  for r, image in zip((16, 8, 4), reversed(images), strict=True):
+    block = params[f"block_{r}x{r}"]
+    if "combine" in block:
+      joined = np.concatenate([image, x], axis=-1)
+      x = convolve(joined, block["combine"]["conv"], 1)
+    x = run_blocks(x, block["blocks"])
+    if r > 4:
+      x = (x[:, ::2] + x[:, 1::2]) / 2
+      x = (x[:, :, ::2] + x[:, :, 1::2]) / 2
+    if r == 16:
+      x = convolve(x, block["leave"], 1)
+  kernel = np.asarray(params["block_4x4"]["leave"]["kernel"])[:, :, 0]
+  x = (x * kernel).sum(axis=(1, 2)) / 4  # 16 inputs
+  kernel = np.asarray(params["score"]["kernel"])
+  y = x @ kernel / math.sqrt(len(kernel))
+  return (y + np.asarray(params["score"]["bias"]))[:, 0]
+
+
+def as_float64(arrays):
+  return jax.tree.map(lambda x: x.astype(jnp.float64), arrays)
+
+
+def test_both_equal_a_transcription(float64):
+  config = residual_config()
+  generator = networks.make_generator(config)
+  discriminator = networks.make_discriminator(config)
+  g, d = as_float64((random_arrays(generator), random_arrays(discriminator, 1)))
+  z = np.random.default_rng(2).normal(size=(4, config.latent_size))
+  pyramid = generator.jitted_apply(*g, jnp.asarray(z))
+  expected = generate(g[0], z)
+  for ours, image in zip(pyramid, expected, strict=True):
+    np.testing.assert_allclose(ours, image, rtol=1e-12, atol=1e-12)
+  scores = discriminator.jitted_apply(*d, pyramid)
+  np.testing.assert_allclose(scores, score(d[0], expected), rtol=1e-10)
+
+
+def test_at_the_start_every_block_is_the_identity():
+  """Fix-up: the last layer of each residual block starts at 0."""
+  config = residual_config(base_channels=96)  # 6 channels everywhere
+  generator = networks.make_generator(config)
+  params, state = generator.init(jax.random.key(0))
+  for r in (8, 16):
+    params[f"to_rgb_{r}x{r}"] = params["to_rgb_4x4"]
+  z = jax.random.normal(jax.random.key(1), (2, config.latent_size))
+  small, *others = generator.jitted_apply(params, state, z)
+  for image in others:
+    factor = image.shape[1] // 4
+    expected = small.repeat(factor, axis=1).repeat(factor, axis=2)
+    np.testing.assert_allclose(image, expected, rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.parametrize("combine", ["simple", "lin_cat", "lin_cat_equal"])
+@pytest.mark.parametrize("placement", ["every_block", "last_block"])
+def test_every_phi_and_the_minibatch_stddev(combine, placement):
+  """Channels that join are projected back to the width."""
+  config = residual_config(combine=combine, stddev_placement=placement)
+  discriminator = networks.make_discriminator(config)
+  d = random_arrays(discriminator)
+  images = tuple(
+    jax.random.normal(jax.random.key(r), (4, r, r, 3)) for r in (4, 8, 16)
+  )
+  scores = discriminator.jitted_apply(*d, images)
+  assert scores.shape == (4,)
+  others = tuple(image.at[1:].multiply(2.0) for image in images)
+  assert discriminator.jitted_apply(*d, others)[0] != scores[0]
+
+
+def test_without_a_stddev_examples_are_apart():
+  discriminator = networks.make_discriminator(residual_config())
+  d = random_arrays(discriminator)
+  images = tuple(
+    jax.random.normal(jax.random.key(r), (4, r, r, 3)) for r in (4, 8, 16)
+  )
+  scores = discriminator.jitted_apply(*d, images)
+  others = tuple(image.at[1:].multiply(2.0) for image in images)
+  assert discriminator.jitted_apply(*d, others)[0] == scores[0]
+
+
+@pytest.mark.parametrize(
+  "changes",
+  [
+    {"batch_size": 6},
+    {"batch_size": 12, "micro_batch_size": 3},
+    {"batch_size": 6, "stddev_group": 0},
+    {"batch_size": 6, "stddev_grouping": "strided"},
+  ],
+)
+def test_without_a_stddev_any_batch_is_possible(changes):
+  config = residual_config(**changes)
+  config.dataset.name = "cats"
+  config_check.validate(config, 2)
+  config.stddev_placement = "last_block"
+  with pytest.raises(ValueError, match="stddev"):
+    config_check.validate(config, 4)
+
+
+def test_impossible_fields_are_one_sentence():
+  for changes in ({"spectral_norm": True}, {"equalized": False}):
+    config = residual_config(**changes)
+    config.dataset.name = "cats"
+    with pytest.raises(ValueError, match="model residual has only"):
+      config_check.validate(config, 1)
+
+
+def test_oblong_images_labels_and_few_scales():
+  config = residual_config(
+    base_grid="3x4", num_classes=3, connected_scales=(4,)
+  )
+  generator = networks.make_generator(config)
+  discriminator = networks.make_discriminator(config)
+  g, d = random_arrays(generator), random_arrays(discriminator, 1)
+  z = jax.random.normal(jax.random.key(2), (3, config.latent_size))
+  labels = jnp.array([0, 1, 2])
+  pyramid = generator.jitted_apply(*g, z, labels)
+  assert [image.shape for image in pyramid] == [(3, 3, 4, 3), (3, 12, 16, 3)]
+  assert discriminator.jitted_apply(*d, pyramid, labels).shape == (3,)
+
+
+def test_bfloat16_stays_near_float32():
+  results = []
+  for precision in ("float32", "bfloat16"):
+    config = residual_config(precision=precision)
+    generator = networks.make_generator(config)
+    discriminator = networks.make_discriminator(config)
+    z = jax.random.normal(jax.random.key(2), (4, config.latent_size))
+    pyramid = generator.jitted_apply(*random_arrays(generator), z)
+    d = random_arrays(discriminator, 1)
+    scores = discriminator.jitted_apply(*d, pyramid)
+    assert pyramid[-1].dtype == scores.dtype == jnp.float32
+    results.append(np.asarray(pyramid[-1]))
+  error = np.linalg.norm(results[1] - results[0]) / np.linalg.norm(results[0])
+  assert 0 < error < 0.05
+
+
+def test_folded_rows_equal_the_plain_form(float64):
+  """Images, scores and R1's gradients, of levels with fold 1, 2 and 4."""
+  config = residual_config(base_channels=512, max_channels=48)
+  z = np.random.default_rng(0).normal(size=(4, config.latent_size))
+  results, folds = [], []
+  for folding in (False, True):
+    generator = networks.make_generator(config, folding=folding)
+    discriminator = networks.make_discriminator(config, folding=folding)
+    g, d = as_float64(
+      (random_arrays(generator), random_arrays(discriminator, 1))
+    )
+
+    def critic(d, pyramid, discriminator=discriminator):
+      return discriminator.apply(*d, pyramid).sum()
+
+    def penalty(d, pyramid, critic=critic):
+      slopes = jax.grad(critic, argnums=1)(d, pyramid)
+      return sum(jnp.square(slope).sum() for slope in slopes)
+
+    @jax.jit
+    def compute(g, d, generator=generator, penalty=penalty):
+      pyramid = generator.apply(*g, jnp.asarray(z))
+      plain = tuple(refold(image, 1) for image in pyramid)
+      return plain, jax.value_and_grad(penalty)(d, pyramid)
+
+    pyramid = jax.eval_shape(generator.apply, *g, z)
+    folds.append([fold_of(image) for image in pyramid])
+    results.append(compute(g, d))
+  assert folds == [[1, 1, 1], [1, 2, 4]]
+  for a, b in zip(*map(jax.tree.leaves, results), strict=True):
+    assert np.linalg.norm(a - b) <= 1e-11 * np.linalg.norm(b) + 1e-15
