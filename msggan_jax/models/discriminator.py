@@ -90,8 +90,8 @@ class Discriminator(nnx.Module):
   ):
     self.resolution, self.scales = resolution, scales
     self.num_classes = num_classes
-    self.stylegan, self.stddev = stylegan, stddev
-    self.folding, self.remat_from = folding, remat_from
+    self.stylegan, self.folding, self.remat_from = stylegan, folding, remat_from
+    self.stddev, self.has_stddev = stddev, stddev_placement != "none"
     self.precision = precision
     # Of images and scores: float32 in every precision.
     exact = functools.partial(Conv, equalized=equalized, rngs=rngs)
@@ -169,7 +169,8 @@ class Discriminator(nnx.Module):
     Raises:
       ValueError: If the pyramid has other scales than the network.
     """
-    stddev = self.folding and self.stddev.interleaved(len(pyramid[0]))
+    folded = self.folding and self.has_stddev
+    stddev = folded and self.stddev.interleaved(len(pyramid[0]))
     if stddev:
       pyramid = tuple(map(self.stddev.interleave, pyramid))
     images = {resolution_of(image): image for image in pyramid}
