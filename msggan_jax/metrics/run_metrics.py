@@ -181,14 +181,17 @@ class RunMetrics:
       content_hash=holdout.metadata.content_hash,
       cache=holdout.path / "statistics",
     )
+    # Beyond as many as fakes or training images, more show a copy no better.
+    most = max(protocol.num_fakes or 0, len(self._prepared))
+    some = dataclasses.replace(protocol, draws="", num_fakes=most)
     statistics = reals.statistics(
-      [protocol],
+      [some],
       self._extractors,
       self._config.resolution,
       batch_size=self._batch_size,
       after_batch=after_batch,
     )
-    return statistics[protocol]
+    return statistics[some]
 
   def _has_test(self) -> bool:
     """Return whether the training set is the demo's, which has a test split."""

@@ -62,6 +62,17 @@ def test_copying_and_combinations_of_a_run(config, tmp_path):
   assert "the hold-out" in copying.describe()
 
 
+def test_of_a_large_hold_out_a_part_is_used(config):
+  config.dataset.holdout = 60
+  evaluator, values = evaluate(config, "copying_mean_colors_20")
+  run_metrics = evaluator._run_metrics
+  (holdout,) = run_metrics._own_reals.values()
+  trained = len(evaluator._prepared)
+  assert 20 < trained < len(run_metrics._open_holdout())
+  assert len(holdout.array) == trained
+  assert 0 <= values["copying_mean_colors_20"] <= 1
+
+
 def test_the_test_split_of_the_demo_is_a_hold_out(config):
   _, values = evaluate(config, "copying_mean_colors_20")
   holdout = config.dataset.copy_and_resolve_references()
