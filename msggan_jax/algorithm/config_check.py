@@ -94,8 +94,7 @@ def _check_networks(config: ConfigDict) -> None:
 
 def _check_batch(config: ConfigDict, num_devices: int) -> None:
   group = examples_together(config)
-  strided = config.stddev_grouping == "strided"
-  if group > 1 and strided and num_devices > 1:
+  if group and _is_strided(config) and num_devices > 1:
     raise ValueError(
       "config.stddev_grouping is strided, whose groups span the whole batch, "
       f"and there are {num_devices} devices; choose contiguous, or one device"
@@ -113,7 +112,7 @@ def _check_micro_batch(config: ConfigDict, device_batch_size: int) -> None:
   size, group = config.micro_batch_size, examples_together(config)
   if size in (0, device_batch_size):
     return
-  if not group or (group > 1 and config.stddev_grouping == "strided"):
+  if not group or _is_strided(config):
     raise ValueError(
       f"config.micro_batch_size is {size}, but the minibatch stddev spans the "
       "whole batch; choose 0, or config.stddev_group above 0 with "
@@ -125,6 +124,12 @@ def _check_micro_batch(config: ConfigDict, device_batch_size: int) -> None:
       f"config.stddev_group {group} that divides the {device_batch_size} "
       "examples of a device"
     )
+
+
+def _is_strided(config: ConfigDict) -> bool:
+  """Return whether there is a minibatch stddev of strided groups."""
+  there = config.stddev_placement != "none"
+  return there and config.stddev_grouping == "strided"
 
 
 def _get(config: ConfigDict, name: str) -> Any:

@@ -83,29 +83,26 @@ class Generator(nnx.Module):
     self.label_embedding = class_labels.make_embedding(
       num_classes, latent_size, rngs
     )
+    options = {"precision": precision, "rngs": rngs}
     if residual:
-      make_block = functools.partial(
-        residual_blocks.make_generator_block, levels=len(self.resolutions)
-      )
+      make_first, make_next = residual_blocks.FirstBlock, residual_blocks.Block
+      options |= {"levels": len(self.resolutions)}
     else:
-      make_block = functools.partial(
-        _make_block,
-        pixel_norm=pixel_norm,
-        equalized=equalized,
-        spectral_norm=spectral_norm,
-      )
+      make_first, make_next = FirstBlock, Block
+      options |= {
+        "pixel_norm": pixel_norm,
+        "equalized": equalized,
+        "spectral_norm": spectral_norm,
+      }
     in_channels = latent_size * (2 if num_classes else 1)
     for r in self.resolutions:
       width = num_channels(r, base_channels, max_channels)
-      block = make_block(
-        in_channels,
-        width,
-        resolution=r,
-        folding=folding,
-        base_grid=base_grid,
-        precision=precision,
-        rngs=rngs,
-      )
+      if r == 4:
+        block = make_first(in_channels, width, base_grid=base_grid, **options)
+      else:
+        block = make_next(
+          in_channels, width, resolution=r, folding=folding, **options
+        )
       # An nnx.Dict would add its own name to the paths of the weights.
       setattr(self, f"block_{r}x{r}", block)
       if r in scales:
@@ -172,21 +169,6 @@ class Generator(nnx.Module):
       return x, jnp.tanh(image) if self.output_activation == "tanh" else image
 
 
-def _make_block(
-  in_channels: int,
-  width: int,
-  *,
-  resolution: int,
-  folding: bool,
-  base_grid: tuple[int, int],
-  **options,
-) -> nnx.Module:
-  if resolution == 4:
-    return FirstBlock(in_channels, width, base_grid=base_grid, **options)
-  fold = best_fold(resolution, width, folding)
-  return Block(in_channels, width, fold=fold, **options)
-
-
 class FirstBlock(nnx.Module):
   """Latent to 4x4, or to another base grid (paper, Table 6, block 1)."""
 
@@ -243,12 +225,14 @@ class Block(nnx.Module):
     in_channels: int,
     out_channels: int,
     *,
+    resolution: int,
+    folding: bool,
     pixel_norm: bool,
-    fold: int,
     **options,
   ):
-    conv = functools.partial(Conv, kernel_size=3, fold=fold, **options)
-    self.fold, shift = fold, shift_of(fold)
+    self.fold = best_fold(resolution, out_channels, folding)
+    conv = functools.partial(Conv, kernel_size=3, fold=self.fold, **options)
+    shift = shift_of(self.fold)
     self.conv_0 = conv(in_channels, out_channels, shifts=(0, shift))
     self.conv_1 = conv(out_channels, out_channels, shifts=(shift, 0))
     self.pixel_norm = pixel_norm

@@ -102,7 +102,7 @@ class FirstBlock(nnx.Module):
     return self.blocks(self.precision.cast(x))
 
 
-class GeneratorBlock(nnx.Module):
+class Block(nnx.Module):
   """Upsampling and residual blocks.
 
   Args:
@@ -130,7 +130,7 @@ class GeneratorBlock(nnx.Module):
     conv = functools.partial(Conv, precision=precision, rngs=rngs)
     # Before the upsampling, which it commutes with, at a quarter of the cost.
     below = best_fold(resolution // 2, in_channels, folding)
-    self.project = make_projection(
+    self.project = _make_projection(
       in_channels, width, functools.partial(conv, fold=below)
     )
     conv = functools.partial(conv, fold=self.fold)
@@ -141,23 +141,6 @@ class GeneratorBlock(nnx.Module):
     if self.project is not None:
       x = self.project(x)
     return self.blocks(upsample(x, fold=self.fold))
-
-
-def make_generator_block(
-  in_channels: int,
-  width: int,
-  *,
-  resolution: int,
-  folding: bool,
-  base_grid: tuple[int, int],
-  **options,
-) -> FirstBlock | GeneratorBlock:
-  """Build the block of a resolution; options as those of the two blocks."""
-  if resolution == 4:
-    return FirstBlock(in_channels, width, base_grid=base_grid, **options)
-  return GeneratorBlock(
-    in_channels, width, resolution=resolution, folding=folding, **options
-  )
 
 
 class DiscriminatorBlock(nnx.Module):
@@ -194,12 +177,12 @@ class DiscriminatorBlock(nnx.Module):
   ):
     self.combine, self.has_stddev, self.fold = combine, has_stddev, fold
     joined = in_channels if combine is None else combine.out_channels
-    self.enter = make_projection(joined + int(has_stddev), width, conv)
+    self.enter = _make_projection(joined + int(has_stddev), width, conv)
     self.blocks = Blocks(width, levels, conv=conv)
     if last:
       self.leave = last_conv(1, width, last, gain=1.0, use_bias=False)
     else:
-      self.leave = make_projection(width, out_channels, conv)
+      self.leave = _make_projection(width, out_channels, conv)
     self.last = last is not None
 
   def __call__(
@@ -226,7 +209,7 @@ class DiscriminatorBlock(nnx.Module):
     return x if self.leave is None else self.leave(x)
 
 
-def make_projection(
+def _make_projection(
   in_channels: int, out_channels: int, conv: Callable[..., Conv]
 ) -> Conv | None:
   """Return a linear 1x1 convolution; None where the widths agree."""

@@ -75,11 +75,8 @@ def least_possible(config: ConfigDict, wanted: int, num_devices: int) -> int:
     wanted: The batch size to reach.
     num_devices: Devices of all processes.
   """
-  group, micro = (
-    max(examples_together(config), 1),
-    max(config.micro_batch_size, 1),
-  )
-  unit = num_devices * math.lcm(group, micro)
+  group, micro = examples_together(config), config.micro_batch_size
+  unit = num_devices * math.lcm(max(group, 1), max(micro, 1))
   return math.ceil(wanted / unit) * unit
 
 

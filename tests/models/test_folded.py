@@ -86,8 +86,10 @@ OPERATIONS = {
   "convolution": lambda x, k, f: convolve(x, k),
   "convolution of 1x1": lambda x, k, f: convolve(x, k[:1, :1]),
   "two convolutions": lambda x, k, f: through_shift(x, k, f),
+  # Away from 0: features of small norm have ill-conditioned second derivatives,
+  # which some processors round by more than the bound in either form.
   "shifted pixel norm": lambda x, k, f: through_shift(
-    x, k, f, lambda y: layers.leaky_relu_and_pixel_norm(y, f)
+    x + 3, k, f, lambda y: layers.leaky_relu_and_pixel_norm(y, f)
   ),
   "bias and leaky ReLU": lambda x, k, f: conv_with_bias(x, k),
   "parts": lambda x, k, f: conv_of_parts(x, k),
@@ -132,42 +134,21 @@ def derivatives(operation, x, kernel, f):
   )
 
 
-def both_forms(name, dtype):
-  """Return the derivatives of an operation, plain and folded by 4."""
+@pytest.mark.parametrize("name", OPERATIONS)
+def test_an_operation_equals_its_plain_form(name):
+  """Folded by 4, in float32: values, first and second derivatives."""
   rng = np.random.default_rng(0)
-  x = jnp.asarray(rng.normal(size=(4, 8, 8, 2)), dtype)
-  kernel = jnp.asarray(rng.normal(size=(3, 3, 2, 3)) / 3, dtype)
+  x = jnp.asarray(rng.normal(size=(4, 8, 8, 2)), jnp.float32)
+  kernel = jnp.asarray(rng.normal(size=(3, 3, 2, 3)) / 3, jnp.float32)
 
   @jax.jit
   def both(x, kernel):
     return tuple(derivatives(OPERATIONS[name], x, kernel, f) for f in (1, 4))
 
-  return map(jax.tree.leaves, both(x, kernel))
-
-
-@pytest.mark.parametrize("name", OPERATIONS)
-def test_an_operation_equals_its_plain_form(name):
-  """In float32: values, first and second derivatives."""
-  plain, ours = both_forms(name, jnp.float32)
-  exact = None
-  for i, (a, b) in enumerate(zip(ours, plain, strict=True)):
+  plain, ours = map(jax.tree.leaves, both(x, kernel))
+  for a, b in zip(ours, plain, strict=True):
     assert a.shape == b.shape
-    bound = 1e-6 * np.linalg.norm(b) + 1e-12
-    if np.linalg.norm(a - b) > bound:
-      # On some processors, second derivatives of a pixel norm are rounded more
-      # than that in plain form already.
-      exact = exact or in_float64(name)
-      bound = 2 * np.linalg.norm(b - exact[i])
-    assert np.linalg.norm(a - b) <= bound
-
-
-def in_float64(name):
-  """Return the derivatives in float64, in which the forms must agree."""
-  with jax.enable_x64(True):
-    plain, ours = both_forms(name, jnp.float64)
-    for a, b in zip(ours, plain, strict=True):
-      assert np.linalg.norm(a - b) <= 1e-13 * np.linalg.norm(b) + 1e-15
-    return list(map(np.asarray, plain))
+    assert np.linalg.norm(a - b) <= 1e-6 * np.linalg.norm(b) + 1e-12
 
 
 @pytest.mark.parametrize("f", [1, 2, 8])

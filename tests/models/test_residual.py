@@ -55,7 +55,7 @@ def run_blocks(x, blocks):
 
 
 def generate(params, z):
-  """Return what the generator computes, at all scales."""
+  """Return the generator's images at all scales."""
   first = params["block_4x4"]
   weights = z @ np.asarray(first["dense"]["kernel"]) / math.sqrt(z.shape[1])
   x = np.asarray(first["basis"]) * weights[:, None, None]
@@ -72,7 +72,7 @@ def generate(params, z):
 
 
 def score(params, images):
-  """Return what the discriminator computes, with phi cat_lin."""
+  """Return the discriminator's scores, with phi cat_lin."""
   x = convolve(images[-1], params["from_rgb_16x16"], 1)
   for r, image in zip((16, 8, 4), reversed(images), strict=True):
     block = params[f"block_{r}x{r}"]
@@ -125,31 +125,30 @@ def test_at_the_start_every_block_is_the_identity():
     np.testing.assert_allclose(image, expected, rtol=1e-5, atol=1e-6)
 
 
-@pytest.mark.parametrize("combine", ["simple", "lin_cat", "lin_cat_equal"])
-@pytest.mark.parametrize("placement", ["every_block", "last_block"])
-def test_every_phi_and_the_minibatch_stddev(combine, placement):
-  """Channels that join are projected back to the width."""
-  config = residual_config(combine=combine, stddev_placement=placement)
+def scores_beside_others(config):
+  """Return the scores of four examples, then with the last three doubled."""
   discriminator = networks.make_discriminator(config)
   d = random_arrays(discriminator)
   images = tuple(
     jax.random.normal(jax.random.key(r), (4, r, r, 3)) for r in (4, 8, 16)
   )
-  scores = discriminator.jitted_apply(*d, images)
-  assert scores.shape == (4,)
   others = tuple(image.at[1:].multiply(2.0) for image in images)
-  assert discriminator.jitted_apply(*d, others)[0] != scores[0]
+  return [discriminator.jitted_apply(*d, each) for each in (images, others)]
+
+
+@pytest.mark.parametrize("combine", ["simple", "lin_cat", "lin_cat_equal"])
+@pytest.mark.parametrize("placement", ["every_block", "last_block"])
+def test_every_phi_and_the_minibatch_stddev(combine, placement):
+  """Channels that join are projected back to the width."""
+  config = residual_config(combine=combine, stddev_placement=placement)
+  scores, others = scores_beside_others(config)
+  assert scores.shape == (4,)
+  assert others[0] != scores[0]
 
 
 def test_without_a_stddev_examples_are_apart():
-  discriminator = networks.make_discriminator(residual_config())
-  d = random_arrays(discriminator)
-  images = tuple(
-    jax.random.normal(jax.random.key(r), (4, r, r, 3)) for r in (4, 8, 16)
-  )
-  scores = discriminator.jitted_apply(*d, images)
-  others = tuple(image.at[1:].multiply(2.0) for image in images)
-  assert discriminator.jitted_apply(*d, others)[0] == scores[0]
+  scores, others = scores_beside_others(residual_config())
+  assert others[0] == scores[0]
 
 
 @pytest.mark.parametrize(
