@@ -58,7 +58,12 @@ def test_without_jax2onnx_one_sentence_names_the_command(tmp_path, monkeypatch):
 @pytest.mark.skipif(not PYTHON.exists(), reason="make onnx")
 @pytest.mark.parametrize(
   ("model", "variant"),
-  [("progan", ""), ("stylegan", "psi"), ("stylegan", "w,noise")],
+  [
+    ("progan", ""),
+    ("residual", ""),
+    ("stylegan", "psi"),
+    ("stylegan", "w,noise"),
+  ],
 )
 def test_a_process_without_the_package_draws_the_images(
   model, variant, tmp_path

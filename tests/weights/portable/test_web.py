@@ -84,12 +84,14 @@ def test_parts_leave_out_the_identity():
     [part.name for part in web.parts(make_generator(model, **fields))]
     for model, fields in [
       ("progan", {}),
+      ("residual", {}),
       ("progan", {"num_classes": 3}),
       ("stylegan", {}),
     ]
   ]
   scales = ["scale_4x4", "scale_16x16"]
-  assert names == [scales, ["latent", *scales], ["latent", *scales]]
+  latent = ["latent", *scales]
+  assert names == [scales, scales, latent, latent]
 
 
 def test_without_the_runtime_one_sentence_names_the_command(
@@ -111,7 +113,9 @@ def test_without_the_runtime_one_sentence_names_the_command(
 
 
 @pytest.fixture(
-  scope="module", params=["progan", "labels", "stylegan"], name="exported"
+  scope="module",
+  params=["progan", "residual", "labels", "stylegan"],
+  name="exported",
 )
 def fixture_exported(request, tmp_path_factory):
   if not PYTHON.exists() or not (ROOT / web.RUNTIME).exists():
@@ -119,10 +123,11 @@ def fixture_exported(request, tmp_path_factory):
   folder = tmp_path_factory.mktemp("web")
   fields = {
     "progan": {"connected_scales": "all"},
+    "residual": {},
     "labels": {"num_classes": 3, "channels": 1},
     "stylegan": {"num_classes": 3},
   }[request.param]
-  model = "stylegan" if request.param == "stylegan" else "progan"
+  model = "progan" if request.param == "labels" else request.param
   generator = make_generator(model, **fields)
   source = write_shared(generator, folder / "a.safetensors")
   flags = [f"--workdir={source}", "--format=web", f"--output={folder / 'page'}"]
