@@ -61,8 +61,9 @@ def get_base_config():
   # how images of another aspect ratio fit: crop the centre, or add borders: one
   # of center, pad
   config.dataset.crop = "center"
-  # classes of a folder's or zip's images: its sub-folders, or its label file:
-  # one of none, folders, labels.csv, dataset.json
+  # classes of a folder's or zip's images: its sub-folders, or its label file;
+  # or the bodies of the demo's cats: one of none, folders, labels.csv,
+  # dataset.json, bodies
   config.dataset.labels = "none"
   # images kept from training: a share below 1, or their number; near-duplicates
   # stay together

@@ -48,8 +48,9 @@ _SPLIT = flags.DEFINE_string("split", "train", "Split of a TFDS or demo set.")
 _LABELS = flags.DEFINE_enum(
   "labels",
   "none",
-  ["none", "folders", "labels.csv", "dataset.json"],
-  "Classes of a folder's or zip's images: its sub-folders, or its label file.",
+  ["none", "folders", "labels.csv", "dataset.json", "bodies"],
+  "Classes of a folder's or zip's images: its sub-folders, or its label file; "
+  "or the bodies of demo:cats.",
 )
 _HOLDOUT = flags.DEFINE_float(
   "holdout", 0.0, "Share (or number) of the images kept from training."

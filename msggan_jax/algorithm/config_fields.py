@@ -72,7 +72,8 @@ IMAGES = {
   ),
   "dataset.labels": Choice(
     "none",
-    "classes of a folder's or zip's images: its sub-folders, or its label file",
+    "classes of a folder's or zip's images: its sub-folders, or its label "
+    "file; or the bodies of the demo's cats",
     resumable=True,
     choices=LABEL_KINDS,
   ),

@@ -247,10 +247,11 @@ def _parts(dataset: Any) -> tuple[str, float]:
     raise ValueError(
       f"dataset.labels: {kind!r} is none of {', '.join(labels.KINDS)}"
     )
-  if kind != labels.NONE and dataset.name != "folder":
+  owner = "cats" if kind == labels.BODIES else "folder"
+  if kind != labels.NONE and dataset.name != owner:
+    owners = "the cats have" if owner == "cats" else "a folder or zip has"
     raise ValueError(
-      f"dataset.labels is {kind}, but only a folder or zip has such labels; "
-      "choose none"
+      f"dataset.labels is {kind}, but only {owners} such labels; choose none"
     )
   return kind, float(getattr(dataset, "holdout", 0.0))
 

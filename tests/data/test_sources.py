@@ -57,6 +57,30 @@ def test_cats_are_drawn_over_white_from_their_parts():
   assert spread < flank.std(axis=0).mean() / 2
 
 
+def test_cats_can_have_their_bodies_as_classes():
+  with demo.open_cats(config(name="cats", split="test"), 32) as cats:
+    assert not cats.class_names
+    assert {cats.load(i)[1] for i in range(20)} == {0}
+  with demo.open_cats(
+    config(name="cats", split="test", labels="bodies"), 32
+  ) as cats:
+    images = [cats.load(i) for i in range(200)]
+  bodies = [data.cat_parts(i, "test").body for i in range(200)]
+  assert [label for _, label in images] == bodies
+  flank = {
+    name: np.mean(
+      [np.asarray(x)[24, 16] for x, label in images if label == number], axis=0
+    )
+    for number, name in enumerate(cats.class_names)
+  }
+  assert len(flank) == 15
+  assert flank["green"].argmax() == 1
+  assert flank["blue"].argmax() == 2
+  assert flank["coral"].argmax() == 0
+  assert np.ptp(flank["dark grey"]) < 10
+  assert flank["cream"].min() > flank["grey"].max()
+
+
 def test_cats_match_pillows_own_composition():
   parts = data.cat_parts(7)
   canvas = Image.new("RGBA", (1024, 1024), "white")

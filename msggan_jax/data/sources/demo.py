@@ -17,6 +17,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from PIL import Image
 
+from msggan_jax.data.sources import labels
 from msggan_jax.data.sources.source import OpenSource, Source
 
 
@@ -31,6 +32,11 @@ class CatParts(NamedTuple):
 
 
 _CAT_PARTS = CatParts(body=15, fur=10, eyes=15, mouth=10, accessory=16)
+_BODY_NAMES = (
+  *("wine", "green", "dark grey", "mauve", "coral"),
+  *("sand", "pink", "brown", "blue", "yellow"),
+  *("gold", "grey", "caramel", "cream", "orange"),
+)
 _SAME_FUR = (2, 6)  # these two are the same drawing
 _CAT_SPLITS = {
   "train": range(20_000),
@@ -66,7 +72,8 @@ def open_cats(dataset: Any, resolution: int) -> OpenSource:
   """Open the drawings of cats: 20,000 for training, others for tests.
 
   Args:
-    dataset: Its `split` is "train", "test" (4,000) or "unseen" (10,000).
+    dataset: Its `split` is "train", "test" (4,000) or "unseen" (10,000); with
+      `labels` "bodies" a cat's body is its class.
     resolution: Side of the drawings in pixels, at most 1024.
 
   Returns:
@@ -82,11 +89,16 @@ def open_cats(dataset: Any, resolution: int) -> OpenSource:
     raise ValueError("resolution: the parts of the cats have 1024x1024 pixels")
   layers = _cat_layers(resolution)
 
+  labelled = getattr(dataset, "labels", labels.NONE) == labels.BODIES
+
   def load(index):
-    return Image.fromarray(_compose(layers, cat_parts(index, split))), 0
+    parts = cat_parts(index, split)
+    image = Image.fromarray(_compose(layers, parts))
+    return image, parts.body if labelled else 0
 
   names = [f"{split} cat {index}" for index in range(len(cats))]
-  return contextlib.nullcontext(Source(names, load))
+  class_names = _BODY_NAMES if labelled else ()
+  return contextlib.nullcontext(Source(names, load, class_names))
 
 
 def open_earth(dataset: Any, resolution: int) -> OpenSource:

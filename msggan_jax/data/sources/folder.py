@@ -27,8 +27,8 @@ def open_folder(dataset: Any, resolution: int) -> OpenSource:
   unusable images, like unreadable folders.
 
   Args:
-    dataset: Its `path` is the folder or the zip file, its `labels` one of
-      `labels.KINDS`, by default "none".
+    dataset: Its `path` is the folder or the zip file, its `labels` a kind
+      of `labels.read`, by default "none".
     resolution: Unused.
 
   Returns:

@@ -18,7 +18,8 @@ NONE = "none"
 FOLDERS = "folders"
 CSV = "labels.csv"
 JSON = "dataset.json"
-KINDS = (NONE, FOLDERS, CSV, JSON)
+BODIES = "bodies"  # of the demo's cats
+KINDS = (NONE, FOLDERS, CSV, JSON, BODIES)
 
 _HEADER = ["file", "label"]
 _MOST_CLASSES = 2**16
@@ -37,7 +38,7 @@ def read(
   """Return the labels of a source.
 
   Args:
-    kind: One of `KINDS`.
+    kind: One of `KINDS`, but not "bodies".
     images: Relative paths of the images, in natural order.
     read_file: Reads a file of the source by its relative path.
 
