@@ -92,8 +92,8 @@ def get_base_config():
   # blocks of D that get the minibatch stddev: one of every_block, last_block,
   # none
   config.stddev_placement = "every_block"
-  # neighbours share a group, or strided: groups cross the whole batch: one of
-  # contiguous, strided
+  # neighbours share a group, which has one class if there are classes; or
+  # strided: groups cross the whole batch: one of contiguous, strided
   config.stddev_grouping = "contiguous"
   config.stddev_spatial = False  # average over channels only, not over H and W
   config.linear_gain = 1.0  # gain of to_rgb, from_rgb, the score and lin_cat

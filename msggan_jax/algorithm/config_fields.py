@@ -142,7 +142,8 @@ NETWORKS = {
   ),
   "stddev_grouping": Choice(
     "contiguous",
-    "neighbours share a group, or strided: groups cross the whole batch",
+    "neighbours share a group, which has one class if there are classes; or "
+    "strided: groups cross the whole batch",
     shapes_networks=True,
     choices=GROUPINGS,
   ),

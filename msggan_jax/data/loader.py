@@ -5,6 +5,7 @@ from collections.abc import Iterator
 
 import numpy as np
 
+from msggan_jax.data.class_order import ClassOrder
 from msggan_jax.data.prepared_set import PreparedSet
 from msggan_jax.runtime.cores import usable_cores
 
@@ -36,6 +37,7 @@ def make_loader(
   batch_size: int,
   seed: int,
   first_step: int = 0,
+  class_group: int = 1,
   process_index: int = 0,
   process_count: int = 1,
 ) -> Iterator[dict[str, np.ndarray]]:
@@ -51,6 +53,7 @@ def make_loader(
     batch_size: Global batch size, a multiple of `process_count`.
     seed: Seed of the shuffle, from 0 to 2**32 - 1.
     first_step: Step of the first batch.
+    class_group: Neighbours that share a class; 1: they need not.
     process_index: The part of the global batch to read.
     process_count: Number of parts.
 
@@ -68,12 +71,14 @@ def make_loader(
     )
   import grain  # imports JAX, which preparation does not need
 
-  batches = (
-    grain.MapDataset.source(prepared)
-    .shuffle(seed)
-    .repeat(_EPOCHS)
-    .batch(batch_size // process_count)[process_index::process_count]
-  )
+  if class_group > 1:
+    images = grain.MapDataset.source(
+      ClassOrder(prepared, class_group, seed=seed, epochs=_EPOCHS)
+    )
+  else:
+    images = grain.MapDataset.source(prepared).shuffle(seed).repeat(_EPOCHS)
+  batches = images.batch(batch_size // process_count)
+  batches = batches[process_index::process_count]
   # A thread makes a whole batch, so the buffer is as small as Grain allows:
   # one batch per thread.
   threads = min(16, max(2, usable_cores()))

@@ -13,6 +13,7 @@ import os
 import secrets
 from collections.abc import Iterable, Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import tensorflow_datasets as tfds
@@ -136,11 +137,27 @@ class PreparedSet:
       UnreadableImage: If it is damaged.
       OSError: If the disk fails repeatedly.
     """
+    record = self._read_record(index)
+    try:
+      image = pixels.decode_png(record["image"])
+      if image.shape != self._shape or image.dtype != np.uint8:
+        raise ValueError(f"it is {image.dtype} of shape {image.shape}")
+      return {"image": image, "label": _label_of(record)}
+    except Exception as error:  # of Pillow
+      raise UnreadableImage(
+        self.path, index, rejection.reason(error)
+      ) from error
+
+  def label(self, index: int) -> np.int32:
+    """Read one label, 0 without labels; arguments and errors as for images."""
+    return _label_of(self._read_record(index))
+
+  def _read_record(self, index: int) -> dict[str, Any]:
     if not 0 <= index < len(self):  # IndexError ends a `for` loop
       raise IndexError(f"image {index} of {len(self)}")
     try:
       number = int(self.numbers[index])
-      record = patience.read(
+      return patience.read(
         lambda: self._records[number], f"image {index} of {self.path}"
       )
     except patience.DiskError:
@@ -149,15 +166,10 @@ class PreparedSet:
       raise UnreadableImage(
         self.path, index, rejection.reason(error)
       ) from error
-    try:
-      image = pixels.decode_png(record["image"])
-      if image.shape != self._shape or image.dtype != np.uint8:
-        raise ValueError(f"it is {image.dtype} of shape {image.shape}")
-      return {"image": image, "label": np.int32(record.get("label", 0))}
-    except Exception as error:  # of Pillow
-      raise UnreadableImage(
-        self.path, index, rejection.reason(error)
-      ) from error
+
+
+def _label_of(record: dict[str, Any]) -> np.int32:
+  return np.int32(record.get("label", 0))
 
 
 def is_prepared(path: Path) -> bool:

@@ -20,6 +20,7 @@ from PIL import Image
 from tqdm import tqdm
 
 from msggan_jax.data import (
+  class_order,
   digests,
   duplicates,
   holdout,
@@ -190,6 +191,8 @@ def _finish(
     [{"images": group, "names": [names[i] for i in group]} for group in groups],
   )
   class_counts = _count_by_class(labels, source.class_names)
+  if source.class_names:
+    class_order.write_labels(path, labels)
   if held:
     held_labels = [labels[i] for i in held]
     counts = _count_by_class(held_labels, source.class_names)

@@ -10,6 +10,7 @@ from ml_collections import ConfigDict
 from msggan_jax import data
 from msggan_jax.algorithm import augment, randomness
 from msggan_jax.algorithm.train_state import TrainState
+from msggan_jax.models import stddev
 from msggan_jax.runtime import processes
 
 
@@ -48,6 +49,7 @@ def make_loader(
     batch_size=config.batch_size,
     seed=randomness.data_seed(config.seed, int(state.rollbacks)),
     first_step=int(state.step),
+    class_group=stddev.examples_of_a_class(config),
     process_index=jax.process_index(),
     process_count=jax.process_count(),
   )

@@ -1,0 +1,85 @@
+"""Batches whose neighbours share a class, for the minibatch stddev."""
+
+import functools
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+
+from msggan_jax.data.prepared_set import PreparedSet, UnreadableImage
+
+_FILE = "labels.npy"  # of all images, in order; int32
+
+
+class ClassOrder:
+  """The images of a set epoch by epoch, shuffled in groups of one class.
+
+  Every epoch has groups and an order of its own. A class whose size is no
+  multiple of the group fills its last one with some of its images again.
+  """
+
+  def __init__(
+    self, images: PreparedSet, group: int, *, seed: int, epochs: int
+  ):
+    """Read the labels.
+
+    Args:
+      images: Images and labels.
+      group: Successive images that share a class.
+      seed: Seed of the order, from 0 to 2**32 - 1.
+      epochs: Number of epochs.
+    """
+    self._images = images
+    self._group = group
+    self._seed = seed
+    self._epochs = epochs
+    self._labels = read_labels(images)
+    sizes = np.unique(self._labels, return_counts=True)[1]
+    self._epoch_size = int(np.sum(-(-sizes // group))) * group
+    # Threads ask for it at the same time, around the end of an epoch for two.
+    self._numbers_of = functools.lru_cache(maxsize=2)(self._draw_numbers)
+
+  def __len__(self) -> int:
+    """Return the number of images of all epochs."""
+    return self._epoch_size * self._epochs
+
+  def __getitem__(self, index: int) -> dict[str, np.ndarray]:
+    """Read one image, as the set does."""
+    epoch, place = divmod(index, self._epoch_size)
+    return self._images[int(self._numbers_of(epoch)[place])]
+
+  def _draw_numbers(self, epoch: int) -> np.ndarray:
+    """Return the numbers of an epoch's images, in its order."""
+    random = np.random.default_rng((self._seed, epoch))
+    shuffled = random.permutation(len(self._labels))
+    by_class = shuffled[np.argsort(self._labels[shuffled], kind="stable")]
+    ends = np.flatnonzero(np.diff(self._labels[by_class])) + 1
+    filled = [
+      np.resize(own, -(-len(own) // self._group) * self._group)
+      for own in np.split(by_class, ends)
+    ]
+    groups = np.concatenate(filled).reshape(-1, self._group)
+    return random.permutation(groups).reshape(-1)
+
+
+def write_labels(path: Path, labels: Sequence[int]) -> None:
+  """Write the labels of all images of a set into its folder."""
+  np.save(path / _FILE, np.array(labels, np.int32))
+
+
+def read_labels(images: PreparedSet) -> np.ndarray:
+  """Return the label of each image of a set, int32.
+
+  A set older than the labels' file is read record by record.
+  """
+  path = images.path / _FILE
+  if path.is_file():
+    return np.load(path)[images.numbers]
+  return np.array([_label(images, i) for i in range(len(images))], np.int32)
+
+
+def _label(images: PreparedSet, index: int) -> int:
+  try:
+    return images.label(index)
+  except UnreadableImage:
+    return 0  # training replaces the image, or ends

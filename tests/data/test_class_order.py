@@ -1,0 +1,139 @@
+"""Tests of batches whose neighbours share a class."""
+
+import itertools
+import types
+
+import ml_collections
+import numpy as np
+import pytest
+
+from msggan_jax import data
+from msggan_jax.data import class_order, pixels, prepared_set
+from msggan_jax.data.sources.source import dataset_of
+from msggan_jax.training import batches
+
+_LABELS = [0, 2, 0, 1, 0, 2, 0, 1, 0, 2, 2]  # 5, 2 and 4 images
+_EPOCH = 12  # in pairs
+
+
+class _Images:
+  """The images of a set: image i is its number."""
+
+  def __init__(self, path):
+    self.path = path
+    self.numbers = np.arange(len(_LABELS))
+
+  def __len__(self):
+    return len(_LABELS)
+
+  def __getitem__(self, index):
+    return {"image": np.uint8(index), "label": np.int32(_LABELS[index])}
+
+
+@pytest.fixture
+def images(tmp_path):
+  class_order.write_labels(tmp_path, _LABELS)
+  return _Images(tmp_path)
+
+
+def read(images, steps, **options):
+  options = {"batch_size": 4, "seed": 3, "class_group": 2} | options
+  loader = data.make_loader(images, **options)
+  batches = list(itertools.islice(loader, steps))
+  loader.close()
+  return tuple(
+    np.stack([batch[name] for batch in batches]) for name in ("image", "label")
+  )
+
+
+@pytest.mark.parametrize("group", [2, 4])
+def test_groups_share_a_class(images, group):
+  _, labels = read(images, 30, class_group=group)
+  groups = labels.reshape(-1, group)
+  np.testing.assert_array_equal(groups, groups[:, :1].repeat(group, axis=1))
+  assert set(groups[:, 0]) == {0, 1, 2}
+
+
+def test_an_epoch_has_every_image_and_groups_of_its_own(images):
+  numbers, _ = read(images, 15)
+  epochs = numbers.reshape(-1, _EPOCH)
+  groups = set()
+  for epoch in epochs:
+    counts = np.bincount(epoch, minlength=len(_LABELS))
+    assert counts.min() == 1  # one image of class 0 fills a pair
+    assert counts.sum() == len(_LABELS) + 1
+    assert np.flatnonzero(counts == 2) in (0, 2, 4, 6, 8)
+    groups.add(frozenset(map(frozenset, epoch.reshape(-1, 2))))
+  assert len(groups) == len(epochs)
+
+
+def test_a_class_smaller_than_the_group_repeats_its_images(images):
+  numbers, labels = read(images, 3 * 4, class_group=4)
+  smallest = numbers.reshape(-1, 4)[labels.reshape(-1, 4)[:, 0] == 1]
+  assert len(smallest) == 3  # epochs of 8 + 4 + 4 images
+  assert {tuple(sorted(group)) for group in smallest} == {(3, 3, 7, 7)}
+
+
+def test_order_depends_on_the_seed_and_the_step_alone(images):
+  whole, _ = read(images, 40)
+  later, _ = read(images, 5, first_step=35)
+  np.testing.assert_array_equal(later, whole[35:])
+  other, _ = read(images, 40, seed=4)
+  assert not np.array_equal(other, whole)
+  parts = [
+    read(images, 40, process_index=i, process_count=2)[0] for i in range(2)
+  ]
+  np.testing.assert_array_equal(np.concatenate(parts, axis=1), whole)
+
+
+@pytest.mark.parametrize(
+  ("fields", "grouped"),
+  [
+    ({}, True),
+    ({"num_classes": 0}, False),
+    ({"stddev_grouping": "strided"}, False),
+    ({"stddev_placement": "none"}, False),
+    ({"stddev_group": 0}, False),
+    ({"stddev_group": 1}, False),
+  ],
+)
+def test_groups_of_the_stddev_share_a_class(images, fields, grouped):
+  config = ml_collections.ConfigDict(
+    {
+      "batch_size": 4,
+      "num_classes": 3,
+      "seed": 0,
+      "stddev_group": 4,
+      "stddev_grouping": "contiguous",
+      "stddev_placement": "every_block",
+    }
+    | fields
+  )
+  state = types.SimpleNamespace(step=0, rollbacks=0)
+  loader = batches.make_loader(config, state, images)
+  labels = [batch["label"] for batch in itertools.islice(loader, 10)]
+  loader.close()
+  assert all(len(set(batch)) == 1 for batch in labels) == grouped
+
+
+def test_labels_are_those_of_the_part_and_of_older_sets(tmp_path):
+  photos = tmp_path / "photos"
+  for label, name in enumerate("ab"):
+    (photos / name).mkdir(parents=True)
+    for i in range(6):
+      png = pixels.encode_png(
+        np.random.default_rng((label, i)).integers(
+          0, 255, (8, 8, 3), dtype=np.uint8
+        )
+      )
+      (photos / name / f"{i}.png").write_bytes(png)
+  dataset = dataset_of(
+    str(photos), "train", "center", labels="folders", holdout=0.25
+  )
+  path = data.prepare(dataset, 8, 3, output=tmp_path / "set")
+  for part in ("train", "holdout"):
+    images = prepared_set.open_prepared(path, part)
+    expected = [int(images[i]["label"]) for i in range(len(images))]
+    assert class_order.read_labels(images).tolist() == expected
+  (path / "labels.npy").unlink()  # as in an older set
+  assert class_order.read_labels(images).tolist() == expected
