@@ -25,11 +25,15 @@ RECIPES: dict[str, dict[str, Any]] = {
   },
 }
 COMMON = {
+  "dataset.labels": "none",
+  "num_classes": 0,
   "batch_size": 4,
   "stddev_group": 4,
   "ema_kimg": 0.5,
   "burn_in_kimg": 0.0,
   "penalty_derivatives": "total",
+  "penalty_scales": "mean",
+  "r1_gamma": 10.0,
   "learning_rate_end": "same",
   "ema_kimg_end": "same",
   "r1_gamma_end": "same",

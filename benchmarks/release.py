@@ -22,10 +22,12 @@ MAX_BYTES = 5_000_000
 _RECIPE = (
   "model",
   "resolution",
+  "num_classes",
   "loss",
   "penalty",
   "gp_weight",
   "r1_gamma",
+  "penalty_scales",
   "penalty_derivatives",
   "optimizer",
   "learning_rate",

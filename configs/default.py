@@ -127,8 +127,8 @@ def get_base_config():
   config.r2_gamma_end = config_dict.placeholder(object)
   config.r2_gamma_end = "same"
   # how the scales' penalties add up: mean (the paper); sum; pixels: scale s
-  # weighs (s / resolution)^2; or a weight for each scale, low to high: one of
-  # mean, sum, pixels or a list of numbers
+  # weighs (s / resolution)^2; sides: s / resolution; or a weight for each
+  # scale, low to high: one of mean, sum, pixels, sides or a list of numbers
   config.penalty_scales = config_dict.placeholder(object)
   config.penalty_scales = "mean"
   # derivatives in R1: through the pooling of the pyramid, or partial: one of

@@ -214,7 +214,8 @@ LOSS = {
   "penalty_scales": Weights(
     "mean",
     "how the scales' penalties add up: mean (the paper); sum; pixels: scale s "
-    "weighs (s / resolution)^2; or a weight for each scale, low to high",
+    "weighs (s / resolution)^2; sides: s / resolution; or a weight for each "
+    "scale, low to high",
     choices=tuple(SCALE_WEIGHTS),
   ),
   "penalty_derivatives": Choice(

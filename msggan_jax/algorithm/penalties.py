@@ -167,6 +167,7 @@ SCALE_WEIGHTS = {
   "mean": lambda scale, resolution, num_scales: 1 / num_scales,
   "sum": lambda scale, resolution, num_scales: 1.0,
   "pixels": lambda scale, resolution, num_scales: (scale / resolution) ** 2,
+  "sides": lambda scale, resolution, num_scales: scale / resolution,
 }
 
 

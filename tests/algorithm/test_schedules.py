@@ -98,13 +98,16 @@ def test_scales_weigh_as_chosen():
   config.resolution = 64
   squared_norms = np.array([(3 / s) ** 2 for s in (4, 8, 16, 32, 64)])
   penalty = {}
-  for rule in ("mean", "sum", "pixels", [1.0, 0.0, 0.0, 0.0, 2.0]):
+  for rule in ("mean", "sum", "pixels", "sides", [1.0, 0.0, 0.0, 0.0, 2.0]):
     config.penalty_scales = rule
     weights = penalties.scale_weights(config)
     penalty[str(rule)] = float(np.dot(weights, squared_norms))
   assert penalty["sum"] == pytest.approx(squared_norms.sum())
   assert penalty["mean"] == pytest.approx(squared_norms.mean())
   assert penalty["pixels"] == pytest.approx(5 * 9 / 64**2)
+  assert penalty["sides"] == pytest.approx(
+    9 / 64 * (1 / 4 + 1 / 8 + 1 / 16 + 1 / 32 + 1 / 64)
+  )
   assert penalty["[1.0, 0.0, 0.0, 0.0, 2.0]"] == pytest.approx(
     9 / 16 + 2 * 9 / 64**2
   )
