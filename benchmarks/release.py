@@ -1,6 +1,6 @@
 """Put a run's best generator into the package, with a card of its making.
 
-  python -m benchmarks.release --workdir=runs/demo --name=cats \\
+  python -m benchmarks.release --workdir=runs/demo --name=cats_conditional \\
       --command="make demo"
 
 Writes msggan_jax/weights/released/NAME.safetensors and NAME.md, and replaces
@@ -50,7 +50,7 @@ def release(workdir: Path, name: str, command: str) -> Path:
 
   Args:
     workdir: The run; its best checkpoint is chosen.
-    name: "cats" or "earth", the run's data.
+    name: "cats" or "earth", the run's data; with classes, and "_conditional".
     command: How to repeat the run.
 
   Returns:
@@ -61,10 +61,12 @@ def release(workdir: Path, name: str, command: str) -> Path:
     ValueError: If the data are others, or the file is larger than `MAX_BYTES`.
   """
   config = load_config(workdir)
-  if config.dataset.name != name or name not in model_card.DATA:
+  data_set = config.dataset.name
+  expected = f"{data_set}_conditional" if config.num_classes else data_set
+  if name != expected or data_set not in model_card.DATA:
     raise ValueError(
-      f"{workdir} learned from {config.dataset.name}, and the released "
-      f"generators are {' and '.join(model_card.DATA)}; --name is {name}"
+      f"{workdir} is a generator of {expected}, and those of "
+      f"{' and '.join(model_card.DATA)} are released; --name is {name}"
     )
   best = workdir / "best.json"
   if not best.is_file():
@@ -94,7 +96,7 @@ def _card(workdir: Path, name: str, command: str, step: int, digest) -> str:
   rows = jsonl.read(workdir / jsonl.METRICS_FILE)
   versions = [row["versions"] for row in rows if row["step"] == step][-1]
   card = model_card.read(workdir, step)
-  data, licence = model_card.DATA[name]
+  data, licence = model_card.DATA[fields["dataset.name"]]
   lines = [
     f"# {name}",
     "",

@@ -8,7 +8,8 @@ import numpy as np
 
 from msggan_jax.data.prepared_set import PreparedSet, UnreadableImage
 
-_FILE = "labels.npy"  # of all images, in order; int32
+_FILE = "labels.bin"  # of all images, in order
+_DTYPE = "<i4"
 
 
 class ClassOrder:
@@ -64,7 +65,7 @@ class ClassOrder:
 
 def write_labels(path: Path, labels: Sequence[int]) -> None:
   """Write the labels of all images of a set into its folder."""
-  np.save(path / _FILE, np.array(labels, np.int32))
+  np.array(labels, _DTYPE).tofile(path / _FILE)
 
 
 def read_labels(images: PreparedSet) -> np.ndarray:
@@ -73,9 +74,10 @@ def read_labels(images: PreparedSet) -> np.ndarray:
   A set older than the labels' file is read record by record.
   """
   path = images.path / _FILE
-  if path.is_file():
-    return np.load(path)[images.numbers]
-  return np.array([_label(images, i) for i in range(len(images))], np.int32)
+  labels = np.fromfile(path, _DTYPE) if path.is_file() else ()
+  if len(labels) > images.numbers.max():
+    return labels[images.numbers]
+  return np.array([_label(images, i) for i in range(len(images))], _DTYPE)
 
 
 def _label(images: PreparedSet, index: int) -> int:

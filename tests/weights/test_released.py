@@ -24,7 +24,8 @@ def test_the_package_has_cats():
 def test_a_released_generator_draws(name):
   generator = msggan_jax.load_generator(name)
   z = generator.sample_latents(jax.random.key(0), 8)
-  pyramid = generator(z)
+  labels = np.arange(8) if generator.config.num_classes else None
+  pyramid = generator(z, labels)
   side = generator.config.resolution
   assert pyramid[-1].shape == (8, side, side, 3)
   for scale in pyramid:
