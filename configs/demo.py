@@ -1,4 +1,4 @@
-"""The demo: embedded images, about ten minutes on two CPU cores.
+"""The demo: embedded images, ten to twenty minutes on two CPU cores.
 
 python -m msggan_jax.main --config=configs/demo.py          (cats)
 python -m msggan_jax.main --config=configs/demo.py:earth    (satellite tiles)

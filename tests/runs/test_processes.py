@@ -24,6 +24,7 @@ from tests.runs.forked import Forked
 from tests.runs.several import free_port
 
 FIELDS = {
+  "num_classes": 0,
   "resolution": 8,
   "latent_size": 8,
   "max_channels": 8,
@@ -78,6 +79,7 @@ def start(
   fields |= {
     "dataset.name": "folder",
     "dataset.path": photos(tmp_path),
+    "dataset.labels": "none",
     "dataset.data_dir": tmp_path / "data",
   }
   arguments = ["--config=configs/demo.py", f"--workdir={tmp_path / workdir}"]
