@@ -1,5 +1,6 @@
 """Data: prepare a source of images once, then load batches of it."""
 
+from msggan_jax.data.class_order import read_labels
 from msggan_jax.data.lenient import LenientSet
 from msggan_jax.data.loader import make_loader, with_holdout
 from msggan_jax.data.overview import summary
@@ -26,6 +27,7 @@ __all__ = [
   "prepare",
   "prepare_for",
   "prepare_of_run",
+  "read_labels",
   "summary",
   "with_holdout",
 ]

@@ -1,6 +1,5 @@
 """Metrics of a generator, during training and afterwards."""
 
-import concurrent.futures
 import functools
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -223,7 +222,5 @@ class Evaluator:
     """Return a label for every fake: that of a random real image."""
     most = max(protocol.num_fakes for protocol in self.protocols)
     random = np.random.RandomState(_SEED)
-    numbers = random.randint(len(self._prepared), size=most).tolist()
-    with concurrent.futures.ThreadPoolExecutor() as pool:
-      images = pool.map(lambda i: self._prepared[i], numbers)
-      return np.array([image["label"] for image in images], np.int32)
+    numbers = random.randint(len(self._prepared), size=most)
+    return data.read_labels(self._prepared)[numbers]
