@@ -21,13 +21,13 @@ import numpy as np
 
 from msggan_jax import metrics
 from msggan_jax.algorithm import program
+from msggan_jax.checkpoints import trained
 from msggan_jax.metrics import distances
 from msggan_jax.metrics.extractors import EFFICIENTNET
 from msggan_jax.metrics.frozen_network import on_local_devices
 from msggan_jax.models.pyramid import quantize, to_uint8
 from msggan_jax.planning import flops
 from msggan_jax.runtime import sharding
-from msggan_jax.weights import trained
 
 CONFIGS = Path(__file__).parents[1] / "configs"
 FEATURES = 2048  # Inception's

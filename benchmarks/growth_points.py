@@ -80,8 +80,8 @@ def snapshots(count: int, folder: Path) -> dict[str, float]:
   import jax
 
   from msggan_jax.algorithm import program
+  from msggan_jax.checkpoints.checkpoint import Checkpoints
   from msggan_jax.runtime import sharding
-  from msggan_jax.weights.checkpoint import Checkpoints
 
   config = runpy.run_path(str(ROOT / "configs/demo.py"))["get_config"]()
   run = program.make_program(config, sharding.make_mesh())

@@ -3,8 +3,8 @@
   python -m benchmarks.release --workdir=runs/demo --name=cats_conditional \\
       --command="make demo"
 
-Writes msggan_jax/weights/released/NAME.safetensors and NAME.md, and replaces
-older ones. The card's figures are those of the run's own files.
+Writes NAME.safetensors and NAME.md into msggan_jax/checkpoints/released/, and
+replaces older ones. The card's figures are those of the run's own files.
 """
 
 import argparse
@@ -13,9 +13,11 @@ import json
 import tempfile
 from pathlib import Path
 
+from msggan_jax.checkpoints import released
+from msggan_jax.config.saved import by_name, load_config
 from msggan_jax.runtime import jsonl
-from msggan_jax.weights import model_card, released, workdirs
-from msggan_jax.weights.config_file import by_name, load_config
+from msggan_jax.sharing import model_card
+from msggan_jax.sharing.portable import files
 
 FOLDER = Path(released.__file__).parent
 MAX_BYTES = 5_000_000
@@ -74,7 +76,7 @@ def release(workdir: Path, name: str, command: str) -> Path:
   step = json.loads(best.read_text())["step"]
   with tempfile.TemporaryDirectory() as folder:
     made = Path(folder) / "generator.safetensors"
-    workdirs.export(workdir, made, step)
+    files.export(workdir, made, step)
     content = made.read_bytes()
   if len(content) > MAX_BYTES:
     raise ValueError(

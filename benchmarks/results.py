@@ -36,13 +36,13 @@ from benchmarks.experiments import (
 )
 from msggan_jax import data
 from msggan_jax.algorithm.program import make_program
+from msggan_jax.checkpoints import trained
+from msggan_jax.config.saved import load_config
 from msggan_jax.metrics.distances import kernel_distance
 from msggan_jax.metrics.efficientnet import EfficientNetLite0
 from msggan_jax.models import pyramid
 from msggan_jax.planning import flops
 from msggan_jax.runtime import jsonl, sharding
-from msggan_jax.weights import trained
-from msggan_jax.weights.config_file import load_config
 
 ROWS = ROOT / "docs/results.jsonl"
 BUDGET_KIMG = 8.0  # of WGAN-GP on MSG-ProGAN; its FLOPs are every run's budget

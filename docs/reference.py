@@ -2,14 +2,13 @@
 
   python docs/reference.py
 
-A test compares both with the table, `msggan_jax/algorithm/config_fields.py`.
+A test compares both with the table, `msggan_jax/config/fields.py`.
 """
 
 import textwrap
 from pathlib import Path
 
-from msggan_jax.algorithm.config_fields import FIELDS, SECTIONS
-from msggan_jax.algorithm.field_types import (
+from msggan_jax.config.field_types import (
   Batch,
   Choice,
   End,
@@ -18,6 +17,7 @@ from msggan_jax.algorithm.field_types import (
   Scales,
   Weights,
 )
+from msggan_jax.config.fields import FIELDS, SECTIONS
 
 ROOT = Path(__file__).parents[1]
 DEFAULT = ROOT / "configs" / "default.py"
@@ -28,7 +28,7 @@ _WIDTH = 80
 _PAGE_START = """\
 # Set a field of the configuration
 
-Written from the table of fields in `msggan_jax/algorithm/config_fields.py` by
+Written from the table of fields in `msggan_jax/config/fields.py` by
 `python docs/reference.py`; please change the table.
 
 Give any field on the command line as `--config.<field>=<value>`:

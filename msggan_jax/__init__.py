@@ -8,8 +8,8 @@ import importlib
 from typing import Any
 
 _HOMES = {
-  "load_generator": "msggan_jax.weights.trained",
-  "load_discriminator": "msggan_jax.weights.trained",
+  "load_generator": "msggan_jax.checkpoints.trained",
+  "load_discriminator": "msggan_jax.checkpoints.trained",
   "to_uint8": "msggan_jax.models.pyramid",
 }
 _MODULES = {

@@ -37,7 +37,8 @@ def main(argv: Sequence[str]) -> None:
   # Imported late, so that --help and bad flags return at once.
   import jax
 
-  from msggan_jax.planning import batch_size, timing
+  from msggan_jax.config import batch_size
+  from msggan_jax.planning import timing
 
   config = batch_size.with_batch_size(
     _CONFIG.value, cli.value_in_file("batch_size"), jax.device_count()

@@ -40,7 +40,7 @@ def main(argv: Sequence[str]) -> None:
   """Convert the weight files."""
   del argv
   # Imported late, so that --help and bad flags return at once.
-  from msggan_jax.weights.foreign import conversion
+  from msggan_jax.sharing.foreign import conversion
 
   weights = conversion.read(
     _SOURCE.value, _GENERATOR.value, _DISCRIMINATOR.value

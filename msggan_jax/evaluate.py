@@ -78,9 +78,9 @@ def evaluate_run(workdir: Path, output: cli.JsonOutput) -> None:
   """Evaluate checkpoints; print the results and append them to the run."""
   # Imported late, so that --help and bad flags return at once.
   from msggan_jax import data, metrics
+  from msggan_jax.checkpoints import trained, workdirs
   from msggan_jax.metrics import protocols
   from msggan_jax.runtime import jsonl
-  from msggan_jax.weights import trained, workdirs
 
   config = workdirs.load_config(workdir)
   inception_path = _INCEPTION.value or config.get("inception_path", "")
@@ -129,7 +129,7 @@ def choose_steps(workdir: Path) -> list[int]:
     FileNotFoundError: If none exists.
     ValueError: If the flags contradict each other.
   """
-  from msggan_jax.weights import checkpoint
+  from msggan_jax.checkpoints import checkpoint
 
   if _ALL_STEPS.value and _STEP.value:
     raise ValueError("give --all_steps or --step, not both")

@@ -59,19 +59,19 @@ def main(argv: Sequence[str]) -> None:
     raise ValueError("--discriminator: only --format=safetensors has one")
   # Imported late, so that --help and bad flags return at once.
   if shares_weights:
-    from msggan_jax.weights import workdirs
+    from msggan_jax.sharing.portable import files
 
     if Path(_WORKDIR.value).is_file():
       raise ValueError(
         f"{_WORKDIR.value} is a file already: --format=safetensors needs a "
         "run's folder; copy the file, or choose another --format"
       )
-    step = workdirs.export(
+    step = files.export(
       _WORKDIR.value, output, step, with_discriminator=_DISCRIMINATOR.value
     )
     print(f"{output}: step {step}, {megabytes(output)}")
     return
-  from msggan_jax.weights.portable import files, web
+  from msggan_jax.sharing.portable import files, web
 
   if _FORMAT.value == "web":
     if _VARIANT.value:

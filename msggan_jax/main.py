@@ -117,8 +117,8 @@ def read_config(workdir: Path) -> ConfigDict:
   """Return the configuration; fields that are "auto" have their values."""
   import jax
 
-  from msggan_jax.planning.batch_size import with_batch_size
-  from msggan_jax.planning.few_images import with_few_images
+  from msggan_jax.config.batch_size import with_batch_size
+  from msggan_jax.config.few_images import with_few_images
 
   if _FREEZE_D.value is not None:
     _CONFIG.value.freeze_d = _FREEZE_D.value

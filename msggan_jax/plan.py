@@ -73,7 +73,8 @@ def main(argv: Sequence[str]) -> None:
   devices, chip = [], None
   if _TOPOLOGY.value:
     devices, chip = tpu_slices.describe(_TOPOLOGY.value)
-  from msggan_jax.planning import batch_size, estimate, gpus, levels
+  from msggan_jax.config import batch_size
+  from msggan_jax.planning import estimate, gpus, levels
 
   if not _TOPOLOGY.value and not _GPU.value:
     devices, chip = estimate.this_machine()

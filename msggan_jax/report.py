@@ -27,11 +27,11 @@ def main(argv: Sequence[str]) -> None:
   """Write the page."""
   del argv
   # Imported late, so that --help and bad flags return at once.
-  from msggan_jax.training.report import records
+  from msggan_jax.reporting import records
 
   runs = records.read(_WORKDIR.value)
   try:
-    from msggan_jax.training.report import page
+    from msggan_jax.reporting import page
   except ModuleNotFoundError as error:
     raise ValueError(
       f"the report needs the package {error.name}: pip install "

@@ -149,9 +149,9 @@ def main(argv: Sequence[str]) -> None:
   step = cli.parse_step(_STEP.value)
   write = choose_mode(mode)
   # Imported late, so that --help and bad flags return at once.
+  from msggan_jax.checkpoints import trained
   from msggan_jax.models.pyramid import connected_scales
-  from msggan_jax.training.sampling.job import Job
-  from msggan_jax.weights import trained
+  from msggan_jax.sampling.job import Job
 
   generator = trained.load_generator(
     _WORKDIR.value, step, ema_kimg=_EMA_KIMG.value
@@ -197,7 +197,7 @@ def choose_mode(mode: str) -> Callable[[Any], list[str]]:
   """
   psis = parse_floats("psis", _PSIS.value)
   fine_seeds = parse_numbers("fine_seeds", _FINE_SEEDS.value)
-  from msggan_jax.training.sampling import (
+  from msggan_jax.sampling import (
     grids,
     neighbors,
     projection,

@@ -20,10 +20,10 @@ import pytest
 with atheris.instrument_imports(include=["msggan_jax", "PIL", "zipfile"]):
   from msggan_jax.data import pixels, set_writer
   from msggan_jax.data.sources.source import Source
-  from msggan_jax.weights.foreign import read_torch
+  from msggan_jax.sharing.foreign import read_torch
   from tests import fuzzing, weight_files
   from tests.data import test_fuzz_prepare as images
-  from tests.weights import test_fuzz_readers as readers
+  from tests.sharing import test_fuzz_readers as readers
 
 SECS = 20  # for one input
 MEBIBYTES = 4096

@@ -17,8 +17,9 @@ from ml_collections import ConfigDict
 
 from msggan_jax.algorithm.schedules import SAME
 from msggan_jax.algorithm.transformations import OUTSIDE, Transformation
+from msggan_jax.models import base_grid
 from msggan_jax.models.precision import matmul
-from msggan_jax.runtime import base_grid, sharding
+from msggan_jax.runtime import sharding
 
 NONE = "none"
 # Where a loss has a meaningful zero: the score between reals and fakes.

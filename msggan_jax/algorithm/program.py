@@ -15,9 +15,9 @@ from ml_collections import ConfigDict
 
 from msggan_jax.algorithm import augment, train_state, train_step
 from msggan_jax.algorithm.train_state import TrainState
-from msggan_jax.models import networks
+from msggan_jax.models import base_grid, networks
 from msggan_jax.models.networks import Network
-from msggan_jax.runtime import base_grid, sharding
+from msggan_jax.runtime import sharding
 
 # Steps that are dispatched and unfinished; the batch of each is on the devices.
 RUN_AHEAD = 2

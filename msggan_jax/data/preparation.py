@@ -23,9 +23,15 @@ from msggan_jax.data import (
   rejection,
   set_writer,
 )
-from msggan_jax.data.sources import demo, folder, labels, lsun, tfds_sets
+from msggan_jax.data.sources import (
+  demo,
+  folder,
+  labels,
+  lsun,
+  tfds_sets,
+)
 from msggan_jax.data.sources.source import OpenSource, Source
-from msggan_jax.runtime import base_grid as grids
+from msggan_jax.models import base_grid as grids
 
 # Sources by `dataset.name`; any other name belongs to TFDS.
 _OPENERS: dict[str, Callable[[Any, int], OpenSource]] = {

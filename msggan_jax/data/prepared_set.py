@@ -21,8 +21,13 @@ from array_record.python import array_record_module
 from tensorflow_datasets.core import example_serializer, naming
 from tensorflow_datasets.core.data_sources import array_record
 
-from msggan_jax.data import holdout, patience, pixels, rejection
-from msggan_jax.runtime import base_grid as grids
+from msggan_jax.data import (
+  holdout,
+  patience,
+  pixels,
+  rejection,
+)
+from msggan_jax.models import base_grid as grids
 
 METADATA_FILE = "metadata.json"
 REJECTED_FILE = "rejected.jsonl"

@@ -13,7 +13,7 @@ import numpy as np
 
 from msggan_jax.metrics import frozen_network
 from msggan_jax.metrics.frozen_network import Layers
-from msggan_jax.weights.foreign import read_torch
+from msggan_jax.sharing.foreign import read_torch
 
 _SIDE = 224  # pixels of the network's input
 _CLASSES = 1000

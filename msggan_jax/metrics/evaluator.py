@@ -10,6 +10,7 @@ import numpy as np
 from ml_collections import ConfigDict
 
 from msggan_jax import data
+from msggan_jax.checkpoints import trained
 from msggan_jax.data import pictures
 from msggan_jax.metrics import protocols, results
 from msggan_jax.metrics.extractors import Extractors
@@ -20,7 +21,6 @@ from msggan_jax.metrics.run_metrics import RunMetrics
 from msggan_jax.models import networks
 from msggan_jax.models.pyramid import connected_scales, quantize
 from msggan_jax.runtime import processes, sharding
-from msggan_jax.weights import trained
 
 _SEED = 0  # of the fakes: the same latents for every run and step
 

@@ -7,9 +7,9 @@ from pathlib import Path
 import jax
 import numpy as np
 
+from msggan_jax.checkpoints import trained
 from msggan_jax.models.pyramid import resolution_of
 from msggan_jax.runtime import jsonl, palette
-from msggan_jax.weights import trained
 
 NUM_LATENTS = 36
 

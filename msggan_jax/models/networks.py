@@ -9,13 +9,12 @@ import jax
 from flax import nnx
 from ml_collections import ConfigDict
 
-from msggan_jax.models import discriminator, progan, stylegan
+from msggan_jax.models import base_grid, discriminator, progan, stylegan
 from msggan_jax.models.folded import best_fold
 from msggan_jax.models.layers import Layer, num_channels
 from msggan_jax.models.precision import PRECISIONS
 from msggan_jax.models.pyramid import Pyramid, connected_scales
 from msggan_jax.models.stddev import BatchMean, MinibatchStddev
-from msggan_jax.runtime import base_grid
 
 Tree = dict[str, Any]  # nested, of arrays
 

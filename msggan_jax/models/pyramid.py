@@ -9,8 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 from ml_collections import ConfigDict
 
-from msggan_jax.models import folded, folded_convolution
-from msggan_jax.runtime import base_grid
+from msggan_jax.models import base_grid, folded, folded_convolution
 
 Pyramid = tuple[jax.Array, ...]  # low to high resolution, each (B, H, W, C)
 

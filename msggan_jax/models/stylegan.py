@@ -8,6 +8,7 @@ from flax import nnx
 
 from msggan_jax.models import folded
 from msggan_jax.models import labels as class_labels
+from msggan_jax.models.base_grid import image_size
 from msggan_jax.models.conv_layer import Conv
 from msggan_jax.models.layers import (
   Dense,
@@ -22,7 +23,6 @@ from msggan_jax.models.precision import FLOAT32, Precision
 from msggan_jax.models.pyramid import Pyramid, resolutions_up_to
 from msggan_jax.models.stddev import BatchMean
 from msggan_jax.models.style_block import Block
-from msggan_jax.runtime.base_grid import image_size
 
 MAPPING_LR_MULTIPLIER = 0.01
 W_AVG_DECAY = 0.995

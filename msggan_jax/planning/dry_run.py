@@ -7,11 +7,13 @@ import jax
 from clu import parameter_overview
 from ml_collections import ConfigDict
 
-from msggan_jax.algorithm import config_check, program
+from msggan_jax.algorithm import program
+from msggan_jax.config import checks
 from msggan_jax.data import pictures
+from msggan_jax.models import base_grid
 from msggan_jax.models.pyramid import connected_scales
 from msggan_jax.planning import estimate
-from msggan_jax.runtime import base_grid, sharding
+from msggan_jax.runtime import sharding
 
 _PNG_BYTES_PER_VALUE = 0.75  # of generated images, which compress badly
 
@@ -27,7 +29,7 @@ def describe(config: ConfigDict) -> list[str]:
   Raises:
     ValueError: If it is impossible.
   """
-  config_check.validate(config, jax.device_count())
+  checks.validate(config, jax.device_count())
   devices, chip = estimate.this_machine()
   run = program.make_program(config, sharding.make_mesh(devices))
   state = run.abstract_state

@@ -16,7 +16,8 @@ from typing import Any
 import jax
 from ml_collections import ConfigDict
 
-from msggan_jax.algorithm import config_check, program
+from msggan_jax.algorithm import program
+from msggan_jax.config import checks
 from msggan_jax.planning import levels, timing, tpu_slices
 from msggan_jax.planning.compilation import (
   Compilation,
@@ -186,7 +187,7 @@ def make_plan(config: ConfigDict, devices: list, chip: tpu_slices.Chip) -> Plan:
   Raises:
     ValueError: If the configuration is impossible there.
   """
-  config_check.validate(config, len(devices))
+  checks.validate(config, len(devices))
   config = with_remat(config, devices, chip.hbm_bytes)
   run = program.make_program(config, sharding.make_mesh(devices))
   compilation = compile_step(run)

@@ -11,7 +11,8 @@ from typing import Any
 import jax
 from ml_collections import ConfigDict
 
-from msggan_jax.algorithm import config_check, program
+from msggan_jax.algorithm import program
+from msggan_jax.config import checks
 from msggan_jax.planning import flops, levels
 from msggan_jax.runtime import sharding
 
@@ -86,7 +87,7 @@ def estimate(config: ConfigDict, name: str) -> dict[str, Any]:
     ValueError: If the configuration is impossible.
   """
   gpu = GPUS[name]
-  config_check.validate(config, 1)
+  checks.validate(config, 1)
   if config.remat_from == "auto":
     raise ValueError(
       "config.remat_from auto needs a compiler; choose a number for --gpu"

@@ -10,7 +10,8 @@ import numpy as np
 from ml_collections import ConfigDict
 
 from msggan_jax import data
-from msggan_jax.algorithm import config_check, program
+from msggan_jax.algorithm import program
+from msggan_jax.config import checks
 from msggan_jax.planning import compilation, flops
 from msggan_jax.runtime import memory, sharding
 
@@ -29,7 +30,7 @@ def measure_step(config: ConfigDict, steps: int) -> dict[str, Any]:
   Returns:
     Numbers by name, with units in the names.
   """
-  config_check.validate(config, jax.device_count())
+  checks.validate(config, jax.device_count())
   config = compilation.with_remat(config, jax.devices(), memory.limit_bytes())
   run = program.make_program(config, sharding.make_mesh())
   random = np.random.default_rng(0)

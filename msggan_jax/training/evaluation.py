@@ -10,13 +10,13 @@ import jax
 from ml_collections import ConfigDict
 
 from msggan_jax import data, metrics
+from msggan_jax.checkpoints import trained
+from msggan_jax.checkpoints.checkpoint import Checkpoints
 from msggan_jax.metrics import protocols, stability
 from msggan_jax.metrics.feature_pass import everywhere
 from msggan_jax.runtime import jsonl
 from msggan_jax.runtime.preemption import Preemption
 from msggan_jax.training.reporter import Reporter
-from msggan_jax.weights import trained
-from msggan_jax.weights.checkpoint import Checkpoints
 
 WITHOUT_WEIGHTS = (
   "not evaluating, because no feature network is available: name Inception's "

@@ -6,9 +6,9 @@ import jax
 import numpy as np
 from ml_collections import ConfigDict
 
+from msggan_jax.checkpoints import trained
 from msggan_jax.data import pictures
 from msggan_jax.models.pyramid import resolution_of, to_uint8
-from msggan_jax.weights import trained
 
 
 def sample_grids(

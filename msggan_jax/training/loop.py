@@ -13,11 +13,24 @@ from clu import parameter_overview
 from ml_collections import ConfigDict
 
 from msggan_jax import data, metrics
-from msggan_jax.algorithm import config_check, finite
+from msggan_jax.algorithm import finite
 from msggan_jax.algorithm.program import RUN_AHEAD, Program, make_program
 from msggan_jax.algorithm.train_state import TrainState
+from msggan_jax.checkpoints import (
+  averages,
+  fine_tuning,
+  trained,
+  workdirs,
+)
+from msggan_jax.checkpoints.checkpoint import Checkpoints
+from msggan_jax.config import checks
 from msggan_jax.planning import compilation
-from msggan_jax.runtime import folder_lock, memory, processes, sharding
+from msggan_jax.runtime import (
+  folder_lock,
+  memory,
+  processes,
+  sharding,
+)
 from msggan_jax.runtime.clock import TimeRecord
 from msggan_jax.runtime.preemption import Preemption, Stopped
 from msggan_jax.training import (
@@ -35,8 +48,6 @@ from msggan_jax.training.schedule import (
   SNAPSHOT,
   Schedule,
 )
-from msggan_jax.weights import averages, fine_tuning, trained, workdirs
-from msggan_jax.weights.checkpoint import Checkpoints
 
 
 def train(
@@ -65,7 +76,7 @@ def train(
   """
   times = TimeRecord(time.time() if began is None else began)
   workdir = Path(workdir)
-  config_check.validate(config, jax.device_count())
+  checks.validate(config, jax.device_count())
   workdirs.check_config(config, workdir)
   evaluation.choose(config)
   if init_from and not (workdir / "config.json").is_file():

@@ -10,8 +10,8 @@ from ml_collections import ConfigDict
 
 import msggan_jax
 from msggan_jax import data
-from msggan_jax.weights import workdirs
-from msggan_jax.weights.config_file import by_name
+from msggan_jax.checkpoints import workdirs
+from msggan_jax.config.saved import by_name
 
 # A resumed run may change them, and its numbers then differ by rounding, or in
 # which image replaces an unreadable one.

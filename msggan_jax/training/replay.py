@@ -18,12 +18,12 @@ from ml_collections import ConfigDict
 from msggan_jax import data
 from msggan_jax.algorithm.program import Program, make_program
 from msggan_jax.algorithm.train_state import TrainState
+from msggan_jax.checkpoints import workdirs
+from msggan_jax.checkpoints.checkpoint import Checkpoints
 from msggan_jax.data import digests
 from msggan_jax.planning import compilation
 from msggan_jax.runtime import memory, processes, sharding
 from msggan_jax.training import batches, loop, provenance
-from msggan_jax.weights import workdirs
-from msggan_jax.weights.checkpoint import Checkpoints
 
 _SHOWN = 12  # hexadecimal digits of a hash
 

@@ -3,7 +3,8 @@
 import jax
 import pytest
 
-from msggan_jax.algorithm import config_check, program
+from msggan_jax.algorithm import program
+from msggan_jax.config import checks
 from msggan_jax.runtime import sharding
 from tests.algorithm.test_variants import assert_same, small_config, train
 
@@ -12,7 +13,7 @@ def assert_same_in_parts(preset, num_devices, **changes):
   config = small_config(preset, batch_size=32, **changes)
   _, whole, whole_metrics = train(config, num_devices, 2)
   config.micro_batch_size = 4
-  config_check.validate(config, num_devices)
+  checks.validate(config, num_devices)
   _, parts, parts_metrics = train(config, num_devices, 2)
   assert_same(parts_metrics, whole_metrics, 1e-9)
   assert_same(parts, whole, 1e-9)
@@ -77,4 +78,4 @@ def temporary_bytes(config):
 def test_impossible_parts_are_refused(changes, sentence):
   config = small_config(batch_size=16, **changes)
   with pytest.raises(ValueError, match=sentence):
-    config_check.validate(config, 1)
+    checks.validate(config, 1)

@@ -8,11 +8,7 @@ import numpy as np
 import optax
 import pytest
 
-from msggan_jax.algorithm import (
-  penalties,
-  schedules,
-  train_state,
-)
+from msggan_jax.algorithm import penalties, schedules, train_state
 from msggan_jax.models.pyramid import make_pyramid
 from msggan_jax.runtime import sharding
 from tests.algorithm.test_variants import small_config

@@ -8,7 +8,12 @@ import numpy as np
 import optax
 import pytest
 
-from msggan_jax.algorithm import losses, randomness, train_state, train_step
+from msggan_jax.algorithm import (
+  losses,
+  randomness,
+  train_state,
+  train_step,
+)
 from msggan_jax.models import networks
 from msggan_jax.models.pyramid import make_pyramid, to_float
 from msggan_jax.runtime import sharding

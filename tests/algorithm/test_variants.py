@@ -6,7 +6,12 @@ import jax
 import numpy as np
 import pytest
 
-from msggan_jax.algorithm import losses, penalties, train_state, train_step
+from msggan_jax.algorithm import (
+  losses,
+  penalties,
+  train_state,
+  train_step,
+)
 from msggan_jax.models import networks
 from msggan_jax.models.discriminator import COMBINE_FUNCTIONS
 from msggan_jax.models.residual import BLOCKS

@@ -7,7 +7,12 @@ import pytest
 from PIL import Image
 
 from msggan_jax import data
-from msggan_jax.data import duplicates, holdout, partial_set, set_writer
+from msggan_jax.data import (
+  duplicates,
+  holdout,
+  partial_set,
+  set_writer,
+)
 from msggan_jax.data.sources.source import dataset_of
 from tests.data.test_partial_set import Killed, contents, kill_at
 

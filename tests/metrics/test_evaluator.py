@@ -8,11 +8,16 @@ import numpy as np
 import pytest
 
 from msggan_jax import data, metrics
+from msggan_jax.checkpoints import checkpoint, trained, workdirs
 from msggan_jax.data.sources import demo
-from msggan_jax.metrics import distances, protocols, reals, results
+from msggan_jax.metrics import (
+  distances,
+  protocols,
+  reals,
+  results,
+)
 from msggan_jax.metrics.feature_pass import Request, Rows, measure
 from msggan_jax.models import networks
-from msggan_jax.weights import checkpoint, trained, workdirs
 from tests.conftest import load_config
 from tests.evaluating import EXTRACTOR, evaluate_command
 from tests.golden_metrics.mean_colors import mean_colors

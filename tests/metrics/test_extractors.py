@@ -18,7 +18,7 @@ from msggan_jax.metrics import (
   inception,
   weight_cache,
 )
-from msggan_jax.weights.foreign import read_torch
+from msggan_jax.sharing.foreign import read_torch
 from tests import weight_files
 
 FOLDER = Path(__file__).parents[1] / "golden_metrics"

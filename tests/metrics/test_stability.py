@@ -8,9 +8,9 @@ import pytest
 from PIL import Image
 
 from msggan_jax import metrics
+from msggan_jax.checkpoints import trained
 from msggan_jax.metrics import stability
 from msggan_jax.models import networks
-from msggan_jax.weights import trained
 
 
 def test_stability(tiny_config):

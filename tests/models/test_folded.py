@@ -9,12 +9,14 @@ import pytest
 from flax import nnx
 
 from msggan_jax.algorithm import losses
-from msggan_jax.models import folded, folded_convolution, layers, networks
-from msggan_jax.models.conv_layer import Conv
-from msggan_jax.models.convolution import (
-  convolve_downsample,
-  upsample_convolve,
+from msggan_jax.models import (
+  folded,
+  folded_convolution,
+  layers,
+  networks,
 )
+from msggan_jax.models.conv_layer import Conv
+from msggan_jax.models.convolution import convolve_downsample, upsample_convolve
 from msggan_jax.models.discriminator import Combine
 from msggan_jax.models.folded import best_fold, fold_of, refold
 from msggan_jax.models.precision import TRUE_FLOAT32

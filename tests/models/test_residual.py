@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from msggan_jax.algorithm import config_check
+from msggan_jax.config import checks
 from msggan_jax.models import networks
 from msggan_jax.models.folded import fold_of, refold
 from msggan_jax.models.residual import BLOCKS
@@ -163,10 +163,10 @@ def test_without_a_stddev_examples_are_apart():
 def test_without_a_stddev_any_batch_is_possible(changes):
   config = residual_config(**changes)
   config.dataset.name = "cats"
-  config_check.validate(config, 2)
+  checks.validate(config, 2)
   config.stddev_placement = "last_block"
   with pytest.raises(ValueError, match="stddev"):
-    config_check.validate(config, 4)
+    checks.validate(config, 4)
 
 
 def test_impossible_fields_are_one_sentence():
@@ -174,7 +174,7 @@ def test_impossible_fields_are_one_sentence():
     config = residual_config(**changes)
     config.dataset.name = "cats"
     with pytest.raises(ValueError, match="model residual has only"):
-      config_check.validate(config, 1)
+      checks.validate(config, 1)
 
 
 def test_oblong_images_labels_and_few_scales():

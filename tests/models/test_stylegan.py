@@ -5,9 +5,9 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from msggan_jax.checkpoints import trained
 from msggan_jax.models import networks
 from msggan_jax.models.stddev import batch_mean
-from msggan_jax.weights import trained
 from tests.conftest import load_config
 from tests.models.test_networks import random_arrays
 

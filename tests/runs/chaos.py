@@ -19,8 +19,8 @@ from pathlib import Path
 import jax
 import numpy as np
 
+from msggan_jax.checkpoints import manifest
 from msggan_jax.runtime import jsonl, preemption
-from msggan_jax.weights import manifest
 from tests.runs.faults import flip, halve
 from tests.runs.forked import Forked
 from tests.runs.test_processes import finish, start, state_of

@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from msggan_jax.weights import manifest
+from msggan_jax.checkpoints import manifest
 
 
 def flip(folder: Path) -> None:

@@ -14,7 +14,7 @@ from pathlib import Path
 
 _IMPORTS = [
   "msggan_jax.main",
-  "msggan_jax.planning.batch_size",
+  "msggan_jax.config.batch_size",
   "msggan_jax.training.loop",
   "orbax.checkpoint",
   "tests.runs.forked",

@@ -12,9 +12,14 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from msggan_jax.checkpoints import checkpoint
 from msggan_jax.planning import compilation
-from msggan_jax.runtime import folder_lock, preemption, processes, sharding
-from msggan_jax.weights import checkpoint
+from msggan_jax.runtime import (
+  folder_lock,
+  preemption,
+  processes,
+  sharding,
+)
 from tests.runs.faults import flip, halve
 from tests.runs.several import run_in_all
 

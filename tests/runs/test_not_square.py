@@ -12,15 +12,16 @@ import msggan_jax
 from msggan_jax import data
 from msggan_jax.algorithm import augment, penalties
 from msggan_jax.algorithm.transformations import OUTSIDE, transform
+from msggan_jax.checkpoints import trained, workdirs
 from msggan_jax.data import pixels
 from msggan_jax.models import networks
 from msggan_jax.models.pyramid import connected_scales, make_pyramid
+from msggan_jax.reporting import filmstrips, records
 from msggan_jax.runtime import sharding
+from msggan_jax.sampling import grids, projection
+from msggan_jax.sampling.job import Job
+from msggan_jax.sharing.portable import files
 from msggan_jax.training import loop
-from msggan_jax.training.report import filmstrips, records
-from msggan_jax.training.sampling import grids, projection
-from msggan_jax.training.sampling.job import Job
-from msggan_jax.weights import trained, workdirs
 from tests.conftest import load_config
 
 GRIDS = {"3x4": (3, 4), "7x4": (7, 4)}
@@ -166,7 +167,7 @@ def test_a_run(tmp_path, preset):
   with pytest.raises(ValueError, match="has 24x20 pixels, this generator"):
     projection.project(job, tmp_path / "photos/0.png", iterations=2)
   output = tmp_path / "g.safetensors"
-  workdirs.export(run, output)
+  files.export(run, output)
   pyramid = msggan_jax.load_generator(output)(np.zeros((1, 8), np.float32))
   assert [images.shape[1:3] for images in pyramid] == [(3, 4), (6, 8)]
 

@@ -16,8 +16,8 @@ import pytest
 from PIL import Image
 
 from msggan_jax.algorithm import program
+from msggan_jax.checkpoints.checkpoint import Checkpoints
 from msggan_jax.runtime import preemption, sharding
-from msggan_jax.weights.checkpoint import Checkpoints
 from tests.conftest import CACHE, load_config
 from tests.runs.faults import flip, halve
 from tests.runs.forked import Forked

@@ -11,8 +11,8 @@ import tensorflow_datasets as tfds
 from PIL import Image
 
 import msggan_jax
+from msggan_jax.checkpoints import checkpoint, workdirs
 from msggan_jax.training import loop
-from msggan_jax.weights import checkpoint, workdirs
 from tests.conftest import load_config
 
 

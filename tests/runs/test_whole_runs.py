@@ -7,10 +7,10 @@ import tensorflow_datasets as tfds
 from PIL import Image
 
 import msggan_jax
+from msggan_jax.sharing.foreign import conversion
 from msggan_jax.training import loop
-from msggan_jax.weights.foreign import conversion
 from tests.conftest import load_config
-from tests.weights.test_convert import BMSG_D, BMSG_G
+from tests.sharing.test_convert import BMSG_D, BMSG_G
 
 pytestmark = pytest.mark.slow
 

@@ -15,14 +15,13 @@ from absl import flags
 from ml_collections import config_flags
 
 import msggan_jax
-from msggan_jax.algorithm import config_check
-from msggan_jax.planning import few_images
-from msggan_jax.planning.batch_size import with_batch_size
+from msggan_jax.checkpoints import workdirs
+from msggan_jax.config import checks, few_images
+from msggan_jax.config.batch_size import with_batch_size
 from msggan_jax.planning.estimate import with_device_batch
 from msggan_jax.runtime import cli
-from msggan_jax.weights import workdirs
 from tests.conftest import load_config
-from tests.runtime.test_launch import SCRIPTS, launch
+from tests.launch.test_launch import SCRIPTS, launch
 
 ROOT = Path(__file__).parents[2]
 PACKAGE = Path(msggan_jax.__file__).parent
@@ -172,7 +171,7 @@ def test_command(environment, words, monkeypatch, tmp_path):
       checked = with_device_batch(checked, size, num_devices)
     if checked.augment == few_images.AUTO:  # which counts real images
       checked.augment = few_images.choose(checked, 500)["augment"][0]
-    config_check.validate(checked, num_devices)
+    checks.validate(checked, num_devices)
   if command in ("main", "prepare"):
     assert config.dataset.name
     assert config.dataset.path or config.dataset.name not in LOCAL_PATHS

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from msggan_jax.weights.portable import files
+from msggan_jax.sharing.portable import files
 
 ROOT = Path(__file__).parents[2]
 _BLOCK = re.compile(r"^```python\n(.*?)^```", re.DOTALL | re.MULTILINE)

@@ -9,9 +9,14 @@ import pytest
 import msggan_jax
 from msggan_jax import metrics
 from msggan_jax.algorithm.train_step import StepMetrics
-from msggan_jax.runtime import cli, clock, jsonl, preemption
+from msggan_jax.checkpoints import checkpoint
+from msggan_jax.runtime import (
+  cli,
+  clock,
+  jsonl,
+  preemption,
+)
 from msggan_jax.training import evaluation, loop
-from msggan_jax.weights import checkpoint
 from tests.conftest import load_config
 
 METRICS = "fd_mean_colors_64_full,kid_mean_colors_32"

@@ -7,7 +7,12 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from msggan_jax.algorithm import accumulation, finite, randomness, train_step
+from msggan_jax.algorithm import (
+  accumulation,
+  finite,
+  randomness,
+  train_step,
+)
 from msggan_jax.runtime import jsonl
 from msggan_jax.training import loop, nonfinite
 from tests.runs.test_train import config, few_cats  # noqa: F401

@@ -6,10 +6,10 @@ import pytest
 from PIL import Image
 
 from msggan_jax import data
+from msggan_jax.checkpoints import checkpoint
 from msggan_jax.data import pixels, prepared_set
 from msggan_jax.runtime import cli
 from msggan_jax.training import loop, replay
-from msggan_jax.weights import checkpoint
 
 RNG = np.random.default_rng(0)
 PIXELS = RNG.integers(0, 256, (40, 8, 8, 3), np.uint8)

@@ -1,0 +1,1 @@
+"""A workdir: configuration, checkpoints, averages, trained networks."""

@@ -1,0 +1,212 @@
+"""Files of G's power-function averages, and moving averages made from them.
+
+`averages/<step>/` in a workdir, beside the checkpoints: the averages in one
+safetensors file, float32, and a manifest of checksums, written last. Step 0 has
+the initial parameters. Kept are step 0, the newest, and the first of every 5 %
+of growth in steps.
+"""
+
+import math
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+import safetensors
+import safetensors.numpy
+from absl import logging
+from ml_collections import ConfigDict
+
+from msggan_jax.algorithm import power_averages
+from msggan_jax.checkpoints import (
+  checkpoint,
+  manifest,
+  safetensors_file,
+  workdirs,
+)
+from msggan_jax.checkpoints.tensors import SAME, Source, describe, to_trees
+from msggan_jax.models import networks
+
+_FILE = "averages.safetensors"
+_STATE = "state"
+_GROWTH = 1.05
+_POOR = 0.2  # error of the weights over steps that is worth a warning
+
+
+def save(
+  workdir: Path, step: int, averages: tuple[Any, ...], state: Any
+) -> None:
+  """Write the averages of a step, unless they exist, and delete surplus ones.
+
+  Args:
+    workdir: The run's folder.
+    step: Steps done.
+    averages: One tree of parameters for each of `power_averages.WIDTHS`.
+    state: G's state.
+  """
+  folder = _folder(workdir, step)
+  if manifest.problem(folder) is None:
+    return
+  shutil.rmtree(folder, ignore_errors=True)
+  folder.mkdir(parents=True)
+  trees = {str(i): tree for i, tree in enumerate(averages)}
+  if step == 0:  # all are the initial parameters
+    trees = {"0": averages[0]}
+  tensors = {
+    _name(prefix, keys): np.asarray(array, np.float32, order="C")
+    for prefix, tree in {**trees, _STATE: state}.items()
+    for keys, array in jax.tree.leaves_with_path(tree)
+  }
+  (folder / _FILE).write_bytes(safetensors.numpy.save(tensors))
+  manifest.write(folder)
+  for surplus in set(_steps(workdir)) - _kept(_steps(workdir)):
+    shutil.rmtree(_folder(workdir, surplus))
+
+
+def delete_after(workdir: Path, step: int) -> None:
+  """Delete averages of later steps: a run goes on differently from here."""
+  for later in _steps(workdir):
+    if later > step:
+      shutil.rmtree(_folder(workdir, later))
+
+
+def reconstruct(
+  workdir: str | Path, step: int | str | None, ema_kimg: float
+) -> tuple[ConfigDict, networks.Network, networks.Tree, networks.Tree]:
+  """Return the generator with a moving average of another length.
+
+  Args:
+    workdir: The run's folder.
+    step: A step with averages; "best": the marked checkpoint's; None: the
+      newest.
+    ema_kimg: Half-life in thousands of images.
+
+  Returns:
+    Its configuration, the network, its parameters and its state.
+
+  Raises:
+    FileNotFoundError: If the run or the step's averages do not exist.
+    ValueError: If the half-life is not above 0 or a file is damaged.
+  """
+  if not 0 < ema_kimg < math.inf:
+    raise ValueError(f"ema_kimg is {ema_kimg}; choose a number above 0")
+  if Path(workdir).is_file():
+    raise ValueError(
+      f"{workdir} is one file; ema_kimg needs a run's folder with its averages"
+    )
+  workdir = Path(workdir)
+  config = workdirs.load_config(workdir)
+  network = safetensors_file.make_network(safetensors_file.GENERATOR, config)
+  step = _find(workdir, step)
+  steps = [s for s in _good_steps(workdir) if s <= step]
+  if step not in steps or 0 not in steps:
+    raise ValueError(
+      f"the averages of step {step} or of step 0 in {workdir} are damaged"
+    )
+  decay = 0.5 ** (config.batch_size / (1000 * ema_kimg))
+  of_averages, of_initial, error = power_averages.coefficients(
+    steps[1:], step, decay
+  )
+  if error > _POOR:
+    logging.warning(
+      "ema_kimg %g is short for the averages of %s: the weights over steps "
+      "have an error of %.0f %%",
+      ema_kimg,
+      workdir,
+      100 * error,
+    )
+  total = jax.tree.map(
+    lambda x: np.zeros(x.shape, np.float64), network.abstract_params()
+  )
+  for kept, weights in zip(steps, [[of_initial], *of_averages], strict=True):
+    trees, state = _read(_folder(workdir, kept), network, len(weights))
+    for weight, tree in zip(weights, trees, strict=True):
+      total = jax.tree.map(lambda a, b, w=weight: a + w * b, total, tree)
+  params = jax.tree.map(np.float32, total)
+  device = jax.local_devices()[0]
+  return config, network, *jax.device_put((params, state), device)
+
+
+def _find(workdir: Path, step: int | str | None) -> int:
+  steps = _steps(workdir)[1:]
+  if not steps:
+    raise FileNotFoundError(
+      f"{workdir} keeps no averages to make another ema_kimg from; train with "
+      "config.ema_averages"
+    )
+  if step == checkpoint.BEST:
+    with checkpoint.Checkpoints(workdir / "checkpoints") as checkpoints:
+      step = checkpoints.find(step)
+  if step is None:
+    return steps[-1]
+  if step not in steps:
+    raise FileNotFoundError(
+      f"{workdir} has no averages of step {step}; there are {steps}"
+    )
+  return int(step)
+
+
+def _read(
+  folder: Path, network: networks.Network, num_averages: int
+) -> tuple[list[networks.Tree], networks.Tree]:
+  """Return a step's averages and G's state.
+
+  Raises:
+    ValueError: If the file does not fit the network.
+  """
+  try:
+    tensors = safetensors.numpy.load_file(folder / _FILE)
+  except (OSError, safetensors.SafetensorError) as error:
+    raise ValueError(f"{folder / _FILE} cannot be read: {error}") from error
+  params = {str(i): network.abstract_params() for i in range(num_averages)}
+  trees = (params, {_STATE: network.abstract_state()})
+  table = {
+    ".".join(key.key for key in keys): Source(_name(*_split(keys)), SAME)
+    for tree in trees
+    for keys, _ in jax.tree.leaves_with_path(tree)
+  }
+  (averages, state), misfits = to_trees(tensors, table, trees)
+  if misfits:
+    raise ValueError(describe(str(folder), misfits))
+  return list(averages.values()), state[_STATE]
+
+
+def _steps(workdir: Path) -> list[int]:
+  """Return the steps with complete averages."""
+  folders = (workdir / "averages").glob("*")
+  return sorted(
+    int(folder.name)
+    for folder in folders
+    if folder.name.isdecimal() and manifest.exists(folder)
+  )
+
+
+def _good_steps(workdir: Path) -> Iterator[int]:
+  for step in _steps(workdir):
+    problem = manifest.problem(_folder(workdir, step))
+    if problem is None:
+      yield step
+    else:
+      logging.warning("skipping %s: %s", _folder(workdir, step), problem)
+
+
+def _kept(steps: list[int]) -> set[int]:
+  firsts = {}
+  for step in steps:
+    part = math.floor(math.log(step, _GROWTH)) if step else -1
+    firsts.setdefault(part, step)
+  return {*firsts.values(), steps[-1]}
+
+
+def _folder(workdir: Path, step: int) -> Path:
+  return workdir / "averages" / str(step)
+
+
+def _split(keys: tuple) -> tuple[str, tuple]:
+  return keys[0].key, keys[1:]
+
+
+def _name(prefix: str, keys: tuple) -> str:
+  return "/".join([prefix, *(key.key for key in keys)])

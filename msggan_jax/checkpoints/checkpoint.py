@@ -1,0 +1,376 @@
+"""Checkpoints of trees of arrays, with Orbax v1; knows no GAN."""
+
+import itertools
+import json
+import re
+import shutil
+import time
+from collections.abc import Mapping
+from concurrent.futures import Future, ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import jax
+from absl import logging
+from orbax.checkpoint import v1 as ocp
+
+from msggan_jax.checkpoints import manifest
+from msggan_jax.runtime import processes
+
+BEST = "best"  # instead of a step
+
+_NAME = "state"
+_PROVENANCE = "provenance.json"
+_MOST_CHARACTERS = 300  # of an error's reason
+_PATIENCE_SECS = 70  # network disks cache a folder's names for up to a minute
+_LEFTOVER = re.compile(r"\d+\.orbax-checkpoint-tmp(-\d+)?")
+
+
+class SaveError(OSError):
+  """A checkpoint could not be written; earlier ones still exist."""
+
+
+class Checkpoints:
+  """The checkpoints of one folder, by step; written asynchronously.
+
+  A checkpoint is complete when its manifest of checksums exists, which is
+  written last, and good when its files match the manifest.
+  """
+
+  def __init__(
+    self,
+    directory: str | Path,
+    keep: int | None = None,
+    keep_every: float = 0.0,
+    provenance: Mapping[str, str | int] | None = None,
+  ):
+    """Open a folder of checkpoints.
+
+    Args:
+      directory: The folder; created by the first save.
+      keep: Number of newest checkpoints to keep, beside the best and step 0;
+        None: all.
+      keep_every: In steps; the first checkpoint after each multiple of it is
+        kept, too; 0: none.
+      provenance: What the trees depend on; kept with each checkpoint.
+    """
+    self._directory = Path(directory).absolute()
+    self._mark = self._directory.with_name("best.json")
+    self._best = _read_step(self._mark)
+    self._keep = keep
+    self._keep_every = keep_every
+    self._provenance = provenance
+    self._damaged: set[int] = set()
+    self._background = ThreadPoolExecutor(max_workers=1)
+    self._saving: Future | None = None
+
+  @property
+  def steps(self) -> list[int]:
+    """Return the steps of complete checkpoints not known to be damaged."""
+    return [
+      step
+      for step in self._all_steps()
+      if manifest.exists(self._folder(step)) and step not in self._damaged
+    ]
+
+  @property
+  def best(self) -> int | None:
+    """Return the step marked as the best, or None."""
+    return self._best if self._best in self.steps else None
+
+  def provenance(self, step: int) -> dict[str, Any] | None:
+    """Return what a checkpoint depends on, if it was kept with it."""
+    try:
+      return json.loads((self._folder(step) / _PROVENANCE).read_bytes())
+    except (OSError, ValueError):
+      return None
+
+  def mark_best(self, step: int, **reasons: Any) -> None:
+    """Mark a checkpoint as the best, which is kept until the next mark.
+
+    Args:
+      step: The checkpoint's step.
+      **reasons: Other fields of `best.json`, beside the folder.
+    """
+    self._best = step
+    if jax.process_index() == 0:
+      temporary = self._mark.with_suffix(".tmp")
+      temporary.write_text(json.dumps({"step": step, **reasons}) + "\n")
+      temporary.replace(self._mark)
+
+  def save(self, step: int, tree: Any) -> None:
+    """Start to save a tree of arrays; wait only for the previous save.
+
+    All processes call it. The first one decides whether the checkpoint exists:
+    the others may see other files on a shared disk.
+
+    Raises:
+      SaveError: If the previous save has failed.
+    """
+    self.wait()
+    try:
+      needed = self._make_way(step) if processes.is_first() else False
+      if not processes.from_first(needed):
+        return
+      # Not Orbax's Checkpointer, which reports steps to JAX's preemption
+      # manager, where they mix with the steps of `runtime.preemption`.
+      with _context():
+        response = ocp.save_async(
+          self._folder(step), tree, checkpointable_name=_NAME
+        )
+    except Exception as error:  # whatever Orbax raises
+      raise self._failure(step, error) from error
+    self._saving = self._background.submit(self._finish, step, response)
+
+  def find(self, step: int | str | None) -> int:
+    """Return the step of a checkpoint.
+
+    Args:
+      step: A step; "best": the marked one; None: the newest.
+
+    Raises:
+      FileNotFoundError: If the checkpoint does not exist.
+    """
+    steps = self.steps
+    if step == BEST:
+      if self.best is None:
+        raise FileNotFoundError(
+          f"{self._directory} has no checkpoint marked as the best; runs with "
+          "config.eval_kimg mark one"
+        )
+      return self.best
+    if not steps or (step is not None and step not in steps):
+      wanted = "no checkpoint" if step is None else f"no checkpoint {step}"
+      have = f"; there are {steps}" if steps else ""
+      raise FileNotFoundError(f"{self._directory} has {wanted}{have}")
+    return steps[-1] if step is None else step
+
+  def restore(self, abstract_tree: Any, step: int | str | None = None) -> Any:
+    """Load a checkpoint, or a part of it, after checking its checksums.
+
+    All processes call it with the same step, and all load it or none.
+
+    Args:
+      abstract_tree: The saved tree or a part of it, as
+        `jax.ShapeDtypeStruct` with shardings.
+      step: As in `find`; None skips damaged ones with a warning.
+
+    Returns:
+      A tree of arrays in the structure of `abstract_tree`.
+
+    Raises:
+      FileNotFoundError: If the checkpoint does not exist.
+      ValueError: If it, or every complete one, is damaged, or if it holds
+        another tree.
+    """
+    if step is None:
+      step = self.newest_good()
+    with processes.raising_together():
+      step = self._check(step)
+    try:
+      misfits = self._misfits(step, abstract_tree)
+      if misfits:
+        raise ValueError("; ".join(misfits))
+      with _context():
+        return ocp.load(
+          self._folder(step), abstract_tree, checkpointable_name=_NAME
+        )
+    except Exception as error:  # whatever Orbax raises
+      raise ValueError(
+        f"checkpoint {self._folder(step)} cannot be loaded: "
+        f"{_first_line(error)[:_MOST_CHARACTERS]}"
+      ) from error
+
+  def wait(self) -> None:
+    """Wait for the last save.
+
+    Raises:
+      SaveError: If it has failed.
+    """
+    saving, self._saving = self._saving, None
+    if saving:
+      saving.result()
+
+  def close(self) -> None:
+    """Wait for the last save and end its thread."""
+    try:
+      self.wait()
+    finally:
+      self._background.shutdown()
+
+  def remove_leftovers(self) -> None:
+    """Remove the unfinished folders of killed saves.
+
+    Only for the process that holds the run's lock: another run's save may be
+    on its way otherwise.
+    """
+    if not self._directory.is_dir():
+      return
+    for folder in self._directory.iterdir():
+      if _LEFTOVER.fullmatch(folder.name) and not folder.is_symlink():
+        logging.warning("removing %s, which a killed save left", folder)
+        shutil.rmtree(folder)
+
+  def _folder(self, step: int) -> Path:
+    return self._directory / str(step)
+
+  def _all_steps(self) -> list[int]:
+    if not self._directory.is_dir():
+      return []
+    names = (path.name for path in self._directory.iterdir())
+    return sorted(int(name) for name in names if name.isdecimal())
+
+  def newest_good(self) -> int | None:
+    """Return the step of the newest good checkpoint, or None.
+
+    All processes call it and get the first process's answer. Damaged ones
+    after it are skipped with a warning.
+
+    Raises:
+      ValueError: If every complete one is damaged.
+    """
+    step = self._newest_good() if processes.is_first() else None
+    step = processes.from_first(-1 if step is None else step)
+    return None if step < 0 else step
+
+  def _newest_good(self) -> int | None:
+    for step in reversed(self._all_steps()):
+      problem = manifest.problem(self._folder(step))
+      if problem is None:
+        return step
+      logging.warning("skipping %s: %s", self._folder(step), problem)
+      if manifest.exists(self._folder(step)):
+        self._damaged.add(step)
+    if self._damaged:
+      raise ValueError(
+        f"every checkpoint in {self._directory} is damaged; to start anew "
+        "choose another --workdir"
+      )
+    return None
+
+  def _check(self, step: int | str | None) -> int:
+    """Return the step of a checkpoint that this process sees and finds good.
+
+    A shared disk may show new files to some processes later.
+    """
+    patience = 0 if processes.is_first() else _PATIENCE_SECS
+    deadline = time.monotonic() + patience
+    while True:
+      try:
+        found = self.find(step)
+        problem = manifest.problem(self._folder(found))
+        if problem is None:
+          return found
+        raise ValueError(
+          f"checkpoint {self._folder(found)} is damaged: {problem}"
+        )
+      except (ValueError, FileNotFoundError):
+        if time.monotonic() >= deadline:
+          raise
+        time.sleep(1)
+
+  def _misfits(self, step: int, abstract_tree: Any) -> list[str]:
+    """Return a line for each array of a checkpoint with another shape.
+
+    Orbax itself would first read them all and print each result.
+    """
+    metadata = ocp.metadata(self._folder(step), checkpointable_name=_NAME)
+    there = _shapes(metadata.metadata)
+    return [
+      f"{name} is {there.get(name, 'missing')}, expected {shape}"
+      for name, shape in _shapes(abstract_tree).items()
+      if there.get(name) != shape
+    ]
+
+  def _make_way(self, step: int) -> bool:
+    """Return whether a step must be saved; the first process's decision.
+
+    A damaged or unfinished checkpoint is renamed out of the way.
+    """
+    if step in self.steps:
+      return False
+    folder = self._folder(step)
+    if folder.exists():
+      names = (f"{folder.name}.damaged{i or ''}" for i in itertools.count())
+      folder.rename(
+        next(path for path in map(folder.with_name, names) if not path.exists())
+      )
+    self._damaged.discard(step)
+    return True
+
+  def _finish(self, step: int, response: Any) -> None:
+    try:
+      response.result()
+      if jax.process_index() == 0:
+        if self._provenance is not None:
+          text = json.dumps(self._provenance, indent=1)
+          (self._folder(step) / _PROVENANCE).write_text(text + "\n")
+        manifest.write(self._folder(step))
+        self._delete_surplus()
+    except Exception as error:  # whatever Orbax raises
+      raise self._failure(step, error) from error
+
+  def _delete_surplus(self) -> None:
+    """Delete checkpoints that are not kept, after a newer one is complete.
+
+    They are renamed first, so that a kill leaves no folder that looks damaged.
+    """
+    steps = self.steps
+    kept = {*steps[-self._keep :], self._best} if self._keep else {*steps}
+    kept.add(0)  # of a fine-tuned run: a replay cannot make it anew
+    if self._keep_every:
+      firsts = {step // self._keep_every: step for step in reversed(steps)}
+      kept.update(step for part, step in firsts.items() if part)
+    for step in {*steps} - kept:
+      self._folder(step).rename(self._directory / f"{step}.deleted")
+    for folder in self._directory.glob("*.deleted"):
+      if folder.is_symlink():
+        folder.unlink()
+      else:
+        shutil.rmtree(folder)
+
+  def _failure(self, step: int, error: Exception) -> SaveError:
+    have = f"the newest is {self.steps[-1]}" if self.steps else "there is none"
+    return SaveError(
+      f"checkpoint {step} could not be saved in {self._directory}, {have}: "
+      f"{_first_line(error)}"
+    )
+
+  def __enter__(self) -> "Checkpoints":
+    return self
+
+  def __exit__(self, *exc_info) -> None:
+    self.close()
+
+
+def _context() -> ocp.Context:
+  """Return Orbax's settings for saving and loading."""
+  context = ocp.Context()
+  context.pytree_options.loading.partial_load = True
+  # The first process has looked; another may still see a renamed folder.
+  context.file_options.skip_sync_file_validations = True
+  return context
+
+
+def _read_step(mark: Path) -> int | None:
+  try:
+    step = json.loads(mark.read_text())["step"]
+  except (FileNotFoundError, NotADirectoryError):
+    return None
+  except (ValueError, TypeError, KeyError, RecursionError):
+    step = None
+  if type(step) is not int:
+    logging.warning("skipping %s: it is damaged", mark)
+    return None
+  return step
+
+
+def _shapes(tree: Any) -> dict[str, tuple[int, ...]]:
+  return {
+    jax.tree_util.keystr(path, simple=True, separator="/"): tuple(leaf.shape)
+    for path, leaf in jax.tree.leaves_with_path(tree)
+  }
+
+
+def _first_line(error: Exception) -> str:
+  return str(error).strip().splitlines()[0] if str(error) else repr(error)

@@ -1,0 +1,253 @@
+"""Networks in one .safetensors file, to share.
+
+Tensors are float32 and named by network and path, such as
+generator/block_4x4/conv/kernel; the header's metadata are `format`, `version`,
+`step`, `kimg`, the run's configuration in JSON, `config`, and those of its
+`model_card`. Only arrays, the fields of `checks.network_fields` and the
+name of the demo's data are read from a file: nothing in it is executed, no path
+in it is opened.
+"""
+
+import contextlib
+import json
+import secrets
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+import safetensors
+import safetensors.numpy
+from ml_collections import ConfigDict
+
+from msggan_jax.checkpoints.tensors import (
+  SAME,
+  Source,
+  describe,
+  quote,
+  to_trees,
+)
+from msggan_jax.config import checks
+from msggan_jax.models import networks
+
+FORMAT = "msggan_jax"
+VERSION = "1"
+GENERATOR = "generator"  # its moving average
+DISCRIMINATOR = "discriminator"
+
+_MAKERS = {
+  GENERATOR: networks.make_generator,
+  DISCRIMINATOR: networks.make_discriminator,
+}
+# Fields about the author's disk and programs.
+_PRIVATE = ("inception_path", "extractor")
+_PRIVATE_OF_DATASET = ("path", "data_dir")
+_DEMO = ("cats", "earth")  # data sets that everybody can prepare
+
+
+def make_network(name: str, config: ConfigDict) -> networks.Network:
+  """Check a configuration and return its `GENERATOR` or `DISCRIMINATOR`.
+
+  Raises:
+    ValueError: In one sentence, if the configuration is impossible.
+  """
+  checks.network_fields(config.to_dict())
+  return _MAKERS[name](config)
+
+
+def write(
+  path: Path,
+  config: ConfigDict,
+  step: int,
+  trees: Mapping[str, tuple[networks.Tree, networks.Tree]],
+  card: Mapping[str, str] | None = None,
+) -> None:
+  """Write a new file, completely or not at all.
+
+  Args:
+    path: The file, which must not exist.
+    config: The run's configuration; fields with paths are dropped.
+    step: The checkpoint's step.
+    trees: `GENERATOR` or `DISCRIMINATOR` -> parameters and state.
+    card: More metadata of the header, of `model_card`.
+
+  Raises:
+    ValueError: If the path exists.
+    OSError: If the file cannot be written.
+  """
+  check_free(path)
+  tensors = {}
+  for name, both in trees.items():
+    for tree in both:
+      for keys, array in jax.tree.leaves_with_path(tree):
+        tensors[_tensor_name(name, keys)] = np.asarray(
+          array, np.float32, order="C"
+        )
+  metadata = {
+    "format": FORMAT,
+    "version": VERSION,
+    "step": str(step),
+    "kimg": f"{step * config.batch_size / 1000:g}",
+    "config": json.dumps(_public(config), sort_keys=True),
+    **(card or {}),
+  }
+  write_new(path, safetensors.numpy.save(tensors, metadata))
+
+
+def write_new(path: Path, content: bytes) -> None:
+  """Write a new file, completely or not at all.
+
+  Raises:
+    ValueError: If the path exists.
+    OSError: If the file cannot be written.
+  """
+  check_free(path)
+  path.parent.mkdir(parents=True, exist_ok=True)
+  temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}")
+  try:
+    temporary.write_bytes(content)
+    temporary.replace(path)
+  finally:
+    temporary.unlink(missing_ok=True)
+
+
+def check_free(path: Path) -> None:
+  """Raise ValueError if the path exists."""
+  if path.exists() or path.is_symlink():
+    raise ValueError(f"{path} exists; choose another --output")
+
+
+def read(
+  path: str | Path, name: str
+) -> tuple[ConfigDict, networks.Network, networks.Tree, networks.Tree]:
+  """Read a network.
+
+  Args:
+    path: The file.
+    name: `GENERATOR` or `DISCRIMINATOR`.
+
+  Returns:
+    The configuration's network fields, with the data set if it is the demo's;
+    the network, its parameters and its state.
+
+  Raises:
+    ValueError: If the file is damaged or foreign, in one sentence, or with a
+      list of the tensors that do not fit its configuration.
+  """
+  with _opened(path) as file:
+    config = _read_config(file.metadata() or {})
+    tensors = _read_tensors(file, name)
+  network = make_network(name, config)
+  trees = (network.abstract_params(), network.abstract_state())
+  table = {
+    ".".join(key.key for key in keys): Source(_tensor_name(name, keys), SAME)
+    for tree in trees
+    for keys, _ in jax.tree.leaves_with_path(tree)
+  }
+  (params, state), misfits = to_trees(tensors, table, trees)
+  if misfits:
+    raise ValueError(describe(f"{name} in {path}", misfits))
+  return config, network, params, state
+
+
+def read_config(path: str | Path) -> ConfigDict:
+  """Read the configuration's network fields; raise ValueError as `read`."""
+  return _inspect(path)[0]
+
+
+def names(path: str | Path) -> set[str]:
+  """Return the networks that a file holds; raise ValueError as `read`."""
+  return _inspect(path)[1]
+
+
+def read_metadata(path: str | Path) -> dict[str, str]:
+  """Return the header's metadata; raise ValueError as `read`."""
+  with _opened(path) as file:
+    return file.metadata() or {}
+
+
+def _inspect(path: str | Path) -> tuple[ConfigDict, set[str]]:
+  with _opened(path) as file:
+    config = _read_config(file.metadata() or {})
+    return config, {key.partition("/")[0] for key in file.keys()}
+
+
+@contextlib.contextmanager
+def _opened(path: str | Path) -> Iterator[Any]:
+  """Open a file; name it in errors of the block."""
+  try:
+    with safetensors.safe_open(path, framework="np") as file:
+      yield file
+  except safetensors.SafetensorError as error:
+    raise ValueError(
+      f"{path} is no weight file: it is no readable .safetensors file "
+      f"({_first_line(error)}); give a run's folder or a file written by "
+      "msggan_jax.export"
+    ) from error
+  except ValueError as error:
+    raise ValueError(
+      f"{path} is no weight file of msggan_jax: {_first_line(error)}"
+    ) from error
+
+
+def _first_line(error: Exception) -> str:
+  return str(error).splitlines()[0][:300]
+
+
+def _read_config(metadata: Mapping[str, str]) -> ConfigDict:
+  if metadata.get("format") != FORMAT or "config" not in metadata:
+    raise ValueError("its header has no configuration of the networks")
+  if metadata.get("version") != VERSION:
+    version = quote(metadata.get("version", ""))
+    raise ValueError(f"its version is {version}; this code reads {VERSION}")
+  try:
+    fields = json.loads(metadata["config"])
+  except (ValueError, RecursionError) as error:
+    raise ValueError("the configuration in its header is damaged") from error
+  if not isinstance(fields, dict):
+    raise ValueError("the configuration in its header is damaged")
+  config = checks.network_fields(fields)
+  _add_demo(config, fields)
+  return config
+
+
+def _add_demo(config: ConfigDict, fields: Mapping[str, Any]) -> None:
+  """Add the data set, and whether it was mirrored, if it is the demo's."""
+  dataset = fields.get("dataset")
+  name = dataset.get("name") if isinstance(dataset, dict) else None
+  if name in _DEMO and dataset.get("split") == "train":
+    config.mirror = fields.get("mirror") is True
+    config.dataset = ConfigDict({"name": name, "split": "train"})
+    config.dataset.update(path="", data_dir="", crop="center")
+
+
+def _read_tensors(file: Any, name: str) -> dict[str, np.ndarray]:
+  """Read a network's tensors; refuse tensors of unknown networks."""
+  tensors = {}
+  for key in file.keys():
+    network = key.partition("/")[0]
+    if network not in _MAKERS:
+      raise ValueError(f"the tensor {quote(key)} belongs to no known network")
+    if network != name:
+      continue
+    kind = file.get_slice(key).get_dtype()
+    if kind != "F32":
+      raise ValueError(f"the tensor {quote(key)} holds {kind}, not F32")
+    tensors[key] = file.get_tensor(key)
+  if not tensors:
+    raise ValueError(f"it holds no {name}")
+  return tensors
+
+
+def _tensor_name(network: str, keys: tuple) -> str:
+  return "/".join([network, *(key.key for key in keys)])
+
+
+def _public(config: ConfigDict) -> dict[str, Any]:
+  fields = config.to_dict()
+  for name in _PRIVATE:
+    fields.pop(name, None)
+  for name in _PRIVATE_OF_DATASET:
+    fields.get("dataset", {}).pop(name, None)
+  return fields

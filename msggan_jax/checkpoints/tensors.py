@@ -1,0 +1,99 @@
+"""Map a file's tensors to our trees: names and axes."""
+
+from collections.abc import Callable, Mapping
+from typing import Any, NamedTuple
+
+import numpy as np
+
+_MAX_PROBLEMS = 40  # lines of an error
+_QUOTED_CHARACTERS = 80  # of text from a file, in an error
+
+
+class Layout(NamedTuple):
+  """The conversion of a file's tensor to ours."""
+
+  their_shape: Callable[[tuple], tuple]  # our shape to the file's
+  convert: Callable[[np.ndarray], np.ndarray]  # the file's array to ours
+
+
+class Source(NamedTuple):
+  """A tensor's name in a file, and its layout there."""
+
+  name: str
+  layout: Layout
+
+
+# Our path, such as "block_4x4.conv.kernel", to its source.
+Table = dict[str, Source]
+
+
+SAME = Layout(lambda shape: shape, lambda x: x)
+
+
+def to_trees(
+  tensors: Mapping[str, np.ndarray],
+  table: Table,
+  trees: tuple[dict[str, Any], ...],
+) -> tuple[tuple[dict[str, Any], ...], list[str]]:
+  """Convert a file's tensors to our trees.
+
+  Args:
+    tensors: The file's tensors.
+    table: The source of each of our arrays.
+    trees: Nested dicts of shapes (`jax.ShapeDtypeStruct`), which together use
+      all tensors.
+
+  Returns:
+    The trees with float32 arrays, and one line for each tensor that is missing,
+    unused, of another shape, or contains NaN or Inf. If any line is returned,
+    the trees are invalid.
+  """
+  problems = []
+
+  def convert(tree, prefix: str):
+    if isinstance(tree, dict):
+      return {k: convert(v, f"{prefix}{k}.") for k, v in tree.items()}
+    source = table[prefix.removesuffix(".")]
+    expected = source.layout.their_shape(tree.shape)
+    tensor = tensors.get(source.name)
+    if tensor is None:
+      problems.append(f"missing: {source.name} {expected}")
+    elif tensor.shape != expected:
+      problems.append(f"{source.name} is {tensor.shape}, expected {expected}")
+    elif tensor.dtype.kind != "f":
+      problems.append(f"{source.name} is {tensor.dtype}, not a float type")
+    else:
+      with np.errstate(over="ignore"):  # of float64
+        ours = np.array(source.layout.convert(tensor), np.float32, order="C")
+      if np.isfinite(ours).all():
+        return ours
+      problems.append(f"{source.name} has NaN or Inf")
+
+  converted = tuple(convert(tree, "") for tree in trees)
+  known = {source.name for source in table.values()}
+  problems += [
+    f"unused: {quote(name)[1:-1]} {tensor.shape}"
+    for name, tensor in tensors.items()
+    if name not in known
+  ]
+  return converted, problems
+
+
+def describe(network: str, problems: list[str]) -> str:
+  """Return the first problems as text, one per line."""
+  lines = problems[:_MAX_PROBLEMS]
+  if len(problems) > len(lines):
+    lines.append(f"and {len(problems) - len(lines)} more")
+  return "\n  ".join([f"the {network} does not match:", *lines])
+
+
+def quote(value: Any) -> str:
+  """Quote text from a file for an error message, truncated.
+
+  Containers are quoted by type only: they can be nested without end.
+  """
+  if not isinstance(value, str | int | float):
+    return f"a {type(value).__name__}"
+  text = str(value)
+  cut = len(text) > _QUOTED_CHARACTERS
+  return repr(text[:_QUOTED_CHARACTERS]) + ("..." if cut else "")

@@ -1,0 +1,356 @@
+"""Load trained networks; generate and score images."""
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from ml_collections import ConfigDict
+
+from msggan_jax.checkpoints import averages, safetensors_file, workdirs
+from msggan_jax.models import networks
+from msggan_jax.models.layers import normalize_latents
+from msggan_jax.models.pyramid import Pyramid
+from msggan_jax.runtime import progress as progress_bars
+
+Labels = jax.Array | np.ndarray | Sequence[int]
+Noise = str | jax.Array
+
+TRUNCATION_CUTOFF = 8  # layers, as the official code has it
+
+
+class Generator:
+  """A generator with its weights."""
+
+  def __init__(
+    self, config: ConfigDict, network: networks.Network, params, state
+  ):
+    self.config = config
+    self.params = params
+    self.state = state
+    self._network = network
+
+  def sample_latents(self, key: jax.Array, num: int) -> jax.Array:
+    """Draw latents.
+
+    Args:
+      key: Randomness.
+      num: How many.
+
+    Returns:
+      (num, latent_size), normal, then projected onto the hypersphere (except
+      for msg-gan-v1).
+    """
+    z = jax.random.normal(key, (num, self.config.latent_size))
+    return normalize_latents(z) if self.config.normalize_latents else z
+
+  def __call__(
+    self,
+    z: jax.Array,
+    labels: Labels | None = None,
+    *,
+    truncation_psi: float = 1.0,
+    truncation_cutoff: int = TRUNCATION_CUTOFF,
+    noise: Noise = "fixed",
+  ) -> Pyramid:
+    """Generate images at every connected scale.
+
+    Args:
+      z: Latents as `sample_latents` draws them, (B, latent_size).
+      labels: Classes, (B,), of a conditional generator.
+      truncation_psi: MSG-StyleGAN: factor on the distance between w and its
+        average; 1: no truncation.
+      truncation_cutoff: Number of truncated layers, from 4x4 up.
+      noise: MSG-StyleGAN: "fixed" (the stored maps), a key, or one key for each
+        latent.
+
+    Returns:
+      Images per scale, low to high, (B, r, r, channels) float32, in [-1, 1]
+      with a small overshoot of the linear output; see `to_uint8`.
+
+    Raises:
+      ValueError: If labels are missing, superfluous or out of range, or
+        truncation is asked of a generator without w.
+    """
+    if self.config.model != "stylegan":
+      if truncation_psi != 1:
+        raise ValueError(
+          f"truncation_psi is {truncation_psi}, but this generator has no w to "
+          f"truncate: config.model is {self.config.model}, not stylegan; "
+          "choose 1"
+        )
+      labels = check_labels(self.config, labels, len(z))
+      return self._apply(z, labels)
+    w = self.map_latents(z, labels)
+    if truncation_psi != 1:
+      w = self.truncate(w, truncation_psi, truncation_cutoff)
+    return self.synthesize(w, noise=noise)
+
+  def map_latents(
+    self, z: jax.Array, labels: Labels | None = None
+  ) -> jax.Array:
+    """Map latents, (B, latent_size), to w, (B, w_size), not truncated."""
+    self._check_has_w()
+    labels = check_labels(self.config, labels, len(z))
+    return self._apply(z, labels, method="map_latents")
+
+  def truncate(
+    self,
+    w: jax.Array,
+    truncation_psi: float,
+    truncation_cutoff: int = TRUNCATION_CUTOFF,
+  ) -> jax.Array:
+    """Move w towards its average in the first layers.
+
+    Args:
+      w: (B, w_size) or (B, layers, w_size).
+      truncation_psi: As in `__call__`.
+      truncation_cutoff: As in `__call__`.
+
+    Returns:
+      (B, layers, w_size), for `synthesize`.
+    """
+    self._check_has_w()
+    return self._apply(
+      w, float(truncation_psi), truncation_cutoff, method="truncate"
+    )
+
+  def mix_styles(
+    self, coarse: jax.Array, fine: jax.Array, crossover: int
+  ) -> jax.Array:
+    """Join the first layers' styles of one w with the others of another.
+
+    Args:
+      coarse: w of the layers below the crossover, (B, w_size) or (B, layers,
+        w_size).
+      fine: w of the layers from the crossover up, same shapes.
+      crossover: A layer; two a resolution, from 4x4 up.
+
+    Returns:
+      (B, layers, w_size), for `synthesize`.
+    """
+    self._check_has_w()
+    coarse, fine = (self._apply(w, method="for_layers") for w in (coarse, fine))
+    return jnp.concatenate([coarse[:, :crossover], fine[:, crossover:]], axis=1)
+
+  def synthesize(self, w: jax.Array, *, noise: Noise = "fixed") -> Pyramid:
+    """Generate images from w.
+
+    Args:
+      w: (B, w_size), or (B, layers, w_size) with one for each layer.
+      noise: As in `__call__`.
+
+    Returns:
+      As `__call__`.
+    """
+    self._check_has_w()
+    return self._apply(w, example_keys(noise, len(w)), method="synthesize")
+
+  def _apply(self, *args, **kwargs):
+    apply = self._network.jitted_apply
+    return apply(self.params, self.state, *args, **kwargs)
+
+  def _check_has_w(self) -> None:
+    if self.config.model != "stylegan":
+      raise ValueError(
+        f"this generator has no w: config.model is {self.config.model}, not "
+        "stylegan"
+      )
+
+
+class Discriminator:
+  """A discriminator with its weights."""
+
+  def __init__(
+    self, config: ConfigDict, network: networks.Network, params, state
+  ):
+    self.config = config
+    self.params = params
+    self.state = state
+    self._network = network
+
+  def __call__(
+    self, pyramid: Pyramid, labels: Labels | None = None
+  ) -> jax.Array:
+    """Score images.
+
+    Args:
+      pyramid: Images per scale, low to high, each (B, r, r, channels), in
+        [-1, 1]; B a multiple of the minibatch stddev's group.
+      labels: Classes, (B,), of a conditional discriminator.
+
+    Returns:
+      Logits, (B,); higher means more real.
+
+    Raises:
+      ValueError: If labels are missing, superfluous or out of range.
+    """
+    labels = check_labels(self.config, labels, len(pyramid[0]))
+    apply = self._network.jitted_apply
+    return apply(self.params, self.state, pyramid, labels)
+
+
+def load_generator(
+  workdir: str | Path,
+  step: int | str | None = None,
+  *,
+  ema_kimg: float | None = None,
+) -> Generator:
+  """Load the EMA generator of a run.
+
+  Args:
+    workdir: The run's folder, a file written by `msggan_jax.export`, or the
+      name of a released generator, such as "cats".
+    step: A checkpoint's step; "best": the marked one; None: the newest. A file
+      has only one.
+    ema_kimg: Half-life of another moving average, in thousands of images, made
+      from a run's averages (`config.ema_averages`); None: the run's own.
+
+  Raises:
+    FileNotFoundError: If the run, the checkpoint or the averages do not exist.
+    ValueError: In one sentence, if the source is damaged or impossible.
+  """
+  if ema_kimg is not None:
+    return Generator(*averages.reconstruct(workdir, step, ema_kimg))
+  return Generator(
+    *workdirs.load_network(workdir, step, safetensors_file.GENERATOR)
+  )
+
+
+def load_discriminator(
+  workdir: str | Path, step: int | str | None = None
+) -> Discriminator:
+  """Load the discriminator of a run; arguments as in `load_generator`."""
+  return Discriminator(
+    *workdirs.load_network(workdir, step, safetensors_file.DISCRIMINATOR)
+  )
+
+
+def in_batches(
+  generator: Generator,
+  z: jax.Array,
+  batch_size: int,
+  labels: Labels | None = None,
+  *,
+  noise: Noise = "fixed",
+  progress: str = "",
+  **options,
+) -> tuple[np.ndarray, ...]:
+  """Generate many images with at most one batch on the device.
+
+  Args:
+    generator: The generator.
+    z: Latents, (N, latent_size).
+    batch_size: Images in a batch.
+    labels: Classes, (N,), of a conditional generator.
+    noise: As in `Generator`.
+    progress: Title of a progress bar; "": none.
+    **options: Other arguments of the generator.
+
+  Returns:
+    Images per scale, low to high, in host memory, each (N, r, r, channels).
+  """
+  labels = check_labels(generator.config, labels, len(z))
+  keys = example_keys(noise, len(z))
+
+  def generate(z, labels, keys):
+    noise = "fixed" if keys is None else keys
+    return generator(z, labels, noise=noise, **options)
+
+  return map_batches(
+    generate, z, labels, keys, batch_size=batch_size, progress=progress
+  )
+
+
+def map_batches(
+  function: Callable[..., Sequence[jax.Array]],
+  *arrays: Any,
+  batch_size: int,
+  progress: str = "",
+) -> tuple[np.ndarray, ...]:
+  """Apply a function to batches of examples, all of one shape.
+
+  Args:
+    function: Maps batches to several arrays, (B, ...).
+    *arrays: Its arguments for all examples, (N, ...); None stays None.
+    batch_size: Largest B. The last example fills the last batch.
+    progress: Title of a progress bar; "": none.
+
+  Returns:
+    The function's arrays for all examples, (N, ...), in host memory.
+  """
+  total = len(arrays[0])
+  size = min(batch_size, total)
+  results = []
+  with progress_bars.bar(total, progress, "images") as bar:
+    for start in range(0, total, size):
+      indices = np.minimum(np.arange(start, start + size), total - 1)
+      batch = [None if array is None else array[indices] for array in arrays]
+      count = min(size, total - start)
+      result = jax.device_get(tuple(function(*batch)))
+      results.append([part[:count] for part in result])
+      bar.update(count)
+  return tuple(np.concatenate(parts) for parts in zip(*results, strict=True))
+
+
+def check_labels(
+  config: ConfigDict, labels: Labels | None, num: int
+) -> np.ndarray | None:
+  """Return labels as an array.
+
+  Args:
+    config: The networks' configuration.
+    labels: Classes, or None.
+    num: The expected number.
+
+  Raises:
+    ValueError: In one sentence, if they do not fit the networks.
+  """
+  classes = config.num_classes
+  if not classes:
+    if labels is None:
+      return None
+    raise ValueError(
+      "labels are given, but these networks are unconditional: "
+      "config.num_classes is 0"
+    )
+  wanted = f"give {num} of them, each from 0 to {classes - 1}"
+  if labels is None:
+    raise ValueError(
+      f"these networks are conditional and need labels: {wanted}"
+    )
+  labels = np.asarray(labels)
+  if labels.shape != (num,) or not np.issubdtype(labels.dtype, np.integer):
+    raise ValueError(
+      f"labels have shape {labels.shape} and type {labels.dtype}: {wanted}"
+    )
+  if num and not 0 <= labels.min() <= labels.max() < classes:
+    raise ValueError(
+      f"labels range from {labels.min()} to {labels.max()}: {wanted}"
+    )
+  return labels.astype(np.int32)
+
+
+def example_keys(noise: Noise, num: int) -> jax.Array | None:
+  """Return a key for each of `num` images; None for fixed noise.
+
+  Raises:
+    ValueError: If the noise is neither "fixed", a key, nor `num` keys.
+  """
+  if isinstance(noise, str) and noise == "fixed":
+    return None
+  is_key = isinstance(noise, jax.Array) and jnp.issubdtype(
+    noise.dtype, jax.dtypes.prng_key
+  )
+  if is_key and noise.shape == ():
+    return jax.vmap(jax.random.fold_in, in_axes=(None, 0))(
+      noise, jnp.arange(num)
+    )
+  if is_key and noise.shape == (num,):
+    return noise
+  raise ValueError(
+    f"noise is {noise!r}; choose 'fixed', a key such as jax.random.key(0), or "
+    f"an array of {num} keys"
+  )

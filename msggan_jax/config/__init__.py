@@ -1,0 +1,1 @@
+"""A configuration: its fields, checks and automatic values."""

@@ -1,0 +1,145 @@
+"""Checks of configurations: our own before a run, those in files of others."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from ml_collections import ConfigDict
+
+from msggan_jax.algorithm import augment, frozen, schedules
+from msggan_jax.algorithm.penalties import scale_weights
+from msggan_jax.config.fields import FIELDS
+from msggan_jax.data.pixels import check_resolution
+from msggan_jax.models import base_grid
+from msggan_jax.models.pyramid import connected_scales
+from msggan_jax.models.stddev import examples_together
+
+_MOST_CHARACTERS = 80  # of a value in a message
+
+# Model -> the values without which it does not exist.
+_ONLY = {
+  "stylegan": {
+    "equalized": True,
+    "spectral_norm": False,
+    "normalize_latents": True,
+    "output_activation": "linear",
+  },
+  "residual": {"equalized": True, "spectral_norm": False},
+}
+
+
+def validate(config: ConfigDict, num_devices: int) -> None:
+  """Check everything that can be checked before compilation.
+
+  Args:
+    config: The configuration.
+    num_devices: Devices of all processes.
+
+  Raises:
+    ValueError: In one sentence, naming the field and the choices.
+  """
+  _check_fields(config, list(FIELDS))
+  _check_networks(config)
+  schedules.check(config)
+  augment.check(config)
+  scale_weights(config)
+  frozen.check(config)
+  _check_batch(config, num_devices)
+  _check_micro_batch(config, config.batch_size // num_devices)
+
+
+def network_fields(fields: Mapping[str, Any]) -> ConfigDict:
+  """Return the fields that shape the networks, and no others.
+
+  Weights of others come with a configuration, which is not trusted: each field
+  must have its type and be one of the choices or within bounds.
+
+  Args:
+    fields: A configuration, as JSON gives it.
+
+  Raises:
+    ValueError: In one sentence, if a field is missing or impossible.
+  """
+  fields = {"base_grid": base_grid.SQUARE, **fields}  # older files lack it
+  names = [name for name, field in FIELDS.items() if field.shapes_networks]
+  config = ConfigDict({name: fields[name] for name in names if name in fields})
+  _check_fields(config, names)
+  _check_networks(config)
+  return config
+
+
+def _check_fields(config: ConfigDict, names: list[str]) -> None:
+  missing = [name for name in names if not _has(config, name)]
+  if missing:
+    raise ValueError(f"the configuration lacks {', '.join(missing)}")
+  for name in names:
+    value = _get(config, name)
+    if not FIELDS[name].accepts(value):
+      raise ValueError(
+        f"config.{name} is {repr(value)[:_MOST_CHARACTERS]}; choose "
+        f"{FIELDS[name].expected()}"
+      )
+
+
+def _check_networks(config: ConfigDict) -> None:
+  for name, value in _ONLY.get(config.model, {}).items():
+    if config[name] != value:
+      raise ValueError(
+        f"config.{name} is {config[name]!r}; config.model {config.model} has "
+        f"only {value!r}, choose that or config.model progan"
+      )
+  check_resolution(config.resolution)
+  base_grid.parse(config.base_grid)
+  connected_scales(config)
+
+
+def _check_batch(config: ConfigDict, num_devices: int) -> None:
+  group = examples_together(config)
+  if group and _is_strided(config) and num_devices > 1:
+    raise ValueError(
+      "config.stddev_grouping is strided, whose groups span the whole batch, "
+      f"and there are {num_devices} devices; choose contiguous, or one device"
+    )
+  multiple = num_devices * max(group, 1)
+  if config.batch_size % multiple:
+    raise ValueError(
+      f"config.batch_size is {config.batch_size}; with {num_devices} "
+      f"device(s) and config.stddev_group {group} it must be a multiple of "
+      f"{multiple}, such as --config.batch_size=auto chooses"
+    )
+
+
+def _check_micro_batch(config: ConfigDict, device_batch_size: int) -> None:
+  size, group = config.micro_batch_size, examples_together(config)
+  if size in (0, device_batch_size):
+    return
+  if not group or _is_strided(config):
+    raise ValueError(
+      f"config.micro_batch_size is {size}, but the minibatch stddev spans the "
+      "whole batch; choose 0, or config.stddev_group above 0 with "
+      "config.stddev_grouping contiguous"
+    )
+  if device_batch_size % size or size % group:
+    raise ValueError(
+      f"config.micro_batch_size is {size}; it must be a multiple of "
+      f"config.stddev_group {group} that divides the {device_batch_size} "
+      "examples of a device"
+    )
+
+
+def _is_strided(config: ConfigDict) -> bool:
+  """Return whether there is a minibatch stddev of strided groups."""
+  there = config.stddev_placement != "none"
+  return there and config.stddev_grouping == "strided"
+
+
+def _get(config: ConfigDict, name: str) -> Any:
+  for part in name.split("."):
+    config = config[part]
+  return config
+
+
+def _has(config: ConfigDict, name: str) -> bool:
+  section, dot, field = name.partition(".")
+  if not dot:
+    return name in config
+  return section in config and field in config[section]

@@ -1,0 +1,164 @@
+"""augment "auto": values of some fields by the number of images."""
+
+import sys
+from collections.abc import Collection
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from ml_collections import ConfigDict
+
+from msggan_jax import data
+from msggan_jax.algorithm.augment import BOUNDARIES
+from msggan_jax.config import saved
+from msggan_jax.config.saved import by_name
+from msggan_jax.models import base_grid
+from msggan_jax.models.pyramid import connected_scales
+from msggan_jax.runtime import processes
+
+AUTO = "auto"
+_FIELDS = (
+  "augment",
+  "augment_strength",
+  "augment_target",
+  "augment_kimg",
+  "r1_gamma",
+  "ema_kimg",
+  "total_kimg",
+)
+
+
+class _Rule(NamedTuple):
+  below: float  # images
+  augment: str
+  strength: float
+  source: str
+
+
+_RULES = (
+  _Rule(1_000, "diffaugment", 1.0, "Zhao et al. 2020 with 100 images"),
+  _Rule(5_000, "ada", 0.6, "ours, between Zhao et al. and Karras et al. 2020"),
+  _Rule(30_000, "ada", 0.4, "ours; Karras et al. 2020 help below 30,000"),
+  _Rule(100_000, "ada", 0.1, "ours; Karras et al. 2020 find little use"),
+  _Rule(float("inf"), "none", 1.0, "enough images, Karras et al. 2020"),
+)
+_SHORTEST_KIMG = 200.0
+
+
+def with_few_images(
+  config: ConfigDict,
+  given: Collection[str],
+  workdir: Path | None = None,
+) -> ConfigDict:
+  """Replace augment "auto" by values for the number of images; print why.
+
+  A run keeps its values when it resumes.
+
+  Args:
+    config: The configuration.
+    given: Fields of the command line, which keep their values.
+    workdir: The run's folder, which may hold a run to resume.
+
+  Returns:
+    A copy of the configuration, the same in all processes; the same object if
+    augment is not "auto".
+
+  Raises:
+    ValueError: If the images are missing or fewer than a batch.
+  """
+  if config.augment != AUTO:
+    return config
+  config = config.copy_and_resolve_references()
+  # One process counts: another may see other files on a shared disk.
+  resumes = workdir is not None and (workdir / "config.json").is_file()
+  count = 0
+  with processes.raising_together():
+    if processes.is_first() and not resumes:
+      count = data.count_images(config.dataset, config.resolution)
+  count = processes.from_first(count)
+  if count:
+    chosen = choose(config, count, given)
+  else:
+    chosen = _values_of(workdir)
+  for name, (value, why) in chosen.items():
+    if name in given and name != "augment":
+      value, why = config[name], "given"
+    with config.ignore_type():
+      config[name] = value
+    if processes.is_first():
+      print(f"few images: {name} {value}: {why}", file=sys.stderr, flush=True)
+  return config
+
+
+def choose(
+  config: ConfigDict, num_images: int, given: Collection[str] = ()
+) -> dict[str, tuple[Any, str]]:
+  """Choose augmentation, gamma, EMA and length for a number of images.
+
+  Args:
+    config: Its loss, penalty, resolution, batch size and lengths matter.
+    num_images: Images to train on.
+    given: Fields of the command line: augment_target 0 keeps a fixed strength.
+
+  Returns:
+    Field -> its value and the reason.
+
+  Raises:
+    ValueError: If there are fewer images than a batch.
+  """
+  if num_images < config.batch_size:
+    raise ValueError(
+      f"{config.dataset.path or config.dataset.name} has {num_images} "
+      f"image(s), fewer than config.batch_size, {config.batch_size}; add "
+      "images or choose a smaller batch"
+    )
+  rule = next(rule for rule in _RULES if num_images < rule.below)
+  images = f"{num_images:,} images"
+  chosen: dict[str, tuple[Any, str]] = {
+    "augment": (rule.augment, f"{images} ({rule.source})"),
+    "augment_strength": (rule.strength, f"{images} ({rule.source})"),
+  }
+  if config.penalty == "r1":
+    scales = len(connected_scales(config))
+    share = scales if config.penalty_scales == "mean" else 1
+    height, width = base_grid.size_of(config)
+    gamma = 0.0002 * height * width / config.batch_size * share
+    why = "0.0002 pixels / batch (Karras et al. 2020)"
+    if share > 1:
+      why += f", times {scales} scales whose mean the penalty is"
+    chosen["r1_gamma"] = (gamma, why)
+  total = min(max(float(num_images), _SHORTEST_KIMG), config.total_kimg)
+  chosen["total_kimg"] = (
+    total,
+    f"1,000 passes over {images} (the authors' advice), from "
+    f"{_SHORTEST_KIMG:g} to the config's {config.total_kimg:g}",
+  )
+  fixed = "augment_target" in given and config.augment_target == 0
+  if rule.augment != "none" and config.loss in BOUNDARIES and not fixed:
+    chosen |= _adaptive(config, rule, total)
+  # The average must forget the first pictures of a short run.
+  ema = min(config.ema_kimg, total / 50)
+  chosen["ema_kimg"] = (ema, "a fiftieth of the run at most (ours)")
+  return chosen
+
+
+def _adaptive(
+  config: ConfigDict, rule: _Rule, total_kimg: float
+) -> dict[str, tuple[Any, str]]:
+  """Return fields of a strength that follows D's overfitting."""
+  # ADA above about 0.8 leaks into G's images (Karras et al. 2020, section 2.2).
+  limit = 0.8 if rule.augment == "ada" else rule.strength
+  return {
+    "augment_strength": (limit, "the limit of an adaptive strength"),
+    "augment_target": (0.6, f"{config.loss} has a zero (Karras et al. 2020)"),
+    "augment_kimg": (
+      min(config.augment_kimg, total_kimg / 4),
+      "a quarter of the run at most (ours)",
+    ),
+  }
+
+
+def _values_of(workdir: Path) -> dict[str, tuple[Any, str]]:
+  """Return the values of a workdir's run."""
+  fields = by_name(saved.load_config(workdir).to_dict())
+  why = f"as the run in {workdir} has it"
+  return {name: (fields[name], why) for name in _FIELDS if name in fields}

@@ -1,0 +1,143 @@
+"""A request for pictures, and how every mode generates images for it."""
+
+import dataclasses
+import functools
+from collections.abc import Sequence
+from pathlib import Path
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from ml_collections import ConfigDict
+
+from msggan_jax.checkpoints import trained
+from msggan_jax.data import pictures
+from msggan_jax.models import base_grid
+from msggan_jax.models.pyramid import connected_scales, to_uint8
+from msggan_jax.sampling import sheets
+
+Scales = dict[int, np.ndarray]  # resolution -> uint8 images, (N, r, r, C)
+
+
+@dataclasses.dataclass(frozen=True)
+class Job:
+  """What all modes share.
+
+  Attributes:
+    generator: The generator.
+    output: Folder for the pictures.
+    seeds: One image, row or column for each.
+    labels: A class for each seed; None: unconditional.
+    scales: Chosen resolutions, low to high; empty: the mode's default.
+    truncation_psi: 1: no truncation.
+    batch_size: Images in a batch; changes images only by rounding.
+  """
+
+  generator: trained.Generator
+  output: Path
+  seeds: Sequence[int]
+  labels: Sequence[int] | None = None
+  scales: tuple[int, ...] = ()
+  truncation_psi: float = 1.0
+  batch_size: int = 16
+
+  @property
+  def available(self) -> tuple[int, ...]:
+    """Return all resolutions of the generator."""
+    return connected_scales(self.generator.config)
+
+  @property
+  def chosen(self) -> tuple[int, ...]:
+    """Return the chosen resolutions; by default the largest."""
+    return self.scales or self.available[-1:]
+
+  @property
+  def chosen_or_all(self) -> tuple[int, ...]:
+    """Return the chosen resolutions; by default all."""
+    return self.scales or self.available
+
+  @functools.cached_property
+  def latents(self) -> jax.Array:
+    """Return the seeds' latents; one does not depend on the others."""
+    return self.latents_of(self.seeds)
+
+  def latents_of(self, seeds: Sequence[int]) -> jax.Array:
+    """Return the latents of seeds, (N, latent_size)."""
+    return jnp.concatenate(
+      [self.generator.sample_latents(jax.random.key(s), 1) for s in seeds]
+    )
+
+  def labels_of(self, num: int) -> list[int] | None:
+    """Return a class for each of `num` other seeds, as for the seeds."""
+    if self.labels is None:
+      return None
+    return [self.labels[i % len(self.labels)] for i in range(num)]
+
+  @property
+  def styles(self) -> jax.Array:
+    """Return the seeds' w, (N, w_size), not truncated."""
+    return self.generator.map_latents(self.latents, self.labels)
+
+  def generate(self, progress: str = "images") -> Scales:
+    """Generate the seeds' images at every scale, truncated."""
+    pyramid = trained.in_batches(
+      self.generator,
+      self.latents,
+      self.batch_size,
+      self.labels,
+      truncation_psi=self.truncation_psi,
+      progress=progress,
+    )
+    return self.to_scales(pyramid)
+
+  def synthesize(self, w: jax.Array, progress: str = "images") -> Scales:
+    """Generate the images of w, (N, w_size) or (N, layers, w_size)."""
+    pyramid = trained.map_batches(
+      self.generator.synthesize,
+      w,
+      batch_size=self.batch_size,
+      progress=progress,
+    )
+    return self.to_scales(pyramid)
+
+  def to_scales(self, pyramid: Sequence[np.ndarray]) -> Scales:
+    """Return uint8 images by resolution."""
+    return {
+      resolution: to_uint8(images)
+      for resolution, images in zip(self.available, pyramid, strict=True)
+    }
+
+  def truncate(self, w: jax.Array) -> jax.Array:
+    """Truncate w by the job's psi."""
+    if self.truncation_psi == 1:
+      return w
+    return self.generator.truncate(w, self.truncation_psi)
+
+  def titles(self, seeds: Sequence[int], labels: Sequence[int] | None = None):
+    """Return a title for each seed, with its class if there is one."""
+    if labels is None:
+      return [f"seed {seed}" for seed in seeds]
+    pairs = zip(seeds, labels, strict=True)
+    return [f"seed {seed}\nclass {label}" for seed, label in pairs]
+
+  def require_styles(self, mode: str) -> None:
+    """Raise ValueError if the generator has no w."""
+    if self.generator.config.model != "stylegan":
+      raise ValueError(
+        f"--mode={mode} needs a generator with styles w and noise: this one's "
+        f"config.model is {self.generator.config.model}, not stylegan"
+      )
+
+  def save_sheet(self, name: str, rows, **options) -> list[str]:
+    """Write a sheet as PNG in the output and return a line with its path."""
+    path = self.output / f"{name}.png"
+    pictures.save_png(sheets.make_sheet(rows, **options), path)
+    return [str(path)]
+
+
+def scale_title(resolution: int, config: ConfigDict) -> str:
+  """Return the title of a scale: its rows and columns of pixels."""
+  grid = base_grid.parse(config.base_grid)
+  return "\N{MULTIPLICATION SIGN}".join(
+    map(str, base_grid.image_size(resolution, grid))
+  )

@@ -1,0 +1,243 @@
+"""Mode project: find the latent of a given image."""
+
+import math
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from PIL import Image, ImageOps, UnidentifiedImageError
+
+from msggan_jax.checkpoints import trained
+from msggan_jax.data import pictures
+from msggan_jax.models import base_grid, networks
+from msggan_jax.models.layers import normalize_latents
+from msggan_jax.models.pyramid import Pyramid, make_pyramid, to_float
+from msggan_jax.runtime import progress
+from msggan_jax.sampling import sheets
+from msggan_jax.sampling.job import Job, scale_title
+
+_CANDIDATES = 256  # random latents, of which the best are improved
+_STARTS = 8
+_LEARNING_RATE = 0.1  # in deviations of a latent's coordinate
+_BETA1, _BETA2 = 0.9, 0.99  # of Adam
+_MODES = {1: "L", 3: "RGB", 4: "RGBA"}  # by channels
+
+
+def project(job: Job, image: Path, iterations: int) -> list[str]:
+  """Write the latent of an image, its images at every scale, and a sheet.
+
+  Args:
+    job: The request; of its labels, the first counts.
+    image: The image file, as large as the generator's images.
+    iterations: Steps of the search.
+
+  Raises:
+    ValueError: If the image is unreadable or has another size.
+  """
+  config = job.generator.config
+  pixels = read_image(image, base_grid.size_of(config), config.channels)
+  target = make_pyramid(to_float(jnp.asarray(pixels)[None]), job.available)
+  label = None if job.labels is None else job.labels[0]
+  latent, errors = find_latent(
+    job.generator, target, label, iterations, job.batch_size
+  )
+  found = _generate(job.generator, latent[None], label)
+  similarity = [_psnr(a, b) for a, b in zip(found, target, strict=True)]
+  given, made = (job.to_scales(jax.device_get(p)) for p in (target, found))
+  columns = [
+    f"{scale_title(resolution, config)}\n{psnr:.1f} dB"
+    for resolution, psnr in zip(job.available, similarity, strict=True)
+  ]
+  lines = job.save_sheet(
+    "project",
+    [[scales[r][0] for r in job.available] for scales in (given, made)],
+    row_titles=["given", "found"],
+    column_titles=columns,
+    side=sheets.cell_side(config.resolution),
+  )
+  folder = job.output / "projection"
+  for resolution in job.available:
+    name = f"{resolution}x{resolution}.png"
+    pictures.save_png(made[resolution][0], folder / name)
+  name = "w" if config.model == "stylegan" else "z"
+  np.savez(folder / "latent.npz", **{name: latent, "errors": errors})
+  at = scale_title(config.resolution, config)
+  largest = f"{similarity[-1]:.1f} dB at {at}"
+  return [*lines, f"{folder}: {name} and images; PSNR {largest}"]
+
+
+def read_image(path: Path, size: tuple[int, int], channels: int) -> np.ndarray:
+  """Read an image as uint8, (height, width, channels).
+
+  Raises:
+    ValueError: If it is missing or unreadable, or has another size.
+  """
+  if channels not in _MODES:
+    raise ValueError(
+      f"--mode=project reads images of 1, 3 or 4 channels, not {channels}"
+    )
+  try:
+    with Image.open(path) as file:
+      image = ImageOps.exif_transpose(file)
+      if channels < 4 and image.has_transparency_data:
+        image = image.convert("RGBA")
+        white = Image.new("RGBA", image.size, "white")
+        image = Image.alpha_composite(white, image)
+      image = image.convert(_MODES[channels])
+  except (OSError, ValueError, SyntaxError, UnidentifiedImageError) as error:
+    raise ValueError(f"--image={path} cannot be read: {error}") from error
+  height, width = size
+  if image.size != (width, height):
+    raise ValueError(
+      f"--image={path} has {image.width}x{image.height} pixels, this generator "
+      f"makes {width}x{height}; crop and resize it first"
+    )
+  return np.asarray(image).reshape(height, width, channels)
+
+
+def find_latent(
+  generator: trained.Generator,
+  target: Pyramid,
+  label: int | None,
+  iterations: int,
+  batch_size: int,
+) -> tuple[np.ndarray, np.ndarray]:
+  """Search the latent whose images are nearest at all scales.
+
+  The loss is the mean square error of a scale, summed over the scales. Coarse
+  scales lead from far away. Their weight falls to zero halfway, because a
+  generator's coarse images are not exactly averages of its fine ones.
+
+  Args:
+    generator: The generator.
+    target: Images per scale, low to high, each (1, r, r, C).
+    label: Class of a conditional generator.
+    iterations: Steps of the search.
+    batch_size: Images in a batch.
+
+  Returns:
+    z, (latent_size,), or of MSG-StyleGAN w, (w_size,); and the best start's
+    errors at each step and scale, (iterations, S).
+  """
+  z = generator.sample_latents(jax.random.key(0), _CANDIDATES)
+  points = z
+  if generator.config.model == "stylegan":
+    points = generator.map_latents(z, _labels(label, len(z)))
+  errors = _make_errors(generator, target, label)
+  trees = (generator.params, generator.state)
+  (values,) = trained.map_batches(
+    lambda batch: (errors(*trees, batch).sum(axis=1),),
+    points,
+    batch_size=batch_size,
+  )
+  best = np.argsort(values)[: min(_STARTS, batch_size)]
+  points, spread = points[best], float(jnp.std(points))
+  rate = _LEARNING_RATE * spread
+
+  @jax.jit
+  def step(trees, points, moments, weights, rates):
+    def total(points):
+      values = errors(*trees, points)
+      return (values * weights[None]).sum(), values
+
+    gradients, values = jax.grad(total, has_aux=True)(points)
+    points, moments = _adam(points, gradients, moments, rates)
+    return points, moments, values
+
+  moments = (jnp.zeros_like(points), jnp.zeros_like(points))
+  weights = np.ones(len(target), np.float32)
+  history = []
+  with progress.bar(iterations, "project", "steps") as bar:
+    for i in range(iterations):
+      weights[:-1] = max(0, 1 - 2 * i / iterations)
+      # The cosine ends at zero; the other two correct Adam's bias.
+      cosine = (1 + math.cos(math.pi * i / iterations)) / 2
+      rates = [rate * cosine, 1 - _BETA1 ** (i + 1), 1 - _BETA2 ** (i + 1)]
+      points, moments, values = step(
+        trees,
+        points,
+        moments,
+        jnp.asarray(weights),
+        jnp.asarray(rates, points.dtype),
+      )
+      history.append(np.asarray(values))
+      bar.update()
+  best = int(history[-1][:, -1].argmin())
+  best_point = points[best]
+  if _on_sphere(generator):
+    best_point = normalize_latents(best_point[None])[0]
+  return np.asarray(best_point), np.array(history)[:, best]
+
+
+def _adam(points, gradients, moments, rates):
+  """Take a step of Adam (Kingma & Ba 2015, algorithm 1).
+
+  Args:
+    points: (B, D).
+    gradients: (B, D).
+    moments: Averages of the gradients and of their squares.
+    rates: Learning rate, and the averages' weights so far.
+
+  Returns:
+    The new points and moments.
+  """
+  mean = _BETA1 * moments[0] + (1 - _BETA1) * gradients
+  square = _BETA2 * moments[1] + (1 - _BETA2) * jnp.square(gradients)
+  step = (mean / rates[1]) / (jnp.sqrt(square / rates[2]) + 1e-8)
+  return points - rates[0] * step, (mean, square)
+
+
+def _make_errors(
+  generator: trained.Generator, target: Pyramid, label: int | None
+) -> Callable[[Any, Any, jax.Array], jax.Array]:
+  """Return a function of parameters, state and points: errors, (B, S)."""
+  network = networks.make_generator(generator.config)
+
+  @jax.jit
+  def errors(params, state, points):
+    if generator.config.model == "stylegan":
+      pyramid = network.apply(params, state, points, method="synthesize")
+    else:
+      if _on_sphere(generator):
+        points = normalize_latents(points)
+      labels = _labels(label, len(points))
+      pyramid = network.apply(params, state, points, labels)
+    both = zip(pyramid, target, strict=True)
+    squares = [jnp.square(_difference(x, y)) for x, y in both]
+    return jnp.stack([x.mean(axis=(1, 2, 3)) for x in squares], axis=1)
+
+  return errors
+
+
+def _difference(images: jax.Array, target: jax.Array) -> jax.Array:
+  """Subtract; where the target is black or white, overshoot is no error."""
+  target = jnp.clip(target, -1, 1)
+  images = jnp.where(target == 1, jnp.minimum(images, 1), images)
+  images = jnp.where(target == -1, jnp.maximum(images, -1), images)
+  return images - target
+
+
+def _on_sphere(generator: trained.Generator) -> bool:
+  config = generator.config
+  return config.model != "stylegan" and config.normalize_latents
+
+
+def _labels(label: int | None, num: int) -> np.ndarray | None:
+  return None if label is None else np.full(num, label, np.int32)
+
+
+def _generate(
+  generator: trained.Generator, latents: np.ndarray, label: int | None
+) -> Pyramid:
+  if generator.config.model == "stylegan":
+    return generator.synthesize(latents)
+  return generator(latents, _labels(label, len(latents)))
+
+
+def _psnr(a: jax.Array, b: jax.Array) -> float:
+  """Return the peak signal-to-noise ratio of images in [-1, 1], in dB."""
+  error = float(jnp.square(jnp.clip(a, -1, 1) - b).mean())
+  return 10 * np.log10(4 / max(error, 1e-10))

@@ -1,0 +1,115 @@
+"""Sheets: rows and columns of images with titles."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import matplotlib
+import numpy as np
+from PIL import Image, ImageDraw, ImageFont
+
+from msggan_jax.models import base_grid
+
+_WHITE, _BLACK = 255, (34, 34, 34)
+_GAP = 4  # pixels between images
+_MARGIN = 8  # pixels around titles
+_TEXT = 15  # pixels
+_SMALLEST_CELL, _LARGEST_CELL = 128, 256  # pixels
+
+
+def cell_side(resolution: int) -> int:
+  """Return the side at which a sheet shows images of a resolution."""
+  return min(_LARGEST_CELL, max(_SMALLEST_CELL, resolution))
+
+
+def fit(image: np.ndarray, side: int) -> np.ndarray:
+  """Show an image at another size: repeat its pixels or average them.
+
+  Args:
+    image: uint8, (H, W, C), of a resolution as in `runtime.base_grid`.
+    side: The resolution wanted, a power of two.
+
+  Returns:
+    uint8 RGB, (side, side, 3) if the image is square.
+  """
+  image = to_rgb(image)
+  height, width = image.shape[:2]
+  resolution = base_grid.resolution_of(height, width)
+  if side >= resolution:
+    factor = side // resolution
+    return image.repeat(factor, axis=0).repeat(factor, axis=1)
+  size = width * side // resolution, height * side // resolution
+  return np.asarray(Image.fromarray(image).resize(size, Image.Resampling.BOX))
+
+
+def to_rgb(image: np.ndarray) -> np.ndarray:
+  """Return grey as RGB, RGBA over white, else the first three channels."""
+  channels = image.shape[-1]
+  if channels in (1, 2):
+    return image[..., :1].repeat(3, axis=-1)
+  if channels == 4:
+    alpha = image[..., 3:].astype(np.float32) / 255
+    over = image[..., :3] * alpha + 255 * (1 - alpha)
+    return np.rint(over).astype(np.uint8)
+  return image[..., :3]
+
+
+def make_sheet(
+  rows: Sequence[Sequence[np.ndarray | None]],
+  *,
+  row_titles: Sequence[str] = (),
+  column_titles: Sequence[str] = (),
+  side: int,
+) -> np.ndarray:
+  """Lay images out with titles.
+
+  Args:
+    rows: uint8 images, (H, W, C), of any resolutions but one aspect ratio; None
+      stays empty.
+    row_titles: Titles left of the rows; a newline breaks one.
+    column_titles: Titles above the columns.
+    side: Resolution of a shown image: the side of a square one, in pixels.
+
+  Returns:
+    uint8 RGB, black titles on white.
+  """
+  # Pillow's own font lacks letters such as psi.
+  font = ImageFont.truetype(
+    Path(matplotlib.get_data_path(), "fonts", "ttf", "DejaVuSans.ttf"), _TEXT
+  )
+  left = _GAP + _extent(font, row_titles)[0]
+  top = _GAP + _extent(font, column_titles)[1]
+  shown = [[None if x is None else fit(x, side) for x in row] for row in rows]
+  sizes = {x.shape for row in shown for x in row if x is not None}
+  height, width, _ = sizes.pop()
+  down, right = height + _GAP, width + _GAP
+  columns = max(len(row) for row in rows)
+  shape = (top + len(rows) * down, left + columns * right, 3)
+  canvas = np.full(shape, _WHITE, np.uint8)
+  for i, row in enumerate(shown):
+    for j, image in enumerate(row):
+      if image is not None:
+        y, x = top + i * down, left + j * right
+        canvas[y : y + height, x : x + width] = image
+  picture = Image.fromarray(canvas)
+  draw = ImageDraw.Draw(picture)
+  for i, title in enumerate(row_titles):
+    place = (left - _MARGIN, top + i * down + height // 2)
+    draw.text(place, title, _BLACK, font, anchor="rm", align="right")
+  for j, title in enumerate(column_titles):
+    place = (left + j * right + width // 2, top - _MARGIN)
+    # Pillow anchors several lines only at their middle.
+    lines = title.split("\n")
+    for k, line in enumerate(reversed(lines)):
+      up = k * (_TEXT + 4)
+      draw.text((place[0], place[1] - up), line, _BLACK, font, anchor="md")
+  return np.asarray(picture)
+
+
+def _extent(font, titles: Sequence[str]) -> tuple[int, int]:
+  """Return the width and height that titles need, with margins."""
+  lines = [line for title in titles for line in title.split("\n") if line]
+  if not lines:
+    return 0, 0
+  width = max(int(font.getlength(line)) + 1 for line in lines)
+  height = (_TEXT + 4) * max(title.count("\n") + 1 for title in titles)
+  return width + 2 * _MARGIN, height + _MARGIN

@@ -1,0 +1,153 @@
+"""Modes interpolate and training: a walk between latents, a run's story."""
+
+import dataclasses
+from collections.abc import Iterator
+from pathlib import Path
+
+import jax.numpy as jnp
+import numpy as np
+
+from msggan_jax.checkpoints import checkpoint, trained
+from msggan_jax.runtime import progress
+from msggan_jax.sampling import sheets, video
+from msggan_jax.sampling.job import Job, Scales, scale_title
+
+_FPS = 30
+_GAP = 4  # pixels between scales
+
+
+def interpolate(job: Job, frames: int) -> list[str]:
+  """Write a walk through the seeds and back to the first, as MP4 and WebP.
+
+  MSG-ProGAN walks on z's hypersphere, within the first seed's class;
+  MSG-StyleGAN in w, from class to class.
+
+  Args:
+    job: The request; a frame shows its chosen scales side by side.
+    frames: Frames from one seed to the next.
+
+  Raises:
+    ValueError: If there is only one seed.
+    FileNotFoundError: If PyAV is missing.
+  """
+  video.check_installed()
+  if len(job.seeds) < 2:
+    raise ValueError(
+      "--mode=interpolate needs 2 or more --seeds to walk between"
+    )
+  stylegan = job.generator.config.model == "stylegan"
+  corners = np.asarray(job.styles if stylegan else job.latents)
+  points = closed_walk(corners, frames)
+  if not stylegan:
+    points = _with_norms(points, corners, frames)
+
+  def pictures() -> Iterator[np.ndarray]:
+    with progress.bar(len(points), "interpolate", "frames") as bar:
+      for start in range(0, len(points), job.batch_size):
+        batch = jnp.asarray(points[start : start + job.batch_size])
+        scales = _generate(job, batch, stylegan)
+        for i in range(len(batch)):
+          yield _side_by_side(job, scales, i)
+          bar.update()
+
+  return _write(job, "interpolate", pictures())
+
+
+def training(job: Job, workdir: Path, frames: int) -> list[str]:
+  """Write the same latents over a run's checkpoints, as MP4 and WebP.
+
+  Args:
+    job: The request; a row for each scale, a column for each seed.
+    workdir: The run's folder.
+    frames: Frames for each checkpoint.
+
+  Raises:
+    ValueError: If the workdir is a file.
+    FileNotFoundError: If the run has no checkpoint, or PyAV is missing.
+  """
+  video.check_installed()
+  if workdir.is_file():
+    raise ValueError(
+      f"--mode=training shows a run's checkpoints, but {workdir} is one file"
+    )
+  with checkpoint.Checkpoints(workdir / "checkpoints") as checkpoints:
+    checkpoints.find(None)
+    steps = checkpoints.steps
+  config = job.generator.config
+
+  def pictures() -> Iterator[np.ndarray]:
+    with progress.bar(len(steps), "training", "checkpoints") as bar:
+      for step in steps:
+        generator = trained.load_generator(workdir, step)
+        scales = dataclasses.replace(job, generator=generator).generate("")
+        kimg = step * config.batch_size / 1000
+        sheet = sheets.make_sheet(
+          [scales[resolution] for resolution in job.chosen_or_all],
+          row_titles=[scale_title(r, config) for r in job.chosen_or_all],
+          column_titles=[f"{kimg:.1f} kimg"],
+          side=sheets.cell_side(job.chosen_or_all[-1]),
+        )
+        for _ in range(frames):
+          yield sheet
+        bar.update()
+
+  return _write(job, "training", pictures())
+
+
+def closed_walk(corners: np.ndarray, frames: int) -> np.ndarray:
+  """Return a smooth closed curve through points (Catmull & Rom 1974).
+
+  Args:
+    corners: (N, D).
+    frames: Points from one corner to the next; the first is the corner.
+
+  Returns:
+    (N frames, D); its direction is continuous, also from the end to the start.
+  """
+  t = (np.arange(frames) / frames)[:, None, None]
+  before, after, last = (np.roll(corners, -i, axis=0) for i in (-1, 1, 2))
+  slope = (after - before) / 2
+  next_slope = (last - corners) / 2
+  curve = (
+    (2 * t**3 - 3 * t**2 + 1) * corners
+    + (t**3 - 2 * t**2 + t) * slope
+    + (3 * t**2 - 2 * t**3) * after
+    + (t**3 - t**2) * next_slope
+  )  # (frames, N, D)
+  curve = curve.swapaxes(0, 1).reshape(-1, corners.shape[1])
+  return curve.astype(corners.dtype)
+
+
+def _with_norms(
+  points: np.ndarray, corners: np.ndarray, frames: int
+) -> np.ndarray:
+  """Scale points to norms between those of their corners."""
+  norms = np.linalg.norm(corners, axis=1)
+  t = np.arange(frames) / frames
+  wanted = (norms[:, None] * (1 - t) + np.roll(norms, -1)[:, None] * t).ravel()
+  scale = wanted / np.maximum(np.linalg.norm(points, axis=1), 1e-12)
+  return (points * scale[:, None]).astype(points.dtype)
+
+
+def _generate(job: Job, batch: jnp.ndarray, stylegan: bool) -> Scales:
+  if stylegan:
+    return job.synthesize(job.truncate(batch), "")
+  labels = None if job.labels is None else job.labels[:1] * len(batch)
+  pyramid = trained.in_batches(job.generator, batch, job.batch_size, labels)
+  return job.to_scales(pyramid)
+
+
+def _side_by_side(job: Job, scales: Scales, i: int) -> np.ndarray:
+  """Return a frame: the chosen scales in a row, on white."""
+  resolution = job.chosen[-1]
+  side = max(sheets.cell_side(resolution), resolution)
+  shown = [sheets.fit(scales[scale][i], side) for scale in job.chosen]
+  gap = np.full((len(shown[0]), _GAP, 3), 255, np.uint8)
+  parts = [part for image in shown for part in (image, gap)]
+  return np.concatenate(parts[:-1], axis=1)
+
+
+def _write(job: Job, name: str, frames: Iterator[np.ndarray]) -> list[str]:
+  paths = [job.output / f"{name}{suffix}" for suffix in (".mp4", ".webp")]
+  video.write(paths, frames, _FPS)
+  return [str(path) for path in paths]

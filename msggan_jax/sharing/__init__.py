@@ -1,0 +1,1 @@
+"""Exports, released generators, cards and files of other implementations."""

@@ -1,0 +1,121 @@
+"""Convert weight files of other implementations to a workdir."""
+
+import runpy
+from pathlib import Path
+from typing import Any
+
+import jax
+from ml_collections import ConfigDict
+
+from msggan_jax.algorithm import train_state
+from msggan_jax.checkpoints import checkpoint, workdirs
+from msggan_jax.checkpoints.tensors import describe, to_trees
+from msggan_jax.data.pixels import check_resolution
+from msggan_jax.models import networks
+from msggan_jax.sharing.foreign import bmsg_gan, msg_gan_v1, msg_stylegan_tf
+from msggan_jax.sharing.foreign.layouts import Weights
+
+SOURCES = {
+  "bmsg-gan": bmsg_gan,
+  "msg-gan-v1": msg_gan_v1,
+  "msg-stylegan-tf": msg_stylegan_tf,
+}
+_PRESETS = Path(__file__).parents[3] / "configs" / "presets"
+
+
+def read(source: str, generator: str, discriminator: str | None) -> Weights:
+  """Read weight files of one implementation.
+
+  Args:
+    source: A key of `SOURCES`.
+    generator: Path of the generator's file, or of the file of all networks.
+    discriminator: Path of the discriminator's file; None if it is missing.
+
+  Raises:
+    FileNotFoundError: If a file does not exist.
+    ValueError: If a file is unreadable or does not match the source.
+  """
+  if source != "msg-stylegan-tf":
+    return SOURCES[source].read(generator, discriminator)
+  if discriminator:
+    raise ValueError(
+      "--discriminator: files of msg-stylegan-tf contain all networks; give "
+      "only --generator"
+    )
+  return msg_stylegan_tf.read(generator)
+
+
+def write(weights: Weights, preset: str, workdir: Path) -> ConfigDict:
+  """Write the workdir of a run at step 0.
+
+  Args:
+    weights: The networks; a missing discriminator is initialized.
+    preset: Name of the preset for fields that weights do not determine.
+    workdir: A new or empty folder.
+
+  Returns:
+    The run's config.
+
+  Raises:
+    ValueError: If the workdir is not empty, or tensors do not match (all are
+      listed); nothing is written then.
+  """
+  if workdir.exists() and not (workdir.is_dir() and _is_empty(workdir)):
+    raise ValueError(f"{workdir} is not empty; choose another --workdir")
+  check_resolution(weights.fields["resolution"])
+  config = _load_preset(preset)
+  config.update(weights.fields)
+  generator = networks.make_generator(config)
+  discriminator = networks.make_discriminator(config)
+  converted = _fit(weights, generator, discriminator)
+  if "d" not in converted:
+    converted["d"] = discriminator.init(jax.random.key(config.seed))
+  state = train_state.assemble(
+    config, **converted, optimizer=train_state.make_optimizer(config)
+  )
+  with checkpoint.Checkpoints(workdir / "checkpoints") as checkpoints:
+    checkpoints.save(0, jax.device_put(state))
+  workdirs.save_config(config, workdir)
+  return config
+
+
+def _fit(weights: Weights, generator, discriminator) -> dict[str, Any]:
+  """Convert all weights to our trees: arguments of `train_state.assemble`.
+
+  Raises:
+    ValueError: If tensors do not match; all are listed.
+  """
+  fitted = {}
+  problems = []
+
+  def fit(name, prefix, tensors, table, network):
+    trees = (network.abstract_params(), network.abstract_state())
+    (params, state), misfits = to_trees(tensors, table, trees)
+    fitted[prefix] = (params, state)
+    if misfits:
+      problems.append(describe(name, misfits))
+
+  fit("generator", "g", weights.generator, weights.g_table, generator)
+  if weights.ema is weights.generator:
+    fitted["ema"] = fitted["g"]
+  else:
+    fit("EMA generator", "ema", weights.ema, weights.g_table, generator)
+  if weights.discriminator is not None:
+    tensors, table = weights.discriminator, weights.d_table
+    fit("discriminator", "d", tensors, table, discriminator)
+  if problems:
+    raise ValueError("\n".join(problems))
+  return fitted
+
+
+def _load_preset(preset: str) -> ConfigDict:
+  path = _PRESETS / f"{preset}.py"
+  if not path.is_file():
+    raise FileNotFoundError(
+      f"the preset {path} is missing; run this in a clone of the repository"
+    )
+  return runpy.run_path(str(path))["get_config"]()
+
+
+def _is_empty(folder: Path) -> bool:
+  return not any(folder.iterdir())

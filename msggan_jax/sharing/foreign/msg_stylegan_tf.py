@@ -1,0 +1,220 @@
+"""The official MSG-StyleGAN's pickles, (G, D, Gs)."""
+
+import numpy as np
+
+from msggan_jax.checkpoints.tensors import SAME, Layout, Source, Table, quote
+from msggan_jax.sharing.foreign.layouts import Weights, scales_up_to
+from msggan_jax.sharing.foreign.tf_pickle import Network, read_tf_pickle
+
+PRESET = "msg_stylegan_official"
+
+# Defaults of settings that static_kwargs lack.
+_G_DEFAULTS = {
+  "num_channels": 3,
+  "resolution": 1024,
+  "label_size": 0,
+  "latent_size": 512,
+  "dlatent_size": 512,
+  "mapping_fmaps": 512,
+  "mapping_layers": 8,
+  "fmap_base": 8192,
+  "fmap_max": 512,
+}
+_D_DEFAULTS = {
+  **{
+    k: _G_DEFAULTS[k]
+    for k in (
+      "num_channels",
+      "resolution",
+      "label_size",
+      "fmap_base",
+      "fmap_max",
+    )
+  },
+  "mbstd_group_size": 4,
+}
+# Settings that change the computation, with the only supported value.
+_FIXED = {
+  "normalize_latents": True,
+  "mapping_lrmul": 0.01,
+  "mapping_nonlinearity": "lrelu",
+  "nonlinearity": "lrelu",
+  "use_wscale": True,
+  "use_styles": True,
+  "use_noise": True,
+  "use_instance_norm": True,
+  "use_pixel_norm": False,
+  "const_input_layer": True,
+  "fmap_decay": 1.0,
+  "mbstd_num_features": 1,
+  "blur_filter": [1, 2, 1],
+}
+_LARGEST = 4096  # of any setting, except those below
+_LARGEST_OF = {"fmap_base": _LARGEST**2, "mapping_layers": 64}
+# From this resolution the official code fuses upsampling and convolution into
+# one transposed convolution, whose kernel is stored mirrored.
+_FUSED_FROM = 128
+
+_DENSE_LAST = Layout(
+  # (C H W, O) to (H, W, C, O): the valid 4x4 convolution here.
+  lambda s: (s[0] * s[1] * s[2], s[3]),
+  lambda x: x.reshape(-1, 4, 4, x.shape[1]).transpose(1, 2, 0, 3),
+)
+_CONSTANT = Layout(
+  lambda s: (1, s[2], s[0], s[1]), lambda x: x[0].transpose(1, 2, 0)
+)
+_NOISE = Layout(lambda s: (1, 1, *s), lambda x: x[0, 0])
+_MIRRORED = Layout(lambda s: s, lambda x: x[::-1, ::-1])
+
+
+def read(path: str) -> Weights:
+  """Read a pickle of (G, D, Gs).
+
+  Raises:
+    FileNotFoundError: If the file does not exist.
+    ValueError: If it is unreadable or contains anything else.
+  """
+  networks = read_tf_pickle(path)
+  if len(networks) != 3:
+    raise ValueError(
+      f"{path} contains {len(networks)} networks, expected G, D and Gs"
+    )
+  try:
+    fields = architecture(networks)
+  except ValueError as error:
+    raise ValueError(f"{path}: {error}") from None
+  generator, discriminator, ema = map(flatten, networks)
+  scales = scales_up_to(fields["resolution"])
+  return Weights(
+    fields | {"stddev_grouping": "strided"},
+    generator=generator,
+    ema=ema,
+    discriminator=discriminator,
+    g_table=generator_table(
+      scales, fields["mapping_layers"], fields["num_classes"]
+    ),
+    d_table=discriminator_table(scales, fields["channels"]),
+  )
+
+
+def architecture(networks: list[Network]) -> dict[str, int]:
+  """Return the config fields that follow from the settings of G and D.
+
+  Args:
+    networks: G, D, Gs.
+
+  Raises:
+    ValueError: If a setting's value is unsupported, or the networks do not
+      match.
+  """
+  g, d, gs = (
+    _settings(networks[0], _G_DEFAULTS),
+    _settings(networks[1], _D_DEFAULTS),
+    _settings(networks[2], _G_DEFAULTS),
+  )
+  shared = [k for k in d if k in g and d[k] != g[k]]
+  shared += [k for k in g if g[k] != gs[k]]
+  if shared:
+    raise ValueError(f"G, D and Gs differ in {', '.join(shared)}")
+  return {
+    "resolution": g["resolution"],
+    "channels": g["num_channels"],
+    "num_classes": g["label_size"],
+    "latent_size": g["latent_size"],
+    "w_size": g["dlatent_size"],
+    "mapping_size": g["mapping_fmaps"],
+    "mapping_layers": g["mapping_layers"],
+    # The official width at resolution r is fmap_base / (r / 2).
+    "base_channels": 2 * g["fmap_base"],
+    "max_channels": g["fmap_max"],
+    "stddev_group": d["mbstd_group_size"],
+  }
+
+
+def _settings(network: Network, defaults: dict[str, int]) -> dict[str, int]:
+  given = network.static_kwargs
+  for name, value in _FIXED.items():
+    if name in given and given[name] != value:
+      raise ValueError(
+        f"{quote(network.name)} has {name}={quote(given[name])}; only "
+        f"{value!r} is supported"
+      )
+  settings = {name: given.get(name, value) for name, value in defaults.items()}
+  for name, value in settings.items():
+    largest = _LARGEST_OF.get(name, _LARGEST)
+    smallest = 0 if name == "label_size" else 1
+    if type(value) is not int or not smallest <= value <= largest:
+      raise ValueError(
+        f"{quote(network.name)} has an impossible {name}={quote(value)}"
+      )
+  return settings
+
+
+def flatten(network: Network) -> dict[str, np.ndarray]:
+  """Return the arrays of a network and its components ("synthesis/noise0")."""
+  tensors = dict(network.variables)
+  for component, inner in network.components.items():
+    tensors |= {f"{component}/{k}": v for k, v in inner.variables.items()}
+  return tensors
+
+
+def generator_table(
+  scales: tuple[int, ...], mapping_layers: int, num_classes: int
+) -> Table:
+  """Return the sources of the generator's arrays; scales from 4 up."""
+  table = {"w_avg": Source("dlatent_avg", SAME)}
+  if num_classes:
+    table["label_embedding"] = Source("mapping/LabelConcat/weight", SAME)
+  for i in range(mapping_layers):
+    table |= _dense(f"mapping.dense_{i}", f"mapping/Dense{i}")
+  for i, r in enumerate(scales):
+    block, theirs = f"block_{r}x{r}", f"synthesis/{r}x{r}"
+    if r == 4:
+      first, second = f"{theirs}/Const", f"{theirs}/Conv"
+      table[f"{block}.constant"] = Source(f"{first}/const", _CONSTANT)
+    else:
+      first, second = f"{theirs}/Conv0_up", f"{theirs}/Conv1"
+      table[f"{block}.layer_0.conv.kernel"] = Source(
+        f"{first}/weight", _MIRRORED if r >= _FUSED_FROM else SAME
+      )
+    table[f"{block}.layer_1.conv.kernel"] = Source(f"{second}/weight", SAME)
+    for j, layer in enumerate((first, second)):
+      ours = f"{block}.layer_{j}"
+      table[f"{ours}.noise"] = Source(f"synthesis/noise{2 * i + j}", _NOISE)
+      table[f"{ours}.noise_weight"] = Source(f"{layer}/Noise/weight", SAME)
+      table[f"{ours}.bias"] = Source(f"{layer}/bias", SAME)
+      # In both, the style's first half is the scale, the second the shift.
+      table |= _dense(f"{ours}.style", f"{layer}/StyleMod")
+    lod = len(scales) - 1 - i
+    table |= _dense(f"to_rgb_{r}x{r}", f"synthesis/ToRGB_lod{lod}")
+  return table
+
+
+def discriminator_table(scales: tuple[int, ...], channels: int) -> Table:
+  """Return the sources of the discriminator's arrays; scales from 4 up."""
+  full = scales[-1]
+  table = _dense(f"from_rgb_{full}x{full}", "FromRGB_lod0")
+  for r in scales:
+    block, theirs = f"block_{r}x{r}", f"{r}x{r}"
+    first, second = ("Conv0", "Conv1_down") if r > 4 else ("Conv", "Dense0")
+    table |= _dense(f"{block}.conv_0", f"{theirs}/{first}")
+    table |= _dense(f"{block}.conv_1", f"{theirs}/{second}")
+    if r < full:
+      table[f"{block}.combine.conv.kernel"] = Source(
+        f"{theirs}/combine/weight", _combine(channels)
+      )
+  table["block_4x4.conv_1.kernel"] = Source("4x4/Dense0/weight", _DENSE_LAST)
+  return table | _dense("score", "4x4/Dense1")
+
+
+def _dense(ours: str, theirs: str) -> Table:
+  # All official kernels have our axes and are stored unscaled.
+  return {
+    f"{ours}.kernel": Source(f"{theirs}/weight", SAME),
+    f"{ours}.bias": Source(f"{theirs}/bias", SAME),
+  }
+
+
+def _combine(channels: int) -> Layout:
+  """Return the layout of φ's kernel: the official input has the image last."""
+  return Layout(lambda shape: shape, lambda x: np.roll(x, channels, axis=2))

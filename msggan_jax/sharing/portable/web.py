@@ -1,0 +1,214 @@
+"""Generators as a folder with a page that draws in a browser, offline."""
+
+import base64
+import dataclasses
+import hashlib
+import json
+import math
+import secrets
+import shutil
+from pathlib import Path
+
+import numpy as np
+
+from msggan_jax import models
+from msggan_jax.checkpoints import safetensors_file, trained
+from msggan_jax.models import base_grid
+from msggan_jax.sharing import model_card
+from msggan_jax.sharing.portable import functions, onnx_file
+
+RUNTIME = Path(".onnxruntime-web")  # `make web` writes it
+_PAGE = Path(__file__).parent / "page"
+_PAGE_FILES = ("index.html", "page.css", "latents.js", "page.js")
+_HASHES = {
+  "ort.wasm.min.js": (
+    "faece07e84faa9001f5104bbe4e5c70861d06cb2376a0dea1fa0ad33a67adc81"
+  ),
+  "ort-wasm-simd-threaded.mjs": (
+    "e13f7f94fc51b4ca72b12faeb1ee95f4ace6dfbc8939bc718aabdc0a27c4299b"
+  ),
+  "ort-wasm-simd-threaded.wasm": (
+    "3398c10d07d229bd91b364548e130e0e51a8e5704b88c7c083ebbeb78842dee2"
+  ),
+}
+
+
+def write(
+  source: str | Path, output: Path, step: int | str | None = None
+) -> list[str]:
+  """Write a page that draws a generator's images to a new folder.
+
+  Args:
+    source: A run's folder, or a file of `msggan_jax.export`.
+    output: The folder, which must not exist.
+    step: As in `trained.load_generator`.
+
+  Returns:
+    Lines for people.
+
+  Raises:
+    FileNotFoundError: If the run, jax2onnx or the runtime is missing.
+    ValueError: If `output` exists, the runtime has another hash or the images
+      are not square.
+  """
+  safetensors_file.check_free(output)
+  onnx_file.check_installed("web")
+  runtime = _read_runtime()
+  generator = trained.load_generator(source, step)
+  if (grid := generator.config.base_grid) != base_grid.SQUARE:
+    raise ValueError(
+      f"the page draws square images; this generator's base_grid is {grid}: "
+      "choose another --format"
+    )
+  files = {name: (_PAGE / name).read_bytes() for name in _PAGE_FILES}
+  files["ort.js"] = runtime["ort.wasm.min.js"]
+  files["runtime.js"] = _script(
+    "RUNTIME",
+    {
+      "mjs": _base64(runtime["ort-wasm-simd-threaded.mjs"]),
+      "wasm": _base64(runtime["ort-wasm-simd-threaded.wasm"]),
+    },
+  )
+  described = []
+  for segment in parts(generator):
+    model = onnx_file.serialize(segment)
+    described.append(
+      {
+        "name": segment.name,
+        "inputs": [[each.name, *each.shape] for each in segment.inputs],
+        "hash": hashlib.sha256(model).hexdigest(),
+      }
+    )
+    files[f"{segment.name}.js"] = (
+      f'SEGMENTS["{segment.name}"] = "{_base64(model)}";\n'.encode()
+    )
+  config = generator.config
+  card = model_card.read(source, step)
+  files["model.js"] = _script(
+    "MODEL",
+    {
+      "latentSize": config.latent_size,
+      "normalize": config.normalize_latents,
+      "channels": config.channels,
+      "classes": config.num_classes,
+      "stylegan": functions.is_stylegan(generator),
+      "segments": described,
+      "card": _rows(generator, card),
+      "pairs": _base64(card.pairs),
+    },
+  )
+  _write_folder(output, files)
+  return [f"{output}: open {output / 'index.html'} in a browser"]
+
+
+def parts(generator: trained.Generator) -> list[functions.Function]:
+  """Return `functions.segments` as ONNX takes them.
+
+  Outputs may not have an input's name: the next x is called "next". A segment
+  that would hand z on as it is is missing: the next one's x is z.
+  """
+  segments = functions.segments(generator)
+  if not functions.is_stylegan(generator) and not generator.config.num_classes:
+    segments = segments[1:]
+  renamed = []
+  for segment in segments:
+    names = ("next" if name == "x" else name for name in segment.outputs)
+    renamed.append(dataclasses.replace(segment, outputs=tuple(names)))
+  return renamed
+
+
+def normals(seed: int, num: int) -> np.ndarray:
+  """Draw the normal numbers that the page draws for a seed, (num,) float64.
+
+  Mulberry32 makes uniform numbers, pairs of them normal ones (Box-Muller).
+  """
+  state, uniforms = seed % 2**32, []
+  for _ in range(2 * num):
+    state = (state + 0x6D2B79F5) % 2**32
+    t = (state ^ (state >> 15)) * (state | 1) % 2**32
+    t ^= (t + (t ^ (t >> 7)) * (t | 61)) % 2**32
+    uniforms.append(((t ^ (t >> 14)) + 0.5) / 2**32)
+  pairs = zip(uniforms[::2], uniforms[1::2], strict=True)
+  return np.array(
+    [math.sqrt(-2 * math.log(a)) * math.cos(2 * math.pi * b) for a, b in pairs]
+  )
+
+
+def sample_latents(seed: int, size: int, normalize: bool) -> np.ndarray:
+  """Draw the page's latents of a seed.
+
+  Returns:
+    (1, size) float32, on the hypersphere if `normalize`.
+  """
+  z = normals(seed, size)
+  if normalize:
+    z *= math.sqrt(size) / np.linalg.norm(z)
+  return z[None].astype(np.float32)
+
+
+def sample_noise(seed: int, layer: int, resolution: int) -> np.ndarray:
+  """Draw the page's noise map of a layer, (1, r, r) float32."""
+  values = normals(seed + 7919 * (layer + 1), resolution**2)
+  return values.reshape(1, resolution, resolution).astype(np.float32)
+
+
+def _read_runtime() -> dict[str, bytes]:
+  """Return onnxruntime-web's files after a check of their hashes."""
+  contents = {}
+  for name, expected in _HASHES.items():
+    path = RUNTIME / name
+    if not path.is_file():
+      raise FileNotFoundError(f"{path} is missing; say make web")
+    contents[name] = path.read_bytes()
+    if hashlib.sha256(contents[name]).hexdigest() != expected:
+      raise ValueError(f"{path} has another SHA-256; remove it, say make web")
+  return contents
+
+
+def _rows(
+  generator: trained.Generator, card: model_card.Card
+) -> list[list[str]]:
+  """Return the card as names and values."""
+  rows = [
+    ["Network", models.NAMES[generator.config.model]],
+    ["Parameters", f"{_count(generator.params):,}"],
+  ]
+  what, licence = model_card.DATA.get(
+    card.data, (card.data, "not recorded; ask who trained it")
+  )
+  if what:
+    rows.append(["Data", what])
+  rows.append(["Licence of the data", licence])
+  if card.kimg:
+    rows.append(["Trained on", f"{1000 * card.kimg:,.0f} images"])
+  for name, value, protocol in model_card.summarize(card):
+    rows.append([name, f"{value} ({protocol})" if protocol else value])
+  return rows
+
+
+def _count(params: dict) -> int:
+  return sum(
+    _count(value) if isinstance(value, dict) else np.size(value)
+    for value in params.values()
+  )
+
+
+def _base64(content: bytes) -> str:
+  return base64.b64encode(content).decode()
+
+
+def _script(name: str, value: dict) -> bytes:
+  return f"const {name} = {json.dumps(value)};\n".encode()
+
+
+def _write_folder(output: Path, files: dict[str, bytes]) -> None:
+  """Write a folder, completely or not at all."""
+  output.parent.mkdir(parents=True, exist_ok=True)
+  temporary = output.with_name(f".{output.name}.{secrets.token_hex(4)}")
+  temporary.mkdir()
+  try:
+    for name, content in files.items():
+      (temporary / name).write_bytes(content)
+    temporary.rename(output)
+  finally:
+    shutil.rmtree(temporary, ignore_errors=True)

@@ -1,1 +1,0 @@
-"""Weights on disk: checkpoints, workdirs, files to share, files of others."""

@@ -1,0 +1,88 @@
+"""Files of averages: kept, pruned, damaged, and made into others."""
+
+import jax
+import numpy as np
+import pytest
+
+import msggan_jax
+from msggan_jax.algorithm.power_averages import WIDTHS, exponent
+from msggan_jax.checkpoints import averages, workdirs
+from msggan_jax.models import networks
+from tests.algorithm.test_variants import small_config
+
+
+@pytest.fixture
+def run(tmp_path):
+  """A run whose parameters move along a line: theta(t) = start + t * move."""
+  config = small_config("msg_stylegan", batch_size=8)
+  workdirs.save_config(config, tmp_path)
+  network = networks.make_generator(config)
+  params, state = jax.device_get(jax.jit(network.init)(jax.random.key(0)))
+  moves = jax.tree.map(lambda x: 0.01 * np.cos(np.arange(x.size)), params)
+  moves = jax.tree.map(lambda m, x: m.reshape(x.shape), moves, params)
+
+  def at(place):
+    return jax.tree.map(lambda x, m: x + place * m, params, moves)
+
+  averages.save(tmp_path, 0, (params,) * len(WIDTHS), state)
+  for step in (50, 100, 150, 200):
+    means = []
+    for width in WIDTHS:
+      shares = (np.arange(step + 1) / step) ** (exponent(width) + 1)
+      means.append(np.diff(shares, prepend=0.0) @ np.arange(step + 1))
+    averages.save(tmp_path, step, tuple(map(at, means)), state)
+  return tmp_path, at
+
+
+def exponential_mean(step, decay):
+  weights = (1 - decay) * decay ** np.arange(step)[::-1]
+  return weights @ np.arange(1, step + 1)
+
+
+@pytest.mark.parametrize(("step", "ema_kimg"), [(None, 0.16), (150, 0.08)])
+def test_a_generator_with_another_average(run, step, ema_kimg):
+  workdir, at = run
+  generator = msggan_jax.load_generator(workdir, step, ema_kimg=ema_kimg)
+  decay = 0.5 ** (8 / (1000 * ema_kimg))
+  expected = at(exponential_mean(step or 200, decay))
+  for ours, theirs in zip(
+    *map(jax.tree.leaves, (generator.params, expected)), strict=True
+  ):
+    assert np.linalg.norm(ours - theirs) < 1e-3 * np.linalg.norm(theirs)
+  images = generator(generator.sample_latents(jax.random.key(0), 2))
+  assert images[-1].shape == (2, 8, 8, 3)
+
+
+def test_damaged_averages_are_skipped_or_named(run):
+  workdir, _ = run
+  file = workdir / "averages" / "100" / "averages.safetensors"
+  file.write_bytes(file.read_bytes()[:-1])
+  msggan_jax.load_generator(workdir, ema_kimg=0.2)
+  with pytest.raises(ValueError, match="averages of step 100 or of step 0"):
+    msggan_jax.load_generator(workdir, 100, ema_kimg=0.2)
+
+
+def test_bad_requests_end_in_a_sentence(run, tmp_path):
+  workdir, _ = run
+  load = msggan_jax.load_generator
+  with pytest.raises(ValueError, match=r"ema_kimg is 0.0; choose a number abo"):
+    load(workdir, ema_kimg=0.0)
+  with pytest.raises(FileNotFoundError, match=r"step 7; there are \[50, 1"):
+    load(workdir, 7, ema_kimg=1.0)
+  averages.delete_after(workdir, 0)
+  with pytest.raises(FileNotFoundError, match="keeps no averages.*config.ema_"):
+    load(workdir, ema_kimg=1.0)
+  with pytest.raises(ValueError, match="is one file; ema_kimg needs"):
+    load(workdir / "config.json", ema_kimg=1.0)
+
+
+def test_as_many_stay_as_five_percent_of_growth(tmp_path):
+  tree = {"w": np.zeros(1, np.float32)}
+  for step in range(0, 200, 4):
+    averages.save(tmp_path, step, (tree,) * len(WIDTHS), {})
+  steps = averages._steps(tmp_path)
+  assert steps[:3] == [0, 4, 8] and steps[-1] == 196
+  # Of 29 steps from 84 to 196, log(196 / 84) / log(1.05) = 17 parts have one.
+  assert 16 <= len([step for step in steps if step >= 84]) <= 19
+  averages.delete_after(tmp_path, 100)
+  assert max(averages._steps(tmp_path)) <= 100

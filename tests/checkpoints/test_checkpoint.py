@@ -1,0 +1,159 @@
+"""Checkpoints: damage is noticed, passed over and left alone."""
+
+import random
+import resource
+import shutil
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from msggan_jax.checkpoints import manifest
+from msggan_jax.checkpoints.checkpoint import Checkpoints, SaveError
+from msggan_jax.runtime import sharding
+
+
+def tree(step):
+  return {"a": jnp.full((40, 30), step, jnp.float32), "b": jnp.int32(step)}
+
+
+ABSTRACT = sharding.abstract(
+  jax.eval_shape(lambda: tree(0)),
+  jax.sharding.SingleDeviceSharding(jax.devices()[0]),
+)
+
+
+def save(folder, *steps, **kept):
+  with Checkpoints(folder, **kept) as checkpoints:
+    for step in steps:
+      checkpoints.save(step, tree(step))
+
+
+def restored(folder, step=None):
+  """Return which step's tree is restored; check that it is whole."""
+  with Checkpoints(folder) as checkpoints:
+    found = checkpoints.restore(ABSTRACT, step)
+  step = int(found["b"])
+  np.testing.assert_array_equal(found["a"], tree(step)["a"])
+  return step
+
+
+def flip(path, rng):
+  data = bytearray(path.read_bytes())
+  data[rng.randrange(len(data))] ^= 1 << rng.randrange(8)
+  path.write_bytes(data)
+
+
+def truncate(path, rng):
+  data = path.read_bytes()
+  path.write_bytes(data[: rng.randrange(len(data))])
+
+
+def delete(path, rng):
+  del rng
+  path.unlink()
+
+
+@pytest.fixture(scope="module")
+def two(tmp_path_factory):
+  """A folder of checkpoints 1 and 2, not to be written to."""
+  folder = tmp_path_factory.mktemp("two") / "checkpoints"
+  save(folder, 1, 2)
+  return folder
+
+
+@pytest.mark.parametrize("damage", [flip, truncate, delete])
+def test_any_damage_is_passed_over(two, tmp_path, damage):
+  rng = random.Random(0)
+  files = [p for p in (two / "2").rglob("*") if p.is_file()]
+  files = [p for p in files if p.stat().st_size]
+  assert len(files) > 5
+  for i, path in enumerate(files):
+    folder = tmp_path / str(i)
+    shutil.copytree(two, folder)
+    damage(folder / path.relative_to(two), rng)
+    assert manifest.problem(folder / "1") is None
+    # A flip in the manifest's white space changes nothing that counts.
+    expected = 2 if manifest.problem(folder / "2") is None else 1
+    assert expected == 1 or path.name == manifest.NAME
+    assert restored(folder) == expected
+    assert (folder / "2").is_dir()
+
+
+def test_a_damaged_one_that_is_asked_for_is_refused(two, tmp_path):
+  folder = tmp_path / "run"
+  shutil.copytree(two, folder)
+  delete(folder / "1" / "state" / "manifest.ocdbt", None)
+  assert restored(folder) == 2
+  with pytest.raises(ValueError, match=r"1 is damaged: state/.* is missing"):
+    restored(folder, 1)
+  delete(folder / "2" / "state" / "manifest.ocdbt", None)
+  with pytest.raises(ValueError, match="every checkpoint in .* is damaged"):
+    restored(folder)
+
+
+def test_a_damaged_one_is_moved_aside_by_the_next_save(two, tmp_path):
+  folder = tmp_path / "run"
+  shutil.copytree(two, folder)
+  flip(folder / "2" / "state" / "manifest.ocdbt", random.Random(1))
+  with Checkpoints(folder, keep=1) as checkpoints:
+    assert int(checkpoints.restore(ABSTRACT)["b"]) == 1
+    checkpoints.save(2, tree(2))
+    checkpoints.save(3, tree(3))
+  assert restored(folder) == 3
+  assert (folder / "2.damaged").is_dir()
+  assert not (folder / "1").exists()
+
+
+def test_an_unfinished_one_is_no_checkpoint(tmp_path):
+  save(tmp_path, 1)
+  (tmp_path / "1" / manifest.NAME).unlink()
+  with pytest.raises(FileNotFoundError):
+    restored(tmp_path)
+  save(tmp_path, 1)
+  assert restored(tmp_path) == 1
+
+
+def test_the_last_good_one_outlives_a_failed_save(tmp_path, monkeypatch):
+  save(tmp_path, 1)
+
+  def fail(folder):
+    raise OSError(28, "No space left on device")
+
+  with monkeypatch.context() as patch, Checkpoints(tmp_path, 1) as checkpoints:
+    patch.setattr(manifest, "write", fail)
+    checkpoints.save(2, tree(2))
+    with pytest.raises(SaveError, match="the newest is 1: .*No space left"):
+      checkpoints.wait()
+  assert restored(tmp_path) == 1
+
+
+def test_as_many_stay_as_are_kept(tmp_path):
+  save(tmp_path, 0, 1, 2, 3, 4, keep=2)
+  with Checkpoints(tmp_path) as checkpoints:
+    assert checkpoints.steps == [0, 3, 4]  # 0 can have other weights
+
+
+def test_a_full_disk_leaves_what_was_saved(tmp_path):
+  save(tmp_path, 1)
+  second = tree(2)
+  soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+  with pytest.raises(SaveError, match="the newest is 1"):
+    with Checkpoints(tmp_path) as checkpoints:
+      resource.setrlimit(resource.RLIMIT_FSIZE, (500, hard))
+      try:
+        checkpoints.save(2, second)
+        checkpoints.wait()
+      finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+  assert restored(tmp_path) == 1
+  save(tmp_path, 2)
+  assert restored(tmp_path) == 2
+
+
+def test_the_first_after_each_multiple_stays(tmp_path):
+  for steps in ((0, 2, 4, 6), (8, 10, 12, 14, 16)):  # a restart in between
+    save(tmp_path / "c", *steps, keep=2, keep_every=5.5)
+  with Checkpoints(tmp_path / "c") as checkpoints:
+    assert checkpoints.steps == [0, 6, 12, 14, 16]

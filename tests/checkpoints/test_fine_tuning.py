@@ -1,0 +1,220 @@
+"""Start a run from other weights; freeze the discriminator's first blocks."""
+
+import contextlib
+
+import jax
+import numpy as np
+import pytest
+
+from msggan_jax.algorithm import frozen
+from msggan_jax.algorithm.program import make_program
+from msggan_jax.checkpoints import checkpoint, fine_tuning, workdirs
+from msggan_jax.checkpoints.fine_tuning import COPIED, DROPPED, NEW
+from msggan_jax.runtime import sharding
+from msggan_jax.sharing.portable import files
+from msggan_jax.training import loop
+from tests.conftest import load_config
+
+
+@pytest.fixture
+def config(tiny_config, tmp_path):
+  tiny_config.resolution = 8
+  tiny_config.dataset.data_dir = str(tmp_path / "data")
+  return tiny_config
+
+
+def program_of(config):
+  return make_program(config, sharding.make_mesh(jax.devices()[:1]))
+
+
+def changed(config, **fields):
+  config = config.copy_and_resolve_references()
+  config.update(fields)
+  return config
+
+
+@pytest.fixture
+def source(config, tmp_path):
+  """A run's folder whose EMA differs from its generator."""
+  workdir = tmp_path / "source"
+  state = program_of(config).create_state()
+  other = program_of(changed(config, seed=1)).create_state()
+  state = state.replace(ema_params=other.g_params, step=state.step + 7)
+  with checkpoint.Checkpoints(workdir / "checkpoints") as checkpoints:
+    checkpoints.save(7, state)
+  workdirs.save_config(config, workdir)
+  return workdir
+
+
+def contents(folder):
+  return {
+    path: path.read_bytes() for path in folder.rglob("*") if path.is_file()
+  }
+
+
+def fates(lines):
+  """Return the fate of each tensor in a table."""
+  rows = [line.split() for line in lines]
+  return {row[1]: row[0] for row in rows if row[0] in (COPIED, NEW, DROPPED)}
+
+
+def assert_same(a, b):
+  for x, y in zip(jax.tree.leaves(a), jax.tree.leaves(b), strict=True):
+    np.testing.assert_array_equal(np.asarray(x), np.asarray(y))
+
+
+def test_everything_fits_the_same_networks(config, source, tmp_path):
+  before = contents(source)
+  new = changed(config, seed=5)
+  state, lines = fine_tuning.start_from(source, program_of(new))
+  ema = program_of(changed(config, seed=1)).create_state().g_params
+  assert_same(state.g_params, ema)
+  assert_same(state.ema_params, ema)
+  assert_same(state.d_params, program_of(config).create_state().d_params)
+  assert int(state.step) == 0
+  assert_same(state.g_opt_state, program_of(new).optimizer.init(state.g_params))
+  assert set(fates(lines).values()) == {COPIED}
+  assert contents(source) == before
+
+  file = tmp_path / "weights.safetensors"
+  files.export(source, file, with_discriminator=True)
+  from_file, _ = fine_tuning.start_from(file, program_of(new))
+  assert_same(from_file, state)
+  alone = tmp_path / "generator.safetensors"
+  files.export(source, alone)
+  state, lines = fine_tuning.start_from(alone, program_of(new))
+  assert "has no discriminator: it starts anew" in lines[-1]
+  assert_same(state.d_params, program_of(new).create_state().d_params)
+
+
+@pytest.mark.parametrize("resolution", [4, 16])
+def test_the_resolution_shrinks_and_grows(config, source, resolution):
+  new = changed(config, resolution=resolution, seed=5)
+  program = program_of(new)
+  state, lines = fine_tuning.start_from(source, program)
+  initial = program.create_state()
+  ema = program_of(changed(config, seed=1)).create_state().g_params
+  d_params = program_of(config).create_state().d_params
+  fate = fates(lines)
+  assert fate["generator/block_4x4/conv/kernel"] == COPIED
+  assert_same(state.g_params["block_4x4"], ema["block_4x4"])
+  if resolution == 16:
+    assert_same(state.d_params["block_4x4"], d_params["block_4x4"])
+    assert_same(state.g_params["block_8x8"], ema["block_8x8"])
+  top = f"{resolution}x{resolution}"
+  assert fate[f"discriminator/from_rgb_{top}/kernel"] == NEW
+  assert_same(
+    state.d_params[f"from_rgb_{top}"], initial.d_params[f"from_rgb_{top}"]
+  )
+  assert fate["discriminator/from_rgb_8x8/kernel"] == DROPPED
+  if resolution == 16:
+    assert fate["generator/to_rgb_16x16/kernel"] == NEW
+    assert_same(state.g_params["to_rgb_8x8"], ema["to_rgb_8x8"])
+    # The image of 8x8 enters its block now: three more channels.
+    assert any(
+      "block_8x8/conv_0/kernel" in line and "(in the source 3x3x9x8)" in line
+      for line in lines
+    )
+  else:
+    assert fate["generator/to_rgb_8x8/kernel"] == DROPPED
+  assert f"config.resolution is {resolution}, in the source 8" in lines
+
+
+def test_other_labels_and_other_functions(config, source):
+  new = changed(config, num_classes=3, combine="cat_lin", pixel_norm=False)
+  _, lines = fine_tuning.start_from(source, program_of(new))
+  fate = fates(lines)
+  assert fate["generator/label_embedding"] == NEW
+  assert fate["generator/block_8x8/conv_0/kernel"] == COPIED
+  assert "config.pixel_norm is False, in the source True" in lines
+
+
+@pytest.mark.parametrize(
+  ("fields", "message"),
+  [
+    ({"model": "stylegan"}, r"config\.model 'progan' and not 'stylegan'"),
+    ({"equalized": False}, r"config\.equalized True and not False"),
+    ({"max_channels": 6, "latent_size": 6}, "no tensor of the generator"),
+  ],
+)
+def test_another_architecture_is_refused(config, source, fields, message):
+  if "max_channels" in fields:  # images of other channels, too
+    fields = fields | {"channels": 1}
+  with pytest.raises(ValueError, match=message) as error:
+    fine_tuning.start_from(source, program_of(changed(config, **fields)))
+  assert "\n" not in str(error.value)
+
+
+def test_missing_and_damaged_sources_are_refused(config, tmp_path):
+  with pytest.raises(FileNotFoundError, match="it does not exist"):
+    fine_tuning.check(tmp_path / "nothing", config)
+  (tmp_path / "a.safetensors").write_bytes(b"no weights")
+  with pytest.raises(ValueError, match="is no weight file"):
+    fine_tuning.check(tmp_path / "a.safetensors", config)
+
+
+def test_frozen_blocks_have_no_gradient(config):
+  config.freeze_d = 1
+  network = program_of(config).discriminator
+  params, state = network.init(jax.random.key(0))
+  pyramid = tuple(jax.numpy.ones((4, r, r, 3)) for r in (4, 8))
+  grads = jax.grad(
+    lambda p: network.apply(frozen.freeze(config, p), state, pyramid).sum()
+  )(params)
+  zero = {
+    name
+    for name, module in grads.items()
+    if not any(np.any(leaf) for leaf in jax.tree.leaves(module))
+  }
+  assert zero == {"from_rgb_8x8", "block_8x8"} == {*frozen.names(config)}
+
+
+@pytest.mark.slow
+def test_frozen_blocks_get_no_updates(config):
+  config = changed(config, resolution=16, freeze_d=2, batch_size=8)
+  program = program_of(config)
+  state = program.create_state()
+  before = jax.device_get(state.d_params)
+  images = np.random.RandomState(0).randint(0, 256, (8, 16, 16, 3), np.uint8)
+  batch = sharding.put_batch(
+    program.mesh, {"image": images, "label": np.zeros(8, np.int32)}
+  )
+  for _ in range(2):
+    state, _ = program.step(state, batch)
+  assert frozen.names(config)[1:] == ("block_16x16", "block_8x8")
+  for name, module in state.d_params.items():
+    check = pytest.raises(AssertionError)
+    if name in frozen.names(config):
+      check = contextlib.nullcontext()
+    with check:
+      assert_same(module, before[name])
+
+
+def test_more_frozen_blocks_than_there_are_are_refused(config):
+  with pytest.raises(ValueError, match="has 2 blocks; choose 0 to 2"):
+    frozen.check(changed(config, freeze_d=3))
+
+
+@pytest.mark.slow
+def test_a_fine_tuned_run_resumes_without_its_source(
+  config, source, tmp_path, monkeypatch, capfd
+):
+  monkeypatch.setattr(
+    "msggan_jax.data.sources.demo._CAT_SPLITS", {"train": range(64)}
+  )
+  config.freeze_d = 1
+  config.total_kimg = 0.064  # two steps
+  config.log_kimg = config.snapshot_kimg = 0.032
+  whole = loop.train(config, tmp_path / "whole", init_from=str(source))
+  assert "tensors: " in capfd.readouterr().out
+  config.total_kimg = 0.032
+  loop.train(config, tmp_path / "halves", init_from=str(source))
+  for file in source.rglob("*.json"):
+    file.unlink()
+  config.total_kimg = 0.064
+  capfd.readouterr()
+  halves = loop.train(config, tmp_path / "halves", init_from=str(source))
+  assert "tensors: " not in capfd.readouterr().out
+  assert_same(whole, halves)
+  first = load_config("default")
+  assert first.freeze_d == 0

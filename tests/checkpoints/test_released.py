@@ -1,0 +1,59 @@
+"""Generators in the package: complete, small, and found by their names."""
+
+import hashlib
+import re
+from pathlib import Path
+
+import jax
+import numpy as np
+import pytest
+
+import msggan_jax
+from msggan_jax.checkpoints import released
+
+FOLDER = Path(released.__file__).parent
+
+
+def test_the_package_has_cats():
+  assert "cats" in released.names()
+  setup = (FOLDER.parents[2] / "setup.cfg").read_text()
+  assert "checkpoints/released/*.safetensors" in setup  # so wheels have them
+
+
+@pytest.mark.parametrize("name", released.names())
+def test_a_released_generator_draws(name):
+  generator = msggan_jax.load_generator(name)
+  z = generator.sample_latents(jax.random.key(0), 8)
+  labels = np.arange(8) if generator.config.num_classes else None
+  pyramid = generator(z, labels)
+  side = generator.config.resolution
+  assert pyramid[-1].shape == (8, side, side, 3)
+  for scale in pyramid:
+    assert np.isfinite(scale).all()
+    assert 0.1 < np.std(scale) < 1
+  differences = np.asarray(pyramid[-1]) - np.asarray(pyramid[-1])[::-1]
+  assert np.std(differences) > 0.1
+
+
+@pytest.mark.parametrize("name", released.names())
+def test_its_card_is_complete(name):
+  content = (FOLDER / f"{name}.safetensors").read_bytes()
+  assert len(content) <= 5_000_000
+  card = released.card(name)
+  for word in ("Data:", "Trained on", "Reproduce:", "Recipe:", "| `kid_"):
+    assert word in card
+  digest = re.search(r"SHA-256 of the file: `(\w+)`", card)[1]
+  assert digest == hashlib.sha256(content).hexdigest()
+
+
+def test_own_folders_come_first(tmp_path, monkeypatch):
+  monkeypatch.chdir(tmp_path)
+  assert released.find("cats") == FOLDER / "cats.safetensors"
+  Path("cats").mkdir()
+  assert released.find("cats") == Path("cats")
+  assert released.find("runs/cats") == Path("runs/cats")
+
+
+def test_an_unknown_name_lists_the_known_ones():
+  with pytest.raises(FileNotFoundError, match="released generators: cats"):
+    msggan_jax.load_generator("dogs")

@@ -1,0 +1,324 @@
+"""Weights in one file: written, read again, damaged, foreign."""
+
+import json
+import os
+import struct
+import subprocess
+import sys
+
+import jax
+import numpy as np
+import pytest
+from safetensors import safe_open
+from safetensors.numpy import load_file, save_file
+
+from msggan_jax import load_discriminator, load_generator
+from msggan_jax.checkpoints import checkpoint, safetensors_file, workdirs
+from msggan_jax.config import checks
+from msggan_jax.config.fields import FIELDS
+from msggan_jax.models import networks
+from msggan_jax.sharing.portable import files
+from tests.conftest import load_config
+
+STEP = 3
+
+
+def run(command, *flags):
+  return subprocess.run(
+    [sys.executable, "-m", f"msggan_jax.{command}", *map(str, flags)],
+    capture_output=True,
+    text=True,
+    check=False,
+    env=os.environ | {"JAX_PLATFORMS": "cpu"},
+  )
+
+
+@pytest.fixture(scope="module")
+def workdir(tmp_path_factory):
+  """What is read of a run's folder, at a step."""
+  config = load_config("default", "msg_stylegan")
+  config.resolution = 8
+  config.latent_size, config.w_size, config.mapping_size = 6, 5, 7
+  config.mapping_layers = 2
+  config.base_channels, config.max_channels = 32, 4
+  config.dataset.path = "/home/author/photos"
+  config.inception_path = "/home/author/inception.pth"
+  config.extractor = "author:features"
+  rng = np.random.default_rng(0)
+
+  def draw(tree):
+    return jax.tree.map(lambda x: rng.normal(size=x.shape).astype("f4"), tree)
+
+  generator = networks.make_generator(config)
+  discriminator = networks.make_discriminator(config)
+  state = {
+    "step": np.int32(STEP),
+    "ema_params": draw(generator.abstract_params()),
+    "ema_state": draw(generator.abstract_state()),
+    "d_params": draw(discriminator.abstract_params()),
+    "d_state": draw(discriminator.abstract_state()),
+  }
+  workdir = tmp_path_factory.mktemp("run")
+  with checkpoint.Checkpoints(workdir / "checkpoints") as checkpoints:
+    checkpoints.save(STEP, jax.device_put(state))
+  workdirs.save_config(config, workdir)
+  return workdir
+
+
+@pytest.fixture(scope="module")
+def path(workdir, tmp_path_factory):
+  """Both networks in a file."""
+  path = tmp_path_factory.mktemp("files") / "both.safetensors"
+  assert files.export(workdir, path, with_discriminator=True) == STEP
+  return path
+
+
+def leaves(params, state):
+  """Return arrays by their paths."""
+  return {
+    "/".join(key.key for key in keys): np.asarray(array)
+    for tree in (params, state)
+    for keys, array in jax.tree.leaves_with_path(tree)
+  }
+
+
+def header(path):
+  with safe_open(path, framework="np") as file:
+    return file.metadata()
+
+
+def test_any_reader_finds_the_moving_average(workdir, path):
+  generator, discriminator = (
+    load_generator(workdir),
+    load_discriminator(workdir),
+  )
+  expected = {
+    f"{name}/{key}": array
+    for name, network in (
+      ("generator", generator),
+      ("discriminator", discriminator),
+    )
+    for key, array in leaves(network.params, network.state).items()
+  }
+  found = load_file(path)
+  assert found.keys() == expected.keys()
+  for name, array in found.items():
+    assert array.dtype == np.float32
+    np.testing.assert_array_equal(array, expected[name])
+  metadata = header(path)
+  assert (metadata["format"], metadata["version"]) == ("msggan_jax", "1")
+  assert (metadata["step"], metadata["kimg"]) == ("3", "0.096")
+  config = json.loads(metadata["config"])
+  assert config["loss"] == generator.config.loss
+  assert not config["dataset"].keys() & {"path", "data_dir"}
+  assert "author" not in str(metadata)
+
+
+def test_the_same_images_and_scores(workdir, path):
+  with pytest.raises(ValueError, match="one file and not a run"):
+    load_generator(path, STEP)
+  theirs, ours = load_generator(workdir), load_generator(path)
+  z = ours.sample_latents(jax.random.key(0), 4)
+  images, expected = ours(z), theirs(z)
+  jax.tree.map(np.testing.assert_array_equal, images, expected)
+  np.testing.assert_array_equal(
+    load_discriminator(path)(images), load_discriminator(workdir)(images)
+  )
+
+
+def test_the_commands(workdir, tmp_path):
+  output = tmp_path / "new" / "run.safetensors"
+  flags = (f"--workdir={workdir}", f"--output={output}")
+  done = run("export", *flags)
+  assert done.returncode == 0, done.stderr
+  assert done.stdout.startswith(f"{output}: step 3, ")
+  assert os.listdir(output.parent) == [output.name]
+  content = output.read_bytes()
+
+  again = run("export", *flags)
+  assert again.returncode == 2
+  assert again.stderr == f"error: {output} exists; choose another --output\n"
+  assert output.read_bytes() == content
+  with pytest.raises(ValueError, match="it holds no discriminator"):
+    load_discriminator(output)
+
+  images = tmp_path / "images"
+  done = run("sample", f"--workdir={output}", f"--output={images}", "--seeds=0")
+  assert done.returncode == 0, done.stderr
+  assert (images / "8x8" / "seed0000.png").is_file()
+
+
+def test_nothing_is_written_without_a_checkpoint(workdir, tmp_path):
+  with pytest.raises(FileNotFoundError, match=r"no checkpoint 7; there are .3"):
+    files.export(workdir, tmp_path / "x.safetensors", 7)
+  assert not os.listdir(tmp_path)
+
+
+def test_a_file_that_cannot_be_written_leaves_nothing(
+  workdir, tmp_path, monkeypatch
+):
+  def fail(*_):
+    raise OSError(28, "No space left on device")
+
+  monkeypatch.setattr(safetensors_file.Path, "replace", fail)
+  with pytest.raises(OSError, match="No space left"):
+    files.export(workdir, tmp_path / "x.safetensors")
+  assert not os.listdir(tmp_path)
+
+
+def pack(header, data=b""):
+  """Return a file's bytes with any header."""
+  if not isinstance(header, bytes):
+    header = json.dumps(header).encode()
+  return struct.pack("<Q", len(header)) + header + data
+
+
+def test_damaged_files(path, tmp_path):
+  good = path.read_bytes()
+  size = struct.unpack("<Q", good[:8])[0]
+  text = good[8 : 8 + size]
+  bad = tmp_path / "bad.safetensors"
+  flipped = [
+    good[:i] + bytes([good[i] ^ 128]) + good[i + 1 :]
+    for i in (0, 3, 7, 8, 9, 8 + size // 2, 7 + size)
+  ]
+  for data in (
+    b"",
+    good[:7],
+    good[: 8 + size // 2],
+    good[:-1],
+    good + b"\0",
+    struct.pack("<Q", 2**63) + good[8:],
+    struct.pack("<Q", 99_000_000) + good[8:],
+    pack({}),
+    pack(b"[" * 100_000),
+    pack(b'{"a":' * 100_000),
+    pack({"__metadata__": {"format": "pt"}}),
+    pack({"__metadata__": {"format": "msggan_jax", "version": "1"}}),
+    pack(text.replace(b'"shape":[', b'"shape":[2,', 1), good[8 + size :]),
+    *flipped,
+  ):
+    bad.write_bytes(data)
+    with pytest.raises(ValueError, match="bad.safetensors") as error:
+      load_generator(bad)
+    assert len(str(error.value)) < 1000
+
+
+def rewritten(path, to, change_config=None, change=None, **metadata):
+  """Write a changed file."""
+  tensors = load_file(path)
+  if change:
+    change(tensors)
+  metadata = header(path) | metadata
+  if change_config:
+    config = json.loads(metadata["config"])
+    change_config(config)
+    metadata["config"] = json.dumps(config)
+  save_file(tensors, to, metadata)
+  return to
+
+
+def test_tensors_that_do_not_fit(path, tmp_path):
+  def change(tensors):
+    del tensors["generator/w_avg"]
+    name = "generator/mapping/dense_0/kernel"
+    tensors[name] = np.ascontiguousarray(tensors[name].T)
+    tensors["generator/more"] = np.zeros(2, np.float32)
+
+  bad = rewritten(path, tmp_path / "bad.safetensors", change=change)
+  with pytest.raises(
+    ValueError, match=f"the generator in {bad} does not match:"
+  ) as e:
+    load_generator(bad)
+  assert str(e.value).splitlines()[1:] == [
+    "  generator/mapping/dense_0/kernel is (7, 6), expected (6, 7)",
+    "  missing: generator/w_avg (5,)",
+    "  unused: generator/more (2,)",
+  ]
+  load_discriminator(bad)  # is whole
+
+  def halve(tensors):
+    tensors["generator/w_avg"] = tensors["generator/w_avg"].astype(np.float16)
+
+  with pytest.raises(ValueError, match="holds F16, not F32"):
+    load_generator(rewritten(path, bad, change=halve))
+
+  def add(tensors):
+    tensors["../optimizer"] = np.zeros(1, np.float32)
+
+  with pytest.raises(
+    ValueError, match=r"'../optimizer' belongs to no known network"
+  ):
+    load_generator(rewritten(path, bad, change=add))
+
+
+def test_foreign_headers(path, tmp_path):
+  bad = tmp_path / "bad.safetensors"
+  for metadata, sentence in (
+    ({"format": "pt"}, "header has no configuration of the networks"),
+    ({"version": "2"}, "its version is '2'; this code reads 1"),
+    ({"config": "{"}, "the configuration in its header is damaged"),
+    ({"config": "[" * 10**5}, "the configuration in its header is damaged"),
+    ({"config": "[]"}, "the configuration in its header is damaged"),
+    ({"config": "{}"}, "the configuration lacks resolution, channels"),
+  ):
+    with pytest.raises(ValueError, match=sentence):
+      load_generator(rewritten(path, bad, **metadata))
+
+
+@pytest.mark.parametrize(
+  ("name", "value"),
+  [
+    ("resolution", 2**40),
+    ("resolution", 24),
+    ("resolution", "8"),
+    ("mapping_layers", 10**9),
+    ("latent_size", 10**400),
+    ("max_channels", -1),
+    ("num_classes", True),
+    ("model", "os:system"),
+    ("combine", ["simple"]),
+    ("linear_gain", float("nan")),
+    ("linear_gain", 10**400),
+    ("equalized", 1),
+    ("equalized", False),
+    ("connected_scales", "rm -rf"),
+    ("connected_scales", [[8]]),
+    ("connected_scales", {}),
+    ("remat_from", "8"),
+    ("precision", None),
+  ],
+)
+def test_impossible_configurations(path, workdir, name, value):
+  fields = workdirs.load_config(workdir).to_dict() | {name: value}
+  with pytest.raises(ValueError, match=f"^config.{name} is|^resolution is 24"):
+    checks.network_fields(fields)
+
+
+def test_no_other_field_is_believed(path, tmp_path):
+  """Only paths that the user names are opened, run or written."""
+
+  def change(config):
+    config["dataset"] = {"path": "/etc", "data_dir": str(tmp_path / "made")}
+    config["extractor"] = "os:abort"
+    config["workdir"] = str(tmp_path / "made")
+
+  odd = rewritten(path, tmp_path / "odd.safetensors", change_config=change)
+  generator = load_generator(odd)
+  assert set(generator.config) == {
+    name for name, field in FIELDS.items() if field.shapes_networks
+  }
+  assert os.listdir(tmp_path) == [odd.name]
+
+
+def test_what_is_no_run_and_no_file(tmp_path):
+  text = tmp_path / "notes.txt"
+  text.write_text("not weights\n")
+  with pytest.raises(
+    ValueError, match=r"notes.txt is no weight file: it is no"
+  ):
+    load_generator(text)
+  with pytest.raises(FileNotFoundError, match=r"nowhere.* it does not exist"):
+    load_generator(tmp_path / "nowhere")
+  with pytest.raises(FileNotFoundError, match="it has no config.json"):
+    load_generator(tmp_path)

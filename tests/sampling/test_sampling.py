@@ -1,0 +1,237 @@
+"""The modes of `sample` on small random networks."""
+
+import dataclasses
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from PIL import Image
+
+from msggan_jax.checkpoints import trained
+from msggan_jax.models import networks
+from msggan_jax.models.pyramid import make_pyramid, to_float, to_uint8
+from msggan_jax.sampling import (
+  grids,
+  neighbors,
+  projection,
+  sheets,
+  styles,
+)
+from msggan_jax.sampling.job import Job
+from tests.conftest import load_config
+
+EXTRACTOR = "tests.golden_metrics.mean_colors:mean_colors"
+
+
+def make_generator(model="progan", **fields):
+  """Return a random generator up to 8x8 whose noise and styles matter."""
+  config = load_config("default", f"msg_{model}")
+  config.resolution = 8
+  config.latent_size = config.w_size = config.mapping_size = 6
+  config.mapping_layers = 2
+  config.base_channels, config.max_channels = 64, 8
+  config.update(fields)
+  network = networks.make_generator(config)
+  params, state = network.init(jax.random.key(1))
+  if model == "stylegan":
+    for i in range(2):
+      block = params[f"block_{4 * 2**i}x{4 * 2**i}"]
+      for layer in ("layer_0", "layer_1"):
+        block[layer]["noise_weight"] += 0.3
+    params["mapping"]["dense_1"]["kernel"] *= 3
+  return trained.Generator(config, network, params, state)
+
+
+def make_job(generator, tmp_path, **fields):
+  labels = [1, 0, 1] if generator.config.num_classes else None
+  return Job(generator, tmp_path, (5, 6, 7), labels, **fields)
+
+
+def read(path):
+  return np.asarray(Image.open(path))
+
+
+def cells(path, rows, columns, side=128):
+  """Return the images of a sheet's file, see `cells_of`."""
+  return cells_of(read(path), rows, columns, side)
+
+
+def cells_of(sheet, rows, columns, side=128):
+  """Return the images of a sheet, as shown: (rows, columns, side, side, 3)."""
+  step = side + 4
+  sheet = sheet[-rows * step :, -columns * step :]
+  sheet = sheet.reshape(rows, step, columns, step, 3).swapaxes(1, 2)
+  return sheet[:, :, :side, :side]
+
+
+@pytest.mark.parametrize(
+  ("model", "channels"),
+  [
+    ("progan", 1),
+    pytest.param("progan", 4, marks=pytest.mark.slow),
+    pytest.param("stylegan", 3, marks=pytest.mark.slow),
+  ],
+)
+def test_multiscale_shows_every_scale_of_the_seeds(model, channels, tmp_path):
+  generator = make_generator(model, channels=channels, num_classes=2)
+  job = make_job(generator, tmp_path, batch_size=2)
+  (line,) = grids.multiscale(job)
+  assert line == str(tmp_path / "multiscale.png")
+  shown = cells(line, rows=2, columns=3)
+  z = generator.sample_latents(jax.random.key(6), 1)
+  pyramid = [to_uint8(scale)[0] for scale in generator(z, [0])]
+  for row, image in zip(shown, pyramid, strict=True):
+    difference = row[1].astype(int) - sheets.fit(image, 128)
+    assert np.abs(difference).max() <= 1
+
+
+def test_images_do_not_depend_on_the_batch_size(tmp_path):
+  generator = make_generator("stylegan")
+  whole, parts = (
+    make_job(generator, tmp_path, batch_size=size).generate() for size in (3, 2)
+  )
+  for resolution in (4, 8):
+    difference = whole[resolution].astype(int) - parts[resolution]
+    assert np.abs(difference).max() <= 1
+
+
+def test_truncation(tmp_path):
+  generator = make_generator("stylegan")
+  job = make_job(generator, tmp_path, scales=(4, 8))
+  lines = styles.truncation(job, [1, 0])
+  assert [line[-7:] for line in lines] == ["4x4.png", "8x8.png"]
+  shown = cells(lines[1], rows=3, columns=2)
+  full = job.generate()[8]
+  assert (shown[0, 0] == sheets.fit(full[0], 128)).all()
+  assert (shown[0, 1] == shown[2, 1]).all()  # the average of w
+  assert (shown[0, 0] != shown[2, 0]).any()
+
+
+@pytest.mark.slow
+def test_style_mix(tmp_path):
+  generator = make_generator("stylegan")
+  job = make_job(generator, tmp_path, scales=(4, 8))
+  lines = styles.style_mix(job, [8, 9], crossover=8)
+  # At 4x4 there are only coarse styles; the first row has the fine sources.
+  shown = cells(lines[0], rows=4, columns=3)
+  for row in shown[1:]:
+    assert np.abs(row[1:].astype(int) - row[:1]).max() <= 1
+  shown = cells(lines[1], rows=4, columns=3)
+  w = generator.map_latents(job.latents_of([7, 9]))
+  w = jnp.repeat(w[:, None], 2, axis=1).reshape(1, 4, -1)
+  image = sheets.fit(to_uint8(generator.synthesize(w)[1])[0], 128)
+  assert np.abs(shown[3, 2].astype(int) - image).max() <= 1
+  with pytest.raises(ValueError, match="--crossover=4: choose a resol.* 8"):
+    styles.style_mix(job, [8], crossover=4)
+
+
+@pytest.mark.slow
+def test_noise_maps_are_mean_and_deviation(tmp_path):
+  generator = make_generator("stylegan")
+  job = make_job(generator, tmp_path, batch_size=3)
+  w = job.styles[0]
+  examples, means, deviations = styles._vary_noise(job, w, 8)
+  keys = trained.example_keys(jax.random.key(0), 8)
+  images = [
+    np.clip(generator.synthesize(w[None], noise=keys[i : i + 1])[1][0], -1, 1)
+    for i in range(8)
+  ]
+  assert np.abs(to_uint8(images[1]).astype(int) - examples[8][1]).max() <= 1
+  mean = to_uint8(np.mean(images, axis=0)).astype(int)
+  assert np.abs(mean - means[8]).max() <= 1
+  deviation = np.std(images, axis=0).mean(axis=-1) * 127.5
+  assert deviation.max() > 1
+  np.testing.assert_allclose(deviations[8], deviation, atol=1e-2)
+  (line,) = styles.noise(job, 4)
+  assert cells(line, rows=3, columns=4).shape[1] == 4
+  with pytest.raises(ValueError, match="--draws=1"):
+    styles.noise(job, 1)
+
+
+@pytest.mark.parametrize("mode", ["truncation", "style_mix", "noise"])
+def test_modes_of_styles_refuse_progan(mode, tmp_path):
+  job = make_job(make_generator(), tmp_path)
+  arguments = {"truncation": [[1]], "style_mix": [[1], 8], "noise": [4]}[mode]
+  with pytest.raises(ValueError, match=f"--mode={mode} needs .* styles"):
+    getattr(styles, mode)(job, *arguments)
+
+
+def test_nearest_finds_the_training_images(tmp_path, monkeypatch):
+  monkeypatch.setattr(
+    "msggan_jax.data.sources.demo._CAT_SPLITS", {"train": range(20)}
+  )
+  generator = make_generator()
+  generator.config.dataset.name = "cats"
+  generator.config.dataset.data_dir = str(tmp_path / "data")
+  generator.config.mirror = True
+  job = make_job(generator, tmp_path)
+  options = {"data_dir": str(tmp_path / "data"), "extractor": EXTRACTOR}
+  prepared = neighbors.data.open_prepared(
+    neighbors.data.prepare_of_run(generator.config, options["data_dir"])
+  )
+  # Generated "images": mirrored training images.
+  copies = np.stack([prepared[i]["image"][:, ::-1] for i in (4, 9, 0)])
+  monkeypatch.setattr(Job, "generate", lambda job: {8: copies})
+  line, sentence = neighbors.nearest(job, 2, **options)
+  shown = cells(line, rows=3, columns=3)
+  assert (shown[:, 0] == shown[:, 1][:, :, ::-1]).all()
+  assert "nearest of 20 training images: median 0, least 0" in sentence
+  with pytest.raises(ValueError, match="21 nearest images are asked for"):
+    neighbors.nearest(job, 21, **options)
+  with pytest.raises(ValueError, match="keeps its data set in"):
+    neighbors.nearest(job, 2, data_dir="elsewhere", extractor=EXTRACTOR)
+  del generator.config["dataset"]
+  with pytest.raises(ValueError, match="give the run's folder"):
+    neighbors.nearest(job, 2, **options)
+
+
+@pytest.mark.parametrize(
+  "model", ["progan", pytest.param("stylegan", marks=pytest.mark.slow)]
+)
+def test_project_recovers_the_networks_own_sample(model, tmp_path):
+  generator = make_generator(model, num_classes=2)
+  z = generator.sample_latents(jax.random.key(3), 1)
+  target = generator(z, [1])
+  latent, errors = projection.find_latent(
+    generator, target, 1, iterations=150, batch_size=16
+  )
+  wanted = z if model == "progan" else generator.map_latents(z, [1])
+  np.testing.assert_allclose(latent, wanted[0], atol=0.05)
+  assert errors.shape == (150, 2)
+  assert errors[-1].max() < 1e-3 * errors[0].max()
+
+
+@pytest.mark.slow
+def test_project_writes_every_scale(tmp_path):
+  generator = make_generator(channels=1)
+  image = np.random.default_rng(0).integers(0, 256, (8, 8)).astype(np.uint8)
+  path = tmp_path / "given.png"
+  Image.fromarray(image).save(path)
+  sheet, line = projection.project(make_job(generator, tmp_path), path, 3)
+  assert " dB at 8" in line
+  assert read(tmp_path / "projection" / "4x4.png").shape == (4, 4)
+  shown = cells(sheet, rows=2, columns=2)
+  scales = make_pyramid(to_float(jnp.asarray(image)[None, ..., None]), (4, 8))
+  for given, scale in zip(shown[0], scales, strict=True):
+    assert (given == sheets.fit(to_uint8(scale)[0], 128)).all()
+  assert np.load(tmp_path / "projection" / "latent.npz")["z"].shape == (6,)
+
+
+def test_project_refuses_other_images(tmp_path):
+  path = tmp_path / "given.png"
+  with pytest.raises(ValueError, match="cannot be read"):
+    projection.read_image(path, (8, 8), 3)
+  path.write_bytes(b"no image")
+  with pytest.raises(ValueError, match="cannot be read"):
+    projection.read_image(path, (8, 8), 3)
+  Image.new("L", (9, 8)).save(path)
+  with pytest.raises(ValueError, match="has 9x8 pixels, .* makes 8x8"):
+    projection.read_image(path, (8, 8), 3)
+
+
+def test_titles_name_the_classes(tmp_path):
+  job = make_job(make_generator(num_classes=2), tmp_path)
+  assert job.titles(job.seeds, job.labels)[0] == "seed 5\nclass 1"
+  job = dataclasses.replace(job, labels=None)
+  assert job.titles(job.seeds) == ["seed 5", "seed 6", "seed 7"]

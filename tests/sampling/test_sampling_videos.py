@@ -1,0 +1,84 @@
+"""Modes interpolate and training."""
+
+import dataclasses
+
+import jax
+import numpy as np
+import pytest
+
+from msggan_jax.checkpoints import checkpoint, trained
+from msggan_jax.models.pyramid import to_uint8
+from msggan_jax.sampling import sheets, videos
+from tests.sampling.test_sampling import cells_of, make_generator, make_job
+
+
+@pytest.fixture
+def written(monkeypatch):
+  """Collect the frames instead of encoding them."""
+  frames = []
+  monkeypatch.setattr(
+    videos.video, "write", lambda paths, given, fps: frames.extend(given)
+  )
+  return frames
+
+
+def test_a_closed_walk_is_smooth_and_meets_the_corners():
+  corners = np.random.default_rng(0).normal(size=(4, 5))
+  curve = videos.closed_walk(corners, 100)
+  np.testing.assert_allclose(curve[::100], corners, atol=1e-12)
+  steps = np.roll(curve, -1, axis=0) - curve
+  # No step and no change of direction stands out, nor at the end.
+  bends = np.linalg.norm(np.roll(steps, -1, axis=0) - steps, axis=1)
+  assert bends.max() < 0.1 * np.linalg.norm(steps, axis=1).max()
+
+
+@pytest.mark.parametrize(
+  "model", ["progan", pytest.param("stylegan", marks=pytest.mark.slow)]
+)
+def test_interpolate_meets_the_seeds(model, written, tmp_path):
+  generator = make_generator(model, num_classes=2)
+  job = make_job(generator, tmp_path, scales=(4, 8), batch_size=4)
+  job = dataclasses.replace(job, labels=[1, 1, 1])
+  lines = videos.interpolate(job, 3)
+  assert lines == [str(tmp_path / f"interpolate.{s}") for s in ("mp4", "webp")]
+  assert len(written) == 9
+  pyramid = [to_uint8(images) for images in generator(job.latents, [1, 1, 1])]
+  for i, frame in enumerate(written[::3]):
+    assert frame.shape == (128, 2 * 128 + 4, 3)
+    parts = (frame[:, :128], frame[:, -128:])
+    for part, images in zip(parts, pyramid, strict=True):
+      wanted = sheets.fit(images[i], 128).astype(int)
+      assert np.abs(part - wanted).max() <= 1
+  with pytest.raises(ValueError, match="2 or more --seeds"):
+    videos.interpolate(dataclasses.replace(job, seeds=[1], labels=[1]), 3)
+
+
+def test_walks_stay_on_the_hypersphere():
+  corners = np.random.default_rng(0).normal(size=(3, 6))
+  corners /= np.linalg.norm(corners, axis=1, keepdims=True)
+  points = videos._with_norms(videos.closed_walk(corners, 9), corners, 9)
+  np.testing.assert_allclose(np.linalg.norm(points, axis=1), 1, rtol=1e-6)
+
+
+def test_training_shows_every_checkpoint(written, tmp_path, monkeypatch):
+  generators = {2: make_generator(), 4: make_generator(linear_gain=2.0)}
+  with checkpoint.Checkpoints(tmp_path / "checkpoints") as checkpoints:
+    for step in generators:
+      checkpoints.save(step, {"x": jax.numpy.zeros(1)})
+  monkeypatch.setattr(
+    trained, "load_generator", lambda workdir, step: generators[step]
+  )
+  job = make_job(generators[4], tmp_path)
+  videos.training(job, tmp_path, 2)
+  assert len(written) == 4
+  assert (written[0] == written[1]).all()
+  shown = cells_of(written[2], rows=2, columns=3)
+  wanted = to_uint8(generators[4](job.latents)[1])
+  difference = shown[1, 2].astype(int) - sheets.fit(wanted[2], 128)
+  assert np.abs(difference).max() <= 1
+  with pytest.raises(FileNotFoundError, match="no checkpoint"):
+    videos.training(job, tmp_path / "none", 2)
+  file = tmp_path / "file"
+  file.touch()
+  with pytest.raises(ValueError, match="is one file"):
+    videos.training(job, file, 2)

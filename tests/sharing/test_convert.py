@@ -1,0 +1,337 @@
+"""Workdirs of weight files: the command, widths, labels, msg-gan-v1."""
+
+import os
+import pickle
+import subprocess
+import sys
+from pathlib import Path
+
+import jax
+import numpy as np
+import pytest
+
+from msggan_jax import load_discriminator, load_generator
+from msggan_jax.algorithm import program
+from msggan_jax.checkpoints import checkpoint, workdirs
+from msggan_jax.models import networks
+from msggan_jax.runtime import sharding
+from msggan_jax.sharing.foreign import conversion
+from msggan_jax.sharing.foreign import msg_stylegan_tf as tf
+from tests import weight_files
+from tests.conftest import load_config
+from tests.weight_files import torch_bytes
+
+GOLDEN = Path(__file__).parents[1] / "golden"
+BMSG_G = GOLDEN / "bmsg_32_GAN_GEN_SHADOW_1.pth"
+BMSG_D = GOLDEN / "bmsg_32_GAN_DIS_1.pth"
+
+
+def run_convert(*flags):
+  command = [sys.executable, "-m", "msggan_jax.convert", *map(str, flags)]
+  environment = os.environ | {"JAX_PLATFORMS": "cpu"}
+  return subprocess.run(
+    command, capture_output=True, text=True, env=environment, check=False
+  )
+
+
+def convert_to(workdir, source, generator, discriminator=None):
+  weights = conversion.read(source, str(generator), discriminator)
+  return conversion.write(weights, conversion.SOURCES[source].PRESET, workdir)
+
+
+def test_the_command(tmp_path):
+  flags = ("--source=bmsg-gan", f"--generator={BMSG_G}")
+  new = tmp_path / "new"
+  done = run_convert(*flags, f"--discriminator={BMSG_D}", f"--workdir={new}")
+  assert done.returncode == 0, done.stderr
+  assert (
+    "--config=configs/presets/bmsg_gan.py --config.resolution=32" in done.stdout
+  )
+  again = run_convert(*flags, f"--workdir={new}")
+  assert again.returncode == 2
+  assert again.stderr == (
+    f"error: {new} is not empty; choose another --workdir\n"
+  )
+  wrong = run_convert(
+    *flags, f"--discriminator={BMSG_G}", f"--workdir={tmp_path / 'wrong'}"
+  )
+  assert wrong.returncode == 2
+  assert "missing: final_block.conv_1.weight (16, 17, 3, 3)" in wrong.stderr
+  assert "unused: rgb_converters.0.weight (3, 16, 1, 1)" in wrong.stderr
+  assert "layers.0.conv_2.weight is (16, 16, 3, 3), expected" in wrong.stderr
+  assert not (tmp_path / "wrong").exists()
+
+
+def test_a_generator_alone_can_be_trained_on(tmp_path):
+  """The checkpoint is a run's whole state, with a fresh discriminator."""
+  config = convert_to(tmp_path / "run", "bmsg-gan", BMSG_G)
+  mesh = sharding.make_mesh(jax.devices()[:1])
+  expected = program.make_program(config, mesh).abstract_state
+  with checkpoint.Checkpoints(tmp_path / "run/checkpoints") as checkpoints:
+    state = checkpoints.restore(expected)
+  assert state.step == 0
+  jax.tree.map(np.testing.assert_array_equal, state.g_params, state.ema_params)
+  assert float(np.std(state.d_params["block_4x4"]["conv_0"]["kernel"])) > 0.9
+  workdirs.check_config(config, tmp_path / "run")
+
+
+def test_files_of_another_source_are_refused(tmp_path):
+  with pytest.raises(ValueError, match="this is no generator of this source"):
+    conversion.read("msg-gan-v1", str(BMSG_G), None)
+  with pytest.raises(ValueError, match=r"uses 'dnnlib\.tflib"):
+    conversion.read("bmsg-gan", str(GOLDEN / "msg_stylegan_16.pkl"), None)
+  with pytest.raises(ValueError, match="contain all networks"):
+    pickled = str(GOLDEN / "msg_stylegan_16.pkl")
+    conversion.read("msg-stylegan-tf", pickled, str(BMSG_D))
+  with pytest.raises(FileNotFoundError, match="does not exist or is no file"):
+    conversion.read("bmsg-gan", str(tmp_path / "nothing.pth"), None)
+
+
+def tensors_of(table, config, make_network, seed):
+  """Draw a file's tensors, by the names and shapes of a table."""
+  rng = np.random.RandomState(seed)
+  network = make_network(config)
+  tensors = {}
+  for (_, *path), leaf in jax.tree.leaves_with_path(
+    [network.abstract_params(), network.abstract_state()]
+  ):
+    name, layout = table[".".join(key.key for key in path)]
+    tensors[name] = rng.randn(*layout.their_shape(leaf.shape)).astype("f4")
+  return tensors
+
+
+# MSG-StyleGAN.
+
+LABELLED = {
+  "resolution": 8,
+  "label_size": 3,
+  "latent_size": 6,
+  "dlatent_size": 5,
+  "mapping_fmaps": 7,
+  "mapping_layers": 3,
+  "fmap_base": 16,
+  "fmap_max": 4,
+}
+FIELDS = {
+  "model": "stylegan",
+  "combine": "cat_lin",
+  "resolution": 8,
+  "num_classes": 3,
+  "latent_size": 6,
+  "w_size": 5,
+  "mapping_size": 7,
+  "mapping_layers": 3,
+  "base_channels": 32,
+  "max_channels": 4,
+  "stddev_group": 2,
+  "stddev_grouping": "strided",
+}
+
+
+def tf_networks(d_kwargs=None):
+  config = load_config("default", "msg_stylegan_official")
+  config.update({k: v for k, v in FIELDS.items() if k in config})
+  g_table = tf.generator_table((4, 8), mapping_layers=3, num_classes=3)
+  d_table = tf.discriminator_table((4, 8), channels=3)
+
+  def generator(seed):
+    drawn = tensors_of(g_table, config, networks.make_generator, seed)
+    parts = {"synthesis": {}, "mapping": {}, "G": {}}
+    for name, tensor in drawn.items():
+      part, _, rest = name.partition("/")
+      if rest:
+        parts[part][rest] = tensor
+      else:
+        parts["G"][name] = tensor
+    components = {
+      part: weight_files.Network(f"G_{part}", LABELLED, parts[part])
+      for part in ("synthesis", "mapping")
+    }
+    return drawn, weight_files.Network("G", LABELLED, parts["G"], components)
+
+  g, g_network = generator(0)
+  gs, gs_network = generator(1)
+  d = tensors_of(d_table, config, networks.make_discriminator, 2)
+  shared = ("resolution", "label_size", "fmap_base", "fmap_max")
+  kwargs = {k: LABELLED[k] for k in shared} | {"mbstd_group_size": 2}
+  d_network = weight_files.Network("D", kwargs | (d_kwargs or {}), d)
+  return g, d, gs, (g_network, d_network, gs_network)
+
+
+@pytest.fixture
+def stand_ins(monkeypatch):
+  weight_files.install_stand_ins(monkeypatch)
+
+
+def test_stylegan_with_labels_and_its_moving_average(tmp_path, stand_ins):
+  g, _, gs, pickled = tf_networks()
+  path = tmp_path / "network.pkl"
+  path.write_bytes(pickle.dumps(pickled, 4))
+  workdir = tmp_path / "run"
+  config = convert_to(workdir, "msg-stylegan-tf", path)
+  assert {name: config[name] for name in FIELDS} == FIELDS
+
+  # w of Gs, by the facts of reference/peers.md, section 1.2.
+  z = np.random.RandomState(3).randn(4, 6).astype("f4")
+  labels = np.array([0, 2, 1, 2])
+  x = np.concatenate([z, gs["mapping/LabelConcat/weight"][labels]], axis=1)
+  x /= np.sqrt(np.mean(x**2, axis=1, keepdims=True) + 1e-8)
+  for i in range(3):
+    kernel = gs[f"mapping/Dense{i}/weight"]
+    x = x @ kernel * (0.01 * np.sqrt(2 / len(kernel)))
+    x += 0.01 * gs[f"mapping/Dense{i}/bias"]
+    x = np.where(x > 0, x, 0.2 * x)
+  generator = load_generator(workdir)
+  np.testing.assert_allclose(
+    generator.map_latents(z, labels), x, rtol=1e-4, atol=1e-6
+  )
+  np.testing.assert_array_equal(generator.state["w_avg"], gs["dlatent_avg"])
+  fakes = generator(z, labels=labels)
+  assert [image.shape for image in fakes] == [(4, 4, 4, 3), (4, 8, 8, 3)]
+  discriminator = load_discriminator(workdir)
+  assert discriminator(fakes, labels=labels).shape == (4,)
+
+  # Training resumes from G, not from the moving average.
+  network = networks.make_generator(config)
+  on_one = jax.sharding.SingleDeviceSharding(jax.devices()[0])
+  wanted = {"g_params": network.abstract_params()}
+  with checkpoint.Checkpoints(workdir / "checkpoints") as checkpoints:
+    state = checkpoints.restore(sharding.abstract(wanted, on_one))
+  np.testing.assert_array_equal(
+    state["g_params"]["mapping"]["dense_0"]["kernel"],
+    g["mapping/Dense0/weight"],
+  )
+
+
+@pytest.mark.parametrize(
+  ("d_kwargs", "sentence"),
+  [
+    ({"fmap_max": 8}, "differ in fmap_max"),
+    ({"nonlinearity": "relu"}, "nonlinearity='relu'; only 'lrelu'"),
+    ({"fmap_base": -1}, "impossible fmap_base='-1'"),
+    ({"resolution": [8]}, "impossible resolution=a list"),
+  ],
+)
+def test_impossible_settings(tmp_path, stand_ins, d_kwargs, sentence):
+  *_, pickled = tf_networks(d_kwargs)
+  path = tmp_path / "network.pkl"
+  path.write_bytes(pickle.dumps(pickled, 4))
+  with pytest.raises(ValueError, match=sentence):
+    conversion.read("msg-stylegan-tf", str(path), None)
+
+
+# msg-gan-v1 against its facts in NumPy (reference/peers.md, 1.5 and 7.2).
+
+
+def v1_tensors(rng):
+  """Draw G and D of 32x32 with latents of 8."""
+  G, D = {}, {}
+
+  def conv(to, name, shape, normed=True, transposed=False):
+    weight = rng.randn(*shape).astype("f4") * 0.3
+    suffix = "_orig" if normed else ""
+    to[f"{name}.weight{suffix}"] = weight
+    to[f"{name}.bias"] = rng.randn(shape[int(transposed)]).astype("f4")
+    if normed:
+      matrix = weight.swapaxes(0, 1) if transposed else weight
+      matrix = matrix.reshape(len(matrix), -1)
+      # Not yet converged, as u and v are in a file.
+      u = rng.randn(len(matrix)).astype("f4")
+      u /= np.linalg.norm(u)
+      v = u @ matrix
+      to[f"{name}.weight_u"] = u
+      to[f"{name}.weight_v"] = v / np.linalg.norm(v)
+
+  conv(G, "layers.0.conv_1", (8, 8, 4, 4), transposed=True)
+  conv(G, "layers.0.conv_2", (8, 8, 3, 3))
+  conv(D, "layers.0.conv_1", (8, 9, 3, 3))
+  conv(D, "layers.0.conv_2", (8, 8, 4, 4))
+  conv(D, "layers.0.conv_3", (1, 8, 1, 1), normed=False)
+  for i in range(1, 4):
+    conv(G, f"layers.{i}.conv_1", (8, 8, 3, 3))
+    conv(G, f"layers.{i}.conv_2", (8, 8, 3, 3))
+    conv(D, f"layers.{i}.conv_1", (8, 8, 3, 3))
+    conv(D, f"layers.{i}.conv_2", (4, 8, 3, 3))
+  for i in range(4):
+    conv(G, f"rgb_converters.{i}", (3, 8, 1, 1), normed=False)
+    features = 8 if i == 3 else 4
+    conv(D, f"rgb_to_features.{i}", (features, 3, 1, 1), normed=False)
+  return G, D
+
+
+def effective(tensors, name, transposed=False):
+  if f"{name}.weight" in tensors:
+    return tensors[f"{name}.weight"]
+  weight = tensors[f"{name}.weight_orig"]
+  matrix = weight.swapaxes(0, 1) if transposed else weight
+  matrix = matrix.reshape(len(matrix), -1)
+  u, v = tensors[f"{name}.weight_u"], tensors[f"{name}.weight_v"]
+  return weight / (u @ matrix @ v)
+
+
+def convolve(tensors, name, x, padding):
+  weight = effective(tensors, name)
+  size = weight.shape[-1]
+  x = np.pad(x, ((0, 0), (0, 0), (padding, padding), (padding, padding)))
+  patches = np.lib.stride_tricks.sliding_window_view(x, (size, size), (2, 3))
+  y = np.einsum("bihwkl,oikl->bohw", patches, weight)
+  return y + tensors[f"{name}.bias"][:, None, None]
+
+
+def lrelu(x):
+  return np.where(x > 0, x, 0.2 * x)
+
+
+def v1_generate(G, z):
+  kernel = effective(G, "layers.0.conv_1", transposed=True)
+  x = np.einsum("bi,iohw->bohw", z, kernel)
+  x = lrelu(x + G["layers.0.conv_1.bias"][:, None, None])
+  x = lrelu(convolve(G, "layers.0.conv_2", x, 1))
+  images = [np.tanh(convolve(G, "rgb_converters.0", x, 0))]
+  for i in range(1, 4):
+    x = x.repeat(2, axis=2).repeat(2, axis=3)
+    x = lrelu(convolve(G, f"layers.{i}.conv_1", x, 1))
+    x = lrelu(convolve(G, f"layers.{i}.conv_2", x, 1))
+    images.append(np.tanh(convolve(G, f"rgb_converters.{i}", x, 0)))
+  return images
+
+
+def v1_score(D, images):
+  x = convolve(D, "rgb_to_features.3", images[3], 0)
+  for i in (3, 2, 1):
+    x = lrelu(convolve(D, f"layers.{i}.conv_1", x, 1))
+    x = lrelu(convolve(D, f"layers.{i}.conv_2", x, 1))
+    b, c, h, w = x.shape
+    x = x.reshape(b, c, h // 2, 2, w // 2, 2).mean(axis=(3, 5))
+    rgb = convolve(D, f"rgb_to_features.{i - 1}", images[i - 1], 0)
+    x = np.concatenate([rgb, x], axis=1)
+  spread = np.sqrt(x.var(axis=0) + 1e-8).mean(axis=0)[None, None]
+  x = np.concatenate([x, spread.repeat(len(x), axis=0)], axis=1)
+  x = lrelu(convolve(D, "layers.0.conv_1", x, 1))
+  x = lrelu(convolve(D, "layers.0.conv_2", x, 0))
+  return convolve(D, "layers.0.conv_3", x, 0).ravel()
+
+
+@pytest.mark.parametrize(
+  ("is_zip", "prefix", "right_vectors"),
+  [(True, "", True), (False, "module.", False)],
+)
+def test_msg_gan_v1(tmp_path, stand_ins, is_zip, prefix, right_vectors):
+  G, D = v1_tensors(np.random.RandomState(0))
+  for name, tensors in (("G", G), ("D", D)):
+    content = {
+      f"{prefix}{key}": value
+      for key, value in tensors.items()
+      if right_vectors or not key.endswith("weight_v")
+    }
+    (tmp_path / name).write_bytes(torch_bytes(content, is_zip))
+  workdir = tmp_path / "run"
+  convert_to(workdir, "msg-gan-v1", tmp_path / "G", str(tmp_path / "D"))
+  z = np.random.RandomState(1).randn(4, 8).astype("f4")
+  theirs = v1_generate(G, z)
+  ours = load_generator(workdir)(z)
+  for image, expected in zip(ours, theirs, strict=True):
+    expected = expected.transpose(0, 2, 3, 1)
+    np.testing.assert_allclose(image, expected, rtol=1e-4, atol=1e-5)
+  logits = load_discriminator(workdir)(ours)
+  np.testing.assert_allclose(logits, v1_score(D, theirs), rtol=1e-4, atol=1e-5)

@@ -1,0 +1,356 @@
+"""Weight files: torch formats, TF pickles, hostile ones; names and shapes."""
+
+import os
+import pickle
+import random
+import zipfile
+
+import jax
+import numpy as np
+import pytest
+
+from msggan_jax.models import networks
+from msggan_jax.sharing.foreign import (
+  bmsg_gan,
+  msg_stylegan_tf,
+  read_tf_pickle,
+  read_torch,
+)
+from msggan_jax.sharing.foreign.tf_pickle import Network
+from tests import weight_files
+from tests.conftest import load_config
+from tests.weight_files import Tensor, torch_bytes, zip_bytes
+
+
+@pytest.fixture(autouse=True)
+def stand_ins(monkeypatch):
+  weight_files.install_stand_ins(monkeypatch)
+
+
+def save(folder, data, name="weights"):
+  path = folder / name
+  path.write_bytes(data)
+  return path
+
+
+def normal(seed, *shape):
+  return np.random.RandomState(seed).randn(*shape).astype(np.float32)
+
+
+# What is read.
+
+
+@pytest.mark.parametrize("is_zip", [True, False])
+def test_torch_files(tmp_path, is_zip):
+  a, b = normal(0, 2, 3), normal(1, 6)
+  content = {
+    "a": a,
+    "transposed": Tensor(b, (3, 2), (1, 3)),
+    "part": Tensor(b, (2,), (1,), offset=4),
+    "scalar": Tensor(b, (), offset=5),
+  }
+  tensors = read_torch(save(tmp_path, torch_bytes(content, is_zip)))
+  assert list(tensors) == list(content)
+  np.testing.assert_array_equal(tensors["a"], a)
+  np.testing.assert_array_equal(tensors["transposed"], b.reshape(2, 3).T)
+  np.testing.assert_array_equal(tensors["part"], b[4:])
+  assert tensors["scalar"] == b[5]
+  nested = {"epoch": 3, "state_dict": {"x": Tensor(a)}}
+  tensors = read_torch(save(tmp_path, torch_bytes(nested, is_zip)))
+  np.testing.assert_array_equal(tensors["x"], a)
+
+
+def test_torch_number_types(tmp_path):
+  values = np.array([1.5, -2.0])
+  upper_halves = values.astype("f4").view("u4") >> np.uint32(16)
+  content = {
+    "half": values.astype("f2"),
+    "double": values,
+    "long": np.arange(3),
+    "bfloat16": Tensor(upper_halves.astype("u2"), kind="BFloat16Storage"),
+  }
+  tensors = read_torch(save(tmp_path, torch_bytes(content, is_zip=True)))
+  for name in ("half", "double", "bfloat16"):
+    np.testing.assert_array_equal(tensors[name], values)
+  assert tensors["long"].tolist() == [0, 1, 2]
+  assert tensors["bfloat16"].dtype == np.float32
+
+
+@pytest.mark.parametrize("protocol", [2, 3, 4])
+@pytest.mark.parametrize("module", ["numpy.core", "numpy._core"])
+def test_tf_pickles_of_every_age(tmp_path, protocol, module):
+  arrays = {"x": normal(0, 2, 3), "f": np.asfortranarray(normal(1, 2, 3))}
+  network = weight_files.Network(
+    "G", {"size": np.int64(3)}, arrays | {"big": arrays["x"].astype(">f4")}
+  )
+  data = pickle.dumps((network,), protocol)
+  if protocol < 4:  # Later ones tell the length of every name.
+    data = data.replace(b"numpy._core.", module.encode() + b".")
+  (read,) = read_tf_pickle(save(tmp_path, data))
+  assert read.static_kwargs == {"size": 3}
+  for name in ("x", "f"):
+    np.testing.assert_array_equal(read.variables[name], arrays[name])
+  np.testing.assert_array_equal(read.variables["big"], arrays["x"])
+
+
+# What is refused.
+
+
+class Call:
+  """Pickles as a call."""
+
+  def __init__(self, function, *arguments):
+    self.call = function, arguments
+
+  def __reduce__(self):
+    return self.call
+
+
+MARKER = "msggan_jax_was_executed"
+TOUCH = f"touch {MARKER}".encode()
+LENGTH = bytes([len(TOUCH)])
+HOSTILE = {
+  "os.system": pickle.dumps(Call(os.system, f"touch {MARKER}"), 2),
+  "stack_global": pickle.dumps(Call(os.system, f"touch {MARKER}"), 4),
+  "eval": pickle.dumps(Call(eval, f"open({MARKER!r}, 'w')")),
+  "nested": pickle.dumps({"a": [Call(dict, Call(os.system, "touch x"))]}, 2),
+  "numpy.load": pickle.dumps(Call(np.load, MARKER), 2),
+  "getattr": pickle.dumps(Call(getattr, "", "format"), 2),
+  "inst": b"(U" + LENGTH + TOUCH + b"ios\nsystem\n.",
+  "obj": b"(cos\nsystem\nU" + LENGTH + TOUCH + b"o.",
+  "memoized": b"\x80\x04\x8c\x02os\x94\x8c\x06system\x94h\x00h\x01\x93.",
+  "extension": b"\x80\x02\x82\x01.",
+  "attribute": b"\x80\x02ccollections\nOrderedDict.__init__.__globals__\n.",
+}
+
+
+@pytest.mark.parametrize("data", HOSTILE.values(), ids=HOSTILE)
+def test_nothing_is_executed(tmp_path, monkeypatch, data):
+  monkeypatch.chdir(tmp_path)
+  files = {
+    read_tf_pickle: [data],
+    read_torch: [
+      data,
+      zip_bytes(data),
+      # After a valid start of the old format.
+      torch_bytes({}, is_zip=False).split(b"\x80\x02ccoll")[0] + data,
+    ],
+  }
+  for read, contents in files.items():
+    for content in contents:
+      path = save(tmp_path, content)
+      with pytest.raises(ValueError, match=str(path)):
+        read(path)
+  assert sorted(os.listdir(tmp_path)) == ["weights"]
+
+
+def test_the_refused_global_is_named(tmp_path):
+  data = pickle.dumps(Call(os.system, "true"), 2)
+  with pytest.raises(ValueError, match=r"uses 'posix\.system'"):
+    read_torch(save(tmp_path, zip_bytes(data)))
+  with pytest.raises(ValueError, match=r"uses 'posix\.system'"):
+    read_tf_pickle(save(tmp_path, data))
+
+
+IMPOSSIBLE_VIEWS = {
+  "beyond": ((3, 2), (2, 1), 1),
+  "huge": ((2**40,), (0,), 0),
+  "expanded": ((100, 100), (0, 0), 0),
+  "negative size": ((-1, 6), (1, 1), 0),
+  "negative stride": ((2, 3), (-3, 1), 0),
+  "negative offset": ((2,), (1,), -1),
+  "lengths": ((2, 3), (1,), 0),
+  "no number": (("2", 3), (3, 1), 0),
+  "deep": ((1,) * 100, (1,) * 100, 0),
+}
+
+
+@pytest.mark.parametrize("is_zip", [True, False])
+@pytest.mark.parametrize("view", IMPOSSIBLE_VIEWS)
+def test_impossible_tensors(tmp_path, view, is_zip):
+  tensor = Tensor(normal(0, 6), *IMPOSSIBLE_VIEWS[view])
+  path = save(tmp_path, torch_bytes({"x": tensor}, is_zip))
+  with pytest.raises(ValueError, match="'x' is damaged"):
+    read_torch(path)
+
+
+@pytest.mark.parametrize("is_zip", [True, False])
+@pytest.mark.parametrize("count", [2**40, -1, 5, 7])
+def test_false_lengths(tmp_path, count, is_zip):
+  data = torch_bytes({"x": normal(0, 6)}, is_zip, count)
+  with pytest.raises(ValueError):
+    read_torch(save(tmp_path, data))
+
+
+ndarray_state = lambda *state: weight_files.Network("G", {}, {"x": Raw(*state)})
+
+
+class Raw:
+  """Pickles as an array of any state."""
+
+  def __init__(self, shape, dtype, raw):
+    self.state = (1, shape, dtype, False, raw)
+
+  def __reduce__(self):
+    make, arguments, _ = np.zeros(1).__reduce__()
+    return make, arguments, self.state
+
+
+@pytest.mark.parametrize(
+  "state",
+  [
+    ((2**60,), np.dtype("f4"), b"1234"),
+    ((-1,), np.dtype("f4"), b"1234"),
+    ((2,), np.dtype("f4"), b"1234"),
+    ((1,), np.dtype("O"), [print]),
+    ((1,), np.dtype([("a", "f4")]), b"1234"),
+    ((1,), "f4", b"1234"),
+    ((1,), np.dtype("f4"), "\u1234"),
+  ],
+)
+def test_impossible_arrays(tmp_path, state):
+  data = pickle.dumps((ndarray_state(*state),), 4)
+  with pytest.raises(ValueError):
+    read_tf_pickle(save(tmp_path, data))
+
+
+@pytest.mark.parametrize(
+  "data",
+  [
+    b"",
+    b"\x80",
+    b".",
+    b"\x80\x04\x8e" + b"\xff" * 8,  # eight bytes of length
+    b"\x80\x02Nr\xff\xff\xff\xffj\xff\xff\xff\xff.",  # a memo of 2^32 values
+    b"\x80\x02}(" + b")\x86" * 3 + b"Nu.",  # tuples as keys
+    b"\x80\x02ccollections\nOrderedDict\n}X\x01\x00\x00\x00aNsb.",
+    b"\x80\x02N(" + b"N" * 10,
+    b"\x80\x02" + b"(" * 2_000_000,
+    b"\x80\x02" + b"]" + b"2" * 10 + b".",
+    zip_bytes(b"\x80\x02N.", compression=zipfile.ZIP_DEFLATED),
+    zip_bytes(pickle.dumps({"x": 1}, 2)),
+    b"PK\x03\x04" + b"\0" * 100,
+  ],
+)
+def test_damaged_files(tmp_path, data):
+  path = save(tmp_path, data)
+  for read in (read_torch, read_tf_pickle):
+    with pytest.raises(ValueError, match=str(path)):
+      read(path)
+
+
+def test_mutated_files_raise_nothing_but_value_error(tmp_path):
+  network = weight_files.Network("G", {"size": 3}, {"x": normal(0, 2)})
+  seeds = [
+    (read_tf_pickle, pickle.dumps((network,), 4)),
+    (read_torch, torch_bytes({"a": normal(0, 2)}, is_zip=False)),
+    (read_torch, torch_bytes({"a": normal(0, 2)}, is_zip=True)),
+  ]
+  rng = random.Random(0)
+  outcomes = {True: 0, False: 0}
+  for read, data in seeds:
+    for _ in range(700):
+      mutated = bytearray(data)
+      for _ in range(rng.choice([1, 1, 2, 8])):
+        mutated[rng.randrange(len(data))] = rng.randrange(256)
+      if rng.random() < 0.2:
+        del mutated[rng.randrange(len(data)) :]
+      path = save(tmp_path, bytes(mutated))
+      try:
+        read(path)
+        outcomes[True] += 1
+      except ValueError:
+        outcomes[False] += 1
+  assert min(outcomes.values()) > 50
+
+
+# Names and shapes: reference/peers.md, sections 1.2 and 7.
+
+
+def their_shapes(config, make_network, table):
+  network = make_network(config)
+  leaves = jax.tree.leaves_with_path(
+    [network.abstract_params(), network.abstract_state()]
+  )
+  shapes = {}
+  for (_, *path), leaf in leaves:
+    source = table[".".join(key.key for key in path)]
+    shapes[source.name] = source.layout.their_shape(leaf.shape)
+  assert len(shapes) == len(leaves) == len(table)
+  return shapes
+
+
+def total(shapes, left_out=()):
+  return sum(
+    int(np.prod(shape))
+    for name, shape in shapes.items()
+    if not name.endswith(left_out)
+  )
+
+
+@pytest.mark.parametrize(
+  ("resolution", "g_total", "d_total"),
+  [
+    (32, 20_719_628, 17_184_001),
+    (64, 22_490_383, 18_364_161),
+    (256, 23_044_309, 18_733_185),
+    (1024, 23_079_115, 18_756_321),
+  ],
+)
+def test_bmsg_names_and_shapes(resolution, g_total, d_total):
+  config = load_config("default", "bmsg_gan")
+  config.resolution = resolution
+  scales = tuple(2**i for i in range(2, resolution.bit_length()))
+  g = their_shapes(
+    config, networks.make_generator, bmsg_gan.generator_table(scales)
+  )
+  d = their_shapes(
+    config, networks.make_discriminator, bmsg_gan.discriminator_table(scales)
+  )
+  assert (total(g), total(d)) == (g_total, d_total)
+  if resolution == 64:
+    assert (len(g), len(d)) == (30, 32)
+    assert g["layers.0.conv_1.weight"] == (512, 512, 4, 4)
+    assert g["layers.4.conv_1.weight"] == (256, 512, 3, 3)
+    assert d["rgb_to_features.3.weight"] == (256, 3, 1, 1)
+    assert d["layers.3.conv_1.weight"] == (256, 256, 3, 3)
+    assert d["layers.2.conv_2.weight"] == (256, 512, 3, 3)
+    assert d["final_block.conv_1.weight"] == (512, 513, 3, 3)
+
+
+@pytest.mark.parametrize(
+  ("resolution", "g_names", "d_names", "g_total", "d_total"),
+  [
+    (256, 98, 38, 26_086_229, 24_198_273),
+    (1024, 126, 48, 26_219_627, 24_238_625),
+  ],
+)
+def test_stylegan_names_and_shapes(
+  resolution, g_names, d_names, g_total, d_total
+):
+  config = load_config("default", "msg_stylegan_official")
+  size = {"resolution": resolution}
+  # Everything but the resolution is the official code's default.
+  config.update(
+    msg_stylegan_tf.architecture(
+      [Network(name, size if resolution != 1024 else {}) for name in "GDG"]
+    )
+  )
+  scales = tuple(2**i for i in range(2, resolution.bit_length()))
+  g = their_shapes(
+    config,
+    networks.make_generator,
+    msg_stylegan_tf.generator_table(scales, mapping_layers=8, num_classes=0),
+  )
+  d = their_shapes(
+    config,
+    networks.make_discriminator,
+    msg_stylegan_tf.discriminator_table(scales, channels=3),
+  )
+  assert sum(name.startswith("synthesis/") for name in g) == g_names
+  assert len(g) == g_names + 16 + 1 and len(d) == d_names
+  maps = tuple(f"noise{i}" for i in range(2 * len(scales)))
+  assert (total(g, (*maps, "dlatent_avg")), total(d)) == (g_total, d_total)
+  assert g["synthesis/4x4/Const/StyleMod/weight"] == (512, 1024)
+  assert d["128x128/combine/weight"] == (1, 1, 131, 128)
+  assert d["4x4/Dense0/weight"] == (8192, 512)

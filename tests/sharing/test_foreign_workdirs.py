@@ -1,0 +1,284 @@
+"""Workdirs of others: read as data, within their folder, and nothing more."""
+
+import ast
+import contextlib
+import json
+import os
+import shutil
+import sys
+from pathlib import Path
+
+import jax
+import numpy as np
+import pytest
+
+import msggan_jax
+from msggan_jax import data, load_discriminator, load_generator
+from msggan_jax.checkpoints import checkpoint, manifest, workdirs
+from msggan_jax.models import networks
+from msggan_jax.runtime import sharding
+from tests.conftest import load_config
+
+PACKAGE = Path(msggan_jax.__file__).parent
+STEP = 5
+
+
+@pytest.fixture(scope="module")
+def original(tmp_path_factory):
+  """A run's folder, not to be written to."""
+  config = load_config("default")
+  config.resolution, config.latent_size = 8, 6
+  config.base_channels, config.max_channels = 32, 4
+  generator = networks.make_generator(config)
+  params = jax.tree.map(
+    lambda x: np.full(x.shape, 0.5, np.float32), generator.abstract_params()
+  )
+  workdir = tmp_path_factory.mktemp("original") / "run"
+  with checkpoint.Checkpoints(workdir / "checkpoints") as checkpoints:
+    checkpoints.save(
+      STEP, jax.device_put({"ema_params": params, "ema_state": {}})
+    )
+  workdirs.save_config(config, workdir)
+  (workdir / "best.json").write_text(json.dumps({"step": STEP}))
+  return workdir
+
+
+@pytest.fixture
+def workdir(original, tmp_path):
+  """A copy that can be spoilt."""
+  shutil.copytree(original, tmp_path / "run")
+  return tmp_path / "run"
+
+
+def rewrite(path, change):
+  content = json.loads(path.read_text())
+  change(content)
+  path.write_text(json.dumps(content))
+
+
+# What code of ours can do at all.
+
+# Modules and functions that make programs of data, to where we use them.
+DANGEROUS = {
+  "pickle": {"sharing/foreign/restricted.py"},  # for the names of instructions
+  "runpy": {"sharing/foreign/conversion.py"},  # for our own configs/
+  "importlib.import_module": {
+    "__init__.py",  # our own modules
+    "metrics/__init__.py",
+    "metrics/extractors.py",  # named by the user
+  },
+}
+FORBIDDEN = (
+  *("cloudpickle", "dill", "joblib", "marshal", "shelve", "torch", "yaml"),
+  *("eval", "exec", "compile", "__import__", "os.system", "os.popen"),
+  *("pickle.load", "pickle.loads", "pickle.Unpickler"),
+)
+
+
+def test_nothing_makes_programs_of_data():
+  found = {}
+  for path in PACKAGE.rglob("*.py"):
+    for node in ast.walk(ast.parse(path.read_text())):
+      names = []
+      if isinstance(node, ast.Import | ast.ImportFrom):
+        names = [alias.name for alias in node.names]
+        names.append(getattr(node, "module", None))
+      elif isinstance(node, ast.Call):
+        names = [ast.unparse(node.func)]
+        assert "allow_pickle" not in {k.arg for k in node.keywords}, path
+      for name in {*DANGEROUS, *FORBIDDEN} & set(names):
+        found.setdefault(name, set()).add(str(path.relative_to(PACKAGE)))
+  assert found == DANGEROUS
+
+
+# What Python does while a workdir is loaded.
+
+EVENTS = []
+WATCHED = (
+  *("exec", "pickle.find_class", "marshal.loads", "socket.connect"),
+  *("os.system", "os.exec", "os.posix_spawn", "os.fork", "subprocess.Popen"),
+  *("os.remove", "os.rename", "os.link", "os.symlink", "os.mkdir", "os.rmdir"),
+  *("open", "import"),
+)
+
+
+@contextlib.contextmanager
+def watch():
+  """Collect events in `EVENTS`; a hook stays as long as its process."""
+
+  def hook(event, arguments):
+    if active and event in WATCHED:
+      EVENTS.append((event, arguments))
+
+  EVENTS.clear()
+  active = [True]
+  sys.addaudithook(hook)
+  try:
+    yield
+  finally:
+    active.clear()
+
+
+def test_loading_runs_and_writes_nothing(workdir, tmp_path):
+  def change(fields):
+    made = str(tmp_path / "made")
+    fields["extractor"] = "antigravity:geohash"
+    fields["metrics"] = "fd_geohash_10_full"
+    fields["inception_path"] = fields["workdir"] = made
+    fields["dataset"] |= {"name": "folder", "path": made, "data_dir": made}
+
+  load_generator(workdir)  # imports what it takes
+  rewrite(workdir / "config.json", change)
+  before = sorted(tmp_path.rglob("*"))
+  with watch():
+    generator = load_generator(workdir, "best")
+  assert sorted(tmp_path.rglob("*")) == before
+  opened = [arguments for event, arguments in EVENTS if event == "open"]
+  assert {event for event, _ in EVENTS} == {"open"}
+  assert opened
+  for path, _, flags in opened:
+    assert Path(os.fsdecode(path)).is_relative_to(workdir)
+    assert flags & os.O_ACCMODE == os.O_RDONLY
+  for leaf in jax.tree.leaves(generator.params):
+    np.testing.assert_array_equal(leaf, 0.5)
+
+
+def test_training_on_names_no_code(workdir):
+  rewrite(
+    workdir / "config.json", lambda fields: fields.update(extractor="os:abort")
+  )
+  assert load_config("workdir", str(workdir)).extractor == ""
+
+
+def test_no_code_of_data_sets_is_downloaded(tmp_path):
+  dataset = load_config("default").dataset
+  dataset.name, dataset.data_dir = "somebody:cats", str(tmp_path)
+  with pytest.raises(ValueError, match="no data set of TFDS's own catalogue"):
+    data.prepare(dataset, 8, 3)
+  assert not os.listdir(tmp_path)
+
+
+# Odd files.
+
+
+@pytest.mark.parametrize(
+  "content", ["", "[", "[]", "7", "{}", "[" * 10**5, '{"resolution": {}}']
+)
+def test_odd_configurations(workdir, content):
+  (workdir / "config.json").write_text(content)
+  with pytest.raises(ValueError, match="configuration"):
+    load_generator(workdir)
+
+
+@pytest.mark.parametrize(
+  "content",
+  [
+    b"",
+    b"{",
+    b"[]",
+    b'{"step": [5]}',
+    b'{"step": "../5"}',
+    b"\xff",
+    b"[" * 10**5,
+  ],
+)
+def test_odd_marks_are_no_marks(workdir, content):
+  (workdir / "best.json").write_bytes(content)
+  with checkpoint.Checkpoints(workdir / "checkpoints", keep=1) as checkpoints:
+    assert checkpoints.best is None
+    with pytest.raises(FileNotFoundError, match="no checkpoint marked"):
+      checkpoints.find("best")
+
+
+@pytest.mark.parametrize(
+  ("files", "problem"),
+  [
+    ({"../../../config.json": [9, ""]}, "names a path outside the folder"),
+    ({"/etc/passwd": [9, ""]}, "names a path outside the folder"),
+    ({"\x1b[2J": [9, ""]}, "names a path outside the folder"),
+    ({"state": [4096, ""]}, "state is missing"),
+    ({"pipe": [0, ""]}, "pipe is missing"),
+    ({"a\0b": [0, ""]}, "names a path outside the folder"),
+    ({"state": [float("inf"), ""]}, "is damaged"),
+    ({"state": None}, "is damaged"),
+    ([], "is damaged"),
+    ("[" * 10**5, "is damaged"),
+  ],
+)
+def test_odd_manifests(workdir, files, problem):
+  folder = workdir / "checkpoints" / str(STEP)
+  os.mkfifo(folder / "pipe")
+  text = files if isinstance(files, str) else json.dumps(files)
+  (folder / manifest.NAME).write_text(text)
+  assert problem in manifest.problem(folder)
+  with pytest.raises(
+    ValueError, match=f"^checkpoint .* is damaged: .*{problem}"
+  ):
+    load_generator(workdir, STEP)
+
+
+def test_links_lead_nowhere(workdir, tmp_path):
+  outside = tmp_path / "outside"
+  checkpoints = workdir / "checkpoints"
+  shutil.copytree(checkpoints / str(STEP), outside)
+  before = {p: p.stat().st_mtime_ns for p in outside.rglob("*")}
+  (checkpoints / "7").symlink_to(outside)
+  (checkpoints / "6.deleted").symlink_to(outside)
+  shutil.copytree(outside, checkpoints / "8")
+  shutil.rmtree(checkpoints / "8" / "state" / "d")
+  (checkpoints / "8" / "state" / "d").symlink_to(outside / "state" / "d")
+  for step in (7, 8):
+    with pytest.raises(ValueError, match="is a symbolic link, which no"):
+      load_generator(workdir, step)
+  load_generator(workdir)  # passes over them
+  shapes = networks.make_generator(
+    workdirs.load_config(workdir)
+  ).abstract_params()
+  device = jax.sharding.SingleDeviceSharding(jax.devices()[0])
+  # Further training deletes old files in the workdir, none outside.
+  with checkpoint.Checkpoints(checkpoints, keep=1) as opened:
+    opened.restore(sharding.abstract({"ema_params": shapes}, device))
+    for step in (7, 8, 9):
+      opened.save(step, {"a": jax.numpy.zeros(2)})
+  left = {path.name for path in checkpoints.iterdir()}
+  assert left == {"5", "7.damaged", "8.damaged", "9"}  # 5 is the best
+  assert {p: p.stat().st_mtime_ns for p in outside.rglob("*")} == before
+
+
+@pytest.mark.parametrize(
+  "change",
+  [
+    lambda text: text.replace("jax.Array", "os.system"),
+    lambda text: "[" * 10**5,
+    lambda text: "{}",
+  ],
+)
+def test_odd_metadata_with_the_right_checksums(workdir, tmp_path, change):
+  folder = workdir / "checkpoints" / str(STEP)
+  path = folder / "state" / "_METADATA"
+  path.write_text(change(path.read_text()))
+  (folder / manifest.NAME).unlink()
+  manifest.write(folder)
+  before = sorted(tmp_path.rglob("*"))
+  with watch():
+    try:
+      load_generator(workdir)
+    except ValueError as error:
+      assert "cannot be loaded" in str(error)
+      assert "\n" not in str(error)
+  assert sorted(tmp_path.rglob("*")) == before
+  assert {event for event, _ in EVENTS} <= {"open", "import"}
+
+
+def test_networks_of_another_size(workdir, capfd):
+  rewrite(workdir / "config.json", lambda fields: fields.update(latent_size=7))
+  with pytest.raises(
+    ValueError, match="cannot be loaded: ema_params/"
+  ) as error:
+    load_generator(workdir)
+  assert str(error.value).endswith("/kernel is (6, 64), expected (7, 64)")
+  with pytest.raises(
+    ValueError, match="cannot be loaded: d_params/.* is missing"
+  ):
+    load_discriminator(workdir)
+  assert capfd.readouterr() == ("", "")

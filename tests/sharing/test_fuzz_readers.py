@@ -1,0 +1,242 @@
+"""Damaged weight files: refused in a sentence, in no time, without a trace."""
+
+import collections
+import functools
+import io
+import pickle
+import random
+import time
+import zipfile
+
+import jax
+import numpy as np
+import pytest
+from ml_collections import ConfigDict
+
+from msggan_jax.checkpoints import safetensors_file
+from msggan_jax.models import networks
+from msggan_jax.sharing.foreign import (
+  bmsg_gan,
+  conversion,
+  msg_gan_v1,
+  read_tf_pickle,
+  read_torch,
+  restricted,
+)
+from tests import fuzzing, weight_files
+from tests.conftest import load_config
+from tests.sharing.test_convert import tensors_of, tf_networks
+from tests.weight_files import Tensor, torch_bytes, zip_bytes
+
+TOKENS = [*restricted._INSTRUCTIONS, b"cos\nsystem\n", b"(S'true'\ntR."]
+TOKENS += [b"9", b"-", b"null", b"[", b"{", b'"', b"4096"]  # of JSON
+SECS = 20  # limit for one input; readers take milliseconds
+
+
+@pytest.fixture(autouse=True)
+def stand_ins(monkeypatch):
+  weight_files.install_stand_ins(monkeypatch)
+
+
+def torch_seeds(_):
+  """Return files of both formats with every kind of tensor."""
+  x = np.arange(6, dtype="f4")
+  tensors = {"a": x, "view": Tensor(x, (2,), (2,), offset=1)}
+  nested = {"epoch": 3, "state_dict": {"x": Tensor(x)}}
+  kinds = tensors | {"half": x.astype("f2"), "long": np.arange(3)}
+  return [
+    torch_bytes(tensors, is_zip=False),
+    torch_bytes(nested, is_zip=False),
+    torch_bytes(nested, is_zip=True),
+    torch_bytes(kinds, is_zip=True),
+  ]
+
+
+def tf_seeds(_):
+  network = weight_files.Network(
+    "G", {"size": np.int64(3)}, {"x": np.ones((2, 3), ">f4")}
+  )
+  return [
+    pickle.dumps(content, protocol)
+    for content in (network, (network, network))
+    for protocol in (2, 3, 4)
+  ]
+
+
+def bmsg_seeds(preset, module):
+  """Return a generator's and a discriminator's file of a tiny network."""
+  config = load_config("default", preset)
+  config.update(resolution=8, latent_size=4, base_channels=128, max_channels=4)
+  seeds = []
+  for make, table in (
+    (networks.make_generator, module.generator_table((4, 8))),
+    (networks.make_discriminator, module.discriminator_table((4, 8))),
+  ):
+    tensors = tensors_of(table, config, make, seed=0)
+    seeds += [torch_bytes(tensors, is_zip) for is_zip in (True, False)]
+    # As PyTorch before 1.0 wrote them.
+    old = {k: v for k, v in tensors.items() if not k.endswith("weight_v")}
+    seeds.append(torch_bytes(old, is_zip=True))
+  return seeds
+
+
+def damage(rng, seeds):
+  """Return a damaged file; of zips mostly the pickle within, rightly zipped."""
+  seed = rng.choice(seeds)
+  if not seed.startswith(b"PK") or rng.random() < 0.3:
+    return fuzzing.mutate(rng, [seed, *seeds], TOKENS)
+  with zipfile.ZipFile(io.BytesIO(seed)) as archive:
+    pickled = archive.read("archive/data.pkl")
+    count = sum("/data/" in name for name in archive.namelist())
+    stored = [archive.read(f"archive/data/{i}") for i in range(count)]
+  return zip_bytes(fuzzing.mutate(rng, [pickled], TOKENS), stored)
+
+
+def convert(source, path):
+  """Do all of a conversion but writing its result."""
+  if source == "msg-stylegan-tf":
+    return fit(source, conversion.read(source, str(path), None))
+  problems = []
+  good = str(path.with_name("good"))
+  for generator, discriminator in ((str(path), None), (good, str(path))):
+    try:
+      fit(source, conversion.read(source, generator, discriminator))
+    except ValueError as error:
+      problems.append(error)
+  if len(problems) == 2:
+    raise problems[0]
+
+
+def fit(source, weights):
+  small = {k: v for k, v in weights.fields.items() if k != "stddev_grouping"}
+  if max(small.values()) > 512:  # as wide as networks are; it takes seconds
+    return None
+  preset = conversion.SOURCES[source].PRESET
+  return conversion._fit(
+    weights, *make_networks(preset, tuple(sorted(weights.fields.items())))
+  )
+
+
+@functools.lru_cache(maxsize=1000)
+def make_networks(preset, fields):
+  config = ConfigDict(load_config(f"presets/{preset}"))
+  config.update(dict(fields))
+  return networks.make_generator(config), networks.make_discriminator(config)
+
+
+def safetensors_seeds(folder):
+  """Return the weights of a tiny network in our own format."""
+  config = load_config("default", "msg_stylegan")
+  config.update(resolution=8, latent_size=6, w_size=5, mapping_size=7)
+  config.update(mapping_layers=2, base_channels=32, max_channels=4)
+  network = networks.make_generator(config)
+  trees = network.abstract_params(), network.abstract_state()
+  trees = jax.tree.map(lambda x: np.ones(x.shape, x.dtype), trees)
+  path = folder / "seed"
+  safetensors_file.write(path, config, 3, {safetensors_file.GENERATOR: trees})
+  content = path.read_bytes()
+  path.unlink()
+  return [content]
+
+
+# Name to reader, seeds, share of the inputs.
+TARGETS = {
+  "torch": (read_torch, torch_seeds, 4),
+  "tf": (read_tf_pickle, tf_seeds, 3),
+  "bmsg-gan": (
+    functools.partial(convert, "bmsg-gan"),
+    lambda _: bmsg_seeds("bmsg_gan", bmsg_gan),
+    1,
+  ),
+  "msg-gan-v1": (
+    functools.partial(convert, "msg-gan-v1"),
+    lambda _: bmsg_seeds("msg_gan_v1", msg_gan_v1),
+    1,
+  ),
+  "msg-stylegan-tf": (
+    functools.partial(convert, "msg-stylegan-tf"),
+    lambda _: [pickle.dumps(tf_networks()[3], protocol) for protocol in (2, 4)],
+    1,
+  ),
+  "safetensors": (
+    lambda path: safetensors_file.read(path, safetensors_file.GENERATOR),
+    safetensors_seeds,
+    1,
+  ),
+}
+
+
+@pytest.mark.parametrize(
+  ("inputs", "seed"),
+  [(15, 0), pytest.param(2500, 1, marks=pytest.mark.slow)],
+)
+@pytest.mark.parametrize("target", TARGETS)
+def test_damaged_weight_files(tmp_path, monkeypatch, target, inputs, seed):
+  read, make_seeds, share = TARGETS[target]
+  seeds = make_seeds(tmp_path)
+  path = tmp_path / "weights"
+  (tmp_path / "good").write_bytes(seeds[0])
+  monkeypatch.chdir(tmp_path)
+  for data in seeds:  # imports and caches are filled before the limits apply
+    path.write_bytes(data)
+    read(path)
+  rng = random.Random(seed)
+  outcomes = collections.Counter()
+  began = time.monotonic()
+  with (
+    fuzzing.limits(mebibytes=300) as begin,
+    fuzzing.writing_only_to(tmp_path),
+  ):
+    for number in range(inputs * share):
+      path.write_bytes(data := damage(rng, seeds))
+      begin(SECS)
+      try:
+        read(path)
+        outcomes["read"] += 1
+      except ValueError as error:
+        assert str(error)
+        outcomes["refused"] += 1
+      except BaseException:
+        print(f"input {number} of seed {seed}: {data!r}")
+        raise
+  fuzzing.report(target, began, outcomes)
+  assert sorted(file.name for file in tmp_path.iterdir()) == [
+    "good",
+    "weights",
+  ]
+  assert outcomes["refused"] > inputs // 3
+
+
+# What was found by reading the code: too rare for chance.
+
+
+def test_more_layers_than_there_can_be(tmp_path):
+  """Networks are built before tensors are counted: that would take hours."""
+  *_, pickled = tf_networks()
+  for network in (pickled[0], pickled[2]):
+    network.state["static_kwargs"]["mapping_layers"] = 4096
+  (tmp_path / "weights").write_bytes(pickle.dumps(pickled, 4))
+  with pytest.raises(ValueError, match="impossible mapping_layers='4096'"):
+    conversion.read("msg-stylegan-tf", str(tmp_path / "weights"), None)
+
+
+@pytest.mark.parametrize("number", [np.nan, np.inf, 1e300])
+@pytest.mark.parametrize("source", ["bmsg-gan", "msg-gan-v1"])
+def test_numbers_that_are_not_finite(tmp_path, source, number):
+  preset = conversion.SOURCES[source].PRESET
+  (seed, *_) = bmsg_seeds(preset, conversion.SOURCES[source])
+  path = tmp_path / "weights"
+  path.write_bytes(seed)
+  tensors = dict(read_torch(path))
+  name = next(name for name in tensors if "layers.1.conv_1.weight" in name)
+  tensors[name] = tensors[name].astype("f8")
+  tensors[name][0, 0, 0, 0] = number
+  tensors = {k: v for k, v in tensors.items() if not k.endswith("weight_v")}
+  path.write_bytes(torch_bytes(tensors, is_zip=True))
+  with pytest.raises(ValueError, match=rf"{name} has NaN or Inf"):
+    fit(source, conversion.read(source, str(path), None))
+
+
+def test_vectors_that_are_numbers():
+  tensors = {"x.weight_orig": np.float32(1), "x.weight_u": np.float32(1)}
+  assert msg_gan_v1.with_right_vectors(tensors, is_generator=True) == tensors

@@ -1,0 +1,111 @@
+"""What a run's files and an exported file say of a generator."""
+
+import base64
+import io
+import json
+
+import jax
+import numpy as np
+import pytest
+from PIL import Image
+
+from msggan_jax.checkpoints import (
+  checkpoint,
+  safetensors_file,
+  trained,
+  workdirs,
+)
+from msggan_jax.models import networks
+from msggan_jax.runtime import jsonl
+from msggan_jax.sharing import model_card
+from msggan_jax.sharing.portable import files
+
+STEP = 4
+KID = "kid_efficientnet_lite0_1000"
+
+
+@pytest.fixture
+def workdir(tiny_config, tmp_path):
+  """A run with three evaluations, two of them at its step."""
+  tiny_config.dataset.name = "cats"
+  generator = networks.make_generator(tiny_config)
+  params, state = generator.abstract_params(), generator.abstract_state()
+  zeros = {"ema_params": params, "ema_state": state}
+  zeros = {
+    name: {key: _zeros(leaf) for key, leaf in tree.items()}
+    for name, tree in zeros.items()
+  }
+  workdir = tmp_path / "run"
+  with checkpoint.Checkpoints(workdir / "checkpoints") as checkpoints:
+    checkpoints.save(STEP, jax.device_put(zeros | {"step": np.int32(STEP)}))
+  workdirs.save_config(tiny_config, workdir)
+  row = {"step": STEP, "kimg": 0.008, "secs": 1.0, "versions": {"jax": "0"}}
+  rows = [
+    row | {KID: 0.5, "protocols": {KID: "old"}},
+    row | {KID: 0.25, f"{KID}/4": 0.125, "protocols": {KID: "1,000 fakes"}},
+    row | {"step": 2, KID: 9.0, "is": float("nan")},
+  ]
+  for each in rows:
+    jsonl.append(workdir / jsonl.METRICS_FILE, each)
+  sheet = workdir / "copying_efficientnet_lite0_1k" / f"{STEP}.png"
+  sheet.parent.mkdir()
+  Image.new("RGB", (2560, 512), (10, 200, 30)).save(sheet)
+  return workdir
+
+
+def _zeros(tree):
+  if isinstance(tree, dict):
+    return {key: _zeros(leaf) for key, leaf in tree.items()}
+  return np.zeros(tree.shape, tree.dtype)
+
+
+def test_a_run_and_its_file_have_the_same_card(workdir, tiny_config, tmp_path):
+  card = model_card.read(workdir)
+  assert card.data == "cats"
+  assert card.kimg == STEP * tiny_config.batch_size / 1000
+  assert card.metrics == {KID: (0.25, "1,000 fakes"), f"{KID}/4": (0.125, "")}
+  with Image.open(io.BytesIO(card.pairs)) as picture:
+    assert picture.size == (640, 128)
+    assert picture.getpixel((5, 5)) == (10, 200, 30)
+  path = tmp_path / "shared.safetensors"
+  files.export(workdir, path)
+  assert model_card.read(path) == card
+  config = trained.load_generator(path).config
+  assert config.dataset.name == "cats" and config.dataset.path == ""
+
+
+def test_details_stand_beside_their_metric():
+  metrics = {
+    "kid_x_100/8": (0.25, "how"),
+    "kid_x_100": (0.5, "how"),
+    "kid_x_1000": (0.125, ""),
+    "combinations_x_100": (7.0, "100 fakes"),
+    "combinations_x_100_error_body": (0.0, ""),
+  }
+  assert model_card.summarize(model_card.Card("", None, metrics, b"")) == [
+    ("kid_x_100", "0.5; 8x8 0.25", "how"),
+    ("kid_x_1000", "0.125", ""),
+    ("combinations_x_100", "7; error body 0", "100 fakes"),
+  ]
+
+
+@pytest.mark.parametrize(
+  "header",
+  [
+    {},
+    {"metrics": "[" * 10_000, "pairs": "no base64", "kimg": "much"},
+    {"metrics": "[1]", "pairs": base64.b64encode(b"GIF89a").decode()},
+    {"metrics": json.dumps({"a": 1, "b": [True, ""], "c": [1e999, "", 3]})},
+  ],
+)
+def test_a_strange_header_has_an_empty_card(header, tiny_config, tmp_path):
+  tiny_config.dataset.name = "somebody's"
+  generator = networks.make_generator(tiny_config)
+  shapes = generator.abstract_params(), generator.abstract_state()
+  path = tmp_path / "shared.safetensors"
+  trees = {safetensors_file.GENERATOR: tuple(map(_zeros, shapes))}
+  safetensors_file.write(path, tiny_config, STEP, trees, header)
+  card = model_card.read(path)
+  assert card.metrics == {} and card.pairs == b""
+  assert card.data == "somebody's"
+  assert "dataset" not in trained.load_generator(path).config

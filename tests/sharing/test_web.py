@@ -1,0 +1,288 @@
+"""The page that draws a generator's images, in a browser without a network."""
+
+import base64
+import contextlib
+import json
+import re
+import shutil
+
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from msggan_jax.checkpoints import trained
+from msggan_jax.sharing.portable import functions, web
+from tests.sharing.test_onnx import (
+  PYTHON,
+  ROOT,
+  run,
+  write_shared,
+)
+from tests.sharing.test_stablehlo import make_generator
+
+BROWSER, DRIVER = shutil.which("chromium"), shutil.which("chromedriver")
+
+# Runs the whole and the segments, without msggan_jax and without JAX.
+SEGMENTS = """
+import sys
+sys.modules["msggan_jax"] = sys.modules["jax"] = None
+import numpy as np, onnxruntime
+def run(path, given):
+  session = onnxruntime.InferenceSession(path)
+  names = [each.name for each in session.get_outputs()]
+  feed = {each.name: given[each.name] for each in session.get_inputs()}
+  return dict(zip(names, session.run(names, feed)))
+given = dict(np.load(sys.argv[1]))
+whole, images = run(sys.argv[3], given), {}
+given["x"] = given["z"]
+for path in sys.argv[4:]:
+  out = run(path, given)
+  given |= {"x" if n == "next" else n: a for n, a in out.items()}
+  images |= {n: a for n, a in out.items() if n.startswith("image_")}
+assert list(images) == list(whole)
+for name, scale in images.items():
+  assert np.abs(scale - whole[name]).max() < 1e-5, name
+np.savez(sys.argv[2], **images)
+"""
+
+READ = """return Object.fromEntries(
+  [...document.querySelectorAll("canvas")].map((c) => [c.id, [...c.getContext(
+    "2d").getImageData(0, 0, c.width, c.height).data]]))"""
+
+
+def test_normals_are_normal_and_repeatable():
+  z = web.normals(3, 4096)
+  assert abs(z.mean()) < 0.06
+  assert abs(z.std() - 1) < 0.04
+  np.testing.assert_array_equal(z[:64], web.normals(3, 64))
+  assert np.abs(z - web.normals(4, 4096)).max() > 1
+  norm = np.linalg.norm(web.sample_latents(3, 64, normalize=True))
+  assert norm == pytest.approx(8)
+
+
+@pytest.mark.skipif(shutil.which("node") is None, reason="needs Node.js")
+def test_the_page_draws_the_same_latents(tmp_path):
+  script = (
+    (web._PAGE / "latents.js").read_text()
+    + """
+  const MODEL = { latentSize: 7, normalize: true };
+  console.log(JSON.stringify([
+    [...latents(4294967294, 0)],
+    [...latents(12, 0)],
+    [...noise(5, 3, [4, 4])],
+  ]));
+  """
+  )
+  done = run("node", "-e", script)
+  assert done.returncode == 0, done.stderr
+  expected = [
+    web.sample_latents(4294967294, 7, normalize=True),
+    web.sample_latents(12, 7, normalize=True),
+    web.sample_noise(5, 3, 4),
+  ]
+  for got, want in zip(json.loads(done.stdout), expected, strict=True):
+    np.testing.assert_allclose(got, want.ravel(), atol=1e-6)
+
+
+def test_parts_leave_out_the_identity():
+  names = [
+    [part.name for part in web.parts(make_generator(model, **fields))]
+    for model, fields in [
+      ("progan", {}),
+      ("residual", {}),
+      ("progan", {"num_classes": 3}),
+      ("stylegan", {}),
+    ]
+  ]
+  scales = ["scale_4x4", "scale_16x16"]
+  latent = ["latent", *scales]
+  assert names == [scales, scales, latent, latent]
+
+
+def test_without_the_runtime_one_sentence_names_the_command(
+  tmp_path, monkeypatch
+):
+  monkeypatch.setattr(web.onnx_file, "check_installed", lambda _: None)
+  monkeypatch.setattr(web, "RUNTIME", tmp_path / "none")
+  source = write_shared(make_generator("progan"), tmp_path / "a.safetensors")
+  with pytest.raises(FileNotFoundError, match="is missing; say make web"):
+    web.write(source, tmp_path / "page")
+  (tmp_path / "none").mkdir()
+  (tmp_path / "none/ort.wasm.min.js").write_text("changed")
+  with pytest.raises(ValueError, match="has another SHA-256"):
+    web.write(source, tmp_path / "page")
+  assert not (tmp_path / "page").exists()
+  (tmp_path / "page").mkdir()
+  with pytest.raises(ValueError, match="exists"):
+    web.write(source, tmp_path / "page")
+
+
+@pytest.fixture(
+  scope="module",
+  params=["progan", "residual", "labels", "stylegan"],
+  name="exported",
+)
+def fixture_exported(request, tmp_path_factory):
+  if not PYTHON.exists() or not (ROOT / web.RUNTIME).exists():
+    pytest.skip("make onnx web")
+  folder = tmp_path_factory.mktemp("web")
+  fields = {
+    "progan": {"connected_scales": "all"},
+    "residual": {},
+    "labels": {"num_classes": 3, "channels": 1},
+    "stylegan": {"num_classes": 3},
+  }[request.param]
+  model = "progan" if request.param == "labels" else request.param
+  generator = make_generator(model, **fields)
+  source = write_shared(generator, folder / "a.safetensors")
+  flags = [f"--workdir={source}", "--format=web", f"--output={folder / 'page'}"]
+  done = run(PYTHON, "-m", "msggan_jax.export", *flags)
+  assert done.returncode == 0, done.stderr
+  return folder / "page", trained.load_generator(source)
+
+
+def draw(generator, seed, label=0, psi=1.0, style=None, noise=0):
+  """Return the images that the page draws, as 8-bit RGB."""
+  config = generator.config
+  labels = [label] if config.num_classes else None
+  given = [
+    web.sample_latents(each, config.latent_size, config.normalize_latents)
+    for each in (seed, seed if style is None else style)
+  ]
+  if config.model != "stylegan":
+    pyramid = generator(jnp.asarray(given[0]), labels)
+  else:
+    w = [
+      generator.truncate(generator.map_latents(jnp.asarray(z), labels), psi)
+      for z in given
+    ]
+    w = jnp.concatenate([w[0][:, :4], w[1][:, 4:]], axis=1)  # from 16x16
+    maps = [
+      jnp.asarray(web.sample_noise(noise, layer, 4 * 2 ** (layer // 2)))
+      for layer in range(w.shape[1])
+    ]
+    call = functions.whole(generator, ["w", "noise"]).call
+    pyramid = call(w, *maps)
+  return {
+    functions.image_name(scale.shape[1]): np.clip(
+      np.round((np.asarray(scale[0]) + 1) * 127.5), 0, 255
+    )
+    for scale in pyramid
+  }
+
+
+@pytest.mark.slow
+def test_segments_equal_the_whole(exported, tmp_path):
+  page, generator = exported
+  model = (page / "model.js").read_text().removeprefix("const MODEL = ")
+  paths = []
+  for each in json.loads(model.rstrip(";\n"))["segments"]:
+    text = (page / f"{each['name']}.js").read_text().split('"')[3]
+    paths.append(tmp_path / f"{each['name']}.onnx")
+    paths[-1].write_bytes(base64.b64decode(text))
+  config = generator.config
+  z = web.sample_latents(1, config.latent_size, config.normalize_latents)
+  given = {"z": z, "labels": np.array([1], np.int32), "psi": np.float32(0.7)}
+  for layer in range(6):
+    side = 4 * 2 ** (layer // 2)
+    given[f"noise_{layer}"] = web.sample_noise(5, layer, side)
+  np.savez(tmp_path / "given.npz", **given)
+  variant = ["psi", "noise"] if config.model == "stylegan" else []
+  flags = [f"--workdir={page.parent / 'a.safetensors'}", "--format=onnx"]
+  flags += [f"--output={tmp_path / 'a.onnx'}", f"--variant={','.join(variant)}"]
+  done = run(PYTHON, "-m", "msggan_jax.export", *flags)
+  assert done.returncode == 0, done.stderr
+  out = tmp_path / "images.npz"
+  files = [tmp_path / "given.npz", out, tmp_path / "a.onnx", *paths]
+  done = run(PYTHON, "-c", SEGMENTS, *files)
+  assert done.returncode == 0, done.stderr
+  whole = functions.whole(generator, variant)
+  want = whole.call(*[given[each.name] for each in whole.inputs])
+  with np.load(out) as images:
+    for name, scale in zip(whole.outputs, want, strict=True):
+      np.testing.assert_allclose(images[name], scale, atol=1e-4, rtol=0)
+
+
+@contextlib.contextmanager
+def opened(page, width=1280):
+  """Open a page in Chromium without a network."""
+  webdriver = pytest.importorskip("selenium.webdriver")
+  if BROWSER is None or DRIVER is None:
+    pytest.skip("needs chromium and chromedriver")
+  options = webdriver.ChromeOptions()
+  options.binary_location = BROWSER
+  for flag in ("--headless=new", "--no-sandbox", "--disable-gpu"):
+    options.add_argument(flag)
+  options.add_argument("--host-resolver-rules=MAP * ~NOTFOUND")
+  options.add_argument(f"--window-size={width},1200")
+  options.set_capability("goog:loggingPrefs", {"browser": "ALL"})
+  service = webdriver.ChromeService(DRIVER)
+  driver = webdriver.Chrome(options=options, service=service)
+  try:
+    driver.set_script_timeout(60)
+    driver.get((page / "index.html").as_uri())
+    yield driver
+  finally:
+    driver.quit()
+
+
+def settle(driver, script=""):
+  """Run a script, wait until the page has drawn; return the canvases."""
+  driver.execute_async_script(
+    f"const done = arguments[0]; {script}; queue.then(() => queue).then(done)"
+  )
+  return driver.execute_script(READ)
+
+
+def assert_drawn(canvases, expected):
+  assert set(canvases) == set(expected)
+  for name, want in expected.items():
+    got = np.array(canvases[name]).reshape(*want.shape[:2], 4)
+    assert np.abs(got[..., :3] - want).max() <= 1, name
+    assert (got[..., 3] == 255).all()
+
+
+@pytest.mark.slow
+def test_a_browser_draws_the_same_images(exported):
+  page, generator = exported
+  conditional, stylegan = (
+    bool(generator.config.num_classes),
+    generator.config.model == "stylegan",
+  )
+  with opened(page) as driver:
+    first = settle(driver)
+    assert list(first) == ["image_4x4"]
+    sources = "return [...document.scripts].map((s) => s.getAttribute('src'))"
+    assert "scale_4x4.js" in driver.execute_script(sources)
+    assert "scale_16x16.js" not in driver.execute_script(sources)
+    while driver.find_element("id", "grow").is_enabled():
+      canvases = settle(driver, "byId('grow').click()")
+    assert_drawn(canvases, draw(generator, 0))
+    values, expected = {"seed": 7}, {"seed": 7}
+    if conditional:
+      values["class"] = expected["label"] = 2
+    if stylegan:
+      expected |= {"psi": 0.5, "style": 9, "noise": 4}
+      values |= {"psi": 0.5, "style": 9, "noise": 4}
+    sets = [f"byId('{id}').value = {value}" for id, value in values.items()]
+    canvases = settle(driver, "; ".join([*sets, "update()"]))
+    assert_drawn(canvases, draw(generator, **expected))
+    status = driver.find_element("id", "status").text
+    assert status == "All scales are drawn."
+    hashes = driver.find_element("id", "hashes").text
+    assert (
+      len(re.findall(r"[0-9a-f]{64} agrees", hashes)) == hashes.count("\n") + 1
+    )
+    assert driver.get_log("browser") == []
+
+
+@pytest.mark.slow
+def test_a_damaged_part_is_refused_aloud(exported, tmp_path):
+  page = shutil.copytree(exported[0], tmp_path / "page")
+  part = page / "scale_4x4.js"
+  text = part.read_text()
+  part.write_text(text[:-60] + ("A" if text[-60] != "A" else "B") + text[-59:])
+  with opened(page) as driver:
+    assert settle(driver) == {}
+    status = driver.find_element("id", "status").text
+    assert status == "Stopped: scale_4x4.js is damaged"
