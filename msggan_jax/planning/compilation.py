@@ -124,6 +124,19 @@ def compile_step(run: Program) -> Compilation:
   )
 
 
+def fits(config: ConfigDict, devices: list, limit_bytes: int) -> bool:
+  """Compile a configuration's step; return whether it fits in memory.
+
+  Args:
+    config: The configuration, without "auto".
+    devices: The step's devices, which need not exist.
+    limit_bytes: Memory of one device.
+  """
+  run = program.make_program(config, sharding.make_mesh(devices))
+  made = compile_step(run)
+  return made.fits and made.memory_bytes <= limit_bytes
+
+
 def with_remat(config: ConfigDict, devices: list, limit_bytes: int):
   """Replace remat_from "auto" by the fewest blocks that fit, starting at 0.
 
@@ -144,13 +157,10 @@ def with_remat(config: ConfigDict, devices: list, limit_bytes: int):
   if config.remat_from != "auto":
     return config
   config = config.copy_and_resolve_references()
-  mesh = sharding.make_mesh(devices)
   for remat_from in (0, *reversed(resolutions_up_to(config.resolution))):
     with config.ignore_type():
       config.remat_from = remat_from
-    made = compile_step(program.make_program(config, mesh))
-    fits = made.fits and made.memory_bytes <= limit_bytes
-    if processes.from_first(fits):
+    if processes.from_first(fits(config, devices, limit_bytes)):
       return config
   raise ValueError(
     f"config.remat_from auto: a batch of {config.batch_size // len(devices)} "
