@@ -46,8 +46,6 @@ def get_config(choice="cats"):
     _hurry(config)
     if name == "cats":
       _with_classes(config)
-  if name == "cats":
-    config.metrics += ",bodies_efficientnet_lite0_1000"
   return config
 
 

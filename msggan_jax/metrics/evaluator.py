@@ -145,8 +145,7 @@ class Evaluator:
     labels = self._labels if self._config.num_classes else None
     values = self._run_metrics.compute(protocol, reals, fakes, labels)
     if values is None:
-      bodies = self._bodies(protocol) if protocol.kind == "bodies" else None
-      values = results.compute(protocol, reals, fakes, bodies)
+      values = results.compute(protocol, reals, fakes)
     return values
 
   def _check(self, protocol: Protocol) -> None:
@@ -174,13 +173,6 @@ class Evaluator:
         after_batch=after_batch,
       )
     return self._of_reals
-
-  def _bodies(self, protocol: Protocol) -> list[int]:
-    """Return the body of every real cat of a protocol."""
-    drawn, _ = self._reals.draw(protocol.draws, protocol.num_fakes)
-    numbers = self._prepared.numbers[drawn]
-    split = self._config.dataset.split
-    return [data.cat_parts(int(number), split).body for number in numbers]
 
   def _fakes_at(
     self, params: Any, state: Any, resolutions: set[int]

@@ -11,9 +11,7 @@ import numpy as np
 from msggan_jax.metrics.efficientnet import EfficientNetLite0
 from msggan_jax.metrics.frozen_network import Features, Images
 from msggan_jax.metrics.inception import Inception
-from msggan_jax.metrics.protocols import EFFICIENTNET, INCEPTION, PIXELS
-
-_MOST_PIXELS = 32  # a side
+from msggan_jax.metrics.protocols import EFFICIENTNET, INCEPTION
 
 
 class Extractor(Protocol):
@@ -63,7 +61,6 @@ class Extractors:
     self._loaders: dict[str, Callable[[], Extractor]] = {
       INCEPTION: lambda: _load_inception(inception_path, dtype),
       EFFICIENTNET: lambda: EfficientNetLite0.from_package(dtype),
-      PIXELS: _Pixels,
     }
     if user:
       module, _, function = user.partition(":")
@@ -87,22 +84,6 @@ class Extractors:
     if name not in self._loaded:
       self._loaded[name] = self._loaders[name]()
     return self._loaded[name]
-
-
-class _Pixels:
-  """The pixels themselves, averaged to 32x32 at most."""
-
-  pooled = "pixels"
-  logits = None
-  weights_hash = None
-
-  def features(self, images: np.ndarray) -> Features:
-    images = np.asarray(images)
-    n, h, w, c = images.shape
-    f = max(1, h // _MOST_PIXELS)
-    # (N, H, W, C) -> (N, H/f, f, W/f, f, C)
-    cells = images.reshape(n, h // f, f, w // f, f, c).mean(axis=(2, 4))
-    return {self.pooled: (cells.reshape(n, -1) / 255).astype(np.float32)}
 
 
 class _UserExtractor:

@@ -52,7 +52,7 @@ def compare(
     if (
       protocol.draws == "official"
       or protocol.per_class
-      or protocol.kind in ("bodies", "combinations", "copying")
+      or protocol.kind == "copying"
     ):
       raise ValueError(f"{protocol.name}: only a run has it, not two folders")
     if protocol.resolution:

@@ -6,8 +6,6 @@ kid10k             10,000 fakes against 10,000 reals, or all if there are less
 fid50k_full/64     the same at the scale of 64x64
 is50k, pr50k_full  inception score; precision and recall
 fd_efficientnet_lite0_10k_full, kid_efficientnet_lite0_10k, ...
-bodies_efficientnet_lite0_1k   number of cat bodies found, of 15
-combinations_pixels_1k         parts of cats found, of 65; new combinations
 copying_efficientnet_lite0_1k  fakes nearer to training images than a hold-out
 kid10k_per_class   the same for each class of a conditional generator
 fid, kid, ...      without a number: all images of two folders
@@ -21,13 +19,12 @@ from typing import Any
 
 INCEPTION = "inception"
 EFFICIENTNET = "efficientnet_lite0"
-PIXELS = "pixels"
 
-WITHOUT_REALS = ("is", "combinations")  # or with reals of their own
+WITHOUT_REALS = ("is",)
 
-_HIGHER_IS_BETTER = ("is", "pr", "bodies", "combinations")
-# They have no choice of reals.
-_WITHOUT_DRAWS = ("is", "bodies", "combinations", "copying")
+_HIGHER_IS_BETTER = ("is", "pr")
+_WITHOUT_DRAWS = ("is", "copying")  # they have no choice of reals
+_OF_CATS = ("bodies_", "combinations_")  # metrics of older runs
 _FOR_EACH_CLASS = ("fid", "fd", "kid", "pr")
 
 
@@ -37,7 +34,7 @@ class Protocol:
 
   Attributes:
     name: Its name in the results.
-    kind: fid, fd, kid, is, pr, bodies, combinations or copying.
+    kind: fid, fd, kid, is, pr or copying.
     extractor: Name of the network.
     num_fakes: Number of fakes; None: all.
     draws: The reals: "full", every one once; "official", as many as fakes,
@@ -101,7 +98,7 @@ def parse(
   others = "|".join(re.escape(e) for e in extractors if e != INCEPTION)
   pattern = re.compile(
     rf"(?:(?P<kind>fid|kid|is|pr|copying)"
-    rf"|(?P<other_kind>fd|kid|is|pr|bodies|combinations|copying)"
+    rf"|(?P<other_kind>fd|kid|is|pr|copying)"
     rf"_(?P<extractor>{others})(?=_|/|$)_?)"
     r"(?:(?P<count>[1-9]\d*)(?P<thousands>k?))?"
     r"(?:_(?P<draws>full|official))?(?:_(?P<per_class>per_class))?(?:/(?P<resolution>\d+))?"
@@ -154,6 +151,11 @@ def best_row(
 
 
 def _parse_one(name: str, pattern: re.Pattern) -> Protocol:
+  if name.startswith(_OF_CATS):
+    raise ValueError(
+      f"{name}: remove it from the metrics; the demo's cats are measured by "
+      "python -m benchmarks.cats --workdir=RUN"
+    )
   match = pattern.fullmatch(name)
   if not match:
     raise ValueError(

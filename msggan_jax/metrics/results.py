@@ -4,7 +4,6 @@ import importlib.metadata
 from collections.abc import Sequence
 from typing import Any
 
-from msggan_jax.data.sources import demo
 from msggan_jax.metrics import distances
 from msggan_jax.metrics.distances import Moments, Rows
 from msggan_jax.metrics.extractors import Extractors
@@ -21,8 +20,6 @@ _STATISTICS = {
   "kid": Rows,
   "is": Rows,
   "pr": Rows,
-  "bodies": Rows,
-  "combinations": Rows,
   "copying": Rows,
 }
 _PACKAGES = ("msggan-jax", "jax", "numpy")
@@ -84,10 +81,7 @@ def complete(protocol: Protocol, reals: Statistics) -> bool:
 
 
 def compute(
-  protocol: Protocol,
-  reals: Statistics | None,
-  fakes: Statistics,
-  bodies: Sequence[int] | None = None,
+  protocol: Protocol, reals: Statistics | None, fakes: Statistics
 ) -> dict[str, float]:
   """Compute a protocol's numbers.
 
@@ -95,7 +89,6 @@ def compute(
     protocol: The protocol.
     reals: Statistics of the reals; None for the inception score.
     fakes: Statistics of the fakes.
-    bodies: The real cats' bodies, for "bodies".
 
   Returns:
     Numbers by name: the protocol's own, or two with suffixes for precision and
@@ -111,8 +104,6 @@ def compute(
   if protocol.kind == "pr":
     precision, recall = distances.precision_recall(reals.array, fakes.array)
     return {f"{name}_precision": precision, f"{name}_recall": recall}
-  if protocol.kind == "bodies":
-    return {name: demo.count_bodies(reals.array, bodies, fakes.array)}
   assert protocol.kind == "kid", protocol.kind
   values = {name: distances.kernel_distance(reals, fakes)}
   if min(len(reals.array), len(fakes.array)) > _SUBSET_SIZE:

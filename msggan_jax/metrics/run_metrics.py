@@ -1,8 +1,7 @@
-"""Metrics of a run that need labels, the cats' parts or a hold-out."""
+"""Metrics of a run that need labels or a hold-out."""
 
 import concurrent.futures
 import dataclasses
-import functools
 from collections.abc import Callable, Sequence
 
 import numpy as np
@@ -10,21 +9,19 @@ from ml_collections import ConfigDict
 
 from msggan_jax import data
 from msggan_jax.data import pictures
-from msggan_jax.metrics import combinations, copying, results
+from msggan_jax.metrics import copying, results
 from msggan_jax.metrics.distances import Moments, Rows
 from msggan_jax.metrics.extractors import Extractors
-from msggan_jax.metrics.feature_pass import ImagesAt, Statistics, measure
+from msggan_jax.metrics.feature_pass import ImagesAt, Statistics
 from msggan_jax.metrics.protocols import Protocol
-from msggan_jax.metrics.reals import Draw, Reals, read_images
+from msggan_jax.metrics.reals import Reals
 
 _FEWEST = 10  # reals and fakes of a class; rarer classes are skipped
 _HAVE_TEST = ("cats", "earth")  # of the demo
-_MOST_CATS = 6000  # to fit the classifier of their parts and to test it
-_SEED = 0
 
 
 class RunMetrics:
-  """Computes `copying`, `combinations` and metrics per class."""
+  """Computes `copying` and metrics per class."""
 
   def __init__(
     self,
@@ -54,10 +51,6 @@ class RunMetrics:
   def check(self, protocol: Protocol) -> None:
     """Raise ValueError, in one sentence, if a protocol does not fit the run."""
     name, metadata = protocol.name, self._prepared.metadata
-    if protocol.kind in ("bodies", "combinations") and (
-      self._config.dataset.name != "cats" or metadata.num_rejected
-    ):
-      raise ValueError(f"{name}: only the demo's cats have known parts")
     if protocol.kind == "copying" and not (metadata.part or self._has_test()):
       raise ValueError(
         f"{name}: the data set has no hold-out; set config.dataset.holdout, "
@@ -77,11 +70,9 @@ class RunMetrics:
       protocols: The protocols; those that need no other reals are skipped.
       after_batch: Called after each batch; may raise to end the pass.
     """
-    readers = {"copying": self._read_holdout, "combinations": self._read_cats}
     for protocol in protocols:
-      if protocol.kind in readers and protocol not in self._own_reals:
-        read = readers[protocol.kind]
-        self._own_reals[protocol] = read(protocol, after_batch)
+      if protocol.kind == "copying" and protocol not in self._own_reals:
+        self._own_reals[protocol] = self._read_holdout(protocol, after_batch)
 
   def compute(
     self,
@@ -105,11 +96,6 @@ class RunMetrics:
       found = copying.measure(reals.array, holdout, fakes.array)
       self._pairs[protocol] = found
       return {protocol.name: found.share, f"{protocol.name}_z": found.z}
-    if protocol.kind == "combinations":
-      cats = self._own_reals[protocol].array
-      parts = np.array(self._trained_on)[self._random_cats()]
-      values = combinations.measure(cats, parts, fakes.array, self._trained_on)
-      return {protocol.name + ending: x for ending, x in values.items()}
     return None
 
   def sheets(self, fakes_at: ImagesAt) -> dict[str, np.ndarray]:
@@ -204,37 +190,6 @@ class RunMetrics:
     dataset = self._config.dataset.copy_and_resolve_references()
     dataset.split = "test"
     return data.open_prepared(data.prepare_for(self._config, dataset))
-
-  def _random_cats(self) -> np.ndarray:
-    """Return the numbers of the training cats for the classifier."""
-    random = np.random.RandomState(_SEED)
-    return random.permutation(len(self._prepared))[:_MOST_CATS]
-
-  def _read_cats(
-    self, protocol: Protocol, after_batch: Callable[[], None]
-  ) -> Rows:
-    numbers = self._random_cats()
-    request = results.request(
-      protocol, self._extractors, self._config.resolution, len(numbers)
-    )
-    images_at = read_images(
-      lambda i: self._prepared[i]["image"],
-      {request.resolution},
-      Draw(numbers, np.zeros(len(numbers), bool)),
-    )
-    measured = measure(
-      images_at,
-      [request],
-      self._extractors,
-      batch_size=self._batch_size,
-      after_batch=after_batch,
-    )
-    return measured[request]
-
-  @functools.cached_property
-  def _trained_on(self) -> list[data.CatParts]:
-    split = self._config.dataset.split
-    return [data.cat_parts(int(i), split) for i in self._prepared.numbers]
 
 
 def _statistics(protocol: Protocol, features: np.ndarray) -> Statistics:

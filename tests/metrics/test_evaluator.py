@@ -9,7 +9,6 @@ import pytest
 
 from msggan_jax import data, metrics
 from msggan_jax.checkpoints import checkpoint, trained, workdirs
-from msggan_jax.data.sources import demo
 from msggan_jax.metrics import (
   distances,
   protocols,
@@ -219,7 +218,7 @@ def test_the_cache_holds_what_distances_need_of_the_reals(
 
 NAMES = (
   "fd_mean_colors_64_full,kid_mean_colors_40,fd_mean_colors_64_full/4,"
-  "pr_mean_colors_64,fd_mean_colors_64_official,bodies_mean_colors_64"
+  "pr_mean_colors_64,fd_mean_colors_64_official"
 )
 
 
@@ -236,7 +235,6 @@ def test_evaluator(config, prepared, weights):
     "pr_mean_colors_64_precision",
     "pr_mean_colors_64_recall",
     "fd_mean_colors_64_official",
-    "bodies_mean_colors_64",
   ]
   assert all(np.isfinite(value) for value in values.values())
   assert evaluator.evaluate(*weights) == values
@@ -307,18 +305,16 @@ def test_wrong_extractors_are_refused():
       networks[networks.names[-1]]
 
 
-def test_counting_bodies():
-  """Clusters around 15 corners; a body at a tenth of its share is lost."""
-  corners = np.eye(15)
-  noise = np.random.RandomState(0).randn(3000, 15) * 0.05
-  bodies = np.arange(3000) % 15
-  features = corners[bodies] + noise
-  count = lambda fakes: demo.count_bodies(features, bodies, fakes)
-  assert count(features) == 15
-  assert count(features[bodies < 8]) == 8
-  assert count(features[bodies == 3]) == 1
-  rare = np.concatenate([features[bodies < 8], features[bodies == 9][:20]])
-  assert count(rare) == 8
+def test_a_run_with_metrics_of_before_is_loaded_and_resumed(config, tmp_path):
+  """Its config.json is read; naming them again ends in one sentence."""
+  config.metrics = "kid_mean_colors_64"
+  old = config.copy_and_resolve_references()
+  old.metrics = "kid_mean_colors_64,bodies_mean_colors_64"
+  workdirs.save_config(old, tmp_path)
+  assert workdirs.load_config(tmp_path).metrics == old.metrics
+  workdirs.check_config(config, tmp_path)
+  with pytest.raises(ValueError, match="remove it from .*benchmarks.cats"):
+    protocols.parse(old.metrics, ("mean_colors",))
 
 
 def test_the_best_row():

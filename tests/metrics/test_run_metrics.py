@@ -1,4 +1,4 @@
-"""Metrics of a run that need labels, the cats' parts or a hold-out."""
+"""Metrics of a run that need labels or a hold-out."""
 
 import json
 
@@ -41,15 +41,11 @@ def evaluate(config, names):
   return evaluator, evaluator.evaluate(*weights)
 
 
-def test_copying_and_combinations_of_a_run(config, tmp_path):
+def test_copying_of_a_run(config, tmp_path):
   config.dataset.holdout = 30
-  names = "copying_mean_colors_20,combinations_pixels_20,bodies_mean_colors_20"
-  evaluator, values = evaluate(config, names)
+  evaluator, values = evaluate(config, "copying_mean_colors_20")
   assert 0 <= values["copying_mean_colors_20"] <= 1
   assert "copying_mean_colors_20_z" in values
-  assert 5 <= values["combinations_pixels_20"] <= 65
-  assert values["combinations_pixels_20_error_body"] < 0.5
-  assert 1 / 20 <= values["combinations_pixels_20_distinct"] <= 1
   json.dumps(evaluator.record(3, values), allow_nan=False)
   evaluator.write_sheets(tmp_path, 3)
   with Image.open(tmp_path / "copying_mean_colors_20" / "3.png") as sheet:
@@ -57,8 +53,8 @@ def test_copying_and_combinations_of_a_run(config, tmp_path):
     below = np.asarray(sheet)[8:, :8]
   train = [image["image"] for image in evaluator._prepared]
   assert any((below == image).all() for image in train)
-  copying, cats, _ = evaluator.protocols
-  assert not copying.higher_is_better and cats.higher_is_better
+  (copying,) = evaluator.protocols
+  assert not copying.higher_is_better
   assert "the hold-out" in copying.describe()
 
 
@@ -120,7 +116,7 @@ def test_metrics_per_class(config, tmp_path):
     ("copying_mean_colors_20", "has no hold-out; set config.dataset.holdout"),
     ("kid_mean_colors_20_per_class", "the generator is unconditional"),
     ("copying_mean_colors_20_full", "copying has no _full"),
-    ("bodies_mean_colors_20_per_class", "bodies has no _per_class"),
+    ("copying_mean_colors_20_per_class", "copying has no _per_class"),
   ],
 )
 def test_what_a_run_lacks_is_refused(config, name, message):
@@ -129,16 +125,9 @@ def test_what_a_run_lacks_is_refused(config, name, message):
     evaluator_of(config, name)
 
 
-def test_combinations_need_the_cats(config, tmp_path):
-  Image.new("RGB", (8, 8)).save(tmp_path / "a.png")
-  config.dataset.update(name="folder", path=str(tmp_path))
-  with pytest.raises(ValueError, match="only the demo's cats have known parts"):
-    evaluator_of(config, "combinations_pixels_20")
-
-
 def test_folders_have_no_such_metrics():
   extractors = metrics.Extractors("", EXTRACTOR)
-  for name in ("copying_mean_colors", "combinations_pixels", "kid_per_class"):
+  for name in ("copying_mean_colors", "kid_per_class"):
     assert protocols.parse(name, extractors.names)
     with pytest.raises(ValueError, match="only a run has it"):
       metrics.compare("a", "b", extractors, name)

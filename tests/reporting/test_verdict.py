@@ -166,7 +166,7 @@ def test_an_extractor_of_ones_own_counts(tmp_path):
 
 
 def test_higher_can_be_better(tmp_path):
-  name = "bodies_efficientnet_lite0_200"
+  name = "is_efficientnet_lite0_200"
   metrics = [metrics_row(k, v, name) for k, v in ((2.0, 9.0), (4.0, 6.0))]
   workdir = write_run(
     tmp_path / "run", config={"metrics": name}, metrics=metrics

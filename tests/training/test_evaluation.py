@@ -171,11 +171,10 @@ def test_speed_is_that_of_training_alone(tmp_path, monkeypatch):
 
 
 def test_the_demo_is_evaluated():
-  for name, metric in (("cats", "bodies"), ("earth", "kid")):
+  for name in ("cats", "earth"):
     config = load_config("demo", name)
     _, names = evaluation.choose(config)
-    assert names[0] == "kid_efficientnet_lite0_1000"
-    assert names[-1].startswith(metric)
+    assert names == ["kid_efficientnet_lite0_1000"]
     assert config.total_kimg % config.eval_kimg == 0
 
 

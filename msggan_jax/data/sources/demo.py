@@ -10,7 +10,6 @@ import functools
 import importlib.metadata
 import math
 import re
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -228,32 +227,3 @@ def _land_corners(
     for left in range(start, stop - side + 1, _EARTH_STRIDE)
     if land[top : top + side, left : left + side].mean() >= _EARTH_LAND
   ]
-
-
-def count_bodies(
-  reals: np.ndarray, bodies: Sequence[int], fakes: np.ndarray
-) -> int:
-  """Count the cat bodies that a generator draws, a measure of mode collapse.
-
-  A fake is assigned the body with the nearest mean of real features, which is
-  right for 93 % of real cats. A body counts if the fakes show it at least half
-  as often as the reals.
-
-  Args:
-    reals: Features of real cats, (N, D).
-    bodies: Their bodies, (N,).
-    fakes: Features of fakes, (M, D).
-
-  Returns:
-    Number of bodies, at most those of the reals (15).
-  """
-  present, body_of, counts = np.unique(
-    bodies, return_inverse=True, return_counts=True
-  )
-  means = np.zeros((len(present), reals.shape[1]))
-  np.add.at(means, body_of, reals)
-  means /= counts[:, None]
-  # |f - m|^2 without |f|^2, which is the same for all means.
-  nearest = ((means**2).sum(axis=1) - 2 * fakes @ means.T).argmin(axis=1)
-  shares = np.bincount(nearest, minlength=len(present)) / len(fakes)
-  return int((shares >= counts / len(reals) / 2).sum())
