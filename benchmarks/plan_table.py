@@ -84,33 +84,32 @@ def first_cells(row):
 def as_line(row, numbers):
   """Return a row of the table; None: not compiled."""
   if numbers is None:
-    return _joined((*first_cells(row), "not compiled", *("",) * 10))
+    return _joined((*first_cells(row), "not compiled", *("",) * 8))
   memory = numbers["hbm_bytes"] / 2**30
   capacity = numbers["hbm_capacity_bytes"] / 2**30
-  size = numbers["device_batch_size"]
-
-  def speed(secs):
-    """Return images/s a chip as text."""
-    return f"{size / secs:.1f}" if numbers["fits"] and secs else "none"
-
-  by_peaks = numbers["step_secs_estimate"] or {"step": 0}
-  by_instruction = numbers["step_secs_by_instruction"] or {"step": 0}
-  floor = numbers["floor_secs"]
-  cells = (
-    *first_cells(row),
-    f"{memory:.2f} of {capacity:.0f}" + ("" if numbers["fits"] else ", NO"),
-    f"{numbers['bytes_accessed'] / size / 1e9:.1f}",
-    f"{numbers['model_flops_per_image'] / 1e9:.0f}",
-    f"{numbers['collective_bytes'] / 1e6:.1f}",
-    speed(by_peaks["step"]),
-    speed(by_instruction["step"]),
-    speed(numbers["optimal_secs"]),
-    speed(floor),
-    f"{by_instruction['step'] / floor:.1f}" if numbers["fits"] else "none",
-    f"{numbers['compile_secs']:.0f}",
-    numbers["date"],
+  used = f"{memory:.2f} of {capacity:.0f}"
+  if not numbers["fits"]:
+    cells = (f"{used}, NO", *("none",) * 5)
+  else:
+    size = numbers["device_batch_size"]
+    step, floor = numbers["step_secs_estimate"]["step"], numbers["floor_secs"]
+    cells = (
+      used,
+      f"{numbers['bytes_accessed'] / size / 1e9:.1f}",
+      f"{numbers['collective_bytes'] / 1e6:.1f}",
+      f"{size / step:.1f}",
+      f"{size / floor:.1f}",
+      f"{step / floor:.1f}",
+    )
+  return _joined(
+    (
+      *first_cells(row),
+      f"{numbers['model_flops_per_image'] / 1e9:.0f}",
+      *cells,
+      f"{numbers['compile_secs']:.0f}",
+      numbers["date"],
+    )
   )
-  return _joined(cells)
 
 
 def _joined(cells):
@@ -120,10 +119,10 @@ def _joined(cells):
 def write_page(plans):
   """Replace the table in the page by one of the plans so far."""
   head = (
-    "network | size | slice | chips | batch a chip | saving | GiB a chip "
-    "| GB moved an image | GFLOP an image, model | MB all-reduced a step "
-    "| images/s a chip by peaks | by instructions | by the compiler | floor "
-    "| time / floor | compiled in, s | date"
+    "network | size | slice | chips | batch a chip | saving "
+    "| GFLOP an image, model | GiB a chip | GB moved an image "
+    "| MB all-reduced a step | images/s a chip | floor | time / floor "
+    "| compiled in, s | date"
   )
   table = f"| {head} |\n" + "|---" * (head.count("|") + 1) + "|\n"
   for row in ROWS:

@@ -68,9 +68,9 @@ def main(argv: Sequence[str]) -> None:
   workdir = Path(_WORKDIR.value or default_workdir())
   # Imported late, so that --help and bad flags return at once.
   if _DRY_RUN.value:
-    from msggan_jax.planning import dry_run
+    from msggan_jax.planning import estimate
 
-    print("\n".join(dry_run.describe(read_config(workdir))))
+    print("\n".join(estimate.dry_run(read_config(workdir))))
     return
   from msggan_jax.runtime import preemption, processes
   from msggan_jax.training import loop, nonfinite

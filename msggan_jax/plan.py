@@ -3,13 +3,10 @@
   python -m msggan_jax.plan --config=configs/ffhq.py --topology=v5e:16x16 \\
     --config.precision=bfloat16 --device_batch_size=8
   python -m msggan_jax.plan --config=configs/demo.py
-  python -m msggan_jax.plan --config=configs/ffhq.py --gpu=h100 --levels \\
-    --config.batch_size=auto
 
-The first compiles the real training step for a TPU slice you need not have; it
-needs libtpu: pip install 'msggan-jax[tpu]'. The second compiles for this
-machine. Full-size networks take minutes to compile. The third compiles nothing:
-it counts FLOPs and bytes, and divides them by the figures of a data sheet.
+The first compiles the real training step for a TPU slice you have no access to;
+it needs libtpu: pip install 'msggan-jax[tpu]'. The second compiles for this
+machine. Full-size networks take minutes to compile.
 """
 
 import os
@@ -29,12 +26,6 @@ _TOPOLOGY = flags.DEFINE_string(
   "topology",
   None,
   "TPU slice such as v5e:16x16, v4:2x2x2, v5p:2x2x1 or v6e:2x4.",
-)
-_GPU = flags.DEFINE_enum(
-  "gpu",
-  None,
-  ("h100", "a100", "v100", "rtx4090"),
-  "Estimate analytically for one such GPU; compiles nothing.",
 )
 _LEVELS = flags.DEFINE_bool(
   "levels", False, "Show bytes, products and time of every level."
@@ -56,16 +47,10 @@ def main(argv: Sequence[str]) -> None:
   """Compile the step and print the plan."""
   del argv
   output = cli.JsonOutput(_JSON.value)
-  if _GPU.value and (_TOPOLOGY.value or _FIND_BATCH.value):
-    raise ValueError(
-      "--gpu compiles nothing; give it without --topology and --find_batch"
-    )
-  if _LEVELS.value and not (_GPU.value or _TOPOLOGY.value):
-    raise ValueError("--levels needs --topology or --gpu")
+  if _LEVELS.value and not _TOPOLOGY.value:
+    raise ValueError("--levels needs --topology")
   # Programs for absent devices cannot be loaded from the cache.
   os.environ["JAX_ENABLE_COMPILATION_CACHE"] = "false"
-  if _GPU.value:
-    os.environ["JAX_PLATFORMS"] = "cpu"  # no device is used
   # Imported late: a topology sets environment variables before JAX is used.
   from msggan_jax.planning import tpu_slices
 
@@ -74,23 +59,20 @@ def main(argv: Sequence[str]) -> None:
   if _TOPOLOGY.value:
     devices, chip = tpu_slices.describe(_TOPOLOGY.value)
   from msggan_jax.config import batch_size
-  from msggan_jax.planning import estimate, gpus, levels
+  from msggan_jax.planning import estimate
 
-  if not _TOPOLOGY.value and not _GPU.value:
+  if not _TOPOLOGY.value:
     devices, chip = estimate.this_machine()
   from_file = cli.value_in_file("batch_size")
-  count = len(devices) or 1
-  config = batch_size.with_batch_size(config, from_file, count)
+  config = batch_size.with_batch_size(config, from_file, len(devices))
   if _DEVICE_BATCH_SIZE.value:
-    config = estimate.with_device_batch(config, _DEVICE_BATCH_SIZE.value, count)
-  if _GPU.value:
-    numbers = gpus.estimate(config, _GPU.value)
-    lines = gpus.describe(numbers)
-  else:
-    numbers = _compile(config, devices, chip)
-    lines = estimate.describe(numbers, config.total_kimg)
+    config = estimate.with_device_batch(
+      config, _DEVICE_BATCH_SIZE.value, len(devices)
+    )
+  numbers = _compile(config, devices, chip)
+  lines = estimate.describe(numbers, config.total_kimg)
   if _LEVELS.value:
-    lines += levels.table(numbers["levels"], numbers["device_batch_size"])
+    lines += estimate.level_table(numbers)
   output.show(numbers, lines)
 
 
@@ -100,7 +82,7 @@ def _compile(config: ConfigDict, devices: list, chip: Any) -> dict[str, Any]:
   from msggan_jax.planning import estimate
 
   if not _FIND_BATCH.value:
-    return estimate.make_plan(config, devices, chip).numbers()
+    return estimate.make_plan(config, devices, chip)
   unit = config.micro_batch_size or examples_together(config) or 1
   plan, known = estimate.find_batch(
     lambda size: estimate.make_plan(
@@ -114,8 +96,8 @@ def _compile(config: ConfigDict, devices: list, chip: Any) -> dict[str, Any]:
       f"even a batch of {unit} does not fit a device of {chip.kind}; choose "
       "bfloat16, config.remat_from or a smaller config.micro_batch_size"
     )
-  found = {"largest": plan.device_batch_size, "known_to_be_largest": known}
-  return plan.numbers() | found
+  largest = plan["device_batch_size"]
+  return plan | {"largest": largest, "known_to_be_largest": known}
 
 
 if __name__ == "__main__":

@@ -1,10 +1,9 @@
-"""A compiled training step: memory, FLOPs, collectives."""
+"""A compiled training step: memory, work, collectives."""
 
 import dataclasses
 import math
 import re
 import time
-from typing import Any
 
 import jax
 from ml_collections import ConfigDict
@@ -15,14 +14,6 @@ from msggan_jax.models.pyramid import resolutions_up_to
 from msggan_jax.planning import flops, instructions
 from msggan_jax.runtime import processes, sharding
 
-COLLECTIVES = (
-  "all-reduce",
-  "all-gather",
-  "reduce-scatter",
-  "all-to-all",
-  "collective-permute",
-)
-
 _UNITS = {"": 1, "K": 2**10, "M": 2**20, "G": 2**30, "T": 2**40}
 
 
@@ -31,36 +22,27 @@ class Compilation:
   """A compiled step, or the failure to compile it; bytes are per device.
 
   Attributes:
-    fits: Whether the step fits the device's memory.
+    fits: Whether the compiler found room for it; on hosts it always does.
     compile_secs: Time of the compilation.
     memory_bytes: Memory needed: on TPUs the peak and the waiting batches,
       elsewhere the sum of parts.
-    parts_bytes: Memory by part; TPUs reuse the space of some temporaries. Empty
-      if it does not fit.
-    products: Of the step on all devices, see `flops.count_products`.
+    products: Of the step on all devices.
+    parts_bytes: Memory by part; TPUs reuse the space of some temporaries.
     xla_flops: XLA's count per device, every loop's body once.
     bytes_accessed: XLA's count of memory traffic per device.
     collectives: Bytes that a device contributes, by kind.
     works: Work of every instruction, with padding; empty except on TPUs.
-    optimal_secs: The compiler's own estimate; None if it has none: it is
-      negative for some large kernels.
   """
 
   fits: bool
   compile_secs: float
   memory_bytes: int
-  parts_bytes: dict[str, int]
-  products: dict[flops.Kind, flops.Count]
-  xla_flops: float
-  bytes_accessed: float
-  collectives: dict[str, int]
-  works: tuple[instructions.Work, ...] = ()
-  optimal_secs: float | None = None
-
-  @property
-  def model_flops(self) -> int:
-    """Return the FLOPs of the mathematics, on all devices."""
-    return sum(count.flops for count in self.products.values())
+  products: flops.Products
+  parts_bytes: dict[str, int] = dataclasses.field(default_factory=dict)
+  xla_flops: float = 0.0
+  bytes_accessed: float = 0.0
+  collectives: dict[str, int] = dataclasses.field(default_factory=dict)
+  works: list[instructions.Work] = dataclasses.field(default_factory=list)
 
 
 def compile_step(run: Program) -> Compilation:
@@ -78,17 +60,7 @@ def compile_step(run: Program) -> Compilation:
     needed = parse_exhausted(str(error))
     if needed is None:
       raise
-    secs = time.monotonic() - began
-    return Compilation(
-      fits=False,
-      compile_secs=secs,
-      memory_bytes=needed,
-      parts_bytes={},
-      products=products,
-      xla_flops=0.0,
-      bytes_accessed=0.0,
-      collectives={},
-    )
+    return Compilation(False, time.monotonic() - began, needed, products)
   secs = time.monotonic() - began
   memory = compiled.memory_analysis()
   parts = {
@@ -98,29 +70,27 @@ def compile_step(run: Program) -> Compilation:
     "code": memory.generated_code_size_in_bytes,
   }
   text = compiled.as_text()
-  needed, works = sum(parts.values()), ()
+  needed, works = sum(parts.values()), []
   if run.mesh.devices.flat[0].platform == "tpu":
     needed = memory.peak_memory_in_bytes
-    works = tuple(instructions.works(text))
+    works = instructions.works(text)
   # One batch is among the arguments; the others wait beside it.
   batch = sum(
     math.prod(x.shape) * x.dtype.itemsize for x in arguments[1].values()
   )
   parts["waiting batches"] = (program.RUN_AHEAD - 1) * batch // run.mesh.size
   needed += parts["waiting batches"]
-  cost: dict[str, Any] = compiled.cost_analysis() or {}
-  optimal_secs = cost.get("optimal_seconds", 0.0)
+  cost = compiled.cost_analysis() or {}
   return Compilation(
-    fits=True,
-    compile_secs=secs,
-    memory_bytes=needed,
+    True,
+    secs,
+    needed,
+    products,
     parts_bytes=parts,
-    products=products,
     xla_flops=cost.get("flops", 0.0),
     bytes_accessed=cost.get("bytes accessed", 0.0),
-    collectives=collective_bytes(text),
+    collectives=instructions.collective_bytes(text),
     works=works,
-    optimal_secs=optimal_secs if optimal_secs > 0 else None,
   )
 
 
@@ -168,50 +138,11 @@ def with_remat(config: ConfigDict, devices: list, limit_bytes: int):
   )
 
 
-def collective_bytes(hlo: str) -> dict[str, int]:
-  """Sum the bytes of collectives in HLO's text, by kind.
-
-  Args:
-    hlo: The text of a compiled module.
-
-  Returns:
-    The bytes of their results; of asynchronous ones, of the start's result.
-  """
-  kinds = "|".join(COLLECTIVES)
-  pattern = re.compile(rf"= (.*?) ({kinds})(-start)?\(")
-  totals: dict[str, int] = {}
-  for match in pattern.finditer(hlo):
-    shapes = match[1]
-    if match[3] and match[2] != "all-reduce":
-      # (operands, results, ...): the results are the larger or equal half.
-      shapes = ", ".join(_shapes(shapes)[1:2])
-    size = sum(_bytes(shape) for shape in _shapes(shapes))
-    totals[match[2]] = totals.get(match[2], 0) + size
-  return totals
-
-
 def parse_exhausted(message: str) -> int | None:
-  """Return the memory needed according to a compiler's error.
-
-  Args:
-    message: The error's message.
-
-  Returns:
-    Bytes; None if the error is not about memory.
-  """
+  """Return the bytes that a compiler's error asks for; None: another error."""
   if "RESOURCE_EXHAUSTED" not in message:
     return None
   match = re.search(r"(?:Used |temporaries \()([\d.]+)([KMGT]?)", message)
   if not match:
     return 0
   return round(float(match[1]) * _UNITS[match[2]])
-
-
-def _shapes(text: str) -> list[str]:
-  return re.findall(r"\b[a-z]+\d*\[[\d,]*\]", text)
-
-
-def _bytes(shape: str) -> int:
-  kind, sizes = re.fullmatch(r"([a-z]+\d*)\[([\d,]*)\]", shape).groups()
-  count = math.prod(int(size) for size in sizes.split(",") if size)
-  return instructions.ITEM_BYTES.get(kind, 4) * count

@@ -1,200 +1,144 @@
-"""Estimates for a compiled step: memory and speed.
+"""A run before it starts: memory, speed, disk.
 
-TPUs get three estimates of speed, side by side until a chip has judged:
+On a TPU, each instruction takes the time of its products, padded to the matrix
+unit, at the full peak, or of its bytes, with padding, at the full bandwidth,
+whichever is longer; a step takes the sum, and then the collectives. Elsewhere a
+step takes the model's FLOPs at half of the measured peak.
 
-- by peaks: half of the peak FLOPs, as XLA counts them, or the full memory
-  bandwidth, whichever is slower;
-- by instructions: for each one its products, padded to the matrix unit, at the
-  full peak, or its bytes, with padding, whichever is slower, all added up;
-- the compiler's own `optimal_seconds`.
+The floor makes every product once, at the full peak, and moves its operands and
+result once, without padding; everything else is fused into products.
 """
 
-import dataclasses
+import collections
+import json
+import math
 from collections.abc import Callable
 from typing import Any
 
 import jax
+from clu import parameter_overview
 from ml_collections import ConfigDict
 
 from msggan_jax.algorithm import program
 from msggan_jax.config import checks
-from msggan_jax.planning import levels, timing, tpu_slices
-from msggan_jax.planning.compilation import (
-  Compilation,
-  compile_step,
-  with_remat,
-)
+from msggan_jax.data import pictures
+from msggan_jax.models import base_grid
+from msggan_jax.models.pyramid import connected_scales
+from msggan_jax.planning import compilation, flops, timing
+from msggan_jax.planning.compilation import Compilation
+from msggan_jax.planning.tpu_slices import GIB, Chip
 from msggan_jax.runtime import memory, sharding
 
-# An assumption, printed with every estimate: well-tuned convolutional networks
-# reach about half of a TPU's peak.
-SHARE_OF_PEAK = 0.5
+_SHARE_OF_MEASURED_PEAK = 0.5
 _MOST_COMPILATIONS = 8  # of a search
+_PNG_BYTES_PER_VALUE = 0.75  # of generated images, which compress badly
 
 
-@dataclasses.dataclass(frozen=True)
-class Plan:
-  """A configuration on some devices.
-
-  Attributes:
-    config: With its global batch.
-    devices: The devices it was compiled for.
-    chip: Their figures.
-    compilation: The compiled step.
-  """
-
-  config: ConfigDict
-  devices: list
-  chip: tpu_slices.Chip
-  compilation: Compilation
-
-  @property
-  def device_batch_size(self) -> int:
-    """Return the examples per device."""
-    return self.config.batch_size // len(self.devices)
-
-  @property
-  def step_secs(self) -> dict[str, float]:
-    """Estimate a step's seconds by peaks.
-
-    Returns:
-      "compute" and "memory", whose maximum counts, "collectives", which are
-      added, and "step".
-    """
-    made = self.compilation
-    n = len(self.devices)
-    # XLA counts a loop's body once: here the loop over parts of a batch.
-    parts = self.device_batch_size / (
-      self.config.micro_batch_size or self.device_batch_size
-    )
-    step_flops = made.xla_flops * parts
-    if not self.chip.hbm_bytes_per_sec:
-      # CPU forms have other loops, too; the plain form has more FLOPs.
-      step_flops = max(step_flops, made.model_flops / n)
-    compute = step_flops / (SHARE_OF_PEAK * self.chip.flops_per_sec)
-    secs = {"compute": compute, "memory": 0.0}
-    if self.chip.hbm_bytes_per_sec:
-      moved = made.bytes_accessed * parts
-      secs["memory"] = moved / self.chip.hbm_bytes_per_sec
-    secs["collectives"] = self._collective_secs
-    secs["step"] = max(compute, secs["memory"]) + secs["collectives"]
-    return secs
-
-  @property
-  def level_costs(self) -> list[levels.LevelCost]:
-    """Return the cost of each level; empty without a TPU program."""
-    return levels.costs_of(self.compilation.works, self.chip)
-
-  @property
-  def instruction_secs(self) -> dict[str, float] | None:
-    """Estimate a step's seconds by instructions; None without them.
-
-    Returns:
-      "compute" and "memory" alone, "collectives", and "step": the slower of the
-      two for each instruction, added up, plus the collectives.
-    """
-    costs = self.level_costs
-    if not costs:
-      return None
-    return {
-      "compute": sum(cost.compute_secs for cost in costs),
-      "memory": sum(cost.memory_secs for cost in costs),
-      "collectives": self._collective_secs,
-      "step": sum(cost.secs for cost in costs) + self._collective_secs,
-    }
-
-  @property
-  def floor_secs(self) -> float | None:
-    """Return the least seconds of the products; None without a bandwidth."""
-    if not self.chip.hbm_bytes_per_sec:
-      return None
-    costs = levels.floor_of(
-      self.compilation.products,
-      devices=len(self.devices),
-      flops_per_sec=lambda _: self.chip.flops_per_sec,
-      hbm_bytes_per_sec=self.chip.hbm_bytes_per_sec,
-    )
-    return sum(cost.secs for cost in costs)
-
-  @property
-  def _collective_secs(self) -> float:
-    if not self.chip.ici_bytes_per_sec:
-      return 0.0
-    # A ring sends and receives nearly twice what it reduces.
-    n = len(self.devices)
-    moved = 2 * (n - 1) / n * sum(self.compilation.collectives.values())
-    return moved / self.chip.ici_bytes_per_sec
-
-  @property
-  def images_per_sec(self) -> float:
-    """Estimate the speed of all devices together; 0 if it does not fit."""
-    if not self.compilation.fits:
-      return 0.0
-    return self.config.batch_size / self.step_secs["step"]
-
-  def numbers(self) -> dict[str, Any]:
-    """Return everything by name, for programs."""
-    made = self.compilation
-    device_flops = made.model_flops / len(self.devices)
-    instruction_secs = self.instruction_secs
-    strict = None
-    if instruction_secs:
-      strict = self.config.batch_size / instruction_secs["step"]
-    return {
-      "devices": len(self.devices),
-      "device_kind": self.chip.kind,
-      "batch_size": self.config.batch_size,
-      "device_batch_size": self.device_batch_size,
-      "micro_batch_size": self.config.micro_batch_size,
-      "remat_from": self.config.remat_from,
-      "precision": self.config.precision,
-      "hbm_bytes": made.memory_bytes,
-      "hbm_parts_bytes": made.parts_bytes,
-      "hbm_capacity_bytes": self.chip.hbm_bytes,
-      "fits": made.fits,
-      "flops_per_image": made.xla_flops / self.device_batch_size,
-      "model_flops_per_image": device_flops / self.device_batch_size,
-      "bytes_accessed": made.bytes_accessed,
-      "collective_bytes": sum(made.collectives.values()),
-      "collectives": made.collectives,
-      "compile_secs": made.compile_secs,
-      "step_secs_estimate": self.step_secs if made.fits else None,
-      "images_per_sec_estimate": self.images_per_sec,
-      "step_secs_by_instruction": instruction_secs,
-      "images_per_sec_by_instruction": strict,
-      "optimal_secs": made.optimal_secs,
-      "floor_secs": self.floor_secs,
-      "levels": [dataclasses.asdict(cost) for cost in self.level_costs],
-    }
-
-
-def this_machine() -> tuple[list, tpu_slices.Chip]:
+def this_machine() -> tuple[list, Chip]:
   """Return this machine's devices and their figures, with a measured peak."""
   devices = jax.devices()
   peak = timing.matmul_flops_per_sec() / len(devices)
-  return devices, tpu_slices.Chip(
-    kind=devices[0].device_kind,
-    hbm_bytes=memory.limit_bytes(),
-    flops_per_sec=peak,
-    hbm_bytes_per_sec=0.0,
-    ici_bytes_per_sec=0.0,
-  )
+  return devices, Chip(devices[0].device_kind, memory.limit_bytes(), peak)
 
 
-def make_plan(config: ConfigDict, devices: list, chip: tpu_slices.Chip) -> Plan:
-  """Compile a configuration's step for devices.
+def make_plan(config: ConfigDict, devices: list, chip: Chip) -> dict[str, Any]:
+  """Compile a configuration's step for devices and return its numbers.
 
   Raises:
     ValueError: If the configuration is impossible there.
   """
   checks.validate(config, len(devices))
-  config = with_remat(config, devices, chip.hbm_bytes)
+  config = compilation.with_remat(config, devices, chip.hbm_bytes)
   run = program.make_program(config, sharding.make_mesh(devices))
-  compilation = compile_step(run)
+  made = compilation.compile_step(run)
   # For hosts the compiler has no limit.
-  fits = compilation.fits and compilation.memory_bytes <= chip.hbm_bytes
-  compilation = dataclasses.replace(compilation, fits=fits)
-  return Plan(config, devices, chip, compilation)
+  fits = made.fits and made.memory_bytes <= chip.hbm_bytes
+  size = config.batch_size // len(devices)
+  levels = level_costs(made, chip, len(devices))
+  secs = step_secs(made, levels, chip, len(devices))
+  return {
+    "devices": len(devices),
+    "device_kind": chip.kind,
+    "batch_size": config.batch_size,
+    "device_batch_size": size,
+    "micro_batch_size": config.micro_batch_size,
+    "remat_from": config.remat_from,
+    "precision": config.precision,
+    "hbm_bytes": made.memory_bytes,
+    "hbm_parts_bytes": made.parts_bytes,
+    "hbm_capacity_bytes": chip.hbm_bytes,
+    "fits": fits,
+    "flops_per_image": made.xla_flops / size,
+    "model_flops_per_image": flops.total(made.products) / config.batch_size,
+    "bytes_accessed": made.bytes_accessed,
+    "collective_bytes": sum(made.collectives.values()),
+    "collectives": made.collectives,
+    "compile_secs": made.compile_secs,
+    "step_secs_estimate": secs if fits else None,
+    "images_per_sec_estimate": config.batch_size / secs["step"] if fits else 0,
+    "floor_secs": sum(level["floor_secs"] for level in levels) or None,
+    "levels": levels,
+  }
+
+
+def level_costs(made: Compilation, chip: Chip, devices: int) -> list[dict]:
+  """Return each level's costs in one step of a device, low to high.
+
+  Work of no level, such as the optimizer's, comes first. Empty without a
+  compiled TPU program.
+  """
+  if not made.works:
+    return []
+
+  def secs(moved: float, products: float) -> tuple[float, float]:
+    return moved / chip.hbm_bytes_per_sec, products / chip.flops_per_sec
+
+  sums = collections.defaultdict(collections.Counter)
+  for work in made.works:
+    memory_secs, compute_secs = secs(work.bytes_moved, work.padded_flops)
+    sums[work.level].update(
+      bytes_moved=work.bytes_moved,
+      flops=work.padded_flops,
+      memory_secs=memory_secs,
+      compute_secs=compute_secs,
+      secs=max(memory_secs, compute_secs),
+    )
+  for (level, _), count in made.products.items():
+    least = max(secs(count.bytes_moved / devices, count.flops / devices))
+    sums[level]["floor_secs"] += least
+  names = "bytes_moved flops memory_secs compute_secs secs floor_secs".split()
+  return [
+    {"level": level} | {name: sums[level][name] for name in names}
+    for level in sorted(sums, key=lambda level: level or 0)
+  ]
+
+
+def step_secs(
+  made: Compilation, levels: list[dict], chip: Chip, devices: int
+) -> dict[str, float]:
+  """Estimate a step's seconds.
+
+  Returns:
+    "compute" and "memory" alone, "collectives", and "step".
+  """
+  collective = 0.0
+  if chip.ici_bytes_per_sec:
+    # A ring sends and receives nearly twice what it reduces.
+    moved = 2 * (devices - 1) / devices * sum(made.collectives.values())
+    collective = moved / chip.ici_bytes_per_sec
+  if levels:
+    compute = sum(level["compute_secs"] for level in levels)
+    step = sum(level["secs"] for level in levels)
+  else:
+    peak = devices * chip.flops_per_sec
+    compute = flops.total(made.products) / (_SHARE_OF_MEASURED_PEAK * peak)
+    step = compute
+  return {
+    "compute": compute,
+    "memory": sum(level["memory_secs"] for level in levels),
+    "collectives": collective,
+    "step": step + collective,
+  }
 
 
 def with_device_batch(config: ConfigDict, size: int, devices: int):
@@ -204,11 +148,53 @@ def with_device_batch(config: ConfigDict, size: int, devices: int):
   return config
 
 
+def find_batch(
+  plan_for: Callable[[int], dict[str, Any]], unit: int, capacity: int
+) -> tuple[dict[str, Any] | None, bool]:
+  """Find the largest batch of a device that fits.
+
+  Memory grows nearly linearly, so each guess extrapolates the last two. The
+  search ends when a fitting batch and one that is too large are neighbors.
+
+  Args:
+    plan_for: Device batch -> its plan.
+    unit: Batches are multiples of this.
+    capacity: Bytes of a device.
+
+  Returns:
+    The plan of the largest fitting batch found, or None, and whether it is
+    known to be the largest.
+  """
+  best, low, too_large, points = None, 0, math.inf, []
+  count = 1  # of units
+  for _ in range(_MOST_COMPILATIONS):
+    plan = plan_for(count * unit)
+    points.append((count, plan["hbm_bytes"]))
+    if plan["fits"]:
+      best, low = plan, count
+    else:
+      too_large = count
+    if too_large - low <= 1:
+      return best, True
+    count = min(max(_next_count(points, capacity), low + 1), too_large - 1)
+  return best, False
+
+
+def _next_count(points: list[tuple[int, int]], capacity: int) -> int:
+  if len(points) == 1:
+    return 2 * points[0][0]
+  (count_a, bytes_a), (count_b, bytes_b) = points[-2:]
+  slope = (bytes_b - bytes_a) / (count_b - count_a)
+  if slope <= 0:
+    return 2 * max(count_a, count_b)
+  return int(count_b + (capacity - bytes_b) / slope)
+
+
 def describe(numbers: dict[str, Any], total_kimg: float) -> list[str]:
   """Return the numbers of a plan as lines for people."""
 
   def gib(size: int) -> str:
-    return f"{size / 2**30:.2f} GiB"
+    return f"{size / GIB:.2f} GiB"
 
   parts = ", ".join(
     f"{name} {gib(size)}" for name, size in numbers["hbm_parts_bytes"].items()
@@ -237,84 +223,110 @@ def describe(numbers: dict[str, Any], total_kimg: float) -> list[str]:
     f"{kind} {size / 1e6:.4g} MB"
     for kind, size in numbers["collectives"].items()
   )
-  secs = numbers["step_secs_estimate"]
-  speed = numbers["images_per_sec_estimate"]
-  return [
-    *lines,
+  secs, speed = (
+    numbers["step_secs_estimate"],
+    numbers["images_per_sec_estimate"],
+  )
+  assumed = (
+    f"model FLOPs at {_SHARE_OF_MEASURED_PEAK:.0%} of the measured peak of "
+    "float32 matrix products"
+  )
+  if numbers["levels"]:
+    assumed = (
+      f"products padded to the 128x128 unit at the full peak, "
+      f"{secs['compute']:.3g} s, or padded bytes at the full bandwidth, "
+      f"{secs['memory']:.3g} s: the longer of each instruction; then "
+      f"{secs['collectives']:.3g} s of collectives over all links"
+    )
+  lines += [
     f"bytes moved    {numbers['bytes_accessed'] / 1e9:.4g} GB a device's step",
     f"collectives    {collectives or 'none'}, a device's step",
     f"estimate       {speed:.4g} images/s, {1000 / speed:.4g} s/kimg, "
     f"{total_kimg * 1000 / speed / 86400:.3g} days to {total_kimg:g} kimg",
-    f"assumed        {SHARE_OF_PEAK:.0%} of the peak in {secs['compute']:.3g} s"
-    f" of computing, the full memory bandwidth in {secs['memory']:.3g} s, the "
-    f"longer of them counts; then {secs['collectives']:.3g} s of collectives "
-    "over all links; no waiting for data",
-    *_describe_strict(numbers),
+    f"assumed        {assumed}; no waiting for data",
   ]
+  if numbers["floor_secs"]:
+    lines.append(
+      f"floor          {numbers['floor_secs']:.3g} s of {secs['step']:.3g} s a "
+      "step: every product once, at the full peak or with its operands and "
+      "result moved once, without padding"
+    )
+  return lines
 
 
-def _describe_strict(numbers: dict[str, Any]) -> list[str]:
-  """Return the estimate by instructions as lines, if there is one."""
-  secs = numbers["step_secs_by_instruction"]
-  if not secs:
-    return []
-  compiler = numbers["optimal_secs"]
-  says = f"{compiler:.3g} s" if compiler else "none: it is negative"
-  if numbers["micro_batch_size"] and compiler:
-    says += ", with one part of the batch"
-  return [
-    f"by instruction {numbers['images_per_sec_by_instruction']:.4g} images/s: "
-    f"{secs['compute']:.3g} s of products, padded to the 128x128 unit, at the "
-    f"full peak, {secs['memory']:.3g} s of memory, with padding; for each "
-    f"instruction the longer of them counts: {secs['step']:.3g} s",
-    f"the compiler's own {says}",
-    f"floor          {numbers['floor_secs']:.3g} s: every product once, at the "
-    "full peak or with its operands and result moved once, without padding",
-  ]
+def level_table(numbers: dict[str, Any]) -> list[str]:
+  """Return a table of a plan's levels, per image, for people."""
+  rows = ["of one image:"]
+  heads = (
+    "level",
+    "GB",
+    "GFLOP",
+    "memory, ms",
+    "products, ms",
+    "ms",
+    "floor, ms",
+  )
+  rows.append(" ".join(f"{head:>12}" for head in heads))
+  size = numbers["device_batch_size"]
+  for level in numbers["levels"]:
+    name = "{0}x{0}".format(level["level"]) if level["level"] else "other"
+    cells = [
+      f"{level['bytes_moved'] / size / 1e9:.3f}",
+      f"{level['flops'] / size / 1e9:.1f}",
+    ]
+    for key in ("memory_secs", "compute_secs", "secs", "floor_secs"):
+      cells.append(f"{level[key] / size * 1e3:.3f}")
+    rows.append(" ".join(f"{cell:>12}" for cell in (name, *cells)))
+  return rows
 
 
-def find_batch(
-  plan_for: Callable[[int], Plan], unit: int, capacity: int
-) -> tuple[Plan | None, bool]:
-  """Find the largest batch of a device that fits.
+def dry_run(config: ConfigDict) -> list[str]:
+  """Compile the step for this machine and describe the run in lines.
 
-  Memory grows nearly linearly, so each guess extrapolates the last two. The
-  search ends when a fitting batch and one that is too large are neighbours.
+  Neither data nor workdir are read, and nothing is written.
 
-  Args:
-    plan_for: Device batch -> its plan.
-    unit: Batches are multiples of this.
-    capacity: Bytes of a device.
-
-  Returns:
-    The plan of the largest fitting batch found, or None, and whether it is
-    known to be the largest.
+  Raises:
+    ValueError: If the configuration is impossible.
   """
-  best, too_large, points = None, None, []
-  count = 1  # of units
-  for _ in range(_MOST_COMPILATIONS):
-    plan = plan_for(count * unit)
-    points.append((count, plan.compilation.memory_bytes))
-    if plan.compilation.fits:
-      best = plan
-      low = count
-    else:
-      too_large = count
-      low = best.device_batch_size // unit if best else 0
-    if too_large is not None and too_large - low <= 1:
-      return best, True
-    count = _next_count(points, capacity)
-    count = max(count, low + 1)
-    if too_large is not None:
-      count = min(count, too_large - 1)
-  return best, False
+  devices, chip = this_machine()
+  numbers = make_plan(config, devices, chip)
+  run = program.make_program(config, sharding.make_mesh(devices))
+  state = run.abstract_state
+  state_bytes = sum(
+    math.prod(x.shape) * x.dtype.itemsize for x in jax.tree.leaves(state)
+  )
+  steps = math.ceil(1000 * config.total_kimg / config.batch_size)
+  # The newest, one being written, the best, and those of keep_kimg.
+  checkpoints = config.keep + 1 + bool(config.eval_kimg)
+  if config.keep_kimg:
+    checkpoints += math.floor(config.total_kimg / config.keep_kimg)
+  grids = 2  # at the start and the end
+  if config.sample_kimg:
+    grids = 1 + math.ceil(config.total_kimg / config.sample_kimg)
+  return [
+    json.dumps(config.to_dict(), indent=2, sort_keys=True),
+    "generator",
+    _parameter_table(state.g_params),
+    "discriminator",
+    _parameter_table(state.d_params),
+    f"steps          {steps:,} of {config.batch_size} images",
+    *describe(numbers, config.total_kimg),
+    f"disk           {checkpoints * state_bytes / GIB:.3g} GiB for at most "
+    f"{checkpoints} checkpoints of {state_bytes / GIB:.3g} GiB, about "
+    f"{grids * _grid_bytes(config) / GIB:.3g} GiB for grids",
+  ]
 
 
-def _next_count(points: list[tuple[int, int]], capacity: int) -> int:
-  if len(points) == 1:
-    return 2 * points[0][0]
-  (count_a, bytes_a), (count_b, bytes_b) = points[-2:]
-  slope = (bytes_b - bytes_a) / (count_b - count_a)
-  if slope <= 0:
-    return 2 * max(count_a, count_b)
-  return int(count_b + (capacity - bytes_b) / slope)
+def _parameter_table(params: dict) -> str:
+  return parameter_overview.get_parameter_overview(params, include_stats=False)
+
+
+def _grid_bytes(config: ConfigDict) -> float:
+  """Estimate the bytes of one set of sample grids."""
+  columns = pictures.grid_columns(config.resolution)
+  scales = connected_scales(config)
+  grids = sum((columns * r) ** 2 for r in scales)
+  sheet = columns * config.resolution * len(scales) * config.resolution
+  height, width = base_grid.size_of(config)
+  area = height * width / config.resolution**2  # of a square
+  return (grids + sheet) * area * config.channels * _PNG_BYTES_PER_VALUE

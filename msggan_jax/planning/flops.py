@@ -6,6 +6,7 @@ Counted in a function's plain form, even where a platform has a cheaper one.
 import collections
 import math
 import re
+from collections.abc import Iterable
 from typing import NamedTuple
 
 import jax
@@ -13,20 +14,8 @@ from jax.extend import core
 from jax.interpreters import partial_eval
 
 
-class Kind(NamedTuple):
-  """What products are counted together.
-
-  Attributes:
-    level: Resolution of their level, see `layers.level_scope`; None: of none.
-    item_bytes: Bytes of an item of their result.
-  """
-
-  level: int | None
-  item_bytes: int
-
-
 class Count(NamedTuple):
-  """A number of products.
+  """Some products.
 
   Attributes:
     flops: 2 for each multiplication with its addition.
@@ -37,45 +26,43 @@ class Count(NamedTuple):
   bytes_moved: int
 
 
-_Counts = dict[Kind, Count]
+# By resolution of the level (see `layers.level_scope`; None: of none) and bytes
+# of a result's item.
+Products = dict[tuple[int | None, int], Count]
 
 
 def model_flops(f, *args) -> int:
-  """Count the FLOPs of a function's convolutions and matrix products.
-
-  Padding counts like image. Of alternatives, such as platform forms or steps
-  with and without a lazy penalty, the most expensive counts. Dead code does not
-  count.
+  """Count the FLOPs of a function's products, over all devices.
 
   Args:
     f: The function.
     *args: Its arguments, arrays or their shapes.
-
-  Returns:
-    2 for each multiplication with its addition, over all devices.
   """
-  return _total(count_products(f, *args))
+  return total(count_products(f, *args))
 
 
-def count_products(f, *args) -> _Counts:
-  """Count a function's convolutions and matrix products by level and dtype.
+def count_products(f, *args) -> Products:
+  """Count a function's convolutions and matrix products, over all devices.
 
-  The arguments, and what counts, are as in `model_flops`.
+  Padding counts like image. Of alternatives, such as platform forms or steps
+  with and without a lazy penalty, the most expensive counts. Dead code does not
+  count.
   """
   jaxpr = jax.make_jaxpr(f)(*args).jaxpr
   used, _ = partial_eval.dce_jaxpr(jaxpr, [True] * len(jaxpr.outvars))
   return _count(used, None)
 
 
-def _total(counts: _Counts) -> int:
-  return sum(count.flops for count in counts.values())
+def total(products: Products) -> int:
+  """Return the FLOPs of all products."""
+  return sum(count.flops for count in products.values())
 
 
-def _count(jaxpr: core.Jaxpr, level: int | None) -> _Counts:
+def _count(jaxpr: core.Jaxpr, level: int | None) -> Products:
   return _sum(_count_equation(equation, level) for equation in jaxpr.eqns)
 
 
-def _count_equation(equation: core.JaxprEqn, level: int | None) -> _Counts:
+def _count_equation(equation: core.JaxprEqn, level: int | None) -> Products:
   name, params = equation.primitive.name, equation.params
   scope = re.search(r"level_(\d+)", str(equation.source_info.name_stack))
   level = int(scope[1]) if scope else level
@@ -94,7 +81,7 @@ def _count_equation(equation: core.JaxprEqn, level: int | None) -> _Counts:
     return _products(equation, level, terms)
   inner = [_count(sub, level) for sub in core.jaxprs_in_params(params)]
   if name == "cond":
-    return max(inner, key=_total)
+    return max(inner, key=total)
   times = 1
   if name == "scan":
     times = params["length"]
@@ -106,7 +93,7 @@ def _count_equation(equation: core.JaxprEqn, level: int | None) -> _Counts:
   }
 
 
-def _products(equation: core.JaxprEqn, level, terms: float) -> _Counts:
+def _products(equation: core.JaxprEqn, level, terms: float) -> Products:
   """Return the count of an equation whose results each sum some products."""
   arrays = [variable.aval for variable in equation.invars + equation.outvars]
   out = arrays[-1]
@@ -114,13 +101,13 @@ def _products(equation: core.JaxprEqn, level, terms: float) -> _Counts:
     round(2 * math.prod(out.shape) * terms),
     sum(math.prod(x.shape) * x.dtype.itemsize for x in arrays),
   )
-  return {Kind(level, out.dtype.itemsize): count}
+  return {(level, out.dtype.itemsize): count}
 
 
-def _sum(all_counts) -> _Counts:
-  total = collections.defaultdict(lambda: Count(0, 0))
-  for counts in all_counts:
-    for kind, (flops, moved) in counts.items():
-      before = total[kind]
-      total[kind] = Count(before.flops + flops, before.bytes_moved + moved)
-  return dict(total)
+def _sum(parts: Iterable[Products]) -> Products:
+  sums = collections.defaultdict(lambda: Count(0, 0))
+  for products in parts:
+    for kind, (flops, moved) in products.items():
+      before = sums[kind]
+      sums[kind] = Count(before.flops + flops, before.bytes_moved + moved)
+  return dict(sums)

@@ -1,50 +1,35 @@
-"""Read a compiled TPU program: bytes and matrix products of an instruction.
+"""Read a compiled program's text: work of its instructions, collectives.
 
 TPUs pad an array's minor dimensions to tiles, and a matrix product's operands
 to the 128x128 matrix unit. Both count here as padded, from the layouts in the
 program's text. Loops count as often as they run.
 """
 
+import collections
 import dataclasses
 import math
 import re
 
 _STEPS_BACK = 8  # towards an instruction with a name
-ITEM_BYTES = {
-  "pred": 1,
-  "s8": 1,
-  "u8": 1,
-  "bf16": 2,
-  "f16": 2,
-  "s32": 4,
-  "u32": 4,
-  "f32": 4,
-  "s64": 8,
-  "u64": 8,
-  "f64": 8,
-}
+_ITEM_BYTES = (
+  dict.fromkeys(("pred", "s8", "u8"), 1)
+  | dict.fromkeys(("bf16", "f16"), 2)
+  | dict.fromkeys(("s64", "u64", "f64"), 8)
+)  # others: 4
 # bfloat16 products that make up one of float32.
 _PASSES = {"default": 1, "high": 3, "highest": 6}
 # Opcodes that move nothing, or whose computations are counted by themselves.
 _FREE = frozenset(
   (
-    "parameter",
-    "constant",
-    "tuple",
-    "get-tuple-element",
-    "bitcast",
-    "while",
-    "conditional",
-    "call",
-    "after-all",
-    "copy-done",
-    "partition-id",
-    "all-reduce",
-    "all-reduce-start",
-    "all-reduce-done",
+    *("parameter", "constant", "tuple", "get-tuple-element", "bitcast"),
+    *("while", "conditional", "call", "after-all", "copy-done"),
+    *("partition-id", "all-reduce", "all-reduce-start", "all-reduce-done"),
   )
 )
-
+_COLLECTIVE = re.compile(
+  r"= (.*?) (all-reduce|all-gather|reduce-scatter|all-to-all"
+  r"|collective-permute)(-start)?\("
+)
 _HEADER = re.compile(r"(?:ENTRY )?%(\S+) \(.*\{$")
 _INSTRUCTION = re.compile(
   r"\s+(?:ROOT )?%(\S+) = (.+?) ([a-z][a-z0-9-]*)\((.*)"
@@ -59,7 +44,7 @@ class Array:
   Attributes:
     item_bytes: Bytes of an item.
     shape: Its logical shape.
-    tiles: For each dimension, to which multiple it is padded.
+    tiles: The multiple that each dimension is padded to.
     in_hbm: Whether it is in the chip's main memory.
   """
 
@@ -128,17 +113,13 @@ def parse_arrays(text: str) -> list[Array]:
       for axis, size in zip(minor, reversed(sizes), strict=False):
         tiles[axis] = size
     arrays.append(
-      Array(ITEM_BYTES.get(kind, 4), shape, tuple(tiles), "S(1)" not in tiling)
+      Array(_ITEM_BYTES.get(kind, 4), shape, tuple(tiles), "S(1)" not in tiling)
     )
   return arrays
 
 
 def works(hlo: str) -> list[Work]:
-  """Return the work of every instruction that a program executes.
-
-  Args:
-    hlo: The text of a compiled module.
-  """
+  """Return the work of every instruction that a module's text executes."""
   computations, entry = _parse(hlo)
   found: list[Work] = []
 
@@ -165,19 +146,28 @@ def works(hlo: str) -> list[Work]:
   return found
 
 
+def collective_bytes(hlo: str) -> dict[str, int]:
+  """Sum the bytes of the collectives' results in a module's text, by kind."""
+  totals = collections.Counter()
+  for kinds, opcode, start in _COLLECTIVE.findall(hlo):
+    arrays = parse_arrays(kinds)
+    if start and opcode != "all-reduce":
+      arrays = arrays[1:2]  # (operand, result, ...)
+    totals[opcode] += sum(x.item_bytes * math.prod(x.shape) for x in arrays)
+  return dict(totals)
+
+
 def padded_flops(lhs: Array, rhs: Array, out: Array, attributes: str) -> int:
   """Return the FLOPs of a convolution as the matrix unit executes it.
 
-  Every dimension counts with the padding of the array that pads it most.
+  Every dimension counts with the padding of the array that pads it most, and
+  float32 with its passes of bfloat16.
 
   Args:
     lhs: Its left operand.
-    rhs: Its right operand, the kernel.
+    rhs: The kernel.
     out: Its result.
     attributes: The text behind the operands, with window and labels.
-
-  Returns:
-    2 for a product and its sum, times the passes of float32.
   """
   labels = re.search(r"dim_labels=(\w+)_(\w+)->(\w+)", attributes)
   arrays = (lhs, rhs, out)

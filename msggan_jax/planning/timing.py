@@ -21,15 +21,7 @@ _LOADER_SECS = 5.0
 
 
 def measure_step(config: ConfigDict, steps: int) -> dict[str, Any]:
-  """Compile and time the real step on all devices, on random images.
-
-  Args:
-    config: The configuration.
-    steps: Number of steps, timed one by one.
-
-  Returns:
-    Numbers by name, with units in the names.
-  """
+  """Compile and time the real step on all devices, on random images."""
   checks.validate(config, jax.device_count())
   config = compilation.with_remat(config, jax.devices(), memory.limit_bytes())
   run = program.make_program(config, sharding.make_mesh())
@@ -53,14 +45,12 @@ def measure_step(config: ConfigDict, steps: int) -> dict[str, Any]:
 
   secs = time_calls(take_step, steps)
   step_secs = float(np.median(secs))
-  quartiles = np.percentile(secs, [25, 75]).tolist()
-  # Last, because its memory is never released.
+  # Before the matrices take memory of their own.
   peak_memory = memory.peak_bytes()
   peak = matmul_flops_per_sec()
   step_flops = flops.model_flops(
     run.plain_step, run.abstract_state, run.abstract_batch
   )
-  xla_flops = (compiled.cost_analysis() or {}).get("flops", 0.0)
   return {
     "devices": run.mesh.size,
     "device_kind": run.mesh.devices.flat[0].device_kind,
@@ -68,9 +58,8 @@ def measure_step(config: ConfigDict, steps: int) -> dict[str, Any]:
     "images_per_sec": config.batch_size / step_secs,
     "secs_per_kimg": 1000 * step_secs / config.batch_size,
     "step_secs": step_secs,
-    "step_secs_quartiles": quartiles,
+    "step_secs_quartiles": np.percentile(secs, [25, 75]).tolist(),
     "step_flops": step_flops,
-    "xla_flops": xla_flops * run.mesh.size,
     "flops_per_sec": step_flops / step_secs,
     "matmul_flops_per_sec": peak,
     "share_of_matmul_peak": step_flops / step_secs / peak,
@@ -117,8 +106,6 @@ def describe(numbers: dict[str, Any]) -> list[str]:
     f"{numbers['secs_per_kimg']:.4g} s/kimg",
     f"model FLOPs        {numbers['step_flops'] / 1e9:.4g} G a step, "
     f"{numbers['flops_per_sec'] / 1e9:.4g} G/s",
-    f"XLA's FLOPs        {numbers['xla_flops'] / 1e9:.4g} G a step, loops "
-    "counted once",
     f"matrix product     {numbers['matmul_flops_per_sec'] / 1e9:.4g} GFLOP/s "
     f"in float32; the step reaches {numbers['share_of_matmul_peak']:.0%} of it",
     f"compilation        {numbers['compile_secs']:.3g} s",
@@ -133,11 +120,7 @@ def describe(numbers: dict[str, Any]) -> list[str]:
 
 
 def time_calls(f: Callable[[], Any], count: int) -> list[float]:
-  """Time `count` calls of a function after warm-up, waiting for each result.
-
-  Returns:
-    Seconds of each call.
-  """
+  """Return the seconds of each call after warm-up, with its result's wait."""
   secs = []
   for _ in range(_WARM_UP_STEPS + count):
     began = time.monotonic()

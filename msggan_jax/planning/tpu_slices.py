@@ -10,21 +10,21 @@ GIB = 2**30
 
 @dataclasses.dataclass(frozen=True)
 class Chip:
-  """Public figures of one chip, for estimates.
+  """Figures of a chip, for estimates.
 
   Attributes:
     kind: Its name.
     hbm_bytes: Memory.
-    flops_per_sec: Peak of bfloat16 matrix products.
-    hbm_bytes_per_sec: Peak memory bandwidth.
-    ici_bytes_per_sec: Bandwidth of all links to its neighbours.
+    flops_per_sec: Peak of matrix products, of bfloat16 on TPUs.
+    hbm_bytes_per_sec: Peak memory bandwidth; 0: unknown.
+    ici_bytes_per_sec: Bandwidth of all links to its neighbors; 0: unknown.
   """
 
   kind: str
   hbm_bytes: int
   flops_per_sec: float
-  hbm_bytes_per_sec: float
-  ici_bytes_per_sec: float
+  hbm_bytes_per_sec: float = 0.0
+  ici_bytes_per_sec: float = 0.0
 
 
 CHIPS = {
@@ -87,5 +87,5 @@ def describe(name: str) -> tuple[list, Chip]:
     )
   except Exception as error:  # libtpu raises many types
     reason = str(error).strip().splitlines()[0]
-    raise ValueError(f"libtpu knows no topology {name!r}: {reason}") from error
+    raise ValueError(f"libtpu refuses topology {name!r}: {reason}") from error
   return topology.devices, CHIPS[match[1]]

@@ -1,8 +1,8 @@
-"""Bytes and products of a TPU program's instructions, counted by hand."""
+"""Bytes, products and collectives of compiled programs, counted by hand."""
 
 import pytest
 
-from msggan_jax.planning import instructions, levels, tpu_slices
+from msggan_jax.planning import instructions
 from msggan_jax.planning.instructions import Work
 
 PROGRAM = """
@@ -113,16 +113,15 @@ def test_padded_flops(kinds, attributes, expected):
   assert instructions.padded_flops(*arrays, attributes) == expected
 
 
-def test_levels_of_a_chip():
-  chip = tpu_slices.Chip("chip", 0, 100.0, 10.0, 0.0)
-  works = [Work(64, 30, 100), Work(None, 10, 0), Work(64, 10, 300)]
-  other, level = levels.costs_of(works, chip)
-  assert (other.level, other.secs) == (None, 1.0)
-  assert (level.bytes_moved, level.flops) == (40, 400)
-  assert (level.memory_secs, level.compute_secs) == (4.0, 4.0)
-  assert level.secs == 3.0 + 3.0  # the slower of each instruction
-  lines = levels.table([vars(other), vars(level)], device_batch_size=2)
-  assert lines[-1].split() == [
-    *("64x64", "0.000", "0.0"),
-    *("2000.000", "2000.000", "3000.000", "85.7%"),
-  ]
+def test_collectives_of_a_module():
+  module = """
+  %a = f32[10,3]{1,0} all-reduce(f32[10,3] %x), replica_groups={{0,1}}
+  %b = (f32[2]{0}, bf16[4]{0}) all-reduce-start(f32[2] %y, bf16[4] %z)
+  %c = (f32[2]{0}, bf16[4]{0}) all-reduce-done(%b)
+  %d = (f32[4]{0}, f32[32]{0}) all-gather-start(f32[4] %y), dimensions={0}
+  %e = f32[] add(f32[] %all-reduce, f32[] %q)
+  """
+  assert instructions.collective_bytes(module) == {
+    "all-reduce": 120 + 8 + 8,
+    "all-gather": 128,
+  }
