@@ -39,10 +39,23 @@ read_arguments() {
     fail "the flags of msggan_jax.main are missing: give them after --, at least --config=FILE"
 }
 
+# Quotes words for any shell, where necessary; bash's %q can write $'...', which
+# POSIX sh lacks.
+quote() {
+  local word escaped="'\\''"
+  for word in "$@"; do
+    if [[ $word =~ ^[a-zA-Z0-9_./:=,@+-]+$ ]]; then
+      printf '%s ' "$word"
+    else
+      printf "'%s' " "${word//"'"/"$escaped"}"
+    fi
+  done
+}
+
 # Runs a command, or prints it as one could type it.
 run() {
   if $dry_run; then
-    printf '%q ' "$@" && echo
+    quote "$@" && echo
   else
     "$@"
   fi

@@ -31,7 +31,11 @@ free_port='import socket; s = socket.socket(); s.bind(("127.0.0.1", 0)); print(s
 pids=()
 stopping=false
 # Interrupted children save their state and end with 75.
-trap 'stopping=true; kill -TERM ${pids[@]+"${pids[@]}"} 2>/dev/null || true' INT TERM
+stop() {
+  stopping=true signalled=true
+  kill -TERM ${pids[@]+"${pids[@]}"} 2>/dev/null || true
+}
+trap stop INT TERM
 
 # Sets `code`: 0 if all ended well, else the first other code.
 train() {
@@ -48,14 +52,16 @@ train() {
     fi
     if $dry_run; then run "${command[@]}"; else "${command[@]}" & pids+=($!); fi
   done
+  # The signal may have come before all had started.
+  if $stopping; then stop; fi
   code=0
   for pid in ${pids[@]+"${pids[@]}"}; do
     # A trapped signal ends wait, but not the process.
-    while
+    while signalled=false; do
       one=0
       wait "$pid" || one=$?
-      kill -0 "$pid" 2>/dev/null
-    do :; done
+      $signalled || break
+    done
     ((code)) || code=$one
   done
 }

@@ -31,8 +31,8 @@ notice=180 patience=150
 
 # Since 22.05 srun inherits no --cpus-per-task. Processes end each other: srun is
 # not to kill those that still save.
-printf -v train '%q ' srun --kill-on-bad-exit=0 "--cpus-per-task=$cpus" \
-  "$python" -m msggan_jax.main --distributed "${main_flags[@]}"
+train=$(quote srun --kill-on-bad-exit=0 "--cpus-per-task=$cpus" \
+  "$python" -m msggan_jax.main --distributed "${main_flags[@]}")
 # The batch script, in POSIX sh. It passes a signal on by scancel, because srun
 # answers SIGTERM by killing its tasks. A job that does not end then, as in a
 # long save, is requeued all the same. A cancelled job is not RUNNING any more.

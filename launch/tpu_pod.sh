@@ -37,7 +37,7 @@ create=(gcloud compute tpus queued-resources create "$name" "--node-id=$name"
   "--zone=$zone" "--accelerator-type=$accelerator_type"
   "--runtime-version=$runtime_version")
 [[ $spot == no ]] || create+=(--spot)
-printf -v train '%q ' .venv/bin/python -m msggan_jax.main --distributed "${main_flags[@]}"
+train=$(quote .venv/bin/python -m msggan_jax.main --distributed "${main_flags[@]}")
 # The images of TPU VMs have an older Python; uv brings one. At its first start a
 # VM holds apt's lock for minutes. A new share belongs to root.
 install="set -e; mkdir -p msggan_jax; tar -xzf $archive -C msggan_jax; cd msggan_jax

@@ -1,5 +1,12 @@
-"""Launch scripts: the commands they run, help, bad input."""
+"""Launch scripts: what they ask of the clusters' tools, exit codes, signals.
 
+Recorders stand in for the tools. Each recorded call must fit `OPTIONS`, which
+lists what the scripts use of the tools' documentation: Slurm 22.05's manual
+pages, `gcloud compute tpus ... --help` of SDK 528, kubectl 1.32.
+"""
+
+import os
+import re
 import shlex
 import subprocess
 import sys
@@ -9,144 +16,344 @@ import pytest
 import yaml
 
 SCRIPTS = {
-  "local": [f"--python={sys.executable}"],
-  "slurm": ["--nodes=2", "--gpus=4"],
-  "tpu_pod": [
-    "--name=run",
-    "--zone=zone",
-    "--accelerator_type=v5litepod-64",
-    "--runtime_version=v2-alpha-tpuv5-lite",
-    "--nfs=10.0.0.2:/share",
-  ],
-  "gke": [
-    "--name=run",
-    "--image=image",
-    "--accelerator=tpu-v5-lite-podslice",
-    "--topology=4x8",
-    "--hosts=8",
-    "--claim=shared",
-  ],
+  "local": f"--python={sys.executable}",
+  "slurm": "--nodes=2 --gpus=4",
+  "tpu_pod": "--name=run --zone=zone --accelerator_type=v5litepod-64 "
+  "--runtime_version=v2-alpha-tpuv5-lite --nfs=10.0.0.2:/share",
+  "gke": "--name=run --image=image --accelerator=tpu-v5-lite-podslice "
+  "--topology=4x8 --hosts=8 --claim=shared",
 }
-MAIN = ["--config=configs/ffhq.py", "--workdir=a b", '--config.model="x"']
+MAIN = ["--config=x.py", "--workdir=a b", '--config.model="it\'s $(date)"']
+PATH = "/usr/local/bin:/usr/bin:/bin"
+
+# A command, and patterns of its options.
+OPTIONS = [
+  line.split()
+  for line in r"""
+sbatch --job-name=.+ --nodes=\d+ --ntasks-per-node=\d+ --gpus-per-node=\d+ \
+  --cpus-per-task=\d+ --time=(\d+-)?\d+(:\d\d){0,2} --requeue \
+  --open-mode=(append|truncate) --signal=([RB]{1,2}:)?[A-Z0-9]+(@\d{1,5})? \
+  --wrap=(?s:.+)
+srun --kill-on-bad-exit=[01] --cpus-per-task=\d+
+scancel --signal=[A-Z0-9]+
+squeue --noheader --format=%T --jobs=\d+
+scontrol requeue
+gcloud compute tpus queued-resources create --node-id=[a-z][-a-z0-9]* \
+  --zone=.+ --accelerator-type=v\d\w*-\d+ --runtime-version=.+ --spot
+gcloud compute tpus queued-resources delete --zone=.+ --force --quiet
+gcloud compute tpus queued-resources describe --zone=.+ \
+  --format=value\(state\.state\)
+gcloud compute tpus tpu-vm scp --zone=.+ --worker=all
+gcloud compute tpus tpu-vm ssh --zone=.+ --worker=all --command=(?s:.+)
+kubectl apply -f -
+git archive --format=(tar|tar\.gz|zip) --output=.+
+""".replace("\\\n", "").splitlines()
+  if line
+]
+RECORDER = """#!/bin/sh
+folder=$(dirname "$0")
+# Ended by 036, words by 037; one write a call.
+printf '%s\\037' "$(basename "$0")" "$@" "$(printf '\\036')" >> "$folder/calls"
+next() {  # prints the next line of a file; the last one stays
+  head -n 1 "$folder/$1"
+  [ "$(wc -l < "$folder/$1")" -lt 2 ] || sed -i 1d "$folder/$1"
+}
+"""
 
 
-def launch(script, *arguments, **environment):
+def install(folder, **tools):
+  """Write recorders that go on with the given lines of sh; return PATH."""
+  folder.mkdir(parents=True, exist_ok=True)
+  for name, lines in tools.items():
+    (folder / name).write_text(RECORDER + lines + "\n")
+    (folder / name).chmod(0o755)
+  return f"{folder}:{PATH}"
+
+
+def calls(folder, tool):
+  """Return a tool's calls, each checked."""
+  made = (folder / "calls").read_text().split("\x1e\x1f")[:-1]
+  made = [call.split("\x1f")[:-1] for call in made]
+  made = [call for call in made if call[0] == tool]
+  for call in made:
+    check(call)
+  return made
+
+
+def check(call):
+  for name, *rest in OPTIONS:
+    command = [name, *(word for word in rest if not word.startswith("-"))]
+    if call[: len(command)] == command:
+      break
+  else:
+    assert call[0] not in {name for name, *_ in OPTIONS}, call
+    return
+  for word in call[len(command) :]:
+    if word.startswith("-"):
+      assert any(re.fullmatch(option, word) for option in rest), word
+    elif name == "srun":
+      return  # the task's own command follows
+
+
+def launch(script, *arguments, path=PATH, **environment):
   return subprocess.run(
     ["bash", f"launch/{script}.sh", *arguments],
     capture_output=True,
     text=True,
-    env={"PATH": "/usr/local/bin:/usr/bin:/bin"} | environment,
+    env={"PATH": path} | environment,
   )
 
 
-def dry_run(script, **environment):
-  """Return the output of a script's dry run."""
-  arguments = [*SCRIPTS[script], "--dry_run", "--", *MAIN]
-  done = launch(script, *arguments, **environment)
-  assert done.returncode == 0, done.stderr
-  return done.stdout
+def test_wrong_calls_are_noticed():
+  for call in (
+    "sbatch --wrap",
+    "sbatch --signal=TERM:B@9",
+    "srun --cpus_per_task=2 true",
+    "scontrol restart 7",
+    "gcloud compute tpus tpu-vm ssh run --workers=all",
+  ):
+    with pytest.raises(AssertionError):
+      check(call.split())
 
 
-def commands(printed):
-  """Return the printed commands, each as a list of words."""
-  return [
-    subprocess.run(
-      ["bash", "-c", f"printf '%s\\0' {command}"],
-      capture_output=True,
-      text=True,
-    ).stdout.split("\0")[:-1]
-    for command in printed.splitlines()
-  ]
+def shellcheck(*arguments):
+  tool = Path(sys.executable).parent / "shellcheck"
+  done = subprocess.run([tool, *arguments], capture_output=True)
+  assert done.returncode == 0, done.stdout.decode()
 
 
 def test_shellcheck():
   paths = sorted(map(str, Path("launch").glob("*.sh")))
   assert len(paths) == 1 + len(SCRIPTS)
-  shellcheck = Path(sys.executable).parent / "shellcheck"
-  done = subprocess.run(
-    [shellcheck, "-x", "--source-path=SCRIPTDIR", *paths], capture_output=True
-  )
-  assert done.returncode == 0, done.stdout.decode()
+  shellcheck("-x", "--source-path=SCRIPTDIR", *paths)
 
 
 @pytest.mark.parametrize("script", SCRIPTS)
-def test_help_and_bad_input(script):
+def test_help_dry_run_and_bad_input(script, tmp_path):
+  tools = dict.fromkeys(("sbatch", "gcloud", "git", "kubectl"), "")
+  path, given = install(tmp_path, **tools), SCRIPTS[script].split()
   done = launch(script, "--help")
   assert done.returncode == 0
-  for flag in SCRIPTS[script]:
+  for flag in given:
     assert f"  {flag.partition('=')[0]}=" in done.stdout
-  for arguments in (["--no_such=3"], ["word"], SCRIPTS[script]):
+  done = launch(script, *given, "--dry_run", "--", *MAIN, path=path)
+  assert (done.returncode, done.stderr) == (0, "")
+  assert "--workdir=a b" in done.stdout
+  assert not (tmp_path / "calls").exists()
+  for arguments in (["--no_such=3"], ["word"], given):
     done = launch(script, *arguments)
-    assert done.returncode == 2
-    assert done.stdout == ""
-    assert done.stderr.startswith("error: ")
-    assert len(done.stderr.splitlines()) == 1
+    assert (done.returncode, done.stdout) == (2, "")
+    assert re.fullmatch("error: .+\n", done.stderr)
 
 
-def test_local_shares_the_gpus():
-  first, second = commands(dry_run("local", CUDA_VISIBLE_DEVICES="0,1,2,3"))
-  assert first[:2] == ["env", "CUDA_VISIBLE_DEVICES=0,1"]
-  assert second[:2] == ["env", "CUDA_VISIBLE_DEVICES=2,3"]
-  assert first[2:5] == [sys.executable, "-m", "msggan_jax.main"]
-  assert first[-3:] == second[-3:] == MAIN
-  assert "--process_id=1" in second
-  done = launch("local", "--processes=3", "--", *MAIN, CUDA_VISIBLE_DEVICES="0")
+def test_local_shares_the_gpus(tmp_path):
+  lines = '[ $1 = -c ] && echo 1 || echo $CUDA_VISIBLE_DEVICES $5 >> "$0.gpus"'
+  path = install(tmp_path, python=lines)
+  gpus = {"CUDA_VISIBLE_DEVICES": "0,1,2,3"}
+  assert launch("local", "--", *MAIN, path=path, **gpus).returncode == 0
+  shares = (tmp_path / "python.gpus").read_text().splitlines()
+  assert sorted(shares) == ["0,1 --process_id=0", "2,3 --process_id=1"]
+  done = launch("local", "--processes=3", "--", *MAIN, path=path, **gpus)
   assert done.returncode == 2
 
 
-def test_local_starts_again_after_a_failure(tmp_path):
-  python = tmp_path / "python"
-  python.write_text(
-    f'#!/bin/sh\n[ $1 = -c ] && exec {sys.executable} "$@"\n'
-    f"echo x >> {tmp_path}/calls\n"
-    f"[ $(wc -l < {tmp_path}/calls) -gt 1 ] || exit 9\n"
+@pytest.mark.parametrize(
+  ("codes", "started", "code"),
+  [("9 0", 2, 0), ("9", 3, 9), ("2", 1, 2), ("75", 1, 75)],
+)
+def test_local_starts_again_after_a_failure(tmp_path, codes, started, code):
+  (tmp_path / "codes").write_text(codes.replace(" ", "\n") + "\n")
+  path = install(tmp_path, python="[ $1 = -c ] && echo 1 || exit $(next codes)")
+  flags = ["--processes=1", "--restarts=2", "--", *MAIN]
+  done = launch("local", *flags, path=path)
+  assert done.returncode == code
+  trainings = [call for call in calls(tmp_path, "python") if call[1] == "-m"]
+  assert len(trainings) == started
+  assert trainings[0][-3:] == MAIN
+  assert (codes[0] == "9") == ("code 9 after attempt 1 of 3" in done.stderr)
+
+
+def test_local_passes_a_signal_on(tmp_path):
+  """The second process stops the script once both can be stopped."""
+  lines = """[ $1 = -c ] && echo 1 && exit
+trap 'exit 75' TERM
+exec 3<>"$folder/held"
+case $5 in
+  --process_id=0) echo > "$folder/ready" ;;
+  --process_id=1) read -r _ < "$folder/ready"; kill -TERM $PPID ;;
+esac
+read -r _ <&3"""
+  for fifo in ("held", "ready"):
+    os.mkfifo(tmp_path / fifo)
+  done = launch("local", "--", *MAIN, path=install(tmp_path, python=lines))
+  assert done.returncode == 75
+  assert len(calls(tmp_path, "python")) == 3
+
+
+TEXT = [*MAIN, "--config.x=two\nlines"]
+# The task that the job's signal finds; it ends with the code that it reads.
+SIGNALLED = """exec 3<>"$folder/held"
+kill -TERM $PPID
+read -r code <&3
+exit $code"""
+
+
+@pytest.fixture
+def slurm(tmp_path):
+  """A folder with Slurm's tools, and its job's script."""
+  for fifo in ("held", "asleep"):
+    os.mkfifo(tmp_path / fifo)
+  path = install(
+    tmp_path,
+    sbatch="",
+    srun="exit $(next code)",
+    squeue="next state",
+    scontrol="",
+    scancel='echo 75 1<>"$folder/held"',
+    sleep='read -r _ < "$folder/asleep"',
   )
-  python.chmod(0o755)
-  arguments = ["--processes=1", f"--python={python}", "--", *MAIN]
-  done = launch("local", *arguments)
-  assert done.returncode == 0
-  assert "code 9 after attempt 1 of 4" in done.stderr
-  (tmp_path / "calls").unlink()
-  assert launch("local", "--restarts=0", *arguments).returncode == 9
+  (tmp_path / "state").write_text("RUNNING\n")
+  flags = [*SCRIPTS["slurm"].split(), "--cpus=6", "--restarts=4", "--", *TEXT]
+  done = launch("slurm", *flags, path=path)
+  assert (done.returncode, done.stderr) == (0, "")
+  (command,) = calls(tmp_path, "sbatch")
+  assert {"--nodes=2", "--ntasks-per-node=4", "--requeue"} < set(command)
+  (tmp_path / "batch").write_text(command[-1].removeprefix("--wrap="))
+  shellcheck("--shell=sh", "--severity=warning", tmp_path / "batch")
+  return tmp_path
 
 
-def test_slurm():
-  (command,) = commands(dry_run("slurm"))
-  assert command[0] == "sbatch"
-  assert {"--nodes=2", "--ntasks-per-node=4", "--gpus-per-node=4"} < set(
-    command
+def run_batch(folder, **environment):
+  """Run the job's script as Slurm does; return its code."""
+  with subprocess.Popen(
+    ["sh", folder / "batch"],
+    env={"PATH": f"{folder}:{PATH}", "SLURM_JOB_ID": "7"} | environment,
+    stdout=subprocess.PIPE,
+  ) as job:
+    code = job.wait()
+    # What still watches the job sees only now that it has ended.
+    watching = os.open(folder / "asleep", os.O_RDWR)
+    os.write(watching, b"\n")
+    job.stdout.read()
+    os.close(watching)
+  return code
+
+
+@pytest.mark.parametrize(
+  ("code", "state", "restarts", "requeued"),
+  [
+    (0, "RUNNING", 0, 0),
+    (2, "RUNNING", 0, 0),
+    (1, "RUNNING", 0, 1),
+    (75, "RUNNING", 3, 1),
+    (75, "RUNNING", 4, 0),  # --restarts=4
+    (75, "COMPLETING", 0, 0),  # cancelled
+  ],
+)
+def test_slurm_requeues_what_may_go_better(
+  slurm, code, state, restarts, requeued
+):
+  (slurm / "code").write_text(f"{code}\n")
+  (slurm / "state").write_text(f"{state}\n")
+  assert run_batch(slurm, SLURM_RESTART_COUNT=str(restarts)) == code
+  (train,) = calls(slurm, "srun")
+  assert "--cpus-per-task=6" in train  # srun does not inherit the job's
+  assert train[3:7] == ["python", "-m", "msggan_jax.main", "--distributed"]
+  assert train[7:] == TEXT
+  assert calls(slurm, "scontrol") == requeued * [["scontrol", "requeue", "7"]]
+
+
+def test_slurm_signals_the_processes_and_requeues_once(slurm):
+  install(slurm, srun=SIGNALLED)
+  assert run_batch(slurm) == 75
+  assert calls(slurm, "scancel") == [["scancel", "--signal=TERM", "7"]]
+  assert calls(slurm, "scontrol") == [["scontrol", "requeue", "7"]]
+
+
+def test_slurm_requeues_a_job_that_does_not_stop(slurm):
+  end = 'echo 137 1<>"$folder/held"'
+  install(slurm, srun=SIGNALLED, scancel="", sleep="", scontrol=end)
+  assert run_batch(slurm) == 137
+  assert calls(slurm, "scontrol")[0] == ["scontrol", "requeue", "7"]
+  ((_, patience),) = calls(slurm, "sleep")
+  (command,) = calls(slurm, "sbatch")
+  (notice,) = re.findall(r"--signal=B:TERM@(\d+)", " ".join(command))
+  assert 0 < int(patience) < int(notice)
+
+
+GCLOUD = """case $* in
+  *describe*) next states ;;
+  *'--command=cd msggan_jax'*) exit $(next codes) ;;
+esac"""
+
+
+def tpu_pod(folder, *, states, codes, restarts=100):
+  for name, lines in (("states", states), ("codes", codes)):
+    (folder / name).write_text(lines.replace(" ", "\n") + "\n")
+  path = install(folder, gcloud=GCLOUD, git="", sleep="")
+  flags = [*SCRIPTS["tpu_pod"].split(), f"--restarts={restarts}", "--", *MAIN]
+  return launch("tpu_pod", *flags, path=path)
+
+
+def test_tpu_pod_starts_again_with_growing_pauses(tmp_path):
+  # The TPU is created at first, and taken away after the first attempt.
+  states = "ABSENT ACTIVE SUSPENDED ABSENT WAITING_FOR_RESOURCES ACTIVE"
+  done = tpu_pod(tmp_path, states=states, codes="1 1 75 0")
+  assert done.returncode == 0, done.stderr
+  assert "code 75, attempt 3 of 101" in done.stderr
+  made = calls(tmp_path, "gcloud")
+  kinds = [call[4] for call in made]
+  assert [kinds.count(x) for x in ("create", "delete", "scp")] == [2, 1, 4]
+  pauses = [call[1] for call in calls(tmp_path, "sleep")]
+  assert [secs for secs in pauses if secs != "30"] == ["10", "20", "40"]
+  train = made[-1][-1].removeprefix("--command=cd msggan_jax && ")
+  assert shlex.split(train)[-4:] == ["--distributed", *MAIN]
+
+
+@pytest.mark.parametrize(("code", "attempts"), [(2, 1), (1, 3)])
+def test_tpu_pod_gives_up(tmp_path, code, attempts):
+  done = tpu_pod(tmp_path, states="ACTIVE", codes=str(code), restarts=2)
+  assert done.returncode == code
+  kinds = [call[4] for call in calls(tmp_path, "gcloud")]
+  assert kinds.count("scp") == attempts
+  assert len(calls(tmp_path, "git")) == 1
+
+
+def test_tpu_pod_mounts_a_new_share(tmp_path):
+  tpu_pod(tmp_path, states="ACTIVE", codes="0")
+  *_, ssh, _ = calls(tmp_path, "gcloud")
+  script = ssh[-1].removeprefix("--command=").replace("/mnt", str(tmp_path))
+  script = script.replace("/sbin/mount.nfs", "/no/mount.nfs")
+  home = tmp_path / ".local/bin"
+  install(home, uv="")
+  path = install(tmp_path, sudo="", python3="", tar="", mountpoint="exit 1")
+  environment = {"PATH": path, "HOME": str(tmp_path)}
+  subprocess.run(
+    ["bash", "-c", script], env=environment, cwd=tmp_path, check=True
   )
-  script = command[-1].removeprefix("--wrap=")
-  assert 'scontrol requeue "$SLURM_JOB_ID"' in script
-  srun = next(line for line in script.splitlines() if line.startswith("srun"))
-  words = shlex.split(srun.removesuffix("&"))
-  assert words[2:6] == ["--cpus-per-task=8", "python", "-m", "msggan_jax.main"]
-  assert words[-4:] == ["--distributed", *MAIN]
-
-
-def test_tpu_pod():
-  *others, train, _ = commands(dry_run("tpu_pod"))
-  assert [" ".join(command[:5]) for command in others] == [
-    "git archive --format=tar.gz --output=/tmp/run.tar.gz HEAD",
-    "gcloud compute tpus queued-resources create",
-    "gcloud compute tpus tpu-vm scp",
-    "gcloud compute tpus tpu-vm ssh",
+  share = f"{tmp_path}/msggan"
+  assert [call[1] for call in calls(home, "uv")] == ["venv", "pip"]
+  assert [" ".join(call[1:]) for call in calls(tmp_path, "sudo")] == [
+    "apt-get -o DPkg::Lock::Timeout=900 install -qq -y nfs-common",
+    f"mkdir -p {share}",
+    f"mount -t nfs 10.0.0.2:/share {share}",
+    f"chmod 1777 {share}",
   ]
-  assert "--spot" in others[1]
-  assert "--worker=all" in train
-  remote = shlex.split(train[-1].removeprefix("--command="))
-  assert remote[-4:] == ["--distributed", *MAIN]
 
 
-def test_gke():
-  manifest = yaml.safe_load(dry_run("gke"))
+def test_gke(tmp_path):
+  path = install(tmp_path, kubectl='cat > "$folder/manifest"')
+  done = launch("gke", *SCRIPTS["gke"].split(), "--", *MAIN, path=path)
+  assert (done.returncode, done.stderr) == (0, "")
+  assert calls(tmp_path, "kubectl") == [["kubectl", "apply", "-f", "-"]]
+  manifest = yaml.safe_load((tmp_path / "manifest").read_text())
+  assert manifest["apiVersion"] == "jobset.x-k8s.io/v1alpha2"
   # Pods of one job stay on one slice, which is one node pool.
-  key = "alpha.jobset.sigs.k8s.io/exclusive-topology"
-  annotations = {key: "cloud.google.com/gke-nodepool"}
-  assert manifest["metadata"]["annotations"] == annotations
+  (pool,) = manifest["metadata"]["annotations"].items()
+  assert pool[0] == "alpha.jobset.sigs.k8s.io/exclusive-topology"
+  assert pool[1] == "cloud.google.com/gke-nodepool"
   spec = manifest["spec"]
-  (jobs,) = spec["replicatedJobs"]
-  job = jobs["template"]["spec"]
+  job = spec["replicatedJobs"][0]["template"]["spec"]
   # Code 2 would come again.
   assert spec["failurePolicy"]["rules"][0]["action"] == "FailJobSet"
   (rule,) = job["podFailurePolicy"]["rules"]
@@ -158,7 +365,6 @@ def test_gke():
   assert container["args"] == ["--distributed", *MAIN]
   assert container["resources"]["limits"] == {"google.com/tpu": 4}
   # The container's own disk is lost with it.
-  assert container["env"] == [
-    {"name": "JAX_COMPILATION_CACHE_DIR", "value": "/data/compiled"}
-  ]
+  compiled = {"name": "JAX_COMPILATION_CACHE_DIR", "value": "/data/compiled"}
+  assert container["env"] == [compiled]
   assert container["volumeMounts"][0]["mountPath"] == "/data"
