@@ -120,7 +120,7 @@ class Evaluator:
         reals = real_statistics.get(protocol)
         values |= self._compute(protocol, reals, fakes[request])
       self.sheets = self._run_metrics.sheets(fakes_at)
-    return processes.values_from_first(values)
+    return processes.from_first(values)
 
   def write_sheets(self, workdir: Path, step: int) -> None:
     """Write `<metric>/<step>.png` for each picture of the last evaluation."""

@@ -1,4 +1,4 @@
-"""One run per folder: a lock that a crash releases, on a disk of all."""
+"""One run per folder: a lock on a shared disk, released even by a crash."""
 
 import contextlib
 import fcntl
@@ -22,8 +22,8 @@ _PATIENCE_SECS = 70  # network disks cache a folder's names for up to a minute
 def only_run_in(folder: Path) -> Iterator[None]:
   """Create a folder and keep other runs out of it; a call of all processes.
 
-  The first process holds the lock, and the kernel releases it when that process
-  ends, however it ends. On a disk without locks there is only a warning.
+  The first process holds the lock, and the kernel releases it however that
+  process ends. A disk without locks is only warned of.
 
   Raises:
     ValueError: If another run holds the lock, or if a process does not see the
@@ -35,7 +35,7 @@ def only_run_in(folder: Path) -> Iterator[None]:
       if processes.is_first():
         folder.mkdir(parents=True, exist_ok=True)
         stack.enter_context(_locked(folder / NAME, token))
-    token = processes.text_from_first(token)
+    token = processes.from_first(token)
     with processes.raising_together():
       if not processes.is_first():
         _wait_for(folder / NAME, token)

@@ -5,7 +5,8 @@ import json
 import os
 import sys
 import traceback
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
+from typing import Any
 
 import jax
 import numpy as np
@@ -14,7 +15,6 @@ from jax.experimental import multihost_utils
 # A lost process is detected within these times, and the others exit.
 _HEARTBEAT_SECS = 60
 _SHUTDOWN_SECS = 60
-_MOST_BYTES = 600  # of a sentence that one process tells the others
 
 
 def join(
@@ -71,33 +71,25 @@ def ending_together(bad_input_code: int) -> Iterator[None]:
   A normal exit would wait for the others, which wait for this process.
 
   Args:
-    bad_input_code: Exit code after ValueError and FileNotFoundError.
+    bad_input_code: Exit code after an error of `is_hopeless`.
   """
   try:
     yield
   except Exception as error:
     if jax.process_count() == 1:
       raise
-    hopeless = isinstance(error, ValueError | FileNotFoundError)
+    hopeless = is_hopeless(error)
     if hopeless or isinstance(error, OSError):  # such as a full disk
       print(f"error: {error}", file=sys.stderr, flush=True)
-      os._exit(bad_input_code if hopeless else 1)
-    traceback.print_exc()
-    sys.stderr.flush()
-    os._exit(1)
+    else:
+      traceback.print_exc()
+      sys.stderr.flush()
+    os._exit(bad_input_code if hopeless else 1)
 
 
-def wait_for_all(what: str) -> None:
-  """Wait until every process has reached the barrier named `what`."""
-  if jax.process_count() > 1:
-    multihost_utils.sync_global_devices(what)
-
-
-def from_first(number: int) -> int:
-  """Return process 0's number in all processes."""
-  if jax.process_count() == 1:
-    return number
-  return int(multihost_utils.broadcast_one_to_all(np.int32(number)))
+def is_hopeless(error: Exception) -> bool:
+  """Return whether the same command would fail again: it is bad input."""
+  return isinstance(error, ValueError | FileNotFoundError)
 
 
 @contextlib.contextmanager
@@ -107,82 +99,61 @@ def raising_together() -> Iterator[None]:
   Raises:
     ValueError: In processes without an error of their own, with the sentence
       of the first process that has one.
+    OSError: Likewise, if that one's is an error of the system.
   """
-  failure = None
+  failure, ours = None, None
   try:
     yield
   except Exception as error:
-    failure = error
-  sentences = _from_all(str(failure) or repr(failure) if failure else "")
+    of_system = isinstance(error, OSError) and not is_hopeless(error)
+    failure, ours = error, (str(error) or repr(error), of_system)
+  errors = from_all(ours)
   if failure is not None:
     raise failure
-  for i, sentence in enumerate(sentences):
-    if sentence:
-      raise ValueError(f"process {i} of {len(sentences)}: {sentence}")
+  for i, error in enumerate(errors):
+    if error:
+      sentence, of_system = error
+      kind = OSError if of_system else ValueError
+      raise kind(f"process {i} of {len(errors)}: {sentence}")
 
 
-def numbers_of_all(numbers: Sequence[int]) -> set[int]:
-  """Return the numbers, from 0, that any process has given."""
+def wait_for_all(what: str) -> None:
+  """Wait until every process has reached the barrier named `what`."""
+  if jax.process_count() > 1:
+    multihost_utils.sync_global_devices(what)
+
+
+def from_all(value: Any) -> list[Any]:
+  """Return every process's value, which JSON can hold; a call of all."""
   if jax.process_count() == 1:
-    return set(numbers)
-  most = multihost_utils.process_allgather(np.int32(len(numbers))).max()
-  if not most:
-    return set()
-  ours = np.full(most, -1, np.int32)
-  ours[: len(numbers)] = numbers
-  theirs = multihost_utils.process_allgather(ours)
-  return set(theirs[theirs >= 0].tolist())
+    return [value]
+  ours = json.dumps(value).encode()
+  size = multihost_utils.process_allgather(np.int32(len(ours))).max()
+  padded = np.frombuffer(ours.ljust(size), np.uint8)
+  theirs = multihost_utils.process_allgather(padded)
+  return [json.loads(text.tobytes()) for text in theirs]
 
 
-def text_from_first(text: str) -> str:
-  """Return process 0's text, of at most some hundred bytes, in all."""
-  return _from_all(text)[0]
-
-
-def _from_all(text: str) -> list[str]:
-  """Return the texts of all processes, each cut after some hundred bytes."""
+def from_first(value: Any) -> Any:
+  """Return process 0's value, which JSON can hold; a call of all."""
   if jax.process_count() == 1:
-    return [text]
-  ours = np.zeros(_MOST_BYTES, np.uint8)
-  encoded = text.encode()[:_MOST_BYTES]
-  ours[: len(encoded)] = np.frombuffer(encoded, np.uint8)
-  return [
-    theirs.tobytes().rstrip(b"\0").decode(errors="ignore")
-    for theirs in multihost_utils.process_allgather(ours)
-  ]
+    return value
+  return from_all(value if is_first() else None)[0]
 
 
-def values_from_first(values: dict[str, float] | None) -> dict[str, float]:
-  """Return process 0's numbers by name in all processes, to the last digit.
-
-  Args:
-    values: The numbers in process 0; elsewhere ignored.
-  """
-  if jax.process_count() == 1:
-    return values
-  text = json.dumps(values).encode() if is_first() else b""
-  size = from_first(len(text))
-  sent = np.frombuffer(text.ljust(size), np.uint8)
-  received = multihost_utils.broadcast_one_to_all(sent)
-  return json.loads(np.asarray(received).tobytes())
-
-
-def check_same(what: str, hexadecimal: str) -> None:
-  """Check that all processes have the same data.
+def check_same(what: str, value: Any) -> None:
+  """Check that all processes have the same value.
 
   Args:
     what: Its name, for the message.
-    hexadecimal: Its hash.
+    value: Its hash, for example.
 
   Raises:
     ValueError: In all processes, if they differ.
   """
-  if jax.process_count() == 1:
-    return
-  ours = np.frombuffer(bytes.fromhex(hexadecimal), np.uint8)
-  hashes = multihost_utils.process_allgather(ours)
-  if (hashes != hashes[:1]).any():
+  values = from_all(value)
+  if any(theirs != values[0] for theirs in values):
     raise ValueError(
-      f"{what} differs between the {len(hashes)} processes; prepare it once "
+      f"{what} differs between the {len(values)} processes; prepare it once "
       "and copy it, or put it on a shared disk"
     )

@@ -270,7 +270,9 @@ class _Run:
   ) -> None:
     """Check the state, write its row, its samples and its checkpoint."""
     self.reporter.check()
-    unreadable = processes.numbers_of_all(self.prepared.unreadable)
+    unreadable = set().union(
+      *processes.from_all(sorted(self.prepared.unreadable))
+    )
     with processes.raising_together():
       self.prepared.check_unreadable(unreadable)
     with self.times.during("checkpoint"):

@@ -112,8 +112,7 @@ def _choose(
     if step:
       checkpoints.find(step)
   between = [step for step in have if first < step < last]
-  seen_by_first = between if processes.is_first() else []
-  return [first, *sorted(processes.numbers_of_all(seen_by_first)), last]
+  return [first, *processes.from_first(between), last]
 
 
 def _replay(

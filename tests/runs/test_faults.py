@@ -43,7 +43,7 @@ def meet_faults(folder):
   damaged_checkpoints(folder / "damaged")
   differently_visible_checkpoints(folder / "visible")
   a_signal_after_a_save(folder / "signal")
-  an_image_that_one_cannot_read()
+  values_of_all()
 
 
 def is_last():
@@ -52,9 +52,10 @@ def is_last():
 
 def an_error_of_one_is_an_error_of_all():
   error = r"^bad$" if is_last() else r"^process \d of \d: bad$"
-  with pytest.raises(ValueError, match=error), processes.raising_together():
-    if is_last():
-      raise ValueError("bad")
+  for kind in (ValueError, OSError):
+    with pytest.raises(kind, match=error), processes.raising_together():
+      if is_last():
+        raise kind("bad")
   with processes.raising_together():
     pass
 
@@ -159,10 +160,14 @@ def a_signal_after_a_save(folder):
       stop.check(1000)
 
 
-def an_image_that_one_cannot_read():
-  own = [] if is_last() else [3, 5]
-  assert processes.numbers_of_all(own) == {3, 5}
-  assert processes.numbers_of_all([]) == set()
+def values_of_all():
+  i, count = jax.process_index(), jax.process_count()
+  texts = ["é" * 300 * each for each in range(count)]
+  assert processes.from_all(texts[i]) == texts
+  assert processes.from_first({"x": 0.1 + i}) == {"x": 0.1}
+  processes.check_same("the data set", "ab")
+  with pytest.raises(ValueError, match="the data set differs between the"):
+    processes.check_same("the data set", f"{i}")
 
 
 def test_a_second_run_is_refused(tmp_path):
