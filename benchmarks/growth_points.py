@@ -21,7 +21,7 @@ BATCHES = 300  # of 32 records
 def records(count: int, folder: Path) -> dict[str, float]:
   """Open a prepared set and read batches; prepare it in another process."""
   from msggan_jax import data
-  from msggan_jax.runtime import memory
+  from msggan_jax.runtime import machine
 
   began = time.monotonic()
   prepared = data.open_prepared(folder / f"records-{count}")
@@ -34,7 +34,7 @@ def records(count: int, folder: Path) -> dict[str, float]:
   return {
     "secs_to_first_batch": first,
     "secs_an_image": (time.monotonic() - began) / BATCHES / 32,
-    "peak_memory_bytes": memory.peak_bytes(),
+    "peak_memory_bytes": machine.peak_bytes(),
   }
 
 
@@ -42,7 +42,7 @@ def preparing(count: int, folder: Path) -> dict[str, float]:
   """Prepare a set of random smooth images."""
   from msggan_jax.data import partial_set, set_writer
   from msggan_jax.data.sources.source import Source
-  from msggan_jax.runtime import memory
+  from msggan_jax.runtime import machine
 
   def load(index):
     random = np.random.default_rng(index)
@@ -71,7 +71,7 @@ def preparing(count: int, folder: Path) -> dict[str, float]:
     work.move_to(target)
   return {
     "secs_an_image": (time.monotonic() - began) / count,
-    "peak_memory_bytes": memory.peak_bytes(),
+    "peak_memory_bytes": machine.peak_bytes(),
   }
 
 

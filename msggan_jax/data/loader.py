@@ -7,7 +7,7 @@ import numpy as np
 
 from msggan_jax.data.class_order import ClassOrder
 from msggan_jax.data.prepared_set import PreparedSet
-from msggan_jax.runtime.cores import usable_cores
+from msggan_jax.runtime.machine import usable_cores
 
 # Endless for us. Grain's own infinity overflows in a batch of one image.
 _EPOCHS = 2**32

@@ -34,7 +34,7 @@ from msggan_jax.data.overview import CLASS_SHEETS
 from msggan_jax.data.partial_set import PartialSet, Piece
 from msggan_jax.data.sources.source import Source
 from msggan_jax.models import base_grid
-from msggan_jax.runtime.cores import usable_cores
+from msggan_jax.runtime.machine import usable_cores
 
 PIECE_IMAGES = 4096  # of the source; a kill loses at most one piece
 _PROGRESS_SECS = 30  # between two lines without a terminal

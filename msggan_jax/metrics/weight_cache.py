@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
-from msggan_jax.runtime import user_cache
+from msggan_jax.runtime import machine
 
 Arrays = dict[str, np.ndarray]
 
@@ -23,7 +23,7 @@ def place(weight_file: Path) -> Path:
     raise FileNotFoundError(f"{weight_file}: no such file")
   with weight_file.open("rb") as file:
     digest = hashlib.file_digest(file, "sha256").hexdigest()
-  return user_cache.folder() / f"{digest}.npz"
+  return machine.cache_folder() / f"{digest}.npz"
 
 
 def load(path: Path) -> Arrays | None:

@@ -27,7 +27,7 @@ from msggan_jax.models.pyramid import connected_scales
 from msggan_jax.planning import compilation, flops, timing
 from msggan_jax.planning.compilation import Compilation
 from msggan_jax.planning.tpu_slices import GIB, Chip
-from msggan_jax.runtime import memory, sharding
+from msggan_jax.runtime import machine, sharding
 
 _SHARE_OF_MEASURED_PEAK = 0.5
 _MOST_COMPILATIONS = 8  # of a search
@@ -38,7 +38,7 @@ def this_machine() -> tuple[list, Chip]:
   """Return this machine's devices and their figures, with a measured peak."""
   devices = jax.devices()
   peak = timing.matmul_flops_per_sec() / len(devices)
-  return devices, Chip(devices[0].device_kind, memory.limit_bytes(), peak)
+  return devices, Chip(devices[0].device_kind, machine.limit_bytes(), peak)
 
 
 def make_plan(config: ConfigDict, devices: list, chip: Chip) -> dict[str, Any]:

@@ -13,7 +13,7 @@ from msggan_jax import data
 from msggan_jax.algorithm import program
 from msggan_jax.config import checks
 from msggan_jax.planning import compilation, flops
-from msggan_jax.runtime import memory, sharding
+from msggan_jax.runtime import machine, sharding
 
 _WARM_UP_STEPS = 2
 _MATRIX = 2048  # side of the matrices that measure the peak
@@ -23,7 +23,7 @@ _LOADER_SECS = 5.0
 def measure_step(config: ConfigDict, steps: int) -> dict[str, Any]:
   """Compile and time the real step on all devices, on random images."""
   checks.validate(config, jax.device_count())
-  config = compilation.with_remat(config, jax.devices(), memory.limit_bytes())
+  config = compilation.with_remat(config, jax.devices(), machine.limit_bytes())
   run = program.make_program(config, sharding.make_mesh())
   random = np.random.default_rng(0)
   batch = {
@@ -46,7 +46,7 @@ def measure_step(config: ConfigDict, steps: int) -> dict[str, Any]:
   secs = time_calls(take_step, steps)
   step_secs = float(np.median(secs))
   # Before the matrices take memory of their own.
-  peak_memory = memory.peak_bytes()
+  peak_memory = machine.peak_bytes()
   peak = matmul_flops_per_sec()
   step_flops = flops.model_flops(
     run.plain_step, run.abstract_state, run.abstract_batch

@@ -10,7 +10,7 @@ from typing import Any, NoReturn
 from absl import app, flags, logging
 from ml_collections import config_flags
 
-from msggan_jax.runtime import user_cache
+from msggan_jax.runtime import machine
 
 EXIT_FAILURE = 1
 EXIT_HOPELESS = 2  # bad input: the same command would end the same way
@@ -28,7 +28,7 @@ def run(main: Callable[[Sequence[str]], None]) -> None:
       FileNotFoundError for bad input, OSError for system errors.
   """
   # Through the environment: JAX is imported only when it is needed.
-  folder = str(user_cache.folder() / "compiled")
+  folder = str(machine.cache_folder() / "compiled")
   os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", folder)
 
   def main_or_sentence(argv: Sequence[str]) -> None:

@@ -21,11 +21,7 @@ class TimeRecord:
   """
 
   def __init__(self, began: float):
-    """Start the clock.
-
-    Args:
-      began: Start of the session, as `time.time` has it.
-    """
+    """Start the clock of a session that began at a Unix time, in seconds."""
     self._secs = collections.Counter(start=max(0.0, time.time() - began))
     self._what = "start"
     self._since = time.monotonic()
@@ -58,11 +54,11 @@ class TimeRecord:
     return row | {_WRITTEN_AT: round(time.time(), 3)}
 
   def resume(self, rows: Sequence[Mapping[str, Any]], step: int) -> None:
-    """Add the sessions before this one.
+    """Add the sessions before this one, which resumes from a step.
 
     Args:
       rows: Of `stats.jsonl`, including those of lost steps.
-      step: The step that this session resumes from.
+      step: The step.
     """
     rows = [row for row in rows if _WRITTEN_AT in row]
     if not rows:

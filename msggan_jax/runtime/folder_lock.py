@@ -66,11 +66,7 @@ def _locked(path: Path, token: str) -> Iterator[None]:
 
 
 def _wait_for(path: Path, token: str) -> None:
-  """Wait until this process sees the first process's token.
-
-  Raises:
-    ValueError: If it does not appear.
-  """
+  """Wait until this process sees the first process's token."""
   deadline = time.monotonic() + _PATIENCE_SECS
   while True:
     with contextlib.suppress(OSError):

@@ -54,11 +54,7 @@ class Preemption:
     return self._reached
 
   def check(self, saved_step: int) -> None:
-    """Raise Stopped if it is time to stop; like `reached`, a call of all.
-
-    Args:
-      saved_step: The step at which the run is and whose state is saved.
-    """
+    """Raise Stopped at a saved step if it is time; a call of all processes."""
     if self.reached():
       raise Stopped(saved_step)
 

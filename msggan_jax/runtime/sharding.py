@@ -47,14 +47,11 @@ def abstract(tree: Any, sharding: jax.sharding.Sharding) -> Any:
 def put_batch(
   mesh: Mesh, local_batch: dict[str, np.ndarray]
 ) -> dict[str, jax.Array]:
-  """Make the global batch from the parts that the processes have read.
+  """Make the global batch, (B, ...), from this process's part of it.
 
   Args:
     mesh: The mesh.
-    local_batch: This process's part: arrays of (B / processes, ...).
-
-  Returns:
-    Global arrays of (B, ...), sharded along the devices.
+    local_batch: Arrays of (B / processes, ...).
   """
   return {
     name: jax.make_array_from_process_local_data(along_batch(mesh), array)
@@ -78,12 +75,11 @@ def shard_step(step: Callable, mesh: Mesh) -> Callable:
   Returns:
     The jitted function of the whole state, donated, and the global batch.
   """
-  everywhere, sharded_batch = PartitionSpec(), PartitionSpec(_AXIS)
   sharded = jax.shard_map(
     step,
     mesh=mesh,
-    in_specs=(everywhere, sharded_batch),
-    out_specs=(everywhere, everywhere),
+    in_specs=(PartitionSpec(), PartitionSpec(_AXIS)),
+    out_specs=PartitionSpec(),
   )
   return jax.jit(sharded, donate_argnums=0)
 
@@ -112,16 +108,14 @@ def vary(params: Params) -> Params:
 
 
 def example_keys(key: jax.Array, device_batch_size: int) -> jax.Array:
-  """Return one key per example of the global batch.
+  """Return the keys, (device_batch_size,), of this device's examples.
 
-  Numbers drawn from them do not depend on the number of devices.
+  An example's key depends on its place in the global batch, so numbers drawn
+  from it do not depend on the number of devices.
 
   Args:
     key: The key of this step and this purpose.
     device_batch_size: Examples on this device.
-
-  Returns:
-    Keys, (device_batch_size,), of this device's examples.
   """
   first = jax.lax.axis_index(_AXIS) * device_batch_size
   ids = first + jnp.arange(device_batch_size, dtype=jnp.int32)

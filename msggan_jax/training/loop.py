@@ -27,7 +27,7 @@ from msggan_jax.config import checks
 from msggan_jax.planning import compilation
 from msggan_jax.runtime import (
   folder_lock,
-  memory,
+  machine,
   processes,
   sharding,
 )
@@ -81,7 +81,7 @@ def train(
   evaluation.choose(config)
   if init_from and not (workdir / "config.json").is_file():
     fine_tuning.check(init_from, config)
-  planned = compilation.with_remat(config, jax.devices(), memory.limit_bytes())
+  planned = compilation.with_remat(config, jax.devices(), machine.limit_bytes())
   program = make_program(planned, sharding.make_mesh())
 
   prepared = batches.open_training_set(config, workdir)

@@ -22,7 +22,7 @@ from msggan_jax.checkpoints import workdirs
 from msggan_jax.checkpoints.checkpoint import Checkpoints
 from msggan_jax.data import digests
 from msggan_jax.planning import compilation
-from msggan_jax.runtime import memory, processes, sharding
+from msggan_jax.runtime import machine, processes, sharding
 from msggan_jax.training import batches, loop, provenance
 
 _SHOWN = 12  # hexadecimal digits of a hash
@@ -56,7 +56,7 @@ def verify(
   """
   workdirs.load_config(workdir)  # exists
   workdirs.check_config(config, workdir)
-  planned = compilation.with_remat(config, jax.devices(), memory.limit_bytes())
+  planned = compilation.with_remat(config, jax.devices(), machine.limit_bytes())
   program = make_program(planned, sharding.make_mesh())
   prepared = data.open_prepared(data.prepare_for(config))
   with (

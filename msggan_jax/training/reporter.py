@@ -11,7 +11,7 @@ import numpy as np
 from tqdm import tqdm
 
 from msggan_jax.algorithm.train_step import StepMetrics
-from msggan_jax.runtime import jsonl, memory
+from msggan_jax.runtime import jsonl, machine
 from msggan_jax.runtime.clock import TimeRecord, duration
 from msggan_jax.training import nonfinite
 from msggan_jax.training.event_file import EventFile
@@ -180,7 +180,7 @@ class Reporter:
       **means,
       "images_per_sec": images_per_sec,
       "secs_per_kimg": 1000 / images_per_sec,
-      "memory_bytes": memory.peak_bytes(),
+      "memory_bytes": machine.peak_bytes(),
       **self._times.as_row(),
       **self._row_extra,
     }

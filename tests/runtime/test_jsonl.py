@@ -13,9 +13,5 @@ def test_damaged_rows_are_skipped(tmp_path):
   assert [row is None for row in jsonl.scan(path)].count(True) == 4
   jsonl.drop_after(path, 1)
   assert path.read_bytes() == b'{"step": 1}\n'
-
-
-def test_deep_nesting_is_damage(tmp_path):
-  path = tmp_path / "stats.jsonl"
-  path.write_text("[" * 100_000 + "\n")
+  path.write_text("[" * 100_000 + "\n")  # nested too deep
   assert jsonl.read(path) == []

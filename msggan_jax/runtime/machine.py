@@ -1,0 +1,51 @@
+"""This machine: cores, memory, the user's cache folder."""
+
+import os
+import resource
+import sys
+from pathlib import Path
+
+
+def usable_cores() -> int:
+  """Return how many CPU cores this process may use.
+
+  Slurm and containers give a process some of the machine's cores.
+  """
+  if hasattr(os, "sched_getaffinity"):  # not on macOS
+    return len(os.sched_getaffinity(0))
+  return os.cpu_count() or 1
+
+
+def peak_bytes() -> int:
+  """Return the peak use: of the first accelerator, else of this process."""
+  stats = _memory_stats()
+  if "peak_bytes_in_use" in stats:
+    return stats["peak_bytes_in_use"]
+  peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+  return peak * (1 if sys.platform == "darwin" else 1024)
+
+
+def limit_bytes() -> int:
+  """Return the memory of a device; on CPUs its share of the host's."""
+  import jax
+
+  stats = _memory_stats()
+  if "bytes_limit" in stats:
+    return stats["bytes_limit"]
+  host = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+  return host // len(jax.local_devices())
+
+
+def _memory_stats() -> dict[str, int]:
+  import jax  # late: commands ask for the cache folder before they need JAX
+
+  return jax.local_devices()[0].memory_stats() or {}
+
+
+def cache_folder() -> Path:
+  """Return `$XDG_CACHE_HOME/msggan_jax`, by default in `~/.cache`.
+
+  It holds compiled programs and converted weights.
+  """
+  home = os.environ.get("XDG_CACHE_HOME") or "~/.cache"
+  return Path(home).expanduser() / "msggan_jax"
