@@ -16,8 +16,7 @@ from pathlib import Path
 from msggan_jax.checkpoints import released
 from msggan_jax.config.saved import by_name, load_config
 from msggan_jax.runtime import jsonl
-from msggan_jax.sharing import model_card
-from msggan_jax.sharing.portable import files
+from msggan_jax.sharing import model_card, portable
 
 FOLDER = Path(released.__file__).parent
 MAX_BYTES = 5_000_000
@@ -76,7 +75,7 @@ def release(workdir: Path, name: str, command: str) -> Path:
   step = json.loads(best.read_text())["step"]
   with tempfile.TemporaryDirectory() as folder:
     made = Path(folder) / "generator.safetensors"
-    files.export(workdir, made, step)
+    portable.export(workdir, made, step)
     content = made.read_bytes()
   if len(content) > MAX_BYTES:
     raise ValueError(

@@ -45,7 +45,7 @@ def main(argv: Sequence[str]) -> None:
   weights = conversion.read(
     _SOURCE.value, _GENERATOR.value, _DISCRIMINATOR.value
   )
-  preset = conversion.SOURCES[_SOURCE.value].PRESET
+  preset = conversion.PRESETS[_SOURCE.value]
   conversion.write(weights, preset, Path(_WORKDIR.value))
   print(f"{_WORKDIR.value}: {_SOURCE.value} at step 0")
   if weights.discriminator is None:

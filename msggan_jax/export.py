@@ -58,32 +58,30 @@ def main(argv: Sequence[str]) -> None:
   if _DISCRIMINATOR.value and not shares_weights:
     raise ValueError("--discriminator: only --format=safetensors has one")
   # Imported late, so that --help and bad flags return at once.
-  if shares_weights:
-    from msggan_jax.sharing.portable import files
+  from msggan_jax.sharing import portable, web
 
+  if shares_weights:
     if Path(_WORKDIR.value).is_file():
       raise ValueError(
         f"{_WORKDIR.value} is a file already: --format=safetensors needs a "
         "run's folder; copy the file, or choose another --format"
       )
-    step = files.export(
+    step = portable.export(
       _WORKDIR.value, output, step, with_discriminator=_DISCRIMINATOR.value
     )
-    print(f"{output}: step {step}, {megabytes(output)}")
+    print(f"{output}: step {step}, {_megabytes(output)}")
     return
-  from msggan_jax.sharing.portable import files, web
-
   if _FORMAT.value == "web":
     if _VARIANT.value:
       raise ValueError("--variant: the inputs of --format=web are fixed")
     print("\n".join(web.write(_WORKDIR.value, output, step)))
     return
   variant = _VARIANT.value.split(",") if _VARIANT.value else []
-  lines = files.write(_WORKDIR.value, output, _FORMAT.value, step, variant)
-  print("\n".join([f"{output}: {megabytes(output)}", *lines]))
+  lines = portable.write(_WORKDIR.value, output, _FORMAT.value, step, variant)
+  print("\n".join([f"{output}: {_megabytes(output)}", *lines]))
 
 
-def megabytes(path: Path) -> str:
+def _megabytes(path: Path) -> str:
   """Return a file's size for people."""
   return f"{path.stat().st_size / 1e6:.1f} MB"
 

@@ -30,6 +30,17 @@ Table = dict[str, Source]
 SAME = Layout(lambda shape: shape, lambda x: x)
 
 
+class Weights(NamedTuple):
+  """Contents of another implementation's files, and their tables."""
+
+  fields: dict[str, Any]  # config fields that override the preset
+  generator: dict[str, np.ndarray]
+  ema: dict[str, np.ndarray]  # the generator's moving average
+  discriminator: dict[str, np.ndarray] | None  # None: no file given
+  g_table: Table
+  d_table: Table
+
+
 def to_trees(
   tensors: Mapping[str, np.ndarray],
   table: Table,

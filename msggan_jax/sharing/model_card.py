@@ -38,33 +38,18 @@ _PAIRS_WIDTH = 640  # pixels, of ten pairs
 
 
 class Card(NamedTuple):
-  """What people should know of a generator.
+  """What people should know of a generator."""
 
-  Attributes:
-    data: Name of its data set; "" if it is not recorded.
-    kimg: Thousands of images that it was trained on; None if not recorded.
-    metrics: Name -> the number, and its protocol in words or "".
-    pairs: WebP picture of the fakes nearest to training images, above those
-      images, if the metric `copying` was computed; else b"".
-  """
-
-  data: str
-  kimg: float | None
-  metrics: dict[str, tuple[float, str]]
+  data: str  # name of its data set; "" if it is not recorded
+  kimg: float | None  # thousands of images it was trained on, if recorded
+  metrics: dict[str, tuple[float, str]]  # number and protocol in words, or ""
+  # WebP picture of the fakes nearest to training images, above those images, if
+  # the metric `copying` was computed; else b"".
   pairs: bytes
 
 
 def read(source: str | Path, step: int | str | None = None) -> Card:
-  """Read the card of a run's checkpoint, of a file or a released generator.
-
-  Args:
-    source: As in `trained.load_generator`.
-    step: As in `trained.load_generator`.
-
-  Raises:
-    FileNotFoundError: If the run or the checkpoint does not exist.
-    ValueError: If the file is damaged.
-  """
+  """Read the card of a generator; arguments as in `trained.load_generator`."""
   source = released.find(source)
   if source.is_file():
     return _parse(safetensors_file.read_metadata(source))
@@ -80,11 +65,9 @@ def read(source: str | Path, step: int | str | None = None) -> Card:
 
 
 def summarize(card: Card) -> list[tuple[str, str, str]]:
-  """Gather the metrics, each with its details in one line.
+  """Return (name, value, protocol) of each metric.
 
-  Returns:
-    (name, value, protocol) of each metric; "kid/8" and "kid_x" are details of
-    "kid", after its value.
+  "kid/8" and "kid_x" are details of "kid", after its value.
   """
   lines = []
   for name, (value, protocol) in card.metrics.items():
@@ -146,7 +129,7 @@ def _pairs(workdir: Path, step: int) -> bytes:
 
 
 def _parse(metadata: Mapping[str, str]) -> Card:
-  """Return a header's card; what is no card's content is left out."""
+  """Return a header's card; invalid content is left out."""
   config = _parse_json(metadata.get("config", ""))
   dataset = config.get("dataset")
   name = dataset.get("name") if isinstance(dataset, dict) else ""

@@ -11,7 +11,7 @@ from msggan_jax.algorithm.program import make_program
 from msggan_jax.checkpoints import checkpoint, fine_tuning, workdirs
 from msggan_jax.checkpoints.fine_tuning import COPIED, DROPPED, NEW
 from msggan_jax.runtime import sharding
-from msggan_jax.sharing.portable import files
+from msggan_jax.sharing import portable
 from msggan_jax.training import loop
 from tests.conftest import load_config
 
@@ -77,11 +77,11 @@ def test_everything_fits_the_same_networks(config, source, tmp_path):
   assert contents(source) == before
 
   file = tmp_path / "weights.safetensors"
-  files.export(source, file, with_discriminator=True)
+  portable.export(source, file, with_discriminator=True)
   from_file, _ = fine_tuning.start_from(file, program_of(new))
   assert_same(from_file, state)
   alone = tmp_path / "generator.safetensors"
-  files.export(source, alone)
+  portable.export(source, alone)
   state, lines = fine_tuning.start_from(alone, program_of(new))
   assert "has no discriminator: it starts anew" in lines[-1]
   assert_same(state.d_params, program_of(new).create_state().d_params)

@@ -83,7 +83,7 @@ _loaded = {}
 def load_golden(name, tmp_path_factory):
   if name not in _loaded:
     weights = conversion.read(**FILES[name])
-    preset = conversion.SOURCES[FILES[name]["source"]].PRESET
+    preset = conversion.PRESETS[FILES[name]["source"]]
     workdir = tmp_path_factory.mktemp(name)
     conversion.write(weights, preset, workdir)
     inverse = lambda table: {s.name: path for path, s in table.items()}

@@ -17,7 +17,7 @@ from msggan_jax.checkpoints import checkpoint, safetensors_file, workdirs
 from msggan_jax.config import checks
 from msggan_jax.config.fields import FIELDS
 from msggan_jax.models import networks
-from msggan_jax.sharing.portable import files
+from msggan_jax.sharing import portable
 from tests.conftest import load_config
 
 STEP = 3
@@ -69,7 +69,7 @@ def workdir(tmp_path_factory):
 def path(workdir, tmp_path_factory):
   """Both networks in a file."""
   path = tmp_path_factory.mktemp("files") / "both.safetensors"
-  assert files.export(workdir, path, with_discriminator=True) == STEP
+  assert portable.export(workdir, path, with_discriminator=True) == STEP
   return path
 
 
@@ -150,7 +150,7 @@ def test_the_commands(workdir, tmp_path):
 
 def test_nothing_is_written_without_a_checkpoint(workdir, tmp_path):
   with pytest.raises(FileNotFoundError, match=r"no checkpoint 7; there are .3"):
-    files.export(workdir, tmp_path / "x.safetensors", 7)
+    portable.export(workdir, tmp_path / "x.safetensors", 7)
   assert not os.listdir(tmp_path)
 
 
@@ -162,7 +162,7 @@ def test_a_file_that_cannot_be_written_leaves_nothing(
 
   monkeypatch.setattr(safetensors_file.Path, "replace", fail)
   with pytest.raises(OSError, match="No space left"):
-    files.export(workdir, tmp_path / "x.safetensors")
+    portable.export(workdir, tmp_path / "x.safetensors")
   assert not os.listdir(tmp_path)
 
 

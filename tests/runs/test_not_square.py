@@ -20,7 +20,7 @@ from msggan_jax.reporting import filmstrips, records
 from msggan_jax.runtime import sharding
 from msggan_jax.sampling import grids, projection
 from msggan_jax.sampling.job import Job
-from msggan_jax.sharing.portable import files
+from msggan_jax.sharing import portable
 from msggan_jax.training import loop
 from tests.conftest import load_config
 
@@ -167,7 +167,7 @@ def test_a_run(tmp_path, preset):
   with pytest.raises(ValueError, match="has 24x20 pixels, this generator"):
     projection.project(job, tmp_path / "photos/0.png", iterations=2)
   output = tmp_path / "g.safetensors"
-  files.export(run, output)
+  portable.export(run, output)
   pyramid = msggan_jax.load_generator(output)(np.zeros((1, 8), np.float32))
   assert [images.shape[1:3] for images in pyramid] == [(3, 4), (6, 8)]
 

@@ -5,13 +5,13 @@ from pathlib import Path
 
 import pytest
 
-from msggan_jax.sharing.portable import files
+from msggan_jax.sharing import portable
 
 ROOT = Path(__file__).parents[2]
 _BLOCK = re.compile(r"^```python\n(.*?)^```", re.DOTALL | re.MULTILINE)
 # Files that a page's commands write before its blocks run.
 _BEFORE = {
-  "export.md": lambda: files.write(
+  "export.md": lambda: portable.write(
     "cats", Path("cats.stablehlo"), "stablehlo", None, []
   ),
 }

@@ -36,7 +36,7 @@ def run_convert(*flags):
 
 def convert_to(workdir, source, generator, discriminator=None):
   weights = conversion.read(source, str(generator), discriminator)
-  return conversion.write(weights, conversion.SOURCES[source].PRESET, workdir)
+  return conversion.write(weights, conversion.PRESETS[source], workdir)
 
 
 def test_the_command(tmp_path):
@@ -76,14 +76,18 @@ def test_a_generator_alone_can_be_trained_on(tmp_path):
 
 
 def test_files_of_another_source_are_refused(tmp_path):
-  with pytest.raises(ValueError, match="this is no generator of this source"):
+  with pytest.raises(
+    ValueError, match="this is not a generator of this source"
+  ):
     conversion.read("msg-gan-v1", str(BMSG_G), None)
   with pytest.raises(ValueError, match=r"uses 'dnnlib\.tflib"):
     conversion.read("bmsg-gan", str(GOLDEN / "msg_stylegan_16.pkl"), None)
   with pytest.raises(ValueError, match="contain all networks"):
     pickled = str(GOLDEN / "msg_stylegan_16.pkl")
     conversion.read("msg-stylegan-tf", pickled, str(BMSG_D))
-  with pytest.raises(FileNotFoundError, match="does not exist or is no file"):
+  with pytest.raises(
+    FileNotFoundError, match="does not exist or is not a file"
+  ):
     conversion.read("bmsg-gan", str(tmp_path / "nothing.pth"), None)
 
 

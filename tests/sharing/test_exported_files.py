@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from msggan_jax.checkpoints import safetensors_file
-from msggan_jax.sharing.portable import files
+from msggan_jax.sharing import portable
 from tests.sharing.test_stablehlo import check, make_generator
 
 
@@ -19,7 +19,7 @@ def test_a_file_becomes_another(tmp_path):
   trees = {safetensors_file.GENERATOR: (generator.params, generator.state)}
   safetensors_file.write(source, generator.config, 7, trees)
   output = tmp_path / "new" / "file"
-  lines = files.write(source, output, "stablehlo", variant=["psi"])
+  lines = portable.write(source, output, "stablehlo", variant=["psi"])
   assert lines == [
     "inputs: z (batch, 6) float32, psi () float32",
     "outputs: image_4x4, image_16x16",
@@ -29,7 +29,7 @@ def test_a_file_becomes_another(tmp_path):
   check(exported.call(z, np.float32(1)), generator(z))
   content = output.read_bytes()
   with pytest.raises(ValueError, match="exists; choose another --output"):
-    files.write(source, output, "stablehlo")
+    portable.write(source, output, "stablehlo")
   assert output.read_bytes() == content
 
 

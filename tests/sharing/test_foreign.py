@@ -10,13 +10,8 @@ import numpy as np
 import pytest
 
 from msggan_jax.models import networks
-from msggan_jax.sharing.foreign import (
-  bmsg_gan,
-  msg_stylegan_tf,
-  read_tf_pickle,
-  read_torch,
-)
-from msggan_jax.sharing.foreign.tf_pickle import Network
+from msggan_jax.sharing.foreign import bmsg_gan, msg_stylegan_tf, read_torch
+from msggan_jax.sharing.foreign.msg_stylegan_tf import Network, read_tf_pickle
 from tests import weight_files
 from tests.conftest import load_config
 from tests.weight_files import Tensor, torch_bytes, zip_bytes

@@ -4,6 +4,7 @@ import collections
 import functools
 import io
 import pickle
+import pickletools
 import random
 import time
 import zipfile
@@ -15,20 +16,15 @@ from ml_collections import ConfigDict
 
 from msggan_jax.checkpoints import safetensors_file
 from msggan_jax.models import networks
-from msggan_jax.sharing.foreign import (
-  bmsg_gan,
-  conversion,
-  msg_gan_v1,
-  read_tf_pickle,
-  read_torch,
-  restricted,
-)
+from msggan_jax.sharing.foreign import bmsg_gan, conversion, read_torch
+from msggan_jax.sharing.foreign.msg_stylegan_tf import read_tf_pickle
 from tests import fuzzing, weight_files
 from tests.conftest import load_config
 from tests.sharing.test_convert import tensors_of, tf_networks
 from tests.weight_files import Tensor, torch_bytes, zip_bytes
 
-TOKENS = [*restricted._INSTRUCTIONS, b"cos\nsystem\n", b"(S'true'\ntR."]
+TOKENS = [each.code.encode("latin1") for each in pickletools.opcodes]
+TOKENS += [b"cos\nsystem\n", b"(S'true'\ntR."]
 TOKENS += [b"9", b"-", b"null", b"[", b"{", b'"', b"4096"]  # of JSON
 SECS = 20  # limit for one input; readers take milliseconds
 
@@ -63,16 +59,17 @@ def tf_seeds(_):
   ]
 
 
-def bmsg_seeds(preset, module):
+def bmsg_seeds(source):
   """Return a generator's and a discriminator's file of a tiny network."""
-  config = load_config("default", preset)
+  config = load_config("default", conversion.PRESETS[source])
+  spectral_norm = source == "msg-gan-v1"
   config.update(resolution=8, latent_size=4, base_channels=128, max_channels=4)
   seeds = []
   for make, table in (
-    (networks.make_generator, module.generator_table((4, 8))),
-    (networks.make_discriminator, module.discriminator_table((4, 8))),
+    (networks.make_generator, bmsg_gan.generator_table),
+    (networks.make_discriminator, bmsg_gan.discriminator_table),
   ):
-    tensors = tensors_of(table, config, make, seed=0)
+    tensors = tensors_of(table((4, 8), spectral_norm), config, make, seed=0)
     seeds += [torch_bytes(tensors, is_zip) for is_zip in (True, False)]
     # As PyTorch before 1.0 wrote them.
     old = {k: v for k, v in tensors.items() if not k.endswith("weight_v")}
@@ -111,7 +108,7 @@ def fit(source, weights):
   small = {k: v for k, v in weights.fields.items() if k != "stddev_grouping"}
   if max(small.values()) > 512:  # as wide as networks are; it takes seconds
     return None
-  preset = conversion.SOURCES[source].PRESET
+  preset = conversion.PRESETS[source]
   return conversion._fit(
     weights, *make_networks(preset, tuple(sorted(weights.fields.items())))
   )
@@ -145,12 +142,12 @@ TARGETS = {
   "tf": (read_tf_pickle, tf_seeds, 3),
   "bmsg-gan": (
     functools.partial(convert, "bmsg-gan"),
-    lambda _: bmsg_seeds("bmsg_gan", bmsg_gan),
+    lambda _: bmsg_seeds("bmsg-gan"),
     1,
   ),
   "msg-gan-v1": (
     functools.partial(convert, "msg-gan-v1"),
-    lambda _: bmsg_seeds("msg_gan_v1", msg_gan_v1),
+    lambda _: bmsg_seeds("msg-gan-v1"),
     1,
   ),
   "msg-stylegan-tf": (
@@ -223,8 +220,7 @@ def test_more_layers_than_there_can_be(tmp_path):
 @pytest.mark.parametrize("number", [np.nan, np.inf, 1e300])
 @pytest.mark.parametrize("source", ["bmsg-gan", "msg-gan-v1"])
 def test_numbers_that_are_not_finite(tmp_path, source, number):
-  preset = conversion.SOURCES[source].PRESET
-  (seed, *_) = bmsg_seeds(preset, conversion.SOURCES[source])
+  (seed, *_) = bmsg_seeds(source)
   path = tmp_path / "weights"
   path.write_bytes(seed)
   tensors = dict(read_torch(path))
@@ -239,4 +235,4 @@ def test_numbers_that_are_not_finite(tmp_path, source, number):
 
 def test_vectors_that_are_numbers():
   tensors = {"x.weight_orig": np.float32(1), "x.weight_u": np.float32(1)}
-  assert msg_gan_v1.with_right_vectors(tensors, is_generator=True) == tensors
+  assert bmsg_gan.with_right_vectors(tensors, is_generator=True) == tensors

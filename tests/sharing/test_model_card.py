@@ -17,8 +17,7 @@ from msggan_jax.checkpoints import (
 )
 from msggan_jax.models import networks
 from msggan_jax.runtime import jsonl
-from msggan_jax.sharing import model_card
-from msggan_jax.sharing.portable import files
+from msggan_jax.sharing import model_card, portable
 
 STEP = 4
 KID = "kid_efficientnet_lite0_1000"
@@ -68,7 +67,7 @@ def test_a_run_and_its_file_have_the_same_card(workdir, tiny_config, tmp_path):
     assert picture.size == (640, 128)
     assert picture.getpixel((5, 5)) == (10, 200, 30)
   path = tmp_path / "shared.safetensors"
-  files.export(workdir, path)
+  portable.export(workdir, path)
   assert model_card.read(path) == card
   config = trained.load_generator(path).config
   assert config.dataset.name == "cats" and config.dataset.path == ""

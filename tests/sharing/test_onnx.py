@@ -9,10 +9,10 @@ import numpy as np
 import pytest
 
 from msggan_jax.checkpoints import safetensors_file
-from msggan_jax.sharing.portable import files, functions
+from msggan_jax.sharing import portable
 from tests.sharing.test_stablehlo import make_generator
 
-ROOT = Path(__file__).parents[3]
+ROOT = Path(__file__).parents[2]
 PYTHON = ROOT / ".venv-onnx" / "bin" / "python"
 
 # Draws the images without msggan_jax and without JAX.
@@ -50,7 +50,7 @@ def test_without_jax2onnx_one_sentence_names_the_command(tmp_path, monkeypatch):
   monkeypatch.setitem(sys.modules, "jax2onnx", None)
   source = write_shared(make_generator("progan"), tmp_path / "a.safetensors")
   with pytest.raises(FileNotFoundError, match="make onnx, then .venv-onnx"):
-    files.write(source, tmp_path / "a.onnx", "onnx")
+    portable.write(source, tmp_path / "a.onnx", "onnx")
   assert not (tmp_path / "a.onnx").exists()
 
 
@@ -76,7 +76,7 @@ def test_a_process_without_the_package_draws_the_images(
   flags.append(f"--variant={variant}")
   done = run(PYTHON, "-m", "msggan_jax.export", *flags)
   assert done.returncode == 0, done.stderr
-  function = functions.whole(generator, variant.split(",") if variant else ())
+  function = portable.whole(generator, variant.split(",") if variant else ())
   random = np.random.default_rng(0)
   given = {"labels": np.array([2, 0, 1], np.int32), "psi": np.float32(0.5)}
   for each in function.inputs:

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from msggan_jax.checkpoints import trained
-from msggan_jax.sharing.portable import functions, web
+from msggan_jax.sharing import portable, web
 from tests.sharing.test_onnx import (
   PYTHON,
   ROOT,
@@ -86,7 +86,7 @@ def test_the_page_draws_the_same_latents(tmp_path):
 
 def test_parts_leave_out_the_identity():
   names = [
-    [part.name for part in web.parts(make_generator(model, **fields))]
+    [part.name for part in portable.segments(make_generator(model, **fields))]
     for model, fields in [
       ("progan", {}),
       ("residual", {}),
@@ -102,7 +102,7 @@ def test_parts_leave_out_the_identity():
 def test_without_the_runtime_one_sentence_names_the_command(
   tmp_path, monkeypatch
 ):
-  monkeypatch.setattr(web.onnx_file, "check_installed", lambda _: None)
+  monkeypatch.setattr(web.portable, "check_jax2onnx", lambda _: None)
   monkeypatch.setattr(web, "RUNTIME", tmp_path / "none")
   source = write_shared(make_generator("progan"), tmp_path / "a.safetensors")
   with pytest.raises(FileNotFoundError, match="is missing; say make web"):
@@ -161,10 +161,10 @@ def draw(generator, seed, label=0, psi=1.0, style=None, noise=0):
       jnp.asarray(web.sample_noise(noise, layer, 4 * 2 ** (layer // 2)))
       for layer in range(w.shape[1])
     ]
-    call = functions.whole(generator, ["w", "noise"]).call
+    call = portable.whole(generator, ["w", "noise"]).call
     pyramid = call(w, *maps)
   return {
-    functions.image_name(scale.shape[1]): np.clip(
+    portable.image_name(scale.shape[1]): np.clip(
       np.round((np.asarray(scale[0]) + 1) * 127.5), 0, 255
     )
     for scale in pyramid
@@ -196,7 +196,7 @@ def test_segments_equal_the_whole(exported, tmp_path):
   files = [tmp_path / "given.npz", out, tmp_path / "a.onnx", *paths]
   done = run(PYTHON, "-c", SEGMENTS, *files)
   assert done.returncode == 0, done.stderr
-  whole = functions.whole(generator, variant)
+  whole = portable.whole(generator, variant)
   want = whole.call(*[given[each.name] for each in whole.inputs])
   with np.load(out) as images:
     for name, scale in zip(whole.outputs, want, strict=True):

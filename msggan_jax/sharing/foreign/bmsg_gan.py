@@ -1,59 +1,79 @@
-"""BMSG-GAN's state dicts: GAN_GEN_*.pth, GAN_GEN_SHADOW_*.pth, GAN_DIS_*.pth.
+"""State dicts of the PyTorch versions: GAN_GEN_*.pth and GAN_DIS_*.pth.
 
-Kernels are stored before the equalized learning rate's scaling, like ours.
+BMSG-GAN stores kernels before the equalized learning rate's scaling, like ours.
+msg-gan-v1 has the same names with two differences: the discriminator's lists
+start with the 4x4 block, and convolutions in blocks have spectral norm.
 """
 
 from collections.abc import Mapping
 
 import numpy as np
 
-from msggan_jax.checkpoints.tensors import SAME, Source, Table, quote
-from msggan_jax.sharing.foreign.layouts import (
-  TORCH_CONV_AS_DENSE,
-  TORCH_LATENT,
+from msggan_jax.checkpoints.tensors import (
+  SAME,
+  Layout,
+  Source,
+  Table,
   Weights,
-  scales_up_to,
-  torch_conv,
+  quote,
 )
+from msggan_jax.models.pyramid import resolutions_up_to
 from msggan_jax.sharing.foreign.torch_file import read_torch
 
-PRESET = "bmsg_gan"
-
 _MAX_SCALES = 11  # 4096x4096
+_ORIGINAL = ".weight_orig"  # a kernel that spectral norm divides
+_LATENT = "layers.0.conv_1"  # the generator's transposed convolution
+
+# PyTorch's convolution kernels: OIHW to HWIO.
+_CONV = Layout(
+  lambda s: (s[3], s[2], s[0], s[1]), lambda x: x.transpose(2, 3, 1, 0)
+)
+# A 1x1 convolution that is a dense layer here: (O, I, 1, 1) to (I, O).
+_CONV_AS_DENSE = Layout(lambda s: (s[1], s[0], 1, 1), lambda x: x[:, :, 0, 0].T)
+# A 4x4 transposed convolution of a 1x1 input is a dense layer here:
+# (I, O, 4, 4) to (I, 4 4 O).
+_LATENT_AS_DENSE = Layout(
+  lambda s: (s[0], s[1] // 16, 4, 4),
+  lambda x: x.transpose(0, 2, 3, 1).reshape(x.shape[0], -1),
+)
 
 
-def read(generator: str, discriminator: str | None) -> Weights:
+def read(
+  generator: str, discriminator: str | None, *, spectral_norm: bool = False
+) -> Weights:
   """Read a generator and, optionally, a discriminator.
 
   Args:
-    generator: Path of a GAN_GEN or GAN_GEN_SHADOW file; it becomes both the
-      generator and its moving average.
-    discriminator: Path of a GAN_DIS file, or None.
+    generator: Path of its file; it becomes both the generator and its moving
+      average.
+    discriminator: Path of its file, or None.
+    spectral_norm: Whether the files are msg-gan-v1's.
 
   Raises:
     FileNotFoundError: If a file does not exist.
     ValueError: If a file is unreadable or contains another network.
   """
-  tensors = read_state_dict(generator)
-  fields = architecture(generator, tensors, "layers.0.conv_1.weight")
-  scales = scales_up_to(fields["resolution"])
+  kernel = _ORIGINAL if spectral_norm else ".weight"
+  tensors = _read_state_dict(generator)
+  fields = _architecture(generator, tensors, f"{_LATENT}{kernel}")
+  scales = resolutions_up_to(fields["resolution"])
+  d_tensors = _read_state_dict(discriminator) if discriminator else None
+  if spectral_norm:
+    tensors = with_right_vectors(tensors, is_generator=True)
+    if d_tensors:
+      d_tensors = with_right_vectors(d_tensors, is_generator=False)
   return Weights(
     fields,
     generator=tensors,
     ema=tensors,
-    discriminator=read_state_dict(discriminator) if discriminator else None,
-    g_table=generator_table(scales),
-    d_table=discriminator_table(scales),
+    discriminator=d_tensors,
+    g_table=generator_table(scales, spectral_norm),
+    d_table=discriminator_table(scales, spectral_norm),
   )
 
 
-def read_state_dict(path: str) -> dict[str, np.ndarray]:
-  """Read tensors; drop DataParallel's "module." from their names.
-
-  Raises:
-    FileNotFoundError: If the file does not exist.
-    ValueError: If it is unreadable, or two names become equal.
-  """
+def _read_state_dict(path: str) -> dict[str, np.ndarray]:
+  """Read tensors; drop DataParallel's "module." from their names."""
   tensors = {}
   for name, tensor in read_torch(path).items():
     short = ".".join(part for part in name.split(".") if part != "module")
@@ -65,19 +85,10 @@ def read_state_dict(path: str) -> dict[str, np.ndarray]:
   return tensors
 
 
-def architecture(
+def _architecture(
   path: str, generator: Mapping[str, np.ndarray], latent_kernel: str
 ) -> dict[str, int]:
-  """Infer config fields from a generator's tensors.
-
-  Args:
-    path: The generator's file, for errors.
-    generator: Name to tensor.
-    latent_kernel: The name of the first kernel.
-
-  Raises:
-    ValueError: If the tensors are not a generator's.
-  """
+  """Infer config fields from a generator's tensors."""
   latent = generator.get(latent_kernel)
   to_rgb = [
     tensor
@@ -91,8 +102,8 @@ def architecture(
     or to_rgb[0].ndim != 1
   ):
     raise ValueError(
-      f"{path}: this is no generator of this source: it needs {latent_kernel} "
-      f"and 1 to {_MAX_SCALES} rgb_converters"
+      f"{path}: this is not a generator of this source: it needs "
+      f"{latent_kernel} and 1 to {_MAX_SCALES} rgb_converters"
     )
   latent_size = latent.shape[0]
   return {
@@ -104,41 +115,105 @@ def architecture(
   }
 
 
-def generator_table(scales: tuple[int, ...]) -> Table:
-  """Return the sources of the generator's parameters; scales from 4 up."""
+def with_right_vectors(
+  tensors: Mapping[str, np.ndarray], is_generator: bool
+) -> dict[str, np.ndarray]:
+  """Add weight_v, which PyTorch before 1.0 did not save.
+
+  That PyTorch recomputed it from weight_u in every call.
+
+  Args:
+    tensors: The file's tensors.
+    is_generator: Whether the first kernel is a transposed convolution.
+  """
+  tensors = dict(tensors)
+  for name, kernel in list(tensors.items()):
+    layer = name.removesuffix(_ORIGINAL)
+    u = tensors.get(f"{layer}.weight_u")
+    if layer == name or f"{layer}.weight_v" in tensors or u is None:
+      continue
+    if is_generator and layer == _LATENT:
+      kernel = kernel.swapaxes(0, 1)
+    if u.ndim != 1 or u.shape != kernel.shape[:1] or u.dtype.kind != "f":
+      continue  # `to_trees` reports it as a misfit.
+    with np.errstate(all="ignore"):  # `to_trees` reports NaN and Inf.
+      v = u @ kernel.reshape(len(u), -1)
+      tensors[f"{layer}.weight_v"] = v / max(np.linalg.norm(v), 1e-12)
+  return tensors
+
+
+def generator_table(
+  scales: tuple[int, ...], spectral_norm: bool = False
+) -> Table:
+  """Return the sources of the generator's arrays; scales from 4 up."""
   table = {
-    "block_4x4.dense.kernel": Source("layers.0.conv_1.weight", TORCH_LATENT),
-    "block_4x4.bias": Source("layers.0.conv_1.bias", SAME),
+    "block_4x4.dense.kernel": Source(f"{_LATENT}.weight", _LATENT_AS_DENSE),
+    "block_4x4.bias": Source(f"{_LATENT}.bias", SAME),
   }
-  table |= torch_conv("block_4x4.conv", "layers.0.conv_2")
+  table |= _conv("block_4x4.conv", "layers.0.conv_2")
   for i, r in enumerate(scales):
     if i:
-      table |= torch_conv(f"block_{r}x{r}.conv_0", f"layers.{i}.conv_1")
-      table |= torch_conv(f"block_{r}x{r}.conv_1", f"layers.{i}.conv_2")
-    table |= torch_conv(f"to_rgb_{r}x{r}", f"rgb_converters.{i}")
-  return table
+      table |= _convs(f"block_{r}x{r}", f"layers.{i}")
+    table |= _conv(f"to_rgb_{r}x{r}", f"rgb_converters.{i}")
+  return _with_spectral_norm(table) if spectral_norm else table
 
 
-def discriminator_table(scales: tuple[int, ...]) -> Table:
-  """Return the sources of the discriminator's parameters; scales from 4 up."""
-  table = blocks("block_4x4", "final_block")
-  table["score.kernel"] = Source(
-    "final_block.conv_3.weight", TORCH_CONV_AS_DENSE
-  )
-  table["score.bias"] = Source("final_block.conv_3.bias", SAME)
-  for i, r in enumerate(scales):
-    rgb = f"rgb_to_features.{i - 1}" if i else "final_converter"
-    if r == scales[-1]:
-      table |= torch_conv(f"from_rgb_{r}x{r}", rgb)
-    else:
-      table |= torch_conv(f"block_{r}x{r}.combine.conv", rgb)
-    if i:
-      table |= blocks(f"block_{r}x{r}", f"layers.{i - 1}")
-  return table
+def discriminator_table(
+  scales: tuple[int, ...], spectral_norm: bool = False
+) -> Table:
+  """Return the sources of the discriminator's arrays; scales from 4 up."""
+  # The lists of layers and of rgb_to_features, from low to high.
+  first = ["layers.0"] if spectral_norm else ["final_block"]
+  first_rgb = ["rgb_to_features.0"] if spectral_norm else ["final_converter"]
+  begin = 1 if spectral_norm else 0
+  indices = range(begin, begin + len(scales) - 1)
+  layers = first + [f"layers.{i}" for i in indices]
+  rgbs = first_rgb + [f"rgb_to_features.{i}" for i in indices]
+  table = {
+    "score.kernel": Source(f"{layers[0]}.conv_3.weight", _CONV_AS_DENSE),
+    "score.bias": Source(f"{layers[0]}.conv_3.bias", SAME),
+  }
+  for r, layer, rgb in zip(scales, layers, rgbs, strict=True):
+    table |= _convs(f"block_{r}x{r}", layer)
+    is_last = r == scales[-1]
+    ours = f"from_rgb_{r}x{r}" if is_last else f"block_{r}x{r}.combine.conv"
+    table |= _conv(ours, rgb)
+  return _with_spectral_norm(table) if spectral_norm else table
 
 
-def blocks(ours: str, theirs: str) -> Table:
-  """Map the two convolutions of a discriminator block."""
-  return torch_conv(f"{ours}.conv_0", f"{theirs}.conv_1") | torch_conv(
+def _conv(ours: str, theirs: str) -> Table:
+  """Map a convolution with a bias."""
+  return {
+    f"{ours}.kernel": Source(f"{theirs}.weight", _CONV),
+    f"{ours}.bias": Source(f"{theirs}.bias", SAME),
+  }
+
+
+def _convs(ours: str, theirs: str) -> Table:
+  """Map the two convolutions of a block."""
+  return _conv(f"{ours}.conv_0", f"{theirs}.conv_1") | _conv(
     f"{ours}.conv_1", f"{theirs}.conv_2"
   )
+
+
+def _with_spectral_norm(table: Table) -> Table:
+  normed = {}
+  for path, source in table.items():
+    layer = source.name.removesuffix(".weight")
+    if path.endswith(".kernel") and layer.endswith((".conv_1", ".conv_2")):
+      ours = path.removesuffix(".kernel")
+      normed[path] = Source(f"{layer}{_ORIGINAL}", source.layout)
+      normed[f"{ours}.u"] = Source(f"{layer}.weight_u", SAME)
+      # The latent's kernel is 1x1: no axes to reorder.
+      places = 16 if ours == "block_4x4.conv_1" else 9
+      in_dense = ours == "block_4x4.dense"
+      layout = SAME if in_dense else _right_vector(places)
+      normed[f"{ours}.v"] = Source(f"{layer}.weight_v", layout)
+    else:
+      normed[path] = source
+  return normed
+
+
+def _right_vector(places: int) -> Layout:
+  """Return the layout of v: (I, kh, kw) flattened there, (kh, kw, I) here."""
+  return Layout(lambda shape: shape, lambda v: v.reshape(-1, places).T.ravel())

@@ -9,25 +9,25 @@ from ml_collections import ConfigDict
 
 from msggan_jax.algorithm import train_state
 from msggan_jax.checkpoints import checkpoint, workdirs
-from msggan_jax.checkpoints.tensors import describe, to_trees
+from msggan_jax.checkpoints.tensors import Weights, describe, to_trees
 from msggan_jax.data.pixels import check_resolution
 from msggan_jax.models import networks
-from msggan_jax.sharing.foreign import bmsg_gan, msg_gan_v1, msg_stylegan_tf
-from msggan_jax.sharing.foreign.layouts import Weights
+from msggan_jax.sharing.foreign import bmsg_gan, msg_stylegan_tf
 
-SOURCES = {
-  "bmsg-gan": bmsg_gan,
-  "msg-gan-v1": msg_gan_v1,
-  "msg-stylegan-tf": msg_stylegan_tf,
+# A source -> the preset of the fields that weights do not determine.
+PRESETS = {
+  "bmsg-gan": "bmsg_gan",
+  "msg-gan-v1": "msg_gan_v1",
+  "msg-stylegan-tf": "msg_stylegan_official",
 }
-_PRESETS = Path(__file__).parents[3] / "configs" / "presets"
+_FOLDER = Path(__file__).parents[3] / "configs" / "presets"
 
 
 def read(source: str, generator: str, discriminator: str | None) -> Weights:
   """Read weight files of one implementation.
 
   Args:
-    source: A key of `SOURCES`.
+    source: A key of `PRESETS`.
     generator: Path of the generator's file, or of the file of all networks.
     discriminator: Path of the discriminator's file; None if it is missing.
 
@@ -36,7 +36,8 @@ def read(source: str, generator: str, discriminator: str | None) -> Weights:
     ValueError: If a file is unreadable or does not match the source.
   """
   if source != "msg-stylegan-tf":
-    return SOURCES[source].read(generator, discriminator)
+    is_v1 = source == "msg-gan-v1"
+    return bmsg_gan.read(generator, discriminator, spectral_norm=is_v1)
   if discriminator:
     raise ValueError(
       "--discriminator: files of msg-stylegan-tf contain all networks; give "
@@ -46,21 +47,16 @@ def read(source: str, generator: str, discriminator: str | None) -> Weights:
 
 
 def write(weights: Weights, preset: str, workdir: Path) -> ConfigDict:
-  """Write the workdir of a run at step 0.
+  """Write the workdir of a run at step 0; return its configuration.
 
-  Args:
-    weights: The networks; a missing discriminator is initialized.
-    preset: Name of the preset for fields that weights do not determine.
-    workdir: A new or empty folder.
-
-  Returns:
-    The run's config.
+  A missing discriminator is initialized.
 
   Raises:
-    ValueError: If the workdir is not empty, or tensors do not match (all are
-      listed); nothing is written then.
+    ValueError: If the workdir is not new or empty, or tensors do not match (all
+      are listed); nothing is written then.
   """
-  if workdir.exists() and not (workdir.is_dir() and _is_empty(workdir)):
+  is_empty_folder = workdir.is_dir() and not any(workdir.iterdir())
+  if workdir.exists() and not is_empty_folder:
     raise ValueError(f"{workdir} is not empty; choose another --workdir")
   check_resolution(weights.fields["resolution"])
   config = _load_preset(preset)
@@ -80,11 +76,7 @@ def write(weights: Weights, preset: str, workdir: Path) -> ConfigDict:
 
 
 def _fit(weights: Weights, generator, discriminator) -> dict[str, Any]:
-  """Convert all weights to our trees: arguments of `train_state.assemble`.
-
-  Raises:
-    ValueError: If tensors do not match; all are listed.
-  """
+  """Convert all weights to our trees: arguments of `train_state.assemble`."""
   fitted = {}
   problems = []
 
@@ -109,13 +101,9 @@ def _fit(weights: Weights, generator, discriminator) -> dict[str, Any]:
 
 
 def _load_preset(preset: str) -> ConfigDict:
-  path = _PRESETS / f"{preset}.py"
+  path = _FOLDER / f"{preset}.py"
   if not path.is_file():
     raise FileNotFoundError(
       f"the preset {path} is missing; run this in a clone of the repository"
     )
   return runpy.run_path(str(path))["get_config"]()
-
-
-def _is_empty(folder: Path) -> bool:
-  return not any(folder.iterdir())

@@ -1,12 +1,187 @@
-"""The official MSG-StyleGAN's pickles, (G, D, Gs)."""
+"""The official MSG-StyleGAN's pickles, read without TensorFlow.
+
+A file contains G, D and Gs, each a `dnnlib.tflib.network.Network`: settings,
+variables, and the Python source that built it, which is never read.
+"""
+
+import dataclasses
+import functools
+import io
+import math
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 
-from msggan_jax.checkpoints.tensors import SAME, Layout, Source, Table, quote
-from msggan_jax.sharing.foreign.layouts import Weights, scales_up_to
-from msggan_jax.sharing.foreign.tf_pickle import Network, read_tf_pickle
+from msggan_jax.checkpoints.tensors import (
+  SAME,
+  Layout,
+  Source,
+  Table,
+  Weights,
+  quote,
+)
+from msggan_jax.models.pyramid import resolutions_up_to
+from msggan_jax.sharing.foreign import restricted
+from msggan_jax.sharing.foreign.restricted import Buildable, Constructor
 
-PRESET = "msg_stylegan_official"
+_NUMBER_TYPES = {
+  *("b1", "i1", "i2", "i4", "i8", "u1", "u2", "u4", "u8", "f2", "f4", "f8")
+}
+_MAX_DIMENSIONS = 16
+
+
+@dataclasses.dataclass(eq=False)
+class Network(Buildable):
+  """The state of one network."""
+
+  name: str = ""  # such as "G_synthesis"
+  # Settings that differ from the build function's defaults.
+  static_kwargs: dict[str, Any] = dataclasses.field(default_factory=dict)
+  components: dict[str, "Network"] = dataclasses.field(default_factory=dict)
+  variables: dict[str, np.ndarray] = dataclasses.field(default_factory=dict)
+
+  def build(self, state: Any) -> None:
+    """Set a pickled state, except its source code."""
+    match state:
+      case {
+        "name": str(name),
+        "static_kwargs": dict(static_kwargs),
+        "variables": list(variables),
+      }:
+        pass
+      case _:
+        raise ValueError("a network lacks its name, settings or variables")
+    components = state.get("components", {})
+    if not isinstance(components, dict) or not all(
+      isinstance(component, Network) for component in components.values()
+    ):
+      raise ValueError(f"the components of {quote(name)} are not networks")
+    self.name, self.static_kwargs = name, static_kwargs
+    self.components, self.variables = components, {}
+    for variable in variables:
+      match variable:
+        case (str(key), _Array(values=np.ndarray() as values)):
+          self.variables[key] = values
+        case _:
+          raise ValueError(f"{quote(name)} has a variable that is not an array")
+
+
+@dataclasses.dataclass(eq=False)
+class _DType(Buildable):
+  """A numeric element type of an array."""
+
+  dtype: np.dtype
+
+  def build(self, state: Any) -> None:
+    match state:
+      case (int(), "<" | ">" | "|" | "=" as order, None, None, None, *_):
+        self.dtype = self.dtype.newbyteorder(order)
+      case _:
+        raise ValueError("an array's type is not a plain number")
+
+
+@dataclasses.dataclass(eq=False)
+class _Array(Buildable):
+  """An array; its values arrive with its state."""
+
+  to_bytes: Callable[[str], bytes]
+  values: np.ndarray | None = None
+
+  def build(self, state: Any) -> None:
+    match state:
+      case (int(), tuple(shape), _DType(dtype=dtype), bool(fortran), raw):
+        pass
+      case _:
+        raise ValueError("an array is built in an unknown form")
+    if isinstance(raw, str):
+      raw = self.to_bytes(raw)
+    if not isinstance(raw, bytes):
+      raise ValueError("an array's values are not bytes")
+    if len(shape) > _MAX_DIMENSIONS or not all(
+      type(size) is int and 0 < size <= len(raw) for size in shape
+    ):
+      raise ValueError("an array has an impossible shape")
+    if math.prod(shape) * dtype.itemsize != len(raw):
+      raise ValueError("an array's shape does not match its values")
+    values = np.frombuffer(raw, dtype)
+    self.values = values.reshape(shape, order="F" if fortran else "C")
+
+
+def read_tf_pickle(path: str | Path) -> list[Network]:
+  """Read the networks of an official .pkl; nothing in the file is executed.
+
+  Raises:
+    FileNotFoundError: If the file does not exist.
+    ValueError: If the file is damaged or contains anything but networks.
+  """
+  file = io.BytesIO(restricted.read_bytes(path))
+  try:
+    content = restricted.load(file, _known_globals())
+    if isinstance(content, Network):
+      content = [content]
+    if not isinstance(content, tuple | list) or not all(
+      isinstance(network, Network) for network in content
+    ):
+      raise ValueError("the file contains no networks")
+  except ValueError as error:
+    raise ValueError(f"{path}: {error}") from error
+  return list(content)
+
+
+def _known_globals() -> dict[str, Any]:
+  # Cached: a file can refer to one text many times.
+  to_bytes = functools.cache(lambda text: text.encode("latin1"))
+
+  def empty(make: Callable[[], Any]) -> Constructor:
+    def construct(arguments: tuple) -> Any:
+      if arguments:
+        raise ValueError("an object is built in an unknown form")
+      return make()
+
+    return Constructor(construct)
+
+  def reconstruct(arguments: tuple) -> _Array:
+    if not arguments or arguments[0] is not ndarray:
+      raise ValueError("an array is of an unknown kind")
+    return _Array(to_bytes)
+
+  def dtype(arguments: tuple) -> _DType:
+    match arguments:
+      case (str(name), *_) if name in _NUMBER_TYPES:
+        return _DType(np.dtype(name))
+    raise ValueError("an array's type is not a plain number")
+
+  def scalar(arguments: tuple) -> bool | int | float:
+    match arguments:
+      case (_DType(dtype=dtype), bytes() | str() as raw):
+        raw = to_bytes(raw) if isinstance(raw, str) else raw
+        if len(raw) == dtype.itemsize:
+          return np.frombuffer(raw, dtype)[0].item()
+    raise ValueError("a number is built in an unknown form")
+
+  def encode(arguments: tuple) -> bytes:
+    match arguments:
+      case (str(text), "latin1"):
+        return to_bytes(text)
+    raise ValueError("bytes are built in an unknown form")
+
+  ndarray = object()  # only passed to reconstruct
+  arrays = {"_reconstruct": reconstruct, "scalar": scalar}
+  return {
+    "dnnlib.tflib.network.Network": empty(Network),
+    "dnnlib.util.EasyDict": empty(dict),
+    "numpy.ndarray": ndarray,
+    "numpy.dtype": Constructor(dtype),
+    "_codecs.encode": Constructor(encode),
+  } | {
+    # NumPy 2 renamed the module.
+    f"numpy.{core}.multiarray.{name}": Constructor(make)
+    for core in ("core", "_core")
+    for name, make in arrays.items()
+  }
+
 
 # Defaults of settings that static_kwargs lack.
 _G_DEFAULTS = {
@@ -20,19 +195,8 @@ _G_DEFAULTS = {
   "fmap_base": 8192,
   "fmap_max": 512,
 }
-_D_DEFAULTS = {
-  **{
-    k: _G_DEFAULTS[k]
-    for k in (
-      "num_channels",
-      "resolution",
-      "label_size",
-      "fmap_base",
-      "fmap_max",
-    )
-  },
-  "mbstd_group_size": 4,
-}
+_SHARED = ("num_channels", "resolution", "label_size", "fmap_base", "fmap_max")
+_D_DEFAULTS = {k: _G_DEFAULTS[k] for k in _SHARED} | {"mbstd_group_size": 4}
 # Settings that change the computation, with the only supported value.
 _FIXED = {
   "normalize_latents": True,
@@ -68,12 +232,7 @@ _MIRRORED = Layout(lambda s: s, lambda x: x[::-1, ::-1])
 
 
 def read(path: str) -> Weights:
-  """Read a pickle of (G, D, Gs).
-
-  Raises:
-    FileNotFoundError: If the file does not exist.
-    ValueError: If it is unreadable or contains anything else.
-  """
+  """Read a pickle of (G, D, Gs); raises as `read_tf_pickle`."""
   networks = read_tf_pickle(path)
   if len(networks) != 3:
     raise ValueError(
@@ -84,7 +243,7 @@ def read(path: str) -> Weights:
   except ValueError as error:
     raise ValueError(f"{path}: {error}") from None
   generator, discriminator, ema = map(flatten, networks)
-  scales = scales_up_to(fields["resolution"])
+  scales = resolutions_up_to(fields["resolution"])
   return Weights(
     fields | {"stddev_grouping": "strided"},
     generator=generator,
@@ -98,21 +257,14 @@ def read(path: str) -> Weights:
 
 
 def architecture(networks: list[Network]) -> dict[str, int]:
-  """Return the config fields that follow from the settings of G and D.
-
-  Args:
-    networks: G, D, Gs.
+  """Return the config fields that follow from the settings of G, D and Gs.
 
   Raises:
     ValueError: If a setting's value is unsupported, or the networks do not
       match.
   """
-  g, d, gs = (
-    _settings(networks[0], _G_DEFAULTS),
-    _settings(networks[1], _D_DEFAULTS),
-    _settings(networks[2], _G_DEFAULTS),
-  )
-  shared = [k for k in d if k in g and d[k] != g[k]]
+  g, d, gs = map(_settings, networks, (_G_DEFAULTS, _D_DEFAULTS, _G_DEFAULTS))
+  shared = [k for k in _SHARED if d[k] != g[k]]
   shared += [k for k in g if g[k] != gs[k]]
   if shared:
     raise ValueError(f"G, D and Gs differ in {', '.join(shared)}")

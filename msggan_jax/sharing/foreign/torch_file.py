@@ -5,6 +5,7 @@ versions write a zip archive. Both formats use the same inert stand-ins.
 """
 
 import dataclasses
+import functools
 import io
 import math
 import struct
@@ -12,6 +13,7 @@ import zipfile
 from pathlib import Path
 from typing import Any
 
+import jax.numpy as jnp
 import numpy as np
 
 from msggan_jax.checkpoints.tensors import quote
@@ -21,40 +23,25 @@ from msggan_jax.sharing.foreign.restricted import Constructor
 _OLD_MAGIC = 0x1950A86A20F9469CFC6C
 _OLD_VERSION = 1001
 _MAX_DIMENSIONS = 16
-_BFLOAT16 = "bfloat16"
-
-
-@dataclasses.dataclass(frozen=True)
-class _StorageType:
-  """A storage's element type: a NumPy type or bfloat16."""
-
-  name: str
-
-  @property
-  def stored(self) -> np.dtype:
-    return np.dtype("<u2" if self.name == _BFLOAT16 else f"<{self.name}")
 
 
 @dataclasses.dataclass
 class _Storage:
   """A 1-D array that tensors are views of; filled after the pickle is read."""
 
-  type: _StorageType
-  key: str
+  dtype: np.dtype
   count: int
   values: np.ndarray | None = None
 
   def fill(self, raw: bytes) -> None:
-    """Set all elements from raw bytes."""
-    values = np.frombuffer(raw, self.type.stored)
-    if self.type.name == _BFLOAT16:
-      # bfloat16 is the upper half of a float32.
-      values = (values.astype(np.uint32) << np.uint32(16)).view(np.float32)
-    self.values = values
+    """Set all elements from raw bytes; bfloat16 becomes float32."""
+    values = np.frombuffer(raw, self.dtype)
+    is_bfloat16 = self.dtype == jnp.bfloat16
+    self.values = values.astype(np.float32) if is_bfloat16 else values
 
   @property
   def num_bytes(self) -> int:
-    return self.count * self.type.stored.itemsize
+    return self.count * self.dtype.itemsize
 
 
 @dataclasses.dataclass(frozen=True)
@@ -94,11 +81,7 @@ class _Tensor:
 
 
 def read_torch(path: str | Path) -> dict[str, np.ndarray]:
-  """Read the tensors of a .pth file; nothing in the file is executed.
-
-  Args:
-    path: A state dict saved by `torch.save`, or a dict that contains one under
-      "state_dict".
+  """Read a state dict, or one under "state_dict"; nothing is executed.
 
   Returns:
     Name to read-only array, in the file's order; bfloat16 becomes float32.
@@ -124,7 +107,7 @@ def _state_dict(content: Any) -> dict[str, np.ndarray]:
   arrays = {}
   for name, tensor in content.items():
     if not isinstance(name, str) or not isinstance(tensor, _Tensor):
-      raise ValueError(f"the entry {quote(name)} is no tensor")
+      raise ValueError(f"the entry {quote(name)} is not a tensor")
     try:
       arrays[name] = tensor.to_array()
     except ValueError as error:
@@ -134,40 +117,39 @@ def _state_dict(content: Any) -> dict[str, np.ndarray]:
   return arrays
 
 
-class _Storages:
+class _Storages(dict[str, _Storage]):
   """The storages that a pickle refers to, by key."""
 
   def __init__(self, max_bytes: int):
-    self.by_key: dict[str, _Storage] = {}
+    super().__init__()
     self._bytes_left = max_bytes
 
   def find(self, persistent_id: Any) -> _Storage:
     """Return the storage of a persistent id."""
     match persistent_id:
       # In the old format a further element makes a view of another storage.
-      case (
+      case ("storage", np.dtype() as dtype, str(key), str(), int(count)) | (
         "storage",
-        _StorageType() as kind,
+        np.dtype() as dtype,
         str(key),
         str(),
         int(count),
-        *rest,
-      ) if rest in ([], [None]):
+        None,
+      ):
         pass
       case _:
         raise ValueError("the pickle refers to data in an unknown form")
-    storage = self.by_key.get(key)
-    if storage is None:
-      storage = _Storage(kind, key, count)
+    if key not in self:
+      storage = _Storage(dtype, count)
       if count < 0 or storage.num_bytes > self._bytes_left:
         raise ValueError("the tensors are larger than the file")
       self._bytes_left -= storage.num_bytes
-      self.by_key[key] = storage
-    if (storage.type, storage.count) != (kind, count):
+      self[key] = storage
+    if (self[key].dtype, self[key].count) != (dtype, count):
       raise ValueError(
         f"the data {quote(key)} have conflicting types or lengths"
       )
-    return storage
+    return self[key]
 
 
 def _read_zip(data: bytes) -> Any:
@@ -187,13 +169,12 @@ def _read_zip(data: bytes) -> Any:
       _member(data, archive, f"{prefix}byteorder") == b"little"
     )
   storages = _Storages(len(data))
-  content, _ = restricted.load(
-    _member(data, archive, pickles[0]), _KNOWN, persistent=storages.find
-  )
-  for storage in storages.by_key.values():
-    raw = _member(data, archive, f"{prefix}data/{storage.key}")
+  pickled = io.BytesIO(_member(data, archive, pickles[0]))
+  content = restricted.load(pickled, _KNOWN, storages.find)
+  for key, storage in storages.items():
+    raw = _member(data, archive, f"{prefix}data/{key}")
     if len(raw) != storage.num_bytes:
-      raise ValueError(f"the data {quote(storage.key)} have a wrong length")
+      raise ValueError(f"the data {quote(key)} have a wrong length")
     storage.fill(raw)
   return content
 
@@ -212,34 +193,32 @@ def _member(data: bytes, archive: zipfile.ZipFile, name: str) -> bytes:
 
 
 def _read_old(data: bytes) -> Any:
-  magic, position = restricted.load(data, _KNOWN)
-  if magic != _OLD_MAGIC:
-    raise ValueError("this is no PyTorch file")
-  version, position = restricted.load(data, _KNOWN, position=position)
+  file = io.BytesIO(data)
+  load = functools.partial(restricted.load, file, _KNOWN)
+  if load() != _OLD_MAGIC:
+    raise ValueError("this is not a PyTorch file")
+  version = load()
   if version != _OLD_VERSION:
     raise ValueError(f"the format version is {quote(version)}, expected 1001")
-  system, position = restricted.load(data, _KNOWN, position=position)
+  system = load()
   _check_little_endian(
     isinstance(system, dict) and system.get("little_endian") is True
   )
   storages = _Storages(len(data))
-  content, position = restricted.load(
-    data, _KNOWN, position=position, persistent=storages.find
-  )
-  keys, position = restricted.load(data, _KNOWN, position=position)
+  content = load(storages.find)
+  keys = load()
   if not isinstance(keys, list) or not all(isinstance(k, str) for k in keys):
     raise ValueError("the file's list of data is damaged")
-  if len(keys) != len(storages.by_key) or set(keys) != set(storages.by_key):
+  if sorted(keys) != sorted(storages):
     raise ValueError("the file's list of data does not match its tensors")
   for key in keys:
-    storage = storages.by_key[key]
-    count, raw = data[position : position + 8], position + 8
-    position = raw + storage.num_bytes
-    if position > len(data):
-      raise ValueError("the file ends in the middle of its data")
-    if struct.unpack("<q", count)[0] != storage.count:
+    storage = storages[key]
+    if file.read(8) != struct.pack("<q", storage.count):
       raise ValueError(f"the data {quote(key)} have a wrong length")
-    storage.fill(data[raw:position])
+    raw = file.read(storage.num_bytes)
+    if len(raw) != storage.num_bytes:
+      raise ValueError("the file ends in the middle of its data")
+    storage.fill(raw)
   return content
 
 
@@ -265,14 +244,14 @@ def _rebuild_tensor(arguments: tuple) -> _Tensor:
 _KNOWN = {
   "collections.OrderedDict": Constructor(_ordered_dict),
   "torch._utils._rebuild_tensor_v2": Constructor(_rebuild_tensor),
-  "torch.DoubleStorage": _StorageType("f8"),
-  "torch.FloatStorage": _StorageType("f4"),
-  "torch.HalfStorage": _StorageType("f2"),
-  "torch.BFloat16Storage": _StorageType(_BFLOAT16),
-  "torch.LongStorage": _StorageType("i8"),
-  "torch.IntStorage": _StorageType("i4"),
-  "torch.ShortStorage": _StorageType("i2"),
-  "torch.CharStorage": _StorageType("i1"),
-  "torch.ByteStorage": _StorageType("u1"),
-  "torch.BoolStorage": _StorageType("?"),
+  "torch.DoubleStorage": np.dtype("<f8"),
+  "torch.FloatStorage": np.dtype("<f4"),
+  "torch.HalfStorage": np.dtype("<f2"),
+  "torch.BFloat16Storage": np.dtype(jnp.bfloat16),
+  "torch.LongStorage": np.dtype("<i8"),
+  "torch.IntStorage": np.dtype("<i4"),
+  "torch.ShortStorage": np.dtype("<i2"),
+  "torch.CharStorage": np.dtype("i1"),
+  "torch.ByteStorage": np.dtype("u1"),
+  "torch.BoolStorage": np.dtype("?"),
 }

@@ -1,56 +1,157 @@
-"""Generators as plain functions of arrays, with their weights inside.
+"""Generators as files: weights to share, or functions that run elsewhere.
 
-Platforms with several forms of a convolution would need several programs, so
-all functions use the plain form. They compute in float32.
+The functions have their weights inside and compute in float32. Platforms with
+several forms of a convolution would need several programs, so all functions use
+the plain form.
 """
 
 import dataclasses
+import importlib.util
 from collections.abc import Callable, Sequence
+from pathlib import Path
 
 import jax
+import jax.export
 import jax.numpy as jnp
 from flax import nnx
 
-from msggan_jax.checkpoints import trained
+from msggan_jax.checkpoints import safetensors_file, trained, workdirs
 from msggan_jax.models import base_grid, networks
 from msggan_jax.models.conv_layer import Conv
 from msggan_jax.models.pyramid import resolutions_up_to
+from msggan_jax.sharing import model_card
 
+PLATFORMS = ("cpu", "cuda", "tpu")  # of StableHLO
 _VARIANTS = {"psi", "w", "noise"}
 
 
 @dataclasses.dataclass(frozen=True)
 class Input:
-  """An argument of a function.
-
-  Attributes:
-    name: Its name.
-    shape: Its shape, without the batch.
-    dtype: "float32" or "int32".
-    batched: Whether a batch is the first dimension.
-  """
+  """An argument of a function."""
 
   name: str
-  shape: tuple[int, ...]
-  dtype: str = "float32"
-  batched: bool = True
+  shape: tuple[int, ...]  # without the batch
+  dtype: str = "float32"  # or "int32"
+  batched: bool = True  # whether a batch is the first dimension
 
 
 @dataclasses.dataclass(frozen=True)
 class Function:
-  """A function with named inputs and outputs.
-
-  Attributes:
-    name: Its name.
-    inputs: The arguments, in order.
-    outputs: Names of the results, in order.
-    call: Maps arrays to a tuple of arrays.
-  """
+  """A function of arrays, with named inputs and outputs in order."""
 
   name: str
   inputs: tuple[Input, ...]
   outputs: tuple[str, ...]
   call: Callable[..., tuple[jax.Array, ...]]
+
+
+def export(
+  workdir: str | Path,
+  output: Path,
+  step: int | str | None = None,
+  *,
+  with_discriminator: bool = False,
+) -> int:
+  """Write a run's EMA generator and its card to a new safetensors file.
+
+  Returns:
+    The step of the checkpoint.
+
+  Raises:
+    FileNotFoundError: If the run or the checkpoint does not exist.
+    ValueError: If `output` exists.
+  """
+  safetensors_file.check_free(output)
+  names = [safetensors_file.GENERATOR]
+  if with_discriminator:
+    names.append(safetensors_file.DISCRIMINATOR)
+  config, step, trees = workdirs.load_networks(workdir, step, names)
+  card = model_card.to_metadata(model_card.read(workdir, step))
+  safetensors_file.write(output, config, step, trees, card)
+  return step
+
+
+def write(
+  source: str | Path,
+  output: Path,
+  kind: str,
+  step: int | str | None = None,
+  variant: Sequence[str] = (),
+) -> list[str]:
+  """Write a generator to a new file.
+
+  Args:
+    source: As in `trained.load_generator`.
+    output: The file, which must not exist.
+    kind: Its format, "stablehlo" or "onnx".
+    step: As in `trained.load_generator`.
+    variant: As in `whole`.
+
+  Returns:
+    Lines that describe the inputs and the outputs.
+
+  Raises:
+    FileNotFoundError: If the run or the checkpoint does not exist, or jax2onnx
+      is missing.
+    ValueError: If `output` exists or the variant is impossible.
+  """
+  safetensors_file.check_free(output)
+  if kind == "onnx":
+    check_jax2onnx()
+  function = whole(trained.load_generator(source, step), variant)
+  serialize = {"onnx": to_onnx, "stablehlo": to_stablehlo}[kind]
+  safetensors_file.write_new(output, serialize(function))
+  inputs = ", ".join(map(_describe, function.inputs))
+  return [f"inputs: {inputs}", f"outputs: {', '.join(function.outputs)}"]
+
+
+def _describe(each: Input) -> str:
+  """Return a name, shape and type as text, such as z (batch, 64) float32."""
+  sides = [*(["batch"] if each.batched else []), *map(str, each.shape)]
+  return f"{each.name} ({', '.join(sides)}) {each.dtype}"
+
+
+def to_stablehlo(function: Function) -> bytes:
+  """Return a function for `jax.export.deserialize`, of any batch size.
+
+  Its results are a dictionary by the names of the outputs.
+  """
+
+  def named(*arrays: jax.Array) -> dict[str, jax.Array]:
+    return dict(zip(function.outputs, function.call(*arrays), strict=True))
+
+  export_for = jax.export.export(jax.jit(named), platforms=PLATFORMS)
+  return bytes(export_for(*_any_batch(function)).serialize())
+
+
+def check_jax2onnx(format: str = "onnx") -> None:
+  """Raise FileNotFoundError if jax2onnx, which `format` needs, is missing."""
+  if importlib.util.find_spec("jax2onnx") is None:
+    raise FileNotFoundError(
+      f"--format={format} needs jax2onnx, in an environment of its own: "
+      "make onnx, then .venv-onnx/bin/python -m msggan_jax.export with the "
+      "same flags"
+    )
+
+
+def to_onnx(function: Function) -> bytes:
+  """Return a function as an ONNX model of any batch size."""
+  check_jax2onnx()
+  import jax2onnx  # pyrefly: ignore[missing-import]
+
+  model = jax2onnx.to_onnx(
+    function.call,
+    inputs=_any_batch(function),
+    input_names=[each.name for each in function.inputs],
+    output_names=list(function.outputs),
+    model_name=function.name,
+  )
+  return model.SerializeToString()
+
+
+def _any_batch(function: Function) -> list[jax.ShapeDtypeStruct]:
+  (batch,) = jax.export.symbolic_shape("batch")
+  return [_abstract(each, batch) for each in function.inputs]
 
 
 def whole(
@@ -59,7 +160,7 @@ def whole(
   """Return a generator as one function.
 
   Args:
-    generator: The generator.
+    generator: Any generator.
     variant: Of MSG-StyleGAN, any of "psi" (truncation, a scalar), "w" (instead
       of z and labels, one w for each layer), "noise" (a map for each layer
       instead of the stored ones); "psi" and "w" exclude each other.
@@ -71,7 +172,7 @@ def whole(
   Raises:
     ValueError: If the generator has no such variant.
   """
-  check_variant(generator, variant)
+  _check_variant(generator, variant)
   module = _plain_module(generator)
   inputs = _noise_inputs(generator) if "noise" in variant else ()
   if "w" in variant:
@@ -80,7 +181,7 @@ def whole(
     inputs = (*_latent_inputs(generator, "psi" in variant), *inputs)
 
   def call(*arrays: jax.Array) -> tuple[jax.Array, ...]:
-    given = dict(zip([each.name for each in inputs], arrays, strict=True))
+    given = _by_name(inputs, arrays)
     maps = [given[name] for name in given if name.startswith("noise_")]
     if "w" in given:
       return module.synthesize(given["w"], maps=maps or None)
@@ -100,26 +201,29 @@ def segments(generator: trained.Generator) -> list[Function]:
 
   Returns:
     "latent": z, labels if conditional, and of MSG-StyleGAN psi, to w, (B,
-    layers, w_size), or to the first block's input x. Then for each scale
-    "scale_<r>x<r>": x of the function before it, and of MSG-StyleGAN w and a
-    noise map for each of its layers, to the next x and the image. The first
-    scale of MSG-StyleGAN has no x, the last one returns none.
+    layers, w_size), or to the first block's x; missing if x would be z. Then
+    for each scale "scale_<r>x<r>": x of the function before it, and of
+    MSG-StyleGAN w and a noise map for each of its layers, to "next", the next
+    x, and the image. The first scale of MSG-StyleGAN has no x, the last one
+    returns none.
   """
   module = _plain_module(generator)
   stylegan = is_stylegan(generator)
   inputs = _latent_inputs(generator, psi=stylegan)
 
   def latent(*arrays: jax.Array) -> tuple[jax.Array, ...]:
-    given = dict(zip([each.name for each in inputs], arrays, strict=True))
+    given = _by_name(inputs, arrays)
     if not stylegan:
       return (module.join(given["z"], given.get("labels")),)
     w = module.map_latents(given["z"], given.get("labels"))
     cutoff = trained.TRUNCATION_CUTOFF
     return (module.truncate(w, given["psi"], cutoff),)
 
-  made = [Function("latent", inputs, ("w" if stylegan else "x",), latent)]
-  batch = [_abstract(each) for each in inputs]
-  (below,) = jax.eval_shape(latent, *batch)
+  made = []
+  if stylegan or generator.config.num_classes:
+    output = "w" if stylegan else "next"
+    made.append(Function("latent", inputs, (output,), latent))
+  (below,) = jax.eval_shape(latent, *map(_abstract, inputs))
   shape = None if stylegan else below.shape[1:]
   blocks: list[int] = []
   for resolution in module.resolutions:
@@ -133,6 +237,12 @@ def segments(generator: trained.Generator) -> list[Function]:
   return made
 
 
+def _by_name(
+  inputs: Sequence[Input], arrays: tuple[jax.Array, ...]
+) -> dict[str, jax.Array]:
+  return dict(zip([each.name for each in inputs], arrays, strict=True))
+
+
 def image_name(resolution: int) -> str:
   """Return the name of a scale's images."""
   return f"image_{resolution}x{resolution}"
@@ -143,7 +253,9 @@ def is_stylegan(generator: trained.Generator) -> bool:
   return generator.config.model == "stylegan"
 
 
-def check_variant(generator: trained.Generator, variant: Sequence[str]) -> None:
+def _check_variant(
+  generator: trained.Generator, variant: Sequence[str]
+) -> None:
   """Raise ValueError if a generator has no such variant, see `whole`."""
   text = ",".join(variant)
   unknown = [name for name in variant if name not in _VARIANTS]
@@ -176,7 +288,7 @@ def _segment(
     inputs += [_w_input(generator), *maps]
 
   def call(*arrays: jax.Array) -> tuple[jax.Array, ...]:
-    given = dict(zip([each.name for each in inputs], arrays, strict=True))
+    given = _by_name(inputs, arrays)
     x, image = given.get("x"), None
     for i, resolution in enumerate(blocks):
       if not stylegan:
@@ -192,7 +304,7 @@ def _segment(
     return (image,) if last else (x, image)
 
   name = image_name(blocks[-1])
-  outputs = (name,) if last else ("x", name)
+  outputs = (name,) if last else ("next", name)
   return Function(name.replace("image", "scale"), tuple(inputs), outputs, call)
 
 
@@ -237,6 +349,6 @@ def _noise_inputs(generator: trained.Generator) -> tuple[Input, ...]:
   )
 
 
-def _abstract(each: Input) -> jax.ShapeDtypeStruct:
-  shape = (1, *each.shape) if each.batched else each.shape
+def _abstract(each: Input, batch: int = 1) -> jax.ShapeDtypeStruct:
+  shape = (batch, *each.shape) if each.batched else each.shape
   return jax.ShapeDtypeStruct(shape, jnp.dtype(each.dtype))

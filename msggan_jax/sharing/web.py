@@ -1,7 +1,6 @@
 """Generators as a folder with a page that draws in a browser, offline."""
 
 import base64
-import dataclasses
 import hashlib
 import json
 import math
@@ -9,13 +8,13 @@ import secrets
 import shutil
 from pathlib import Path
 
+import jax
 import numpy as np
 
 from msggan_jax import models
 from msggan_jax.checkpoints import safetensors_file, trained
 from msggan_jax.models import base_grid
-from msggan_jax.sharing import model_card
-from msggan_jax.sharing.portable import functions, onnx_file
+from msggan_jax.sharing import model_card, portable
 
 RUNTIME = Path(".onnxruntime-web")  # `make web` writes it
 _PAGE = Path(__file__).parent / "page"
@@ -36,15 +35,12 @@ _HASHES = {
 def write(
   source: str | Path, output: Path, step: int | str | None = None
 ) -> list[str]:
-  """Write a page that draws a generator's images to a new folder.
+  """Write a page that draws a generator's images; return lines for people.
 
   Args:
-    source: A run's folder, or a file of `msggan_jax.export`.
+    source: As in `trained.load_generator`.
     output: The folder, which must not exist.
     step: As in `trained.load_generator`.
-
-  Returns:
-    Lines for people.
 
   Raises:
     FileNotFoundError: If the run, jax2onnx or the runtime is missing.
@@ -52,7 +48,7 @@ def write(
       are not square.
   """
   safetensors_file.check_free(output)
-  onnx_file.check_installed("web")
+  portable.check_jax2onnx("web")
   runtime = _read_runtime()
   generator = trained.load_generator(source, step)
   if (grid := generator.config.base_grid) != base_grid.SQUARE:
@@ -70,8 +66,8 @@ def write(
     },
   )
   described = []
-  for segment in parts(generator):
-    model = onnx_file.serialize(segment)
+  for segment in portable.segments(generator):
+    model = portable.to_onnx(segment)
     described.append(
       {
         "name": segment.name,
@@ -91,7 +87,7 @@ def write(
       "normalize": config.normalize_latents,
       "channels": config.channels,
       "classes": config.num_classes,
-      "stylegan": functions.is_stylegan(generator),
+      "stylegan": portable.is_stylegan(generator),
       "segments": described,
       "card": _rows(generator, card),
       "pairs": _base64(card.pairs),
@@ -99,22 +95,6 @@ def write(
   )
   _write_folder(output, files)
   return [f"{output}: open {output / 'index.html'} in a browser"]
-
-
-def parts(generator: trained.Generator) -> list[functions.Function]:
-  """Return `functions.segments` as ONNX takes them.
-
-  Outputs may not have an input's name: the next x is called "next". A segment
-  that would hand z on as it is is missing: the next one's x is z.
-  """
-  segments = functions.segments(generator)
-  if not functions.is_stylegan(generator) and not generator.config.num_classes:
-    segments = segments[1:]
-  renamed = []
-  for segment in segments:
-    names = ("next" if name == "x" else name for name in segment.outputs)
-    renamed.append(dataclasses.replace(segment, outputs=tuple(names)))
-  return renamed
 
 
 def normals(seed: int, num: int) -> np.ndarray:
@@ -135,11 +115,7 @@ def normals(seed: int, num: int) -> np.ndarray:
 
 
 def sample_latents(seed: int, size: int, normalize: bool) -> np.ndarray:
-  """Draw the page's latents of a seed.
-
-  Returns:
-    (1, size) float32, on the hypersphere if `normalize`.
-  """
+  """Draw the page's latents of a seed, (1, size) float32."""
   z = normals(seed, size)
   if normalize:
     z *= math.sqrt(size) / np.linalg.norm(z)
@@ -169,9 +145,10 @@ def _rows(
   generator: trained.Generator, card: model_card.Card
 ) -> list[list[str]]:
   """Return the card as names and values."""
+  count = sum(map(np.size, jax.tree.leaves(generator.params)))
   rows = [
     ["Network", models.NAMES[generator.config.model]],
-    ["Parameters", f"{_count(generator.params):,}"],
+    ["Parameters", f"{count:,}"],
   ]
   what, licence = model_card.DATA.get(
     card.data, (card.data, "not recorded; ask who trained it")
@@ -184,13 +161,6 @@ def _rows(
   for name, value, protocol in model_card.summarize(card):
     rows.append([name, f"{value} ({protocol})" if protocol else value])
   return rows
-
-
-def _count(params: dict) -> int:
-  return sum(
-    _count(value) if isinstance(value, dict) else np.size(value)
-    for value in params.values()
-  )
 
 
 def _base64(content: bytes) -> str:

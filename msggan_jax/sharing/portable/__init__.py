@@ -1,1 +1,0 @@
-"""Generators as files that run without this package."""
