@@ -1,4 +1,7 @@
-"""The training step: against its plain form, and on any number of devices."""
+"""The training step: devices, forms, all-reduces, lazy penalty, optimizers.
+
+`tests/test_example.py` compares its parameters with the plain form.
+"""
 
 import re
 
@@ -8,14 +11,8 @@ import numpy as np
 import optax
 import pytest
 
-from msggan_jax.algorithm import (
-  losses,
-  randomness,
-  train_state,
-  train_step,
-)
+from msggan_jax.algorithm import train_state, train_step
 from msggan_jax.models import networks
-from msggan_jax.models.pyramid import make_pyramid, to_float
 from msggan_jax.runtime import sharding
 from tests.algorithm.test_variants import small_config
 from tests.models.test_networks import random_arrays
@@ -82,86 +79,6 @@ def relative_error(ours, reference):
     reference,
   )
   return max(jax.tree.leaves(errors))
-
-
-def test_the_step_equals_its_plain_form(config, float64):
-  """One D update, one G update with the new D, EMA, written out plainly."""
-  run = Run(config, 1, jnp.float64)
-  before = jax.device_get(run.state)
-  batch = make_batch(config)
-  run.train(1)
-
-  # The step's own random numbers, drawn for a mesh of one device.
-  key = jax.random.fold_in(jax.random.key(config.seed), 0)
-  d_key, _, epsilon_key, mirror_key = jax.random.split(key, 4)
-  draw = jax.shard_map(
-    lambda: (
-      randomness.draw_latents(
-        jax.random.split(d_key)[0], config.batch_size, config
-      ),
-      jax.vmap(jax.random.uniform)(
-        sharding.example_keys(epsilon_key, config.batch_size)
-      ),
-      randomness.random_mirror(mirror_key, to_float(batch["image"])),
-    ),
-    mesh=run.mesh,
-    in_specs=(),
-    out_specs=jax.P("data"),
-  )
-  z, epsilon, mirrored = jax.device_get(jax.jit(draw)())
-
-  @jax.jit
-  def plain(state):
-    reals = make_pyramid(jnp.asarray(mirrored), (4, 8))
-
-    def d_of(params):
-      return lambda pyramid: run.discriminator.apply(
-        params, state.d_state, pyramid
-      )
-
-    def g_of(params):
-      return run.generator.apply(params, state.g_state, z)
-
-    def d_loss(d_params):
-      fakes = g_of(state.g_params)
-      r, f = d_of(d_params)(reals), d_of(d_params)(fakes)
-      penalty = losses.gradient_penalty(
-        d_of(d_params), reals, fakes, jnp.asarray(epsilon)
-      )
-      loss = f.mean() - r.mean() + 0.001 * jnp.square(r).mean()
-      return loss + 10.0 * penalty.mean()
-
-    def update(loss, params):
-      grads = jax.grad(loss)(params)
-      # PyTorch's RMSprop from a zero state: v = 0.01 g^2.
-      return jax.tree.map(
-        lambda p, g: (p - 0.003 * g / (jnp.sqrt(0.01 * jnp.square(g)) + 1e-8)),
-        params,
-        grads,
-      )
-
-    d_params = update(d_loss, state.d_params)
-    g_params = update(
-      lambda g_params: -d_of(d_params)(g_of(g_params)).mean(), state.g_params
-    )
-    beta = 0.5 ** (config.batch_size / 10_000)
-    ema_params = jax.tree.map(
-      lambda old, new: beta * old + (1 - beta) * new, state.ema_params, g_params
-    )
-    return d_params, g_params, ema_params
-
-  d_params, g_params, ema_params = plain(before)
-  for name, ours, reference in (
-    ("d_params", run.state.d_params, d_params),
-    ("g_params", run.state.g_params, g_params),
-    ("ema_params", run.state.ema_params, ema_params),
-  ):
-    assert relative_error(ours, reference) < 1e-7, name
-
-
-def test_eight_devices_train_as_one_in_float64(config, float64):
-  one, eight = (Run(config, n, jnp.float64).train(3) for n in (1, 8))
-  assert relative_error(eight.state, one.state) < 1e-9
 
 
 @pytest.mark.slow
