@@ -55,7 +55,7 @@ class Stability:
 def read_rows(stats_path: Path) -> list[dict[str, float]]:
   """Return the stability in the rows of a `stats.jsonl`."""
   found = []
-  for row in jsonl.rows(stats_path):
+  for row in jsonl.read(stats_path):
     changes = {k: x for k, x in row.items() if k.startswith(_PREFIX)}
     if changes:
       found.append({"kimg": row["kimg"], **changes})

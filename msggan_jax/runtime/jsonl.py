@@ -17,16 +17,8 @@ def append(path: Path, row: Mapping[str, Any]) -> None:
     os.fsync(file.fileno())
 
 
-def rows(path: Path) -> Iterator[dict[str, Any]]:
-  """Yield the rows of a file that may be long; none if there is no file.
-
-  A row cut short by a kill is skipped.
-  """
-  return (row for row in scan(path) if row is not None)
-
-
 def scan(path: Path) -> Iterator[dict[str, Any] | None]:
-  """Yield a file's rows, and None in place of a damaged one."""
+  """Yield a file's rows, none if there is no file; None for a damaged one."""
   if not path.is_file():
     return
   with path.open(errors="replace") as file:
@@ -35,8 +27,8 @@ def scan(path: Path) -> Iterator[dict[str, Any] | None]:
 
 
 def read(path: Path) -> list[dict[str, Any]]:
-  """Return all rows."""
-  return list(rows(path))
+  """Return all rows but damaged ones, such as one cut short by a kill."""
+  return [row for row in scan(path) if row is not None]
 
 
 def drop_after(path: Path, step: int) -> None:
