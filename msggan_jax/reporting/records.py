@@ -11,6 +11,8 @@ from msggan_jax.runtime import jsonl
 
 STATS_FILE = "stats.jsonl"
 
+Points = Sequence[tuple[float, float]]  # (kimg, value), by time
+
 _LARGEST = 1e30  # greater numbers cannot be plotted
 _NOT_METRICS = ("step", "kimg", "secs")
 _BY_NAME = ("protocols", "weights_hash")  # dictionaries of a row of metrics
@@ -18,32 +20,15 @@ _BY_NAME = ("protocols", "weights_hash")  # dictionaries of a row of metrics
 
 @dataclasses.dataclass(frozen=True)
 class Run:
-  """The records of a run.
-
-  Attributes:
-    workdir: Its folder.
-    name: Its name on the page.
-    config: The configuration by dotted names, such as dataset.path.
-    stats: Rows of numbers, by step; each has "step" and "kimg".
-    metrics: Rows of `metrics.jsonl` in their order, numbers checked.
-    best: `best.json`, or {}.
-    rollbacks: Rows of `rollbacks.jsonl`.
-    gave_up: The attempts in `not_finite.json`, or [].
-    unreadable: Rows of `unreadable.jsonl`.
-    damaged_checkpoints: Names of folders moved aside.
-    notes: A sentence for each kind of damage in these files.
-  """
+  """The records of a run; `notes` says what was damaged or skipped."""
 
   workdir: Path
-  name: str
-  config: Mapping[str, Any]
-  stats: Sequence[Mapping[str, float]]
-  metrics: Sequence[Mapping[str, Any]]
-  best: Mapping[str, Any]
-  rollbacks: Sequence[Mapping[str, Any]]
-  gave_up: Sequence[Mapping[str, Any]]
-  unreadable: Sequence[Mapping[str, Any]]
-  damaged_checkpoints: Sequence[str]
+  name: str  # on the page
+  config: Mapping[str, Any]  # by dotted names, such as dataset.path
+  stats: Sequence[Mapping[str, float]]  # finite; by step, which each has
+  metrics: Sequence[Mapping[str, Any]]  # `metrics.jsonl` in its order
+  best: Mapping[str, Any]  # `best.json`, or {}
+  not_finite: Mapping[str, Any]  # `not_finite.json`, or {}
   notes: Sequence[str]
 
   @property
@@ -52,66 +37,63 @@ class Run:
     return self.stats[-1]["kimg"]
 
   @property
-  def total_kimg(self) -> float | None:
-    """Length of the whole run, if the configuration has it."""
-    return self.number("total_kimg")
-
-  @property
   def is_done(self) -> bool:
     """Whether the run has reached its end."""
-    total = self.total_kimg
-    return total is not None and self.kimg >= total * (1 - 1e-6)
+    return self.kimg >= self.total_kimg * (1 - 1e-6)
+
+  @property
+  def total_kimg(self) -> float:
+    """Length of the whole run; so far, if the configuration has none."""
+    return self.number("total_kimg") or self.kimg
 
   def number(self, field: str) -> float | None:
     """Return a number of the configuration; None: it has none there."""
-    return as_number(self.config.get(field))
+    return _as_number(self.config.get(field))
 
-  def series(self, name: str) -> tuple[list[float], list[float]]:
-    """Return the kimg and the values of the rows with a number."""
-    rows = [row for row in self.stats if name in row]
-    return [row["kimg"] for row in rows], [row[name] for row in rows]
+  def series(self, name: str) -> Points:
+    """Return a number of the rows that have it."""
+    return [(row["kimg"], row[name]) for row in self.stats if name in row]
+
+  def scores(self, name: str) -> Points:
+    """Return a metric over training; the last evaluation of a time counts."""
+    rows = [row for row in self.metrics if isinstance(row.get(name), float)]
+    return sorted({row["kimg"]: row[name] for row in rows}.items())
 
   def names(self, prefix: str = "") -> list[str]:
     """Return the numbers' names with a prefix: scales in order of size."""
     found = {name for row in self.stats for name in row}
     return sorted((n for n in found if n.startswith(prefix)), key=natural)
 
+  @property
+  def metric_names(self) -> list[str]:
+    """Names of the metrics in the order of their recording."""
+    names = {
+      name: None
+      for row in self.metrics
+      for name, value in row.items()
+      if isinstance(value, float) and name not in _NOT_METRICS
+    }
+    return list(names)
+
 
 def read(workdirs: Sequence[str]) -> list[Run]:
-  """Read runs.
-
-  Args:
-    workdirs: Their folders.
-
-  Returns:
-    The runs, with different names.
+  """Read runs; those of one folder name are named by their whole path.
 
   Raises:
     FileNotFoundError: If a folder is not the workdir of a run.
     ValueError: If a name is empty, or if a folder is given twice or has no
       rows yet.
   """
+  given = f"--workdir={','.join(workdirs)}"
   if not workdirs or not all(workdirs):
-    raise ValueError(
-      f"--workdir={','.join(workdirs)} has an empty name; give A or A,B,C"
-    )
+    raise ValueError(f"{given} has an empty name; give A or A,B,C")
   paths = [Path(workdir) for workdir in workdirs]
   if len({path.resolve() for path in paths}) < len(paths):
-    raise ValueError(
-      f"--workdir={','.join(workdirs)} names a folder twice; name each once"
-    )
+    raise ValueError(f"{given} names a folder twice; name each once")
   names = [path.resolve().name for path in paths]
   if len({*names}) < len(names):
     names = [str(path) for path in paths]
   return [_read(*both) for both in zip(paths, names, strict=True)]
-
-
-def as_number(value: Any) -> float | None:
-  """Return a finite number as float; None if the value is anything else."""
-  if isinstance(value, bool) or not isinstance(value, (int, float)):
-    return None
-  # In this order: a greater int has no float.
-  return float(value) if abs(value) <= _LARGEST else None
 
 
 def number(value: float) -> str:
@@ -136,92 +118,65 @@ def natural(name: str) -> tuple:
 def _read(workdir: Path, name: str) -> Run:
   config = saved.load_config(workdir)
   notes: list[str] = []
-  stats = _rows(workdir / STATS_FILE, notes)
+  stats = {
+    row["step"]: {k: v for k, v in row.items() if isinstance(v, float)}
+    for row in _rows(workdir / STATS_FILE, notes)
+  }  # the last row of a step counts
   if not stats:
     raise ValueError(
       f"{workdir} has no rows in {STATS_FILE} yet; a run writes the first "
       f"after {config.get('log_kimg', 'config.log_kimg')} kimg"
     )
-  report = _read_object(workdir / "not_finite.json", notes)
-  attempts = report.get("attempts")
+  damaged = sorted(x.name for x in workdir.glob("checkpoints/*.damaged*"))
+  notes += [f"the damaged checkpoint {folder}" for folder in damaged]
   return Run(
     workdir=workdir,
-    name=name,
+    name=plain(name, 80),
     config=saved.by_name(config.to_dict()),
-    stats=stats,
-    metrics=_metrics(workdir / jsonl.METRICS_FILE, notes),
+    stats=[stats[step] for step in sorted(stats)],
+    metrics=_rows(workdir / jsonl.METRICS_FILE, notes),
     best=_read_object(workdir / "best.json", notes),
-    rollbacks=_checked(workdir / "rollbacks.jsonl", notes),
-    gave_up=[a for a in attempts if isinstance(a, dict)]
-    if isinstance(attempts, list)
-    else [],
-    unreadable=_checked(workdir / "unreadable.jsonl", notes),
-    damaged_checkpoints=sorted(
-      path.name for path in workdir.glob("checkpoints/*.damaged*")
-    ),
+    not_finite=_read_object(workdir / "not_finite.json", notes),
     notes=notes,
   )
 
 
-def _rows(path: Path, notes: list[str]) -> list[dict[str, float]]:
-  """Return the numbers of a file's rows; the last row of a step counts."""
-  numbers, damaged = [], 0
-  for row in _checked(path, notes):
-    kept = {k: x for k, v in row.items() if (x := as_number(v)) is not None}
-    if _is_placed(kept):
-      numbers.append(kept)
-    else:
-      damaged += 1
-  if damaged:
-    notes.append(f"{_count(damaged, 'row')} of {path.name} without a step")
-  by_step = {row["step"]: row for row in numbers}
-  return sorted(by_step.values(), key=lambda row: row["step"])
-
-
-def _metrics(path: Path, notes: list[str]) -> list[dict[str, Any]]:
-  """Return rows of finite numbers, of strings and of dictionaries of them."""
-  kept = []
-  for row in _checked(path, notes):
-    clean: dict[str, Any] = {}
-    for name, value in row.items():
-      if name in _BY_NAME:
-        parts = value.items() if isinstance(value, dict) else ()
-        clean[name] = {
-          k: v for k, v in parts if v is None or isinstance(v, str)
-        }
-      elif (number := as_number(value)) is not None:
-        clean[name] = number
-      elif isinstance(value, str):
-        clean[name] = value
-    if _is_placed(clean):
-      kept.append(clean)
-  return kept
-
-
-def metric_names(run: Run) -> list[str]:
-  """Return the names of a run's metrics in the order of their recording."""
-  names = {
-    name: None
-    for row in run.metrics
-    for name, value in row.items()
-    if isinstance(value, float) and name not in _NOT_METRICS
-  }
-  return list(names)
-
-
-def _is_placed(row: Mapping[str, Any]) -> bool:
-  places = [row.get(name) for name in ("step", "kimg")]
-  return all(isinstance(x, float) and x >= 0 for x in places)
-
-
-def _checked(path: Path, notes: list[str]) -> list[dict[str, Any]]:
-  """Return a file's rows; damaged ones are noted and skipped."""
-  rows = list(jsonl.scan(path))
+def _rows(path: Path, notes: list[str]) -> list[dict[str, Any]]:
+  """Return a file's rows with a step; others are noted and skipped."""
+  rows = [_clean(row or {}) for row in jsonl.scan(path)]
   # The last row may be one that the run is writing just now.
-  damaged = sum(row is None for row in rows[:-1])
+  damaged = sum(not row for row in rows[:-1])
   if damaged:
-    notes.append(f"{_count(damaged, 'damaged row')} of {path.name}")
-  return [row for row in rows if row is not None]
+    ending = "" if damaged == 1 else "s"
+    notes.append(f"{damaged} damaged row{ending} of {path.name}")
+  return [row for row in rows if row]
+
+
+def _clean(row: Mapping[str, Any]) -> dict[str, Any]:
+  """Return a row's finite numbers, strings and dictionaries of strings.
+
+  A row without a step or kimg has none.
+  """
+  clean: dict[str, Any] = {}
+  for name, value in row.items():
+    if name in _BY_NAME:
+      parts = value.items() if isinstance(value, dict) else ()
+      clean[name] = {k: v for k, v in parts if v is None or isinstance(v, str)}
+    elif (number := _as_number(value)) is not None:
+      clean[name] = number
+    elif isinstance(value, str):
+      clean[name] = value
+  places = [clean.get(name) for name in ("step", "kimg")]
+  is_placed = all(isinstance(x, float) and x >= 0 for x in places)
+  return clean if is_placed else {}
+
+
+def _as_number(value: Any) -> float | None:
+  """Return a finite number as float; None if the value is anything else."""
+  if isinstance(value, bool) or not isinstance(value, (int, float)):
+    return None
+  # In this order: a greater int has no float.
+  return float(value) if abs(value) <= _LARGEST else None
 
 
 def _read_object(path: Path, notes: list[str]) -> dict[str, Any]:
@@ -236,7 +191,3 @@ def _read_object(path: Path, notes: list[str]) -> dict[str, Any]:
     return found
   notes.append(f"{path.name}, which is damaged")
   return {}
-
-
-def _count(number: int, what: str) -> str:
-  return f"{number} {what}{'' if number == 1 else 's'}"

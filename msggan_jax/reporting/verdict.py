@@ -5,215 +5,349 @@ and every sentence has the numbers that it follows from.
 """
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from statistics import median
+from typing import Any
 
-from msggan_jax.reporting import advice, scores
-from msggan_jax.reporting.advice import Kind, tail
-from msggan_jax.reporting.records import Run, number, plain
-from msggan_jax.reporting.scores import Scores
+from msggan_jax.metrics import protocols
+from msggan_jax.metrics.protocols import Protocol
+from msggan_jax.reporting.records import Points, Run, number, plain
+from msggan_jax.runtime.clock import duration
 
 _FEWEST_ROWS = 20  # before losses are judged
 _SETTLED = 0.15  # share of a run after which its pictures are judged
 _EXPLODED = 10  # times the earlier losses
 _COLLAPSED = 0.75  # of the reals' diversity
-_NOISY = 1.3  # times it: more is noise
+_WORSE = 0.1  # share of a score: less is noise
 _WIDENED = 1.1  # times the earlier gap of D
 _UNSTEADY = 3  # times the earlier changes between snapshots
+_WAITING = 0.2  # share of the loop's time spent on data
+
+# The rule that holds, a sentence on health, and what to try next.
+Finding = tuple[str, str, str]
 
 
 @dataclasses.dataclass(frozen=True)
-class Verdict:
-  """Three sentences.
+class Scores:
+  """The evaluations of one protocol with the same data and weights."""
 
-  Attributes:
-    score: The best score with its protocol.
-    health: Whether the run overfits or collapses.
-    advice: What to try next.
-    kind: The rule that decided, such as `Kind.COLLAPSES`.
-    scores: Of the run's first metric; None without any.
-  """
+  protocol: Protocol
+  description: str  # the recipe in words
+  points: Points
+  best_kimg: float
+  best: float
+  made_of: tuple[Any, Any]  # hashes of the data and of the network's weights
+  noise: float  # twice the largest recorded spread, or 0
 
-  score: str
-  health: str
-  advice: str
-  kind: Kind
+  def is_worse(self, value: float, than: float) -> bool:
+    """Return whether a score is worse than another beyond noise."""
+    worse = than - value if self.protocol.higher_is_better else value - than
+    return worse > max(_WORSE * abs(than), self.noise)
+
+
+@dataclasses.dataclass(frozen=True)
+class Case:
+  """A run, its scores, and its `pictures.diversity`: what the rules judge."""
+
+  run: Run
   scores: Scores | None
+  diversity: Points
+
+  def is_settled(self, kimg: float) -> bool:
+    """Return whether pictures can be judged; they change much at first."""
+    return kimg > _SETTLED * self.run.total_kimg
 
 
-def judge(run: Run, diversity: Sequence[tuple[float, float]]) -> Verdict:
-  """Judge a run.
+def judge(case: Case) -> Finding:
+  """Return the first rule that holds."""
+  rules = (_gave_up, _is_young, _diverges, _collapses, _declines, _is_unsteady)
+  found = next(filter(None, (rule(case) for rule in rules)), None)
+  return found or ("shows no warning", _soundness(case), _go_on(case))
 
-  Args:
-    run: Its records.
-    diversity: `filmstrips.diversity`.
-  """
-  found = scores.find(run)
-  kind, health = _health(run, found, diversity)
-  return Verdict(
-    score=scores.sentence(run, found),
-    health=health,
-    advice=advice.sentence(run, found, kind),
-    kind=kind,
-    scores=found,
+
+def find_scores(run: Run) -> Scores | None:
+  """Return the evaluations of the metric that decides which is best."""
+  wanted = str(run.config.get("metrics", "")).split(",")[0].strip()
+  for row in reversed(run.metrics):
+    recipes = row.get("protocols", {})
+    for name in sorted(recipes, key=lambda name: name != wanted):
+      protocol = _parse(name, row)
+      if protocol and isinstance(row.get(protocol.main_value), float):
+        return _scores(run, protocol, plain(recipes[name] or name), row)
+  return None
+
+
+def best_score(case: Case) -> str:
+  """Return a sentence with a run's best score, or why there is none."""
+  scores = case.scores
+  if scores is None:
+    return (
+      "There is no score: evaluations follow every "
+      f"{number(case.run.number('eval_kimg') or 0)} kimg (config.eval_kimg; 0: "
+      "never), and need a feature network."
+    )
+  better = "higher" if scores.protocol.higher_is_better else "lower"
+  count = len(scores.points)
+  return (
+    f"The best {scores.protocol.main_value} is {number(scores.best)} at "
+    f"{number(scores.best_kimg)} kimg, of {count} "
+    f"evaluation{'' if count == 1 else 's'} ({better} is better; "
+    f"{scores.description})."
   )
 
 
-def _health(
-  run: Run,
-  scores: Scores | None,
-  diversity: Sequence[tuple[float, float]],
-) -> tuple[Kind, str]:
-  """Return the first rule that holds, and its sentence."""
-  if run.gave_up:
-    names = run.gave_up[-1].get("not_finite")
-    names = names if isinstance(names, list) else []
-    where = plain(" and ".join(map(str, names))) or "its numbers"
-    tries = len(run.gave_up)
-    return Kind.GAVE_UP, (
-      f"It gave up at {number(run.kimg)} kimg: NaN or Inf in {where}, "
-      f"{tries} time{'' if tries == 1 else 's'} in a row."
-    )
-  if len(run.stats) < _FEWEST_ROWS:
-    return Kind.EARLY, (
-      "It is too early to say whether it overfits or collapses: there are "
-      f"{len(run.stats)} log rows, and the rules need {_FEWEST_ROWS}."
-    )
-  for kind, sentence in (
-    (Kind.DIVERGES, _divergence(run)),
-    (Kind.COLLAPSES, _collapse(run, diversity)),
-    *_worsening(run, scores),
-    (Kind.UNSTEADY, _unsteadiness(run)),
-  ):
-    if sentence:
-      return kind, sentence
-  return Kind.SOUND, _soundness(run, scores, diversity)
+def compare(cases: Sequence[Case]) -> str:
+  """Return a sentence on which of several runs is best."""
+  scored = [(x.run.name, x.scores) for x in cases if x.scores is not None]
+  alike = [
+    (name, scores)
+    for name, scores in scored
+    if (scores.protocol, scores.made_of)
+    == (scored[0][1].protocol, scored[0][1].made_of)
+  ]
+  if len(alike) < 2:
+    return "No two of these runs have a score by the same protocol and data."
+  protocol = alike[0][1].protocol
+  sign = -1 if protocol.higher_is_better else 1
+  ranks = ", then ".join(
+    f"{name} with {number(scores.best)} at {number(scores.best_kimg)} kimg"
+    for name, scores in sorted(alike, key=lambda pair: sign * pair[1].best)
+  )
+  others = [x.run.name for x in cases if x.run.name not in dict(alike)]
+  left_out = f" ({', '.join(others)}: not comparable)" if others else ""
+  return f"By {protocol.main_value} the best is {ranks}{left_out}."
 
 
-def _divergence(run: Run) -> str:
+def _parse(name: str, row: Mapping[str, Any]) -> Protocol | None:
+  """Return a row's protocol by name, or None if there is no such one."""
+  extractors = [protocols.EFFICIENTNET, *row.get("weights_hash", ())]
+  try:
+    return protocols.parse([name], extractors)[0]
+  except ValueError:
+    return None
+
+
+def _scores(
+  run: Run, protocol: Protocol, description: str, like: Mapping[str, Any]
+) -> Scores | None:
+  name = protocol.main_value
+  made_of = protocols.made_of(dict(like), protocol)
+  alike = {
+    row["step"]: dict(row)
+    for row in run.metrics
+    if isinstance(row.get(name), float)
+    and protocols.made_of(dict(row), protocol) == made_of
+  }
+  rows = [alike[step] for step in sorted(alike)]
+  best = protocols.best_row(rows, protocol, like=dict(like))
+  if best is None:
+    return None
+  ends = (f"{name}_std", f"{name}_subsets_error")
+  spreads = [row[end] for row in rows for end in ends if end in row]
+  return Scores(
+    protocol=protocol,
+    description=description,
+    points=[(row["kimg"], row[name]) for row in rows],
+    best_kimg=best["kimg"],
+    best=best[name],
+    made_of=made_of,
+    noise=2 * max((x for x in spreads if isinstance(x, float)), default=0.0),
+  )
+
+
+def _gave_up(case: Case) -> Finding | None:
+  report = case.run.not_finite
+  if not report:
+    return None
+  attempts = report.get("attempts")
+  newest = attempts[-1] if isinstance(attempts, list) and attempts else report
+  names = newest.get("not_finite") if isinstance(newest, dict) else None
+  names = names if isinstance(names, list) else ["its numbers"]
+  where = plain(" and ".join(map(str, names)))
+  return (
+    "gave up",
+    f"It gave up at {number(case.run.kimg)} kimg: NaN or Inf in {where}.",
+    "Try a new run with config.precision=float32, whose numbers overflow later."
+    if case.run.config.get("precision") not in (None, "float32")
+    else f"{_gentler(case.run)} if NaN comes back with other random numbers.",
+  )
+
+
+def _is_young(case: Case) -> Finding | None:
+  count = len(case.run.stats)
+  if count >= _FEWEST_ROWS:
+    return None
+  return (
+    "is too young to judge",
+    "It is too early to say whether it overfits or collapses: there are "
+    f"{count} log rows, and the rules need {_FEWEST_ROWS}.",
+    f"Train longer{_left(case.run)}, or log more often (config.log_kimg).",
+  )
+
+
+def _diverges(case: Case) -> Finding | None:
   for name in ("d_loss", "g_loss"):
-    _, values = run.series(name)
-    newest = tail(values)
+    values = [value for _, value in case.run.series(name)]
+    newest = values[-max(5, len(values) // 10) :]
     before = [abs(x) for x in values[: -len(newest)]]
     if len(before) < _FEWEST_ROWS:
       continue
     now, earlier = median(map(abs, newest)), median(before)
     if now > _EXPLODED * earlier and now > 1:
-      return (
+      health = (
         f"It diverges: the size of {name} is {number(now)} in the last "
         f"{len(newest)} log rows, {now / max(earlier, 1e-9):.0f} times the "
         "median before."
       )
-  return ""
+      return "diverges", health, f"{_gentler(case.run)}."
+  return None
 
 
-def _collapse(run: Run, diversity: Sequence[tuple[float, float]]) -> str:
-  total = run.total_kimg or run.kimg
-  if not diversity or diversity[-1][0] < _SETTLED * total:
-    return ""
-  kimg, now = diversity[-1]
-  if now >= _COLLAPSED:
-    return ""
-  return (
+def _collapses(case: Case) -> Finding | None:
+  kimg, now = case.diversity[-1] if case.diversity else (0.0, 1.0)
+  if now >= _COLLAPSED or not case.is_settled(kimg):
+    return None
+  health = (
     f"It collapses{'' if now < _COLLAPSED / 2 else ' in part'}: at "
     f"{number(kimg)} kimg an image of the sample grid differs from its nearest "
     f"other one only {now:.2f} times as much as a real image does from its."
   )
+  return "collapses", health, f"{_gentler(case.run)}."
 
 
-def _worsening(run: Run, scores: Scores | None) -> list[tuple[Kind, str]]:
+def _declines(case: Case) -> Finding | None:
   """Return overfitting, or worse scores without a sign of it."""
-  if scores is None or len(scores.values) - scores.best < 3:
-    return []  # two evaluations after the best one are needed
-  best, last = scores.values[scores.best], scores.values[-1]
-  later = scores.values[-2:]
-  if not all(scores.is_worse(value, best) for value in later):
-    return []
-  name, at = scores.protocol.main_value, scores.kimg[scores.best]
-  since = (
-    f"{name} went from {number(best)} at {number(at)} kimg to {number(last)}"
+  run, scores = case.run, case.scores
+  # Two evaluations after the best one are needed.
+  newest = scores.points[-2:] if scores else []
+  if scores is None or scores.best_kimg in dict(newest):
+    return None
+  if not all(scores.is_worse(x, scores.best) for _, x in newest):
+    return None
+  worse = (
+    f"{scores.protocol.main_value} went from {number(scores.best)} at "
+    f"{number(scores.best_kimg)} kimg to {number(newest[-1][1])}"
   )
-  then, now = _gap(run, at), _gap(run, run.kimg)
-  if then is None or now is None:
-    return [(Kind.WORSENS, f"It gets worse: {since}.")]
-  gap = (
+  then, now = _gap(run, scores.best_kimg), _gap(run, run.kimg)
+  gaps = (
     "D's gap between the logits of real and generated images from "
     f"{number(then)} to {number(now)}"
   )
-  if then > 0 and now > _WIDENED * then:
-    return [
-      (
-        Kind.OVERFITS,
-        f"It overfits: {since}, while D sets both apart more: {gap}.",
-      )
-    ]
-  return [(Kind.WORSENS, f"It gets worse without overfitting: {since}, {gap}.")]
-
-
-def _unsteadiness(run: Run) -> str:
-  names = run.names("stability/")
-  if not names:
-    return ""
-  kimg, values = run.series(names[-1])
-  total = run.total_kimg or run.kimg
-  # The first snapshots change much in every run.
-  settled = [
-    x for k, x in zip(kimg, values, strict=True) if k > _SETTLED * total
-  ]
-  if len(settled) < 4:
-    return ""
-  earlier = median(settled[:-1])
-  if settled[-1] <= _UNSTEADY * earlier:
-    return ""
+  if not now > _WIDENED * then > 0:
+    health = f"It gets worse without overfitting: {worse}, {gaps}."
+    best = _best_checkpoint(run, scores)
+    return "worsens", health, f"{_gentler(run)}; until then use {best}."
   return (
-    "It is unsteady: between the last two snapshots the fixed latents' images "
-    f"changed by {number(settled[-1])} (mean square), "
-    f"{settled[-1] / max(earlier, 1e-9):.1f} times the median before."
+    "overfits",
+    f"It overfits: {worse}, while D sets both apart more: {gaps}.",
+    f"Use {_best_checkpoint(run, scores)} and train again with more images, "
+    "or with config.mirror=True if mirrored images are plausible, because D "
+    "has begun to know its images by heart.",
   )
 
 
-def _soundness(
-  run: Run,
-  scores: Scores | None,
-  diversity: Sequence[tuple[float, float]],
-) -> str:
+def _is_unsteady(case: Case) -> Finding | None:
+  names = case.run.names("stability/")
+  points = case.run.series(names[-1]) if names else ()
+  changes = [change for kimg, change in points if case.is_settled(kimg)]
+  if len(changes) < 4:
+    return None
+  last, earlier = changes[-1], median(changes[:-1])
+  if last <= _UNSTEADY * earlier:
+    return None
+  health = (
+    "It is unsteady: between the last two snapshots the fixed latents' images "
+    f"changed by {number(last)} (mean square), "
+    f"{last / max(earlier, 1e-9):.1f} times the median before."
+  )
+  return "is unsteady", health, f"{_gentler(case.run)}."
+
+
+def _soundness(case: Case) -> str:
   """Return the sentence of a run to which no rule applies."""
-  evidence = []
-  if diversity:
-    ratio = diversity[-1][1]
-    noise = ", so that noise still outweighs" if ratio > _NOISY else ""
-    evidence.append(
+  scores, evidence = case.scores, ["few records"]
+  if case.diversity:
+    evidence = [
       "an image of the sample grid differs from its nearest other one "
-      f"{ratio:.2f} times as much as a real image does from its{noise}"
-    )
-  if scores is not None and len(scores.values) > 1:
-    last, best = scores.values[-1], scores.values[scores.best]
-    evidence.append(
-      f"the last score, {number(last)}, is the best"
-      if scores.best == len(scores.values) - 1
-      else f"the last score, {number(last)}, is near the best, {number(best)}"
-      if not scores.is_worse(last, best)
-      else f"only the last score, {number(last)}, is worse than the best, "
-      f"{number(best)}"
-    )
-  gaps = _gap(run, run.kimg / 2), _gap(run, run.kimg)
-  if gaps[0] is not None and gaps[1] is not None:
-    evidence.append(
-      "D's gap between the logits of real and generated images is "
-      f"{number(gaps[1])}, half-way it was {number(gaps[0])}"
-    )
-  if scores is None or len(scores.values) < 2:
+      f"{case.diversity[-1][1]:.2f} times as much as a real image does from its"
+    ]
+  if scores is None or len(scores.points) < 2:
     judged = "Nothing points to a collapse, and without two scores overfitting"
-    return f"{judged} cannot be judged: {'; '.join(evidence) or 'few records'}."
+    return f"{judged} cannot be judged: {evidence[0]}."
+  evidence.append(
+    f"the last score is {number(scores.points[-1][1])}, the best "
+    f"{number(scores.best)}"
+  )
   return f"It neither overfits nor collapses: {'; '.join(evidence)}."
 
 
-def _gap(run: Run, kimg: float) -> float | None:
-  """Return the median of real minus fake logits near a time."""
+def _go_on(case: Case) -> str:
+  """Return what to try if nothing is wrong."""
+  run, scores = case.run, case.scores
+  data = run.stats[-1].get("secs/data", 0.0)
+  loop = data + run.stats[-1].get("secs/step", 0.0)
+  if data > _WAITING * loop:
+    return (
+      "Speed up the input (a local disk, more CPU cores), because the loop "
+      f"waited for data in {data / loop:.0%} of its time."
+    )
+  if not run.is_done:
+    return f"Let it go on{_left(run)}, because no rule finds a reason to stop."
+  if scores is None or len(scores.points) < 2:
+    return (
+      "Evaluate more often (config.eval_kimg), because without scores neither "
+      "the best checkpoint nor overfitting can be known."
+    )
+  kimg, then = min(scores.points, key=lambda x: abs(x[0] - run.kimg / 2))
+  last = scores.points[-1][1]
+  if scores.is_worse(then, last):
+    return (
+      f"Train longer with --config.total_kimg={number(2 * run.kimg)}, because "
+      f"the score still went from {number(then)} at {number(kimg)} kimg to "
+      f"{number(last)}."
+    )
+  return (
+    "Try wider networks (config.base_channels, config.max_channels) or score "
+    "more fakes, because the scores have been within 10 % since half-way."
+  )
+
+
+def _gentler(run: Run) -> str:
+  """Return what bounds the networks' updates, for a sentence."""
+  if run.config.get("penalty") == "none":
+    return (
+      "Try a new run with config.penalty=gradient_penalty, because nothing "
+      "bounds D's slope, by which G is driven"
+    )
+  rate = run.number("learning_rate")
+  half = f" (config.learning_rate={number(rate / 2)})" if rate else ""
+  return f"Try a new run with half the learning rate{half}"
+
+
+def _best_checkpoint(run: Run, scores: Scores) -> str:
+  at = f"the checkpoint of {number(scores.best_kimg)} kimg"
+  marked = run.best.get("metric") == scores.protocol.main_value
+  return f"{at} (--step=best)" if marked else at
+
+
+def _gap(run: Run, kimg: float) -> float:
+  """Return the median of real minus fake logits near a time; 0: no logits."""
   gaps = [
     (abs(row["kimg"] - kimg), row["real_logits"] - row["fake_logits"])
     for row in run.stats
     if "real_logits" in row and "fake_logits" in row
   ]
   near = sorted(gaps)[: max(5, len(gaps) // 10)]
-  return median(gap for _, gap in near) if near else None
+  return median(gap for _, gap in near) if near else 0.0
+
+
+def _left(run: Run) -> str:
+  """Return how far it is to the end, for a sentence."""
+  speeds = [x for _, x in run.series("images_per_sec")[-9:] if x > 0]
+  if run.is_done or not speeds:
+    return ""
+  secs = (run.total_kimg - run.kimg) * 1000 / median(speeds)
+  return (
+    f" to {number(run.total_kimg)} kimg, about {duration(secs)} at "
+    f"{number(median(speeds))} images/s"
+  )

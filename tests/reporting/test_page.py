@@ -1,4 +1,4 @@
-"""The page: whole, safe, small, and written during a training."""
+"""The page: whole, safe, and written during a training."""
 
 import html.parser
 import json
@@ -14,34 +14,28 @@ from tests.reporting.written_runs import (
   metrics_row,
   rows,
   stats_row,
-  write_lines,
   write_run,
 )
 
 SCRIPT = "<script>alert(1)</script>"
-VOID = {"meta", "img", "input", "br"}
 
 
 class Reader(html.parser.HTMLParser):
-  """A page's elements and texts; its elements must be closed."""
+  """A page's elements and its texts by their element; all must be closed."""
 
   def __init__(self, text):
     super().__init__()
     self.elements, self.texts, self._open = [], [], []
     self.feed(text)
-    self.close()
     assert not self._open
 
   def handle_starttag(self, tag, attrs):
     self.elements.append((tag, dict(attrs)))
-    if tag not in VOID:
+    if tag not in {"meta", "img", "input"}:
       self._open.append(tag)
 
   def handle_endtag(self, tag):
     assert self._open.pop() == tag
-
-  def handle_startendtag(self, tag, attrs):
-    self.elements.append((tag, dict(attrs)))
 
   def handle_data(self, data):
     self.texts.append((self._open[-1] if self._open else "", data))
@@ -59,51 +53,32 @@ def written(*workdirs):
   return Reader(page.render(records.read([*map(str, workdirs)])).decode())
 
 
-@pytest.fixture(scope="module")
-def read(tmp_path_factory):
-  """The page of one run."""
-  return written(write_run(tmp_path_factory.mktemp("runs") / "cats"))
-
-
-def test_a_run_fills_one_page(read):
+def test_a_run_fills_one_page(tmp_path):
+  read = written(write_run(tmp_path / "cats"))
   for attrs in (each for _, each in read.elements):
-    for name in ("src", "href", "xlink:href"):
-      assert attrs.get(name, "#").startswith(("#", "data:image/webp;base64,"))
+    assert "href" not in attrs
+    assert attrs.get("src", "data:image/").startswith("data:image/")
   said = read.said()
   for heading in (
-    "Configuration",
-    "Losses",
-    "Penalties per scale",
-    "Metrics",
-    "Stability per scale",
-    "Speed and memory",
-    "Where the time went",
-    "Rollbacks and damage",
     "Samples over training",
+    "Scores",
+    "Records of training",
+    "Where the time went",
+    "Configuration",
   ):
     assert heading in said
   assert f"The best {METRIC} is 0.25 at 4 kimg, of 4 evaluations" in said
-  assert "No rollback is recorded." in said
-  assert len(read.all("h1")) == 1
-  assert len([a for a in read.all("input") if a["type"] == "range"]) == 3
-
-
-def test_it_can_be_read_aloud(read):
+  kinds = [a["src"].partition(";")[0] for a in read.all("img")]
+  # The newest sheet, three strips of three, the real images.
+  assert kinds.count("data:image/webp") == 1 + 3 * 3 + 1
+  assert kinds.count("data:image/svg+xml") == 9
+  # It can be read aloud.
   assert read.all("html")[0]["lang"] == "en"
   assert all(attrs.get("alt") for attrs in read.all("img"))
-  ids = [attrs["id"] for _, attrs in read.elements if "id" in attrs]
-  assert len({*ids}) == len(ids)
-  charts = read.all("svg")
-  assert len(charts) > 8
-  for attrs in charts:
-    assert attrs["role"] == "img"
-    assert {*attrs["aria-labelledby"].split()} <= {*ids}
   assert len(read.all("caption")) == len(read.all("table"))
   assert all(attrs.get("scope") for attrs in read.all("th"))
-  for attrs in read.all("input"):
-    assert attrs.get("aria-label") or attrs["id"] == "together"
-  targets = [attrs["href"] for attrs in read.all("a")]
-  assert {target.removeprefix("#") for target in targets} <= {*ids}
+  [slider], [label] = read.all("input"), read.all("label")
+  assert slider["id"] == label["for"]
 
 
 def test_hostile_records_stay_text(tmp_path):
@@ -112,6 +87,7 @@ def test_hostile_records_stay_text(tmp_path):
     SCRIPT: "x",
     "metrics": f"{METRIC},{SCRIPT}",
     "penalty": "{{ 7 * 7 }}{% for x in y %}",
+    "base_grid": 5,
     "optimizer": "\x00\x1b[31m \ud800 $x^2$ \u202e" + "long " * 9999,
     "total_kimg": SCRIPT,
     "eval_kimg": {"a": SCRIPT},
@@ -126,62 +102,39 @@ def test_hostile_records_stay_text(tmp_path):
     {**metrics_row(2.0, 0.4), SCRIPT: 3.0, "protocols": {METRIC: SCRIPT}},
     {**metrics_row(3.0, 0.4), "weights_hash": 5, "protocols": [SCRIPT]},
   ]
-  workdir = write_run(
-    tmp_path / "<img onerror=alert(1)>",
-    config=bad,
-    stats=stats,
-    metrics=metrics,
-  )
+  workdir = tmp_path / "<img onerror=alert(1)>"
+  write_run(workdir, config=bad, stats=stats, metrics=metrics)
   (workdir / "best.json").write_text(json.dumps({"metric": SCRIPT}))
   attempt = {"step": SCRIPT, "not_finite": [SCRIPT, 5]}
   (workdir / "not_finite.json").write_text(json.dumps({"attempts": [attempt]}))
-  write_lines(workdir / "rollbacks.jsonl", [attempt, {"step": {}}])
-  write_lines(workdir / "unreadable.jsonl", [{"image": SCRIPT, "reason": []}])
   read = written(workdir)
-  assert len(read.all("script")) == 1
   [code] = [text for tag, text in read.texts if tag == "script"]
-  assert "alert" not in code
-  assert not any(
-    name.startswith("on") for _, attrs in read.elements for name in attrs
-  )
+  assert "alert" not in code and len(read.all("script")) == 1
+  names = [name for _, attrs in read.elements for name in attrs]
+  assert not any(name.startswith("on") for name in names)
   said = read.said()
-  assert said.count(SCRIPT) > 10 and "{{ 7 * 7 }}" in said
+  assert said.count(SCRIPT) > 5 and "{{ 7 * 7 }}" in said
   [policy] = [a for a in read.all("meta") if "http-equiv" in a]
   assert "script-src 'sha256-" in policy["content"]
 
 
 def test_damage_is_noted_and_skipped(tmp_path):
   workdir = write_run(tmp_path / "cats")
-  stats = workdir / "stats.jsonl"
-  with stats.open("ab") as file:
+  with (workdir / "stats.jsonl").open("ab") as file:
     file.write(b'\xff\xfe\x00\n[1, 2]\n{"step": 1}\n{"step": NaN, "kimg": 1}\n')
     file.write(json.dumps(stats_row(4.0, d_loss=float("nan"))).encode())
     file.write(b'\n{"step": 501, "kimg": 4')  # being written
   (workdir / "best.json").write_text("{")
+  (workdir / "checkpoints" / "50.damaged").mkdir(parents=True)
   newest = max((workdir / "samples" / "8x8").iterdir())
   newest.write_bytes(newest.read_bytes()[:100])  # being written
   read = written(workdir)
-  said = read.said()
   assert (
-    "Skipped while reading: 2 damaged rows of stats.jsonl; 2 rows of "
-    "stats.jsonl without a step; best.json, which is damaged." in said
-  )
+    "Skipped while reading: 4 damaged rows of stats.jsonl; the damaged "
+    "checkpoint 50.damaged; best.json, which is damaged."
+  ) in read.said()
   frames = [a for a in read.all("img") if "8\u00d78" in a["alt"]]
   assert len(frames) == 2
-
-
-def test_rollbacks_and_damaged_images_are_listed(tmp_path):
-  workdir = write_run(tmp_path / "cats")
-  rollback = {"step": 70, "not_finite": ["d_loss", "g/w"], "to_step": 50}
-  write_lines(workdir / "rollbacks.jsonl", [rollback])
-  images = [{"image": i, "reason": f"reason {i}"} for i in range(50)]
-  write_lines(workdir / "unreadable.jsonl", images)
-  (workdir / "checkpoints" / "50.damaged").mkdir(parents=True)
-  said = written(workdir).said()
-  assert "d_loss and g/w" in said
-  assert "Damaged images of the prepared set: 50, the last 30 of them" in said
-  assert "reason 49" in said and "reason 19" not in said
-  assert "50.damaged" in said
 
 
 def test_several_runs_side_by_side(tmp_path):
@@ -196,13 +149,13 @@ def test_several_runs_side_by_side(tmp_path):
   said = read.said()
   assert (
     f"By {METRIC} the best is two with 0.1 at 2 kimg, then one with 0.25 at 4 "
-    "kimg (three: other protocol, data or feature weights, or no score)."
+    "kimg (three: not comparable)."
   ) in said
   differing = said[said.index("Fields that differ") :]
-  differing = differing[: differing.index("The same in all runs")]
   assert "learning_rate 0.003 0.01 0.003" in differing
+  differing = differing[: differing.index(" base_grid ")]  # the same in all
   assert "resolution" not in differing
-  assert len([a for a in read.all("input") if a["type"] == "range"]) == 9
+  assert len(read.all("ol")) == 9
 
 
 def test_runs_of_one_name_are_told_apart(tmp_path):
@@ -211,23 +164,10 @@ def test_runs_of_one_name_are_told_apart(tmp_path):
   assert names == [str(run) for run in runs]
 
 
-def test_pictures_shrink_to_the_limit(tmp_path, monkeypatch):
-  runs = records.read([str(write_run(tmp_path / "cats", grids=30))])
-  context = page._context(runs)
-  monkeypatch.setattr(page, "_context", lambda _: context)
-  whole = len(page.render(runs))
-  monkeypatch.setattr(page, "_MOST_BYTES", whole - 1)
-  assert len(page.render(runs)) < whole
-  monkeypatch.setattr(page, "_MOST_BYTES", 1000)
-  with pytest.raises(ValueError, match=r"more than 1,000; name fewer runs"):
-    page.render(runs)
-
-
 @pytest.mark.parametrize("obstacle", ["folder", "read-only", "missing"])
 def test_a_report_that_cannot_be_written(tmp_path, monkeypatch, obstacle):
-  runs = records.read([str(write_run(tmp_path / "cats"))])
   monkeypatch.setattr(page, "render", lambda _: b"a page")
-  path = tmp_path / "cats" / page.NAME
+  path = tmp_path / page.NAME
   if obstacle == "folder":
     path.mkdir()
   elif obstacle == "missing":
@@ -239,29 +179,12 @@ def test_a_report_that_cannot_be_written(tmp_path, monkeypatch, obstacle):
       raise PermissionError(13, "Permission denied")
 
     monkeypatch.setattr(page.Path, "replace", refuse)
-  with pytest.raises(ValueError) as error:
-    page.write(runs, path)
-  assert re.fullmatch(
-    rf"{path} cannot be written: .*; close it .* --output", str(error.value)
-  )
+  sentence = rf"{path} cannot be written: .*; close it .* --output"
+  with pytest.raises(ValueError, match=sentence):
+    page.write([], path)
   if obstacle == "read-only":
     assert path.read_text() == "the old one"
   assert [p.name for p in path.parent.glob(".report*")] == []
-
-
-def test_an_error_leaves_the_old_page(tmp_path, monkeypatch):
-  runs = records.read([str(write_run(tmp_path / "cats"))])
-  path = tmp_path / "cats" / page.NAME
-  path.write_text("the old one")
-
-  def fail(_):
-    raise ValueError("too large")
-
-  monkeypatch.setattr(page, "render", fail)
-  with pytest.raises(ValueError, match="too large"):
-    page.write(runs, path)
-  assert [p.name for p in path.parent.glob("*report*")] == [page.NAME]
-  assert path.read_text() == "the old one"
 
 
 COMMAND = """
@@ -278,9 +201,10 @@ finally:
 
 def command(*arguments, block=""):
   """Run the command; return its exit code and what it says."""
-  code = COMMAND.format(block=block)
   done = subprocess.run(
-    [sys.executable, "-c", code, *arguments], capture_output=True, text=True
+    [sys.executable, "-c", COMMAND.format(block=block), *arguments],
+    capture_output=True,
+    text=True,
   )
   return done.returncode, done.stdout + done.stderr
 
@@ -288,7 +212,8 @@ def command(*arguments, block=""):
 def test_the_command_needs_no_jax(tmp_path):
   workdir = write_run(tmp_path / "cats")
   code, said = command(f"--workdir={workdir}")
-  assert (code, said) == (0, f"{workdir}/report.html: 0.2 MB\n")
+  assert code == 0
+  assert re.fullmatch(rf"{workdir}/report.html: 0\.\d MB\n", said)
   assert (workdir / "report.html").read_text().startswith("<!DOCTYPE html>")
 
 
@@ -299,25 +224,24 @@ def test_a_missing_extra_is_named(tmp_path):
     "error: the report needs the package jinja2: pip install "
     "'msggan_jax[report]'\n"
   )
-  assert not (workdir / "report.html").exists()
 
 
 def test_bad_workdirs_end_in_a_sentence(tmp_path):
   workdir = write_run(tmp_path / "cats", stats=[])
-  with pytest.raises(ValueError, match=r"no rows in stats.jsonl yet; .* 0.1 k"):
-    records.read([str(workdir)])
+  given = str(workdir)
+  for names, error, sentence in (
+    ([given], ValueError, r"no rows in stats.jsonl yet; .* 0.1 k"),
+    ([str(tmp_path / "nowhere")], FileNotFoundError, "it does not exist"),
+    ([str(tmp_path)], FileNotFoundError, r"it has no config.json"),
+    ([], ValueError, "has an empty name; give A or A,B,C"),
+    (["", given], ValueError, "has an empty name; give A or A,B,C"),
+    ([given, f"{given}/"], ValueError, "names a folder twice"),
+  ):
+    with pytest.raises(error, match=sentence):
+      records.read(names)
   (workdir / "stats.jsonl").write_text('{"step": "1"}\nnonsense\n')
   with pytest.raises(ValueError, match=r"no rows in stats.jsonl yet"):
-    records.read([str(workdir)])
-  with pytest.raises(FileNotFoundError, match="it does not exist"):
-    records.read([str(tmp_path / "nowhere")])
-  with pytest.raises(FileNotFoundError, match=r"it has no config.json"):
-    records.read([str(tmp_path)])
-  for names in ([], ["", str(workdir)]):
-    with pytest.raises(ValueError, match="has an empty name; give A or A,B,C"):
-      records.read(names)
-  with pytest.raises(ValueError, match="names a folder twice"):
-    records.read([str(workdir), f"{workdir}/"])
+    records.read([given])
   (workdir / "config.json").write_text("[" * 9999)
   with pytest.raises(ValueError, match="holds no configuration"):
-    records.read([str(workdir)])
+    records.read([given])

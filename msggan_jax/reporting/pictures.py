@@ -1,0 +1,295 @@
+"""Pictures inside of a page: plots as SVG, sample grids as WebP."""
+
+import base64
+import dataclasses
+import io
+import re
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import matplotlib
+import numpy as np
+from markupsafe import Markup
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
+from PIL import Image
+
+from msggan_jax.models import base_grid
+from msggan_jax.reporting.records import Points, Run, number, plain
+from msggan_jax.runtime import palette
+
+_STYLE = {
+  "svg.fonttype": "none",  # text stays text
+  "svg.hashsalt": "msggan_jax",  # the same bytes for the same records
+  "text.parse_math": False,  # "$" in somebody's names is a dollar
+  "axes.spines.top": False,
+  "axes.spines.right": False,
+  "axes.grid": True,
+  "grid.color": "#e4e4e4",
+  "legend.frameon": False,
+  "legend.fontsize": 9,
+}
+_SIZE = (4.4, 2.8)  # inches: text of 10 points stays legible on a phone
+_MOST_POINTS = 200  # of a line
+_MOST_LINES = 12  # of a plot
+_DASHES = ("-", "--", "-.", ":")
+
+_MOST_PIXELS = 2**26  # of a grid; more would be no grid of ours
+_LOSSLESS = 2**14  # pixels up to which WebP keeps every one
+_SIDE = 512  # pixels of a picture, at most
+_FRAMES = (3, 20)  # of a strip: at least, at most
+_ALL_FRAMES = 120  # of a page: about 10 MB at worst
+
+_DIVERSITY_SIDE = 32  # images are compared at this size, at most
+_DIVERSITY_GRIDS = 30  # spread over training
+_FEWEST_IMAGES = 16  # whose diversity means anything
+
+
+@dataclasses.dataclass(frozen=True)
+class Line:
+  """A line of a plot, perhaps with a star at one kimg."""
+
+  label: str
+  points: Points
+  star: float | None = None
+
+
+@dataclasses.dataclass(frozen=True)
+class Plot:
+  """A plot: its words, its data URI, and its numbers to be read aloud."""
+
+  title: str
+  caption: str
+  uri: Markup
+  numbers: str
+
+
+@dataclasses.dataclass(frozen=True)
+class Picture:
+  """A data URI of WebP, and its size as it is stored."""
+
+  uri: Markup
+  width: int
+  height: int
+
+
+def plot(
+  title: str,
+  caption: str,
+  lines: Sequence[Line],
+  *,
+  log: bool = False,
+) -> Plot | None:
+  """Draw at most twelve lines over the thousands of images shown.
+
+  A logarithmic axis leaves out values of 0 or less. Without points: None.
+  """
+  lines = [_drawable(line, log) for line in lines]
+  lines = [line for line in lines if line.points][:_MOST_LINES]
+  if not lines:
+    return None
+  with matplotlib.rc_context(_STYLE):
+    figure = Figure(_SIZE)
+    axes = figure.add_subplot(xlabel="thousand images (kimg)")
+    for place, line in enumerate(lines):
+      _draw(axes, line, place)
+    if log:
+      _scale_by_log(axes, lines)
+    elif limits := _limits(lines):
+      axes.set_ylim(*limits)
+      caption += " Rare values outside of the axis are cut off."
+    columns = len(lines) if len(lines) <= 4 else 3
+    rows = -(-len(lines) // columns) if len(lines) > 1 else 0
+    if rows:
+      figure.legend(loc="upper center", ncols=columns)
+    # Constrained layout would take twice the time.
+    top = 0.96 - 0.08 * rows
+    figure.subplots_adjust(left=0.16, right=0.98, bottom=0.17, top=top)
+    file = io.BytesIO()
+    figure.savefig(
+      file, format="svg", transparent=True, metadata={"Date": None}
+    )
+  ends = [f"{x.label} {number(x.points[-1][1])}" for x in lines]
+  numbers = f"At the end: {', '.join(ends)}."
+  return Plot(title, caption, _data_uri("svg+xml", file.getvalue()), numbers)
+
+
+def strips(run: Run, total: int) -> dict[int, list[tuple[float, Picture]]]:
+  """Return sample grids over training, (kimg, picture), by scale.
+
+  Args:
+    run: The run; scale 0 shows all scales of the same latents.
+    total: Number of runs on the page, which share its size.
+  """
+  scales = _scales(run.workdir)
+  fewest, most = _FRAMES
+  count = _ALL_FRAMES // (total * max(1, len(scales)))
+  made = {}
+  for scale, grids in scales.items():
+    grids = _spread(grids, min(max(fewest, count), most))
+    with ThreadPoolExecutor() as threads:
+      encoded = list(threads.map(encode, [path for _, path in grids]))
+    pairs = zip(grids, encoded, strict=True)
+    made[scale] = [(kimg, x) for (kimg, _), x in pairs if x is not None]
+  return {scale: frames for scale, frames in made.items() if frames}
+
+
+def encode(path: Path) -> Picture | None:
+  """Return a picture file for the page, or None if it is not readable (yet)."""
+  image = _open(path)
+  if image is None:
+    return None
+  image.thumbnail((_SIDE, _SIDE), Image.Resampling.LANCZOS)
+  file = io.BytesIO()
+  lossless = image.width * image.height <= _LOSSLESS
+  image.save(file, "WEBP", lossless=lossless, quality=70, method=3)
+  return Picture(_data_uri("webp", file.getvalue()), *image.size)
+
+
+def diversity(run: Run) -> Points:
+  """Compare how much generated images differ with how much real ones do.
+
+  For every image of a grid the nearest other one is found, by the root mean
+  square of their pixels' differences at 32x32 or less. The median over fakes,
+  divided by that over reals, is 0 if all latents give one image.
+
+  Returns:
+    (kimg, ratio); empty if the grids have fewer than 16 images.
+  """
+  resolution = int(run.number("resolution") or 0)
+  scales = _scales(run.workdir)
+  largest = min(_DIVERSITY_SIDE, resolution)
+  side = max((side for side in scales if side <= largest), default=0)
+  try:
+    grid = base_grid.parse(run.config["base_grid"])
+  except ValueError:  # of a damaged file
+    return []
+  of_reals = _nearest(run.workdir / "reals.png", resolution, side, grid)
+  if not side or not of_reals:
+    return []
+  grids = _spread(scales[side], _DIVERSITY_GRIDS)
+  ratios = [(kimg, _nearest(path, side, side, grid)) for kimg, path in grids]
+  return [(kimg, r / of_reals) for kimg, r in ratios if r is not None]
+
+
+def _data_uri(kind: str, content: bytes) -> Markup:
+  text = base64.b64encode(content).decode()
+  return Markup(f"data:image/{kind};base64,{text}")
+
+
+def _drawable(line: Line, log: bool) -> Line:
+  """Return the points that an axis can show: a long line's are means."""
+  points = [(x, y) for x, y in line.points if y > 0 or not log]
+  if len(points) > _MOST_POINTS and line.star is None:
+    parts = np.array_split(np.array(points), _MOST_POINTS)
+    points = [tuple(part.mean(axis=0).tolist()) for part in parts]
+  return Line(plain(line.label), points, line.star)
+
+
+def _draw(axes: Axes, line: Line, place: int) -> None:
+  color = palette.COLORS[place % len(palette.COLORS)]
+  every = max(1, len(line.points) // 7)
+  axes.plot(
+    *zip(*line.points, strict=True),
+    label=line.label,
+    color=color,
+    linewidth=1.6,
+    linestyle=_DASHES[place // 3 % len(_DASHES)],
+    marker=palette.MARKERS[place % len(palette.MARKERS)],
+    markersize=4.5,
+    markevery=(place % every, every),
+  )
+  y = dict(line.points).get(line.star)
+  if y is not None:
+    axes.plot(line.star, y, "*", color=color, markersize=14, zorder=3)
+
+
+def _limits(lines: Sequence[Line]) -> tuple[float, float] | None:
+  """Return the limits of most values if single ones lie far outside."""
+  values = np.concatenate([[y for _, y in line.points] for line in lines])
+  low, high = np.percentile(values, [2, 98])
+  spread = high - low
+  if len(values) < 50 or spread <= 0 or np.ptp(values) < 4 * spread:
+    return None
+  return float(low - 0.3 * spread), float(high + 0.3 * spread)
+
+
+def _scale_by_log(axes: Axes, lines: Sequence[Line]) -> None:
+  """Make the values' axis logarithmic, with plain numbers at its ticks."""
+  show = FuncFormatter(lambda value, _: number(value))
+  axes.set_yscale("log")
+  axes.yaxis.set_major_formatter(show)
+  axes.yaxis.set_minor_formatter(NullFormatter())
+  values = [y for line in lines for _, y in line.points]
+  if max(values) < 30 * min(values):  # few powers of ten are on the axis
+    axes.yaxis.set_minor_locator(LogLocator(subs=(2, 5)))
+    axes.yaxis.set_minor_formatter(show)
+
+
+def _scales(workdir: Path) -> dict[int, list[tuple[float, Path]]]:
+  """Return a run's grids, (kimg, file) in order, by scale; 0: all scales."""
+  found = {}
+  for folder in workdir.glob("samples/*"):
+    scale = re.fullmatch(r"scales|([0-9]{1,5})x\1", folder.name)
+    if scale:
+      found[int(scale[1] or 0)] = sorted(
+        (float(path.stem), path)
+        for path in folder.glob("*.png")
+        if re.fullmatch(r"[0-9]+\.[0-9]+", path.stem)
+      )
+  return dict(sorted(found.items()))
+
+
+def _spread(grids: list, most: int) -> list:
+  """Return at most so many, evenly spread, the first and last included."""
+  if len(grids) <= most:
+    return grids
+  places = np.linspace(0, len(grids) - 1, most).round().astype(int)
+  return [grids[i] for i in places]
+
+
+def _open(path: Path) -> Image.Image | None:
+  """Return a grid's picture as RGB, or None if it is not readable (yet)."""
+  try:
+    with Image.open(path, formats=["PNG"]) as image:
+      if image.width * image.height > _MOST_PIXELS:
+        return None
+      image = image.convert("RGBA")
+      white = Image.new("RGBA", image.size, "white")
+      return Image.alpha_composite(white, image).convert("RGB")
+  except (OSError, ValueError, SyntaxError, Image.DecompressionBombError):
+    return None
+
+
+def _nearest(
+  path: Path, tile: int, side: int, grid: tuple[int, int]
+) -> float | None:
+  """Return the median distance of a grid's images to their nearest other.
+
+  In [0, 255]; None if the file is not readable or has too few images.
+
+  Args:
+    path: Of the grid.
+    tile: Resolution of the images in the grid.
+    side: Resolution at which images are compared.
+    grid: The base grid.
+  """
+  image = _open(path)
+  tall, wide = base_grid.image_size(tile, grid)
+  if image is None or not side or image.width % wide or image.height % tall:
+    return None
+  columns, rows = image.width // wide, image.height // tall
+  if columns * rows < _FEWEST_IMAGES:
+    return None
+  tall, wide = base_grid.image_size(side, grid)
+  image = image.resize((columns * wide, rows * tall), Image.Resampling.BOX)
+  pixels = np.asarray(image, np.float32)
+  tiles = pixels.reshape(rows, tall, columns, wide, 3).swapaxes(1, 2)
+  flat = tiles.reshape(rows * columns, -1)
+  squares = np.square(flat).sum(1)
+  distances = squares[:, None] + squares[None] - 2 * flat @ flat.T
+  np.fill_diagonal(distances, np.inf)
+  nearest = np.maximum(distances.min(1), 0) / flat.shape[1]
+  return float(np.median(np.sqrt(nearest)))
