@@ -24,5 +24,5 @@ def get_config(choice="msg_progan"):
   config.batch_size = 32
   config.total_kimg = 2000.0
   if few:
-    config.augment = "auto"  # see config/few_images.py
+    config.augment = "auto"  # see msggan_jax/config/few_images.py
   return config

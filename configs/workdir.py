@@ -4,11 +4,7 @@ python -m msggan_jax.main --config=configs/workdir.py:runs/bmsg \
   --workdir=runs/bmsg --config.dataset.name=folder --config.dataset.path=photos
 """
 
-import json
-import pathlib
-import runpy
-
-_DEFAULT = pathlib.Path(__file__).with_name("default.py")
+from msggan_jax.config import saved
 
 
 def get_config(workdir):
@@ -17,15 +13,12 @@ def get_config(workdir):
   The workdir may be somebody else's, and that field names code to be run.
 
   Raises:
-    ValueError: If the folder is no workdir.
+    ValueError: If the folder is not a workdir.
   """
-  path = pathlib.Path(workdir) / "config.json"
-  if not path.is_file():
-    raise ValueError(
-      f"{workdir} is not the workdir of a run: it has no config.json"
-    )
-  # A run of before a field existed has the field's default.
-  config = runpy.run_path(str(_DEFAULT))["get_base_config"]()
-  config.update(json.loads(path.read_text()))
+  # A field that is newer than the run has its default.
+  try:
+    config = saved.load_with_defaults(workdir)
+  except FileNotFoundError as error:
+    raise ValueError(str(error)) from error
   config.extractor = ""
   return config

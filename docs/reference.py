@@ -1,30 +1,16 @@
-"""Write configs/default.py and docs/configuration.md from the table of fields.
+"""Write docs/configuration.md from the table of fields.
 
   python docs/reference.py
 
-A test compares both with the table, `msggan_jax/config/fields.py`.
+A test compares it with the table, `msggan_jax/config/fields.py`.
 """
 
-import textwrap
 from pathlib import Path
 
-from msggan_jax.config.field_types import (
-  Batch,
-  Choice,
-  End,
-  Field,
-  Remat,
-  Scales,
-  Weights,
-)
-from msggan_jax.config.fields import FIELDS, SECTIONS
+from msggan_jax.config.fields import SECTIONS
 
-ROOT = Path(__file__).parents[1]
-DEFAULT = ROOT / "configs" / "default.py"
-PAGE = ROOT / "docs" / "configuration.md"
+PAGE = Path(__file__).with_name("configuration.md")
 
-_BASE_CONFIG = "def get_base_config():\n"
-_WIDTH = 80
 _PAGE_START = """\
 # Set a field of the configuration
 
@@ -46,26 +32,6 @@ change the fields marked in the last column, and no others.
 """
 
 
-def default_text() -> str:
-  """Return configs/default.py: its head as it is, its fields from the table."""
-  head = DEFAULT.read_text().partition(_BASE_CONFIG)[0]
-  lines = [
-    _BASE_CONFIG.rstrip("\n"),
-    '  """Return MSG-ProGAN as the paper trains it; presets start from it.',
-    "",
-    "  Written from the table of fields: `python docs/reference.py`.",
-    '  """',
-    "  config = ConfigDict()",
-  ]
-  for title, section in SECTIONS.items():
-    lines += ["", f"  # {title}."]
-    for name, field in section.items():
-      if name == "dataset.name":
-        lines.append("  config.dataset = ConfigDict()")
-      lines += _assignment(name, field)
-  return head + "\n".join([*lines, "  return config"]) + "\n"
-
-
 def page_text() -> str:
   """Return docs/configuration.md."""
   lines = [_PAGE_START]
@@ -77,46 +43,13 @@ def page_text() -> str:
       "|---|---|---|---|---|",
     ]
     for name, field in section.items():
-      changeable = "yes" if field.resumable else ""
-      cells = [
-        f"`{name}`",
-        f"`{field.default!r}`",
-        field.expected(),
-        field.meaning,
-        changeable,
-      ]
-      lines.append(f"| {' | '.join(cells)} |")
+      lines.append(
+        f"| `{name}` | `{field.default!r}` | {field.expected} | "
+        f"{field.meaning} | {'yes' if field.resumable else ''} |"
+      )
     lines.append("")
   return "\n".join(lines)
 
 
-def _assignment(name: str, field: Field) -> list[str]:
-  statements = []
-  # A name or something else.
-  if isinstance(field, Batch | End | Remat | Scales | Weights):
-    statements.append(f"  config.{name} = config_dict.placeholder(object)")
-  value = f'"{field.default}"' if isinstance(field.default, str) else None
-  statements.append(f"  config.{name} = {value or repr(field.default)}")
-  comment = _comment(name, field)
-  in_line = f"{statements[-1]}  # {comment}"
-  if len(in_line) <= _WIDTH and len(statements) == 1:
-    return [in_line]
-  wrapped = textwrap.wrap(comment, _WIDTH - 4)
-  return [*(f"  # {line}" for line in wrapped), *statements]
-
-
-def _comment(name: str, field: Field) -> str:
-  if isinstance(field, Choice | Scales | Weights):
-    return f"{field.meaning}: {field.expected()}"
-  return field.meaning
-
-
-def main() -> None:
-  """Write both files."""
-  for path, text in ((DEFAULT, default_text()), (PAGE, page_text())):
-    path.write_text(text)
-    print(f"{path.relative_to(ROOT)}: {len(FIELDS)} fields")
-
-
 if __name__ == "__main__":
-  main()
+  PAGE.write_text(page_text())

@@ -37,11 +37,15 @@ def main(argv: Sequence[str]) -> None:
   # Imported late, so that --help and bad flags return at once.
   import jax
 
-  from msggan_jax.config import batch_size
-  from msggan_jax.planning import timing
+  from msggan_jax.config.resolve import resolve
+  from msggan_jax.planning import compilation, timing
 
-  config = batch_size.with_batch_size(
-    _CONFIG.value, cli.value_in_file("batch_size"), jax.device_count()
+  config = resolve(
+    _CONFIG.value,
+    jax.device_count(),
+    file_batch_size=cli.value_in_file("batch_size"),
+    given=cli.given_fields(),
+    fits=compilation.fits,
   )
   numbers = timing.measure_step(config, _STEPS.value)
   if _LOADER.value:

@@ -78,11 +78,12 @@ def evaluate_run(workdir: Path, output: cli.JsonOutput) -> None:
   """Evaluate checkpoints; print the results and append them to the run."""
   # Imported late, so that --help and bad flags return at once.
   from msggan_jax import data, metrics
-  from msggan_jax.checkpoints import trained, workdirs
+  from msggan_jax.checkpoints import trained
+  from msggan_jax.config import saved
   from msggan_jax.metrics import protocols
   from msggan_jax.runtime import jsonl
 
-  config = workdirs.load_config(workdir)
+  config = saved.load_config(workdir)
   inception_path = _INCEPTION.value or config.get("inception_path", "")
   extractors = metrics.Extractors(
     inception_path,

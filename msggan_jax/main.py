@@ -114,20 +114,22 @@ def main(argv: Sequence[str]) -> None:
 
 
 def read_config(workdir: Path) -> ConfigDict:
-  """Return the configuration; fields that are "auto" have their values."""
+  """Return the resolved configuration."""
   import jax
 
-  from msggan_jax.config.batch_size import with_batch_size
-  from msggan_jax.config.few_images import with_few_images
+  from msggan_jax.config.resolve import resolve
+  from msggan_jax.planning import compilation
 
   if _FREEZE_D.value is not None:
     _CONFIG.value.freeze_d = _FREEZE_D.value
-  from_file = cli.value_in_file("batch_size")
-  config = with_batch_size(
-    _CONFIG.value, from_file, jax.device_count(), workdir
+  return resolve(
+    _CONFIG.value,
+    jax.device_count(),
+    file_batch_size=cli.value_in_file("batch_size"),
+    given=cli.given_fields(),
+    workdir=workdir,
+    fits=compilation.fits,
   )
-  given = config_flags.get_override_values(flags.FLAGS["config"])
-  return with_few_images(config, given, workdir)
 
 
 def verify(workdir: Path) -> None:

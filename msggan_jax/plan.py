@@ -54,43 +54,44 @@ def main(argv: Sequence[str]) -> None:
   # Imported late: a topology sets environment variables before JAX is used.
   from msggan_jax.planning import tpu_slices
 
-  config = _CONFIG.value
   devices, chip = [], None
   if _TOPOLOGY.value:
     devices, chip = tpu_slices.describe(_TOPOLOGY.value)
-  from msggan_jax.config import batch_size
   from msggan_jax.planning import estimate
 
   if not _TOPOLOGY.value:
     devices, chip = estimate.this_machine()
-  from_file = cli.value_in_file("batch_size")
-  config = batch_size.with_batch_size(config, from_file, len(devices))
-  if _DEVICE_BATCH_SIZE.value:
-    config = estimate.with_device_batch(
-      config, _DEVICE_BATCH_SIZE.value, len(devices)
-    )
-  numbers = _compile(config, devices, chip)
-  lines = estimate.describe(numbers, config.total_kimg)
+  numbers = _compile(devices, chip)
+  lines = estimate.describe(numbers)
   if _LEVELS.value:
     lines += estimate.level_table(numbers)
   output.show(numbers, lines)
 
 
-def _compile(config: ConfigDict, devices: list, chip: Any) -> dict[str, Any]:
+def _compile(devices: list, chip: Any) -> dict[str, Any]:
   """Return the numbers of the plan for some devices."""
+  from msggan_jax.config.resolve import resolve
   from msggan_jax.models.stddev import examples_together
-  from msggan_jax.planning import estimate
+  from msggan_jax.planning import compilation, estimate
+
+  def plan_for(device_batch_size: int | None) -> dict[str, Any]:
+    config = ConfigDict(_CONFIG.value)
+    if device_batch_size:
+      config.batch_size = device_batch_size * len(devices)
+    config = resolve(
+      config,
+      len(devices),
+      file_batch_size=cli.value_in_file("batch_size"),
+      given=cli.given_fields(),
+      fits=lambda config: compilation.fits(config, devices, chip.hbm_bytes),
+    )
+    return estimate.make_plan(config, devices, chip)
 
   if not _FIND_BATCH.value:
-    return estimate.make_plan(config, devices, chip)
+    return plan_for(_DEVICE_BATCH_SIZE.value)
+  config = _CONFIG.value
   unit = config.micro_batch_size or examples_together(config) or 1
-  plan, known = estimate.find_batch(
-    lambda size: estimate.make_plan(
-      estimate.with_device_batch(config, size, len(devices)), devices, chip
-    ),
-    unit,
-    chip.hbm_bytes,
-  )
+  plan, known = estimate.find_batch(plan_for, unit, chip.hbm_bytes)
   if plan is None:
     raise ValueError(
       f"even a batch of {unit} does not fit a device of {chip.kind}; choose "

@@ -1,10 +1,8 @@
 """Preset: BMSG-GAN, the authors' MSG-ProGAN in PyTorch."""
 
 import math
-import pathlib
-import runpy
 
-_DEFAULT = pathlib.Path(__file__).parents[1] / "default.py"
+from msggan_jax.config.fields import default_config
 
 
 def get_config():
@@ -13,7 +11,7 @@ def get_config():
   Another latent_size wants max_channels = latent_size and
   base_channels = 32 latent_size.
   """
-  config = runpy.run_path(str(_DEFAULT))["get_base_config"]()
+  config = default_config()
   config.combine = "lin_cat_equal"
   config.stddev_group = 0
   config.stddev_placement = "last_block"

@@ -1,9 +1,6 @@
 """Preset: msg-gan-v1, the first public version, with spectral norm."""
 
-import pathlib
-import runpy
-
-_DEFAULT = pathlib.Path(__file__).parents[1] / "default.py"
+from msggan_jax.config.fields import default_config
 
 
 def get_config():
@@ -12,7 +9,7 @@ def get_config():
   Another latent_size wants max_channels = latent_size and
   base_channels = 32 latent_size.
   """
-  config = runpy.run_path(str(_DEFAULT))["get_base_config"]()
+  config = default_config()
   config.resolution = 64
   config.mirror = False
   config.latent_size = 256

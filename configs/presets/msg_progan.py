@@ -1,11 +1,8 @@
 """Preset: MSG-ProGAN as the paper has it (sections 3 and 4)."""
 
-import pathlib
-import runpy
-
-_DEFAULT = pathlib.Path(__file__).parents[1] / "default.py"
+from msggan_jax.config.fields import default_config
 
 
 def get_config():
   """Return the paper's MSG-ProGAN; batch size and length are ours."""
-  return runpy.run_path(str(_DEFAULT))["get_base_config"]()
+  return default_config()

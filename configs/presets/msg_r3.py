@@ -3,15 +3,12 @@
 Huang et al., NeurIPS 2024. The networks are MSG-ProGAN's.
 """
 
-import pathlib
-import runpy
-
-_DEFAULT = pathlib.Path(__file__).parents[1] / "default.py"
+from msggan_jax.config.fields import default_config
 
 
 def get_config():
   """Return MSG-R3; burn-in and learning rates are ours."""
-  config = runpy.run_path(str(_DEFAULT))["get_base_config"]()
+  config = default_config()
   config.combine = "lin_cat"
   config.loss = "relativistic_pairing"
   config.penalty = "r1_r2"

@@ -4,15 +4,12 @@ Neither pixel norm nor minibatch stddev. The loss is the one that these networks
 were compared with, see docs/results.md.
 """
 
-import pathlib
-import runpy
-
-_DEFAULT = pathlib.Path(__file__).parents[1] / "default.py"
+from msggan_jax.config.fields import default_config
 
 
 def get_config():
   """Return the residual networks with logistic loss and R1."""
-  config = runpy.run_path(str(_DEFAULT))["get_base_config"]()
+  config = default_config()
   config.model = "residual"
   config.combine = "cat_lin"
   config.stddev_placement = "none"

@@ -1,14 +1,11 @@
 """Preset: MSG-StyleGAN as the paper has it (sections 3 and 4)."""
 
-import pathlib
-import runpy
-
-_DEFAULT = pathlib.Path(__file__).parents[1] / "default.py"
+from msggan_jax.config.fields import default_config
 
 
 def get_config():
   """Return the paper's MSG-StyleGAN."""
-  config = runpy.run_path(str(_DEFAULT))["get_base_config"]()
+  config = default_config()
   config.model = "stylegan"
   config.combine = "cat_lin"
   config.loss = "logistic"

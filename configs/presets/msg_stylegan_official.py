@@ -3,11 +3,11 @@
 import pathlib
 import runpy
 
-_DEFAULT = pathlib.Path(__file__).parents[1] / "default.py"
+_MSG_STYLEGAN = pathlib.Path(__file__).with_name("msg_stylegan.py")
 
 
 def get_config():
   """Return the official code's MSG-StyleGAN."""
-  config = runpy.run_path(str(_DEFAULT))["get_config"]("msg_stylegan")
+  config = runpy.run_path(str(_MSG_STYLEGAN))["get_config"]()
   config.optimizer = "adam"
   return config

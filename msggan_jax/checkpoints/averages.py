@@ -24,9 +24,9 @@ from msggan_jax.checkpoints import (
   checkpoint,
   manifest,
   safetensors_file,
-  workdirs,
 )
 from msggan_jax.checkpoints.tensors import SAME, Source, describe, to_trees
+from msggan_jax.config import saved
 from msggan_jax.models import networks
 
 _FILE = "averages.safetensors"
@@ -97,7 +97,7 @@ def reconstruct(
       f"{workdir} is one file; ema_kimg needs a run's folder with its averages"
     )
   workdir = Path(workdir)
-  config = workdirs.load_config(workdir)
+  config = saved.load_config(workdir)
   network = safetensors_file.make_network(safetensors_file.GENERATOR, config)
   step = _find(workdir, step)
   steps = [s for s in _good_steps(workdir) if s <= step]

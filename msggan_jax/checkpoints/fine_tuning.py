@@ -11,6 +11,7 @@ from msggan_jax.algorithm.program import Program
 from msggan_jax.algorithm.train_state import TrainState
 from msggan_jax.checkpoints import released, safetensors_file, workdirs
 from msggan_jax.checkpoints.safetensors_file import DISCRIMINATOR, GENERATOR
+from msggan_jax.config import saved
 from msggan_jax.config.fields import FIELDS
 from msggan_jax.models import networks
 
@@ -42,7 +43,7 @@ def check(source: str | Path, config: ConfigDict) -> None:
   if source.is_file():
     theirs = safetensors_file.read_config(source)
   else:
-    theirs = workdirs.load_config(source)
+    theirs = saved.load_config(source)
     if jax.process_count() > 1:
       raise ValueError(
         f"--init_from: {source} is a run's folder, which several processes "
@@ -99,7 +100,7 @@ def start_from(
   state = jax.tree.map(
     lambda new, old: jax.device_put(new, old.sharding), state, initial
   )
-  lines = _differences(theirs, program.config) + _table(fit.rows)
+  lines = _differences(theirs, ConfigDict(program.config)) + _table(fit.rows)
   if without:
     lines.append(f"{source} has no discriminator: it starts anew")
   return state, lines

@@ -1,6 +1,5 @@
-"""A run's folder: its config.json and its networks."""
+"""The networks of a run's folder or of a file."""
 
-import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -10,51 +9,15 @@ import jax.numpy as jnp
 from ml_collections import ConfigDict
 
 from msggan_jax.checkpoints import checkpoint, released, safetensors_file
-from msggan_jax.config.fields import FIELDS
-from msggan_jax.config.saved import by_name, load_config
+from msggan_jax.config.saved import load_config
 from msggan_jax.models import networks
 from msggan_jax.runtime import sharding
-
-RESUMABLE = {name for name, field in FIELDS.items() if field.resumable}
 
 # A network -> the checkpoint's fields with its parameters and its state.
 _FIELDS = {
   safetensors_file.GENERATOR: ("ema_params", "ema_state"),
   safetensors_file.DISCRIMINATOR: ("d_params", "d_state"),
 }
-
-
-def save_config(config: ConfigDict, workdir: Path) -> None:
-  """Write a workdir's `config.json`."""
-  workdir.mkdir(parents=True, exist_ok=True)
-  text = json.dumps(config.to_dict(), indent=2, sort_keys=True)
-  temporary = workdir / ".config.json"
-  temporary.write_text(text + "\n")
-  temporary.replace(workdir / "config.json")
-
-
-def check_config(config: ConfigDict, workdir: Path) -> None:
-  """Refuse a workdir whose run this configuration cannot resume.
-
-  Raises:
-    ValueError: Listing the fields that differ.
-  """
-  if not (workdir / "config.json").is_file():
-    return
-  theirs = by_name(load_config(workdir).to_dict())
-  ours = by_name(json.loads(json.dumps(config.to_dict())))
-  # A run of before a field existed has the field's default.
-  theirs = {name: field.default for name, field in FIELDS.items()} | theirs
-  differing = [
-    f"{name} (there {theirs.get(name)!r}, here {ours.get(name)!r})"
-    for name in sorted({*ours, *theirs} - RESUMABLE)
-    if ours.get(name) != theirs.get(name)
-  ]
-  if differing:
-    raise ValueError(
-      f"{workdir} holds a run of another configuration: "
-      f"{'; '.join(differing)}; choose another --workdir, or these values"
-    )
 
 
 def load_network(

@@ -30,10 +30,6 @@ _ONLY = {
 def validate(config: ConfigDict, num_devices: int) -> None:
   """Check everything that can be checked before compilation.
 
-  Args:
-    config: The configuration.
-    num_devices: Devices of all processes.
-
   Raises:
     ValueError: In one sentence, naming the field and the choices.
   """
@@ -52,9 +48,6 @@ def network_fields(fields: Mapping[str, Any]) -> ConfigDict:
 
   Weights of others come with a configuration, which is not trusted: each field
   must have its type and be one of the choices or within bounds.
-
-  Args:
-    fields: A configuration, as JSON gives it.
 
   Raises:
     ValueError: In one sentence, if a field is missing or impossible.
@@ -76,7 +69,7 @@ def _check_fields(config: ConfigDict, names: list[str]) -> None:
     if not FIELDS[name].accepts(value):
       raise ValueError(
         f"config.{name} is {repr(value)[:_MOST_CHARACTERS]}; choose "
-        f"{FIELDS[name].expected()}"
+        f"{FIELDS[name].expected}"
       )
 
 

@@ -1,22 +1,16 @@
 """augment "auto": values of some fields by the number of images."""
 
-import sys
 from collections.abc import Collection
-from pathlib import Path
 from typing import Any, NamedTuple
 
 from ml_collections import ConfigDict
 
-from msggan_jax import data
 from msggan_jax.algorithm.augment import BOUNDARIES
-from msggan_jax.config import saved
-from msggan_jax.config.saved import by_name
 from msggan_jax.models import base_grid
 from msggan_jax.models.pyramid import connected_scales
-from msggan_jax.runtime import processes
 
-AUTO = "auto"
-_FIELDS = (
+# What `choose` may choose.
+CHOSEN = (
   "augment",
   "augment_strength",
   "augment_target",
@@ -44,60 +38,12 @@ _RULES = (
 _SHORTEST_KIMG = 200.0
 
 
-def with_few_images(
-  config: ConfigDict,
-  given: Collection[str],
-  workdir: Path | None = None,
-) -> ConfigDict:
-  """Replace augment "auto" by values for the number of images; print why.
-
-  A run keeps its values when it resumes.
-
-  Args:
-    config: The configuration.
-    given: Fields of the command line, which keep their values.
-    workdir: The run's folder, which may hold a run to resume.
-
-  Returns:
-    A copy of the configuration, the same in all processes; the same object if
-    augment is not "auto".
-
-  Raises:
-    ValueError: If the images are missing or fewer than a batch.
-  """
-  if config.augment != AUTO:
-    return config
-  config = config.copy_and_resolve_references()
-  # One process counts: another may see other files on a shared disk.
-  resumes = workdir is not None and (workdir / "config.json").is_file()
-  count = 0
-  with processes.raising_together():
-    if processes.is_first() and not resumes:
-      count = data.count_images(config.dataset, config.resolution)
-  count = processes.from_first(count)
-  if count:
-    chosen = choose(config, count, given)
-  else:
-    chosen = _values_of(workdir)
-  for name, (value, why) in chosen.items():
-    if name in given and name != "augment":
-      value, why = config[name], "given"
-    with config.ignore_type():
-      config[name] = value
-    if processes.is_first():
-      print(f"few images: {name} {value}: {why}", file=sys.stderr, flush=True)
-  return config
-
-
 def choose(
   config: ConfigDict, num_images: int, given: Collection[str] = ()
 ) -> dict[str, tuple[Any, str]]:
   """Choose augmentation, gamma, EMA and length for a number of images.
 
-  Args:
-    config: Its loss, penalty, resolution, batch size and lengths matter.
-    num_images: Images to train on.
-    given: Fields of the command line: augment_target 0 keeps a fixed strength.
+  With augment_target 0 among the `given` fields, the strength is fixed.
 
   Returns:
     Field -> its value and the reason.
@@ -155,10 +101,3 @@ def _adaptive(
       "a quarter of the run at most (ours)",
     ),
   }
-
-
-def _values_of(workdir: Path) -> dict[str, tuple[Any, str]]:
-  """Return the values of a workdir's run."""
-  fields = by_name(saved.load_config(workdir).to_dict())
-  why = f"as the run in {workdir} has it"
-  return {name: (fields[name], why) for name in _FIELDS if name in fields}

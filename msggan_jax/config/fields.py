@@ -1,260 +1,357 @@
-"""The table of configuration fields: type, default, bounds, meaning.
+"""The table of configuration fields: default, meaning, possible values.
 
-`checks.py` validates with it; `docs/reference.py` writes
-`configs/default.py` and `docs/configuration.md` from it.
+`default_config` makes a configuration of it, `checks.py` validates with it and
+`docs/reference.py` writes `docs/configuration.md` from it. It imports neither
+JAX nor networks, so that configuration files load at once.
 """
 
+import dataclasses
 import math
+from collections.abc import Callable, Sequence
+from typing import Any
 
-from msggan_jax import models
-from msggan_jax.algorithm.augment import NONE, POLICIES
-from msggan_jax.algorithm.losses import ADVERSARIAL_LOSSES
-from msggan_jax.algorithm.penalties import PENALTIES, SCALE_WEIGHTS
-from msggan_jax.algorithm.schedules import SAME
-from msggan_jax.config.field_types import (
-  Batch,
-  Choice,
-  Count,
-  End,
-  Field,
-  Number,
-  Remat,
-  Scales,
-  Switch,
-  Text,
-  Weights,
-)
-from msggan_jax.data.pixels import CROPS
-from msggan_jax.data.sources.labels import KINDS as LABEL_KINDS
-from msggan_jax.models import base_grid
-from msggan_jax.models.discriminator import COMBINE_FUNCTIONS
-from msggan_jax.models.precision import PRECISIONS
-from msggan_jax.models.stddev import GROUPINGS, PLACEMENTS
+from ml_collections import ConfigDict, config_dict
 
-IMAGES = {
-  "seed": Count(0, "seed of all randomness", high=2**32 - 1),
-  "resolution": Count(
+AUTO = "auto"  # `resolve` settles it
+SAME = "same"  # an end value: the field does not change
+
+_ENDLESS = 2**31 - 1
+
+
+@dataclasses.dataclass(frozen=True)
+class Field:
+  """One field of a configuration.
+
+  Attributes:
+    default: The value of the paper's MSG-ProGAN, or ours.
+    meaning: One line; durations are in kimg, thousands of real images shown.
+    expected: What a value must be, to follow "choose".
+    accepts: Tells whether a value is possible.
+    choices: The names among its values.
+    shapes_networks: Whether the networks' parameters or outputs depend on it.
+      Such a field is checked in files of others, where it must not make a
+      network of unbounded size.
+    resumable: Whether a resumed run may have another value.
+    untyped: Whether its values have several types.
+  """
+
+  default: Any
+  meaning: str
+  expected: str
+  accepts: Callable[[Any], bool]
+  choices: tuple[str, ...] = ()
+  shapes_networks: bool = False
+  resumable: bool = False
+  untyped: bool = False
+
+
+def _switch(default: bool, meaning: str, **more: Any) -> Field:
+  return Field(
+    default, meaning, "True or False", lambda x: isinstance(x, bool), **more
+  )
+
+
+def _text(default: str, meaning: str, **more: Any) -> Field:
+  return Field(default, meaning, "a text", lambda x: isinstance(x, str), **more)
+
+
+def _choice(default: str, meaning: str, *choices: str, **more: Any) -> Field:
+  return Field(
+    default,
+    meaning,
+    f"one of {', '.join(choices)}",
+    lambda x: isinstance(x, str) and x in choices,
+    choices,
+    **more,
+  )
+
+
+def _count(
+  default: int, meaning: str, low: int = 0, high: int = _ENDLESS, **more: Any
+) -> Field:
+  """Return a field of whole numbers within bounds, both included."""
+  expected = f"a whole number from {low} to {high}"
+  if high == _ENDLESS:
+    expected = f"a whole number, {low} or more"
+  return Field(
+    default,
+    meaning,
+    expected,
+    lambda x: _is_int(x) and low <= x <= high,
+    **more,
+  )
+
+
+def _number(
+  default: float,
+  meaning: str,
+  low: float = 0.0,
+  high: float = math.inf,
+  *,
+  above: bool = False,
+  **more: Any,
+) -> Field:
+  """Return a field of finite numbers; `above` excludes `low` itself."""
+  expected = f"a number, {low:g} or more"
+  if low == -math.inf:
+    expected = "a number"
+  elif high < math.inf:
+    expected = f"a number from {low:g} to {high:g}"
+  elif above:
+    expected = f"a number above {low:g}"
+
+  def accepts(value: Any) -> bool:
+    if not _is_finite(value):
+      return False
+    return (value > low if above else value >= low) and value <= high
+
+  return Field(default, meaning, expected, accepts, **more)
+
+
+def _end(meaning: str, **bounds: Any) -> Field:
+  """Return the end value of a schedule: a number, or the start value."""
+  return _or_name(_number(SAME, meaning, **bounds), SAME, f"{SAME}, or {{}}")
+
+
+def _or_name(field: Field, name: str, expected: str) -> Field:
+  """Let a field have a name as another value."""
+  return dataclasses.replace(
+    field,
+    expected=expected.format(field.expected),
+    accepts=lambda x: (isinstance(x, str) and x == name) or field.accepts(x),
+    untyped=True,
+  )
+
+
+def _or_list(field: Field, kind: str, accepts: Callable[[Any], bool]) -> Field:
+  """Let a field have a list as another value."""
+  return dataclasses.replace(
+    field,
+    expected=f"{field.expected} or a list of {kind}",
+    accepts=lambda x: accepts(x) or field.accepts(x),
+    untyped=True,
+  )
+
+
+def _is_int(value: Any) -> bool:
+  return isinstance(value, int) and not isinstance(value, bool)
+
+
+def _is_finite(value: Any) -> bool:
+  if not (_is_int(value) or isinstance(value, float)):
+    return False
+  try:
+    return math.isfinite(value)
+  except OverflowError:  # an integer beyond all floats
+    return False
+
+
+def _are_scales(value: Any) -> bool:
+  """`pyramid.connected_scales` checks the names and resolutions."""
+  is_list = isinstance(value, Sequence) and not isinstance(value, str)
+  listed = value if is_list else [value]
+  return all(isinstance(scale, str) or _is_int(scale) for scale in listed)
+
+
+def _are_weights(value: Any) -> bool:
+  """`penalties.scale_weights` checks the list's length."""
+  is_list = isinstance(value, Sequence) and not isinstance(value, str)
+  return is_list and all(_is_finite(x) and x >= 0 for x in value)
+
+
+def _all(fields: dict[str, Field], **more: Any) -> dict[str, Field]:
+  return {
+    name: dataclasses.replace(field, **more) for name, field in fields.items()
+  }
+
+
+_DATASET = {
+  "dataset.name": _text(
+    "", "cats, earth, folder, lsun_church, or a TFDS name such as cifar10"
+  ),
+  "dataset.path": _text("", "folder, zip or LMDB; TFDS: its data_dir"),
+  "dataset.split": _text("train", "split of a TFDS or demo set"),
+  "dataset.crop": _choice(
+    "center",
+    "how images of another aspect ratio fit: crop the center, or add borders",
+    *("center", "pad"),
+  ),
+  "dataset.labels": _choice(
+    "none",
+    "classes of a folder's or zip's images: its sub-folders, or its label "
+    "file; or the bodies of the demo's cats",
+    *("none", "folders", "labels.csv", "dataset.json", "bodies"),
+  ),
+  "dataset.holdout": _number(
+    0.0,
+    "images kept from training: a share below 1, or their number; "
+    "near-duplicates stay together",
+  ),
+  "dataset.data_dir": _text("data", "folder of the prepared sets"),
+  "dataset.max_unreadable": _number(
+    0.001,
+    "share of prepared images that may be damaged, each replaced by the next; "
+    "three images in any case; 0: none; beyond it the run ends",
+    high=1.0,
+  ),
+}
+
+_IMAGES = {
+  "seed": _count(0, "seed of all randomness", high=2**32 - 1),
+  "resolution": _count(
     256,
     "side of the largest scale, in pixels; a power of two",
+    *(4, 2**14),
     shapes_networks=True,
-    low=4,
-    high=2**14,
   ),
-  "base_grid": Text(
-    base_grid.SQUARE,
+  "base_grid": _text(
+    "4x4",
     "rows and columns of the smallest scale, 4 to 7 along the longer side: "
     "3x4 at resolution 256 makes images of 192 rows and 256 columns",
     shapes_networks=True,
   ),
-  "channels": Count(
-    3, "1 grey, 3 RGB, 4 RGBA", shapes_networks=True, low=1, high=2**10
+  "channels": _count(
+    3, "1 gray, 3 RGB, 4 RGBA", 1, 2**10, shapes_networks=True
   ),
-  "num_classes": Count(
+  "num_classes": _count(
     0,
     "labels are 0 to num_classes - 1; 0: unconditional",
-    shapes_networks=True,
     high=2**20,
+    shapes_networks=True,
   ),
-  "dataset.name": Text(
-    "",
-    "cats, earth, folder, lsun_church, or a TFDS name such as cifar10",
-    resumable=True,
-  ),
-  "dataset.path": Text(
-    "", "folder, zip or LMDB; TFDS: its data_dir", resumable=True
-  ),
-  "dataset.split": Text("train", "split of a TFDS or demo set", resumable=True),
-  "dataset.crop": Choice(
-    "center",
-    "how images of another aspect ratio fit: crop the centre, or add borders",
-    resumable=True,
-    choices=tuple(CROPS),
-  ),
-  "dataset.labels": Choice(
-    "none",
-    "classes of a folder's or zip's images: its sub-folders, or its label "
-    "file; or the bodies of the demo's cats",
-    resumable=True,
-    choices=LABEL_KINDS,
-  ),
-  "dataset.holdout": Number(
-    0.0,
-    "images kept from training: a share below 1, or their number; "
-    "near-duplicates stay together",
-    resumable=True,
-  ),
-  "dataset.data_dir": Text(
-    "data", "folder of the prepared sets", resumable=True
-  ),
-  "dataset.max_unreadable": Number(
-    0.001,
-    "share of prepared images that may be damaged, each replaced by the next; "
-    "three images in any case; 0: none; beyond it the run ends",
-    resumable=True,
-    high=1.0,
-  ),
-  "mirror": Switch(True, "random horizontal flips"),
+  **_all(_DATASET, resumable=True),
+  "mirror": _switch(True, "random horizontal flips"),
 }
 
-NETWORKS = {
-  "model": Choice(
+_NETWORKS = {
+  "model": _choice(
     "progan",
     "MSG-ProGAN; MSG-StyleGAN; residual: MSG-ProGAN with R3GAN's blocks, "
     "without pixel norm",
-    shapes_networks=True,
-    choices=tuple(models.NAMES),
+    *("progan", "stylegan", "residual"),
   ),
-  "latent_size": Count(
-    512, "dimensions of z", shapes_networks=True, low=1, high=2**16
+  "latent_size": _count(512, "dimensions of z", 1, 2**16),
+  "base_channels": _count(
+    16384, "width at resolution r: base_channels / r ...", 1, 2**24
   ),
-  "base_channels": Count(
-    16384,
-    "width at resolution r: base_channels / r ...",
-    shapes_networks=True,
-    low=1,
-    high=2**24,
-  ),
-  "max_channels": Count(
-    512, "... but at most this", shapes_networks=True, low=1, high=2**16
-  ),
-  "combine": Choice(
+  "max_channels": _count(512, "... but at most this", 1, 2**16),
+  "combine": _choice(
     "simple",
     "phi, which joins a scale's image with the activation from above",
-    shapes_networks=True,
-    choices=COMBINE_FUNCTIONS,
+    *("simple", "lin_cat", "cat_lin", "lin_cat_equal"),
   ),
-  "connected_scales": Scales(
-    "all",
-    "scales that connect G and D (Table 4); the full one always does",
-    shapes_networks=True,
+  "connected_scales": _or_list(
+    _choice(
+      "all",
+      "scales that connect G and D (Table 4); the full one always does",
+      *("all", "none", "coarse", "middle", "fine"),
+    ),
+    "resolutions",
+    _are_scales,
   ),
-  "stddev_group": Count(
-    4,
-    "examples that share a minibatch stddev; 0: all",
-    shapes_networks=True,
-    high=2**20,
+  "stddev_group": _count(
+    4, "examples that share a minibatch stddev; 0: all", high=2**20
   ),
-  "stddev_placement": Choice(
+  "stddev_placement": _choice(
     "every_block",
     "blocks of D that get the minibatch stddev",
-    shapes_networks=True,
-    choices=PLACEMENTS,
+    *("every_block", "last_block", "none"),
   ),
-  "stddev_grouping": Choice(
+  "stddev_grouping": _choice(
     "contiguous",
-    "neighbours share a group, which has one class if there are classes; or "
+    "neighbors share a group, which has one class if there are classes; or "
     "strided: groups cross the whole batch",
-    shapes_networks=True,
-    choices=GROUPINGS,
+    *("contiguous", "strided"),
   ),
-  "stddev_spatial": Switch(
-    False, "average over channels only, not over H and W", shapes_networks=True
+  "stddev_spatial": _switch(
+    False, "average over channels only, not over H and W"
   ),
-  "linear_gain": Number(
-    1.0,
-    "gain of to_rgb, from_rgb, the score and lin_cat",
-    shapes_networks=True,
-    low=-math.inf,
+  "linear_gain": _number(
+    1.0, "gain of to_rgb, from_rgb, the score and lin_cat", low=-math.inf
   ),
-  "equalized": Switch(
-    True,
-    "equalized learning rate; else PyTorch's initialisation",
-    shapes_networks=True,
+  "equalized": _switch(
+    True, "equalized learning rate; else PyTorch's initialization"
   ),
-  "pixel_norm": Switch(
-    True, "progan: after each 3x3 convolution of G", shapes_networks=True
+  "pixel_norm": _switch(True, "progan: after each 3x3 convolution of G"),
+  "spectral_norm": _switch(
+    False, "progan: on the blocks' kernels, in both networks"
   ),
-  "spectral_norm": Switch(
-    False,
-    "progan: on the blocks' kernels, in both networks",
-    shapes_networks=True,
+  "normalize_latents": _switch(
+    True, "not stylegan: project z onto the hypersphere"
   ),
-  "normalize_latents": Switch(
-    True, "not stylegan: project z onto the hypersphere", shapes_networks=True
+  "output_activation": _choice(
+    "linear", "not stylegan: of the images", "linear", "tanh"
   ),
-  "output_activation": Choice(
-    "linear",
-    "not stylegan: of the images",
-    shapes_networks=True,
-    choices=("linear", "tanh"),
+  "w_size": _count(512, "stylegan: dimensions of w", 1, 2**16),
+  "mapping_size": _count(
+    512, "stylegan: width of the mapping network", 1, 2**16
   ),
-  "w_size": Count(
-    512, "stylegan: dimensions of w", shapes_networks=True, low=1, high=2**16
-  ),
-  "mapping_size": Count(
-    512,
-    "stylegan: width of the mapping network",
-    shapes_networks=True,
-    low=1,
-    high=2**16,
-  ),
-  "mapping_layers": Count(
-    8,
-    "stylegan: layers of the mapping network",
-    shapes_networks=True,
-    low=1,
-    high=2**7,
+  "mapping_layers": _count(
+    8, "stylegan: layers of the mapping network", 1, 2**7
   ),
 }
 
-LOSS = {
-  "loss": Choice(
-    "wasserstein", "adversarial loss", choices=tuple(ADVERSARIAL_LOSSES)
+_LOSS = {
+  "loss": _choice(
+    "wasserstein",
+    "adversarial loss",
+    *("wasserstein", "logistic", "hinge", "relativistic_hinge"),
+    *("least_squares", "relativistic_pairing"),
   ),
-  "penalty": Choice(
+  "penalty": _choice(
     "gradient_penalty",
     "penalty of every scale, added to D's loss",
-    choices=tuple(PENALTIES),
+    *("none", "gradient_penalty", "one_sided", "r1", "r2", "r1_r2"),
   ),
-  "gp_weight": Number(10.0, "weight of gradient_penalty and one_sided"),
-  "r1_gamma": Number(10.0, "R1 on the reals, times gamma / 2"),
-  "r1_gamma_end": End(SAME, "r1_gamma after the burn-in"),
-  "r2_gamma": Number(10.0, "R2 on the fakes, times gamma / 2"),
-  "r2_gamma_end": End(SAME, "r2_gamma after the burn-in"),
-  "penalty_scales": Weights(
-    "mean",
-    "how the scales' penalties add up: mean (the paper); sum; pixels: scale s "
-    "weighs (s / resolution)^2; sides: s / resolution; or a weight for each "
-    "scale, low to high",
-    choices=tuple(SCALE_WEIGHTS),
+  "gp_weight": _number(10.0, "weight of gradient_penalty and one_sided"),
+  "r1_gamma": _number(10.0, "R1 on the reals, times gamma / 2"),
+  "r1_gamma_end": _end("r1_gamma after the burn-in"),
+  "r2_gamma": _number(10.0, "R2 on the fakes, times gamma / 2"),
+  "r2_gamma_end": _end("r2_gamma after the burn-in"),
+  "penalty_scales": _or_list(
+    _choice(
+      "mean",
+      "how the scales' penalties add up: mean (the paper); sum; pixels: scale "
+      "s weighs (s / resolution)^2; sides: s / resolution; or a weight for "
+      "each scale, low to high",
+      *("mean", "sum", "pixels", "sides"),
+    ),
+    "numbers",
+    _are_weights,
   ),
-  "penalty_derivatives": Choice(
+  "penalty_derivatives": _choice(
     "total",
     "derivatives in R1: through the pooling of the pyramid, or partial",
-    choices=("total", "partial"),
+    *("total", "partial"),
   ),
-  "penalty_interval": Count(
+  "penalty_interval": _count(
     1, "k: penalty at every k-th step, k times as strong", low=1
   ),
-  "drift_weight": Number(0.001, "of E r^2 in wasserstein"),
+  "drift_weight": _number(0.001, "of E r^2 in wasserstein"),
 }
 
-AUGMENTATION = {
-  "augment": Choice(
-    NONE,
-    "transformations of all images that D sees; exact: ADA's colours, flips, "
+_AUGMENTATION = {
+  "augment": _choice(
+    "none",
+    "transformations of all images that D sees; exact: ADA's colors, flips, "
     "quarter turns, shifts and cutouts that keep pyramids exact; auto on the "
     "command line: by the number of images",
-    choices=tuple(POLICIES),
+    *("none", "diffaugment", "exact", "ada"),
   ),
-  "augment_strength": Number(
-    1.0,
-    "probability of each transformation; adaptive: the highest",
-    high=1.0,
+  "augment_strength": _number(
+    1.0, "probability of each transformation; adaptive: the highest", high=1.0
   ),
-  "augment_strength_end": End(
-    SAME, "augment_strength after the burn-in", high=1.0
-  ),
-  "augment_target": Number(
+  "augment_strength_end": _end("augment_strength after the burn-in", high=1.0),
+  "augment_target": _number(
     0.0,
     "adaptive: the strength holds D's overfitting at this, from 0 to 1 (ADA: "
     "0.6, or 0.5 with held-out images); 0: not adaptive",
     high=1.0,
   ),
-  "augment_kimg": Number(
-    500.0, "adaptive: time from strength 0 to 1, at least", above_low=True
+  "augment_kimg": _number(
+    500.0, "adaptive: time from strength 0 to 1, at least", above=True
   ),
-  "augment_holdout": Text(
+  "augment_holdout": _text(
     "",
     "adaptive, losses without a zero (wasserstein, relativistic): held-out "
     "images; a folder, a zip or a prepared set, or the split of another set",
@@ -262,125 +359,138 @@ AUGMENTATION = {
   ),
 }
 
-OPTIMIZATION = {
-  "batch_size": Batch(
-    32,
-    "over all devices; auto: the config file's, or the least possible above it "
-    "for the devices; a resumed run keeps its own",
-    low=1,
+_OPTIMIZATION = {
+  "batch_size": _or_name(
+    _count(
+      32,
+      "over all devices; auto: the config file's, or the least possible above "
+      "it for the devices; a resumed run keeps its own",
+      low=1,
+    ),
+    AUTO,
+    "{}, or auto on the command line",
   ),
-  "micro_batch_size": Count(
+  "micro_batch_size": _count(
     0,
     "examples that a device holds in memory at a time; 0: all; changes results "
     "only by rounding",
     resumable=True,
   ),
-  "total_kimg": Number(
-    1000.0, "length of the run", resumable=True, above_low=True
+  "total_kimg": _number(
+    1000.0, "length of the run", above=True, resumable=True
   ),
-  "optimizer": Choice(
-    "rmsprop", "of both networks", choices=("rmsprop", "adam")
-  ),
-  "learning_rate": Number(0.003, "of both networks", above_low=True),
-  "learning_rate_end": End(
-    SAME, "learning_rate after the burn-in", above_low=True
-  ),
-  "beta1": Number(0.0, "Adam's", high=1.0),
-  "beta2": Number(0.99, "Adam's, and RMSprop's decay", high=1.0),
-  "beta2_end": End(SAME, "beta2 after the burn-in", high=1.0),
-  "ema_kimg": Number(10.0, "half-life of G's moving average; 0: none"),
-  "ema_kimg_end": End(SAME, "ema_kimg after the burn-in"),
-  "ema_decay": Number(
+  "optimizer": _choice("rmsprop", "of both networks", "rmsprop", "adam"),
+  "learning_rate": _number(0.003, "of both networks", above=True),
+  "learning_rate_end": _end("learning_rate after the burn-in", above=True),
+  "beta1": _number(0.0, "Adam's", high=1.0),
+  "beta2": _number(0.99, "Adam's, and RMSprop's decay", high=1.0),
+  "beta2_end": _end("beta2 after the burn-in", high=1.0),
+  "ema_kimg": _number(10.0, "half-life of G's moving average; 0: none"),
+  "ema_kimg_end": _end("ema_kimg after the burn-in"),
+  "ema_decay": _number(
     0.0, "decay a step, instead of the half-life; 0: not set", high=1.0
   ),
-  "ema_averages": Switch(
+  "ema_averages": _switch(
     False,
     "keep three power-function averages of G at every checkpoint, from which "
     "sample makes the average of any --ema_kimg (Karras et al. 2024)",
   ),
-  "burn_in_kimg": Number(
+  "burn_in_kimg": _number(
     0.0,
     "fields with an end value reach it after this, along half a cosine; 0: no "
     "schedules",
   ),
-  "freeze_d": Count(
+  "freeze_d": _count(
     0, "D's first blocks, from the image side, that are not trained", high=16
   ),
-  "g_step_latents": Choice(
-    "same", "G's update uses D's latents, or fresh", choices=("same", "fresh")
+  "g_step_latents": _choice(
+    "same", "G's update uses D's latents, or fresh", "same", "fresh"
   ),
-  "precision": Choice(
+  "precision": _choice(
     "float32",
     "of the 3x3 convolutions: true float32; float32 as the accelerator "
     "multiplies it by default; activations in bfloat16",
+    *("float32", "float32_fast", "bfloat16"),
     shapes_networks=True,
-    choices=tuple(PRECISIONS),
   ),
-  "remat_from": Remat(
-    0,
-    "blocks from this resolution up recompute their activations for the "
-    "derivatives; 0: none; auto: as few as fit, found by compiling",
-    shapes_networks=True,
-    resumable=True,
+  "remat_from": dataclasses.replace(
+    _or_name(
+      _count(
+        0,
+        "blocks from this resolution up recompute their activations for the "
+        "derivatives; 0: none; auto: as few as fit, found by compiling",
+        shapes_networks=True,
+        resumable=True,
+      ),
+      AUTO,
+      "",
+    ),
+    expected="a resolution, 0 or auto",
   ),
-  "max_rollbacks": Count(
+  "max_rollbacks": _count(
     3,
     "attempts from one checkpoint, with new random numbers, after NaN or Inf",
     resumable=True,
   ),
 }
 
-RECORDS = {
-  "log_kimg": Number(1.0, "between rows of stats.jsonl", resumable=True),
-  "sample_kimg": Number(10.0, "between grids of samples", resumable=True),
-  "snapshot_kimg": Number(50.0, "between checkpoints", resumable=True),
-  "keep": Count(
+_RECORDS = {
+  "log_kimg": _number(1.0, "between rows of stats.jsonl"),
+  "sample_kimg": _number(10.0, "between grids of samples"),
+  "snapshot_kimg": _number(50.0, "between checkpoints"),
+  "keep": _count(
     3,
     "newest checkpoints that are kept, beside the best and step 0 of a "
     "fine-tuned run",
-    resumable=True,
     low=1,
   ),
-  "keep_kimg": Number(
-    0.0,
-    "also keep the first checkpoint after each multiple of this; 0: none",
-    resumable=True,
+  "keep_kimg": _number(
+    0.0, "also keep the first checkpoint after each multiple of this; 0: none"
   ),
 }
 
-EVALUATION = {
-  "eval_kimg": Number(
-    200.0, "between evaluations of the moving average", resumable=True
-  ),
-  "metrics": Text(
+_EVALUATION = {
+  "eval_kimg": _number(200.0, "between evaluations of the moving average"),
+  "metrics": _text(
     "",
     "names with commas; the first decides which checkpoint is the best; empty: "
     "a Frechet and a kernel distance",
-    resumable=True,
   ),
-  "inception_path": Text(
-    "", "pt_inception-2015-12-05-6726825d.pth", resumable=True
-  ),
-  "extractor": Text("", "module:function of your own, instead", resumable=True),
-  "extractor_precision": Choice(
-    "float32",
-    "of the extractor's activations",
-    resumable=True,
-    choices=("float32", "bfloat16"),
+  "inception_path": _text("", "pt_inception-2015-12-05-6726825d.pth"),
+  "extractor": _text("", "module:function of your own, instead"),
+  "extractor_precision": _choice(
+    "float32", "of the extractor's activations", "float32", "bfloat16"
   ),
 }
 
 SECTIONS = {
-  "Images": IMAGES,
-  "Networks (paper, section 3.1, Tables 6 and 7)": NETWORKS,
-  "Loss (paper, section 3.2)": LOSS,
-  "Augmentation (Karras et al. 2020)": AUGMENTATION,
-  "Optimization (paper, section 4)": OPTIMIZATION,
-  "Logs, samples and checkpoints (0: never)": RECORDS,
-  "Evaluation of the moving average (0: never)": EVALUATION,
+  "Images": _IMAGES,
+  "Networks (paper, section 3.1, Tables 6 and 7)": _all(
+    _NETWORKS, shapes_networks=True
+  ),
+  "Loss (paper, section 3.2)": _LOSS,
+  "Augmentation (Karras et al. 2020)": _AUGMENTATION,
+  "Optimization (paper, section 4)": _OPTIMIZATION,
+  "Logs, samples and checkpoints (0: never)": _all(_RECORDS, resumable=True),
+  "Evaluation of the moving average (0: never)": _all(
+    _EVALUATION, resumable=True
+  ),
 }
 FIELDS: dict[str, Field] = {
   name: field
   for section in SECTIONS.values()
   for name, field in section.items()
 }
+RESUMABLE = {name for name, field in FIELDS.items() if field.resumable}
+
+
+def default_config() -> ConfigDict:
+  """Return MSG-ProGAN as the paper trains it; presets start from it."""
+  config = ConfigDict({"dataset": {}})
+  for name, field in FIELDS.items():
+    *section, last = name.split(".")
+    part = config[section[0]] if section else config
+    if field.untyped:
+      part[last] = config_dict.placeholder(object)
+    part[last] = field.default
+  return config

@@ -7,7 +7,12 @@ from typing import Any
 
 from ml_collections import ConfigDict
 
-from msggan_jax.models import base_grid
+from msggan_jax.config.fields import FIELDS, RESUMABLE, default_config
+
+
+def exists(workdir: Path | None) -> bool:
+  """Return whether a folder has a `config.json`."""
+  return workdir is not None and (workdir / "config.json").is_file()
 
 
 def load_config(workdir: str | Path) -> ConfigDict:
@@ -26,10 +31,53 @@ def load_config(workdir: str | Path) -> ConfigDict:
   try:
     config = ConfigDict(json.loads(path.read_text()))
     if "base_grid" not in config:  # older runs lack it
-      config.base_grid = base_grid.SQUARE
+      config.base_grid = FIELDS["base_grid"].default
     return config
   except (ValueError, TypeError, AttributeError, RecursionError) as error:
     raise ValueError(f"{path} holds no configuration") from error
+
+
+def load_with_defaults(workdir: str | Path) -> ConfigDict:
+  """Read today's fields of a `config.json`; new ones have their defaults."""
+  config = default_config()
+  names = by_name(config.to_dict())
+  theirs = by_name(load_config(workdir).to_dict())
+  known = {name: theirs[name] for name in names if name in theirs}
+  config.update_from_flattened_dict(known)
+  return config
+
+
+def save_config(config: ConfigDict, workdir: Path) -> None:
+  """Write a workdir's `config.json`."""
+  workdir.mkdir(parents=True, exist_ok=True)
+  text = json.dumps(config.to_dict(), indent=2, sort_keys=True)
+  temporary = workdir / ".config.json"
+  temporary.write_text(text + "\n")
+  temporary.replace(workdir / "config.json")
+
+
+def check_config(config: ConfigDict, workdir: Path) -> None:
+  """Refuse a workdir whose run this configuration cannot resume.
+
+  Raises:
+    ValueError: Listing the fields that differ.
+  """
+  if not exists(workdir):
+    return
+  # A field that is newer than the run has its default.
+  theirs = {name: field.default for name, field in FIELDS.items()}
+  theirs |= by_name(load_config(workdir).to_dict())
+  ours = by_name(json.loads(json.dumps(config.to_dict())))
+  differing = [
+    f"{name} (there {theirs[name]!r}, here {ours.get(name)!r})"
+    for name in sorted(FIELDS.keys() - RESUMABLE)
+    if ours.get(name) != theirs[name]
+  ]
+  if differing:
+    raise ValueError(
+      f"{workdir} holds a run of another configuration: "
+      f"{'; '.join(differing)}; choose another --workdir, or these values"
+    )
 
 
 def by_name(fields: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:

@@ -187,7 +187,7 @@ class RunMetrics:
   def _open_holdout(self) -> data.PreparedSet:
     if self._prepared.metadata.part:
       return data.open_prepared(self._prepared.path, "holdout")
-    dataset = self._config.dataset.copy_and_resolve_references()
+    dataset = ConfigDict(self._config.dataset)
     dataset.split = "test"
     return data.open_prepared(data.prepare_for(self._config, dataset))
 

@@ -10,9 +10,8 @@ from ml_collections import ConfigDict
 
 from msggan_jax.algorithm import program
 from msggan_jax.algorithm.program import Program
-from msggan_jax.models.pyramid import resolutions_up_to
 from msggan_jax.planning import flops, instructions
-from msggan_jax.runtime import processes, sharding
+from msggan_jax.runtime import machine, sharding
 
 _UNITS = {"": 1, "K": 2**10, "M": 2**20, "G": 2**30, "T": 2**40}
 
@@ -94,48 +93,22 @@ def compile_step(run: Program) -> Compilation:
   )
 
 
-def fits(config: ConfigDict, devices: list, limit_bytes: int) -> bool:
+def fits(
+  config: ConfigDict,
+  devices: list | None = None,
+  limit_bytes: int | None = None,
+) -> bool:
   """Compile a configuration's step; return whether it fits in memory.
 
   Args:
     config: The configuration, without "auto".
-    devices: The step's devices, which need not exist.
-    limit_bytes: Memory of one device.
+    devices: The step's devices, which need not exist; None: all there are.
+    limit_bytes: Memory of one device; None: of those there are.
   """
-  run = program.make_program(config, sharding.make_mesh(devices))
-  made = compile_step(run)
-  return made.fits and made.memory_bytes <= limit_bytes
-
-
-def with_remat(config: ConfigDict, devices: list, limit_bytes: int):
-  """Replace remat_from "auto" by the fewest blocks that fit, starting at 0.
-
-  Each attempt compiles the step, in all processes; the first one's memory
-  decides, so that all compile the same step.
-
-  Args:
-    config: The configuration.
-    devices: The step's devices.
-    limit_bytes: Memory of one device.
-
-  Returns:
-    A copy of the configuration; the same object if remat_from is a number.
-
-  Raises:
-    ValueError: If the step does not fit even with all blocks.
-  """
-  if config.remat_from != "auto":
-    return config
-  config = config.copy_and_resolve_references()
-  for remat_from in (0, *reversed(resolutions_up_to(config.resolution))):
-    with config.ignore_type():
-      config.remat_from = remat_from
-    if processes.from_first(fits(config, devices, limit_bytes)):
-      return config
-  raise ValueError(
-    f"config.remat_from auto: a batch of {config.batch_size // len(devices)} "
-    "does not fit a device with any; choose config.micro_batch_size or less"
-  )
+  mesh = sharding.make_mesh(jax.devices() if devices is None else devices)
+  made = compile_step(program.make_program(config, mesh))
+  limit = machine.limit_bytes() if limit_bytes is None else limit_bytes
+  return made.fits and made.memory_bytes <= limit
 
 
 def parse_exhausted(message: str) -> int | None:

@@ -20,7 +20,6 @@ from clu import parameter_overview
 from ml_collections import ConfigDict
 
 from msggan_jax.algorithm import program
-from msggan_jax.config import checks
 from msggan_jax.data import pictures
 from msggan_jax.models import base_grid
 from msggan_jax.models.pyramid import connected_scales
@@ -42,13 +41,7 @@ def this_machine() -> tuple[list, Chip]:
 
 
 def make_plan(config: ConfigDict, devices: list, chip: Chip) -> dict[str, Any]:
-  """Compile a configuration's step for devices and return its numbers.
-
-  Raises:
-    ValueError: If the configuration is impossible there.
-  """
-  checks.validate(config, len(devices))
-  config = compilation.with_remat(config, devices, chip.hbm_bytes)
+  """Compile the step of a resolved configuration; return its numbers."""
   run = program.make_program(config, sharding.make_mesh(devices))
   made = compilation.compile_step(run)
   # For hosts the compiler has no limit.
@@ -64,6 +57,7 @@ def make_plan(config: ConfigDict, devices: list, chip: Chip) -> dict[str, Any]:
     "micro_batch_size": config.micro_batch_size,
     "remat_from": config.remat_from,
     "precision": config.precision,
+    "total_kimg": config.total_kimg,
     "hbm_bytes": made.memory_bytes,
     "hbm_parts_bytes": made.parts_bytes,
     "hbm_capacity_bytes": chip.hbm_bytes,
@@ -141,13 +135,6 @@ def step_secs(
   }
 
 
-def with_device_batch(config: ConfigDict, size: int, devices: int):
-  """Return a copy of the configuration with another batch a device."""
-  config = config.copy_and_resolve_references()
-  config.batch_size = size * devices
-  return config
-
-
 def find_batch(
   plan_for: Callable[[int], dict[str, Any]], unit: int, capacity: int
 ) -> tuple[dict[str, Any] | None, bool]:
@@ -190,7 +177,7 @@ def _next_count(points: list[tuple[int, int]], capacity: int) -> int:
   return int(count_b + (capacity - bytes_b) / slope)
 
 
-def describe(numbers: dict[str, Any], total_kimg: float) -> list[str]:
+def describe(numbers: dict[str, Any]) -> list[str]:
   """Return the numbers of a plan as lines for people."""
 
   def gib(size: int) -> str:
@@ -223,10 +210,8 @@ def describe(numbers: dict[str, Any], total_kimg: float) -> list[str]:
     f"{kind} {size / 1e6:.4g} MB"
     for kind, size in numbers["collectives"].items()
   )
-  secs, speed = (
-    numbers["step_secs_estimate"],
-    numbers["images_per_sec_estimate"],
-  )
+  secs, total = numbers["step_secs_estimate"], numbers["total_kimg"]
+  speed = numbers["images_per_sec_estimate"]
   assumed = (
     f"model FLOPs at {_SHARE_OF_MEASURED_PEAK:.0%} of the measured peak of "
     "float32 matrix products"
@@ -242,7 +227,7 @@ def describe(numbers: dict[str, Any], total_kimg: float) -> list[str]:
     f"bytes moved    {numbers['bytes_accessed'] / 1e9:.4g} GB a device's step",
     f"collectives    {collectives or 'none'}, a device's step",
     f"estimate       {speed:.4g} images/s, {1000 / speed:.4g} s/kimg, "
-    f"{total_kimg * 1000 / speed / 86400:.3g} days to {total_kimg:g} kimg",
+    f"{1000 * total / speed / 86400:.3g} days to {total:g} kimg",
     f"assumed        {assumed}; no waiting for data",
   ]
   if numbers["floor_secs"]:
@@ -283,10 +268,7 @@ def level_table(numbers: dict[str, Any]) -> list[str]:
 def dry_run(config: ConfigDict) -> list[str]:
   """Compile the step for this machine and describe the run in lines.
 
-  Neither data nor workdir are read, and nothing is written.
-
-  Raises:
-    ValueError: If the configuration is impossible.
+  Nothing is written.
   """
   devices, chip = this_machine()
   numbers = make_plan(config, devices, chip)
@@ -310,7 +292,7 @@ def dry_run(config: ConfigDict) -> list[str]:
     "discriminator",
     _parameter_table(state.d_params),
     f"steps          {steps:,} of {config.batch_size} images",
-    *describe(numbers, config.total_kimg),
+    *describe(numbers),
     f"disk           {checkpoints * state_bytes / GIB:.3g} GiB for at most "
     f"{checkpoints} checkpoints of {state_bytes / GIB:.3g} GiB, about "
     f"{grids * _grid_bytes(config) / GIB:.3g} GiB for grids",

@@ -11,8 +11,7 @@ from ml_collections import ConfigDict
 
 from msggan_jax import data
 from msggan_jax.algorithm import program
-from msggan_jax.config import checks
-from msggan_jax.planning import compilation, flops
+from msggan_jax.planning import flops
 from msggan_jax.runtime import machine, sharding
 
 _WARM_UP_STEPS = 2
@@ -22,8 +21,6 @@ _LOADER_SECS = 5.0
 
 def measure_step(config: ConfigDict, steps: int) -> dict[str, Any]:
   """Compile and time the real step on all devices, on random images."""
-  checks.validate(config, jax.device_count())
-  config = compilation.with_remat(config, jax.devices(), machine.limit_bytes())
   run = program.make_program(config, sharding.make_mesh())
   random = np.random.default_rng(0)
   batch = {

@@ -57,6 +57,11 @@ def value_in_file(field: str) -> Any:
   return flag.parser.parse(config_flags.get_config_filename(flag))[field]
 
 
+def given_fields() -> dict[str, Any]:
+  """Return the fields that flags set, such as --config.seed=1, by name."""
+  return config_flags.get_override_values(flags.FLAGS["config"])
+
+
 class _OptionalParser(flags.ArgumentParser):
   """A flag whose value may be left out."""
 

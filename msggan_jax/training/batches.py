@@ -25,7 +25,7 @@ def open_holdout(
   """Open the held-out images if the augmentation needs them."""
   if not augment.needs_holdout(config):
     return None
-  dataset = config.dataset.copy_and_resolve_references()
+  dataset = ConfigDict(config.dataset)
   field = "path" if dataset.name == "folder" else "split"
   dataset[field] = config.augment_holdout
   holdout = _open(config, dataset, workdir / "unreadable_holdout.jsonl")

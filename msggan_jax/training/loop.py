@@ -20,14 +20,11 @@ from msggan_jax.checkpoints import (
   averages,
   fine_tuning,
   trained,
-  workdirs,
 )
 from msggan_jax.checkpoints.checkpoint import Checkpoints
-from msggan_jax.config import checks
-from msggan_jax.planning import compilation
+from msggan_jax.config import saved
 from msggan_jax.runtime import (
   folder_lock,
-  machine,
   processes,
   sharding,
 )
@@ -76,13 +73,10 @@ def train(
   """
   times = TimeRecord(time.time() if began is None else began)
   workdir = Path(workdir)
-  checks.validate(config, jax.device_count())
-  workdirs.check_config(config, workdir)
   evaluation.choose(config)
   if init_from and not (workdir / "config.json").is_file():
     fine_tuning.check(init_from, config)
-  planned = compilation.with_remat(config, jax.devices(), machine.limit_bytes())
-  program = make_program(planned, sharding.make_mesh())
+  program = make_program(config, sharding.make_mesh())
 
   prepared = batches.open_training_set(config, workdir)
   holdout = batches.open_holdout(config, workdir, prepared)
@@ -92,7 +86,7 @@ def train(
     # The step compiles while everything else is set up.
     ThreadPoolExecutor(max_workers=1) as background,
     _open_workdir(
-      config, workdir, provenance.describe(planned, prepared)
+      config, workdir, provenance.describe(config, prepared)
     ) as checkpoints,
     Preemption() as stop,
   ):
@@ -344,7 +338,7 @@ def _open_workdir(
     provenance=provenance,
   )
   if processes.is_first():
-    workdirs.save_config(config, workdir)
+    saved.save_config(config, workdir)
     checkpoints.remove_leftovers()
   return checkpoints
 

@@ -10,7 +10,7 @@ from ml_collections import ConfigDict
 
 import msggan_jax
 from msggan_jax import data
-from msggan_jax.checkpoints import workdirs
+from msggan_jax.config.fields import RESUMABLE
 from msggan_jax.config.saved import by_name
 
 # A resumed run may change them, and its numbers then differ by rounding, or in
@@ -24,14 +24,14 @@ def describe(
   """Return everything that the bytes of a run's states depend on.
 
   Args:
-    config: The configuration, with remat_from chosen.
+    config: Resolved.
     prepared: The images.
   """
   return {
     **{
       f"config.{name}": repr(value)
-      for name, value in by_name(config.to_dict()).items()
-      if name not in workdirs.RESUMABLE or name in _ROUNDING
+      for name, value in by_name(ConfigDict(config).to_dict()).items()
+      if name not in RESUMABLE or name in _ROUNDING
     },
     "the images' content hash": prepared.metadata.content_hash,
     "msggan_jax's code": _code_hash(),

@@ -18,11 +18,10 @@ from ml_collections import ConfigDict
 from msggan_jax import data
 from msggan_jax.algorithm.program import Program, make_program
 from msggan_jax.algorithm.train_state import TrainState
-from msggan_jax.checkpoints import workdirs
 from msggan_jax.checkpoints.checkpoint import Checkpoints
+from msggan_jax.config import saved
 from msggan_jax.data import digests
-from msggan_jax.planning import compilation
-from msggan_jax.runtime import machine, processes, sharding
+from msggan_jax.runtime import processes, sharding
 from msggan_jax.training import batches, loop, provenance
 
 _SHOWN = 12  # hexadecimal digits of a hash
@@ -54,10 +53,8 @@ def verify(
     ValueError: If one is damaged, or the command does not fit the run.
     Mismatch: If a state differs, with the first tensor that does.
   """
-  workdirs.load_config(workdir)  # exists
-  workdirs.check_config(config, workdir)
-  planned = compilation.with_remat(config, jax.devices(), machine.limit_bytes())
-  program = make_program(planned, sharding.make_mesh())
+  saved.load_config(workdir)  # exists
+  program = make_program(config, sharding.make_mesh())
   prepared = data.open_prepared(data.prepare_for(config))
   with (
     tempfile.TemporaryDirectory() as folder,
@@ -65,7 +62,7 @@ def verify(
   ):
     chosen = _choose(checkpoints, steps)
     differences = _differences(
-      checkpoints.provenance(chosen[-1]), provenance.describe(planned, prepared)
+      checkpoints.provenance(chosen[-1]), provenance.describe(config, prepared)
     )
     for line in differences:
       say(line)

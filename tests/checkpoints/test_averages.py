@@ -6,7 +6,8 @@ import pytest
 
 import msggan_jax
 from msggan_jax.algorithm.power_averages import WIDTHS, exponent
-from msggan_jax.checkpoints import averages, workdirs
+from msggan_jax.checkpoints import averages
+from msggan_jax.config import saved
 from msggan_jax.models import networks
 from tests.algorithm.test_variants import small_config
 
@@ -15,7 +16,7 @@ from tests.algorithm.test_variants import small_config
 def run(tmp_path):
   """A run whose parameters move along a line: theta(t) = start + t * move."""
   config = small_config("msg_stylegan", batch_size=8)
-  workdirs.save_config(config, tmp_path)
+  saved.save_config(config, tmp_path)
   network = networks.make_generator(config)
   params, state = jax.device_get(jax.jit(network.init)(jax.random.key(0)))
   moves = jax.tree.map(lambda x: 0.01 * np.cos(np.arange(x.size)), params)

@@ -8,8 +8,9 @@ import pytest
 
 from msggan_jax.algorithm import frozen
 from msggan_jax.algorithm.program import make_program
-from msggan_jax.checkpoints import checkpoint, fine_tuning, workdirs
+from msggan_jax.checkpoints import checkpoint, fine_tuning
 from msggan_jax.checkpoints.fine_tuning import COPIED, DROPPED, NEW
+from msggan_jax.config import saved
 from msggan_jax.runtime import sharding
 from msggan_jax.sharing import portable
 from msggan_jax.training import loop
@@ -42,7 +43,7 @@ def source(config, tmp_path):
   state = state.replace(ema_params=other.g_params, step=state.step + 7)
   with checkpoint.Checkpoints(workdir / "checkpoints") as checkpoints:
     checkpoints.save(7, state)
-  workdirs.save_config(config, workdir)
+  saved.save_config(config, workdir)
   return workdir
 
 

@@ -13,8 +13,8 @@ from safetensors import safe_open
 from safetensors.numpy import load_file, save_file
 
 from msggan_jax import load_discriminator, load_generator
-from msggan_jax.checkpoints import checkpoint, safetensors_file, workdirs
-from msggan_jax.config import checks
+from msggan_jax.checkpoints import checkpoint, safetensors_file
+from msggan_jax.config import checks, saved
 from msggan_jax.config.fields import FIELDS
 from msggan_jax.models import networks
 from msggan_jax.sharing import portable
@@ -61,7 +61,7 @@ def workdir(tmp_path_factory):
   workdir = tmp_path_factory.mktemp("run")
   with checkpoint.Checkpoints(workdir / "checkpoints") as checkpoints:
     checkpoints.save(STEP, jax.device_put(state))
-  workdirs.save_config(config, workdir)
+  saved.save_config(config, workdir)
   return workdir
 
 
@@ -290,7 +290,7 @@ def test_foreign_headers(path, tmp_path):
   ],
 )
 def test_impossible_configurations(path, workdir, name, value):
-  fields = workdirs.load_config(workdir).to_dict() | {name: value}
+  fields = saved.load_config(workdir).to_dict() | {name: value}
   with pytest.raises(ValueError, match=f"^config.{name} is|^resolution is 24"):
     checks.network_fields(fields)
 

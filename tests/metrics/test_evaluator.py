@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 
 from msggan_jax import data, metrics
-from msggan_jax.checkpoints import checkpoint, trained, workdirs
+from msggan_jax.checkpoints import checkpoint, trained
+from msggan_jax.config import saved
 from msggan_jax.metrics import (
   distances,
   protocols,
@@ -310,9 +311,9 @@ def test_a_run_with_metrics_of_before_is_loaded_and_resumed(config, tmp_path):
   config.metrics = "kid_mean_colors_64"
   old = config.copy_and_resolve_references()
   old.metrics = "kid_mean_colors_64,bodies_mean_colors_64"
-  workdirs.save_config(old, tmp_path)
-  assert workdirs.load_config(tmp_path).metrics == old.metrics
-  workdirs.check_config(config, tmp_path)
+  saved.save_config(old, tmp_path)
+  assert saved.load_config(tmp_path).metrics == old.metrics
+  saved.check_config(config, tmp_path)
   with pytest.raises(ValueError, match="remove it from .*benchmarks.cats"):
     protocols.parse(old.metrics, ("mean_colors",))
 
@@ -339,7 +340,7 @@ def test_evaluating_all_checkpoints(config, prepared, weights, tmp_path):
   """The command; the numbers do not depend on the number of devices."""
   params, state = weights
   workdir = tmp_path / "run"
-  workdirs.save_config(config, workdir)
+  saved.save_config(config, workdir)
   with checkpoint.Checkpoints(workdir / "checkpoints") as checkpoints:
     for step in (1, 2):
       scaled = jax.tree.map(lambda x, step=step: x * step, params)

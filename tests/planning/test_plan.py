@@ -3,7 +3,6 @@
 import json
 import subprocess
 import sys
-import types
 from concurrent.futures import ThreadPoolExecutor
 
 import jax
@@ -37,26 +36,6 @@ def test_memory_in_a_compiler_s_error():
   assert compilation.parse_exhausted("INTERNAL: Used 16G of 15G") is None
 
 
-@pytest.mark.parametrize(
-  ("limit", "remat_from"), [(100, 0), (80, 16), (60, 8), (40, 4)]
-)
-def test_remat_auto_takes_the_first_that_fits(monkeypatch, limit, remat_from):
-  needed = {0: 90, 16: 70, 8: 50, 4: 30}
-
-  def compile_step(run):
-    size = needed[run.config.remat_from]
-    return types.SimpleNamespace(fits=True, memory_bytes=size)
-
-  monkeypatch.setattr(compilation, "compile_step", compile_step)
-  config = small_config(batch_size=32, resolution=16)
-  config.remat_from = "auto"
-  found = compilation.with_remat(config, jax.devices(), limit)
-  assert found.remat_from == remat_from
-  assert config.remat_from == "auto"
-  with pytest.raises(ValueError, match="micro_batch_size"):
-    compilation.with_remat(config, jax.devices(), 20)
-
-
 def test_a_plan_for_these_devices(chip):
   config = small_config(batch_size=32)
   numbers = estimate.make_plan(config, jax.devices(), chip)
@@ -77,12 +56,12 @@ def test_a_plan_for_these_devices(chip):
     numbers["images_per_sec_estimate"] * numbers["model_flops_per_image"]
   )
   assert flops_per_sec == pytest.approx(0.5 * 8 * chip.flops_per_sec)
-  assert len(estimate.describe(numbers, 1.0)) == 8
+  assert len(estimate.describe(numbers)) == 8
 
   tight = tpu_slices.Chip("tight", 1, 1.0)
   numbers = estimate.make_plan(config, jax.devices(), tight)
   assert not numbers["fits"] and numbers["images_per_sec_estimate"] == 0
-  assert "DOES NOT FIT" in "\n".join(estimate.describe(numbers, 1.0))
+  assert "DOES NOT FIT" in "\n".join(estimate.describe(numbers))
 
 
 def test_levels_and_step_of_a_chip():

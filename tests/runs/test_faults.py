@@ -5,7 +5,6 @@ import os
 import shutil
 import signal
 import time
-from types import SimpleNamespace
 
 import jax
 import jax.numpy as jnp
@@ -13,7 +12,8 @@ import numpy as np
 import pytest
 
 from msggan_jax.checkpoints import checkpoint
-from msggan_jax.planning import compilation
+from msggan_jax.config.fields import default_config
+from msggan_jax.config.resolve import resolve
 from msggan_jax.runtime import (
   folder_lock,
   preemption,
@@ -62,25 +62,14 @@ def an_error_of_one_is_an_error_of_all():
 
 def all_rematerialize_from_the_same_block():
   """The last process has more memory than the others."""
-  made = SimpleNamespace(fits=True, memory_bytes=100)
-  with pytest.MonkeyPatch.context() as patch:
-    patch.setattr(compilation.program, "make_program", lambda *_: None)
-    patch.setattr(compilation.sharding, "make_mesh", lambda *_: None)
-    attempts = iter(range(9))
-    patch.setattr(
-      compilation,
-      "compile_step",
-      lambda _: SimpleNamespace(
-        fits=True, memory_bytes=made.memory_bytes - 20 * next(attempts)
-      ),
-    )
-    config = compilation.ConfigDict(
-      {"remat_from": "auto", "resolution": 32, "batch_size": 16}
-    )
-    limit = 200 if is_last() else 50
-    planned = compilation.with_remat(config, jax.devices(), limit)
-  chosen = processes.from_first(planned.remat_from)
-  assert planned.remat_from == chosen > 0
+  config = default_config()
+  config.remat_from = "auto"
+  planned = resolve(
+    config,
+    jax.device_count(),
+    fits=lambda c: is_last() or 0 < c.remat_from <= 64,
+  )
+  assert planned.remat_from == 64
 
 
 def a_folder_that_one_does_not_see(folder):

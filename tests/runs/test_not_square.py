@@ -12,7 +12,8 @@ import msggan_jax
 from msggan_jax import data
 from msggan_jax.algorithm import augment, penalties
 from msggan_jax.algorithm.transformations import OUTSIDE, transform
-from msggan_jax.checkpoints import trained, workdirs
+from msggan_jax.checkpoints import trained
+from msggan_jax.config import saved
 from msggan_jax.data import pixels
 from msggan_jax.models import networks
 from msggan_jax.models.pyramid import connected_scales, make_pyramid
@@ -173,13 +174,13 @@ def test_a_run(tmp_path, preset):
 
 
 def test_a_run_of_before_is_square(tiny_config, tmp_path):
-  workdirs.save_config(tiny_config, tmp_path)
+  saved.save_config(tiny_config, tmp_path)
   path = tmp_path / "config.json"
   fields = json.loads(path.read_text())
   del fields["base_grid"]
   path.write_text(json.dumps(fields))
-  assert workdirs.load_config(tmp_path).base_grid == "4x4"
-  workdirs.check_config(tiny_config, tmp_path)
+  assert saved.load_config(tmp_path).base_grid == "4x4"
+  saved.check_config(tiny_config, tmp_path)
   tiny_config.base_grid = "3x4"
   with pytest.raises(ValueError, match="base_grid .there '4x4', here '3x4'"):
-    workdirs.check_config(tiny_config, tmp_path)
+    saved.check_config(tiny_config, tmp_path)

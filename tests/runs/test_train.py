@@ -11,7 +11,9 @@ import tensorflow_datasets as tfds
 from PIL import Image
 
 import msggan_jax
-from msggan_jax.checkpoints import checkpoint, workdirs
+from msggan_jax.checkpoints import checkpoint
+from msggan_jax.config import saved
+from msggan_jax.config.resolve import resolve
 from msggan_jax.training import loop
 from tests.conftest import load_config
 
@@ -115,16 +117,15 @@ def check_sampling(workdir, state):
 
 
 def test_a_workdir_of_another_configuration_is_refused(config, tmp_path):
-  workdirs.save_config(config, tmp_path)
+  saved.save_config(config, tmp_path)
   config.combine = "cat_lin"
   config.learning_rate = 0.001
   config.total_kimg = 99.0
   with pytest.raises(ValueError) as error:
-    loop.train(config, tmp_path)
+    resolve(config, jax.device_count(), workdir=tmp_path)
   assert "combine (there 'simple', here 'cat_lin')" in str(error.value)
   assert "learning_rate (there 0.003, here 0.001)" in str(error.value)
   assert "total_kimg" not in str(error.value)
-  assert not (tmp_path / "data").exists()
 
 
 @pytest.mark.slow
@@ -158,11 +159,11 @@ def test_a_run_of_before_a_field_existed_has_its_default(config, tmp_path):
   older = config.copy_and_resolve_references()
   for name in ("burn_in_kimg", "penalty_scales"):
     del older[name]
-  workdirs.save_config(older, tmp_path)
-  workdirs.check_config(config, tmp_path)
+  saved.save_config(older, tmp_path)
+  saved.check_config(config, tmp_path)
   config.burn_in_kimg = 1.0
   with pytest.raises(ValueError, match=r"burn_in_kimg \(there 0.0, here 1.0"):
-    workdirs.check_config(config, tmp_path)
+    saved.check_config(config, tmp_path)
 
 
 @pytest.mark.parametrize(
@@ -188,7 +189,7 @@ def test_impossible_values_are_refused(
 ):
   config[field] = value
   with pytest.raises((ValueError, FileNotFoundError), match=sentence):
-    loop.train(config, tmp_path / "run")
+    loop.train(resolve(config, jax.device_count()), tmp_path / "run")
   assert not (tmp_path / "run").exists()
 
 

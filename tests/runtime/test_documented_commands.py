@@ -15,10 +15,9 @@ from absl import flags
 from ml_collections import config_flags
 
 import msggan_jax
-from msggan_jax.checkpoints import workdirs
-from msggan_jax.config import checks, few_images
-from msggan_jax.config.batch_size import with_batch_size
-from msggan_jax.planning.estimate import with_device_batch
+from msggan_jax import data
+from msggan_jax.config import saved
+from msggan_jax.config.resolve import resolve
 from msggan_jax.runtime import cli
 from tests.conftest import load_config
 from tests.launch.test_launch import SCRIPTS, launch
@@ -114,7 +113,7 @@ def parse_config(words, monkeypatch, tmp_path):
   """Return the configuration as a command would parse it, and its path."""
   config_path = options_of(words)["config"]
   if config_path.startswith("configs/workdir.py:"):
-    workdirs.save_config(load_config("default", "bmsg_gan"), tmp_path)
+    saved.save_config(load_config("default", "bmsg_gan"), tmp_path)
     old, config_path = config_path, f"configs/workdir.py:{tmp_path}"
     words = [word.replace(old, config_path) for word in words]
   own = flags.FlagValues()
@@ -161,17 +160,18 @@ def test_command(environment, words, monkeypatch, tmp_path):
   if "config" not in options:
     return
 
+  # No images are counted, no step is compiled.
+  monkeypatch.setattr(data, "count_images", lambda *_: 500)
   config, path = parse_config(main_words, monkeypatch, tmp_path)
   for num_devices in devices_of(words, environment, path):
-    checked = with_batch_size(
-      config, cli.value_in_file("batch_size"), num_devices
-    )
     if "device_batch_size" in options:
-      size = int(options["device_batch_size"])
-      checked = with_device_batch(checked, size, num_devices)
-    if checked.augment == few_images.AUTO:  # which counts real images
-      checked.augment = few_images.choose(checked, 500)["augment"][0]
-    checks.validate(checked, num_devices)
+      config.batch_size = int(options["device_batch_size"]) * num_devices
+    resolve(
+      config,
+      num_devices,
+      file_batch_size=cli.value_in_file("batch_size"),
+      fits=lambda _: True,
+    )
   if command in ("main", "prepare"):
     assert config.dataset.name
     assert config.dataset.path or config.dataset.name not in LOCAL_PATHS

@@ -12,7 +12,8 @@ import pytest
 
 from msggan_jax import load_discriminator, load_generator
 from msggan_jax.algorithm import program
-from msggan_jax.checkpoints import checkpoint, workdirs
+from msggan_jax.checkpoints import checkpoint
+from msggan_jax.config import saved
 from msggan_jax.models import networks
 from msggan_jax.runtime import sharding
 from msggan_jax.sharing.foreign import conversion
@@ -72,7 +73,7 @@ def test_a_generator_alone_can_be_trained_on(tmp_path):
   assert state.step == 0
   jax.tree.map(np.testing.assert_array_equal, state.g_params, state.ema_params)
   assert float(np.std(state.d_params["block_4x4"]["conv_0"]["kernel"])) > 0.9
-  workdirs.check_config(config, tmp_path / "run")
+  saved.check_config(config, tmp_path / "run")
 
 
 def test_files_of_another_source_are_refused(tmp_path):

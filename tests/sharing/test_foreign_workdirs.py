@@ -14,7 +14,8 @@ import pytest
 
 import msggan_jax
 from msggan_jax import data, load_discriminator, load_generator
-from msggan_jax.checkpoints import checkpoint, manifest, workdirs
+from msggan_jax.checkpoints import checkpoint, manifest
+from msggan_jax.config import saved
 from msggan_jax.models import networks
 from msggan_jax.runtime import sharding
 from tests.conftest import load_config
@@ -38,7 +39,7 @@ def original(tmp_path_factory):
     checkpoints.save(
       STEP, jax.device_put({"ema_params": params, "ema_state": {}})
     )
-  workdirs.save_config(config, workdir)
+  saved.save_config(config, workdir)
   (workdir / "best.json").write_text(json.dumps({"step": STEP}))
   return workdir
 
@@ -230,9 +231,7 @@ def test_links_lead_nowhere(workdir, tmp_path):
     with pytest.raises(ValueError, match="is a symbolic link, which no"):
       load_generator(workdir, step)
   load_generator(workdir)  # passes over them
-  shapes = networks.make_generator(
-    workdirs.load_config(workdir)
-  ).abstract_params()
+  shapes = networks.make_generator(saved.load_config(workdir)).abstract_params()
   device = jax.sharding.SingleDeviceSharding(jax.devices()[0])
   # Further training deletes old files in the workdir, none outside.
   with checkpoint.Checkpoints(checkpoints, keep=1) as opened:

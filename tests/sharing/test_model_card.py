@@ -13,8 +13,8 @@ from msggan_jax.checkpoints import (
   checkpoint,
   safetensors_file,
   trained,
-  workdirs,
 )
+from msggan_jax.config import saved
 from msggan_jax.models import networks
 from msggan_jax.runtime import jsonl
 from msggan_jax.sharing import model_card, portable
@@ -37,7 +37,7 @@ def workdir(tiny_config, tmp_path):
   workdir = tmp_path / "run"
   with checkpoint.Checkpoints(workdir / "checkpoints") as checkpoints:
     checkpoints.save(STEP, jax.device_put(zeros | {"step": np.int32(STEP)}))
-  workdirs.save_config(tiny_config, workdir)
+  saved.save_config(tiny_config, workdir)
   row = {"step": STEP, "kimg": 0.008, "secs": 1.0, "versions": {"jax": "0"}}
   rows = [
     row | {KID: 0.5, "protocols": {KID: "old"}},

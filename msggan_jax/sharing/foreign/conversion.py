@@ -8,8 +8,9 @@ import jax
 from ml_collections import ConfigDict
 
 from msggan_jax.algorithm import train_state
-from msggan_jax.checkpoints import checkpoint, workdirs
+from msggan_jax.checkpoints import checkpoint
 from msggan_jax.checkpoints.tensors import Weights, describe, to_trees
+from msggan_jax.config import saved
 from msggan_jax.data.pixels import check_resolution
 from msggan_jax.models import networks
 from msggan_jax.sharing.foreign import bmsg_gan, msg_stylegan_tf
@@ -71,7 +72,7 @@ def write(weights: Weights, preset: str, workdir: Path) -> ConfigDict:
   )
   with checkpoint.Checkpoints(workdir / "checkpoints") as checkpoints:
     checkpoints.save(0, jax.device_put(state))
-  workdirs.save_config(config, workdir)
+  saved.save_config(config, workdir)
   return config
 
 

@@ -1,0 +1,137 @@
+"""Settle a configuration: every "auto" gets its value, once."""
+
+import math
+import sys
+from collections.abc import Callable, Collection
+from pathlib import Path
+from typing import Any
+
+from ml_collections import ConfigDict, FrozenConfigDict
+
+from msggan_jax import data
+from msggan_jax.config import checks, few_images, saved
+from msggan_jax.config.fields import AUTO, FIELDS
+from msggan_jax.models.pyramid import resolutions_up_to
+from msggan_jax.models.stddev import examples_together
+from msggan_jax.runtime import processes
+
+
+def resolve(
+  config: ConfigDict,
+  num_devices: int,
+  *,
+  file_batch_size: Any = None,
+  given: Collection[str] = (),
+  workdir: Path | None = None,
+  fits: Callable[[ConfigDict], bool] | None = None,
+) -> FrozenConfigDict:
+  """Settle batch_size, augment and remat_from "auto", check, and freeze.
+
+  Prints each value and why. A run keeps its batch and its values for few images
+  when it resumes on other devices, because its length, its moving average and
+  its data order depend on them. All processes call it and get the same.
+
+  Args:
+    config: The configuration, as the file and the command line have it.
+    num_devices: Devices of all processes.
+    file_batch_size: The batch size in the configuration's file.
+    given: Fields of the command line, which keep their values.
+    workdir: The run's folder, which may hold a run to resume.
+    fits: Compiles a configuration's step and says whether it fits a device.
+
+  Raises:
+    ValueError: In one sentence, naming the field and the choices: if the
+      configuration is impossible, or if the workdir holds a run of another.
+  """
+  settled = ConfigDict(config).copy_and_resolve_references()
+  with settled.ignore_type():  # a number takes the place of a name
+    if settled.batch_size == AUTO:
+      _settle_batch(settled, num_devices, file_batch_size, workdir)
+    if settled.augment == AUTO:
+      _settle_few_images(settled, given, workdir)
+    checks.validate(settled, num_devices)
+    if workdir is not None:
+      saved.check_config(settled, workdir)
+    if settled.remat_from == AUTO:
+      _settle_remat(settled, num_devices, fits)
+  return FrozenConfigDict(settled)
+
+
+def least_possible(config: ConfigDict, wanted: int, num_devices: int) -> int:
+  """Return the least batch size that devices can share, from `wanted` up."""
+  group, micro = examples_together(config), config.micro_batch_size
+  unit = num_devices * math.lcm(max(group, 1), max(micro, 1))
+  return math.ceil(wanted / unit) * unit
+
+
+def _settle_batch(
+  config: ConfigDict, num_devices: int, wanted: Any, workdir: Path | None
+) -> None:
+  field = FIELDS["batch_size"]
+  if wanted == AUTO or not field.accepts(wanted):
+    raise ValueError(
+      "config.batch_size auto needs the number of the configuration's file, "
+      f"which has {wanted!r}; choose {field.expected}"
+    )
+  # One process decides: another may see other files on a shared disk.
+  first, resumed = processes.is_first(), 0
+  if first and saved.exists(workdir):
+    there = saved.load_config(workdir).get("batch_size")
+    resumed = there if there != AUTO and field.accepts(there) else 0
+  resumed = processes.from_first(resumed)
+  size = resumed or least_possible(config, wanted, num_devices)
+  config.batch_size = size
+  why = f" (the config's {wanted} does not divide)"
+  if resumed:
+    why = f", as the run in {workdir} has it"
+  elif size == wanted:
+    why = ", as the config has it"
+  devices = "1 device" if num_devices == 1 else f"{num_devices} devices"
+  _say(f"batch_size: {size} for {devices}{why}")
+
+
+def _settle_few_images(
+  config: ConfigDict, given: Collection[str], workdir: Path | None
+) -> None:
+  # One process counts: another may see other files on a shared disk.
+  count = 0
+  with processes.raising_together():
+    if processes.is_first() and not saved.exists(workdir):
+      count = data.count_images(config.dataset, config.resolution)
+  count = processes.from_first(count)
+  if count:
+    chosen = few_images.choose(config, count, given)
+  else:
+    theirs = saved.by_name(saved.load_config(workdir).to_dict())
+    why = f"as the run in {workdir} has it"
+    names = [name for name in few_images.CHOSEN if name in theirs]
+    chosen = {name: (theirs[name], why) for name in names}
+  for name, (value, why) in chosen.items():
+    if name in given and name != "augment":
+      value, why = config[name], "given"
+    config[name] = value
+    _say(f"few images: {name} {value}: {why}")
+
+
+def _settle_remat(
+  config: ConfigDict, num_devices: int, fits: Callable | None
+) -> None:
+  """Take the fewest blocks that fit; the first process's memory decides."""
+  if fits is None:
+    raise ValueError(
+      "config.remat_from auto needs a compiler, and nothing is compiled here; "
+      "choose a number"
+    )
+  for remat_from in (0, *reversed(resolutions_up_to(config.resolution))):
+    config.remat_from = remat_from
+    if processes.from_first(fits(config)):
+      return
+  raise ValueError(
+    f"config.remat_from auto: a batch of {config.batch_size // num_devices} "
+    "does not fit a device with any; choose config.micro_batch_size or less"
+  )
+
+
+def _say(line: str) -> None:
+  if processes.is_first():
+    print(line, file=sys.stderr, flush=True)

@@ -1,0 +1,219 @@
+"""Settling a configuration: what "auto" becomes; nothing else changes."""
+
+import itertools
+
+import numpy as np
+import pytest
+from ml_collections import FrozenConfigDict
+from PIL import Image
+
+from msggan_jax.config import checks, saved
+from msggan_jax.config.few_images import choose
+from msggan_jax.config.resolve import least_possible, resolve
+from tests.conftest import CONFIGS, load_config
+
+
+def with_auto(name="ffhq", **fields):
+  config = load_config(name)
+  config.update({"batch_size": "auto", **fields})
+  return config
+
+
+def is_possible(config, size, num_devices):
+  config.batch_size = size
+  try:
+    checks.validate(config, num_devices)
+  except ValueError:
+    return False
+  return True
+
+
+def test_it_returns_a_frozen_copy_and_changes_nothing_twice(capsys):
+  config = with_auto(remat_from="auto", connected_scales=[4, 1024])
+  before = config.to_dict()
+  first = resolve(config, 8, file_batch_size=16, fits=lambda _: True)
+  assert config.to_dict() == before
+  assert isinstance(first, FrozenConfigDict)
+  with pytest.raises(AttributeError, match="immutable"):
+    first.dataset.name = "cats"
+  settled = {"batch_size": 32, "remat_from": 0}
+  assert saved.by_name(first.to_dict()) == (
+    saved.by_name(before) | settled | {"connected_scales": (4, 1024)}
+  )
+  assert "batch_size: 32 for 8 devices" in capsys.readouterr().err
+  assert resolve(first, 8) == first
+  assert capsys.readouterr().err == ""
+
+
+@pytest.mark.parametrize(
+  ("group", "micro"), [(4, 0), (0, 0), (4, 8), (3, 0), (2, 6), (1, 1)]
+)
+def test_no_smaller_batch_is_possible(group, micro):
+  config = load_config("default")
+  config.stddev_group, config.micro_batch_size = group, micro
+  for wanted, num_devices in itertools.product((1, 8, 16, 20), (1, 3, 8)):
+    size = least_possible(config, wanted, num_devices)
+    sizes = range(wanted, size + 1)
+    possible = [is_possible(config, x, num_devices) for x in sizes]
+    assert possible == [False] * (len(sizes) - 1) + [True]
+
+
+@pytest.mark.parametrize(
+  ("num_devices", "line"),
+  [
+    (4, "batch_size: 16 for 4 devices, as the config has it"),
+    (16, "64 for 16 devices (the config's 16 does not divide)"),
+    (32, "128 for 32 devices (the config's 16 does not divide)"),
+  ],
+)
+def test_the_batch_is_settled_and_said(num_devices, line, capsys):
+  resolve(with_auto(), num_devices, file_batch_size=16)
+  assert line in capsys.readouterr().err
+
+
+def test_a_resumed_run_keeps_its_batch(tmp_path, capsys):
+  config = with_auto()
+  first = resolve(config, 16, file_batch_size=16, workdir=tmp_path)
+  saved.save_config(first, tmp_path)
+  capsys.readouterr()
+  again = resolve(config, 2, file_batch_size=16, workdir=tmp_path)
+  assert again.batch_size == first.batch_size == 64
+  assert (
+    f"64 for 2 devices, as the run in {tmp_path}" in capsys.readouterr().err
+  )
+  # Its own configuration can be had with auto, too.
+  theirs = load_config("workdir", tmp_path)
+  theirs.batch_size = "auto"
+  again = resolve(theirs, 4, file_batch_size=64, workdir=tmp_path)
+  assert again.batch_size == 64
+  theirs.seed += 1
+  with pytest.raises(ValueError, match=r"another configuration: seed \(there"):
+    resolve(theirs, 4, file_batch_size=64, workdir=tmp_path)
+
+
+def test_an_auto_batch_needs_a_number_in_the_file():
+  for in_file in (None, "auto"):
+    with pytest.raises(ValueError, match="choose .* on the command line"):
+      resolve(with_auto(), 4, file_batch_size=in_file)
+  for path in CONFIGS.glob("*.py"):
+    if path.stem != "workdir":
+      assert isinstance(load_config(path.stem).batch_size, int)
+
+
+def test_the_fewest_blocks_that_fit_are_recomputed(tmp_path):
+  config = load_config("default")
+  config.resolution, config.remat_from = 16, "auto"
+  needed = {0: 90, 16: 70, 8: 50, 4: 30}
+  for limit, remat_from in ((100, 0), (80, 16), (60, 8), (40, 4)):
+    found = resolve(
+      config, 8, fits=lambda c, limit=limit: needed[c.remat_from] <= limit
+    )
+    assert found.remat_from == remat_from
+  with pytest.raises(ValueError, match="batch of 4 .* config.micro_batch_size"):
+    resolve(config, 8, fits=lambda _: False)
+  with pytest.raises(ValueError, match="needs a compiler"):
+    resolve(config, 8)
+  # A run resumes with other memory.
+  saved.save_config(found, tmp_path)
+  again = resolve(config, 1, workdir=tmp_path, fits=lambda _: True)
+  assert again.remat_from == 0
+
+
+def folder(path, num):
+  path.mkdir()
+  rng = np.random.default_rng(0)
+  for i in range(num):
+    pixels = rng.integers(0, 256, (8, 8, 3), np.uint8)
+    Image.fromarray(pixels).save(path / f"{i}.png")
+  return path
+
+
+def few(path, preset="msg_progan"):
+  config = load_config("image_folder", f"few_images,{preset}")
+  config.dataset.path = str(path)
+  config.resolution, config.batch_size = 64, 8
+  return config
+
+
+@pytest.mark.parametrize(
+  ("num", "augment", "strength", "total"),
+  [
+    (100, "diffaugment", 1.0, 200.0),
+    (1_000, "ada", 0.6, 1000.0),
+    (29_999, "ada", 0.4, 2000.0),
+    (99_999, "ada", 0.1, 2000.0),
+    (100_000, "none", 1.0, 2000.0),
+  ],
+)
+def test_the_number_of_images_chooses(num, augment, strength, total):
+  chosen = {name: v for name, (v, _) in choose(few("a"), num).items()}
+  assert chosen["augment"] == augment
+  assert chosen["augment_strength"] == strength
+  assert chosen["total_kimg"] == total
+  assert chosen["ema_kimg"] == min(10, total / 50)
+  assert "r1_gamma" not in chosen  # WGAN-GP has none
+
+
+def test_gamma_follows_resolution_and_batch():
+  config = few("a", "msg_stylegan")
+  gamma, why = choose(config, 500)["r1_gamma"]
+  assert gamma == pytest.approx(0.0002 * 64**2 / 8 * 5)
+  assert "times 5 scales" in why
+  config.penalty_scales = "sum"
+  assert choose(config, 500)["r1_gamma"][0] == pytest.approx(0.0002 * 64**2 / 8)
+
+
+@pytest.mark.parametrize(
+  ("num", "augment", "limit"),
+  [(100, "diffaugment", 1.0), (1_000, "ada", 0.8), (100_000, "none", None)],
+)
+def test_a_loss_with_a_zero_gets_an_adaptive_strength(num, augment, limit):
+  config = few("a", "msg_stylegan")
+  config.loss = "logistic"
+  chosen = {name: v for name, (v, _) in choose(config, num).items()}
+  assert chosen["augment"] == augment
+  if limit is None:
+    assert "augment_target" not in chosen
+    return
+  assert (chosen["augment_strength"], chosen["augment_target"]) == (limit, 0.6)
+  assert chosen["augment_kimg"] == min(500.0, chosen["total_kimg"] / 4)
+  fixed = choose(config, num, {"augment_target"})
+  assert "augment_target" not in fixed
+  assert fixed["augment_strength"] == choose(few("a"), num)["augment_strength"]
+
+
+def test_values_and_reasons_are_printed(tmp_path, capsys):
+  config = few(folder(tmp_path / "photos", 20))
+  config.total_kimg = 7.0
+  made = resolve(config, 1, given={"total_kimg"})
+  assert (made.augment, made.total_kimg) == ("diffaugment", 7.0)
+  lines = capsys.readouterr().err.splitlines()
+  assert "few images: total_kimg 7.0: given" in lines
+  assert any("augment diffaugment: 20 images (Zhao" in line for line in lines)
+  assert config.augment == "auto"
+
+
+def test_a_resumed_run_keeps_its_values(tmp_path, capsys):
+  photos = folder(tmp_path / "photos", 20)
+  first = resolve(few(photos), 1, workdir=tmp_path / "run")
+  saved.save_config(first, tmp_path / "run")
+  photos.rename(tmp_path / "elsewhere")
+  again = resolve(few(photos), 1, workdir=tmp_path / "run")
+  assert again == first
+  assert "as the run in" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+  ("num", "sentence"),
+  [
+    (None, "dataset.path: .*photos does not exist"),
+    (0, "has no images"),
+    (1, r"has 1 image\(s\), fewer than config.batch_size, 8; add"),
+  ],
+)
+def test_too_few_images_are_one_sentence(tmp_path, num, sentence):
+  path = tmp_path / "photos"
+  if num is not None:
+    folder(path, num)
+  with pytest.raises(ValueError, match=sentence):
+    resolve(few(path), 1)
