@@ -70,22 +70,22 @@ def limits(mebibytes: int) -> Iterator[Callable[[float], None]]:
     mebibytes: By how much the process may grow.
 
   Yields:
-    Called at the beginning of an input with the seconds it may take.
+    Called at the beginning of an input with the CPU seconds it may take.
   """
 
   def raise_hang(*_):
     raise Hang
 
   def begin(secs: float) -> None:
-    signal.setitimer(signal.ITIMER_REAL, secs)
+    signal.setitimer(signal.ITIMER_PROF, secs)
 
   before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-  handler = signal.signal(signal.SIGALRM, raise_hang)
+  handler = signal.signal(signal.SIGPROF, raise_hang)
   try:
     yield begin
   finally:
-    signal.setitimer(signal.ITIMER_REAL, 0)
-    signal.signal(signal.SIGALRM, handler)
+    signal.setitimer(signal.ITIMER_PROF, 0)
+    signal.signal(signal.SIGPROF, handler)
   grown = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before
   assert grown / 1024 < mebibytes  # both in KiB, on Linux
 

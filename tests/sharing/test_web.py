@@ -12,13 +12,13 @@ import pytest
 
 from msggan_jax.checkpoints import trained
 from msggan_jax.sharing import portable, web
-from tests.sharing.test_onnx import (
+from tests.sharing.test_portable import (
   PYTHON,
   ROOT,
+  make_generator,
   run,
   write_shared,
 )
-from tests.sharing.test_stablehlo import make_generator
 
 BROWSER, DRIVER = shutil.which("chromium"), shutil.which("chromedriver")
 
@@ -82,21 +82,6 @@ def test_the_page_draws_the_same_latents(tmp_path):
   ]
   for got, want in zip(json.loads(done.stdout), expected, strict=True):
     np.testing.assert_allclose(got, want.ravel(), atol=1e-6)
-
-
-def test_parts_leave_out_the_identity():
-  names = [
-    [part.name for part in portable.segments(make_generator(model, **fields))]
-    for model, fields in [
-      ("progan", {}),
-      ("residual", {}),
-      ("progan", {"num_classes": 3}),
-      ("stylegan", {}),
-    ]
-  ]
-  scales = ["scale_4x4", "scale_16x16"]
-  latent = ["latent", *scales]
-  assert names == [scales, scales, latent, latent]
 
 
 def test_without_the_runtime_one_sentence_names_the_command(
