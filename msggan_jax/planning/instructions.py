@@ -137,7 +137,8 @@ def works(hlo: str) -> list[Work]:
         visit(inner["to_apply"], times)
       elif instruction.opcode not in _FREE:
         fused = computations.get(inner.get("calls", ""), {})
-        flops = _flops_of(fused) + _flops_of(computation, instruction)
+        flops = sum(_flops_of(each, fused) for each in fused.values())
+        flops += _flops_of(instruction, computation)
         moved = _bytes_of(instruction, computation, fused)
         level = _level(instruction, computation)
         found.append(Work(level, times * moved, times * flops))
@@ -230,26 +231,17 @@ def _trips(loop: _Instruction, condition: _Computation) -> int:
   return max((int(n) for n in constants if n.isdecimal()), default=1)
 
 
-def _flops_of(
-  computation: _Computation, only: _Instruction | None = None
-) -> int:
-  """Return the padded FLOPs of the convolutions, or of one instruction."""
-  total = 0
-  for instruction in [only] if only else computation.values():
-    if instruction.opcode == "convolution":
-      lhs, rhs = (computation[name].arrays[0] for name in instruction.operands)
-      out = instruction.arrays[0]
-      total += padded_flops(lhs, rhs, out, instruction.attributes)
-  return total
+def _flops_of(instruction: _Instruction, computation: _Computation) -> int:
+  if instruction.opcode != "convolution":  # as matrix products are, too
+    return 0
+  lhs, rhs = (computation[name].arrays[0] for name in instruction.operands)
+  return padded_flops(lhs, rhs, instruction.arrays[0], instruction.attributes)
 
 
 def _bytes_of(
   instruction: _Instruction, computation: _Computation, fused: _Computation
 ) -> int:
-  """Return the bytes read and written in main memory.
-
-  Of an array that is only sliced or updated in part, only the part counts.
-  """
+  """Return the bytes moved; of an array sliced or updated in part, the part."""
   if instruction.opcode in ("dynamic-slice", "slice"):
     return 2 * _hbm_bytes(instruction.arrays)
   if instruction.opcode == "dynamic-update-slice":

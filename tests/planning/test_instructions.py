@@ -1,7 +1,5 @@
 """Bytes, products and collectives of compiled programs, counted by hand."""
 
-import pytest
-
 from msggan_jax.planning import instructions
 from msggan_jax.planning.instructions import Work
 
@@ -72,45 +70,32 @@ def test_trips_of_a_loop_that_only_its_condition_knows():
   assert instructions.works(program) == instructions.works(PROGRAM)
 
 
-@pytest.mark.parametrize(
-  ("kinds", "attributes", "expected"),
-  [
-    # A weight gradient: the examples are in the sublanes, 4 of 8.
-    (
-      (
-        "bf16[4,32,32,16]{3,0,2,1:T(8,128)(2,1)}",
-        "bf16[4,32,32,64]{3,0,2,1:T(8,128)(2,1)}",
-        "bf16[3,3,16,64]{3,2,1,0:T(8,128)(2,1)}",
-      ),
+def test_padded_flops():
+  for left, right, out, attributes, expected in (
+    (  # A weight gradient: the examples are in the sublanes, 4 of 8.
+      "bf16[4,32,32,16]{3,0,2,1:T(8,128)(2,1)}",
+      "bf16[4,32,32,64]{3,0,2,1:T(8,128)(2,1)}",
+      "bf16[3,3,16,64]{3,2,1,0:T(8,128)(2,1)}",
       "window={size=32x32 pad=1_1x1_1}, dim_labels=f01b_i01o->01bf",
       2 * 128 * 128 * 8 * (9 * 32 * 32),
     ),
-    # Zeros between rows are not multiplied.
-    (
-      (
-        "bf16[8,16,32,128]{3,0,2,1:T(8,128)(2,1)}",
-        "bf16[4,3,128,128]{3,2,1,0:T(8,128)(2,1)}",
-        "bf16[8,32,32,128]{3,0,2,1:T(8,128)(2,1)}",
-      ),
-      "window={size=4x3 pad=2_2x1_1 lhs_dilate=2x1}, "
-      "dim_labels=b01f_01io->b01f",
+    (  # Zeros between rows are not multiplied.
+      "bf16[8,16,32,128]{3,0,2,1:T(8,128)(2,1)}",
+      "bf16[4,3,128,128]{3,2,1,0:T(8,128)(2,1)}",
+      "bf16[8,32,32,128]{3,0,2,1:T(8,128)(2,1)}",
+      "window={size=4x3 lhs_dilate=2x1}, dim_labels=b01f_01io->b01f",
       2 * 8 * 32 * 32 * 128 * 128 * 2 * 3,
     ),
-    # True float32 takes six passes.
-    (
-      (
-        "f32[8,128]{1,0:T(8,128)}",
-        "f32[128,3]{1,0:T(8,128)}",
-        "f32[8,3]{1,0:T(8,128)}",
-      ),
+    (  # True float32 takes six passes.
+      "f32[8,128]{1,0:T(8,128)}",
+      "f32[128,3]{1,0:T(8,128)}",
+      "f32[8,3]{1,0:T(8,128)}",
       "dim_labels=bf_io->bf, operand_precision={highest,highest}",
       6 * 2 * 8 * 128 * 128,
     ),
-  ],
-)
-def test_padded_flops(kinds, attributes, expected):
-  arrays = [instructions.parse_arrays(kind)[0] for kind in kinds]
-  assert instructions.padded_flops(*arrays, attributes) == expected
+  ):
+    arrays = [instructions.parse_arrays(text)[0] for text in (left, right, out)]
+    assert instructions.padded_flops(*arrays, attributes) == expected
 
 
 def test_collectives_of_a_module():
