@@ -120,7 +120,7 @@ def measure(resolution: int, batch: int, features: int) -> None:
     lambda: distances.Moments.from_arrays(moments.arrays()).root,
   )
   reals = distances.Moments.of(b)
-  reals.complete_root()
+  reals.complete()
   time_part(
     "FID: the rest",
     "set",

@@ -10,8 +10,9 @@ from typing import NamedTuple
 
 import numpy as np
 
+from msggan_jax.metrics.distances import nearest
+
 _SEED = 0
-_BLOCK = 2**24  # distances computed at a time
 _MOST_CELLS = 10
 _IMAGES_PER_CELL = 100  # of the hold-out
 _FEWEST = 20  # fakes and unseen images in a cell that counts
@@ -47,9 +48,6 @@ def measure(
     train: Features of all training images, (N, D).
     holdout: Features of images never trained on, (M, D).
     fakes: Features of fakes, (K, D).
-
-  Returns:
-    The share, the test and the closest pairs.
   """
   size = min(len(train), len(holdout))
   random = np.random.RandomState(_SEED)
@@ -59,12 +57,12 @@ def measure(
   to_holdout, _ = nearest(fakes, some_holdout)
   nearer = (to_train < to_holdout) + 0.5 * (to_train == to_holdout)
   distances, reals = nearest(fakes, train)
-  closest = np.argsort(distances, kind="stable")[:_PAIRS]
+  closest = np.argsort(distances[:, 0], kind="stable")[:_PAIRS]
   return Copying(
     share=float(nearer.mean()),
     z=three_sample_test(train, holdout, fakes),
     fakes=closest,
-    reals=reals[closest],
+    reals=reals[closest, 0],
   )
 
 
@@ -80,13 +78,9 @@ def three_sample_test(
   """
   count = min(_MOST_CELLS, max(1, len(holdout) // _IMAGES_PER_CELL))
   centers = _k_means(train, count)
-  (_, p_cells), (_, q_cells) = (
-    nearest(holdout, centers),
-    nearest(fakes, centers),
-  )
+  p_cells, q_cells = (nearest(x, centers)[1][:, 0] for x in (holdout, fakes))
   p_distances, q_distances = (
-    nearest(holdout, train)[0],
-    nearest(fakes, train)[0],
+    nearest(x, train)[0][:, 0] for x in (holdout, fakes)
   )
   total = weights = 0.0
   for cell in range(count):
@@ -95,28 +89,6 @@ def three_sample_test(
       total += len(p) * _z_of_ranks(q, p)
       weights += len(p)
   return total / weights if weights else _z_of_ranks(q_distances, p_distances)
-
-
-def nearest(
-  queries: np.ndarray, references: np.ndarray
-) -> tuple[np.ndarray, np.ndarray]:
-  """Return the squared distance to the nearest reference, and its index.
-
-  Args:
-    queries: (K, D).
-    references: (N, D).
-  """
-  squares = (references**2).sum(axis=1)
-  rows = max(1, _BLOCK // len(references))
-  distances, indices = [], []
-  for start in range(0, len(queries), rows):
-    block = queries[start : start + rows]
-    index = (squares[None] - 2 * block @ references.T).argmin(axis=1)
-    # Exact where it matters: a copy has the distance 0.
-    difference = block - references[index]
-    distances.append((difference**2).sum(axis=1))
-    indices.append(index)
-  return np.concatenate(distances), np.concatenate(indices)
 
 
 def _z_of_ranks(q: np.ndarray, p: np.ndarray) -> float:
@@ -133,11 +105,11 @@ def _z_of_ranks(q: np.ndarray, p: np.ndarray) -> float:
 
 
 def _k_means(points: np.ndarray, count: int) -> np.ndarray:
-  """Return the centres of k-means, deterministic."""
+  """Return the centers of k-means, deterministic."""
   random = np.random.RandomState(_SEED)
   centers = points[random.permutation(len(points))[:count]].astype(np.float64)
   for _ in range(_ITERATIONS):
-    _, cells = nearest(points, centers)
+    cells = nearest(points, centers)[1][:, 0]
     sums = np.zeros_like(centers)
     np.add.at(sums, cells, points)
     counts = np.bincount(cells, minlength=count)[:, None]

@@ -9,9 +9,10 @@ import itertools
 from collections.abc import Iterator
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 
-from msggan_jax.metrics import kernel_on_device
+from msggan_jax.models.precision import matmul
 
 _BLOCK = 2048  # rows: 32 MB for a block of pairs
 
@@ -48,7 +49,7 @@ class Moments:
       return
     first, *others = self._waiting
     features = np.concatenate([first, *others]) if others else first
-    for block in blocks(features):
+    for block in _blocks(features):
       self._count += len(block)
       self._sum += block.sum(axis=0)
       self._products += block.T @ block
@@ -56,23 +57,19 @@ class Moments:
 
   @property
   def count(self) -> int:
-    """Return the number of features."""
+    """Number of features."""
     self._add_waiting()
     return self._count
 
   @property
   def mean(self) -> np.ndarray:
-    """Return the mean, (D,), float64."""
+    """The mean, (D,), float64."""
     count = self.count  # which completes the sum
     return self._sum / count
 
   @property
   def covariance(self) -> np.ndarray:
-    """Return the unbiased covariance, (D, D), float64.
-
-    Raises:
-      ValueError: If there are fewer than two features.
-    """
+    """The unbiased covariance, (D, D), float64; of two features or more."""
     count = self.count
     if count < 2:
       raise ValueError(f"a covariance of {count} feature(s); give 2 or more")
@@ -81,8 +78,8 @@ class Moments:
 
   @property
   def root(self) -> np.ndarray:
-    """Return the covariance's square root, (D, D), computed once."""
-    self.complete_root()
+    """The covariance's square root, (D, D), computed once."""
+    self.complete()
     return self._root
 
   def factor(self) -> np.ndarray:
@@ -94,8 +91,8 @@ class Moments:
         pass  # features that depend on each other
     return self.root
 
-  def complete_root(self) -> bool:
-    """Compute `root`; return whether it was missing."""
+  def complete(self) -> bool:
+    """Compute what a Frechet distance needs; return whether it was missing."""
     if self._root is not None:
       return False
     values, vectors = np.linalg.eigh(self.covariance)
@@ -145,19 +142,19 @@ class Rows:
 
   @property
   def array(self) -> np.ndarray:
-    """Return all features, float32, (N, D)."""
+    """All features, (N, D)."""
     if len(self._parts) > 1:
       self._parts = [np.concatenate(self._parts)]
     return self._parts[0]
 
   @property
   def kernel(self) -> float:
-    """Return the mean kernel of different features (KID), computed once."""
-    self.complete_kernel()
+    """Mean kernel of different features (KID), computed once."""
+    self.complete()
     return self._kernel
 
-  def complete_kernel(self) -> bool:
-    """Compute `kernel`; return whether it was missing."""
+  def complete(self) -> bool:
+    """Compute what a kernel distance needs; return whether it was missing."""
     if self._kernel is not None:
       return False
     self._kernel = _mean_kernel_within(self.array)
@@ -190,14 +187,8 @@ def frechet_distance(
   be zero.
 
   Args:
-    features_a: (N, D), or their moments; their root is kept.
-    features_b: (M, D), or their moments.
-
-  Returns:
-    The distance, 0 or more up to rounding.
-
-  Raises:
-    ValueError: If a set has fewer than two features.
+    features_a: (N, D), or their moments, which keep their root; N at least 2.
+    features_b: (M, D), or their moments; M at least 2.
   """
   a, b = (
     x if isinstance(x, Moments) else Moments.of(x)
@@ -218,17 +209,11 @@ def kernel_distance(
   """Compute the kernel distance (KID; Binkowski et al. 2018) of whole sets.
 
   The unbiased squared maximum mean discrepancy with the kernel
-  (x . y / D + 1)^3.
+  (x . y / D + 1)^3: around 0, possibly negative, for sets of one distribution.
 
   Args:
     features_a: (N, D), or `Rows` of them; N at least 2.
     features_b: (M, D), or `Rows` of them; M at least 2.
-
-  Returns:
-    The distance; around 0, possibly negative, for sets of one distribution.
-
-  Raises:
-    ValueError: If a set has fewer than two features.
   """
   a, b = (
     x if isinstance(x, Rows) else Rows.of(x) for x in (features_a, features_b)
@@ -246,18 +231,11 @@ def kernel_distance_of_subsets(
 ) -> tuple[float, float]:
   """Average the kernel distance over random subsets, the common form of KID.
 
-  Args:
-    features_a: (N, D).
-    features_b: (M, D).
-    subset_size: Features in a subset; at most N and M.
-    num_subsets: Number of subsets.
-    seed: Seed of the choice.
-
   Returns:
     The mean, and its standard error as an estimate of `kernel_distance`.
 
   Raises:
-    ValueError: If a set is smaller than a subset.
+    ValueError: If a set, (N, D) or (M, D), is smaller than a subset.
   """
   smaller = min(len(features_a), len(features_b))
   if subset_size > smaller:
@@ -279,18 +257,17 @@ def precision_recall(
 ) -> tuple[float, float]:
   """Compute improved precision and recall (Kynkaanniemi et al. 2019).
 
+  A set covers the balls around its features that reach to their k-th nearest
+  neighbors.
+
   Args:
     reals: Features, (N, D).
     fakes: Features, (M, D).
-    neighbors: k: a set covers the balls around its features that reach to
-      their k-th nearest neighbours.
+    neighbors: k, less than N and M.
 
   Returns:
     Precision, the fraction of the fakes that the reals cover, and recall, the
     fraction of the reals that the fakes cover.
-
-  Raises:
-    ValueError: If a set has too few features to have k neighbours.
   """
   return _coverage(reals, fakes, neighbors), _coverage(fakes, reals, neighbors)
 
@@ -305,13 +282,10 @@ def inception_score(
 
   Args:
     logits: (N, classes).
-    splits: Parts of equal size, but for rounding.
+    splits: Parts of equal size, but for rounding; N at most.
 
   Returns:
     Mean and standard deviation over the splits.
-
-  Raises:
-    ValueError: If there are fewer logits than splits.
   """
   if len(logits) < splits:
     raise ValueError(f"{len(logits)} logits are too few for {splits} splits")
@@ -327,21 +301,71 @@ def inception_score(
   return float(np.mean(scores)), float(np.std(scores))
 
 
-def blocks(features: np.ndarray) -> Iterator[np.ndarray]:
-  for start in range(0, len(features), _BLOCK):
-    yield np.asarray(features[start : start + _BLOCK], np.float64)
+def nearest(
+  queries: np.ndarray, features: np.ndarray, neighbors: int = 1
+) -> tuple[np.ndarray, np.ndarray]:
+  """Find each query's nearest features.
+
+  Args:
+    queries: (N, D).
+    features: (M, D).
+    neighbors: Number of features to find for each query, 1 to M.
+
+  Returns:
+    Euclidean distances, ascending, and indices of the features, each (N,
+    `neighbors`).
+  """
+  if not 0 < neighbors <= len(features):
+    raise ValueError(
+      f"{neighbors} nearest images are asked for; there are {len(features)}"
+    )
+  _, places = _nearest_squared(queries, features, neighbors)
+  # From the differences, so that a copy has the distance 0.
+  distances = np.concatenate(
+    [
+      np.linalg.norm(x[:, None] - features[y], axis=2)
+      for x, y in zip(_blocks(queries), _split(places), strict=True)
+    ]
+  )
+  order = np.lexsort((places, distances), axis=1)
+  return (
+    np.take_along_axis(distances, order, axis=1),
+    np.take_along_axis(places, order, axis=1),
+  )
+
+
+def _split(array: np.ndarray) -> Iterator[np.ndarray]:
+  for start in range(0, len(array), _BLOCK):
+    yield array[start : start + _BLOCK]
+
+
+def _blocks(features: np.ndarray) -> Iterator[np.ndarray]:
+  return (np.asarray(block, np.float64) for block in _split(features))
 
 
 def _kernel_sum(a: np.ndarray, b: np.ndarray) -> float:
   """Sum the kernel over all pairs, (N, D) and (M, D)."""
   if jax.default_backend() != "cpu":
-    return kernel_on_device.kernel_sum(a, b)
+    return _kernel_sum_on_device(a, b)
   base = a @ b.T / a.shape[1] + 1
   return (base * base * base).sum()  # NumPy's power is many times slower
 
 
+def _kernel_sum_on_device(a: np.ndarray, b: np.ndarray) -> float:
+  """Sum the kernel where NumPy takes minutes; rows are summed in float64."""
+  sums = _excess_of_rows(a.astype(np.float32), b.astype(np.float32))
+  return np.asarray(sums, np.float64).sum() + len(a) * len(b)
+
+
+@jax.jit
+def _excess_of_rows(a: jax.Array, b: jax.Array) -> jax.Array:
+  """Return sums of (s + 1)^3 - 1 over b, (N,): small numbers stay exact."""
+  s = matmul(a, b.T) / a.shape[1]
+  return jnp.sum(s * (s * (s + 3) + 3), axis=1)
+
+
 def _mean_kernel(a: np.ndarray, b: np.ndarray) -> float:
-  total = sum(_kernel_sum(x, y) for x in blocks(a) for y in blocks(b))
+  total = sum(_kernel_sum(x, y) for x in _blocks(a) for y in _blocks(b))
   return total / (len(a) * len(b))
 
 
@@ -351,31 +375,40 @@ def _mean_kernel_within(features: np.ndarray) -> float:
   if n < 2:
     raise ValueError(f"a kernel distance of {n} feature(s); give 2 or more")
   total = 0.0
-  for i, x in enumerate(blocks(features)):
+  for i, x in enumerate(_blocks(features)):
     own = ((x**2).sum(axis=1) / x.shape[1] + 1) ** 3  # of pairs (i, i)
     total += _kernel_sum(x, x) - own.sum()
     rest = features[(i + 1) * _BLOCK :]
-    total += 2 * sum(_kernel_sum(x, y) for y in blocks(rest))
+    total += 2 * sum(_kernel_sum(x, y) for y in _blocks(rest))
   return total / (n * (n - 1))
 
 
-def squared_distances(a: np.ndarray, b: np.ndarray) -> np.ndarray:
+def _squared_distances(a: np.ndarray, b: np.ndarray) -> np.ndarray:
   squares = (a**2).sum(axis=1)[:, None] + (b**2).sum(axis=1)
   return np.maximum(squares - 2 * a @ b.T, 0)
 
 
-def _squared_radii(features: np.ndarray, neighbors: int) -> np.ndarray:
-  """Return the squared distances to the k-th nearest neighbours, (N,)."""
-  radii = []
-  for x in blocks(features):
-    # The nearest is the feature itself.
-    nearest = np.empty((len(x), 0))
-    for y in blocks(features):
-      nearest = np.concatenate([nearest, squared_distances(x, y)], axis=1)
-      if nearest.shape[1] > neighbors + 1:
-        nearest = np.partition(nearest, neighbors, axis=1)[:, : neighbors + 1]
-    radii.append(nearest.max(axis=1))
-  return np.concatenate(radii)
+def _nearest_squared(
+  queries: np.ndarray, features: np.ndarray, neighbors: int
+) -> tuple[np.ndarray, np.ndarray]:
+  """Return the nearest features' squared distances and indices, unsorted."""
+  distances, indices = [], []
+  for x in _blocks(queries):
+    found = np.empty((len(x), 0))
+    places = np.empty((len(x), 0), np.int64)
+    for first, y in zip(
+      range(0, len(features), _BLOCK), _blocks(features), strict=True
+    ):
+      here = np.broadcast_to(first + np.arange(len(y)), (len(x), len(y)))
+      found = np.concatenate([found, _squared_distances(x, y)], axis=1)
+      places = np.concatenate([places, here], axis=1)
+      if found.shape[1] > neighbors:
+        near = np.argpartition(found, neighbors - 1, axis=1)[:, :neighbors]
+        found = np.take_along_axis(found, near, axis=1)
+        places = np.take_along_axis(places, near, axis=1)
+    distances.append(found)
+    indices.append(places)
+  return np.concatenate(distances), np.concatenate(indices)
 
 
 def _coverage(
@@ -384,13 +417,15 @@ def _coverage(
   """Return the fraction of `covered` in the balls around `covering`."""
   if len(covering) <= neighbors:
     raise ValueError(
-      f"{len(covering)} features have no {neighbors} neighbours each"
+      f"{len(covering)} features have no {neighbors} neighbors each"
     )
-  radii = list(blocks(_squared_radii(covering, neighbors)))
+  # The nearest is the feature itself.
+  found, _ = _nearest_squared(covering, covering, neighbors + 1)
+  radii = found.max(axis=1)
   inside = 0
-  for x in blocks(covered):
+  for x in _blocks(covered):
     is_inside = np.zeros(len(x), bool)
-    for y, radius in zip(blocks(covering), radii, strict=True):
-      is_inside |= (squared_distances(x, y) <= radius).any(axis=1)
+    for y, radius in zip(_blocks(covering), _split(radii), strict=True):
+      is_inside |= (_squared_distances(x, y) <= radius).any(axis=1)
     inside += int(is_inside.sum())
   return inside / len(covered)

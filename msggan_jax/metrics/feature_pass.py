@@ -1,4 +1,4 @@
-"""One pass over images: read or generate, extract features, accumulate.
+"""From images to numbers: features in one pass, their statistics, distances.
 
 All processes share a pass: each computes its part of every global batch, and
 all receive the features of the whole batch.
@@ -6,6 +6,7 @@ all receive the features of the whole batch.
 
 import concurrent.futures
 import dataclasses
+import importlib.metadata
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
@@ -13,15 +14,19 @@ import jax
 import numpy as np
 from jax.experimental import multihost_utils
 
+from msggan_jax.metrics import distances
 from msggan_jax.metrics.distances import Moments, Rows
 from msggan_jax.metrics.extractors import Extractors
 from msggan_jax.metrics.frozen_network import Features, Images
+from msggan_jax.metrics.protocols import Protocol
 from msggan_jax.runtime import progress as progress_bars
+
+_SUBSET_SIZE = 1000  # of KID's subsets
+_FEWEST_FAKES = 10  # the inception score's splits
+_PACKAGES = ("msggan-jax", "jax", "numpy")
 
 # Indices of images -> uint8 images (N, r, r, C), by resolution.
 ImagesAt = Callable[[np.ndarray], dict[int, Images]]
-
-
 Statistics = Moments | Rows
 
 
@@ -44,6 +49,46 @@ class Request:
   count: int
 
 
+def check(protocol: Protocol, extractors: Extractors) -> None:
+  """Refuse an impossible protocol; load its extractor.
+
+  Raises:
+    ValueError: If the extractor lacks the features.
+    FileNotFoundError: If the extractor's weights are missing.
+  """
+  extractor = extractors[protocol.extractor]
+  if protocol.kind == "is" and extractor.logits is None:
+    raise ValueError(f"{protocol.name}: {protocol.extractor} has no logits")
+  if (protocol.num_fakes or _FEWEST_FAKES) < _FEWEST_FAKES:
+    raise ValueError(f"{protocol.name}: ask for {_FEWEST_FAKES} fakes or more")
+
+
+def statistics_of(protocol: Protocol) -> type[Statistics]:
+  """Return the statistics of features that a protocol's distance needs."""
+  return Moments if protocol.kind in ("fid", "fd") else Rows
+
+
+def request_of(
+  protocol: Protocol, extractors: Extractors, resolution: int, count: int
+) -> Request:
+  """Return a protocol's request for a pass over `count` reals or fakes.
+
+  Args:
+    protocol: The protocol.
+    extractors: The feature networks.
+    resolution: Side of the images if the protocol names none.
+    count: Number of images.
+  """
+  extractor = extractors[protocol.extractor]
+  return Request(
+    extractor=protocol.extractor,
+    feature=extractor.logits if protocol.kind == "is" else extractor.pooled,
+    resolution=protocol.resolution or resolution,
+    statistics=Rows if protocol.per_class else statistics_of(protocol),
+    count=count,
+  )
+
+
 def measure(
   images_at: ImagesAt,
   requests: Sequence[Request],
@@ -63,9 +108,6 @@ def measure(
     batch_size: Images in a batch of this process.
     progress: Title of the progress bar; "": none.
     after_batch: Called after each batch; may raise to end the pass.
-
-  Returns:
-    The statistics, by request.
   """
   total = max(request.count for request in requests)
   global_batch = batch_size * jax.process_count()
@@ -91,11 +133,61 @@ def measure(
   return results
 
 
-def everywhere(flags: Sequence[bool]) -> list[bool]:
-  """Return which flags are true in all processes."""
-  if jax.process_count() == 1:
-    return list(flags)
-  return multihost_utils.process_allgather(np.array(flags)).all(axis=0).tolist()
+def complete(protocol: Protocol, reals: Statistics) -> bool:
+  """Compute the part of a protocol's distance that depends on reals only.
+
+  The reals' statistics keep it. Returns whether it was missing.
+  """
+  has_part = protocol.kind in ("fid", "fd", "kid") and not protocol.per_class
+  return has_part and reals.complete()
+
+
+def compute(
+  protocol: Protocol, reals: Statistics | None, fakes: Statistics
+) -> dict[str, float]:
+  """Compute a protocol's numbers.
+
+  Args:
+    protocol: The protocol.
+    reals: Statistics of the reals; None for the inception score.
+    fakes: Statistics of the fakes.
+
+  Returns:
+    Numbers by name: the protocol's own, or two with suffixes for precision and
+    recall; with the inception score and KID of many images also the spread
+    over the parts.
+  """
+  name = protocol.name
+  if protocol.kind in ("fid", "fd"):
+    return {name: distances.frechet_distance(reals, fakes)}
+  if protocol.kind == "is":
+    mean, std = distances.inception_score(fakes.array)
+    return {name: mean, f"{name}_std": std}
+  if protocol.kind == "pr":
+    precision, recall = distances.precision_recall(reals.array, fakes.array)
+    return {f"{name}_precision": precision, f"{name}_recall": recall}
+  assert protocol.kind == "kid", protocol.kind
+  values = {name: distances.kernel_distance(reals, fakes)}
+  if min(len(reals.array), len(fakes.array)) > _SUBSET_SIZE:
+    mean, error = distances.kernel_distance_of_subsets(
+      reals.array, fakes.array, subset_size=_SUBSET_SIZE
+    )
+    values |= {f"{name}_subsets": mean, f"{name}_subsets_error": error}
+  return values
+
+
+def provenance(
+  protocols: Sequence[Protocol], extractors: Extractors
+) -> dict[str, Any]:
+  """Return the provenance of numbers: protocols, weights and versions."""
+  used = dict.fromkeys(protocol.extractor for protocol in protocols)
+  return {
+    "weights_hash": {name: extractors[name].weights_hash for name in used},
+    "protocols": {p.name: p.describe() for p in protocols},
+    "versions": {
+      package: importlib.metadata.version(package) for package in _PACKAGES
+    },
+  }
 
 
 def _extract(
@@ -104,16 +196,12 @@ def _extract(
   extractors: Extractors,
 ) -> dict[tuple[str, int], Features]:
   """Return the features of the global batch, by extractor and resolution."""
-  wanted = dict.fromkeys((r.extractor, r.resolution) for r in requests)
-  return {
-    (name, resolution): _from_all_processes(
-      extractors[name].features(images[resolution])
+  features = {
+    (name, resolution): extractors[name].features(images[resolution])
+    for name, resolution in dict.fromkeys(
+      (r.extractor, r.resolution) for r in requests
     )
-    for name, resolution in wanted
   }
-
-
-def _from_all_processes(features: Features) -> Features:
   if jax.process_count() == 1:
     return features
   return multihost_utils.process_allgather(features, tiled=True)

@@ -14,9 +14,9 @@ from PIL import Image, ImageOps
 from msggan_jax.data import prepared_set
 from msggan_jax.data.sources import folder
 from msggan_jax.data.sources.source import Source
-from msggan_jax.metrics import protocols, results
+from msggan_jax.metrics import feature_pass, protocols
 from msggan_jax.metrics.extractors import Extractors
-from msggan_jax.metrics.feature_pass import measure
+from msggan_jax.metrics.protocols import Protocol
 from msggan_jax.metrics.reals import Draw, Reals, read_images
 
 _BATCH_PER_DEVICE = 16
@@ -49,15 +49,7 @@ def compare(
   """
   parsed = protocols.parse(names, extractors.names)
   for protocol in parsed:
-    if (
-      protocol.draws == "official"
-      or protocol.per_class
-      or protocol.kind == "copying"
-    ):
-      raise ValueError(f"{protocol.name}: only a run has it, not two folders")
-    if protocol.resolution:
-      raise ValueError(f"{protocol.name}: folders have no scales")
-    results.check(protocol, extractors)
+    _check(protocol, extractors)
   batch_size = _BATCH_PER_DEVICE * jax.local_device_count()
   with _open(reals) as real_images, _open(fakes) as fake_images:
     requests = {}
@@ -67,16 +59,12 @@ def compare(
         raise ValueError(
           f"{protocol.name}: {fakes} has only {len(fake_images)} images"
         )
-      requests[protocol] = results.request(
+      requests[protocol] = feature_pass.request_of(
         protocol, extractors, fake_images.height, count
       )
     most = max(request.count for request in requests.values())
-    measured = measure(
-      read_images(
-        fake_images.read,
-        {fake_images.height},
-        Draw(np.arange(most), np.zeros(most, bool)),
-      ),
+    measured = feature_pass.measure(
+      read_images(fake_images.read, {fake_images.height}, Draw.first(most)),
       list(dict.fromkeys(requests.values())),
       extractors,
       batch_size=batch_size,
@@ -87,18 +75,30 @@ def compare(
       extractors,
       real_images.height,
       batch_size=batch_size,
-      progress=progress,
+      progress="reals" if progress else "",
     )
     values = {}
     for protocol, request in requests.items():
-      values |= results.compute(
+      values |= feature_pass.compute(
         protocol, real_statistics.get(protocol), measured[request]
       )
     return values, {
       "data_hash": real_images.content_hash,
       "fakes_hash": fake_images.content_hash,
-      **results.provenance(parsed, extractors),
+      **feature_pass.provenance(parsed, extractors),
     }
+
+
+def _check(protocol: Protocol, extractors: Extractors) -> None:
+  if (
+    protocol.draws == "official"
+    or protocol.per_class
+    or protocol.kind == "copying"
+  ):
+    raise ValueError(f"{protocol.name}: only a run has it, not two folders")
+  if protocol.resolution:
+    raise ValueError(f"{protocol.name}: folders have no scales")
+  feature_pass.check(protocol, extractors)
 
 
 class _Images:
@@ -135,7 +135,7 @@ class _Images:
 
   @property
   def content_hash(self) -> str:
-    """Return the SHA-256 over those of the images that were read, in order."""
+    """SHA-256 over those of the images that were read, in order."""
     hashes = [self._hashes[index] for index in sorted(self._hashes)]
     return hashlib.sha256(b"".join(hashes)).hexdigest()
 

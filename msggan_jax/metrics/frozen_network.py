@@ -38,15 +38,12 @@ class Layers:
     self.used: dict[str, np.ndarray] = {}  # arrays of the state dict
 
   def conv(
-    self,
-    name: str,
-    norm: str,
-    shape: tuple[int, int, int, int],
+    self, name: str, norm: str, shape: tuple[int, int, int, int]
   ) -> Layer:
-    """Return a convolution fused with the batch norm after it.
+    """Return a convolution without bias, fused with the batch norm after it.
 
     Args:
-      name: Name of the convolution, which has no bias.
+      name: Name of the convolution.
       norm: Name of the batch norm.
       shape: (out, in / groups, height, width).
 
@@ -126,17 +123,11 @@ class FrozenNetwork:
     self._padded_size = 0
 
   def features(self, images: Images) -> Features:
-    """Compute the features of images.
+    """Compute the features of images, float32.
 
     Args:
-      images: uint8, (N, H, W, C), C = 1 (grey), 3 (RGB) or 4 (RGBA, composited
+      images: uint8, (N, H, W, C), C = 1 (gray), 3 (RGB) or 4 (RGBA, composited
         over white). Batches from `on_local_devices` stay there.
-
-    Returns:
-      float32 arrays by name, each (N, D).
-
-    Raises:
-      ValueError: If the images have another type or shape.
     """
     images = _to_rgb(images)
     if _is_batch_on(self._mesh, images):

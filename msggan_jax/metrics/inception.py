@@ -11,7 +11,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from msggan_jax.metrics import frozen_network, weight_cache
+from msggan_jax.metrics import frozen_network
 from msggan_jax.metrics.frozen_network import Layers
 from msggan_jax.sharing.foreign import read_torch
 
@@ -50,44 +50,25 @@ class Inception(frozen_network.FrozenNetwork):
     try:
       return cls(_apply, arrays, dtype)
     except ValueError as error:
-      raise ValueError(f"no Inception v3 of 2015-12-05: {error}") from error
+      raise ValueError(f"not Inception v3 of 2015-12-05: {error}") from error
 
   @classmethod
   def from_file(
     cls, path: str | Path, dtype: jnp.dtype = jnp.float32
   ) -> "Inception":
-    """Make the network from a weight file of pytorch-fid or torch-fidelity.
-
-    The file is converted once; later calls read the cache.
-
-    Raises:
-      FileNotFoundError: If the file does not exist.
-      ValueError: If it holds anything else.
-    """
-    cached = weight_cache.place(Path(path))
-    arrays = weight_cache.load(cached)
-    if arrays is not None:
-      return cls.from_state_dict(arrays, dtype)
+    """Make the network from a weight file of pytorch-fid or torch-fidelity."""
     arrays = read_torch(path)
     try:
-      network = cls.from_state_dict(arrays, dtype)
+      return cls.from_state_dict(arrays, dtype)
     except ValueError as error:
       raise ValueError(f"{path}: {error}") from error
-    weight_cache.save(cached, arrays)
-    return network
 
 
 def resize(images: jax.Array, side: int) -> jax.Array:
   """Resize as TensorFlow 1 does: bilinear, no half pixels, no smoothing.
 
   Output pixel i is at i * size / side of the input; shrinking does not average.
-
-  Args:
-    images: (B, H, W, C), any real type.
-    side: Of the result, in pixels.
-
-  Returns:
-    float32, (B, side, side, C).
+  (B, H, W, C) of any real type to (B, side, side, C), float32.
   """
   images = images.astype(jnp.float32)
   for axis in (1, 2):

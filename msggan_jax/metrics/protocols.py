@@ -20,8 +20,6 @@ from typing import Any
 INCEPTION = "inception"
 EFFICIENTNET = "efficientnet_lite0"
 
-WITHOUT_REALS = ("is",)
-
 _HIGHER_IS_BETTER = ("is", "pr")
 _WITHOUT_DRAWS = ("is", "copying")  # they have no choice of reals
 _OF_CATS = ("bodies_", "combinations_")  # metrics of older runs
@@ -70,7 +68,7 @@ class Protocol:
       "official": "as many reals as training draws them",
       "": "as many reals at random, not mirrored",
     }[self.draws]
-    against = "" if self.kind in WITHOUT_REALS else f" against {reals}"
+    against = "" if self.kind == "is" else f" against {reals}"
     if self.kind == "copying":
       against = " against all training images and the hold-out"
     if self.per_class:
@@ -81,14 +79,7 @@ class Protocol:
 def parse(
   names: str | Sequence[str], extractors: Sequence[str]
 ) -> list[Protocol]:
-  """Parse names of protocols.
-
-  Args:
-    names: A list, or text with commas.
-    extractors: Names of the available extractors.
-
-  Returns:
-    The protocols, in this order.
+  """Parse names of protocols, a list or text with commas.
 
   Raises:
     ValueError: If a name is unknown; the message has examples.
@@ -107,12 +98,7 @@ def parse(
 
 
 def defaults(has_inception: bool, count: str = "") -> list[str]:
-  """Return the default names.
-
-  Args:
-    has_inception: Whether Inception's weights are available.
-    count: Number of fakes, such as "10k"; "": all images of two folders.
-  """
+  """Return the default names, for `count` fakes, such as "10k"; "": all."""
   against = "_full" if count else ""
   if has_inception:
     return [f"fid{count}{against}", f"kid{count}"]
@@ -128,12 +114,8 @@ def best_row(
 ) -> dict[str, Any] | None:
   """Return the row with the best number of a protocol, or None.
 
-  The last row of a step counts; of equally good steps, the first wins.
-
-  Args:
-    rows: Rows of `metrics.jsonl`.
-    protocol: The protocol.
-    like: A row; rows of other data or extractor weights are skipped.
+  The last row of a step counts; of equally good steps, the first wins. Rows of
+  other data or extractor weights than `like` are skipped.
   """
   made = made_of(like, protocol)
   by_step = {
@@ -183,5 +165,6 @@ def _parse_one(name: str, pattern: re.Pattern) -> Protocol:
 
 
 def made_of(row: dict[str, Any], protocol: Protocol) -> tuple[Any, Any]:
+  """Return the hashes of a row's data and of its extractor's weights."""
   hashes = row.get("weights_hash", {})
   return row.get("data_hash"), hashes.get(protocol.extractor)

@@ -1,6 +1,7 @@
 """Statistics of the real images, cached by everything they depend on."""
 
 import concurrent.futures
+import contextlib
 import hashlib
 import json
 import secrets
@@ -11,18 +12,16 @@ from typing import NamedTuple
 
 import numpy as np
 
-from msggan_jax.metrics import results
+from msggan_jax.metrics import feature_pass
 from msggan_jax.metrics.extractors import Extractors
 from msggan_jax.metrics.feature_pass import (
   ImagesAt,
   Request,
   Rows,
   Statistics,
-  everywhere,
-  measure,
 )
 from msggan_jax.metrics.frozen_network import Images, on_local_devices
-from msggan_jax.metrics.protocols import WITHOUT_REALS, Protocol
+from msggan_jax.metrics.protocols import Protocol
 from msggan_jax.models.pyramid import (
   downsample,
   quantize,
@@ -46,6 +45,11 @@ class Draw(NamedTuple):
 
   numbers: np.ndarray
   flips: np.ndarray
+
+  @classmethod
+  def first(cls, count: int) -> "Draw":
+    """Return the first images, not mirrored."""
+    return cls(np.arange(count), np.zeros(count, bool))
 
   def digest(self) -> str:
     """Return the SHA-256 of the choice."""
@@ -81,19 +85,16 @@ class Reals:
     self._cache = cache
 
   def draw(self, draws: str, count: int | None) -> Draw:
-    """Choose reals.
+    """Choose reals, always the same.
 
     Args:
       draws: As in `Protocol.draws`.
       count: Number of fakes; None: all images.
-
-    Returns:
-      The choice, deterministic.
     """
     random = np.random.RandomState(_SEED)
     n = self._num_images
     if draws == "full" or (draws == "" and (count or n) >= n):
-      return Draw(np.arange(n), np.zeros(n, bool))
+      return Draw.first(n)
     if draws == "":
       return Draw(random.permutation(n)[:count], np.zeros(count, bool))
     epochs = [random.permutation(n) for _ in range(-(-count // n))]
@@ -105,49 +106,37 @@ class Reals:
     protocols: Sequence[Protocol],
     extractors: Extractors,
     resolution: int,
-    *,
-    batch_size: int,
-    progress: bool = False,
-    after_batch: Callable[[], None] = lambda: None,
+    **options,
   ) -> dict[Protocol, Statistics]:
     """Return the reals' statistics by protocol, from the cache if possible.
 
     Args:
-      protocols: The protocols; those that need no reals are skipped.
+      protocols: The protocols; the inception score needs no reals.
       extractors: The feature networks.
       resolution: Side of the images.
-      batch_size: Images in a batch of this process.
-      progress: Whether to show progress bars.
-      after_batch: Called after each batch; may raise to end the pass.
+      **options: As of `feature_pass.measure`.
     """
     # Protocols with equal draws share a pass.
-    drawn: dict[str, list[Protocol]] = {}
-    draws: dict[str, Draw] = {}
+    drawn: dict[str, tuple[Draw, list[Protocol]]] = {}
     for protocol in protocols:
-      if protocol.kind not in WITHOUT_REALS:
+      if protocol.kind != "is":
         draw = self.draw(protocol.draws, protocol.num_fakes)
-        draws[draw.digest()] = draw
-        drawn.setdefault(draw.digest(), []).append(protocol)
+        drawn.setdefault(draw.digest(), (draw, []))[1].append(protocol)
     found = {}
-    for digest, draw in draws.items():
+    for draw, group in drawn.values():
       requests = {
-        protocol: results.request(
+        protocol: feature_pass.request_of(
           protocol, extractors, resolution, len(draw.numbers)
         )
-        for protocol in drawn[digest]
+        for protocol in group
       }
       statistics = self._of_draw(
-        draw,
-        list(dict.fromkeys(requests.values())),
-        extractors,
-        batch_size=batch_size,
-        progress="reals" if progress else "",
-        after_batch=after_batch,
+        draw, list(dict.fromkeys(requests.values())), extractors, **options
       )
       for protocol, request in requests.items():
         found[protocol] = statistics[request]
         # Only the first process computes distances.
-        if processes.is_first() and results.complete(
+        if processes.is_first() and feature_pass.complete(
           protocol, statistics[request]
         ):
           path = self._path(request, draw, extractors)
@@ -160,37 +149,23 @@ class Reals:
     extractors: Extractors,
     resolution: int,
     *,
-    batch_size: int,
     count: int | None = None,
-    progress: bool = False,
+    **options,
   ) -> np.ndarray:
-    """Return the pooled features of the images in order, (N, D).
+    """Return the pooled features of the first images in order, (N, D).
 
     Args:
       extractor: Name of the feature network.
       extractors: The feature networks.
       resolution: Side of the images.
-      batch_size: Images in a batch of this process.
-      count: N, of the first images; None: all.
-      progress: Whether to show a progress bar.
+      count: N; None: all images.
+      **options: As of `feature_pass.measure`.
     """
     count = min(count or self._num_images, self._num_images)
-    draw = Draw(np.arange(count), np.zeros(count, bool))
-    request = Request(
-      extractor,
-      extractors[extractor].pooled,
-      resolution,
-      Rows,
-      count,
-    )
-    statistics = self._of_draw(
-      draw,
-      [request],
-      extractors,
-      batch_size=batch_size,
-      progress="reals" if progress else "",
-    )
-    return statistics[request].array
+    pooled = extractors[extractor].pooled
+    request = Request(extractor, pooled, resolution, Rows, count)
+    found = self._of_draw(Draw.first(count), [request], extractors, **options)
+    return found[request].array
 
   def _of_draw(
     self,
@@ -205,13 +180,16 @@ class Reals:
     }
     loaded = {request: _load(path, request) for request, path in paths.items()}
     # Recomputed if any process lacks it: a pass needs all processes.
-    have = everywhere([loaded[request] is not None for request in requests])
-    missing = [r for r, has in zip(requests, have, strict=True) if not has]
+    have = processes.from_all([loaded[r] is not None for r in requests])
+    missing = [
+      request
+      for request, *has in zip(requests, *have, strict=True)
+      if not all(has)
+    ]
     if not missing:
       return loaded
-    resolutions = {request.resolution for request in missing}
-    measured = measure(
-      read_images(self._read, resolutions, draw),
+    measured = feature_pass.measure(
+      read_images(self._read, {r.resolution for r in missing}, draw),
       missing,
       extractors,
       **options,
@@ -221,10 +199,7 @@ class Reals:
     return loaded | measured
 
   def _path(
-    self,
-    request: Request,
-    draw: Draw,
-    extractors: Extractors,
+    self, request: Request, draw: Draw, extractors: Extractors
   ) -> Path | None:
     weights_hash = extractors[request.extractor].weights_hash
     if not self._cache or not weights_hash:
@@ -283,10 +258,15 @@ def _load(path: Path | None, request: Request) -> Statistics | None:
 
 
 def _save(path: Path | None, statistics: Statistics) -> None:
+  """Write statistics, if they have a path and the folder can be written to."""
   if path is None:
     return
-  path.parent.mkdir(parents=True, exist_ok=True)
   # Several processes may write the same file: rename makes it atomic.
   temporary = path.with_name(f".{secrets.token_hex(4)}.npz")
-  np.savez(temporary, **statistics.arrays())
-  temporary.replace(path)
+  with contextlib.suppress(OSError):
+    try:
+      path.parent.mkdir(parents=True, exist_ok=True)
+      np.savez(temporary, **statistics.arrays())
+      temporary.replace(path)
+    finally:
+      temporary.unlink(missing_ok=True)

@@ -26,18 +26,11 @@ class Stability:
   """
 
   def __init__(self, generator: trained.Generator):
-    """Generate the first images.
-
-    Args:
-      generator: The EMA generator of step 0 or of the last checkpoint.
-    """
+    """Generate the first images, of step 0 or of the last checkpoint."""
     self._last = _images(generator)
 
   def update(self, generator: trained.Generator) -> dict[str, float]:
-    """Compare with the last snapshot, and replace it.
-
-    Args:
-      generator: The current EMA generator.
+    """Compare the current EMA generator with the last snapshot, and replace it.
 
     Returns:
       "stability/<res>": mean squared error between the images of the 36
@@ -64,10 +57,6 @@ def read_rows(stats_path: Path) -> list[dict[str, float]]:
 
 def plot(rows: Sequence[Mapping[str, float]], path: Path) -> None:
   """Plot Fig. 6 as a PNG file: change against kimg, one line a scale.
-
-  Args:
-    rows: With "kimg" and "stability/<res>".
-    path: The file.
 
   Raises:
     ValueError: If no change between snapshots is known yet.

@@ -3,7 +3,7 @@
 import numpy as np
 
 from msggan_jax import data
-from msggan_jax.metrics import neighbors as feature_space
+from msggan_jax.metrics import distances
 from msggan_jax.metrics.extractors import EFFICIENTNET, INCEPTION, Extractors
 from msggan_jax.metrics.reals import Reals
 from msggan_jax.sampling import sheets
@@ -62,13 +62,13 @@ def nearest(
     resolution,
     batch_size=_BATCH,
     count=max_reals or None,
-    progress=True,
+    progress="reals",
   )
   fakes = job.generate()[resolution]
 
   def search(images: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     features = network.features(images)[network.pooled]
-    return feature_space.nearest(features, reals, neighbors)
+    return distances.nearest(features, reals, neighbors)
 
   found, places = search(fakes)
   if config.mirror:
@@ -107,7 +107,7 @@ def _compare(found: np.ndarray, reals: np.ndarray) -> str:
     return fakes_text
   step = -(-len(reals) // _QUERIES)
   # The nearest feature of a real is its own.
-  between, _ = feature_space.nearest(reals[::step], reals, 2)
+  between, _ = distances.nearest(reals[::step], reals, 2)
   return (
     f"{fakes_text}; between training images: median "
     f"{np.median(between[:, 1]):.3g}, least {between[:, 1].min():.3g}"

@@ -13,8 +13,7 @@ from msggan_jax import data, metrics
 from msggan_jax.checkpoints import trained
 from msggan_jax.checkpoints.checkpoint import Checkpoints
 from msggan_jax.metrics import protocols, stability
-from msggan_jax.metrics.feature_pass import everywhere
-from msggan_jax.runtime import jsonl
+from msggan_jax.runtime import jsonl, processes
 from msggan_jax.runtime.preemption import Preemption
 from msggan_jax.training.reporter import Reporter
 
@@ -178,7 +177,7 @@ class Evaluation:
   def _is_evaluated(self, step: int) -> bool:
     name = self._evaluator.protocols[0].main_value
     found = any(row["step"] == step and name in row for row in self._rows)
-    return everywhere([found])[0]
+    return all(processes.from_all(found))
 
   def _mark_best(self) -> int | None:
     """Mark the best existing checkpoint and return its step, if any."""

@@ -96,12 +96,3 @@ def test_the_closest_pairs_come_first(train, holdout):
   assert len(found.fakes) == 10
   distances = ((fakes[found.fakes] - train[found.reals]) ** 2).sum(axis=1)
   assert (np.diff(distances) >= 0).all()
-
-
-def test_nearest_agrees_with_all_distances(monkeypatch):
-  monkeypatch.setattr(copying, "_BLOCK", 64)
-  a, b = draw(1, 30), draw(2, 25)
-  all_distances = ((a[:, None] - b) ** 2).sum(axis=-1)
-  distances, indices = copying.nearest(a, b)
-  np.testing.assert_array_equal(indices, all_distances.argmin(axis=1))
-  np.testing.assert_allclose(distances, all_distances.min(axis=1), rtol=1e-5)

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from msggan_jax import metrics
-from msggan_jax.metrics import distances, kernel_on_device
+from msggan_jax.metrics import distances
 from msggan_jax.metrics.distances import Moments
 
 GOLDEN = np.load(Path(__file__).parents[1] / "golden_metrics" / "inception.npz")
@@ -81,7 +81,8 @@ def test_the_kernel_on_a_device(monkeypatch):
   """float32 products change KID far less than its standard error."""
   a, b = feats(1, 900, 256) / 4, feats(1, 1200, 256)[::-1] / 4
   expected = metrics.kernel_distance(a, b)
-  monkeypatch.setattr(distances, "_kernel_sum", kernel_on_device.kernel_sum)
+  on_device = distances._kernel_sum_on_device
+  monkeypatch.setattr(distances, "_kernel_sum", on_device)
   assert abs(metrics.kernel_distance(a, b) - expected) < 1e-6
 
 
@@ -129,7 +130,21 @@ def test_too_few_features_are_refused():
     metrics.frechet_distance(A[:1], B)
   with pytest.raises(ValueError, match="2 or more"):
     metrics.kernel_distance(A[:1], B)
-  with pytest.raises(ValueError, match="no 3 neighbours"):
+  with pytest.raises(ValueError, match="no 3 neighbors"):
     metrics.precision_recall(A[:3], B)
   with pytest.raises(ValueError, match="too few"):
     metrics.inception_score(A[:9])
+
+
+def test_nearest_agrees_with_all_distances(monkeypatch):
+  monkeypatch.setattr(distances, "_BLOCK", 33)
+  features = np.concatenate([A, B[:50]])
+  all_distances = np.linalg.norm(B[:, None] - features, axis=-1)
+  found, places = distances.nearest(B, features, 3)
+  order = all_distances.argsort(axis=1, kind="stable")[:, :3]
+  np.testing.assert_array_equal(places, order)
+  expected = np.take_along_axis(all_distances, order, axis=1)
+  np.testing.assert_allclose(found, expected, rtol=1e-5)
+  assert (found[:50, 0] == 0).all()  # copies
+  with pytest.raises(ValueError, match="651 nearest .* there are 650"):
+    distances.nearest(B, features, 651)

@@ -10,12 +10,7 @@ import pytest
 from msggan_jax import data, metrics
 from msggan_jax.checkpoints import checkpoint, trained
 from msggan_jax.config import saved
-from msggan_jax.metrics import (
-  distances,
-  protocols,
-  reals,
-  results,
-)
+from msggan_jax.metrics import distances, feature_pass, protocols, reals
 from msggan_jax.metrics.feature_pass import Request, Rows, measure
 from msggan_jax.models import networks
 from tests.conftest import load_config
@@ -194,7 +189,7 @@ def test_the_cache_holds_what_distances_need_of_the_reals(
       for protocol, statistics in found.items()
     }
     calls.clear()
-    return [results.compute(p, found[p], fakes[p]) for p in parsed]
+    return [feature_pass.compute(p, found[p], fakes[p]) for p in parsed]
 
   calls = []
   eigh, within = np.linalg.eigh, distances._mean_kernel_within

@@ -61,10 +61,9 @@ def test_copying_of_a_run(config, tmp_path):
 def test_of_a_large_hold_out_a_part_is_used(config):
   config.dataset.holdout = 60
   evaluator, values = evaluate(config, "copying_mean_colors_20")
-  run_metrics = evaluator._run_metrics
-  (holdout,) = run_metrics._own_reals.values()
+  (holdout,) = evaluator._of_holdout.values()
   trained = len(evaluator._prepared)
-  assert 20 < trained < len(run_metrics._open_holdout())
+  assert 20 < trained < len(evaluator._open_holdout())
   assert len(holdout.array) == trained
   assert 0 <= values["copying_mean_colors_20"] <= 1
 
@@ -75,7 +74,7 @@ def test_the_test_split_of_the_demo_is_a_hold_out(config):
   holdout.split = "test"
   path = data.prepare(holdout, config.resolution, config.channels)
   evaluator = evaluator_of(config, "copying_mean_colors_20")
-  assert evaluator._run_metrics._open_holdout().path == path
+  assert evaluator._open_holdout().path == path
   assert 0 <= values["copying_mean_colors_20"] <= 1
 
 
