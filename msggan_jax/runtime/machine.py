@@ -45,7 +45,7 @@ def _memory_stats() -> dict[str, int]:
 def cache_folder() -> Path:
   """Return `$XDG_CACHE_HOME/msggan_jax`, by default in `~/.cache`.
 
-  It holds compiled programs and converted weights.
+  It holds compiled programs.
   """
   home = os.environ.get("XDG_CACHE_HOME") or "~/.cache"
   return Path(home).expanduser() / "msggan_jax"
