@@ -12,20 +12,15 @@ import os
 from collections.abc import Sequence
 
 from absl import flags
-from ml_collections import config_flags
 
 from msggan_jax.runtime import cli
 
-_CONFIG = config_flags.DEFINE_config_file(
-  "config",
-  help_string="Configuration file, with its argument after a colon.",
-)
+_CONFIG = cli.define_config()
 _STEPS = flags.DEFINE_integer(
   "steps", 10, "Steps to time, after two others.", lower_bound=1
 )
 _LOADER = flags.DEFINE_bool("loader", False, "Time the data set's loader, too.")
 _JSON = cli.define_json("One JSON object.")
-flags.mark_flag_as_required("config")
 
 
 def main(argv: Sequence[str]) -> None:
@@ -43,9 +38,8 @@ def main(argv: Sequence[str]) -> None:
   config = resolve(
     _CONFIG.value,
     jax.device_count(),
-    file_batch_size=cli.value_in_file("batch_size"),
-    given=cli.given_fields(),
     fits=compilation.fits,
+    **cli.config_origin(),
   )
   numbers = timing.measure_step(config, _STEPS.value)
   if _LOADER.value:

@@ -76,7 +76,6 @@ def main(argv: Sequence[str]) -> None:
 
 def evaluate_run(workdir: Path, output: cli.JsonOutput) -> None:
   """Evaluate checkpoints; print the results and append them to the run."""
-  # Imported late, so that --help and bad flags return at once.
   from msggan_jax import data, metrics
   from msggan_jax.checkpoints import trained
   from msggan_jax.config import saved
@@ -124,12 +123,7 @@ def compare_folders(output: cli.JsonOutput) -> None:
 
 
 def choose_steps(workdir: Path) -> list[int]:
-  """Return the steps of the requested checkpoints.
-
-  Raises:
-    FileNotFoundError: If none exists.
-    ValueError: If the flags contradict each other.
-  """
+  """Return the steps of the requested checkpoints."""
   from msggan_jax.checkpoints import checkpoint
 
   if _ALL_STEPS.value and _STEP.value:

@@ -15,15 +15,12 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from absl import flags
-from ml_collections import ConfigDict, config_flags
+from ml_collections import ConfigDict
 
 from msggan_jax.runtime import cli
 
 _BEGAN = time.time()
-_CONFIG = config_flags.DEFINE_config_file(
-  "config",
-  help_string="Configuration file, with its argument after a colon.",
-)
+_CONFIG = cli.define_config()
 _WORKDIR = flags.DEFINE_string(
   "workdir", None, "The run's folder; default: runs/<name of the config file>."
 )
@@ -59,7 +56,6 @@ _NUM_PROCESSES = flags.DEFINE_integer(
   "num_processes", None, "Number of processes."
 )
 _PROCESS_ID = flags.DEFINE_integer("process_id", None, "This process, from 0.")
-flags.mark_flag_as_required("config")
 
 
 def main(argv: Sequence[str]) -> None:
@@ -125,10 +121,9 @@ def read_config(workdir: Path) -> ConfigDict:
   return resolve(
     _CONFIG.value,
     jax.device_count(),
-    file_batch_size=cli.value_in_file("batch_size"),
-    given=cli.given_fields(),
     workdir=workdir,
     fits=compilation.fits,
+    **cli.config_origin(),
   )
 
 

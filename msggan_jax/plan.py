@@ -14,14 +14,11 @@ from collections.abc import Sequence
 from typing import Any
 
 from absl import flags
-from ml_collections import ConfigDict, config_flags
+from ml_collections import ConfigDict
 
 from msggan_jax.runtime import cli
 
-_CONFIG = config_flags.DEFINE_config_file(
-  "config",
-  help_string="Configuration file, with its argument after a colon.",
-)
+_CONFIG = cli.define_config()
 _TOPOLOGY = flags.DEFINE_string(
   "topology",
   None,
@@ -40,7 +37,6 @@ _FIND_BATCH = flags.DEFINE_bool(
   "find_batch", False, "Find the largest batch of a device that fits."
 )
 _JSON = cli.define_json("One JSON object.")
-flags.mark_flag_as_required("config")
 
 
 def main(argv: Sequence[str]) -> None:
@@ -81,9 +77,8 @@ def _compile(devices: list, chip: Any) -> dict[str, Any]:
     config = resolve(
       config,
       len(devices),
-      file_batch_size=cli.value_in_file("batch_size"),
-      given=cli.given_fields(),
       fits=lambda config: compilation.fits(config, devices, chip.hbm_bytes),
+      **cli.config_origin(),
     )
     return estimate.make_plan(config, devices, chip)
 

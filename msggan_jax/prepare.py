@@ -39,10 +39,10 @@ _BASE_GRID = flags.DEFINE_string(
   "of 192 rows and 256 columns.",
 )
 _CHANNELS = flags.DEFINE_enum(
-  "channels", "3", ["1", "3", "4"], "1: grey, 3: RGB, 4: RGBA."
+  "channels", "3", ["1", "3", "4"], "1: gray, 3: RGB, 4: RGBA."
 )
 _CROP = flags.DEFINE_enum(
-  "crop", "center", ["center", "pad"], "Crop the centre, or add borders."
+  "crop", "center", ["center", "pad"], "Crop the center, or add borders."
 )
 _SPLIT = flags.DEFINE_string("split", "train", "Split of a TFDS or demo set.")
 _LABELS = flags.DEFINE_enum(
@@ -57,15 +57,8 @@ _HOLDOUT = flags.DEFINE_float(
 )
 _STRICT = flags.DEFINE_bool("strict", False, "Fail if an image is unusable.")
 
-
 _OF_SOURCE = (
-  _RESOLUTION,
-  _BASE_GRID,
-  _CHANNELS,
-  _CROP,
-  _SPLIT,
-  _LABELS,
-  _HOLDOUT,
+  *(_RESOLUTION, _BASE_GRID, _CHANNELS, _CROP, _SPLIT, _LABELS, _HOLDOUT),
 )
 
 
@@ -79,9 +72,8 @@ def main(argv: Sequence[str]) -> None:
       if flag.present:
         raise ValueError(f"--{flag.name} goes with --source, not with --config")
     config = _CONFIG.value
-    dataset = config.dataset
+    dataset, base_grid = config.dataset, config.base_grid
     resolution, channels = config.resolution, config.channels
-    base_grid = config.base_grid
   else:
     if _OUTPUT.value is None or _RESOLUTION.value is None:
       raise ValueError("--source needs --output and --resolution; see --help")

@@ -8,6 +8,7 @@ from ml_collections import ConfigDict
 from msggan_jax.algorithm import augment, frozen, schedules
 from msggan_jax.algorithm.penalties import scale_weights
 from msggan_jax.config.fields import FIELDS
+from msggan_jax.config.saved import by_name
 from msggan_jax.data.pixels import check_resolution
 from msggan_jax.models import base_grid
 from msggan_jax.models.pyramid import connected_scales
@@ -61,14 +62,15 @@ def network_fields(fields: Mapping[str, Any]) -> ConfigDict:
 
 
 def _check_fields(config: ConfigDict, names: list[str]) -> None:
-  missing = [name for name in names if not _has(config, name)]
+  fields = config.to_dict()
+  values = by_name(fields) | fields  # some file may have {} for a number
+  missing = [name for name in names if name not in values]
   if missing:
     raise ValueError(f"the configuration lacks {', '.join(missing)}")
   for name in names:
-    value = _get(config, name)
-    if not FIELDS[name].accepts(value):
+    if not FIELDS[name].accepts(values[name]):
       raise ValueError(
-        f"config.{name} is {repr(value)[:_MOST_CHARACTERS]}; choose "
+        f"config.{name} is {repr(values[name])[:_MOST_CHARACTERS]}; choose "
         f"{FIELDS[name].expected}"
       )
 
@@ -123,16 +125,3 @@ def _is_strided(config: ConfigDict) -> bool:
   """Return whether there is a minibatch stddev of strided groups."""
   there = config.stddev_placement != "none"
   return there and config.stddev_grouping == "strided"
-
-
-def _get(config: ConfigDict, name: str) -> Any:
-  for part in name.split("."):
-    config = config[part]
-  return config
-
-
-def _has(config: ConfigDict, name: str) -> bool:
-  section, dot, field = name.partition(".")
-  if not dot:
-    return name in config
-  return section in config and field in config[section]

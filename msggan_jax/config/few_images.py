@@ -11,13 +11,8 @@ from msggan_jax.models.pyramid import connected_scales
 
 # What `choose` may choose.
 CHOSEN = (
-  "augment",
-  "augment_strength",
-  "augment_target",
-  "augment_kimg",
-  "r1_gamma",
-  "ema_kimg",
-  "total_kimg",
+  *("augment", "augment_strength", "augment_target", "augment_kimg"),
+  *("r1_gamma", "ema_kimg", "total_kimg"),
 )
 
 
@@ -90,7 +85,6 @@ def choose(
 def _adaptive(
   config: ConfigDict, rule: _Rule, total_kimg: float
 ) -> dict[str, tuple[Any, str]]:
-  """Return fields of a strength that follows D's overfitting."""
   # ADA above about 0.8 leaks into G's images (Karras et al. 2020, section 2.2).
   limit = 0.8 if rule.augment == "ada" else rule.strength
   return {

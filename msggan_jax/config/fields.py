@@ -45,14 +45,17 @@ class Field:
   untyped: bool = False
 
 
-def _switch(default: bool, meaning: str, **more: Any) -> Field:
-  return Field(
-    default, meaning, "True or False", lambda x: isinstance(x, bool), **more
-  )
+def _is_a(kind: type, expected: str) -> Callable[..., Field]:
+  def field(default: Any, meaning: str, **more: Any) -> Field:
+    return Field(
+      default, meaning, expected, lambda x: isinstance(x, kind), **more
+    )
+
+  return field
 
 
-def _text(default: str, meaning: str, **more: Any) -> Field:
-  return Field(default, meaning, "a text", lambda x: isinstance(x, str), **more)
+_switch = _is_a(bool, "True or False")
+_text = _is_a(str, "a text")
 
 
 def _choice(default: str, meaning: str, *choices: str, **more: Any) -> Field:
@@ -70,13 +73,11 @@ def _count(
   default: int, meaning: str, low: int = 0, high: int = _ENDLESS, **more: Any
 ) -> Field:
   """Return a field of whole numbers within bounds, both included."""
-  expected = f"a whole number from {low} to {high}"
-  if high == _ENDLESS:
-    expected = f"a whole number, {low} or more"
+  bounds = f", {low} or more" if high == _ENDLESS else f" from {low} to {high}"
   return Field(
     default,
     meaning,
-    expected,
+    f"a whole number{bounds}",
     lambda x: _is_int(x) and low <= x <= high,
     **more,
   )

@@ -17,6 +17,16 @@ EXIT_HOPELESS = 2  # bad input: the same command would end the same way
 STDOUT = "-"
 
 
+def define_config() -> flags.FlagHolder:
+  """Define --config, a file of configs/ and its fields; it is required."""
+  holder = config_flags.DEFINE_config_file(
+    "config",
+    help_string="Configuration file, with its argument after a colon.",
+  )
+  flags.mark_flag_as_required("config")
+  return holder
+
+
 def run(main: Callable[[Sequence[str]], None]) -> None:
   """Parse the flags and call main; bad input ends in one sentence.
 
@@ -24,8 +34,8 @@ def run(main: Callable[[Sequence[str]], None]) -> None:
   names another folder.
 
   Args:
-    main: Receives the arguments after the flags; raises ValueError or
-      FileNotFoundError for bad input, OSError for system errors.
+    main: Raises ValueError or FileNotFoundError for bad input, OSError for
+      system errors.
   """
   # Through the environment: JAX is imported only when it is needed.
   folder = str(machine.cache_folder() / "compiled")
@@ -51,15 +61,14 @@ def config_file() -> tuple[str, str]:
   return path, argument
 
 
-def value_in_file(field: str) -> Any:
-  """Return a field as the file of --config sets it, whatever the flags say."""
+def config_origin() -> dict[str, Any]:
+  """Return what the file of --config has and what flags set, for `resolve`."""
   flag = flags.FLAGS["config"]
-  return flag.parser.parse(config_flags.get_config_filename(flag))[field]
-
-
-def given_fields() -> dict[str, Any]:
-  """Return the fields that flags set, such as --config.seed=1, by name."""
-  return config_flags.get_override_values(flags.FLAGS["config"])
+  in_file = flag.parser.parse(config_flags.get_config_filename(flag))
+  return {
+    "file_batch_size": in_file.batch_size,
+    "given": config_flags.get_override_values(flag),
+  }
 
 
 class _OptionalParser(flags.ArgumentParser):
@@ -97,14 +106,7 @@ class JsonOutput:
   """Where a command's numbers go: lines for people, JSON, or both."""
 
   def __init__(self, target: str | None):
-    """Check the target before any work.
-
-    Args:
-      target: The value of --json.
-
-    Raises:
-      ValueError: If the file exists or its folder does not.
-    """
+    """Refuse a file that exists, or whose folder does not, before any work."""
     self._path = None if target in (None, STDOUT) else Path(target)
     self._to_stdout = target == STDOUT
     if self._path is None:
@@ -127,11 +129,7 @@ class JsonOutput:
 
 
 def parse_step(text: str) -> int | str | None:
-  """Parse --step: a number or "best"; empty: None, the newest checkpoint.
-
-  Raises:
-    ValueError: If the text is anything else.
-  """
+  """Parse --step: a number or "best"; empty: None, the newest checkpoint."""
   if not text:
     return None
   if text.isdecimal():
@@ -142,11 +140,7 @@ def parse_step(text: str) -> int | str | None:
 
 
 def parse_two_steps(text: str) -> tuple[int, int] | None:
-  """Parse two steps with a comma; empty: None.
-
-  Raises:
-    ValueError: If the text is anything else.
-  """
+  """Parse two steps with a comma; empty: None."""
   parts = text.split(",")
   if text and not (len(parts) == 2 and all(map(str.isdecimal, parts))):
     raise ValueError(f"--verify={text}: give two steps, such as --verify=0,100")

@@ -106,7 +106,7 @@ def devices_of(words, environment, config_path):
 def known_flags(command):
   source = (PACKAGE / f"{command}.py").read_text()
   names = re.findall(r"(?i)DEFINE_\w+\(\s*\"(\w+)\"", source)
-  return {*names, "json"} if "define_json" in source else set(names)
+  return {*names, *re.findall(r"cli.define_(config|json)\(", source)}
 
 
 def parse_config(words, monkeypatch, tmp_path):
@@ -169,8 +169,8 @@ def test_command(environment, words, monkeypatch, tmp_path):
     resolve(
       config,
       num_devices,
-      file_batch_size=cli.value_in_file("batch_size"),
       fits=lambda _: True,
+      **cli.config_origin(),
     )
   if command in ("main", "prepare"):
     assert config.dataset.name
