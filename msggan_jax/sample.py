@@ -235,7 +235,7 @@ def parse_floats(flag: str, values: Sequence[str]) -> list[float]:
   """Parse a flag's finite numbers.
 
   Raises:
-    ValueError: If one is no number.
+    ValueError: If one is not a number.
   """
   try:
     numbers = [float(value) for value in values]

@@ -41,7 +41,7 @@ def adversarial(
   Args:
     name: A key of `ADVERSARIAL_LOSSES`.
     mean: The mean over the global batch, (B,) -> (). It must cross devices: the
-      relativistic losses are no sums of per-example terms.
+      relativistic losses are not sums of per-example terms.
     drift_weight: Weight of E r^2 in "wasserstein" (ProGAN, appendix A.1).
 
   Returns:

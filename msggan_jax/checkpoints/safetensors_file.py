@@ -181,13 +181,13 @@ def _opened(path: str | Path) -> Iterator[Any]:
       yield file
   except safetensors.SafetensorError as error:
     raise ValueError(
-      f"{path} is no weight file: it is no readable .safetensors file "
+      f"{path} is not a weight file: it is not a readable .safetensors file "
       f"({_first_line(error)}); give a run's folder or a file written by "
       "msggan_jax.export"
     ) from error
   except ValueError as error:
     raise ValueError(
-      f"{path} is no weight file of msggan_jax: {_first_line(error)}"
+      f"{path} is not a weight file of msggan_jax: {_first_line(error)}"
     ) from error
 
 

@@ -15,7 +15,7 @@ _DTYPE = "<i4"
 class ClassOrder:
   """The images of a set epoch by epoch, shuffled in groups of one class.
 
-  Every epoch has groups and an order of its own. A class whose size is no
+  Every epoch has groups and an order of its own. A class whose size is not a
   multiple of the group fills its last one with some of its images again.
   """
 

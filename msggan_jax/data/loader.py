@@ -67,7 +67,7 @@ def make_loader(
   """
   if batch_size % process_count:
     raise ValueError(
-      f"batch_size: {batch_size} is no multiple of {process_count} processes"
+      f"batch_size: {batch_size} is not a multiple of {process_count} processes"
     )
   import grain  # imports JAX, which preparation does not need
 

@@ -10,7 +10,7 @@ MODES = {1: "L", 3: "RGB", 4: "RGBA"}  # by number of channels
 CROPS = ("center", "pad")
 
 # Formats of photos and drawings. Not EPS, PDF and the like, which run other
-# programs or are no images.
+# programs or are not images.
 _FORMATS = frozenset(
   "AVIF BMP GIF JPEG JPEG2000 MPO PNG PPM TGA TIFF WEBP".split()
 )

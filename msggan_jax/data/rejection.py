@@ -18,7 +18,7 @@ _ACCIDENTS = (
 
 
 def printable_name(name: str) -> str:
-  r"""Return a file's name as text: bytes that are no UTF-8 become \xNN."""
+  r"""Return a file's name as text: bytes that are not UTF-8 become \xNN."""
   data = name.encode("utf-8", "surrogateescape")
   return data.decode("utf-8", "backslashreplace")
 

@@ -213,7 +213,7 @@ def _make_errors(
 
 
 def _difference(images: jax.Array, target: jax.Array) -> jax.Array:
-  """Subtract; where the target is black or white, overshoot is no error."""
+  """Subtract; where the target is black or white, overshoot is not an error."""
   target = jnp.clip(target, -1, 1)
   images = jnp.where(target == 1, jnp.minimum(images, 1), images)
   images = jnp.where(target == -1, jnp.maximum(images, -1), images)

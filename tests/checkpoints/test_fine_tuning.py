@@ -150,7 +150,7 @@ def test_missing_and_damaged_sources_are_refused(config, tmp_path):
   with pytest.raises(FileNotFoundError, match="it does not exist"):
     fine_tuning.check(tmp_path / "nothing", config)
   (tmp_path / "a.safetensors").write_bytes(b"no weights")
-  with pytest.raises(ValueError, match="is no weight file"):
+  with pytest.raises(ValueError, match="is not a weight file"):
     fine_tuning.check(tmp_path / "a.safetensors", config)
 
 

@@ -1,7 +1,7 @@
 """Numbers of the authors' own code, from the same weights and inputs.
 
 tests/golden/README.md says what the files hold. Each network is converted,
-loaded as a user would, and compared: spec, section 7.
+loaded as a user would, and compared.
 """
 
 import dataclasses

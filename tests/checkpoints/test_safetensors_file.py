@@ -315,7 +315,7 @@ def test_what_is_no_run_and_no_file(tmp_path):
   text = tmp_path / "notes.txt"
   text.write_text("not weights\n")
   with pytest.raises(
-    ValueError, match=r"notes.txt is no weight file: it is no"
+    ValueError, match=r"notes.txt is not a weight file: it is not"
   ):
     load_generator(text)
   with pytest.raises(FileNotFoundError, match=r"nowhere.* it does not exist"):

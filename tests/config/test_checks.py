@@ -18,7 +18,7 @@ PRESETS = (
   "msg_residual",
 )
 
-# spec, section 3.
+# The settings of the paper and of the other implementations.
 SETTINGS = {
   "msg_progan": {
     "combine": "simple",

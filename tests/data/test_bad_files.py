@@ -347,7 +347,7 @@ def test_zips_that_cannot_be_opened(tmp_path, damage):
   path = tmp_path / "photos.zip"
   with zipfile.ZipFile(path, "w") as archive:
     archive.writestr("x.png", GOOD_PNG)
-  # A name that is no UTF-8.
+  # A name that is not UTF-8.
   content = path.read_bytes().replace(b"x.png", b"\xe4.png")
   path.write_bytes(content)
   assert len(prepare(path, tmp_path / "good")) == 1

@@ -191,7 +191,7 @@ def test_damaged_zips(tmp_path, watched, inputs, seed):
 
 
 def test_a_zip_with_an_empty_name(tmp_path, watched):
-  """Found by coverage: such a member is no image."""
+  """Found by coverage: such a member is not an image."""
   path = tmp_path / "source" / "photos.zip"
   with zipfile.ZipFile(path, "w") as archive:
     archive.writestr("1.png", image_seeds()[-1])

@@ -120,14 +120,14 @@ def refused(photos, kind, match):
 @pytest.mark.parametrize(
   ("content", "message"),
   [
-    ({"labels": None}, "None is no label"),
+    ({"labels": None}, "None is not a label"),
     ({"labels": pairs()[:3]}, "2 images, such as dog/1.png, are without"),
-    ({"labels": [*pairs(), ["no.png", 0]]}, "1 files that are no images"),
+    ({"labels": [*pairs(), ["no.png", 0]]}, "1 files that are not images"),
     ({"labels": [*pairs(), ["cat/1.png", 1]]}, "'cat/1.png' has two labels"),
     ({"labels": pairs([0, 0, 0, 1, 10**9])}, "labels range from 0 to 10"),
     ({"labels": pairs([0, 0, 0, 1, -1])}, "labels range from -1 to 1"),
-    ({"labels": pairs([0, 0, 0, 1, 0.5])}, "is no label"),
-    ({"labels": pairs([0, 0, 0, 1, True])}, "is no label"),
+    ({"labels": pairs([0, 0, 0, 1, 0.5])}, "is not a label"),
+    ({"labels": pairs([0, 0, 0, 1, True])}, "is not a label"),
     ({"label": []}, "dataset.json is unreadable"),
     ([], "dataset.json is unreadable"),
   ],
@@ -148,7 +148,7 @@ def test_damaged_and_missing_files_are_refused(photos):
   write_csv(photos, pairs(), header="name,class")
   refused(photos, "labels.csv", "must start with the line file,label")
   write_csv(photos, [(name, "") for name in NAMES])
-  refused(photos, "labels.csv", "row 2 is no file and label")
+  refused(photos, "labels.csv", "row 2 is not a file and its label")
   write_csv(photos, pairs()[1:])
   refused(photos, "labels.csv", "the image cat/1.png is without a label")
 

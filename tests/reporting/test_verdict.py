@@ -62,7 +62,7 @@ def test_a_sound_run(tmp_path):
   ("values", "spread", "kind", "advice"),
   [
     ((0.4, 0.2, 0.201, 0.199), 0, SOUND, "Try wider networks"),
-    ((0.4, 0.2, 0.4), 0, SOUND, "Try wider networks"),  # one is no trend
+    ((0.4, 0.2, 0.4), 0, SOUND, "Try wider networks"),  # one is not a trend
     ((0.4, 0.2, 0.3, 0.21), 0, SOUND, "Try wider networks"),
     ((0.4, 0.2, 0.3, 0.31), 0.06, SOUND, "Try wider networks"),  # noise
     ((0.4, 0.2, 0.3, 0.4), 0, "worsens", "the checkpoint of 2 kimg."),

@@ -153,7 +153,7 @@ def test_training_on_names_no_code(workdir):
 def test_no_code_of_data_sets_is_downloaded(tmp_path):
   dataset = load_config("default").dataset
   dataset.name, dataset.data_dir = "somebody:cats", str(tmp_path)
-  with pytest.raises(ValueError, match="no data set of TFDS's own catalogue"):
+  with pytest.raises(ValueError, match="not a data set of TFDS's own catalog"):
     data.prepare(dataset, 8, 3)
   assert not os.listdir(tmp_path)
 

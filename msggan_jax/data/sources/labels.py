@@ -103,7 +103,7 @@ def _csv_rows(data: bytes) -> list[tuple[str, str]]:
     raise ValueError(f"{CSV} must start with the line {','.join(_HEADER)}")
   for number, row in rows[1:]:
     if len(row) != 2 or not row[1].strip():
-      raise ValueError(f"{CSV}: row {number} is no file and label")
+      raise ValueError(f"{CSV}: row {number} is not a file and its label")
   return [(row[0], row[1].strip()) for _, row in rows[1:]]
 
 
@@ -124,7 +124,7 @@ def _json_rows(data: bytes) -> list[tuple[str, int]]:
       and type(row[1]) is int
     ):
       raise ValueError(
-        f"{JSON}: {repr(row)[:80]} is no label; write a file and its class, "
+        f"{JSON}: {repr(row)[:80]} is not a label; write a file and its class, "
         'such as ["a.png", 0]'
       )
   return [(name, label) for name, label in rows]
@@ -141,7 +141,7 @@ def _of_rows(
   paths = {PurePosixPath(n.replace("\\", "/")).as_posix(): n for n in images}
   if unknown := [name for name in by_name if name not in paths]:
     raise ValueError(
-      f"{kind} names {len(unknown):,} files that are no images of the source, "
+      f"{kind} names {len(unknown):,} files that are not images of the source, "
       f"such as {unknown[0]!r}"
     )
   if missing := [path for path in paths if path not in by_name]:

@@ -1,4 +1,4 @@
-"""Data sets of the TensorFlow Datasets catalogue, downloaded by TFDS."""
+"""Data sets of the TensorFlow Datasets catalog, downloaded by TFDS."""
 
 import contextlib
 import difflib
@@ -70,7 +70,7 @@ def _find_builder(name: str, path: str) -> tfds.core.DatasetBuilder:
   if ":" in name:
     # TFDS would download code, by a name that somebody else may have chosen.
     raise ValueError(
-      f"dataset.name: {name!r} is no data set of TFDS's own catalogue"
+      f"dataset.name: {name!r} is not a data set of TFDS's own catalog"
     )
   try:
     return tfds.builder(name, data_dir=data_dir, file_format="array_record")
