@@ -6,14 +6,13 @@ import sys
 from pathlib import Path
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
 from PIL import Image
 
 from msggan_jax.algorithm import randomness
-from tests.algorithm.test_train_step import Run, relative_error
+from tests.algorithm.runs import Run, assert_same
 
 EXAMPLES = Path(__file__).parents[1] / "examples"
 
@@ -50,7 +49,7 @@ def draw_inputs(run, step):
 def test_three_steps_are_the_packages_on_eight_devices(tiny_config, float64):
   """The same parameters, reals, latents and epsilon; float64."""
   tiny_config.resolution = 8
-  run = Run(tiny_config, 8, jnp.float64)
+  run = Run(tiny_config, 8)
   example = runpy.run_path(str(EXAMPLES / "msg_gan.py"))
   optimizer = optax.rmsprop(tiny_config.learning_rate, **example["RMSPROP"])
   state = example["init_state"](
@@ -78,7 +77,7 @@ def test_three_steps_are_the_packages_on_eight_devices(tiny_config, float64):
   for name in ("g_params", "d_params", "ema_params"):
     ours = getattr(run.state, name)
     ours = ours if name == "d_params" else to_example(ours)
-    assert relative_error(ours, state[name]) < 1e-9, name
+    assert_same(ours, state[name])
 
 
 def call(monkeypatch, script, *options):

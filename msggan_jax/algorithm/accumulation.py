@@ -1,4 +1,9 @@
-"""Gradient accumulation: G and D work through a device's batch in parts."""
+"""G and D as the training step calls them, and a batch in parts.
+
+`bind_generator` and `bind_discriminator` bind a network to its parameters on
+this device, so that their gradient is summed over the devices once. `in_parts`
+is gradient accumulation.
+"""
 
 from collections.abc import Callable
 from typing import Any, NamedTuple
@@ -13,15 +18,10 @@ from msggan_jax.runtime import sharding
 
 
 class Given(NamedTuple):
-  """What belongs to D's images, per example.
+  """What belongs to D's images, per example."""
 
-  Attributes:
-    labels: (B,), or None if unconditional.
-    transformation: The augmentation of the images; None: none. It is a part of
-      the critic, so penalties differentiate through it.
-  """
-
-  labels: jax.Array | None
+  labels: jax.Array | None  # (B,); None: unconditional
+  # The augmentation. Part of the critic, so penalties differentiate through it.
   transformation: Transformation | None = None
 
 
@@ -34,19 +34,14 @@ def in_parts(
 ) -> Callable[..., Any]:
   """Let a function work through a batch in parts, one part in memory at a time.
 
-  Only the function's arguments are kept for the derivatives; its intermediate
-  values are recomputed. The parts' results are joined before anything is
-  averaged, so a loss of all of them has its exact gradient.
+  Derivatives recompute its intermediate values. The parts' results are joined
+  before anything is averaged, so a loss of all of them has its exact gradient.
 
   Args:
     f: Trees of arrays, (part_size, ...), or None -> per-example results.
     part_size: Examples in a part, a divisor of the batch; 0: the whole batch.
     out_axis: The examples' axis in f's results.
-    has_means: Whether f returns (examples, means), the second being means over
-      its examples.
-
-  Returns:
-    The function of the whole batch, (B, ...).
+    has_means: Whether f returns (examples, means over its examples).
   """
 
   def pair(*part):
@@ -78,16 +73,9 @@ def in_parts(
 
 
 def bind_generator(network: Network, part_size: int) -> Callable:
-  """Return G as the training step uses it.
+  """Return (params, state, z, labels, noise) -> (pyramid, new state).
 
-  Args:
-    network: The generator.
-    part_size: As in `in_parts`.
-
-  Returns:
-    (params, state, z, labels, noise) -> (pyramid, new state), of this device's
-    examples; `noise` is one key an example. The parameters' gradient is summed
-    over the devices once.
+  Of this device's examples; `noise` is one key an example.
   """
 
   def generate(
@@ -118,15 +106,9 @@ def bind_generator(network: Network, part_size: int) -> Callable:
 
 
 def bind_discriminator(network: Network) -> Callable:
-  """Return D as the training step uses it.
+  """Return (params, state) -> critic, however often the critic is called.
 
-  Args:
-    network: The discriminator.
-
-  Returns:
-    (params, state) -> critic, which maps this device's pyramid and its other
-    inputs to logits, (B,). The parameters' gradient is summed over the devices
-    once, however often the critic is used.
+  It maps this device's pyramid and what is `Given` with it to logits, (B,).
   """
 
   def with_params(params: Tree, state: Tree) -> Callable:

@@ -77,7 +77,7 @@ POLICIES = {
     **_CUTOUT,
   },
   "exact": {**_ADA_COLORS, **_EXACT_GEOMETRY, **_CUTOUT},
-  # ADA's "bgc": pixel blitting, geometry, colours.
+  # ADA's "bgc": pixel blitting, geometry, colors.
   "ada": {
     **_ADA_COLORS,
     **_EXACT_GEOMETRY,
@@ -93,16 +93,10 @@ _ROTATIONS = ("rotation", "last_rotation")
 
 @struct.dataclass
 class AugmentState:
-  """The state of an adaptive strength; all ().
+  """The state of an adaptive strength; all ()."""
 
-  Attributes:
-    strength: The probability of each transformation.
-    numerator: Running mean of the overfitting signal's numerator.
-    denominator: Of its denominator.
-  """
-
-  strength: jax.Array
-  numerator: jax.Array
+  strength: jax.Array  # the probability of each transformation
+  numerator: jax.Array  # running means of the overfitting signal
   denominator: jax.Array
 
 
@@ -128,11 +122,7 @@ def needs_holdout(config: ConfigDict) -> bool:
 
 
 def check(config: ConfigDict) -> None:
-  """Refuse impossible combinations.
-
-  Raises:
-    ValueError: In one sentence, naming the field and the remedy.
-  """
+  """Raise ValueError for impossible combinations."""
   if is_adaptive(config) and config.augment_strength_end != SAME:
     raise ValueError(
       f"config.augment_strength_end is {config.augment_strength_end}, but an "
@@ -157,16 +147,9 @@ def initial_state(config: ConfigDict) -> AugmentState | tuple[()]:
 def draw(
   config: Any, key: jax.Array, size: int, strength: float | jax.Array
 ) -> Transformation | None:
-  """Draw the transformations of this device's examples.
+  """Draw the transformations of this device's examples, (size, ...).
 
-  Args:
-    config: `augment`, `channels` and `base_grid`.
-    key: The key of this step and this purpose.
-    size: Examples on this device.
-    strength: The probability of each transformation.
-
-  Returns:
-    Arrays of (size, ...); None without augmentation.
+  Each is used with the probability `strength`; None without augmentation.
   """
   if config.augment == NONE:
     return None
@@ -196,8 +179,7 @@ def overfitting(
   """Return the signal that an adaptive strength follows.
 
   Args:
-    values: Means over the global batch: "real_logits", "fake_logits" and
-      `statistics`.
+    values: Means over the global batch, with `statistics`.
     held_out: The mean logit of held-out images; None: the loss has a zero.
   """
   if held_out is None:
@@ -245,7 +227,6 @@ def _draw_one(
   strength: float | jax.Array,
   key: jax.Array,
 ) -> Transformation:
-  """Draw one example's transformation."""
   # All at once, because each call of the generator is much to compile.
   numbers = jax.random.uniform(key, (len(policy), 3), minval=1e-7)
   drawn, used = {}, {}
@@ -279,7 +260,7 @@ def _draw_one(
 def _color(
   num_colors: int, policy: dict, choose: Callable
 ) -> tuple[jax.Array, jax.Array]:
-  """Return the matrix and the offset of a policy's colour changes, in order."""
+  """Return the matrix and the offset of a policy's color changes, in order."""
   identity = jnp.eye(num_colors)
   luma = jnp.full((num_colors, num_colors), 1 / num_colors)
   hues = num_colors == 3
@@ -301,7 +282,7 @@ def _color(
 
 
 def _about_luma(angle: jax.Array) -> jax.Array:
-  """Return the rotation about the axis of greys, (3, 3); Rodrigues' formula."""
+  """Return the rotation about the axis of grays, (3, 3); Rodrigues' formula."""
   axis = 1 / math.sqrt(3)
   cross = jnp.array([[0, -axis, axis], [axis, 0, -axis], [-axis, axis, 0]])
   return (

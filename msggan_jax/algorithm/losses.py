@@ -27,7 +27,7 @@ relu = jax.nn.relu
 
 
 class AdversarialLoss(NamedTuple):
-  """The two losses, each of (real_logits, fake_logits), both (B,)."""
+  """Of (real_logits, fake_logits), both (B,), to be minimized."""
 
   d_loss: Callable[[jax.Array, jax.Array], jax.Array]
   g_loss: Callable[[jax.Array, jax.Array], jax.Array]
@@ -43,9 +43,6 @@ def adversarial(
     mean: The mean over the global batch, (B,) -> (). It must cross devices: the
       relativistic losses are not sums of per-example terms.
     drift_weight: Weight of E r^2 in "wasserstein" (ProGAN, appendix A.1).
-
-  Returns:
-    d_loss and g_loss: scalars, to be minimised.
 
   Raises:
     ValueError: If there is no loss of that name.

@@ -42,7 +42,7 @@ def gradient_penalty(
   epsilon: jax.Array,
   one_sided: bool = False,
 ) -> jax.Array:
-  """Penalise gradient norms away from 1 at each scale (paper, section 3.2).
+  """Penalize gradient norms away from 1 at each scale (paper, section 3.2).
 
   "The average of the penalties over each input": the interpolated images of
   the scales are independent inputs, one epsilon per example is shared by all
@@ -53,7 +53,7 @@ def gradient_penalty(
     reals: Images per scale, low to high, each (B, H, W, C).
     fakes: Same shapes.
     epsilon: (B,), uniform in [0, 1]; the share of the real image.
-    one_sided: Whether norms below 1 are not penalised.
+    one_sided: Whether norms below 1 are not penalized.
 
   Returns:
     (S, B): (||g|| - 1)^2, or max(0, ||g|| - 1)^2, not yet averaged.
@@ -99,31 +99,19 @@ def r1_penalty(
 
 
 class Images(NamedTuple):
-  """The images of one step that penalties are taken at.
-
-  Attributes:
-    reals: Images per scale, low to high, each (B, H, W, C).
-    fakes: Same shapes.
-    epsilon: (B,), uniform in [0, 1].
-  """
+  """The images of one step that penalties are taken at."""
 
   reals: Pyramid
   fakes: Pyramid
-  epsilon: jax.Array
+  epsilon: jax.Array  # (B,), uniform in [0, 1]
 
 
 class Term(NamedTuple):
-  """A penalty term of D's loss.
+  """A penalty term of D's loss."""
 
-  Attributes:
-    metric: Its name in `stats.jsonl`, before /<resolution>.
-    values: (critic, images, config) -> (S, B), not yet averaged.
-    weight: Its weight by the configuration of this step.
-  """
-
-  metric: str
-  values: Callable[[Critic, Images, ConfigDict], jax.Array]
-  weight: Callable[[Any], float | jax.Array]
+  metric: str  # its name in `stats.jsonl`, before /<resolution>
+  values: Callable[[Critic, Images, ConfigDict], jax.Array]  # (S, B)
+  weight: Callable[[Any], float | jax.Array]  # by the step's configuration
 
 
 _GRADIENT_PENALTY, _ONE_SIDED = (
@@ -190,36 +178,24 @@ def scale_weights(config: ConfigDict) -> list[float]:
 
 
 class Penalty(NamedTuple):
-  """The penalty of one step.
+  """The penalty of one step; a lazy one that is skipped is 0."""
 
-  Attributes:
-    loss: Weighted, over all scales and the global batch; part of D's loss.
-    means: Unweighted mean over the global batch, `<metric>/<resolution>`.
-    count: 1 if this step computed the penalty; 0 if a lazy penalty skipped it,
-      and all else is zero.
-  """
-
-  loss: jax.Array
-  means: dict[str, jax.Array]
-  count: jax.Array
+  loss: jax.Array  # weighted, over all scales and the global batch
+  means: dict[str, jax.Array]  # unweighted, by `<metric>/<resolution>`
+  count: jax.Array  # 1 if this step computed the penalty, else 0
 
 
 def make_penalty(config: ConfigDict) -> Callable[..., Penalty]:
-  """Return D's penalty as a function of the critic and the images.
+  """Return (step, critic, images, given) -> `Penalty`.
 
-  Args:
-    config: `penalty`, its weights, `penalty_interval` and `micro_batch_size`.
-
-  Returns:
-    (step, critic, images, given) -> `Penalty`. The critic maps a pyramid and
-    what is given with it to logits; `images` are this device's.
+  The critic maps a pyramid and what is given with it to logits; `images` are
+  this device's.
   """
   scales = connected_scales(config)
   terms = PENALTIES[config.penalty]
   interval = config.penalty_interval
 
-  def over_scales(value):
-    """Weigh the scales and average over the batch: (S, B) -> ()."""
+  def over_scales(value):  # (S, B) -> ()
     if config.penalty_scales == "mean":
       return sharding.global_mean(value)
     weights = jnp.asarray(scale_weights(config), value.dtype)
@@ -227,7 +203,6 @@ def make_penalty(config: ConfigDict) -> Callable[..., Penalty]:
 
   def penalty(step, critic, images: Images, given) -> Penalty:
     def values(images, given):
-      """Return each term's values, (S, B)."""
       of_given = functools.partial(critic, given=given)
       return [term.values(of_given, images, config) for term in terms]
 
@@ -254,7 +229,6 @@ def make_penalty(config: ConfigDict) -> Callable[..., Penalty]:
 
 
 def _zeros_like(compute: Callable) -> Callable:
-  """Return a function that returns zeros in the shapes of another's results."""
   shapes = jax.eval_shape(compute)
   return lambda: jax.tree.map(
     lambda x: sharding.vary(jnp.zeros(x.shape, x.dtype)), shapes

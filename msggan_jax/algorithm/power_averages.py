@@ -43,15 +43,10 @@ def initial(config: ConfigDict, g_params: Tree) -> tuple[Tree, ...]:
 def update(
   averages: tuple[Tree, ...], g_params: Tree, step: jax.Array
 ) -> tuple[Tree, ...]:
-  """Move the averages to the parameters after a step.
+  """Move the averages to the parameters after step t, () int32, from 1.
 
   The rate is 1 - (1 - 1 / t)^(gamma + 1), computed so that it keeps its digits
   for large t; the first step replaces the initial parameters.
-
-  Args:
-    averages: One tree for each of `WIDTHS`, or ().
-    g_params: G's parameters after step t.
-    step: t, () int32, from 1.
   """
   moved = []
   for width, average in zip(WIDTHS[: len(averages)], averages, strict=True):

@@ -25,20 +25,12 @@ RUN_AHEAD = 2
 
 @dataclasses.dataclass(frozen=True)
 class Program:
-  """The parts of a training run that do not depend on data or a workdir.
-
-  Attributes:
-    config: The configuration, already validated.
-    mesh: The devices; `plan` uses devices that need not exist.
-    generator: z and label -> pyramid.
-    discriminator: Pyramid and label -> logits.
-    optimizer: The optimizer of both networks.
-  """
+  """The parts of a training run that do not depend on data or a workdir."""
 
   config: ConfigDict
-  mesh: Mesh
-  generator: Network
-  discriminator: Network
+  mesh: Mesh  # `plan` uses devices that need not exist
+  generator: Network  # z and label -> pyramid
+  discriminator: Network  # pyramid and label -> logits
   optimizer: optax.GradientTransformationExtraArgs
 
   @property

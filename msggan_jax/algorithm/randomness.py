@@ -20,7 +20,7 @@ _AUGMENT = 0x61756721  # beyond the keys of a split
 
 
 class StepKeys(NamedTuple):
-  """The keys of one step, by purpose."""
+  """Keys of a step."""
 
   d_fakes: jax.Array
   g_fakes: jax.Array
@@ -29,7 +29,7 @@ class StepKeys(NamedTuple):
 
 
 class AugmentKeys(NamedTuple):
-  """The keys of one step's augmentation, by the logits they are for."""
+  """Keys of a step's augmentation, by the logits they are for."""
 
   d_step: jax.Array
   g_step: jax.Array
@@ -60,16 +60,7 @@ def data_seed(seed: int, rollbacks: int) -> int:
 def draw_inputs(
   key: jax.Array, size: int, config: ConfigDict
 ) -> tuple[jax.Array, jax.Array]:
-  """Draw G's inputs of this device.
-
-  Args:
-    key: One of `StepKeys`.
-    size: Examples on this device.
-    config: The configuration.
-
-  Returns:
-    z, (size, latent_size), and one key an example for the noise, (size,).
-  """
+  """Draw this device's z, (size, latent_size), and noise keys, (size,)."""
   z_key, noise_key = jax.random.split(key)
   z = draw_latents(z_key, size, config)
   return z, sharding.example_keys(noise_key, size)

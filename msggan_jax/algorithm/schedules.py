@@ -22,13 +22,11 @@ SCHEDULED = (
 
 
 def at(config: ConfigDict, step: jax.Array) -> Any:
-  """Return the configuration as it is at a step.
+  """Return the configuration at a step, () int32.
 
-  Args:
-    config: A field of `SCHEDULED` moves from its own value to `<field>_end`
-      over `burn_in_kimg`, along half a cosine (Huang et al. 2024, R3GAN), and
-      stays there.
-    step: Steps done, () int32.
+  A field of `SCHEDULED` moves from its own value to `<field>_end` over
+  `burn_in_kimg`, along half a cosine (Huang et al. 2024, R3GAN), and stays
+  there.
 
   Returns:
     `config` itself if nothing is scheduled; else its fields as attributes, the
@@ -57,11 +55,7 @@ def scheduled_values(
 
 
 def check(config: ConfigDict) -> None:
-  """Refuse end values without a burn-in.
-
-  Raises:
-    ValueError: In one sentence, naming the field and the remedy.
-  """
+  """Raise ValueError for end values without a burn-in."""
   for name in SCHEDULED:
     end = config[f"{name}_end"]
     if end == SAME:

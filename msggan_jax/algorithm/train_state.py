@@ -1,4 +1,4 @@
-"""The training state: arrays only, its creation and the optimizers."""
+"""The training state, arrays only: created, optimized, averaged, frozen."""
 
 from typing import Any
 
@@ -9,7 +9,8 @@ from flax import struct
 from ml_collections import ConfigDict
 
 from msggan_jax.algorithm import augment, power_averages
-from msggan_jax.models.networks import Network
+from msggan_jax.models.networks import Network, Tree
+from msggan_jax.models.pyramid import resolutions_up_to
 
 
 @struct.dataclass
@@ -51,14 +52,9 @@ def assemble(
   optimizer: optax.GradientTransformationExtraArgs,
   ema: tuple[Any, Any] | None = None,
 ) -> TrainState:
-  """Make the state at step 0 from the networks' parameters and states.
+  """Make the state at step 0 from (params, state) of each network.
 
-  Args:
-    config: The configuration.
-    g: The generator's parameters and state.
-    d: The discriminator's.
-    optimizer: The optimizer of both networks.
-    ema: The EMA generator's; None: a copy of the generator's.
+  Without those of the EMA generator, it is a copy of the generator.
   """
   ema_params, ema_state = ema or jax.tree.map(jnp.copy, g)
   return TrainState(
@@ -80,10 +76,8 @@ def assemble(
 def make_optimizer(config: ConfigDict) -> optax.GradientTransformationExtraArgs:
   """Return the optimizer of both networks (paper, section 4).
 
-  Returns:
-    The optimizer; its `update` takes `now`, the configuration at the step
-    (`schedules.at`), which by default is `config`. Its state has the same form
-    with and without schedules.
+  Its `update` takes `now`, the configuration at the step (`schedules.at`), by
+  default `config`. Its state has the same form with and without schedules.
   """
 
   def update(grads, state, params=None, *, now=config):
@@ -105,10 +99,7 @@ def _rule(config: Any) -> optax.GradientTransformation:
 
 
 def ema_decay(config: Any) -> float | jax.Array:
-  """Return the EMA's decay per step.
-
-  Args:
-    config: The configuration at the step, see `schedules.at`.
+  """Return the EMA's decay per step, by the configuration at the step.
 
   `ema_decay` if it is set, else from the half-life `ema_kimg`:
   0.5^(batch_size / (1000 ema_kimg)); both 0: no averaging.
@@ -121,3 +112,37 @@ def ema_decay(config: Any) -> float | jax.Array:
   if not config.ema_kimg:
     return 0.0
   return 0.5 ** (config.batch_size / (1000 * config.ema_kimg))
+
+
+def check_frozen(config: ConfigDict) -> None:
+  """Raise ValueError if D has fewer than `freeze_d` blocks."""
+  blocks = len(resolutions_up_to(config.resolution))
+  if config.freeze_d > blocks:
+    raise ValueError(
+      f"config.freeze_d is {config.freeze_d}, but D at {config.resolution} "
+      f"pixels has {blocks} blocks; choose 0 to {blocks}"
+    )
+
+
+def frozen_modules(config: Any) -> tuple[str, ...]:
+  """Return the frozen modules of D, from the image side."""
+  first = resolutions_up_to(config.resolution)[::-1][: config.freeze_d]
+  if not first:
+    return ()
+  return (
+    f"from_rgb_{config.resolution}x{config.resolution}",
+    *(f"block_{r}x{r}" for r in first),
+  )
+
+
+def freeze(config: Any, d_params: Tree) -> Tree:
+  """Cut the derivatives of the frozen modules (FreezeD, Mo et al. 2020).
+
+  Their gradients are exactly 0, and so are the updates of RMSprop and Adam,
+  whose averages start at 0.
+  """
+  frozen = frozen_modules(config)
+  return {
+    name: jax.lax.stop_gradient(module) if name in frozen else module
+    for name, module in d_params.items()
+  }

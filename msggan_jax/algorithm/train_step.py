@@ -11,7 +11,6 @@ from ml_collections import ConfigDict
 
 from msggan_jax.algorithm import (
   augment,
-  frozen,
   losses,
   penalties,
   power_averages,
@@ -25,7 +24,7 @@ from msggan_jax.algorithm.accumulation import (
   in_parts,
 )
 from msggan_jax.algorithm.finite import first_not_finite
-from msggan_jax.algorithm.train_state import TrainState, ema_decay
+from msggan_jax.algorithm.train_state import TrainState, ema_decay, freeze
 from msggan_jax.models.folded import fold_like, refold
 from msggan_jax.models.networks import Network, Tree
 from msggan_jax.models.pyramid import (
@@ -41,32 +40,21 @@ Batch = dict[str, jax.Array]
 
 @struct.dataclass
 class StepMetrics:
-  """What a step reports.
+  """What a step reports."""
 
-  Attributes:
-    values: Means over the global batch, by name; 0 where not computed.
-    counts: How often this step computed each of them, 0 or 1, int32.
-    first_bad: (), int32: the first tensor with NaN or Inf, an index into
-      `finite.step_tensor_names`; -1: none.
-  """
-
-  values: dict[str, jax.Array]
-  counts: dict[str, jax.Array]
+  values: dict[str, jax.Array]  # means over the global batch; 0: not computed
+  counts: dict[str, jax.Array]  # 1 if this step computed the value, else 0
+  # (), int32: the first tensor with NaN or Inf, an index into
+  # `finite.step_tensor_names`; -1: none.
   first_bad: jax.Array
 
 
 class Fakes(NamedTuple):
-  """What G has made of one draw of latents.
-
-  Attributes:
-    pyramid: Images per scale, low to high, each (B, H, W, C).
-    g_gradient: The VJP: the images' cotangent -> G's gradient.
-    g_state: G's state after the call, which moves w's average.
-  """
+  """What G has made of one draw of latents."""
 
   pyramid: Pyramid
-  g_gradient: Callable[[Pyramid], tuple[Tree]]
-  g_state: Tree
+  g_gradient: Callable[[Pyramid], tuple[Tree]]  # VJP: of the images' cotangent
+  g_state: Tree  # after the call, which moves w's average
 
 
 class TrainStep:
@@ -83,14 +71,6 @@ class TrainStep:
     discriminator: Network,
     optimizer: optax.GradientTransformationExtraArgs,
   ):
-    """Bind the networks, the loss and the penalty.
-
-    Args:
-      config: The configuration.
-      generator: z and label -> pyramid.
-      discriminator: Pyramid and label -> logits.
-      optimizer: The optimizer of both networks.
-    """
     self._config = config
     self._generator = generator
     self._discriminator = discriminator
@@ -154,10 +134,8 @@ class TrainStep:
   def _update_d(
     self, state: TrainState, images: penalties.Images, given: Given
   ):
-    """Return the state with D updated, D's gradient, metrics and penalty."""
-
     def d_loss(d_params):
-      d_params = frozen.freeze(self._config, d_params)
+      d_params = freeze(self._config, d_params)
       critic = self._critic(d_params, state.d_state)
       real_logits = self._score(critic, images.reals, given)
       fake_logits = self._score(critic, images.fakes, given)
@@ -182,8 +160,6 @@ class TrainStep:
   def _update_g(
     self, state: TrainState, reals: Pyramid, fakes: Fakes, given: Given
   ):
-    """Return the state with G updated, G's gradient and metrics."""
-
     def g_loss(pyramid):
       # D has just been updated, so the relativistic losses score the reals
       # again; the other losses do not use them and XLA drops the work.
@@ -203,7 +179,6 @@ class TrainStep:
   def _draw_given(
     self, before: TrainState, size: int, labels
   ) -> tuple[Given, Given]:
-    """Return the labels and the augmentation of D's and of G's step."""
     if self._config.augment == augment.NONE:
       return Given(labels), Given(labels)
     keys = randomness.augment_keys(self._config.seed, before)
@@ -219,7 +194,6 @@ class TrainStep:
     return schedules.at(self._config, state.step).augment_strength
 
   def _adapt(self, before: TrainState, d_values, batch: Batch):
-    """Return the next state of the augmentation, and its metrics."""
     state = before.augment_state
     if not augment.is_adaptive(self._config):
       return state, {}
@@ -252,7 +226,6 @@ class TrainStep:
   def _make_fakes(
     self, state: TrainState, key: jax.Array, size: int, labels
   ) -> Fakes:
-    """Draw latents and generate this device's fakes from them."""
     z, noise = randomness.draw_inputs(key, size, self._config)
     return Fakes(
       *jax.vjp(
@@ -267,7 +240,6 @@ class TrainStep:
   def _score(
     self, critic: Callable, pyramid: Pyramid, given: Given
   ) -> jax.Array:
-    """Return the logits of this device's examples, (B,)."""
     return in_parts(critic, self._config.micro_batch_size)(pyramid, given)
 
   def _power_iterate(self, state: TrainState) -> TrainState:
@@ -294,7 +266,6 @@ def make_reals(
   interpolated images have a label, too.
 
   Args:
-    config: The configuration.
     key: Of the mirroring.
     batch: As in `TrainStep`.
     fold: Fold of the largest images; each smaller scale has half of it.

@@ -1,7 +1,7 @@
 """Transformations of pyramids: the same one on every scale of an example.
 
 Two groups. Exact: the pyramid of a transformed image is the transformed
-pyramid, because colour matrices, flips, quarter turns, and shifts and cutouts
+pyramid, because color matrices, flips, quarter turns, and shifts and cutouts
 on the lattice of the smallest scale commute with 2x2 means. Approximate: warps
 (fractional shifts, zooms, rotations) resample each scale by itself, so they
 commute only for images without detail near the size of a pixel; see `warp`.
@@ -25,7 +25,7 @@ class Transformation(NamedTuple):
   """One transformation an example, applied in the order of the fields.
 
   Attributes:
-    color: Matrix and offset of the colour channels, (B, C, C) and (B, C); C is
+    color: Matrix and offset of the color channels, (B, C, C) and (B, C); C is
       3 for RGB and RGBA, else 1, for each channel alike.
     flip: Whether to flip left to right, (B,) bool.
     turns: Quarter turns, counter-clockwise, (B,) int32; even ones if images are
@@ -34,7 +34,7 @@ class Transformation(NamedTuple):
       images, -1, 0 or 1, (B, 2) int32. Borders are mirrored.
     warp: From coordinates in the result to those in the image, (B, 2, 3);
       (y, x, 1), where y and x go from -1 to 1. Borders are mirrored.
-    cutout: Top left cell of 2x2 cells that become 0, mid grey, (B, 2) int32;
+    cutout: Top left cell of 2x2 cells that become 0, mid gray, (B, 2) int32;
       from `OUTSIDE` on none.
   """
 
@@ -70,7 +70,7 @@ def transform(
 def change_color(
   images: jax.Array, color: tuple[jax.Array, jax.Array]
 ) -> jax.Array:
-  """Multiply the colour channels by a matrix and add an offset."""
+  """Multiply the color channels by a matrix and add an offset."""
   matrix, offset = color
   size = matrix.shape[-1]
   if size == 1:  # every channel alike

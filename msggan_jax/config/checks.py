@@ -5,7 +5,7 @@ from typing import Any
 
 from ml_collections import ConfigDict
 
-from msggan_jax.algorithm import augment, frozen, schedules
+from msggan_jax.algorithm import augment, schedules, train_state
 from msggan_jax.algorithm.penalties import scale_weights
 from msggan_jax.config.fields import FIELDS
 from msggan_jax.config.saved import by_name
@@ -39,7 +39,7 @@ def validate(config: ConfigDict, num_devices: int) -> None:
   schedules.check(config)
   augment.check(config)
   scale_weights(config)
-  frozen.check(config)
+  train_state.check_frozen(config)
   _check_batch(config, num_devices)
   _check_micro_batch(config, config.batch_size // num_devices)
 

@@ -86,7 +86,6 @@ def test_moving_averages_are_reconstructed(snapshots, lengths):
     )
     made = np.einsum("sw,swp->p", of_averages, averages) + of_initial * path[0]
     relative = np.linalg.norm(made - tracked) / np.linalg.norm(tracked)
-    print(snapshots, length, relative, error)
     assert relative < 1e-3, length
     assert of_averages.sum() + of_initial == pytest.approx(1, abs=1e-6)
     assert error < 0.2

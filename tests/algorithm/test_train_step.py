@@ -11,74 +11,14 @@ import numpy as np
 import optax
 import pytest
 
-from msggan_jax.algorithm import train_state, train_step
-from msggan_jax.models import networks
-from msggan_jax.runtime import sharding
-from tests.algorithm.test_variants import small_config
-from tests.models.test_networks import random_arrays
+from msggan_jax.algorithm import train_state
+from tests.algorithm.runs import Run, assert_same, small_config
 
 
 @pytest.fixture
 def config(tiny_config):
   tiny_config.resolution = 8
   return tiny_config
-
-
-def make_batch(config, step=0):
-  rng = np.random.default_rng(step)
-  shape = (config.batch_size, config.resolution, config.resolution, 3)
-  return {
-    "image": rng.integers(0, 256, shape, dtype=np.uint8),
-    "label": np.zeros(config.batch_size, np.int32),
-  }
-
-
-class Run:
-  """A training state and its compiled step on some of the devices."""
-
-  def __init__(self, config, num_devices, dtype=None, folding=False):
-    self.config = config
-    self.generator = networks.make_generator(config, folding=folding)
-    self.discriminator = networks.make_discriminator(config, folding=folding)
-    self.optimizer = train_state.make_optimizer(config)
-    parts = (config, self.generator, self.discriminator, self.optimizer)
-    self.mesh = sharding.make_mesh(jax.devices()[:num_devices])
-    state = jax.jit(lambda: train_state.create_train_state(*parts))()
-    if dtype is not None:
-      state = jax.tree.map(
-        lambda x: x.astype(dtype) if jnp.issubdtype(x.dtype, float) else x,
-        state,
-      )
-    self.state = jax.device_put(state, sharding.replicated(self.mesh))
-    self.traces = 0
-    step = train_step.TrainStep(*parts)
-
-    def counted(state, batch):
-      self.traces += 1
-      return step(state, batch)
-
-    self.step = sharding.shard_step(counted, self.mesh)
-
-  def batch(self, step=0):
-    return sharding.put_batch(self.mesh, make_batch(self.config, step))
-
-  def train(self, steps):
-    for step in range(steps):
-      self.state, self.metrics = self.step(self.state, self.batch(step))
-    return self
-
-
-def relative_error(ours, reference):
-  """Return the largest relative error by norm over a tree's arrays."""
-  errors = jax.tree.map(
-    lambda a, b: (
-      np.linalg.norm(np.asarray(a) - np.asarray(b))
-      / (np.linalg.norm(np.asarray(b)) + 1e-30)
-    ),
-    ours,
-    reference,
-  )
-  return max(jax.tree.leaves(errors))
 
 
 @pytest.mark.slow
@@ -95,44 +35,34 @@ def test_a_run_goes_on_in_folded_form(preset, changes, float64):
   """Two plain steps are one plain and one folded step, on two devices."""
   changes = {"batch_size": 8, "resolution": 16} | changes
   config = small_config(preset, **changes)
-  plain, mixed = (
-    Run(config, 2, jnp.float64, folding=folding) for folding in (False, True)
-  )
-  # Noise of weight 0 leaves 4x4 constant, and instance norm divides rounding.
-  g_params, _ = random_arrays(plain.generator)
-  g_params = jax.tree.map(lambda x: np.asarray(x, np.float64), g_params)
-  plain.state = plain.state.replace(
-    g_params=jax.device_put(g_params, sharding.replicated(plain.mesh))
-  )
+  plain, mixed = (Run(config, 2, folding=folding) for folding in (False, True))
   mixed.state = jax.tree.map(jnp.copy, plain.train(1).state)
   plain.state, _ = plain.step(plain.state, plain.batch(1))
   mixed.state, _ = mixed.step(mixed.state, mixed.batch(1))
-  assert relative_error(mixed.state, plain.state) < 1e-9
+  assert_same(mixed.state, plain.state)
 
 
-@pytest.mark.slow  # What float64 shows above, at the precision of training.
-@pytest.mark.parametrize("num_devices", [2, 8])
-def test_metrics_and_gradients_agree_in_float32(config, num_devices):
-  one, many = (Run(config, n).train(1) for n in (1, num_devices))
-  assert relative_error(many.metrics, one.metrics) < 1e-5
+@pytest.mark.slow  # What float64 shows elsewhere, at the precision of training.
+def test_metrics_and_gradients_agree_in_float32(config):
+  one, eight = (Run(config, devices).train(1) for devices in (1, 8))
+  assert_same(eight.metrics, one.metrics, 1e-5)
   # RMSprop's state after one step is 0.01 g^2: the gradients, without signs.
   for name in ("d_opt_state", "g_opt_state"):
-    squares = [
-      jnp.concatenate(
-        [
-          jnp.ravel(jnp.sqrt(x))
-          for x in jax.tree.leaves(optax.tree.get(getattr(r.state, name), "nu"))
-        ]
-      )
-      for r in (many, one)
+    roots = [
+      [np.sqrt(x).ravel() for x in jax.tree.leaves(optax.tree.get(state, "nu"))]
+      for state in (getattr(run.state, name) for run in (eight, one))
     ]
-    assert relative_error(*squares) < 1e-5, name
+    assert_same(*map(np.concatenate, roots), 1e-5)
 
 
-def test_gradients_are_all_reduced_once(config):
-  """All-reduced bytes are those of both gradients and some scalars."""
+def test_a_step_is_traced_once_and_all_reduces_gradients_once(config):
+  """Donated state; all-reduced: the bytes of both gradients, some scalars."""
   run = Run(config, 8)
-  text = run.step.lower(run.state, run.batch()).compile().as_text()
+  old = run.state
+  text = run.step.lower(old, run.batch()).compile().as_text()
+  run.train(3)
+  assert run.traces == 1
+  assert all(x.is_deleted() for x in jax.tree.leaves(old))
   assert not re.search(r"all-gather|all-to-all|reduce-scatter", text)
   reduced = 0
   for line in text.splitlines():
@@ -143,29 +73,18 @@ def test_gradients_are_all_reduced_once(config):
       int(np.prod([int(n) for n in shape.split(",") if n])) for shape in shapes
     )
   gradients = sum(
-    x.size for x in jax.tree.leaves((run.state.g_params, run.state.d_params))
+    x.size for x in jax.tree.leaves((run.start.g_params, run.start.d_params))
   )
   assert gradients <= reduced <= gradients + 64
 
 
-def test_the_state_is_donated_and_the_step_traced_once(config):
-  run = Run(config, 8)
-  old = run.state
-  run.train(3)
-  assert run.traces == 1
-  assert all(x.is_deleted() for x in jax.tree.leaves(old))
-
-
 def test_a_lazy_penalty_comes_every_kth_step(config):
-  config.penalty_interval = 2
-  run = Run(config, 1)
+  config.resolution, config.penalty_interval = 4, 2
+  run = Run(config)
   for step in range(4):
     run.train(1)
-    values = [
-      v for k, v in run.metrics.values.items() if "gradient_penalty" in k
-    ]
-    assert len(values) == 2
-    assert all((value > 0) == (step % 2 == 0) for value in values)
+    value = run.metrics.values["gradient_penalty/4"]
+    assert (value > 0) == (step % 2 == 0)
 
 
 def test_rmsprop_is_pytorchs():

@@ -72,15 +72,9 @@ def test_each_against_numpy(name, channels):
     np.testing.assert_allclose(ours[i], theirs, atol=2e-6)
 
 
-@pytest.mark.parametrize(
-  "name", ["color", "flip", "turns", "cells", "cutout", "all"]
-)
-def test_the_exact_group_commutes_with_pooling(name):
+def test_the_exact_group_commutes_with_pooling():
   """The pyramid of transformed images is the transformed pyramid."""
-  everything = parameters()
-  if name != "all":
-    everything = Transformation(**{name: getattr(everything, name)})
-  images = random_images()
+  everything, images = parameters(), random_images()
   before = apply(make_pyramid(images, SCALES), everything)
   after = make_pyramid(apply((images,), everything)[0], SCALES)
   for a, b in zip(before, after, strict=True):
@@ -110,7 +104,7 @@ def warps():
 
 
 def middle(images):
-  """Return the half around the centre, away from mirrored borders."""
+  """Return the half around the center, away from mirrored borders."""
   size = images.shape[1]
   part = slice(size // 4, size - size // 4)
   return np.asarray(images)[:, part, part]
@@ -133,7 +127,6 @@ def test_warps_keep_waves_within_a_tolerance(scale, tolerance):
   exact = np.sin(2 * np.pi * (0.8 * y + 0.6 * x) + phases)[..., None]
   error = np.linalg.norm(middle(ours) - middle(exact))
   error /= np.linalg.norm(middle(exact))
-  print(scale, error)
   assert error < tolerance
 
 
@@ -146,7 +139,6 @@ def test_warps_commute_with_pooling_within_a_tolerance():
   tolerances = (0.01, 2e-3, 4e-4)
   for a, b, tolerance in zip(before, after, tolerances, strict=True):
     error = np.linalg.norm(middle(a) - middle(b)) / np.linalg.norm(middle(b))
-    print(a.shape[1], error)
     assert error < tolerance
 
 

@@ -6,8 +6,12 @@ import jax
 import numpy as np
 import pytest
 
-from msggan_jax.algorithm import frozen
 from msggan_jax.algorithm.program import make_program
+from msggan_jax.algorithm.train_state import (
+  check_frozen,
+  freeze,
+  frozen_modules,
+)
 from msggan_jax.checkpoints import checkpoint, fine_tuning
 from msggan_jax.checkpoints.fine_tuning import COPIED, DROPPED, NEW
 from msggan_jax.config import saved
@@ -160,14 +164,14 @@ def test_frozen_blocks_have_no_gradient(config):
   params, state = network.init(jax.random.key(0))
   pyramid = tuple(jax.numpy.ones((4, r, r, 3)) for r in (4, 8))
   grads = jax.grad(
-    lambda p: network.apply(frozen.freeze(config, p), state, pyramid).sum()
+    lambda p: network.apply(freeze(config, p), state, pyramid).sum()
   )(params)
   zero = {
     name
     for name, module in grads.items()
     if not any(np.any(leaf) for leaf in jax.tree.leaves(module))
   }
-  assert zero == {"from_rgb_8x8", "block_8x8"} == {*frozen.names(config)}
+  assert zero == {"from_rgb_8x8", "block_8x8"} == {*frozen_modules(config)}
 
 
 @pytest.mark.slow
@@ -182,10 +186,10 @@ def test_frozen_blocks_get_no_updates(config):
   )
   for _ in range(2):
     state, _ = program.step(state, batch)
-  assert frozen.names(config)[1:] == ("block_16x16", "block_8x8")
+  assert frozen_modules(config)[1:] == ("block_16x16", "block_8x8")
   for name, module in state.d_params.items():
     check = pytest.raises(AssertionError)
-    if name in frozen.names(config):
+    if name in frozen_modules(config):
       check = contextlib.nullcontext()
     with check:
       assert_same(module, before[name])
@@ -193,7 +197,7 @@ def test_frozen_blocks_get_no_updates(config):
 
 def test_more_frozen_blocks_than_there_are_are_refused(config):
   with pytest.raises(ValueError, match="has 2 blocks; choose 0 to 2"):
-    frozen.check(changed(config, freeze_d=3))
+    check_frozen(changed(config, freeze_d=3))
 
 
 @pytest.mark.slow

@@ -1,0 +1,76 @@
+"""Small configurations, and runs of their training step."""
+
+import jax
+import numpy as np
+
+from msggan_jax.algorithm import train_state, train_step
+from msggan_jax.models import networks
+from msggan_jax.runtime import sharding
+from tests.conftest import load_config
+from tests.models.test_networks import random_arrays
+
+
+def small_config(preset="msg_progan", **changes):
+  """Return a preset at 8x8 with 4 channels."""
+  config = load_config("default", preset)
+  config.resolution, config.latent_size = 8, 4
+  config.base_channels, config.max_channels = 32, 4
+  config.w_size = config.mapping_size = 4
+  config.mapping_layers = 2
+  config.batch_size = 8
+  config.update(changes)
+  return config
+
+
+class Run:
+  """Random parameters and the compiled step on some of the devices."""
+
+  def __init__(self, config, num_devices=1, folding=False):
+    self.config = config
+    self.generator = networks.make_generator(config, folding=folding)
+    self.discriminator = networks.make_discriminator(config, folding=folding)
+    optimizer = train_state.make_optimizer(config)
+    self.mesh = sharding.make_mesh(jax.devices()[:num_devices])
+    arrays = random_arrays(self.generator), random_arrays(self.discriminator, 1)
+    start = train_state.assemble(config, *arrays, optimizer)
+    self.start = jax.tree.map(np.array, start)
+    self.state = jax.device_put(self.start, sharding.replicated(self.mesh))
+    self.traces = 0
+    step = train_step.TrainStep(
+      config, self.generator, self.discriminator, optimizer
+    )
+
+    def counted(state, batch):
+      self.traces += 1
+      return step(state, batch)
+
+    self.step = sharding.shard_step(counted, self.mesh)
+
+  def batch(self, step=0):
+    batch = make_batch(self.config, step)
+    return sharding.put_batch(self.mesh, batch)
+
+  def train(self, steps):
+    for step in range(steps):
+      self.state, self.metrics = self.step(self.state, self.batch(step))
+    return self
+
+
+def make_batch(config, step=0):
+  rng = np.random.default_rng(step)
+  size, r = config.batch_size, config.resolution
+  return {
+    "image": rng.integers(0, 256, (size, r, r, 3), np.uint8),
+    "label": rng.integers(0, config.num_classes or 1, size, np.int32),
+  }
+
+
+def assert_same(ours, reference, tolerance=1e-9):
+  """Compare trees of arrays, each by the norm of its error."""
+
+  def check(path, a, b):
+    a, b = np.asarray(a), np.asarray(b)
+    error = np.linalg.norm(a - b) / (np.linalg.norm(b) + 1e-30)
+    assert error < tolerance, (jax.tree_util.keystr(path), error)
+
+  jax.tree_util.tree_map_with_path(check, ours, reference)
