@@ -8,7 +8,7 @@ import pytest
 from msggan_jax.algorithm import train_state, train_step
 from msggan_jax.models import networks
 from msggan_jax.runtime import sharding
-from tests.algorithm.test_variants import small_config
+from tests.algorithm.runs import small_config
 from tests.models.test_networks import random_arrays
 
 

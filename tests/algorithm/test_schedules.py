@@ -11,7 +11,7 @@ import pytest
 from msggan_jax.algorithm import penalties, schedules, train_state
 from msggan_jax.models.pyramid import make_pyramid
 from msggan_jax.runtime import sharding
-from tests.algorithm.test_variants import small_config
+from tests.algorithm.runs import small_config
 from tests.conftest import load_config
 
 
