@@ -9,6 +9,7 @@ for all devices. The same command resumes a stopped run; with --verify it
 replays steps of the run and compares every byte.
 """
 
+import shlex
 import sys
 import time
 from collections.abc import Sequence
@@ -56,6 +57,12 @@ _NUM_PROCESSES = flags.DEFINE_integer(
   "num_processes", None, "Number of processes."
 )
 _PROCESS_ID = flags.DEFINE_integer("process_id", None, "This process, from 0.")
+_NEW_RANDOMNESS = flags.DEFINE_bool(
+  "new_randomness",
+  False,
+  "Continue a run that has stopped at NaN or Inf, from its newest checkpoint "
+  "with other random numbers.",
+)
 
 
 def main(argv: Sequence[str]) -> None:
@@ -69,7 +76,7 @@ def main(argv: Sequence[str]) -> None:
     print("\n".join(estimate.dry_run(read_config(workdir))))
     return
   from msggan_jax.runtime import preemption, processes
-  from msggan_jax.training import loop, nonfinite
+  from msggan_jax.training import batches, loop, nonfinite
 
   cluster = {
     "coordinator_address": _COORDINATOR_ADDRESS.value,
@@ -88,17 +95,23 @@ def main(argv: Sequence[str]) -> None:
         workdir,
         began=_BEGAN,
         init_from=_INIT_FROM.value,
+        new_randomness=_NEW_RANDOMNESS.value,
       )
     except preemption.Stopped as stopped:
       print(f"{stopped}; the same command resumes it", flush=True)
       sys.exit(preemption.EXIT_CODE)
+    except batches.Unreadable as error:
+      code = cli.EXIT_HOPELESS if error.hopeless else cli.EXIT_FAILURE
+      if not processes.is_first():
+        sys.exit(code)
+      cli.fail(str(error), code)
     except nonfinite.NonFinite as error:
       if not processes.is_first():
         sys.exit(cli.EXIT_HOPELESS)
       cli.fail(
-        f"{error}, and config.max_rollbacks allows no further attempt; see "
-        f"{workdir / nonfinite.REPORT}",
-        cli.EXIT_HOPELESS,
+        f"{error}; the run stands at step {error.from_step}, see "
+        f"{workdir / nonfinite.REPORT}; continue it with other random numbers: "
+        f"{command_with('--new_randomness')}"
       )
   if not processes.is_first():
     return
@@ -125,6 +138,17 @@ def read_config(workdir: Path) -> ConfigDict:
     fits=compilation.fits,
     **cli.config_origin(),
   )
+
+
+def command_with(flag: str) -> str:
+  """Return this command with one more flag, without those of a cluster."""
+  cluster = ("coordinator_address", "num_processes", "process_id")
+  own = [
+    argument
+    for argument in sys.argv[1:]
+    if argument.lstrip("-").partition("=")[0] not in (*cluster, flag[2:])
+  ]
+  return shlex.join(["python", "-m", "msggan_jax.main", *own, flag])
 
 
 def verify(workdir: Path) -> None:

@@ -189,12 +189,6 @@ _DATASET = {
     "near-duplicates stay together",
   ),
   "dataset.data_dir": _text("data", "folder of the prepared sets"),
-  "dataset.max_unreadable": _number(
-    0.001,
-    "share of prepared images that may be damaged, each replaced by the next; "
-    "three images in any case; 0: none; beyond it the run ends",
-    high=1.0,
-  ),
 }
 
 _IMAGES = {
@@ -427,11 +421,6 @@ _OPTIMIZATION = {
       "",
     ),
     expected="a resolution, 0 or auto",
-  ),
-  "max_rollbacks": _count(
-    3,
-    "attempts from one checkpoint, with new random numbers, after NaN or Inf",
-    resumable=True,
   ),
 }
 

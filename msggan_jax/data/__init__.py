@@ -1,7 +1,6 @@
 """Data: prepare a source of images once, then load batches of it."""
 
 from msggan_jax.data.class_order import read_labels
-from msggan_jax.data.lenient import LenientSet
 from msggan_jax.data.loader import make_loader, with_holdout
 from msggan_jax.data.overview import summary
 from msggan_jax.data.preparation import (
@@ -16,7 +15,6 @@ from msggan_jax.data.sources.demo import CatParts, cat_parts
 
 __all__ = [
   "CatParts",
-  "LenientSet",
   "Metadata",
   "PreparedSet",
   "cat_parts",

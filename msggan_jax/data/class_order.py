@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 
-from msggan_jax.data.prepared_set import PreparedSet, UnreadableImage
+from msggan_jax.data.prepared_set import PreparedSet
 
 _FILE = "labels.bin"  # of all images, in order
 _DTYPE = "<i4"
@@ -77,11 +77,4 @@ def read_labels(images: PreparedSet) -> np.ndarray:
   labels = np.fromfile(path, _DTYPE) if path.is_file() else ()
   if len(labels) > images.numbers.max():
     return labels[images.numbers]
-  return np.array([_label(images, i) for i in range(len(images))], _DTYPE)
-
-
-def _label(images: PreparedSet, index: int) -> int:
-  try:
-    return images.label(index)
-  except UnreadableImage:
-    return 0  # training replaces the image, or ends
+  return np.array([images.label(i) for i in range(len(images))], _DTYPE)

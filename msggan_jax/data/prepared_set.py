@@ -94,11 +94,13 @@ class Metadata:
 
 
 class UnreadableImage(ValueError):
-  """An image of a prepared set is damaged, with the `reason`."""
+  """An image of a prepared set is damaged."""
 
   def __init__(self, path: Path, index: int, reason: str):
-    super().__init__(f"{path}: image {index} cannot be read: {reason}")
-    self.reason = reason
+    super().__init__(
+      f"{path}: image {index} cannot be read: {reason}; check the disk, delete "
+      "this folder, prepare the set again and give the same command"
+    )
 
 
 class PreparedSet:

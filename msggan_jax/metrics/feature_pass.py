@@ -19,6 +19,7 @@ from msggan_jax.metrics.distances import Moments, Rows
 from msggan_jax.metrics.extractors import Extractors
 from msggan_jax.metrics.frozen_network import Features, Images
 from msggan_jax.metrics.protocols import Protocol
+from msggan_jax.runtime import processes
 from msggan_jax.runtime import progress as progress_bars
 
 _SUBSET_SIZE = 1000  # of KID's subsets
@@ -120,7 +121,10 @@ def measure(
   ]
   results: dict[Request, Statistics] = {}
   with progress_bars.bar(total, progress, "images") as bar:
-    for start, images in zip(starts, _ahead(images_at, numbers), strict=True):
+    ahead = _ahead(images_at, numbers)
+    for start in starts:
+      with processes.raising_together():  # an image may be unreadable
+        images = next(ahead)
       features = _extract(images, requests, extractors)
       for request in requests:
         rows = features[request.extractor, request.resolution][request.feature]

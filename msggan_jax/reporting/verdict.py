@@ -157,7 +157,7 @@ def _scores(
 
 def _gave_up(case: Case) -> Finding | None:
   report = case.run.not_finite
-  if not report:
+  if not report or report.get("continued"):
     return None
   attempts = report.get("attempts")
   newest = attempts[-1] if isinstance(attempts, list) and attempts else report

@@ -16,8 +16,8 @@ class TimeRecord:
   "start" is everything before the first step except "compile", the wait for
   the compiler, and the first "samples". "data" is the wait for batches, "step"
   the rest of the loop. "lost" is the time after the row that a session resumes
-  from: repeated steps and the time in between; rollbacks, too. A session that
-  ended before its first row is not counted.
+  from: repeated steps and the time in between. A session that ended before
+  its first row is not counted.
   """
 
   def __init__(self, began: float):
@@ -69,12 +69,6 @@ class TimeRecord:
     before["lost"] += lost - sum(before.values())
     before["lost"] = max(0.0, before["lost"])  # the clock may have been set
     self._secs.update(before)
-
-  def rewind(self, rows: Sequence[Mapping[str, Any]], step: int) -> None:
-    """Count the time since the newest row up to a step as lost."""
-    before = _newest(rows, step)
-    before["lost"] += sum(self.secs.values()) - sum(before.values())
-    self._secs = before
 
   def describe(self) -> str:
     """Return a line with the time by purpose, the largest first."""

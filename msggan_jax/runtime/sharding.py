@@ -3,6 +3,7 @@
 One axis, `data`: the batch is sharded along it, everything else is replicated.
 """
 
+import functools
 from collections.abc import Callable
 from typing import Any
 
@@ -57,6 +58,20 @@ def put_batch(
     name: jax.make_array_from_process_local_data(along_batch(mesh), array)
     for name, array in local_batch.items()
   }
+
+
+def any_process(mesh: Mesh, flag: bool) -> jax.Array:
+  """Return whether a process's flag is set, without waiting for the answer.
+
+  All processes call it, in the same order among their steps.
+  """
+  flags = {"flag": np.full(len(mesh.local_devices), flag)}
+  return _any_on(mesh)(put_batch(mesh, flags)["flag"])
+
+
+@functools.cache
+def _any_on(mesh: Mesh) -> Callable[[jax.Array], jax.Array]:
+  return jax.jit(jnp.any, out_shardings=replicated(mesh))
 
 
 def local_copy(tree: Any) -> Any:

@@ -1,34 +1,38 @@
 """The batches of a run: its training set and its held-out images."""
 
+import collections
 import functools
 from collections.abc import Iterator
-from pathlib import Path
+from typing import NoReturn
 
 import jax
+import numpy as np
+from jax.sharding import Mesh
 from ml_collections import ConfigDict
 
 from msggan_jax import data
 from msggan_jax.algorithm import augment, randomness
+from msggan_jax.algorithm.program import RUN_AHEAD
 from msggan_jax.algorithm.train_state import TrainState
 from msggan_jax.models import stddev
-from msggan_jax.runtime import processes
+from msggan_jax.runtime import processes, sharding
 
 
-def open_training_set(config: ConfigDict, workdir: Path) -> data.LenientSet:
+def open_training_set(config: ConfigDict) -> data.PreparedSet:
   """Prepare the data set if necessary and open it, the same everywhere."""
-  return _open(config, config.dataset, workdir / "unreadable.jsonl")
+  return _open(config, config.dataset)
 
 
 def open_holdout(
-  config: ConfigDict, workdir: Path, prepared: data.LenientSet
-) -> data.LenientSet | None:
+  config: ConfigDict, prepared: data.PreparedSet
+) -> data.PreparedSet | None:
   """Open the held-out images if the augmentation needs them."""
   if not augment.needs_holdout(config):
     return None
   dataset = ConfigDict(config.dataset)
   field = "path" if dataset.name == "folder" else "split"
   dataset[field] = config.augment_holdout
-  holdout = _open(config, dataset, workdir / "unreadable_holdout.jsonl")
+  holdout = _open(config, dataset)
   if holdout.metadata.content_hash == prepared.metadata.content_hash:
     raise ValueError(
       f"config.augment_holdout is {config.augment_holdout!r}, which is the "
@@ -58,16 +62,80 @@ def make_loader(
   return data.with_holdout(of_set(prepared), of_set(holdout))
 
 
-def _open(
-  config: ConfigDict, dataset: ConfigDict, unreadable: Path
-) -> data.LenientSet:
+class Unreadable(Exception):
+  """A process cannot read its part of the next batch; all of them raise this.
+
+  Attributes:
+    hopeless: Whether the same command would fail again.
+  """
+
+  def __init__(self, error: Exception):
+    super().__init__(str(error))
+    self.hopeless = processes.is_hopeless(error)
+
+
+class Feed:
+  """Global batches on the devices, of which each process reads its part.
+
+  Every process reads ahead and tells the others whether it could, so that all
+  know of an unreadable batch before the step that lacks it, and nobody waits
+  for the answers.
+  """
+
+  def __init__(self, mesh: Mesh, loader: Iterator[dict[str, np.ndarray]]):
+    self._mesh = mesh
+    self._loader = loader
+    self._alone = jax.process_count() == 1
+    # The answers about a batch are there once the step has ended that was
+    # dispatched after they were asked for.
+    self._ahead = 1 if self._alone else RUN_AHEAD + 2
+    # Parts, and whether the batch is unreadable.
+    self._parts = collections.deque()
+    self._error: Exception | None = None
+
+  def __next__(self) -> dict[str, jax.Array]:
+    """Return the next batch.
+
+    Raises:
+      Unreadable: In all processes, if one cannot read its part.
+    """
+    if not self.has_next():
+      self._raise()
+    part, _ = self._parts.popleft()
+    return sharding.put_batch(self._mesh, part)
+
+  def has_next(self) -> bool:
+    """Return whether all processes can read the next batch."""
+    while len(self._parts) < self._ahead:
+      self._parts.append(self._read())
+    _, unreadable = self._parts[0]
+    return not unreadable
+
+  def _read(self) -> tuple[dict[str, np.ndarray] | None, bool | jax.Array]:
+    part = None
+    if self._error is None:
+      try:
+        part = next(self._loader)
+      except (ValueError, OSError) as error:
+        self._error = error
+    if self._alone:
+      return part, part is None
+    return part, sharding.any_process(self._mesh, part is None)
+
+  def _raise(self) -> NoReturn:
+    try:
+      with processes.raising_together():
+        if self._error is not None:
+          raise self._error
+    except (ValueError, OSError) as error:
+      raise Unreadable(error) from error
+    raise AssertionError  # a process has raised
+
+
+def _open(config: ConfigDict, dataset: ConfigDict) -> data.PreparedSet:
   """Prepare a data set if necessary and open it, the same everywhere."""
   path = data.prepare_for(config, dataset, num_classes=config.num_classes)
-  prepared = data.LenientSet(
-    data.open_prepared(path),
-    config.dataset.max_unreadable,
-    unreadable,
-  )
+  prepared = data.open_prepared(path)
   processes.check_same("the data set", prepared.metadata.content_hash)
   data.check_classes(config.num_classes, prepared.metadata.num_classes)
   return prepared

@@ -3,7 +3,6 @@
 import contextlib
 import dataclasses
 import time
-import traceback
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -53,6 +52,7 @@ def train(
   *,
   began: float | None = None,
   init_from: str | None = None,
+  new_randomness: bool = False,
 ) -> TrainState:
   """Train a new run, or resume the workdir's.
 
@@ -61,6 +61,8 @@ def train(
     workdir: The run's folder.
     began: Start of the program, as `time.time` has it; None: now.
     init_from: A run's folder or a file whose weights a new run starts from.
+    new_randomness: Continue with other random numbers, if the run has stopped
+      at NaN or Inf.
 
   Returns:
     The final state.
@@ -69,7 +71,8 @@ def train(
     ValueError: If the configuration is impossible, or if the workdir holds a
       run of another configuration or is in use.
     preemption.Stopped: If a signal asked to stop; the state is saved.
-    nonfinite.NonFinite: If NaN or Inf remains after `max_rollbacks`.
+    batches.Unreadable: If an image cannot be read; the state is saved.
+    nonfinite.NonFinite: If NaN or Inf appears; the newest checkpoint is good.
   """
   times = TimeRecord(time.time() if began is None else began)
   workdir = Path(workdir)
@@ -78,8 +81,8 @@ def train(
     fine_tuning.check(init_from, config)
   program = make_program(config, sharding.make_mesh())
 
-  prepared = batches.open_training_set(config, workdir)
-  holdout = batches.open_holdout(config, workdir, prepared)
+  prepared = batches.open_training_set(config)
+  holdout = batches.open_holdout(config, prepared)
   evaluator = evaluation.make_evaluator(config, prepared)
   with (
     folder_lock.only_run_in(workdir),
@@ -92,6 +95,7 @@ def train(
   ):
     compiling = background.submit(compile_step, program)
     state = _newest_state(checkpoints, program, init_from)
+    state = _with_randomness(state, workdir, new=new_randomness)
     schedule = Schedule(config)
     run = _Run(
       config=config,
@@ -129,8 +133,8 @@ class _Run:
   config: ConfigDict
   workdir: Path
   program: Program
-  prepared: data.LenientSet
-  holdout: data.LenientSet | None
+  prepared: data.PreparedSet
+  holdout: data.PreparedSet | None
   evaluator: metrics.Evaluator | None
   checkpoints: Checkpoints
   schedule: Schedule
@@ -164,7 +168,7 @@ class _Run:
     self._write_samples(0, state)
 
   def train(self, take_step: Callable, state: TrainState) -> TrainState:
-    """Take all remaining steps; roll back where NaN or Inf appears.
+    """Take all remaining steps.
 
     Args:
       take_step: The compiled step.
@@ -174,57 +178,44 @@ class _Run:
       The final state.
     """
     self.times.switch_to("step")
-    errors = []  # since the checkpoint that the run rolls back to
-    while True:
-      first_step = int(state.step)
-      try:
-        with contextlib.closing(
-          batches.make_loader(self.config, state, self.prepared, self.holdout)
-        ) as loader:
-          state = self._take_steps(take_step, state, loader)
-        self._finish()
-        if processes.is_first():
-          nonfinite.remove_report(self.workdir)
-        return state
-      except Stopped:
-        self._finish()
-        raise
-      except nonfinite.NonFinite as error:
-        # The traceback's frames would keep the failed state in memory.
-        traceback.clear_frames(error.__traceback__)
-        error = error.with_traceback(None)
-        state = self._roll_back()
-        if state.step != first_step:
-          errors = []
-        errors.append(error)
-        if len(errors) > self.config.max_rollbacks:
-          if processes.is_first():
-            nonfinite.write_report(self.workdir, errors, state)
-          self._finish()
-          raise error
-        if processes.is_first():
-          nonfinite.record_rollback(self.workdir, error, int(state.step))
-        state = nonfinite.change_randomness(state, len(errors))
-        self.reporter.say(
-          f"{error}: rolled back to step {int(state.step)} with new random "
-          f"numbers, attempt {len(errors)} of at most "
-          f"{self.config.max_rollbacks}"
-        )
+    rollbacks = int(state.rollbacks)
+    loader = batches.make_loader(
+      self.config, state, self.prepared, self.holdout
+    )
+    try:
+      with contextlib.closing(loader):
+        state = self._take_steps(take_step, state, loader)
+    except (Stopped, batches.Unreadable):
+      self._finish()
+      raise
+    except nonfinite.NonFinite as error:
+      self._finish()
+      error.from_step = self.checkpoints.newest_good() or 0
+      if processes.is_first():
+        nonfinite.write_report(self.workdir, error, rollbacks)
+      raise
+    self._finish()
+    if processes.is_first():
+      nonfinite.remove_report(self.workdir)
+    return state
 
   def _take_steps(
     self, take_step: Callable, state: TrainState, loader: Iterator
   ) -> TrainState:
     first_step = int(state.step)
     evaluating = self._begin_evaluation(state)
+    feed = batches.Feed(self.program.mesh, loader)
     for step in range(first_step + 1, self.schedule.total_steps + 1):
       self.reporter.wait(RUN_AHEAD)
       with self.times.during("data"):
-        batch = sharding.put_batch(self.program.mesh, next(loader))
+        batch = next(feed)
       state, step_metrics = take_step(state, batch)
       self.reporter.add(step, step_metrics)
 
       stopping = self.stop.reached()
-      due = self.schedule.due(step, stopping)
+      with self.times.during("data"):
+        is_last = not feed.has_next()
+      due = self.schedule.due(step, stopping or is_last)
       if SNAPSHOT in due:
         self._snapshot(step, state, evaluating, with_samples=SAMPLE in due)
       elif SAMPLE in due:
@@ -264,11 +255,6 @@ class _Run:
   ) -> None:
     """Check the state, write its row, its samples and its checkpoint."""
     self.reporter.check()
-    unreadable = set().union(
-      *processes.from_all(sorted(self.prepared.unreadable))
-    )
-    with processes.raising_together():
-      self.prepared.check_unreadable(unreadable)
     with self.times.during("checkpoint"):
       nonfinite.check_state(step, state)
     stability = evaluating.compare(step, self._ema_generator(state))
@@ -293,16 +279,6 @@ class _Run:
     if with_row:
       self.reporter.report(step)
     self._write_samples(step, state)
-
-  def _roll_back(self) -> TrainState:
-    """Return the newest checkpoint's state; forget everything after it."""
-    self.checkpoints.wait()
-    processes.wait_for_all("the checkpoint to go back to")
-    state = _newest_state(self.checkpoints, self.program)
-    self.reporter.rewind(int(state.step))
-    if processes.is_first():
-      averages.delete_after(self.workdir, int(state.step))
-    return state
 
   def _finish(self) -> None:
     """Wait for pending writes and log where the time went."""
@@ -350,8 +326,22 @@ def compile_step(program: Program) -> tuple[Callable, float]:
   return lowered.compile(), time.monotonic() - began
 
 
+def _with_randomness(
+  state: TrainState, workdir: Path, *, new: bool
+) -> TrainState:
+  """Return the state with the random numbers with which the run continues."""
+  before = int(state.rollbacks)
+  after = max(before, nonfinite.attempt(workdir, int(state.step), new=new))
+  if after == before:
+    return state
+  if processes.is_first():
+    averages.delete_after(workdir, int(state.step))
+    print(f"other random numbers from step {int(state.step)} on", flush=True)
+  return state.replace(rollbacks=state.rollbacks + (after - before))
+
+
 def _newest_state(
-  checkpoints: Checkpoints, program: Program, init_from: str | None = None
+  checkpoints: Checkpoints, program: Program, init_from: str | None
 ) -> TrainState:
   """Return the newest good checkpoint's state, or the state at step 0."""
   step = checkpoints.newest_good()

@@ -1,9 +1,9 @@
-"""NaN and Inf during training: detect, name, roll back, report."""
+"""NaN and Inf during training: detect, name, report, continue otherwise."""
 
 import json
-import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import jax
 import numpy as np
@@ -11,10 +11,9 @@ import numpy as np
 from msggan_jax.algorithm.finite import first_not_finite, tensor_names
 from msggan_jax.algorithm.train_state import TrainState
 from msggan_jax.algorithm.train_step import StepMetrics
-from msggan_jax.runtime import jsonl
+from msggan_jax.runtime import jsonl, processes
 
 REPORT = "not_finite.json"
-ROLLBACKS = "rollbacks.jsonl"
 
 
 class NonFinite(ArithmeticError):
@@ -23,12 +22,14 @@ class NonFinite(ArithmeticError):
   Attributes:
     step: The first step that did.
     names: A metric and the first tensor, as far as they are known.
+    from_step: Of the newest good checkpoint, once the report is written.
   """
 
   def __init__(self, step: int, *names: str):
     super().__init__(f"step {step} has NaN or Inf in {' and '.join(names)}")
     self.step = step
     self.names = names
+    self.from_step = 0
 
 
 def check_metrics(
@@ -60,47 +61,74 @@ def check_state(step: int, state: TrainState) -> None:
     raise NonFinite(step, tensor_names(trees)[index])
 
 
-def change_randomness(state: TrainState, times: int) -> TrainState:
-  """Return the state with new random numbers from here on."""
-  return state.replace(rollbacks=state.rollbacks + times)
-
-
-def record_rollback(workdir: Path, error: NonFinite, to_step: int) -> None:
-  """Append a row to `rollbacks.jsonl`.
+def write_report(workdir: Path, error: NonFinite, rollbacks: int) -> None:
+  """Write `not_finite.json`: what is needed to repeat the error.
 
   Args:
     workdir: The run's folder.
-    error: The reason.
-    to_step: The step of the restored checkpoint; 0: the start.
+    error: The error; earlier ones after the same checkpoint stay.
+    rollbacks: Of the state that met it.
   """
-  row = {
+  before = [
+    row
+    for row in jsonl.read(workdir / "stats.jsonl")
+    if row["step"] < error.step
+  ]
+  earlier = _read_report(workdir).get("attempts", ())
+  attempt = {
     "step": error.step,
     "not_finite": error.names,
-    "to_step": to_step,
-    "unix_secs": round(time.time(), 3),
+    "from_step": error.from_step,
+    "rollbacks": rollbacks,
   }
-  jsonl.append(workdir / ROLLBACKS, row)
+  report = {
+    "attempts": [
+      *(a for a in earlier if a["from_step"] == error.from_step),
+      attempt,
+    ],
+    "row_before": before[-1] if before else None,
+    "devices": f"{jax.device_count()} x {jax.devices()[0].device_kind}",
+    "jax": jax.__version__,
+    "to_repeat": "give the same command on the same devices and versions",
+    "to_continue": "give the same command with --new_randomness",
+  }
+  _write_report(workdir, report)
 
 
-def write_report(
-  workdir: Path, errors: Sequence[NonFinite], state: TrainState
-) -> None:
-  """Write `not_finite.json`: everything needed to reproduce the errors.
+def attempt(workdir: Path, step: int, *, new: bool) -> int:
+  """Return the number of the attempt that continues a run; a call of all.
 
   Args:
     workdir: The run's folder.
-    errors: One error for each attempt.
-    state: The state from which the first attempt started.
+    step: Of the checkpoint from which it continues.
+    new: Begin another attempt, if the last one has ended at NaN or Inf.
+
+  Returns:
+    The `rollbacks` of the state to continue with, if more than it has.
   """
-  report = {
-    "attempts": [{"step": e.step, "not_finite": e.names} for e in errors],
-    "from_step": int(state.step),
-    "from_rollbacks": int(state.rollbacks),
-    "devices": f"{jax.device_count()} x {jax.devices()[0].device_kind}",
-    "jax": jax.__version__,
-    "to_repeat": "Start again with the same configuration, devices and "
-    "versions: the same attempts follow.",
-  }
+  number = 0
+  if processes.is_first():
+    report = _read_report(workdir)
+    attempts = report.get("attempts", ())
+    if attempts and attempts[-1]["from_step"] == step:
+      if new and not report.get("continued"):
+        # Kept in case that the run is killed before its next checkpoint.
+        report["continued"] = True
+        _write_report(workdir, report)
+      number = attempts[-1]["rollbacks"] + bool(report.get("continued"))
+  return processes.from_first(number)
+
+
+def _read_report(workdir: Path) -> dict[str, Any]:
+  try:
+    report = json.loads((workdir / REPORT).read_bytes())
+    [(a["from_step"], a["rollbacks"]) for a in report["attempts"]]
+    return report
+  except (OSError, ValueError, TypeError, KeyError):  # none, or an older one
+    return {}
+
+
+def _write_report(workdir: Path, report: Mapping[str, Any]) -> None:
   temporary = workdir / f".{REPORT}"
   temporary.write_text(json.dumps(report, indent=2) + "\n")
   temporary.replace(workdir / REPORT)

@@ -6,7 +6,6 @@ configuration, images, versions and devices.
 
 import contextlib
 import hashlib
-import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -56,20 +55,15 @@ def verify(
   saved.load_config(workdir)  # exists
   program = make_program(config, sharding.make_mesh())
   prepared = data.open_prepared(data.prepare_for(config))
-  with (
-    tempfile.TemporaryDirectory() as folder,
-    Checkpoints(workdir / "checkpoints") as checkpoints,
-  ):
+  with Checkpoints(workdir / "checkpoints") as checkpoints:
     chosen = _choose(checkpoints, steps)
     differences = _differences(
       checkpoints.provenance(chosen[-1]), provenance.describe(config, prepared)
     )
     for line in differences:
       say(line)
-    images = _KnownImages(
-      prepared, config.dataset.max_unreadable, Path(folder, "unreadable.jsonl")
-    )
-    holdout = batches.open_holdout(config, Path(folder), prepared)
+    images = _KnownImages(prepared)
+    holdout = batches.open_holdout(config, prepared)
     compiled, _ = loop.compile_step(program)
     state = program.create_state()
     if chosen[0] in checkpoints.steps:  # at 0: a run of --init_from
@@ -201,11 +195,11 @@ def _digest(tensors: Mapping[str, np.ndarray]) -> str:
   return digest.hexdigest()
 
 
-class _KnownImages(data.LenientSet):
+class _KnownImages(data.PreparedSet):
   """The run's images, compared with the hashes of their preparation."""
 
-  def __init__(self, images: data.PreparedSet, most: float, record: Path):
-    super().__init__(images, most, record)
+  def __init__(self, images: data.PreparedSet):
+    super().__init__(images.path, images.metadata)
     self._known = frozenset(digests.read(images))
     self._changed: set[int] = set()
     self._said: set[str] = set()
@@ -223,10 +217,6 @@ class _KnownImages(data.LenientSet):
     lines = [
       f"image {i} of {self.path} is not the one that was prepared"
       for i in sorted(self._changed)
-    ]
-    lines += [
-      f"image {i} of {self.path} cannot be read: {self.reason(i)}"
-      for i in self.unreadable
     ]
     new = [line for line in lines if line not in self._said]
     self._said.update(new)

@@ -106,16 +106,6 @@ class Reporter:
     """Write the pending row now, waiting for its steps."""
     self._write_row()
 
-  def rewind(self, step: int) -> None:
-    """Forget everything after the step that a run rolls back to."""
-    self._pending = []
-    self._begin_row()
-    self._row_step = None
-    self._times.rewind(jsonl.read(self._stats_path), step)
-    self._last_step, self._last_secs = step, self._training_secs()
-    if self._is_writer:
-      jsonl.drop_after(self._stats_path, step)
-
   @contextlib.contextmanager
   def paused(self, what: str) -> Iterator[None]:
     """Run the block without counting its time in the measured speed.

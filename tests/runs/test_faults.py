@@ -4,7 +4,6 @@ import errno
 import os
 import shutil
 import signal
-import time
 
 import jax
 import jax.numpy as jnp
@@ -20,6 +19,7 @@ from msggan_jax.runtime import (
   processes,
   sharding,
 )
+from msggan_jax.training import batches
 from tests.runs.faults import flip, halve
 from tests.runs.several import run_in_all
 
@@ -44,6 +44,7 @@ def meet_faults(folder):
   differently_visible_checkpoints(folder / "visible")
   a_signal_after_a_save(folder / "signal")
   values_of_all()
+  an_image_that_one_cannot_read()
 
 
 def is_last():
@@ -142,9 +143,13 @@ def a_signal_after_a_save(folder):
     saved(folder, 1000)
     if is_last():
       os.kill(os.getpid(), signal.SIGTERM)
-    time.sleep(1)  # until all have agreed on when to stop
-    reached = [stop.reached() for _ in range(20)]
-    assert True in reached[:3] and all(reached[3:]), reached
+    answers = [stop.reached()]
+    while not answers[-1]:  # JAX passes the signal on within seconds
+      processes.wait_for_all(f"answer {len(answers)}")
+      answers.append(stop.reached())
+    assert all(stop.reached() for _ in range(3))
+    # All have stopped after the same step.
+    assert set(processes.from_all(len(answers))) == {len(answers)}
     with pytest.raises(preemption.Stopped, match="at step 1000,"):
       stop.check(1000)
 
@@ -157,6 +162,30 @@ def values_of_all():
   processes.check_same("the data set", "ab")
   with pytest.raises(ValueError, match="the data set differs between the"):
     processes.check_same("the data set", f"{i}")
+
+
+def an_image_that_one_cannot_read():
+  """All have the batches before it; nobody waits for the next one."""
+  mesh = sharding.make_mesh()
+  double = jax.jit(lambda x: 2 * x.sum())
+  for error, hopeless in ((ValueError, True), (OSError, False)):
+
+    def parts(error=error):
+      for i in range(3):
+        yield {"image": np.full(1, i, np.int32)}
+      if is_last():
+        raise error("image 7 is bad")
+      while True:
+        yield {"image": np.zeros(1, np.int32)}
+
+    feed, sums = batches.Feed(mesh, parts()), []
+    while feed.has_next():
+      sums.append(int(double(next(feed)["image"])))
+    assert sums == [2 * i * jax.device_count() for i in range(3)]
+    sentence = "^image 7" if is_last() else r"process \d of \d: image 7 is bad"
+    with pytest.raises(batches.Unreadable, match=sentence) as caught:
+      next(feed)
+    assert caught.value.hopeless == hopeless
 
 
 def test_a_second_run_is_refused(tmp_path):

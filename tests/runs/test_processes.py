@@ -15,8 +15,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from msggan_jax import data
 from msggan_jax.algorithm import program
 from msggan_jax.checkpoints.checkpoint import Checkpoints
+from msggan_jax.data import pixels
 from msggan_jax.runtime import preemption, sharding
 from tests.conftest import CACHE, load_config
 from tests.runs.faults import flip, halve
@@ -304,13 +306,45 @@ def test_bad_input_ends_all(tmp_path):
 
 @pytest.mark.slow
 def test_all_give_up_on_numbers_together(tmp_path):
-  fields = {"learning_rate": 1e20, "max_rollbacks": 2}
+  fields = {"learning_rate": 1e20}
+  for flags in ([], ["--new_randomness"]):
+    codes = finish(start(tmp_path, "run", 2, flags=flags, **fields))
+    assert codes == [2, 2]
+    logs = [(tmp_path / f"run-{i}.log").read_text() for i in (0, 1)]
+    assert logs[0].count("error: ") == 1 and "error: " not in logs[1]
+    (line,) = [x for x in logs[0].splitlines() if x.startswith("error: ")]
+    assert "the run stands at step 0, see " in line
+    assert ": python -m msggan_jax.main --config=configs/demo.py " in line
+    assert line.endswith(" --new_randomness") and "--process_id" not in line
+  report = json.loads((tmp_path / "run/not_finite.json").read_text())
+  assert [attempt["rollbacks"] for attempt in report["attempts"]] == [0, 1]
+
+
+@pytest.mark.slow
+def test_all_stop_at_an_image_that_one_cannot_read(tmp_path):
+  fields = {"total_kimg": 0.064}
+  run(tmp_path, "whole", 2, **fields)
+  (path,) = (tmp_path / "data").glob("*8x8x3")
+  loader = data.make_loader(data.open_prepared(path), batch_size=16, seed=0)
+  batches = [next(loader)["image"] for _ in range(3)]
+  loader.close()
+  (file,) = path.glob("*array_record*")
+  content = file.read_bytes()
+  png = pixels.encode_png(batches[2][-1])  # process 1 reads it in step 3
+  assert content.count(png) == 1
+  damaged = content.replace(png, png[:-20] + bytes(20))
+  run(tmp_path, "run", 2, total_kimg=0.016)  # step 0 reads all for a picture
+  file.write_bytes(damaged)
   assert finish(start(tmp_path, "run", 2, **fields)) == [2, 2]
   logs = [(tmp_path / f"run-{i}.log").read_text() for i in (0, 1)]
-  assert logs[0].count("back to step 0 with new random numbers") == 2
-  assert logs[0].count("error: ") == 1 and "error: " not in logs[1]
-  report = json.loads((tmp_path / "run/not_finite.json").read_text())
-  assert len(report["attempts"]) == 3
+  assert "error: process 1 of 2: " in logs[0] and "error: " not in logs[1]
+  assert " cannot be read: " in logs[0] and "prepare the set" in logs[0]
+  state, _ = state_of(tmp_path, "run", **fields)
+  assert int(state.step) == 2
+  file.write_bytes(content)
+  run(tmp_path, "run", 2, **fields)
+  states = [state_of(tmp_path, name, **fields)[0] for name in ("run", "whole")]
+  jax.tree.map(np.testing.assert_array_equal, *states)
 
 
 def test_half_of_the_flags_is_refused():

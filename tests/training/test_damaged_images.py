@@ -1,0 +1,156 @@
+"""A damaged image ends a run with its state saved; mended, it goes on."""
+
+import itertools
+
+import jax
+import numpy as np
+import pytest
+from PIL import Image
+
+from msggan_jax import data
+from msggan_jax.checkpoints import checkpoint
+from msggan_jax.data import patience, pixels
+from msggan_jax.runtime import jsonl
+from msggan_jax.training import batches, loop
+
+PIXELS = np.random.default_rng(0).integers(0, 256, (128, 8, 8, 3), np.uint8)
+
+
+@pytest.fixture
+def config(tiny_config, tmp_path):
+  """Four steps at 8x8, of which each has images of its own."""
+  (tmp_path / "photos").mkdir()
+  for i, image in enumerate(PIXELS):
+    Image.fromarray(image).save(tmp_path / "photos" / f"{i:03d}.png")
+  tiny_config.resolution = 8
+  tiny_config.penalty = "none"  # halves the compilation
+  tiny_config.dataset.name = "folder"
+  tiny_config.dataset.path = str(tmp_path / "photos")
+  tiny_config.dataset.data_dir = str(tmp_path / "data")
+  tiny_config.total_kimg = 0.128
+  tiny_config.log_kimg = 0.032
+  tiny_config.sample_kimg = tiny_config.snapshot_kimg = 0.0
+  return tiny_config
+
+
+def image_of_step(prepared, config, step):
+  """Return the number of an image that a step is the first to read.
+
+  The first 64 are read for a picture of them.
+  """
+  loader = data.make_loader(prepared, batch_size=32, seed=config.seed)
+  *_, batch = itertools.islice(loader, step)
+  loader.close()
+  numbers = [
+    int(np.flatnonzero((PIXELS == image).all(axis=(1, 2, 3)))[0])
+    for image in batch["image"]
+  ]
+  return max(numbers)
+
+
+def damage(prepared, number):
+  """Flip a bit of an image's record; return the file and what it was."""
+  (file,) = prepared.path.glob("*array_record*")
+  before = file.read_bytes()
+  content = bytearray(before)
+  png = pixels.encode_png(prepared[number]["image"])
+  content[content.index(png) + len(png) // 2] ^= 1
+  file.write_bytes(content)
+  return file, before
+
+
+def test_a_run_saves_its_state_and_goes_on_when_it_is_mended(config, tmp_path):
+  whole = loop.train(config, tmp_path / "whole")
+  prepared = data.open_prepared(data.prepare_for(config))
+  number = image_of_step(prepared, config, 3)
+  file, content = damage(prepared, number)
+  with pytest.raises(
+    batches.Unreadable,
+    match=rf"data/.*: image {number} cannot be read: .*hash.*prepare the set",
+  ) as caught:
+    loop.train(config, tmp_path / "run")
+  assert caught.value.hopeless
+  with checkpoint.Checkpoints(tmp_path / "run/checkpoints") as checkpoints:
+    assert checkpoints.steps == [2]
+  rows = jsonl.read(tmp_path / "run/stats.jsonl")
+  assert [row["step"] for row in rows] == [1, 2]
+  file.write_bytes(content)
+  resumed = loop.train(config, tmp_path / "run")
+  for a, b in zip(*map(jax.tree.leaves, (whole, resumed)), strict=True):
+    assert np.asarray(a).tobytes() == np.asarray(b).tobytes()
+  rows, expected = (
+    jsonl.read(tmp_path / name / "stats.jsonl") for name in ("run", "whole")
+  )
+  for row, other in zip(rows, expected, strict=True):
+    for name in ("step", "d_loss", "g_loss", "d_grad_norm"):
+      assert row[name] == other[name]
+
+
+class FailingDisk:
+  """Records whose reads fail as ArrayRecord's do on a failing disk."""
+
+  def __init__(self, records, failures):
+    self._records = records
+    self.failures = failures
+
+  def __len__(self):
+    return len(self._records)
+
+  def __getitem__(self, index):
+    if self.failures:
+      self.failures -= 1
+      raise RuntimeError("pread() failed: Input/output error; reading file")
+    return self._records[index]
+
+
+def test_a_disk_that_fails_for_a_moment_damages_no_image(config, monkeypatch):
+  monkeypatch.setattr(patience, "PAUSES_SECS", (0.0, 0.0))
+  prepared = data.open_prepared(data.prepare_for(config))
+  disk = prepared._records = FailingDisk(prepared._records, failures=2)
+  for item, image in zip(prepared, PIXELS, strict=True):
+    np.testing.assert_array_equal(item["image"], image)
+  disk.failures = 10**9
+  loader = data.make_loader(prepared, batch_size=32, seed=0)
+  feed = batches.Feed(None, loader)
+  assert not feed.has_next()
+  with pytest.raises(
+    batches.Unreadable, match=r"read after 3 attempts: pread\(\) failed: Input"
+  ) as caught:
+    next(feed)
+  loader.close()
+  assert not caught.value.hopeless  # the disk may recover
+
+
+def test_an_evaluation_names_the_damaged_image(config):
+  config.extractor = "tests.golden_metrics.mean_colors:mean_colors"
+  config.metrics = "fd_mean_colors_64_full"
+  config.eval_kimg = 0.128
+  prepared = data.open_prepared(data.prepare_for(config))
+  damage(prepared, 100)
+  evaluator = loop.evaluation.make_evaluator(config, prepared)
+  generator = loop.make_program(
+    config, loop.sharding.make_mesh()
+  ).create_state()
+  with pytest.raises(ValueError, match="image 100 cannot be read: "):
+    evaluator.evaluate(generator.ema_params, generator.ema_state)
+
+
+@pytest.mark.parametrize(
+  "png", [b"no PNG", pixels.encode_png(PIXELS[0])[:-40], "small", "grey"]
+)
+def test_every_damage_has_a_sentence(config, png):
+  png = {
+    "small": pixels.encode_png(PIXELS[0, :4, :4]),
+    "grey": pixels.encode_png(PIXELS[0, ..., :1]),
+  }.get(png, png)
+  path = data.prepare_for(config)
+  writer = data.prepared_set.RecordWriter(
+    path, size=(8, 8), channels=3, has_labels=False
+  )
+  good = pixels.encode_png(PIXELS[1])
+  writer.add([(good, 0), (png, 0), *[(good, 0)] * 126])
+  images = data.open_prepared(path)
+  for _ in range(2):
+    with pytest.raises(ValueError, match=r"image 1 cannot be read: .*delete"):
+      images[1]
+    np.testing.assert_array_equal(images[0]["image"], PIXELS[1])
