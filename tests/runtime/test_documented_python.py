@@ -1,5 +1,6 @@
-"""The Python blocks of README and docs run as they are printed."""
+"""The Python of README, docs and the notebook runs as it is printed."""
 
+import json
 import re
 from pathlib import Path
 
@@ -40,3 +41,16 @@ def test_the_blocks_of_a_page_run(page, tmp_path, monkeypatch):
     exec(compile(block, page.name, "exec"), names)
   if page.name == "README.md":
     assert names["images"].shape == (16, 32, 32, 3)
+
+
+@pytest.mark.slow
+def test_the_cells_of_the_notebook_run():
+  pytest.importorskip("matplotlib").use("agg")
+  notebook = json.loads((ROOT / "docs/quickstart.ipynb").read_text())
+  names = {}
+  for cell in notebook["cells"]:
+    if cell["cell_type"] == "code":
+      exec(compile("".join(cell["source"]), cell["id"], "exec"), names)
+  assert names["walk"].shape[0] == 8
+  last = names["features"](names["fakes"])
+  assert names["kernel_distance"](last, names["reference"]) < 0.2
