@@ -42,12 +42,12 @@ class Copying(NamedTuple):
 def measure(
   train: np.ndarray, holdout: np.ndarray, fakes: np.ndarray
 ) -> Copying:
-  """Compare the fakes' distances with those of unseen images.
+  """Compare the distances of features of fakes, (K, D), with unseen images'.
 
   Args:
     train: Features of all training images, (N, D).
     holdout: Features of images never trained on, (M, D).
-    fakes: Features of fakes, (K, D).
+    fakes: (K, D).
   """
   size = min(len(train), len(holdout))
   random = np.random.RandomState(_SEED)
@@ -69,13 +69,7 @@ def measure(
 def three_sample_test(
   train: np.ndarray, holdout: np.ndarray, fakes: np.ndarray
 ) -> float:
-  """Return the paper's C_T: the cells' Z_U, weighted by unseen images.
-
-  Args:
-    train: Features of T, (N, D).
-    holdout: Features of P, (M, D).
-    fakes: Features of Q, (K, D).
-  """
+  """Return the paper's C_T of T, P and Q: the cells' Z_U, weighted by P."""
   count = min(_MOST_CELLS, max(1, len(holdout) // _IMAGES_PER_CELL))
   centers = _k_means(train, count)
   p_cells, q_cells = (nearest(x, centers)[1][:, 0] for x in (holdout, fakes))

@@ -39,15 +39,7 @@ class Evaluator:
     *,
     progress: bool = False,
   ):
-    """Check the requested metrics.
-
-    Args:
-      config: The run's configuration.
-      prepared: Its real images.
-      extractors: The available feature networks.
-      names: The protocols, a list or text with commas; the first decides which
-        checkpoint is the best.
-      progress: Whether to show progress bars.
+    """Check the named protocols; the first decides which checkpoint is best.
 
     Raises:
       ValueError: If a protocol is unknown or does not fit the run.
@@ -77,24 +69,15 @@ class Evaluator:
     state: Any,
     after_batch: Callable[[], None] = lambda: None,
   ) -> dict[str, float]:
-    """Compute the metrics of EMA weights; a call of all processes.
+    """Compute the numbers of replicated EMA weights, by name; a call of all.
 
-    Args:
-      params: The generator's EMA parameters, replicated.
-      state: The EMA state.
-      after_batch: Called after each batch; may raise to end the evaluation.
-
-    Returns:
-      Numbers by name; some protocols return several.
+    `after_batch` may raise to end the evaluation.
     """
     requests = {
-      protocol: feature_pass.request_of(
-        protocol,
-        self._extractors,
-        self._config.resolution,
-        protocol.num_fakes,
+      p: feature_pass.request_of(
+        p, self._extractors, self._config.resolution, p.num_fakes
       )
-      for protocol in self.protocols
+      for p in self.protocols
     }
     self._read_reals(after_batch)
     fakes_at = self._fakes_at(

@@ -37,7 +37,7 @@ class Extractors:
     """Register the extractors without loading them.
 
     Args:
-      inception_path: Inception's weight file, or "".
+      inception_path: Inception's weight file; "": none.
       user: "module:function"; the function maps uint8 images, (N, H, W, C), to
         features, (N, D), and names the extractor. If it has an attribute
         `weights_hash`, statistics of the reals are cached under it.

@@ -33,21 +33,13 @@ Statistics = Moments | Rows
 
 @dataclasses.dataclass(frozen=True)
 class Request:
-  """A request for statistics from a pass.
-
-  Attributes:
-    extractor: Name of the feature network.
-    feature: Name of its features.
-    resolution: Side of the images.
-    statistics: `Moments` or `Rows`.
-    count: Number of images, from the first.
-  """
+  """A request for statistics from a pass."""
 
   extractor: str
-  feature: str
-  resolution: int
+  feature: str  # of the extractor's
+  resolution: int  # side of the images
   statistics: type[Statistics]
-  count: int
+  count: int  # of images, from the first
 
 
 def check(protocol: Protocol, extractors: Extractors) -> None:
@@ -74,11 +66,7 @@ def request_of(
 ) -> Request:
   """Return a protocol's request for a pass over `count` reals or fakes.
 
-  Args:
-    protocol: The protocol.
-    extractors: The feature networks.
-    resolution: Side of the images if the protocol names none.
-    count: Number of images.
+  `resolution` is that of the images if the protocol names no scale.
   """
   extractor = extractors[protocol.extractor]
   return Request(
@@ -104,7 +92,7 @@ def measure(
   Args:
     images_at: Returns images; called from another thread, in order, always for
       `batch_size` images, so that only one shape is compiled.
-    requests: The requests.
+    requests: One at least.
     extractors: The feature networks.
     batch_size: Images in a batch of this process.
     progress: Title of the progress bar; "": none.
@@ -149,17 +137,10 @@ def complete(protocol: Protocol, reals: Statistics) -> bool:
 def compute(
   protocol: Protocol, reals: Statistics | None, fakes: Statistics
 ) -> dict[str, float]:
-  """Compute a protocol's numbers.
+  """Compute a protocol's numbers by name; the inception score needs no reals.
 
-  Args:
-    protocol: The protocol.
-    reals: Statistics of the reals; None for the inception score.
-    fakes: Statistics of the fakes.
-
-  Returns:
-    Numbers by name: the protocol's own, or two with suffixes for precision and
-    recall; with the inception score and KID of many images also the spread
-    over the parts.
+  Precision and recall have suffixes; the inception score and KID of many images
+  also have the spread over the parts.
   """
   name = protocol.name
   if protocol.kind in ("fid", "fd"):

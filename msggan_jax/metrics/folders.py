@@ -30,14 +30,7 @@ def compare(
   *,
   progress: bool = False,
 ) -> tuple[dict[str, float], dict[str, Any]]:
-  """Compute metrics of two sets of images.
-
-  Args:
-    reals: Folder, zip file or prepared set.
-    fakes: Folder, zip file or prepared set.
-    extractors: The available feature networks.
-    names: The protocols; one without a number uses all images.
-    progress: Whether to show progress bars.
+  """Compute metrics of two folders, zip files or prepared sets.
 
   Returns:
     The numbers by name, and their provenance.

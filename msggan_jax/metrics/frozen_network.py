@@ -40,15 +40,10 @@ class Layers:
   def conv(
     self, name: str, norm: str, shape: tuple[int, int, int, int]
   ) -> Layer:
-    """Return a convolution without bias, fused with the batch norm after it.
+    """Return a convolution fused with the batch norm after it.
 
-    Args:
-      name: Name of the convolution.
-      norm: Name of the batch norm.
-      shape: (out, in / groups, height, width).
-
-    Returns:
-      "kernel": (height, width, in / groups, out), "bias": (out,).
+    `shape` is (out, in / groups, height, width), the kernel's is (height,
+    width, in / groups, out).
     """
     if name not in self.made:
       kernel = self._take(f"{name}.weight", shape)
@@ -98,12 +93,7 @@ class FrozenNetwork:
   def __init__(
     self, apply: Apply, arrays: dict[str, np.ndarray], dtype: jnp.dtype
   ):
-    """Make a network from a function and its weights.
-
-    Args:
-      apply: The function.
-      arrays: A state dict; other entries are ignored.
-      dtype: Of the activations, float32 or bfloat16.
+    """Make a network from a function and a state dict, with activations' dtype.
 
     Raises:
       ValueError: If an array is missing or has a wrong shape.

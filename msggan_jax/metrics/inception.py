@@ -43,9 +43,6 @@ class Inception(frozen_network.FrozenNetwork):
       arrays: As in `pt_inception-2015-12-05-6726825d.pth`, float32; other
         names are ignored.
       dtype: Of the activations, float32 or bfloat16.
-
-    Raises:
-      ValueError: If an array is missing or has a wrong shape.
     """
     try:
       return cls(_apply, arrays, dtype)

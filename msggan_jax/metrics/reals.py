@@ -14,20 +14,10 @@ import numpy as np
 
 from msggan_jax.metrics import feature_pass
 from msggan_jax.metrics.extractors import Extractors
-from msggan_jax.metrics.feature_pass import (
-  ImagesAt,
-  Request,
-  Rows,
-  Statistics,
-)
+from msggan_jax.metrics.feature_pass import ImagesAt, Request, Rows, Statistics
 from msggan_jax.metrics.frozen_network import Images, on_local_devices
 from msggan_jax.metrics.protocols import Protocol
-from msggan_jax.models.pyramid import (
-  downsample,
-  quantize,
-  resolution_of,
-  to_float,
-)
+from msggan_jax.models import pyramid
 from msggan_jax.runtime import processes
 
 _SEED = 0  # of the draws: the same reals for every run and step
@@ -36,15 +26,10 @@ ReadImage = Callable[[int], np.ndarray]  # number -> uint8 (H, W, C)
 
 
 class Draw(NamedTuple):
-  """A choice of real images, in order.
+  """A choice of real images, in order."""
 
-  Attributes:
-    numbers: The images' indices, (N,).
-    flips: Whether each is mirrored, (N,).
-  """
-
-  numbers: np.ndarray
-  flips: np.ndarray
+  numbers: np.ndarray  # the images' indices, (N,)
+  flips: np.ndarray  # whether each is mirrored, (N,)
 
   @classmethod
   def first(cls, count: int) -> "Draw":
@@ -72,10 +57,10 @@ class Reals:
     """Wrap the images.
 
     Args:
-      read: Reads one image; called from several threads.
-      num_images: Number of images.
+      read: Called from several threads.
+      num_images: Their number.
       mirror: Whether training mirrors them at random.
-      content_hash: Identifies the images.
+      content_hash: Identifies them in the cache.
       cache: Folder for statistics; None: no cache.
     """
     self._read = read
@@ -85,12 +70,7 @@ class Reals:
     self._cache = cache
 
   def draw(self, draws: str, count: int | None) -> Draw:
-    """Choose reals, always the same.
-
-    Args:
-      draws: As in `Protocol.draws`.
-      count: Number of fakes; None: all images.
-    """
+    """Choose reals, always the same, by `Protocol.draws` and `num_fakes`."""
     random = np.random.RandomState(_SEED)
     n = self._num_images
     if draws == "full" or (draws == "" and (count or n) >= n):
@@ -108,10 +88,10 @@ class Reals:
     resolution: int,
     **options,
   ) -> dict[Protocol, Statistics]:
-    """Return the reals' statistics by protocol, from the cache if possible.
+    """Return statistics by protocol, but for `is`, from the cache if possible.
 
     Args:
-      protocols: The protocols; the inception score needs no reals.
+      protocols: The protocols.
       extractors: The feature networks.
       resolution: Side of the images.
       **options: As of `feature_pass.measure`.
@@ -152,15 +132,7 @@ class Reals:
     count: int | None = None,
     **options,
   ) -> np.ndarray:
-    """Return the pooled features of the first images in order, (N, D).
-
-    Args:
-      extractor: Name of the feature network.
-      extractors: The feature networks.
-      resolution: Side of the images.
-      count: N; None: all images.
-      **options: As of `feature_pass.measure`.
-    """
+    """Return the pooled features of the first `count` images, (N, D)."""
     count = min(count or self._num_images, self._num_images)
     pooled = extractors[extractor].pooled
     request = Request(extractor, pooled, resolution, Rows, count)
@@ -217,13 +189,7 @@ class Reals:
 
 
 def read_images(read: ReadImage, resolutions: set[int], draw: Draw) -> ImagesAt:
-  """Return a function that reads images and downsamples them.
-
-  Args:
-    read: Reads one image.
-    resolutions: The images' own resolution, or halves of it.
-    draw: The images, in order.
-  """
+  """Return a function that reads the drawn images at some of their scales."""
 
   def read_one(i: int) -> np.ndarray:
     image = read(int(draw.numbers[i]))
@@ -241,10 +207,10 @@ def read_images(read: ReadImage, resolutions: set[int], draw: Draw) -> ImagesAt:
 
 def _at_scale(batch: Images, resolution: int) -> Images:
   """Average squares of pixels like the real pyramid of training."""
-  factor = resolution_of(batch) // resolution
+  factor = pyramid.resolution_of(batch) // resolution
   if factor == 1:
     return batch
-  return quantize(downsample(to_float(batch), factor))
+  return pyramid.quantize(pyramid.downsample(pyramid.to_float(batch), factor))
 
 
 def _load(path: Path | None, request: Request) -> Statistics | None:
