@@ -103,7 +103,7 @@ class FrozenNetwork:
     jax.eval_shape(lambda images: apply(layers, images), any_image)
     self.weights_hash = _hash(layers.used)
     if dtype != jnp.float32:
-      # Numbers differ by dtype, so they share no cache.
+      # Numbers differ by dtype, so they do not share a cache.
       self.weights_hash += f"-{jnp.dtype(dtype).name}"
     self._mesh = sharding.make_mesh(jax.local_devices())
     self._layers = jax.device_put(layers.made, sharding.replicated(self._mesh))

@@ -107,7 +107,7 @@ def test_kernel_distance_by_its_definition():
 
 
 def test_precision_and_recall_of_points_on_a_line():
-  """Balls to the nearest neighbour: reals cover [-1, 2] and [9, 11]."""
+  """Balls to the nearest neighbor: reals cover [-1, 2] and [9, 11]."""
   reals = np.array([[0.0], [1], [10], [11]])
   fakes = np.array([[0.5], [1.9], [2.1], [30]])
   precision, recall = metrics.precision_recall(reals, fakes, neighbors=1)

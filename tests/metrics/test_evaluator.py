@@ -1,4 +1,4 @@
-"""Protocols, the reals' cache, evaluating runs and folders."""
+"""Protocols, the reals' cache, evaluating runs."""
 
 import json
 import math
@@ -6,49 +6,64 @@ import math
 import jax
 import numpy as np
 import pytest
+from ml_collections import ConfigDict
+from PIL import Image
 
 from msggan_jax import data, metrics
-from msggan_jax.checkpoints import checkpoint, trained
+from msggan_jax.checkpoints import checkpoint
 from msggan_jax.config import saved
 from msggan_jax.metrics import distances, feature_pass, protocols, reals
 from msggan_jax.metrics.feature_pass import Request, Rows, measure
 from msggan_jax.models import networks
-from tests.conftest import load_config
 from tests.evaluating import EXTRACTOR, evaluate_command
 from tests.golden_metrics.mean_colors import mean_colors
 
-NUM_CATS = 50
+NUM_IMAGES = 120
 
 
 @pytest.fixture(scope="module")
-def data_dir(tmp_path_factory):
-  """A folder with some prepared cats."""
-  folder = tmp_path_factory.mktemp("data")
-  config = load_config("default")
-  config.dataset.name = "cats"
-  config.dataset.data_dir = str(folder)
-  with pytest.MonkeyPatch.context() as patch:
-    splits = {"train": range(NUM_CATS)}
-    patch.setattr("msggan_jax.data.sources.demo._CAT_SPLITS", splits)
-    data.prepare(config.dataset, resolution=8, channels=3)
+def folder(tmp_path_factory):
+  """A folder with noise of two tints, a third of it blue, and prepared sets."""
+  folder = tmp_path_factory.mktemp("evaluated")
+  random = np.random.RandomState(0)
+  for i in range(NUM_IMAGES):
+    tint = "blue" if i % 3 == 0 else "red"
+    pixels = random.randint(0, 256, (8, 8, 3)) * [[[1, 0.4, 0.1]]]
+    pixels = pixels[..., ::-1] if tint == "blue" else pixels
+    path = folder / "images" / tint / f"{i}.png"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    Image.fromarray(pixels.astype(np.uint8)).save(path)
   return folder
 
 
 @pytest.fixture
-def config(tiny_config, data_dir):
+def config(tiny_config, folder):
   tiny_config.resolution = 8
-  tiny_config.dataset.data_dir = str(data_dir)
+  tiny_config.dataset.update(
+    name="folder",
+    path=str(folder / "images"),
+    labels="folders",
+    data_dir=str(folder / "data"),
+  )
   return tiny_config
 
 
 @pytest.fixture
 def prepared(config):
+  return prepare(config)
+
+
+def prepare(config):
   path = data.prepare(config.dataset, config.resolution, config.channels)
   return data.open_prepared(path)
 
 
-@pytest.fixture
-def weights(config):
+def evaluator_of(config, prepared, names):
+  extractors = metrics.Extractors(user=EXTRACTOR)
+  return metrics.Evaluator(config, prepared, extractors, names)
+
+
+def make_weights(config):
   return networks.make_generator(config).init(jax.random.key(0))
 
 
@@ -79,9 +94,8 @@ def test_names_of_protocols():
     assert protocol == protocols.Protocol(name, *fields)
 
 
-@pytest.mark.parametrize(
-  "name",
-  [
+def test_other_names_are_refused():
+  for name in (
     "",
     "fid50k_half",
     "fd50k_full",
@@ -89,12 +103,12 @@ def test_names_of_protocols():
     "kid_efficientnet_lite010k",
     "fd_inception_10k",
     "is50k_full",
+    "copying10k_full",
+    "copying10k_per_class",
     "fid0k",
-  ],
-)
-def test_other_names_are_refused(name):
-  with pytest.raises(ValueError, match="no metric|is has no"):
-    parse_one(name)
+  ):
+    with pytest.raises(ValueError, match="no metric|is has no|copying has no"):
+      parse_one(name)
 
 
 def test_defaults_need_no_file():
@@ -201,7 +215,12 @@ def test_the_cache_holds_what_distances_need_of_the_reals(
     "_mean_kernel_within",
     lambda x: calls.append("kernel") or within(x),
   )
+  source._cache = tmp_path / "file"  # no folder: nothing can be kept
+  source._cache.touch()
+  without = compute_all()
+  source._cache = tmp_path / "statistics"
   first = compute_all()
+  assert first == without
   for _ in range(2):
     assert compute_all() == first
     assert calls == ["kernel"]  # of the fakes, which need no root
@@ -218,11 +237,10 @@ NAMES = (
 )
 
 
-def test_evaluator(config, prepared, weights):
-  """Numbers of all protocols, the same again; as computed by hand."""
-  evaluator = metrics.Evaluator(
-    config, prepared, metrics.Extractors(user=EXTRACTOR), NAMES
-  )
+def test_evaluator_and_the_command(config, prepared, folder):
+  """Numbers as by hand; the command has them, on one device, of all steps."""
+  weights = make_weights(config)
+  evaluator = evaluator_of(config, prepared, NAMES)
   values = evaluator.evaluate(*weights)
   assert list(values) == [
     "fd_mean_colors_64_full",
@@ -240,8 +258,8 @@ def test_evaluator(config, prepared, weights):
   assert row["weights_hash"] == {"mean_colors": "none"}
   assert "all reals" in row["protocols"]["fd_mean_colors_64_full"]
 
-  images = np.stack([prepared[i]["image"] for i in range(NUM_CATS)])
-  small = images.reshape(NUM_CATS, 4, 2, 4, 2, 3).mean(axis=(2, 4))
+  images = np.stack([image["image"] for image in prepared])
+  small = images.reshape(NUM_IMAGES, 4, 2, 4, 2, 3).mean(axis=(2, 4))
   pyramid = evaluator._fakes_at(*weights, {4, 8})(np.arange(64))
   for fakes in pyramid.values():
     assert isinstance(fakes, jax.Array) and fakes.dtype == np.uint8
@@ -254,18 +272,80 @@ def test_evaluator(config, prepared, weights):
     actual = values[f"fd_mean_colors_64_full{name}"]
     np.testing.assert_allclose(actual, expected, rtol=tolerance)
 
+  workdir = folder / "run"
+  saved.save_config(config, workdir)
+  with checkpoint.Checkpoints(workdir / "checkpoints") as checkpoints:
+    for step, scale in ((1, 2), (2, 1)):
+      params = jax.tree.map(lambda x, scale=scale: x * scale, weights[0])
+      tree = {"ema_params": params, "ema_state": weights[1]}
+      checkpoints.save(step, tree)
+  flags = (f"--workdir={workdir}", f"--metrics={NAMES}", "--all_steps")
+  refused = evaluate_command(*flags, code=2)
+  data_dir = f"--data_dir={config.dataset.data_dir}"
+  assert f"if it may be written to, add {data_dir}\n" in refused.stderr
+  command = evaluate_command(*flags, data_dir)
+  printed = [json.loads(line) for line in command.stdout.splitlines()]
+  rows = (workdir / "metrics.jsonl").read_text().splitlines()
+  assert printed == [json.loads(row) for row in rows]
+  assert [row["step"] for row in printed] == [1, 2]
+  for name, value in values.items():
+    np.testing.assert_allclose(printed[1][name], value, rtol=1e-4)
 
-def test_labels_follow_the_reals(config, prepared):
-  config.num_classes = 3
-  evaluator = metrics.Evaluator(
-    config,
-    prepared,
-    metrics.Extractors(user=EXTRACTOR),
-    "kid_mean_colors_16",
+
+def test_metrics_per_class_and_copying(config, tmp_path):
+  """Of a larger hold-out, as many images are used as of the training set."""
+  config.num_classes = 2
+  config.dataset.holdout = 70
+  prepared = prepare(config)
+  names = "kid_mean_colors_60_per_class,fd_mean_colors_60_per_class"
+  evaluator = evaluator_of(config, prepared, f"{names},copying_mean_colors_20")
+  weights = make_weights(config)
+  values = evaluator.evaluate(*weights)
+  for name in names.split(","):
+    by_class = [values[f"{name}/blue"], values[f"{name}/red"]]
+    assert values[name] == pytest.approx(np.mean(by_class))
+  # Independent: the same fakes and reals of one class, compared directly.
+  blue = np.stack([x["image"] for x in prepared if x["label"] == 0])
+  numbers = np.arange(64)
+  evaluator._labels = np.resize(evaluator._labels, 64)
+  fakes = np.asarray(evaluator._fakes_at(*weights, {8})(numbers)[8])[:60]
+  fakes = fakes[evaluator._labels[:60] == 0]
+  expected = metrics.kernel_distance(
+    *(mean_colors(x.astype(np.float32)) for x in (blue, fakes))
   )
-  weights = networks.make_generator(config).init(jax.random.key(0))
-  assert np.isfinite(evaluator.evaluate(*weights)["kid_mean_colors_16"])
-  assert evaluator._labels.tolist() == [0] * 16  # cats have no labels
+  kid = values["kid_mean_colors_60_per_class/blue"]
+  assert kid == pytest.approx(expected, rel=1e-3)
+
+  assert 0 <= values["copying_mean_colors_20"] <= 1
+  assert "copying_mean_colors_20_z" in values
+  json.dumps(evaluator.record(3, values), allow_nan=False)
+  evaluator.write_sheets(tmp_path, 3)
+  with Image.open(tmp_path / "copying_mean_colors_20" / "3.png") as sheet:
+    assert sheet.size == (80, 16)
+    below = np.asarray(sheet)[8:, :8]
+  assert any((below == image["image"]).all() for image in prepared)
+  copying = evaluator.protocols[-1]
+  assert not copying.higher_is_better
+  assert "the hold-out" in copying.describe()
+  (holdout,) = evaluator._of_holdout.values()
+  assert 20 < len(prepared) < len(evaluator._open_holdout())
+  assert len(holdout.array) == len(prepared)
+
+
+def test_the_test_split_of_the_demo_is_a_hold_out(
+  config, prepared, monkeypatch
+):
+  config.dataset.name = "cats"
+  evaluator = evaluator_of(config, prepared, "copying_mean_colors_20")
+  opened = []
+  monkeypatch.setattr(
+    data, "prepare_for", lambda *given: opened.append(given) or prepared.path
+  )
+  evaluator._open_holdout()
+  ((_, dataset),) = opened
+  expected = ConfigDict(config.dataset)
+  expected.split = "test"
+  assert dataset == expected
 
 
 @pytest.mark.parametrize(
@@ -275,12 +355,13 @@ def test_labels_follow_the_reals(config, prepared):
     ("fd_mean_colors_10k_full/16", "has the scales 4, 8"),
     ("fd_mean_colors_9_full", "10 fakes or more"),
     ("is_mean_colors_10k", "no logits"),
+    ("copying_mean_colors_20", "has no hold-out; set config.dataset.holdout"),
+    ("kid_mean_colors_20_per_class", "the generator is unconditional"),
   ],
 )
 def test_impossible_protocols_are_refused(config, prepared, names, message):
-  networks = metrics.Extractors(user=EXTRACTOR)
   with pytest.raises(ValueError, match=message):
-    metrics.Evaluator(config, prepared, networks, names)
+    evaluator_of(config, prepared, names)
 
 
 def test_missing_weights_end_in_one_message(config, prepared, monkeypatch):
@@ -329,31 +410,3 @@ def test_the_best_row():
   rows.append({"step": 7, "kid50k": 0, **made})
   assert protocols.best_row(rows, fid, like=made)["step"] == 3
   assert protocols.best_row(rows, score, like=made)["step"] == 1
-
-
-def test_evaluating_all_checkpoints(config, prepared, weights, tmp_path):
-  """The command; the numbers do not depend on the number of devices."""
-  params, state = weights
-  workdir = tmp_path / "run"
-  saved.save_config(config, workdir)
-  with checkpoint.Checkpoints(workdir / "checkpoints") as checkpoints:
-    for step in (1, 2):
-      scaled = jax.tree.map(lambda x, step=step: x * step, params)
-      tree = {"ema_params": scaled, "ema_state": state}
-      checkpoints.save(step, tree)
-  flags = (f"--workdir={workdir}", f"--metrics={NAMES}", "--all_steps")
-  refused = evaluate_command(*flags, code=2)
-  data_dir = f"--data_dir={config.dataset.data_dir}"
-  assert f"if it may be written to, add {data_dir}\n" in refused.stderr
-  command = evaluate_command(*flags, data_dir)
-  printed = [json.loads(line) for line in command.stdout.splitlines()]
-  rows = (workdir / "metrics.jsonl").read_text().splitlines()
-  assert printed == [json.loads(row) for row in rows]
-  assert [row["step"] for row in printed] == [1, 2]
-  evaluator = metrics.Evaluator(
-    config, prepared, metrics.Extractors(user=EXTRACTOR), NAMES
-  )
-  generator = trained.load_generator(workdir, 2)
-  values = evaluator.evaluate(generator.params, generator.state)
-  for name, value in values.items():
-    np.testing.assert_allclose(printed[1][name], value, rtol=1e-4)

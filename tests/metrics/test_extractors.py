@@ -134,7 +134,7 @@ def test_resizes_as_tensorflow_1_does():
 
 
 def colors(layers, images):
-  """A network in the shape of the others: a few products of mean colours."""
+  """A network in the shape of the others: a few products of mean colors."""
   del layers
   pixels = images.astype(jnp.float32).mean(axis=(1, 2)) / 255
   return {"colors": jnp.concatenate([pixels, pixels**2, 1 - pixels], axis=-1)}
@@ -183,16 +183,16 @@ def test_a_batch_is_padded_to_the_largest_before_it():
   assert network._apply._cache_size() == 1
 
 
-def test_grey_and_transparent_images():
+def test_gray_and_transparent_images():
   network = frozen_network.FrozenNetwork(colors, {}, jnp.float32)
-  grey = make_images(1, 2, 8)[..., :1]
-  as_rgb = grey.repeat(3, axis=-1)
+  gray = make_images(1, 2, 8)[..., :1]
+  as_rgb = gray.repeat(3, axis=-1)
   same = lambda a, b: np.testing.assert_array_equal(
     network.features(a)["colors"], network.features(b)["colors"]
   )
-  same(grey, as_rgb)
-  same(np.concatenate([as_rgb, grey * 0 + 255], axis=-1), as_rgb)
-  same(np.concatenate([as_rgb, grey * 0], axis=-1), as_rgb * 0 + 255)
+  same(gray, as_rgb)
+  same(np.concatenate([as_rgb, gray * 0 + 255], axis=-1), as_rgb)
+  same(np.concatenate([as_rgb, gray * 0], axis=-1), as_rgb * 0 + 255)
   with pytest.raises(ValueError, match="uint8"):
     network.features(as_rgb.astype(np.float32))
 

@@ -73,12 +73,13 @@ def test_comparing_prepared_sets(tmp_path):
   assert abs(distance("same", "same")) < 1e-9
   expected = distance("images", "small")
   assert expected == distance("same", "small")
-  command = evaluate_command(
-    f"--reals={tmp_path / 'same'}",
-    f"--fakes={tmp_path / 'small'}",
-    "--metrics=fd_mean_colors",
-  )
-  assert json.loads(command.stdout)["fd_mean_colors"] == expected
+
+
+def test_folders_have_no_metrics_of_runs():
+  extractors = metrics.Extractors("", EXTRACTOR)
+  for name in ("copying_mean_colors", "kid_per_class"):
+    with pytest.raises(ValueError, match="only a run has it"):
+      metrics.compare("a", "b", extractors, name)
 
 
 @pytest.mark.parametrize(
@@ -87,7 +88,6 @@ def test_comparing_prepared_sets(tmp_path):
     ((), "either --workdir or --reals"),
     (("--reals=a",), "belong together"),
     (("--workdir=nowhere",), "not the workdir of a run"),
-    (("--workdir=nowhere", "--precision=half"), "float32|bfloat16"),
   ],
 )
 def test_wrong_flags_end_in_one_sentence(arguments, sentence):
