@@ -11,14 +11,32 @@ what the styles of MSG-StyleGAN do; interpolate and training write videos. See
 docs/sampling.md.
 """
 
+import importlib
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from absl import flags
 
 from msggan_jax.runtime import cli
+
+# Mode -> module of `sampling` with a function of this name, and the flags that
+# are its arguments beside the job.
+_MODES = {
+  "grid": ("grids",),
+  "multiscale": ("grids",),
+  "truncation": ("grids", "psis"),
+  "style_mix": ("grids", "fine_seeds", "crossover"),
+  "noise": ("grids", "draws"),
+  "nearest": (
+    "nearest",
+    *("neighbors", "max_reals", "data_dir", "inception", "extractor"),
+  ),
+  "project": ("projection", "image", "iterations"),
+  "interpolate": ("videos", "frames"),
+  "training": ("videos", "workdir", "frames"),
+}
 
 _WORKDIR = flags.DEFINE_string(
   "workdir",
@@ -27,22 +45,7 @@ _WORKDIR = flags.DEFINE_string(
   "cats.",
 )
 _OUTPUT = flags.DEFINE_string("output", None, "Folder for the images.")
-_MODE = flags.DEFINE_enum(
-  "mode",
-  "grid",
-  [
-    "grid",
-    "multiscale",
-    "truncation",
-    "style_mix",
-    "noise",
-    "nearest",
-    "project",
-    "interpolate",
-    "training",
-  ],
-  "Kind of pictures.",
-)
+_MODE = flags.DEFINE_enum("mode", "grid", list(_MODES), "Kind of pictures.")
 _SEEDS = flags.DEFINE_string(
   "seeds",
   "",
@@ -76,83 +79,65 @@ _EMA_KIMG = flags.DEFINE_float(
 _BATCH_SIZE = flags.DEFINE_integer(
   "batch_size", 16, "Images in a batch; less needs less memory.", lower_bound=1
 )
-_PSIS = flags.DEFINE_list(
+flags.DEFINE_list(
   "psis", "1,0.7,0.5,0.3,0,-0.5,-1", "truncation: psi of each column."
 )
-_FINE_SEEDS = flags.DEFINE_string(
-  "fine_seeds", "100-105", "style_mix: seeds of the columns."
-)
-_CROSSOVER = flags.DEFINE_integer(
+flags.DEFINE_string("fine_seeds", "100-105", "style_mix: seeds of the columns.")
+flags.DEFINE_integer(
   "crossover", 16, "style_mix: first resolution with the columns' styles."
 )
-_DRAWS = flags.DEFINE_integer("draws", 32, "noise: draws for each seed.")
-_NEIGHBORS = flags.DEFINE_integer(
-  "neighbors", 5, "nearest: training images for each seed."
-)
-_MAX_REALS = flags.DEFINE_integer(
+flags.DEFINE_integer("draws", 32, "noise: draws for each seed.")
+flags.DEFINE_integer("neighbors", 5, "nearest: training images for each seed.")
+flags.DEFINE_integer(
   "max_reals",
   0,
   "nearest: training images to search, the first ones; 0: all.",
   lower_bound=0,
 )
-_DATA_DIR = flags.DEFINE_string(
+flags.DEFINE_string(
   "data_dir",
   "data",
   "nearest: folder of prepared sets; the run's set is prepared there if "
   "necessary.",
 )
-_INCEPTION = flags.DEFINE_string(
+flags.DEFINE_string(
   "inception",
   "",
   "nearest: Inception's weights, pt_inception-2015-12-05-6726825d.pth; by "
-  "default EfficientNet-Lite0 finds the neighbours.",
+  "default EfficientNet-Lite0 finds the neighbors.",
 )
-_EXTRACTOR = flags.DEFINE_string(
+flags.DEFINE_string(
   "extractor", "", "nearest: module:function of your own instead."
 )
-_FRAMES = flags.DEFINE_integer(
+flags.DEFINE_integer(
   "frames",
   None,
   "interpolate: frames from seed to seed, by default 60; training: frames for "
   "each checkpoint, by default 15.",
   lower_bound=1,
 )
-_IMAGE = flags.DEFINE_string("image", "", "project: the image file.")
-_ITERATIONS = flags.DEFINE_integer(
+flags.DEFINE_string("image", "", "project: the image file.")
+flags.DEFINE_integer(
   "iterations", 500, "project: steps of the search.", lower_bound=1
 )
 flags.mark_flags_as_required(["workdir", "output"])
-
-# Flags that only some modes have.
-_FLAGS_OF_MODES = {
-  "psis": ("truncation",),
-  "fine_seeds": ("style_mix",),
-  "crossover": ("style_mix",),
-  "draws": ("noise",),
-  "neighbors": ("nearest",),
-  "max_reals": ("nearest",),
-  "data_dir": ("nearest",),
-  "inception": ("nearest",),
-  "extractor": ("nearest",),
-  "frames": ("interpolate", "training"),
-  "image": ("project",),
-  "iterations": ("project",),
-}
 
 
 def main(argv: Sequence[str]) -> None:
   """Write the pictures of a mode."""
   del argv
   mode = _MODE.value
-  check_flags(mode)
-  seeds = parse_seeds(_SEEDS.value or ("0-15" if mode == "grid" else "0-7"))
+  options = parse_options(mode)
+  default_seeds = "0-15" if mode == "grid" else "0-7"
+  seeds = parse_numbers("seeds", _SEEDS.value or default_seeds)
+  seeds = list(dict.fromkeys(seeds))
   step = cli.parse_step(_STEP.value)
-  write = choose_mode(mode)
   # Imported late, so that --help and bad flags return at once.
   from msggan_jax.checkpoints import trained
   from msggan_jax.models.pyramid import connected_scales
   from msggan_jax.sampling.job import Job
 
+  module = importlib.import_module(f"msggan_jax.sampling.{_MODES[mode][0]}")
   generator = trained.load_generator(
     _WORKDIR.value, step, ema_kimg=_EMA_KIMG.value
   )
@@ -166,17 +151,19 @@ def main(argv: Sequence[str]) -> None:
     truncation_psi=_TRUNCATION_PSI.value,
     batch_size=_BATCH_SIZE.value,
   )
-  print("\n".join(write(job)))
+  print("\n".join(getattr(module, mode)(job, **options)))
 
 
-def check_flags(mode: str) -> None:
-  """Refuse flags that the mode ignores.
+def parse_options(mode: str) -> dict[str, Any]:
+  """Return a mode's arguments from its flags; refuse those of other modes.
 
   Raises:
-    ValueError: Naming the first one.
+    ValueError: Naming a flag that the mode ignores, needs or cannot use.
   """
-  for name, modes in _FLAGS_OF_MODES.items():
-    if flags.FLAGS[name].present and mode not in modes:
+  values = flags.FLAGS
+  for name in {name for _, *names in _MODES.values() for name in names}:
+    modes = [other for other, (_, *names) in _MODES.items() if name in names]
+    if name != "workdir" and values[name].present and mode not in modes:
       raise ValueError(
         f"--{name}: --mode={mode} has no use for it, only {' and '.join(modes)}"
       )
@@ -185,58 +172,23 @@ def check_flags(mode: str) -> None:
       "--ema_kimg: --mode=training shows the run's own moving average of every "
       "checkpoint"
     )
-  if mode == "project" and not _IMAGE.value:
+  if mode == "project" and not values.image:
     raise ValueError("--mode=project needs --image=FILE, the image to find")
-
-
-def choose_mode(mode: str) -> Callable[[Any], list[str]]:
-  """Return the function of a mode, with its flags: job -> lines to print.
-
-  Raises:
-    ValueError: If a flag's value is impossible.
-  """
-  psis = parse_floats("psis", _PSIS.value)
-  fine_seeds = parse_numbers("fine_seeds", _FINE_SEEDS.value)
-  from msggan_jax.sampling import (
-    grids,
-    neighbors,
-    projection,
-    styles,
-    videos,
-  )
-
+  options = {name: values[name].value for name in _MODES[mode][1:]}
+  parsers = {
+    "psis": lambda value: parse_floats("psis", value),
+    "fine_seeds": lambda value: parse_numbers("fine_seeds", value),
+    "image": Path,
+    "workdir": Path,
+  }
   return {
-    "grid": grids.grid,
-    "multiscale": grids.multiscale,
-    "truncation": lambda job: styles.truncation(job, psis),
-    "style_mix": lambda job: styles.style_mix(
-      job, fine_seeds, _CROSSOVER.value
-    ),
-    "noise": lambda job: styles.noise(job, _DRAWS.value),
-    "nearest": lambda job: neighbors.nearest(
-      job,
-      _NEIGHBORS.value,
-      data_dir=_DATA_DIR.value,
-      max_reals=_MAX_REALS.value,
-      inception=_INCEPTION.value,
-      extractor=_EXTRACTOR.value,
-    ),
-    "interpolate": lambda job: videos.interpolate(job, _FRAMES.value or 60),
-    "training": lambda job: videos.training(
-      job, Path(_WORKDIR.value), _FRAMES.value or 15
-    ),
-    "project": lambda job: projection.project(
-      job, Path(_IMAGE.value), _ITERATIONS.value
-    ),
-  }[mode]
+    name: parsers[name](value) if name in parsers else value
+    for name, value in options.items()
+  }
 
 
 def parse_floats(flag: str, values: Sequence[str]) -> list[float]:
-  """Parse a flag's finite numbers.
-
-  Raises:
-    ValueError: If one is not a number.
-  """
+  """Parse a flag's finite numbers; others raise ValueError."""
   try:
     numbers = [float(value) for value in values]
   except ValueError:
@@ -248,21 +200,8 @@ def parse_floats(flag: str, values: Sequence[str]) -> list[float]:
   return numbers
 
 
-def parse_seeds(text: str) -> list[int]:
-  """Parse numbers and ranges, "0-15,20", without repetitions.
-
-  Raises:
-    ValueError: If the text is anything else.
-  """
-  return list(dict.fromkeys(parse_numbers("seeds", text)))
-
-
 def parse_numbers(flag: str, text: str) -> list[int]:
-  """Parse a flag's numbers and ranges, "0-15,20".
-
-  Raises:
-    ValueError: If the text is anything else.
-  """
+  """Parse a flag's numbers and ranges, "0-15,20"; others raise ValueError."""
   all_numbers = []
   for part in text.split(","):
     first, dash, last = part.strip().partition("-")
@@ -278,15 +217,9 @@ def parse_numbers(flag: str, text: str) -> list[int]:
 
 
 def assign_labels(text: str, num_classes: int, num: int) -> list[int] | None:
-  """Return each seed's class: the flag's classes, or all, in turn.
+  """Return a class for each of `num` seeds: those of --labels, or all, in turn.
 
-  Args:
-    text: The value of --labels.
-    num_classes: Classes of the run; 0: unconditional.
-    num: Number of seeds.
-
-  Returns:
-    `num` classes; None for an unconditional run.
+  None for an unconditional run, which has no classes.
 
   Raises:
     ValueError: If the run has no such class, or none at all.
@@ -304,10 +237,9 @@ def assign_labels(text: str, num_classes: int, num: int) -> list[int] | None:
 
 
 def parse_scales(text: str, available: tuple[int, ...]) -> tuple[int, ...]:
-  """Parse resolutions, "64,256", low to high; empty: the mode's default.
+  """Parse available resolutions, "64,256"; others raise ValueError.
 
-  Raises:
-    ValueError: If one is not available.
+  Low to high; empty: the mode's default.
   """
   if not text:
     return ()

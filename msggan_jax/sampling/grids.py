@@ -1,15 +1,23 @@
-"""Modes grid and multiscale: images of seeds, and all their scales."""
+"""Modes grid, multiscale, truncation, style_mix and noise: sheets of seeds.
 
+Each takes a job and the mode's options, and returns lines for the user.
+"""
+
+from collections.abc import Sequence
+
+import jax
+import jax.numpy as jnp
+import matplotlib
+import numpy as np
+
+from msggan_jax.checkpoints import trained
 from msggan_jax.data import pictures
-from msggan_jax.sampling import sheets
-from msggan_jax.sampling.job import Job, scale_title
+from msggan_jax.models.pyramid import resolutions_up_to
+from msggan_jax.sampling.job import Job, Scales, scale_title, titles
 
 
 def grid(job: Job) -> list[str]:
-  """Write each seed's image and a grid of them, at every chosen scale.
-
-  As every mode, return lines for the user.
-  """
+  """Write each seed's image and a grid of them, at every chosen scale."""
   images = job.generate()
   lines = []
   for resolution in job.chosen:
@@ -30,6 +38,137 @@ def multiscale(job: Job) -> list[str]:
     "multiscale",
     [images[resolution] for resolution in job.chosen_or_all],
     row_titles=[scale_title(r, config) for r in job.chosen_or_all],
-    column_titles=job.titles(job.seeds, job.labels),
-    side=sheets.cell_side(job.chosen_or_all[-1]),
+    column_titles=job.titles,
   )
+
+
+def truncation(job: Job, psis: Sequence[float]) -> list[str]:
+  """Write a sheet a scale: a row for each seed, a column for each psi."""
+  job.require_styles("truncation")
+  w = job.styles
+  columns = [
+    job.synthesize(job.generator.truncate(w, psi), f"psi {psi:g}")
+    for psi in psis
+  ]
+  return job.save_sheets(
+    "truncation",
+    lambda resolution: [
+      [images[resolution][i] for images in columns] for i in range(len(w))
+    ],
+    row_titles=job.titles,
+    column_titles=[f"ψ = {psi:g}" for psi in psis],
+  )
+
+
+def style_mix(job: Job, fine_seeds: Sequence[int], crossover: int) -> list[str]:
+  """Write a sheet a scale: rows have the coarse styles, columns the fine ones.
+
+  The crossover is the first resolution with the columns' styles.
+  """
+  job.require_styles("style_mix")
+  resolutions = resolutions_up_to(job.generator.config.resolution)
+  if crossover not in resolutions[1:]:
+    raise ValueError(
+      f"--crossover={crossover}: choose a resolution from "
+      f"{', '.join(map(str, resolutions[1:]))}"
+    )
+  layer = 2 * resolutions.index(crossover)
+  coarse = job.truncate(job.styles)
+  labels = job.labels_of(len(fine_seeds))
+  fine = job.generator.map_latents(job.latents_of(fine_seeds), labels)
+  fine = job.truncate(fine)
+  pairs = [
+    job.generator.mix_styles(row[None], column[None], layer)
+    for row in coarse
+    for column in fine
+  ]
+  sources = job.synthesize(coarse, "rows")
+  tops = job.synthesize(fine, "columns")
+  mixed = job.synthesize(jnp.concatenate(pairs), "mixed")
+  width = len(fine_seeds)
+
+  def rows(resolution: int) -> list[list[np.ndarray | None]]:
+    top = [None, *tops[resolution]]
+    return [top] + [
+      [source, *mixed[resolution][i * width : (i + 1) * width]]
+      for i, source in enumerate(sources[resolution])
+    ]
+
+  config = job.generator.config
+  below = scale_title(resolutions[resolutions.index(crossover) - 1], config)
+  corner = (
+    f"columns: from {scale_title(crossover, config)}\nrows: up to {below}"
+  )
+  return job.save_sheets(
+    "style_mix",
+    rows,
+    row_titles=[corner, *job.titles],
+    column_titles=["", *titles(fine_seeds, labels)],
+  )
+
+
+def noise(job: Job, draws: int) -> list[str]:
+  """Write a sheet a scale: two draws of the noise, their mean and deviation."""
+  job.require_styles("noise")
+  if draws < 2:
+    raise ValueError(f"--draws={draws}: a deviation needs at least 2")
+  w = job.truncate(job.styles)
+  measured = [_vary_noise(job, w[i], draws) for i in range(len(w))]
+  lines = []
+  for resolution in job.chosen:
+    maps = [deviation[resolution] for _, _, deviation in measured]
+    largest = max(float(np.percentile(each, 99)) for each in maps) or 1.0
+    rows = [
+      [
+        *examples[resolution],
+        mean[resolution],
+        _colored(deviation[resolution] / largest),
+      ]
+      for examples, mean, deviation in measured
+    ]
+    lines += job.save_sheet(
+      f"noise_{resolution}x{resolution}",
+      rows,
+      row_titles=[
+        f"{title}\nmean deviation {deviation.mean():.2g}"
+        for title, deviation in zip(job.titles, maps, strict=True)
+      ],
+      column_titles=[
+        "a draw",
+        "another draw",
+        f"mean of {draws}",
+        f"deviation\n0 to {largest:.2g} of 255",
+      ],
+    )
+  return lines
+
+
+def _vary_noise(
+  job: Job, w: jax.Array, draws: int
+) -> tuple[Scales, Scales, dict[int, np.ndarray]]:
+  """Generate an image of w with many draws of the noise, the same for every w.
+
+  Returns:
+    By resolution: two images, (2, r, r, C); the mean image; and the deviation
+    of the draws, averaged over channels, in levels of 255, (r, r).
+  """
+  keys = trained.example_keys(jax.random.key(0), draws)
+
+  def generate(keys: jax.Array) -> tuple[jax.Array, ...]:
+    repeated = jnp.broadcast_to(w[None], (len(keys), *w.shape))
+    return job.generator.synthesize(repeated, noise=keys)
+
+  pyramid = trained.map_batches(
+    generate, keys, batch_size=job.batch_size, progress="draws"
+  )
+  pyramid = [np.clip(images, -1, 1) for images in pyramid]
+  means = job.to_scales([images.mean(axis=0) for images in pyramid])
+  examples = job.to_scales([images[:2] for images in pyramid])
+  deviations = [images.std(axis=0).mean(axis=-1) * 127.5 for images in pyramid]
+  return examples, means, dict(zip(job.available, deviations, strict=True))
+
+
+def _colored(values: np.ndarray) -> np.ndarray:
+  """Color values in [0, 1] from black over red to white, (r, r, 3)."""
+  colors = matplotlib.colormaps["inferno"](np.clip(values, 0, 1))
+  return np.rint(colors[..., :3] * 255).astype(np.uint8)

@@ -2,7 +2,7 @@
 
 import dataclasses
 import functools
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import jax
@@ -17,52 +17,42 @@ from msggan_jax.models.pyramid import connected_scales, to_uint8
 from msggan_jax.sampling import sheets
 
 Scales = dict[int, np.ndarray]  # resolution -> uint8 images, (N, r, r, C)
+Rows = Callable[[int], Sequence[Sequence[np.ndarray | None]]]
 
 
 @dataclasses.dataclass(frozen=True)
 class Job:
-  """What all modes share.
-
-  Attributes:
-    generator: The generator.
-    output: Folder for the pictures.
-    seeds: One image, row or column for each.
-    labels: A class for each seed; None: unconditional.
-    scales: Chosen resolutions, low to high; empty: the mode's default.
-    truncation_psi: 1: no truncation.
-    batch_size: Images in a batch; changes images only by rounding.
-  """
+  """What all modes share."""
 
   generator: trained.Generator
-  output: Path
-  seeds: Sequence[int]
-  labels: Sequence[int] | None = None
-  scales: tuple[int, ...] = ()
+  output: Path  # a folder
+  seeds: Sequence[int]  # one image, row or column for each
+  labels: Sequence[int] | None = None  # a class for each seed
+  scales: tuple[int, ...] = ()  # chosen resolutions; empty: the mode's default
   truncation_psi: float = 1.0
-  batch_size: int = 16
+  batch_size: int = 16  # changes images only by rounding
 
   @property
   def available(self) -> tuple[int, ...]:
-    """Return all resolutions of the generator."""
+    """All resolutions of the generator."""
     return connected_scales(self.generator.config)
 
   @property
   def chosen(self) -> tuple[int, ...]:
-    """Return the chosen resolutions; by default the largest."""
+    """The chosen resolutions; by default the largest."""
     return self.scales or self.available[-1:]
 
   @property
   def chosen_or_all(self) -> tuple[int, ...]:
-    """Return the chosen resolutions; by default all."""
+    """The chosen resolutions; by default all."""
     return self.scales or self.available
 
   @functools.cached_property
   def latents(self) -> jax.Array:
-    """Return the seeds' latents; one does not depend on the others."""
+    """The seeds' latents, (N, latent_size), each independent of the others."""
     return self.latents_of(self.seeds)
 
   def latents_of(self, seeds: Sequence[int]) -> jax.Array:
-    """Return the latents of seeds, (N, latent_size)."""
     return jnp.concatenate(
       [self.generator.sample_latents(jax.random.key(s), 1) for s in seeds]
     )
@@ -75,7 +65,7 @@ class Job:
 
   @property
   def styles(self) -> jax.Array:
-    """Return the seeds' w, (N, w_size), not truncated."""
+    """The seeds' w, (N, w_size), not truncated."""
     return self.generator.map_latents(self.latents, self.labels)
 
   def generate(self, progress: str = "images") -> Scales:
@@ -108,17 +98,14 @@ class Job:
     }
 
   def truncate(self, w: jax.Array) -> jax.Array:
-    """Truncate w by the job's psi."""
     if self.truncation_psi == 1:
       return w
     return self.generator.truncate(w, self.truncation_psi)
 
-  def titles(self, seeds: Sequence[int], labels: Sequence[int] | None = None):
-    """Return a title for each seed, with its class if there is one."""
-    if labels is None:
-      return [f"seed {seed}" for seed in seeds]
-    pairs = zip(seeds, labels, strict=True)
-    return [f"seed {seed}\nclass {label}" for seed, label in pairs]
+  @property
+  def titles(self) -> list[str]:
+    """A title for each seed, with its class if there is one."""
+    return titles(self.seeds, self.labels)
 
   def require_styles(self, mode: str) -> None:
     """Raise ValueError if the generator has no w."""
@@ -134,10 +121,23 @@ class Job:
     pictures.save_png(sheets.make_sheet(rows, **options), path)
     return [str(path)]
 
+  def save_sheets(self, name: str, rows: Rows, **titles) -> list[str]:
+    """Write a sheet for each chosen scale; rows: resolution -> images."""
+    lines = []
+    for r in self.chosen:
+      lines += self.save_sheet(f"{name}_{r}x{r}", rows(r), **titles)
+    return lines
+
+
+def titles(seeds: Sequence[int], labels: Sequence[int] | None) -> list[str]:
+  """Return a title for each seed, with its class if there is one."""
+  if labels is None:
+    return [f"seed {seed}" for seed in seeds]
+  pairs = zip(seeds, labels, strict=True)
+  return [f"seed {seed}\nclass {label}" for seed, label in pairs]
+
 
 def scale_title(resolution: int, config: ConfigDict) -> str:
   """Return the title of a scale: its rows and columns of pixels."""
   grid = base_grid.parse(config.base_grid)
-  return "\N{MULTIPLICATION SIGN}".join(
-    map(str, base_grid.image_size(resolution, grid))
-  )
+  return "\u00d7".join(map(str, base_grid.image_size(resolution, grid)))

@@ -1,6 +1,5 @@
 """Mode project: find the latent of a given image."""
 
-import math
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -8,6 +7,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
+import optax
 from PIL import Image, ImageOps, UnidentifiedImageError
 
 from msggan_jax.checkpoints import trained
@@ -16,26 +16,18 @@ from msggan_jax.models import base_grid, networks
 from msggan_jax.models.layers import normalize_latents
 from msggan_jax.models.pyramid import Pyramid, make_pyramid, to_float
 from msggan_jax.runtime import progress
-from msggan_jax.sampling import sheets
 from msggan_jax.sampling.job import Job, scale_title
 
 _CANDIDATES = 256  # random latents, of which the best are improved
 _STARTS = 8
 _LEARNING_RATE = 0.1  # in deviations of a latent's coordinate
-_BETA1, _BETA2 = 0.9, 0.99  # of Adam
 _MODES = {1: "L", 3: "RGB", 4: "RGBA"}  # by channels
 
 
 def project(job: Job, image: Path, iterations: int) -> list[str]:
   """Write the latent of an image, its images at every scale, and a sheet.
 
-  Args:
-    job: The request; of its labels, the first counts.
-    image: The image file, as large as the generator's images.
-    iterations: Steps of the search.
-
-  Raises:
-    ValueError: If the image is unreadable or has another size.
+  The image is as large as the generator's; the first of the labels counts.
   """
   config = job.generator.config
   pixels = read_image(image, base_grid.size_of(config), config.channels)
@@ -44,7 +36,11 @@ def project(job: Job, image: Path, iterations: int) -> list[str]:
   latent, errors = find_latent(
     job.generator, target, label, iterations, job.batch_size
   )
-  found = _generate(job.generator, latent[None], label)
+  found = (
+    job.generator.synthesize(latent[None])
+    if config.model == "stylegan"
+    else job.generator(latent[None], _labels(label, 1))
+  )
   similarity = [_psnr(a, b) for a, b in zip(found, target, strict=True)]
   given, made = (job.to_scales(jax.device_get(p)) for p in (target, found))
   columns = [
@@ -56,7 +52,6 @@ def project(job: Job, image: Path, iterations: int) -> list[str]:
     [[scales[r][0] for r in job.available] for scales in (given, made)],
     row_titles=["given", "found"],
     column_titles=columns,
-    side=sheets.cell_side(config.resolution),
   )
   folder = job.output / "projection"
   for resolution in job.available:
@@ -115,7 +110,7 @@ def find_latent(
     generator: The generator.
     target: Images per scale, low to high, each (1, r, r, C).
     label: Class of a conditional generator.
-    iterations: Steps of the search.
+    iterations: Steps of the search, of Adam.
     batch_size: Images in a batch.
 
   Returns:
@@ -135,33 +130,27 @@ def find_latent(
   )
   best = np.argsort(values)[: min(_STARTS, batch_size)]
   points, spread = points[best], float(jnp.std(points))
-  rate = _LEARNING_RATE * spread
+  rates = optax.cosine_decay_schedule(_LEARNING_RATE * spread, iterations)
+  optimizer = optax.adam(rates, b1=0.9, b2=0.99)
 
   @jax.jit
-  def step(trees, points, moments, weights, rates):
+  def step(trees, points, moments, weights):
     def total(points):
       values = errors(*trees, points)
       return (values * weights[None]).sum(), values
 
     gradients, values = jax.grad(total, has_aux=True)(points)
-    points, moments = _adam(points, gradients, moments, rates)
-    return points, moments, values
+    updates, moments = optimizer.update(gradients, moments)
+    return points + updates, moments, values
 
-  moments = (jnp.zeros_like(points), jnp.zeros_like(points))
+  moments = optimizer.init(points)
   weights = np.ones(len(target), np.float32)
   history = []
   with progress.bar(iterations, "project", "steps") as bar:
     for i in range(iterations):
       weights[:-1] = max(0, 1 - 2 * i / iterations)
-      # The cosine ends at zero; the other two correct Adam's bias.
-      cosine = (1 + math.cos(math.pi * i / iterations)) / 2
-      rates = [rate * cosine, 1 - _BETA1 ** (i + 1), 1 - _BETA2 ** (i + 1)]
       points, moments, values = step(
-        trees,
-        points,
-        moments,
-        jnp.asarray(weights),
-        jnp.asarray(rates, points.dtype),
+        trees, points, moments, jnp.asarray(weights)
       )
       history.append(np.asarray(values))
       bar.update()
@@ -170,24 +159,6 @@ def find_latent(
   if _on_sphere(generator):
     best_point = normalize_latents(best_point[None])[0]
   return np.asarray(best_point), np.array(history)[:, best]
-
-
-def _adam(points, gradients, moments, rates):
-  """Take a step of Adam (Kingma & Ba 2015, algorithm 1).
-
-  Args:
-    points: (B, D).
-    gradients: (B, D).
-    moments: Averages of the gradients and of their squares.
-    rates: Learning rate, and the averages' weights so far.
-
-  Returns:
-    The new points and moments.
-  """
-  mean = _BETA1 * moments[0] + (1 - _BETA1) * gradients
-  square = _BETA2 * moments[1] + (1 - _BETA2) * jnp.square(gradients)
-  step = (mean / rates[1]) / (jnp.sqrt(square / rates[2]) + 1e-8)
-  return points - rates[0] * step, (mean, square)
 
 
 def _make_errors(
@@ -227,14 +198,6 @@ def _on_sphere(generator: trained.Generator) -> bool:
 
 def _labels(label: int | None, num: int) -> np.ndarray | None:
   return None if label is None else np.full(num, label, np.int32)
-
-
-def _generate(
-  generator: trained.Generator, latents: np.ndarray, label: int | None
-) -> Pyramid:
-  if generator.config.model == "stylegan":
-    return generator.synthesize(latents)
-  return generator(latents, _labels(label, len(latents)))
 
 
 def _psnr(a: jax.Array, b: jax.Array) -> float:

@@ -22,10 +22,10 @@ def cell_side(resolution: int) -> int:
 
 
 def fit(image: np.ndarray, side: int) -> np.ndarray:
-  """Show an image at another size: repeat its pixels or average them.
+  """Show an image at another resolution: repeat its pixels or average them.
 
   Args:
-    image: uint8, (H, W, C), of a resolution as in `runtime.base_grid`.
+    image: uint8, (H, W, C).
     side: The resolution wanted, a power of two.
 
   Returns:
@@ -42,7 +42,7 @@ def fit(image: np.ndarray, side: int) -> np.ndarray:
 
 
 def to_rgb(image: np.ndarray) -> np.ndarray:
-  """Return grey as RGB, RGBA over white, else the first three channels."""
+  """Return gray as RGB, RGBA over white, else the first three channels."""
   channels = image.shape[-1]
   if channels in (1, 2):
     return image[..., :1].repeat(3, axis=-1)
@@ -58,20 +58,20 @@ def make_sheet(
   *,
   row_titles: Sequence[str] = (),
   column_titles: Sequence[str] = (),
-  side: int,
 ) -> np.ndarray:
-  """Lay images out with titles.
+  """Lay images out with titles, where a newline breaks one.
 
   Args:
-    rows: uint8 images, (H, W, C), of any resolutions but one aspect ratio; None
-      stays empty.
-    row_titles: Titles left of the rows; a newline breaks one.
-    column_titles: Titles above the columns.
-    side: Resolution of a shown image: the side of a square one, in pixels.
+    rows: uint8 images, (H, W, C), of any resolutions but one aspect ratio,
+      shown as large as the largest; None stays empty.
+    row_titles: Left of the rows.
+    column_titles: Above the columns.
 
   Returns:
     uint8 RGB, black titles on white.
   """
+  images = [x for row in rows for x in row if x is not None]
+  side = cell_side(max(base_grid.resolution_of(*x.shape[:2]) for x in images))
   # Pillow's own font lacks letters such as psi.
   font = ImageFont.truetype(
     Path(matplotlib.get_data_path(), "fonts", "ttf", "DejaVuSans.ttf"), _TEXT
@@ -79,8 +79,7 @@ def make_sheet(
   left = _GAP + _extent(font, row_titles)[0]
   top = _GAP + _extent(font, column_titles)[1]
   shown = [[None if x is None else fit(x, side) for x in row] for row in rows]
-  sizes = {x.shape for row in shown for x in row if x is not None}
-  height, width, _ = sizes.pop()
+  height, width, _ = fit(images[0], side).shape
   down, right = height + _GAP, width + _GAP
   columns = max(len(row) for row in rows)
   shape = (top + len(rows) * down, left + columns * right, 3)

@@ -1,36 +1,38 @@
-"""Modes interpolate and training: a walk between latents, a run's story."""
+"""Modes interpolate and training, and videos: MP4 and animated WebP by PyAV."""
 
+import contextlib
 import dataclasses
-from collections.abc import Iterator
+import itertools
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 import jax.numpy as jnp
 import numpy as np
 
 from msggan_jax.checkpoints import checkpoint, trained
 from msggan_jax.runtime import progress
-from msggan_jax.sampling import sheets, video
+from msggan_jax.sampling import sheets
 from msggan_jax.sampling.job import Job, Scales, scale_title
 
 _FPS = 30
 _GAP = 4  # pixels between scales
+# Suffix -> encoder, its options and the container's; WebP repeats for ever.
+_ENCODERS = {
+  ".mp4": ("libx264", {"crf": "18"}, {}),
+  ".webp": ("libwebp_anim", {"quality": "85"}, {"loop": "0"}),
+}
 
 
-def interpolate(job: Job, frames: int) -> list[str]:
+def interpolate(job: Job, frames: int | None) -> list[str]:
   """Write a walk through the seeds and back to the first, as MP4 and WebP.
 
   MSG-ProGAN walks on z's hypersphere, within the first seed's class;
-  MSG-StyleGAN in w, from class to class.
-
-  Args:
-    job: The request; a frame shows its chosen scales side by side.
-    frames: Frames from one seed to the next.
-
-  Raises:
-    ValueError: If there is only one seed.
-    FileNotFoundError: If PyAV is missing.
+  MSG-StyleGAN in w, from class to class. A frame shows the chosen scales side
+  by side; `frames` lie from one seed to the next, 60 by default.
   """
-  video.check_installed()
+  frames = frames or 60
+  check_installed()
   if len(job.seeds) < 2:
     raise ValueError(
       "--mode=interpolate needs 2 or more --seeds to walk between"
@@ -53,19 +55,14 @@ def interpolate(job: Job, frames: int) -> list[str]:
   return _write(job, "interpolate", pictures())
 
 
-def training(job: Job, workdir: Path, frames: int) -> list[str]:
+def training(job: Job, workdir: Path, frames: int | None) -> list[str]:
   """Write the same latents over a run's checkpoints, as MP4 and WebP.
 
-  Args:
-    job: The request; a row for each scale, a column for each seed.
-    workdir: The run's folder.
-    frames: Frames for each checkpoint.
-
-  Raises:
-    ValueError: If the workdir is a file.
-    FileNotFoundError: If the run has no checkpoint, or PyAV is missing.
+  A row for each scale, a column for each seed; `frames` for each checkpoint, 15
+  by default.
   """
-  video.check_installed()
+  frames = frames or 15
+  check_installed()
   if workdir.is_file():
     raise ValueError(
       f"--mode=training shows a run's checkpoints, but {workdir} is one file"
@@ -85,7 +82,6 @@ def training(job: Job, workdir: Path, frames: int) -> list[str]:
           [scales[resolution] for resolution in job.chosen_or_all],
           row_titles=[scale_title(r, config) for r in job.chosen_or_all],
           column_titles=[f"{kimg:.1f} kimg"],
-          side=sheets.cell_side(job.chosen_or_all[-1]),
         )
         for _ in range(frames):
           yield sheet
@@ -116,6 +112,57 @@ def closed_walk(corners: np.ndarray, frames: int) -> np.ndarray:
   )  # (frames, N, D)
   curve = curve.swapaxes(0, 1).reshape(-1, corners.shape[1])
   return curve.astype(corners.dtype)
+
+
+def check_installed() -> None:
+  """Raise FileNotFoundError if PyAV is missing."""
+  try:
+    import av  # noqa: F401
+  except ImportError as error:
+    raise FileNotFoundError(
+      "videos need PyAV: pip install 'av>=14', or this project with [video]"
+    ) from error
+
+
+def write(
+  paths: Sequence[Path], frames: Iterable[np.ndarray], fps: int
+) -> None:
+  """Write the same frames to .mp4 and .webp files, which are replaced.
+
+  The frames are uint8 RGB, (H, W, 3); the last row and column of an odd side
+  are repeated.
+  """
+  check_installed()
+  import av
+
+  frames = map(_pad, frames)
+  first = next(frames)
+  with contextlib.ExitStack() as stack:
+    outputs: list[tuple[Any, Any]] = []
+    for path in paths:
+      path.parent.mkdir(parents=True, exist_ok=True)
+      encoder, options, container_options = _ENCODERS[path.suffix]
+      container = stack.enter_context(
+        av.open(str(path), "w", container_options=container_options)
+      )
+      stream: Any = container.add_stream(encoder, rate=fps, options=options)
+      stream.height, stream.width = first.shape[:2]
+      stream.pix_fmt = "yuv420p"
+      outputs.append((container, stream))
+    for frame in itertools.chain([first], frames):
+      picture = av.VideoFrame.from_ndarray(frame, format="rgb24")
+      for container, stream in outputs:
+        picture.pts = None
+        container.mux(stream.encode(picture))
+    for container, stream in outputs:
+      container.mux(stream.encode())
+
+
+def _pad(frame: np.ndarray) -> np.ndarray:
+  """Make both sides even, as the encoders need them."""
+  height, width, _ = frame.shape
+  padding = [(0, height % 2), (0, width % 2), (0, 0)]
+  return np.ascontiguousarray(np.pad(frame, padding, mode="edge"))
 
 
 def _with_norms(
@@ -149,5 +196,5 @@ def _side_by_side(job: Job, scales: Scales, i: int) -> np.ndarray:
 
 def _write(job: Job, name: str, frames: Iterator[np.ndarray]) -> list[str]:
   paths = [job.output / f"{name}{suffix}" for suffix in (".mp4", ".webp")]
-  video.write(paths, frames, _FPS)
+  write(paths, frames, _FPS)
   return [str(path) for path in paths]

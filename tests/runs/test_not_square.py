@@ -163,7 +163,8 @@ def test_a_run(tmp_path, preset):
     assert picture.height < 2 * 128 and picture.width > 2 * 128
   shown = job.generate()[8][0]
   Image.fromarray(shown).save(tmp_path / "shown.png")
-  lines = projection.project(job, tmp_path / "shown.png", iterations=2)
+  with jax.numpy_dtype_promotion("standard"):
+    lines = projection.project(job, tmp_path / "shown.png", iterations=2)
   assert "6\N{MULTIPLICATION SIGN}8" in lines[-1]
   with pytest.raises(ValueError, match="has 24x20 pixels, this generator"):
     projection.project(job, tmp_path / "photos/0.png", iterations=2)

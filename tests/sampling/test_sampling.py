@@ -1,7 +1,5 @@
 """The modes of `sample` on small random networks."""
 
-import dataclasses
-
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -11,14 +9,8 @@ from PIL import Image
 from msggan_jax.checkpoints import trained
 from msggan_jax.models import networks
 from msggan_jax.models.pyramid import make_pyramid, to_float, to_uint8
-from msggan_jax.sampling import (
-  grids,
-  neighbors,
-  projection,
-  sheets,
-  styles,
-)
-from msggan_jax.sampling.job import Job
+from msggan_jax.sampling import grids, nearest, projection, sheets
+from msggan_jax.sampling.job import Job, titles
 from tests.conftest import load_config
 
 EXTRACTOR = "tests.golden_metrics.mean_colors:mean_colors"
@@ -99,7 +91,7 @@ def test_images_do_not_depend_on_the_batch_size(tmp_path):
 def test_truncation(tmp_path):
   generator = make_generator("stylegan")
   job = make_job(generator, tmp_path, scales=(4, 8))
-  lines = styles.truncation(job, [1, 0])
+  lines = grids.truncation(job, [1, 0])
   assert [line[-7:] for line in lines] == ["4x4.png", "8x8.png"]
   shown = cells(lines[1], rows=3, columns=2)
   full = job.generate()[8]
@@ -112,7 +104,7 @@ def test_truncation(tmp_path):
 def test_style_mix(tmp_path):
   generator = make_generator("stylegan")
   job = make_job(generator, tmp_path, scales=(4, 8))
-  lines = styles.style_mix(job, [8, 9], crossover=8)
+  lines = grids.style_mix(job, [8, 9], crossover=8)
   # At 4x4 there are only coarse styles; the first row has the fine sources.
   shown = cells(lines[0], rows=4, columns=3)
   for row in shown[1:]:
@@ -123,7 +115,7 @@ def test_style_mix(tmp_path):
   image = sheets.fit(to_uint8(generator.synthesize(w)[1])[0], 128)
   assert np.abs(shown[3, 2].astype(int) - image).max() <= 1
   with pytest.raises(ValueError, match="--crossover=4: choose a resol.* 8"):
-    styles.style_mix(job, [8], crossover=4)
+    grids.style_mix(job, [8], crossover=4)
 
 
 @pytest.mark.slow
@@ -131,7 +123,7 @@ def test_noise_maps_are_mean_and_deviation(tmp_path):
   generator = make_generator("stylegan")
   job = make_job(generator, tmp_path, batch_size=3)
   w = job.styles[0]
-  examples, means, deviations = styles._vary_noise(job, w, 8)
+  examples, means, deviations = grids._vary_noise(job, w, 8)
   keys = trained.example_keys(jax.random.key(0), 8)
   images = [
     np.clip(generator.synthesize(w[None], noise=keys[i : i + 1])[1][0], -1, 1)
@@ -143,10 +135,10 @@ def test_noise_maps_are_mean_and_deviation(tmp_path):
   deviation = np.std(images, axis=0).mean(axis=-1) * 127.5
   assert deviation.max() > 1
   np.testing.assert_allclose(deviations[8], deviation, atol=1e-2)
-  (line,) = styles.noise(job, 4)
+  (line,) = grids.noise(job, 4)
   assert cells(line, rows=3, columns=4).shape[1] == 4
   with pytest.raises(ValueError, match="--draws=1"):
-    styles.noise(job, 1)
+    grids.noise(job, 1)
 
 
 @pytest.mark.parametrize("mode", ["truncation", "style_mix", "noise"])
@@ -154,7 +146,7 @@ def test_modes_of_styles_refuse_progan(mode, tmp_path):
   job = make_job(make_generator(), tmp_path)
   arguments = {"truncation": [[1]], "style_mix": [[1], 8], "noise": [4]}[mode]
   with pytest.raises(ValueError, match=f"--mode={mode} needs .* styles"):
-    getattr(styles, mode)(job, *arguments)
+    getattr(grids, mode)(job, *arguments)
 
 
 def test_nearest_finds_the_training_images(tmp_path, monkeypatch):
@@ -167,29 +159,37 @@ def test_nearest_finds_the_training_images(tmp_path, monkeypatch):
   generator.config.mirror = True
   job = make_job(generator, tmp_path)
   options = {"data_dir": str(tmp_path / "data"), "extractor": EXTRACTOR}
-  prepared = neighbors.data.open_prepared(
-    neighbors.data.prepare_of_run(generator.config, options["data_dir"])
+  prepared = nearest.data.open_prepared(
+    nearest.data.prepare_of_run(generator.config, options["data_dir"])
   )
   # Generated "images": mirrored training images.
   copies = np.stack([prepared[i]["image"][:, ::-1] for i in (4, 9, 0)])
   monkeypatch.setattr(Job, "generate", lambda job: {8: copies})
-  line, sentence = neighbors.nearest(job, 2, **options)
+  line, sentence = nearest.nearest(job, 2, **options)
   shown = cells(line, rows=3, columns=3)
   assert (shown[:, 0] == shown[:, 1][:, :, ::-1]).all()
   assert "nearest of 20 training images: median 0, least 0" in sentence
   with pytest.raises(ValueError, match="21 nearest images are asked for"):
-    neighbors.nearest(job, 21, **options)
+    nearest.nearest(job, 21, **options)
   with pytest.raises(ValueError, match="keeps its data set in"):
-    neighbors.nearest(job, 2, data_dir="elsewhere", extractor=EXTRACTOR)
+    nearest.nearest(job, 2, data_dir="elsewhere", extractor=EXTRACTOR)
   del generator.config["dataset"]
   with pytest.raises(ValueError, match="give the run's folder"):
-    neighbors.nearest(job, 2, **options)
+    nearest.nearest(job, 2, **options)
 
 
+@pytest.fixture
+def optax_promotion():
+  """Let optax multiply float32 by counts."""
+  with jax.numpy_dtype_promotion("standard"):
+    yield
+
+
+@pytest.mark.usefixtures("optax_promotion")
 @pytest.mark.parametrize(
   "model", ["progan", pytest.param("stylegan", marks=pytest.mark.slow)]
 )
-def test_project_recovers_the_networks_own_sample(model, tmp_path):
+def test_project_recovers_the_networks_own_sample(model):
   generator = make_generator(model, num_classes=2)
   z = generator.sample_latents(jax.random.key(3), 1)
   target = generator(z, [1])
@@ -203,6 +203,7 @@ def test_project_recovers_the_networks_own_sample(model, tmp_path):
 
 
 @pytest.mark.slow
+@pytest.mark.usefixtures("optax_promotion")
 def test_project_writes_every_scale(tmp_path):
   generator = make_generator(channels=1)
   image = np.random.default_rng(0).integers(0, 256, (8, 8)).astype(np.uint8)
@@ -230,8 +231,6 @@ def test_project_refuses_other_images(tmp_path):
     projection.read_image(path, (8, 8), 3)
 
 
-def test_titles_name_the_classes(tmp_path):
-  job = make_job(make_generator(num_classes=2), tmp_path)
-  assert job.titles(job.seeds, job.labels)[0] == "seed 5\nclass 1"
-  job = dataclasses.replace(job, labels=None)
-  assert job.titles(job.seeds) == ["seed 5", "seed 6", "seed 7"]
+def test_titles_name_the_classes():
+  assert titles((5, 6), (1, 0)) == ["seed 5\nclass 1", "seed 6\nclass 0"]
+  assert titles((5, 6), None) == ["seed 5", "seed 6"]

@@ -20,13 +20,12 @@ def test_images_are_where_the_titles_say(channels):
     rows,
     row_titles=["seed 1\nclass 2", "seed 2"],
     column_titles=["ψ = 1", "2nd", "last"],
-    side=64,
   )
-  bottom, right = sheet[-4 - 64 : -4], slice(-4 - 64, -4)
+  bottom, right = sheet[-4 - 128 : -4], slice(-4 - 128, -4)
   assert (bottom[:, right] == 12).all()
-  assert (sheet[-4 - 64 - 68 :][:64, right] == 2).all()
+  assert (sheet[-4 - 128 - 132 :][:128, right] == 2).all()
   # Titles are left and above, and nothing else is dark.
-  top, left = sheet.shape[0] - 2 * 68, sheet.shape[1] - 3 * 68
+  top, left = sheet.shape[0] - 2 * 132, sheet.shape[1] - 3 * 132
   assert sheet[:top, left:].min() < 100 and sheet[top:, :left].min() < 100
   assert (sheet[:top, :left] == 255).all()
 

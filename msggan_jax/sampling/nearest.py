@@ -6,7 +6,6 @@ from msggan_jax import data
 from msggan_jax.metrics import distances
 from msggan_jax.metrics.extractors import EFFICIENTNET, INCEPTION, Extractors
 from msggan_jax.metrics.reals import Reals
-from msggan_jax.sampling import sheets
 from msggan_jax.sampling.job import Job
 
 _BATCH = 64
@@ -33,10 +32,6 @@ def nearest(
     max_reals: Number of training images to search, the first ones; 0: all.
     inception: Inception's weight file; "": EfficientNet-Lite0.
     extractor: module:function of the user instead; "": none.
-
-  Raises:
-    ValueError: If the run's data set is unknown or cannot be prepared.
-    FileNotFoundError: If the feature network's weights are missing.
   """
   config = job.generator.config
   if "dataset" not in config:
@@ -77,18 +72,17 @@ def nearest(
     closer = mirrored[0][:, :1] < found[:, :1]
     found = np.where(closer, mirrored[0], found)
     places = np.where(closer, mirrored[1], places)
-  titles = job.titles(job.seeds, job.labels)
-  rows, row_titles = [], []
-  for i, title in enumerate(titles):
-    near = [prepared[int(place)]["image"] for place in places[i]]
-    rows.append([fakes[i], *near])
-    row_titles.append(f"{title}\ndistance {found[i, 0]:.3g}")
+  nearest_images = [
+    [prepared[int(place)]["image"] for place in row] for row in places
+  ]
   lines = job.save_sheet(
     "nearest",
-    rows,
-    row_titles=row_titles,
+    [[fake, *row] for fake, row in zip(fakes, nearest_images, strict=True)],
+    row_titles=[
+      f"{title}\ndistance {distance:.3g}"
+      for title, distance in zip(job.titles, found[:, 0], strict=True)
+    ],
     column_titles=["generated", *map(_ordinal, range(1, 1 + neighbors))],
-    side=sheets.cell_side(resolution),
   )
   return [*lines, _compare(found[:, 0], reals)]
 
