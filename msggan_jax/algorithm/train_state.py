@@ -1,5 +1,6 @@
-"""The training state, arrays only: created, optimized, averaged, frozen."""
+"""The training state, arrays only: created, optimized, averaged, checked."""
 
+from collections.abc import Mapping
 from typing import Any
 
 import jax
@@ -146,3 +147,28 @@ def freeze(config: Any, d_params: Tree) -> Tree:
     name: jax.lax.stop_gradient(module) if name in frozen else module
     for name, module in d_params.items()
   }
+
+
+def first_not_finite(*trees: Any) -> jax.Array:
+  """Return the first tensor with NaN or Inf, without a host sync.
+
+  Returns:
+    (), int32, into `tensor_names` of the trees; -1 if all are finite.
+  """
+  bad = jnp.stack([~jnp.isfinite(x).all() for x in jax.tree.leaves(trees)])
+  return jnp.where(bad.any(), jnp.argmax(bad), -1)
+
+
+def tensor_names(trees: Mapping[str, Any]) -> list[str]:
+  """Return the tensors' paths, such as d_params/block_8x8/conv_1/kernel."""
+  return [
+    f"{name}/{jax.tree_util.keystr(path, simple=True, separator='/')}"
+    for name, tree in trees.items()
+    for path, _ in jax.tree.leaves_with_path(tree)
+  ]
+
+
+def step_tensor_names(d_params: Any, g_params: Any) -> list[str]:
+  """Return the names behind `StepMetrics.first_bad`."""
+  params = {"d_params": d_params, "g_params": g_params}
+  return tensor_names(params | {"d_grads": d_params, "g_grads": g_params})

@@ -23,8 +23,12 @@ from msggan_jax.algorithm.accumulation import (
   bind_generator,
   in_parts,
 )
-from msggan_jax.algorithm.finite import first_not_finite
-from msggan_jax.algorithm.train_state import TrainState, ema_decay, freeze
+from msggan_jax.algorithm.train_state import (
+  TrainState,
+  ema_decay,
+  first_not_finite,
+  freeze,
+)
 from msggan_jax.models.folded import fold_like, refold
 from msggan_jax.models.networks import Network, Tree
 from msggan_jax.models.pyramid import (
@@ -45,7 +49,7 @@ class StepMetrics:
   values: dict[str, jax.Array]  # means over the global batch; 0: not computed
   counts: dict[str, jax.Array]  # 1 if this step computed the value, else 0
   # (), int32: the first tensor with NaN or Inf, an index into
-  # `finite.step_tensor_names`; -1: none.
+  # `step_tensor_names`; -1: none.
   first_bad: jax.Array
 
 

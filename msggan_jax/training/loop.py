@@ -12,7 +12,7 @@ from clu import parameter_overview
 from ml_collections import ConfigDict
 
 from msggan_jax import data, metrics
-from msggan_jax.algorithm import finite
+from msggan_jax.algorithm import train_state
 from msggan_jax.algorithm.program import RUN_AHEAD, Program, make_program
 from msggan_jax.algorithm.train_state import TrainState
 from msggan_jax.checkpoints import (
@@ -113,7 +113,9 @@ def train(
         batch_size=config.batch_size,
         total_steps=schedule.total_steps,
         first_step=int(state.step),
-        tensor_names=finite.step_tensor_names(state.d_params, state.g_params),
+        tensor_names=train_state.step_tensor_names(
+          state.d_params, state.g_params
+        ),
         times=times,
       ),
     )

@@ -8,8 +8,11 @@ from typing import Any
 import jax
 import numpy as np
 
-from msggan_jax.algorithm.finite import first_not_finite, tensor_names
-from msggan_jax.algorithm.train_state import TrainState
+from msggan_jax.algorithm.train_state import (
+  TrainState,
+  first_not_finite,
+  tensor_names,
+)
 from msggan_jax.algorithm.train_step import StepMetrics
 from msggan_jax.runtime import jsonl, processes
 
@@ -42,7 +45,7 @@ def check_metrics(
   Args:
     steps: The steps' numbers.
     metrics: Their metrics, on the host.
-    names: `finite.step_tensor_names`.
+    names: `train_state.step_tensor_names`.
   """
   for step, of_step in zip(steps, metrics, strict=True):
     values = of_step.values.items()

@@ -40,7 +40,7 @@ class Reporter:
       batch_size: Global batch size: images per step.
       total_steps: Steps of the whole run.
       first_step: Steps done before this session.
-      tensor_names: `finite.step_tensor_names`.
+      tensor_names: `train_state.step_tensor_names`.
       times: Where the time goes.
     """
     self._stats_path = workdir / "stats.jsonl"

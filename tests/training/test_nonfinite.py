@@ -9,8 +9,8 @@ import pytest
 
 from msggan_jax.algorithm import (
   accumulation,
-  finite,
   randomness,
+  train_state,
   train_step,
 )
 from msggan_jax.checkpoints import checkpoint
@@ -149,12 +149,12 @@ def test_bad_data_ends_a_run_at_its_start(
 
 def test_the_first_bad_tensor_is_named():
   trees = {"b": {"x": np.ones(2), "y": np.ones(3)}, "a": [np.ones(1)]}
-  names = finite.tensor_names(trees)
+  names = train_state.tensor_names(trees)
   assert names == ["b/x", "b/y", "a/0"]
-  assert finite.first_not_finite(*trees.values()) == -1
+  assert train_state.first_not_finite(*trees.values()) == -1
   for bad in (np.nan, np.inf, -np.inf):
     trees["b"]["y"][1] = trees["a"][0][0] = bad
-    assert names[finite.first_not_finite(*trees.values())] == "b/y"
+    assert names[train_state.first_not_finite(*trees.values())] == "b/y"
 
 
 def test_other_random_numbers_change_the_order_of_the_data():
