@@ -1,47 +1,32 @@
 """A compiled training step: memory, work, collectives."""
 
-import dataclasses
 import math
 import re
 import time
+from typing import NamedTuple
 
 import jax
 from ml_collections import ConfigDict
 
 from msggan_jax.algorithm import program
 from msggan_jax.algorithm.program import Program
-from msggan_jax.planning import flops, instructions
+from msggan_jax.planning import instructions
 from msggan_jax.runtime import machine, sharding
 
 _UNITS = {"": 1, "K": 2**10, "M": 2**20, "G": 2**30, "T": 2**40}
 
 
-@dataclasses.dataclass(frozen=True)
-class Compilation:
-  """A compiled step, or the failure to compile it; bytes are per device.
+class Compilation(NamedTuple):
+  """A compiled step, or the failure to compile it; bytes are per device."""
 
-  Attributes:
-    fits: Whether the compiler found room for it; on hosts it always does.
-    compile_secs: Time of the compilation.
-    memory_bytes: Memory needed: on TPUs the peak and the waiting batches,
-      elsewhere the sum of parts.
-    products: Of the step on all devices.
-    parts_bytes: Memory by part; TPUs reuse the space of some temporaries.
-    xla_flops: XLA's count per device, every loop's body once.
-    bytes_accessed: XLA's count of memory traffic per device.
-    collectives: Bytes that a device contributes, by kind.
-    works: Work of every instruction, with padding; empty except on TPUs.
-  """
-
-  fits: bool
+  fits: bool  # the compiler found room for it; on hosts always
   compile_secs: float
-  memory_bytes: int
-  products: flops.Products
-  parts_bytes: dict[str, int] = dataclasses.field(default_factory=dict)
-  xla_flops: float = 0.0
-  bytes_accessed: float = 0.0
-  collectives: dict[str, int] = dataclasses.field(default_factory=dict)
-  works: list[instructions.Work] = dataclasses.field(default_factory=list)
+  memory_bytes: int  # on TPUs the peak and the waiting batches, else all parts
+  parts_bytes: dict[str, int]  # TPUs reuse the space of some temporaries
+  xla_flops: float  # every loop's body once
+  bytes_accessed: float  # by XLA's count
+  collectives: dict[str, int]  # bytes that a device contributes, by kind
+  works: list[instructions.Work]  # empty except on TPUs
 
 
 def compile_step(run: Program) -> Compilation:
@@ -51,7 +36,6 @@ def compile_step(run: Program) -> Compilation:
     RuntimeError: If the compiler fails for another reason than memory.
   """
   arguments = run.abstract_state, run.abstract_batch
-  products = flops.count_products(run.plain_step, *arguments)
   began = time.monotonic()
   try:
     compiled = run.step.lower(*arguments).compile()
@@ -59,7 +43,8 @@ def compile_step(run: Program) -> Compilation:
     needed = parse_exhausted(str(error))
     if needed is None:
       raise
-    return Compilation(False, time.monotonic() - began, needed, products)
+    secs = time.monotonic() - began
+    return Compilation(False, secs, needed, {}, 0.0, 0.0, {}, [])
   secs = time.monotonic() - began
   memory = compiled.memory_analysis()
   parts = {
@@ -81,10 +66,9 @@ def compile_step(run: Program) -> Compilation:
   needed += parts["waiting batches"]
   cost = compiled.cost_analysis() or {}
   return Compilation(
-    True,
-    secs,
-    needed,
-    products,
+    fits=True,
+    compile_secs=secs,
+    memory_bytes=needed,
     parts_bytes=parts,
     xla_flops=cost.get("flops", 0.0),
     bytes_accessed=cost.get("bytes accessed", 0.0),

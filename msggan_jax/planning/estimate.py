@@ -24,7 +24,7 @@ from msggan_jax.data import pictures
 from msggan_jax.models import base_grid
 from msggan_jax.models.pyramid import connected_scales
 from msggan_jax.planning import compilation, flops, timing
-from msggan_jax.planning.compilation import Compilation
+from msggan_jax.planning.instructions import Work
 from msggan_jax.planning.tpu_slices import GIB, Chip
 from msggan_jax.runtime import machine, sharding
 
@@ -47,8 +47,13 @@ def make_plan(config: ConfigDict, devices: list, chip: Chip) -> dict[str, Any]:
   # For hosts the compiler has no limit.
   fits = made.fits and made.memory_bytes <= chip.hbm_bytes
   size = config.batch_size // len(devices)
-  levels = level_costs(made, chip, len(devices))
-  secs = step_secs(made, levels, chip, len(devices))
+  products = flops.count_products(
+    run.plain_step, run.abstract_state, run.abstract_batch
+  )
+  levels = level_costs(made.works, products, chip, len(devices))
+  secs = step_secs(
+    levels, flops.total(products), made.collectives, chip, len(devices)
+  )
   return {
     "devices": len(devices),
     "device_kind": chip.kind,
@@ -63,7 +68,7 @@ def make_plan(config: ConfigDict, devices: list, chip: Chip) -> dict[str, Any]:
     "hbm_capacity_bytes": chip.hbm_bytes,
     "fits": fits,
     "flops_per_image": made.xla_flops / size,
-    "model_flops_per_image": flops.total(made.products) / config.batch_size,
+    "model_flops_per_image": flops.total(products) / config.batch_size,
     "bytes_accessed": made.bytes_accessed,
     "collective_bytes": sum(made.collectives.values()),
     "collectives": made.collectives,
@@ -75,20 +80,22 @@ def make_plan(config: ConfigDict, devices: list, chip: Chip) -> dict[str, Any]:
   }
 
 
-def level_costs(made: Compilation, chip: Chip, devices: int) -> list[dict]:
+def level_costs(
+  works: list[Work], products: flops.Products, chip: Chip, devices: int
+) -> list[dict[str, Any]]:
   """Return each level's costs in one step of a device, low to high.
 
   Work of no level, such as the optimizer's, comes first. Empty without a
   compiled TPU program.
   """
-  if not made.works:
+  if not works:
     return []
 
-  def secs(moved: float, products: float) -> tuple[float, float]:
-    return moved / chip.hbm_bytes_per_sec, products / chip.flops_per_sec
+  def secs(moved: float, computed: float) -> tuple[float, float]:
+    return moved / chip.hbm_bytes_per_sec, computed / chip.flops_per_sec
 
   sums = collections.defaultdict(collections.Counter)
-  for work in made.works:
+  for work in works:
     memory_secs, compute_secs = secs(work.bytes_moved, work.padded_flops)
     sums[work.level].update(
       bytes_moved=work.bytes_moved,
@@ -97,7 +104,7 @@ def level_costs(made: Compilation, chip: Chip, devices: int) -> list[dict]:
       compute_secs=compute_secs,
       secs=max(memory_secs, compute_secs),
     )
-  for (level, _), count in made.products.items():
+  for (level, _), count in products.items():
     least = max(secs(count.bytes_moved / devices, count.flops / devices))
     sums[level]["floor_secs"] += least
   names = "bytes_moved flops memory_secs compute_secs secs floor_secs".split()
@@ -108,7 +115,11 @@ def level_costs(made: Compilation, chip: Chip, devices: int) -> list[dict]:
 
 
 def step_secs(
-  made: Compilation, levels: list[dict], chip: Chip, devices: int
+  levels: list[dict[str, Any]],
+  model_flops: int,
+  collectives: dict[str, int],
+  chip: Chip,
+  devices: int,
 ) -> dict[str, float]:
   """Estimate a step's seconds.
 
@@ -118,14 +129,14 @@ def step_secs(
   collective = 0.0
   if chip.ici_bytes_per_sec:
     # A ring sends and receives nearly twice what it reduces.
-    moved = 2 * (devices - 1) / devices * sum(made.collectives.values())
+    moved = 2 * (devices - 1) / devices * sum(collectives.values())
     collective = moved / chip.ici_bytes_per_sec
   if levels:
     compute = sum(level["compute_secs"] for level in levels)
     step = sum(level["secs"] for level in levels)
   else:
     peak = devices * chip.flops_per_sec
-    compute = flops.total(made.products) / (_SHARE_OF_MEASURED_PEAK * peak)
+    compute = model_flops / (_SHARE_OF_MEASURED_PEAK * peak)
     step = compute
   return {
     "compute": compute,

@@ -15,15 +15,10 @@ from jax.interpreters import partial_eval
 
 
 class Count(NamedTuple):
-  """Some products.
+  """Some products."""
 
-  Attributes:
-    flops: 2 for each multiplication with its addition.
-    bytes_moved: Of their operands and results, once each, without padding.
-  """
-
-  flops: int
-  bytes_moved: int
+  flops: int  # 2 for each multiplication with its addition
+  bytes_moved: int  # operands and results, once each, without padding
 
 
 # By resolution of the level (see `layers.level_scope`; None: of none) and bytes

@@ -6,9 +6,9 @@ program's text. Loops count as often as they run.
 """
 
 import collections
-import dataclasses
 import math
 import re
+from typing import NamedTuple
 
 _STEPS_BACK = 8  # towards an instruction with a name
 _ITEM_BYTES = (
@@ -37,21 +37,13 @@ _INSTRUCTION = re.compile(
 _ARRAY = re.compile(r"\b([a-z]+\d*)\[([\d,]*)\](?:\{([^}]*)\})?")
 
 
-@dataclasses.dataclass(frozen=True)
-class Array:
-  """An array of a compiled program.
-
-  Attributes:
-    item_bytes: Bytes of an item.
-    shape: Its logical shape.
-    tiles: The multiple that each dimension is padded to.
-    in_hbm: Whether it is in the chip's main memory.
-  """
+class Array(NamedTuple):
+  """An array of a compiled program."""
 
   item_bytes: int
   shape: tuple[int, ...]
-  tiles: tuple[int, ...]
-  in_hbm: bool
+  tiles: tuple[int, ...]  # the multiple that each dimension is padded to
+  in_hbm: bool  # in the chip's main memory
 
   @property
   def padded_bytes(self) -> int:
@@ -60,24 +52,15 @@ class Array:
     return self.item_bytes * math.prod(sizes)
 
 
-@dataclasses.dataclass(frozen=True)
-class Work:
-  """The work of an instruction, all its executions together.
+class Work(NamedTuple):
+  """The work of an instruction, all its executions together."""
 
-  Attributes:
-    level: The resolution of its level, from its name; None: of no level.
-    bytes_moved: Operands and results in main memory, with padding.
-    padded_flops: Of products and convolutions, padded to the unit, in passes of
-      bfloat16.
-  """
-
-  level: int | None
-  bytes_moved: int
-  padded_flops: int
+  level: int | None  # resolution, from its name; None: of no level
+  bytes_moved: int  # operands and results in main memory, with padding
+  padded_flops: int  # of convolutions, in passes of bfloat16
 
 
-@dataclasses.dataclass(frozen=True)
-class _Instruction:
+class _Instruction(NamedTuple):
   arrays: list[Array]  # its result, or its results
   opcode: str
   operands: list[str]

@@ -1,30 +1,21 @@
 """TPU slices for the compiler, without access to one."""
 
-import dataclasses
 import importlib.util
 import os
 import re
+from typing import NamedTuple
 
 GIB = 2**30
 
 
-@dataclasses.dataclass(frozen=True)
-class Chip:
-  """Figures of a chip, for estimates.
-
-  Attributes:
-    kind: Its name.
-    hbm_bytes: Memory.
-    flops_per_sec: Peak of matrix products, of bfloat16 on TPUs.
-    hbm_bytes_per_sec: Peak memory bandwidth; 0: unknown.
-    ici_bytes_per_sec: Bandwidth of all links to its neighbors; 0: unknown.
-  """
+class Chip(NamedTuple):
+  """Peak figures of a chip, for estimates; 0: unknown."""
 
   kind: str
   hbm_bytes: int
-  flops_per_sec: float
+  flops_per_sec: float  # of matrix products, of bfloat16 on TPUs
   hbm_bytes_per_sec: float = 0.0
-  ici_bytes_per_sec: float = 0.0
+  ici_bytes_per_sec: float = 0.0  # of all links to its neighbors
 
 
 CHIPS = {

@@ -66,21 +66,15 @@ def test_a_plan_for_these_devices(chip):
 def test_levels_and_step_of_a_chip():
   """On two chips; each instruction, and each floor, by the slower part."""
   chip = tpu_slices.Chip("chip", 0, 100.0, 10.0, 5.0)
-  made = compilation.Compilation(
-    True,
-    1.0,
-    0,
-    products={(64, 2): Count(200, 40), (64, 4): Count(400, 20)},
-    collectives={"all-reduce": 15},
-    works=[Work(64, 30, 100), Work(None, 10, 0), Work(64, 10, 300)],
-  )
-  other, level = levels = estimate.level_costs(made, chip, 2)
+  works = [Work(64, 30, 100), Work(None, 10, 0), Work(64, 10, 300)]
+  products = {(64, 2): Count(200, 40), (64, 4): Count(400, 20)}
+  other, level = levels = estimate.level_costs(works, products, chip, 2)
   assert (other["level"], other["secs"], other["floor_secs"]) == (None, 1.0, 0)
   assert (level["bytes_moved"], level["flops"]) == (40, 400)
   assert (level["memory_secs"], level["compute_secs"]) == (4.0, 4.0)
   assert level["secs"] == 3.0 + 3.0
   assert level["floor_secs"] == 2.0 + 2.0
-  secs = estimate.step_secs(made, levels, chip, 2)
+  secs = estimate.step_secs(levels, 600, {"all-reduce": 15}, chip, 2)
   expected = {"compute": 4.0, "memory": 5.0, "collectives": 3.0}
   assert secs == expected | {"step": 7.0 + 3.0}
   lines = estimate.level_table({"levels": levels, "device_batch_size": 2})
