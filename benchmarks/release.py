@@ -13,12 +13,12 @@ import json
 import tempfile
 from pathlib import Path
 
-from msggan_jax.checkpoints import released
+from msggan_jax.checkpoints import trained
 from msggan_jax.config.saved import by_name, load_config
 from msggan_jax.runtime import jsonl
 from msggan_jax.sharing import model_card, portable
 
-FOLDER = Path(released.__file__).parent
+FOLDER = Path(trained.__file__).parent / "released"
 MAX_BYTES = 5_000_000
 _RECIPE = (
   "model",

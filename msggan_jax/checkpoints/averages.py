@@ -20,12 +20,13 @@ from absl import logging
 from ml_collections import ConfigDict
 
 from msggan_jax.algorithm import power_averages
-from msggan_jax.checkpoints import (
-  checkpoint,
-  manifest,
-  safetensors_file,
+from msggan_jax.checkpoints import checkpoint, safetensors_file
+from msggan_jax.checkpoints.tensors import (
+  describe,
+  flatten,
+  own_table,
+  to_trees,
 )
-from msggan_jax.checkpoints.tensors import SAME, Source, describe, to_trees
 from msggan_jax.config import saved
 from msggan_jax.models import networks
 
@@ -40,14 +41,11 @@ def save(
 ) -> None:
   """Write the averages of a step, unless they exist, and delete surplus ones.
 
-  Args:
-    workdir: The run's folder.
-    step: Steps done.
-    averages: One tree of parameters for each of `power_averages.WIDTHS`.
-    state: G's state.
+  `averages` has a tree of parameters for each of `power_averages.WIDTHS`, and
+  `state` is G's.
   """
   folder = _folder(workdir, step)
-  if manifest.problem(folder) is None:
+  if checkpoint.find_damage(folder) is None:
     return
   shutil.rmtree(folder, ignore_errors=True)
   folder.mkdir(parents=True)
@@ -55,12 +53,11 @@ def save(
   if step == 0:  # all are the initial parameters
     trees = {"0": averages[0]}
   tensors = {
-    _name(prefix, keys): np.asarray(array, np.float32, order="C")
-    for prefix, tree in {**trees, _STATE: state}.items()
-    for keys, array in jax.tree.leaves_with_path(tree)
+    name: np.asarray(array, np.float32, order="C")
+    for name, array in flatten(trees, {_STATE: state}).items()
   }
   (folder / _FILE).write_bytes(safetensors.numpy.save(tensors))
-  manifest.write(folder)
+  checkpoint.write_manifest(folder)
   for surplus in set(_steps(workdir)) - _kept(_steps(workdir)):
     shutil.rmtree(_folder(workdir, surplus))
 
@@ -151,23 +148,14 @@ def _find(workdir: Path, step: int | str | None) -> int:
 def _read(
   folder: Path, network: networks.Network, num_averages: int
 ) -> tuple[list[networks.Tree], networks.Tree]:
-  """Return a step's averages and G's state.
-
-  Raises:
-    ValueError: If the file does not fit the network.
-  """
+  """Return a step's averages and G's state."""
   try:
     tensors = safetensors.numpy.load_file(folder / _FILE)
   except (OSError, safetensors.SafetensorError) as error:
     raise ValueError(f"{folder / _FILE} cannot be read: {error}") from error
   params = {str(i): network.abstract_params() for i in range(num_averages)}
   trees = (params, {_STATE: network.abstract_state()})
-  table = {
-    ".".join(key.key for key in keys): Source(_name(*_split(keys)), SAME)
-    for tree in trees
-    for keys, _ in jax.tree.leaves_with_path(tree)
-  }
-  (averages, state), misfits = to_trees(tensors, table, trees)
+  (averages, state), misfits = to_trees(tensors, own_table(*trees), trees)
   if misfits:
     raise ValueError(describe(str(folder), misfits))
   return list(averages.values()), state[_STATE]
@@ -179,13 +167,13 @@ def _steps(workdir: Path) -> list[int]:
   return sorted(
     int(folder.name)
     for folder in folders
-    if folder.name.isdecimal() and manifest.exists(folder)
+    if folder.name.isdecimal() and checkpoint.has_manifest(folder)
   )
 
 
 def _good_steps(workdir: Path) -> Iterator[int]:
   for step in _steps(workdir):
-    problem = manifest.problem(_folder(workdir, step))
+    problem = checkpoint.find_damage(_folder(workdir, step))
     if problem is None:
       yield step
     else:
@@ -202,11 +190,3 @@ def _kept(steps: list[int]) -> set[int]:
 
 def _folder(workdir: Path, step: int) -> Path:
   return workdir / "averages" / str(step)
-
-
-def _split(keys: tuple) -> tuple[str, tuple]:
-  return keys[0].key, keys[1:]
-
-
-def _name(prefix: str, keys: tuple) -> str:
-  return "/".join([prefix, *(key.key for key in keys)])

@@ -1,28 +1,39 @@
-"""Checkpoints of trees of arrays, with Orbax v1; knows no GAN."""
+"""Checkpoints of trees of arrays, with Orbax v1; knows no GAN.
 
+A manifest of checksums, written last, shows that a checkpoint is complete and
+whether its files have changed.
+"""
+
+import hashlib
 import itertools
 import json
+import os
 import re
 import shutil
 import time
 from collections.abc import Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any
 
 import jax
 from absl import logging
 from orbax.checkpoint import v1 as ocp
 
-from msggan_jax.checkpoints import manifest
 from msggan_jax.runtime import processes
 
 BEST = "best"  # instead of a step
+MANIFEST = "manifest.json"
 
 _NAME = "state"
 _PROVENANCE = "provenance.json"
 _MOST_CHARACTERS = 300  # of an error's reason
 _PATIENCE_SECS = 70  # network disks cache a folder's names for up to a minute
+# Errors of reading a malformed file of JSON.
+_MALFORMED = (
+  *(ValueError, TypeError, AttributeError, KeyError),
+  *(OverflowError, RecursionError),
+)
 _LEFTOVER = re.compile(r"\d+\.orbax-checkpoint-tmp(-\d+)?")
 
 
@@ -31,11 +42,7 @@ class SaveError(OSError):
 
 
 class Checkpoints:
-  """The checkpoints of one folder, by step; written asynchronously.
-
-  A checkpoint is complete when its manifest of checksums exists, which is
-  written last, and good when its files match the manifest.
-  """
+  """The checkpoints of one folder, by step; written asynchronously."""
 
   def __init__(
     self,
@@ -70,13 +77,8 @@ class Checkpoints:
     return [
       step
       for step in self._all_steps()
-      if manifest.exists(self._folder(step)) and step not in self._damaged
+      if has_manifest(self._folder(step)) and step not in self._damaged
     ]
-
-  @property
-  def best(self) -> int | None:
-    """Return the step marked as the best, or None."""
-    return self._best if self._best in self.steps else None
 
   def provenance(self, step: int) -> dict[str, Any] | None:
     """Return what a checkpoint depends on, if it was kept with it."""
@@ -88,9 +90,7 @@ class Checkpoints:
   def mark_best(self, step: int, **reasons: Any) -> None:
     """Mark a checkpoint as the best, which is kept until the next mark.
 
-    Args:
-      step: The checkpoint's step.
-      **reasons: Other fields of `best.json`, beside the folder.
+    `reasons` are other fields of `best.json`, beside the folder.
     """
     self._best = step
     if jax.process_index() == 0:
@@ -133,12 +133,12 @@ class Checkpoints:
     """
     steps = self.steps
     if step == BEST:
-      if self.best is None:
+      if self._best not in steps:
         raise FileNotFoundError(
           f"{self._directory} has no checkpoint marked as the best; runs with "
           "config.eval_kimg mark one"
         )
-      return self.best
+      return self._best
     if not steps or (step is not None and step not in steps):
       wanted = "no checkpoint" if step is None else f"no checkpoint {step}"
       have = f"; there are {steps}" if steps else ""
@@ -154,9 +154,6 @@ class Checkpoints:
       abstract_tree: The saved tree or a part of it, as
         `jax.ShapeDtypeStruct` with shardings.
       step: As in `find`; None skips damaged ones with a warning.
-
-    Returns:
-      A tree of arrays in the structure of `abstract_tree`.
 
     Raises:
       FileNotFoundError: If the checkpoint does not exist.
@@ -199,11 +196,7 @@ class Checkpoints:
       self._background.shutdown()
 
   def remove_leftovers(self) -> None:
-    """Remove the unfinished folders of killed saves.
-
-    Only for the process that holds the run's lock: another run's save may be
-    on its way otherwise.
-    """
+    """Remove the unfinished folders of killed saves; needs the run's lock."""
     if not self._directory.is_dir():
       return
     for folder in self._directory.iterdir():
@@ -223,23 +216,22 @@ class Checkpoints:
   def newest_good(self) -> int | None:
     """Return the step of the newest good checkpoint, or None.
 
-    All processes call it and get the first process's answer. Damaged ones
-    after it are skipped with a warning.
+    All processes get the first one's answer. Damaged checkpoints are skipped
+    with a warning.
 
     Raises:
       ValueError: If every complete one is damaged.
     """
     step = self._newest_good() if processes.is_first() else None
-    step = processes.from_first(-1 if step is None else step)
-    return None if step < 0 else step
+    return processes.from_first(step)
 
   def _newest_good(self) -> int | None:
     for step in reversed(self._all_steps()):
-      problem = manifest.problem(self._folder(step))
+      problem = find_damage(self._folder(step))
       if problem is None:
         return step
       logging.warning("skipping %s: %s", self._folder(step), problem)
-      if manifest.exists(self._folder(step)):
+      if has_manifest(self._folder(step)):
         self._damaged.add(step)
     if self._damaged:
       raise ValueError(
@@ -258,7 +250,7 @@ class Checkpoints:
     while True:
       try:
         found = self.find(step)
-        problem = manifest.problem(self._folder(found))
+        problem = find_damage(self._folder(found))
         if problem is None:
           return found
         raise ValueError(
@@ -305,7 +297,7 @@ class Checkpoints:
         if self._provenance is not None:
           text = json.dumps(self._provenance, indent=1)
           (self._folder(step) / _PROVENANCE).write_text(text + "\n")
-        manifest.write(self._folder(step))
+        write_manifest(self._folder(step))
         self._delete_surplus()
     except Exception as error:  # whatever Orbax raises
       raise self._failure(step, error) from error
@@ -343,6 +335,90 @@ class Checkpoints:
     self.close()
 
 
+def write_manifest(folder: Path) -> None:
+  """Write the bytes and SHA-256 of every file in a folder, atomically.
+
+  All files reach the disk before, so the manifest means a complete folder.
+  """
+  for path in (*folder.rglob("*"), folder):
+    _sync(path)
+  files = {
+    str(path.relative_to(folder)): [path.stat().st_size, _digest(path)]
+    for path in sorted(folder.rglob("*"))
+    if path.is_file()
+  }
+  temporary = folder / f".{MANIFEST}"
+  with temporary.open("w") as file:
+    json.dump(files, file, indent=1)
+    file.flush()
+    os.fsync(file.fileno())
+  temporary.replace(folder / MANIFEST)
+  _sync(folder)
+
+
+def has_manifest(folder: Path) -> bool:
+  """Return whether the folder has a manifest, without reading files."""
+  return (folder / MANIFEST).is_file()
+
+
+def find_damage(folder: Path) -> str | None:
+  """Return the first difference between a folder and its manifest, or None.
+
+  The folder may be somebody else's: nothing outside of it is read.
+  """
+  paths = itertools.chain([folder], folder.rglob("*"))
+  link = next((path for path in paths if path.is_symlink()), None)
+  if link is not None:
+    return f"{link} is a symbolic link, which no checkpoint has"
+  try:
+    files = json.loads((folder / MANIFEST).read_bytes())
+    expected = [
+      (str(name), int(size), str(digest))
+      for name, (size, digest) in files.items()
+    ]
+  except OSError:
+    return f"it has no {MANIFEST}"
+  except _MALFORMED:
+    return f"its {MANIFEST} is damaged"
+  if not expected:
+    return f"its {MANIFEST} is damaged"
+  if not all(_is_inside(name) for name, _, _ in expected):
+    return f"its {MANIFEST} names a path outside the folder"
+  for name, size, digest in expected:
+    path = folder / name
+    try:
+      if not path.is_file():  # such as a pipe, which would block
+        return f"{name} is missing"
+      if path.stat().st_size != size:
+        return f"{name} has {path.stat().st_size} bytes instead of {size}"
+      if _digest(path) != digest:
+        return f"{name} has changed"
+    except (OSError, ValueError):
+      return f"{name} is missing"
+  return None
+
+
+def _sync(path: Path) -> None:
+  """Wait until a file or the names in a folder have reached the disk."""
+  descriptor = os.open(path, os.O_RDONLY)
+  try:
+    os.fsync(descriptor)
+  finally:
+    os.close(descriptor)
+
+
+def _is_inside(name: str) -> bool:
+  path = PurePosixPath(name)
+  return (
+    name.isprintable() and not path.is_absolute() and ".." not in path.parts
+  )
+
+
+def _digest(path: Path) -> str:
+  with path.open("rb") as file:
+    return hashlib.file_digest(file, "sha256").hexdigest()
+
+
 def _context() -> ocp.Context:
   """Return Orbax's settings for saving and loading."""
   context = ocp.Context()
@@ -357,7 +433,7 @@ def _read_step(mark: Path) -> int | None:
     step = json.loads(mark.read_text())["step"]
   except (FileNotFoundError, NotADirectoryError):
     return None
-  except (ValueError, TypeError, KeyError, RecursionError):
+  except _MALFORMED:
     step = None
   if type(step) is not int:
     logging.warning("skipping %s: it is damaged", mark)

@@ -15,16 +15,15 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-import jax
 import numpy as np
 import safetensors
 import safetensors.numpy
 from ml_collections import ConfigDict
 
 from msggan_jax.checkpoints.tensors import (
-  SAME,
-  Source,
   describe,
+  flatten,
+  own_table,
   quote,
   to_trees,
 )
@@ -63,7 +62,7 @@ def write(
   trees: Mapping[str, tuple[networks.Tree, networks.Tree]],
   card: Mapping[str, str] | None = None,
 ) -> None:
-  """Write a new file, completely or not at all.
+  """Write a new file; raises as `write_new`.
 
   Args:
     path: The file, which must not exist.
@@ -71,19 +70,13 @@ def write(
     step: The checkpoint's step.
     trees: `GENERATOR` or `DISCRIMINATOR` -> parameters and state.
     card: More metadata of the header, of `model_card`.
-
-  Raises:
-    ValueError: If the path exists.
-    OSError: If the file cannot be written.
   """
   check_free(path)
-  tensors = {}
-  for name, both in trees.items():
-    for tree in both:
-      for keys, array in jax.tree.leaves_with_path(tree):
-        tensors[_tensor_name(name, keys)] = np.asarray(
-          array, np.float32, order="C"
-        )
+  tensors = {
+    key: np.asarray(array, np.float32, order="C")
+    for name, both in trees.items()
+    for key, array in flatten(*({name: tree} for tree in both)).items()
+  }
   metadata = {
     "format": FORMAT,
     "version": VERSION,
@@ -121,11 +114,7 @@ def check_free(path: Path) -> None:
 def read(
   path: str | Path, name: str
 ) -> tuple[ConfigDict, networks.Network, networks.Tree, networks.Tree]:
-  """Read a network.
-
-  Args:
-    path: The file.
-    name: `GENERATOR` or `DISCRIMINATOR`.
+  """Read the `GENERATOR` or the `DISCRIMINATOR`.
 
   Returns:
     The configuration's network fields, with the data set if it is the demo's;
@@ -139,38 +128,25 @@ def read(
     config = _read_config(file.metadata() or {})
     tensors = _read_tensors(file, name)
   network = make_network(name, config)
-  trees = (network.abstract_params(), network.abstract_state())
-  table = {
-    ".".join(key.key for key in keys): Source(_tensor_name(name, keys), SAME)
-    for tree in trees
-    for keys, _ in jax.tree.leaves_with_path(tree)
-  }
-  (params, state), misfits = to_trees(tensors, table, trees)
+  trees = ({name: network.abstract_params()}, {name: network.abstract_state()})
+  (params, state), misfits = to_trees(tensors, own_table(*trees), trees)
   if misfits:
     raise ValueError(describe(f"{name} in {path}", misfits))
-  return config, network, params, state
+  return config, network, params[name], state[name]
 
 
-def read_config(path: str | Path) -> ConfigDict:
-  """Read the configuration's network fields; raise ValueError as `read`."""
-  return _inspect(path)[0]
+def read_header(
+  path: str | Path,
+) -> tuple[ConfigDict, dict[str, str], set[str]]:
+  """Return the network fields, all metadata and the names of the networks.
 
-
-def names(path: str | Path) -> set[str]:
-  """Return the networks that a file holds; raise ValueError as `read`."""
-  return _inspect(path)[1]
-
-
-def read_metadata(path: str | Path) -> dict[str, str]:
-  """Return the header's metadata; raise ValueError as `read`."""
+  Raises:
+    ValueError: As `read` does.
+  """
   with _opened(path) as file:
-    return file.metadata() or {}
-
-
-def _inspect(path: str | Path) -> tuple[ConfigDict, set[str]]:
-  with _opened(path) as file:
-    config = _read_config(file.metadata() or {})
-    return config, {key.partition("/")[0] for key in file.keys()}
+    metadata = file.metadata() or {}
+    names = {key.partition("/")[0] for key in file.keys()}
+    return _read_config(metadata), metadata, names
 
 
 @contextlib.contextmanager
@@ -238,10 +214,6 @@ def _read_tensors(file: Any, name: str) -> dict[str, np.ndarray]:
   if not tensors:
     raise ValueError(f"it holds no {name}")
   return tensors
-
-
-def _tensor_name(network: str, keys: tuple) -> str:
-  return "/".join([network, *(key.key for key in keys)])
 
 
 def _public(config: ConfigDict) -> dict[str, Any]:

@@ -3,6 +3,7 @@
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
+import jax
 import numpy as np
 
 _MAX_PROBLEMS = 40  # lines of an error
@@ -41,6 +42,21 @@ class Weights(NamedTuple):
   d_table: Table
 
 
+def flatten(*trees: dict[str, Any]) -> dict[str, Any]:
+  """Return all leaves by their paths, such as "block_4x4/conv/kernel"."""
+  return {
+    "/".join(key.key for key in keys): leaf
+    for tree in trees
+    for keys, leaf in jax.tree.leaves_with_path(tree)
+  }
+
+
+def own_table(*trees: dict[str, Any]) -> Table:
+  """Return the table of tensors that `flatten` has named."""
+  names = flatten(*trees)
+  return {name.replace("/", "."): Source(name, SAME) for name in names}
+
+
 def to_trees(
   tensors: Mapping[str, np.ndarray],
   table: Table,
@@ -49,7 +65,7 @@ def to_trees(
   """Convert a file's tensors to our trees.
 
   Args:
-    tensors: The file's tensors.
+    tensors: The file's tensors, by name.
     table: The source of each of our arrays.
     trees: Nested dicts of shapes (`jax.ShapeDtypeStruct`), which together use
       all tensors.

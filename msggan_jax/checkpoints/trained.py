@@ -1,4 +1,8 @@
-"""Load trained networks; generate and score images."""
+"""Load trained networks; generate and score images.
+
+`released/` holds trained generators, each with a card of how it was made, which
+`benchmarks/release.py` writes.
+"""
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -9,20 +13,34 @@ import jax.numpy as jnp
 import numpy as np
 from ml_collections import ConfigDict
 
-from msggan_jax.checkpoints import averages, safetensors_file, workdirs
+from msggan_jax.checkpoints import averages, safetensors_file
+from msggan_jax.checkpoints.checkpoint import Checkpoints
+from msggan_jax.checkpoints.safetensors_file import DISCRIMINATOR, GENERATOR
+from msggan_jax.config.saved import load_config
 from msggan_jax.models import networks
 from msggan_jax.models.layers import normalize_latents
 from msggan_jax.models.pyramid import Pyramid
 from msggan_jax.runtime import progress as progress_bars
+from msggan_jax.runtime import sharding
 
 Labels = jax.Array | np.ndarray | Sequence[int]
 Noise = str | jax.Array
 
+# A configuration, the network, its parameters and its state.
+Loaded = tuple[ConfigDict, networks.Network, networks.Tree, networks.Tree]
+
 TRUNCATION_CUTOFF = 8  # layers, as the official code has it
 
+_RELEASED = Path(__file__).parent / "released"
+# A network -> the checkpoint's fields with its parameters and its state.
+_FIELDS = {
+  GENERATOR: ("ema_params", "ema_state"),
+  DISCRIMINATOR: ("d_params", "d_state"),
+}
 
-class Generator:
-  """A generator with its weights."""
+
+class _Trained:
+  """A network with its weights."""
 
   def __init__(
     self, config: ConfigDict, network: networks.Network, params, state
@@ -32,16 +50,18 @@ class Generator:
     self.state = state
     self._network = network
 
+  def _apply(self, *args, **kwargs):
+    apply = self._network.jitted_apply
+    return apply(self.params, self.state, *args, **kwargs)
+
+
+class Generator(_Trained):
+  """A generator with its weights."""
+
   def sample_latents(self, key: jax.Array, num: int) -> jax.Array:
-    """Draw latents.
+    """Draw latents, (num, latent_size), on the hypersphere.
 
-    Args:
-      key: Randomness.
-      num: How many.
-
-    Returns:
-      (num, latent_size), normal, then projected onto the hypersphere (except
-      for msg-gan-v1).
+    Those of msg-gan-v1 stay normal.
     """
     z = jax.random.normal(key, (num, self.config.latent_size))
     return normalize_latents(z) if self.config.normalize_latents else z
@@ -63,8 +83,7 @@ class Generator:
       truncation_psi: MSG-StyleGAN: factor on the distance between w and its
         average; 1: no truncation.
       truncation_cutoff: Number of truncated layers, from 4x4 up.
-      noise: MSG-StyleGAN: "fixed" (the stored maps), a key, or one key for each
-        latent.
+      noise: MSG-StyleGAN: "fixed" (the stored maps), a key, or a key a latent.
 
     Returns:
       Images per scale, low to high, (B, r, r, channels) float32, in [-1, 1]
@@ -102,15 +121,9 @@ class Generator:
     truncation_psi: float,
     truncation_cutoff: int = TRUNCATION_CUTOFF,
   ) -> jax.Array:
-    """Move w towards its average in the first layers.
+    """Move w towards its average in the first layers, as `__call__`.
 
-    Args:
-      w: (B, w_size) or (B, layers, w_size).
-      truncation_psi: As in `__call__`.
-      truncation_cutoff: As in `__call__`.
-
-    Returns:
-      (B, layers, w_size), for `synthesize`.
+    w is (B, w_size) or (B, layers, w_size); returns (B, layers, w_size).
     """
     self._check_has_w()
     return self._apply(
@@ -123,9 +136,8 @@ class Generator:
     """Join the first layers' styles of one w with the others of another.
 
     Args:
-      coarse: w of the layers below the crossover, (B, w_size) or (B, layers,
-        w_size).
-      fine: w of the layers from the crossover up, same shapes.
+      coarse: w of the layers below the crossover, as in `truncate`.
+      fine: w of the layers from the crossover up.
       crossover: A layer; two a resolution, from 4x4 up.
 
     Returns:
@@ -136,21 +148,9 @@ class Generator:
     return jnp.concatenate([coarse[:, :crossover], fine[:, crossover:]], axis=1)
 
   def synthesize(self, w: jax.Array, *, noise: Noise = "fixed") -> Pyramid:
-    """Generate images from w.
-
-    Args:
-      w: (B, w_size), or (B, layers, w_size) with one for each layer.
-      noise: As in `__call__`.
-
-    Returns:
-      As `__call__`.
-    """
+    """Generate images from w, (B, w_size) or one a layer, as `__call__`."""
     self._check_has_w()
     return self._apply(w, example_keys(noise, len(w)), method="synthesize")
-
-  def _apply(self, *args, **kwargs):
-    apply = self._network.jitted_apply
-    return apply(self.params, self.state, *args, **kwargs)
 
   def _check_has_w(self) -> None:
     if self.config.model != "stylegan":
@@ -160,36 +160,24 @@ class Generator:
       )
 
 
-class Discriminator:
+class Discriminator(_Trained):
   """A discriminator with its weights."""
-
-  def __init__(
-    self, config: ConfigDict, network: networks.Network, params, state
-  ):
-    self.config = config
-    self.params = params
-    self.state = state
-    self._network = network
 
   def __call__(
     self, pyramid: Pyramid, labels: Labels | None = None
   ) -> jax.Array:
-    """Score images.
+    """Score images: logits, (B,); higher means more real.
 
     Args:
       pyramid: Images per scale, low to high, each (B, r, r, channels), in
         [-1, 1]; B a multiple of the minibatch stddev's group.
       labels: Classes, (B,), of a conditional discriminator.
 
-    Returns:
-      Logits, (B,); higher means more real.
-
     Raises:
       ValueError: If labels are missing, superfluous or out of range.
     """
     labels = check_labels(self.config, labels, len(pyramid[0]))
-    apply = self._network.jitted_apply
-    return apply(self.params, self.state, pyramid, labels)
+    return self._apply(pyramid, labels)
 
 
 def load_generator(
@@ -214,17 +202,77 @@ def load_generator(
   """
   if ema_kimg is not None:
     return Generator(*averages.reconstruct(workdir, step, ema_kimg))
-  return Generator(
-    *workdirs.load_network(workdir, step, safetensors_file.GENERATOR)
-  )
+  return Generator(*load_network(workdir, step, GENERATOR))
 
 
 def load_discriminator(
   workdir: str | Path, step: int | str | None = None
 ) -> Discriminator:
   """Load the discriminator of a run; arguments as in `load_generator`."""
-  return Discriminator(
-    *workdirs.load_network(workdir, step, safetensors_file.DISCRIMINATOR)
+  return Discriminator(*load_network(workdir, step, DISCRIMINATOR))
+
+
+def load_network(
+  source: str | Path, step: int | str | None, name: str
+) -> Loaded:
+  """Load the `GENERATOR`'s moving average or the `DISCRIMINATOR`.
+
+  Arguments and errors are those of `load_generator`.
+  """
+  source = find(source)
+  if not source.is_file():
+    return load_networks(source, step, [name])[1][name]
+  if step is not None:
+    raise ValueError(
+      f"{source} is one file and not a run with checkpoints to choose from"
+    )
+  config, network, *trees = safetensors_file.read(source, name)
+  return config, network, *jax.device_put(trees, jax.local_devices()[0])
+
+
+def load_networks(
+  workdir: str | Path, step: int | str | None, names: Sequence[str]
+) -> tuple[int, dict[str, Loaded]]:
+  """Load networks of one checkpoint of a run; also return its step."""
+  config = load_config(workdir)
+  made = {name: safetensors_file.make_network(name, config) for name in names}
+  trees = {}
+  for name, network in made.items():
+    both = (network.abstract_params(), network.abstract_state())
+    trees |= dict(zip(_FIELDS[name], both, strict=True))
+  device = jax.sharding.SingleDeviceSharding(jax.local_devices()[0])
+  with Checkpoints(Path(workdir) / "checkpoints") as checkpoints:
+    step = checkpoints.find(checkpoints.newest_good() if step is None else step)
+    loaded = checkpoints.restore(sharding.abstract(trees, device), step)
+  return step, {
+    name: (config, network, *(loaded[field] for field in _FIELDS[name]))
+    for name, network in made.items()
+  }
+
+
+def released() -> list[str]:
+  """Return the names of the released generators."""
+  return sorted(path.stem for path in _RELEASED.glob("*.safetensors"))
+
+
+def find(source: str | Path) -> Path:
+  """Return a released generator's file for its name, any other source as is.
+
+  A folder or a file comes before a name.
+
+  Raises:
+    FileNotFoundError: If a bare word is neither a folder, a file nor a name.
+  """
+  path = Path(source)
+  if path.exists() or len(path.parts) != 1:
+    return path
+  if path.name in released():
+    return _RELEASED / f"{path.name}.safetensors"
+  if path.suffix:
+    return path
+  raise FileNotFoundError(
+    f"{source} is not the workdir of a run: it does not exist; released "
+    f"generators: {', '.join(released()) or 'none'}"
   )
 
 
@@ -240,14 +288,7 @@ def in_batches(
 ) -> tuple[np.ndarray, ...]:
   """Generate many images with at most one batch on the device.
 
-  Args:
-    generator: The generator.
-    z: Latents, (N, latent_size).
-    batch_size: Images in a batch.
-    labels: Classes, (N,), of a conditional generator.
-    noise: As in `Generator`.
-    progress: Title of a progress bar; "": none.
-    **options: Other arguments of the generator.
+  Arguments are those of the generator, for all N images, and of `map_batches`.
 
   Returns:
     Images per scale, low to high, in host memory, each (N, r, r, channels).
@@ -298,16 +339,7 @@ def map_batches(
 def check_labels(
   config: ConfigDict, labels: Labels | None, num: int
 ) -> np.ndarray | None:
-  """Return labels as an array.
-
-  Args:
-    config: The networks' configuration.
-    labels: Classes, or None.
-    num: The expected number.
-
-  Raises:
-    ValueError: In one sentence, if they do not fit the networks.
-  """
+  """Return `num` labels as an array; raise ValueError if they do not fit."""
   classes = config.num_classes
   if not classes:
     if labels is None:
@@ -334,11 +366,7 @@ def check_labels(
 
 
 def example_keys(noise: Noise, num: int) -> jax.Array | None:
-  """Return a key for each of `num` images; None for fixed noise.
-
-  Raises:
-    ValueError: If the noise is neither "fixed", a key, nor `num` keys.
-  """
+  """Return a key for each of `num` images; None for fixed noise."""
   if isinstance(noise, str) and noise == "fixed":
     return None
   is_key = isinstance(noise, jax.Array) and jnp.issubdtype(

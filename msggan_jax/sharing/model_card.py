@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 
 from PIL import Image
 
-from msggan_jax.checkpoints import checkpoint, released, safetensors_file
+from msggan_jax.checkpoints import checkpoint, safetensors_file, trained
 from msggan_jax.config.saved import load_config
 from msggan_jax.runtime import jsonl
 
@@ -50,9 +50,9 @@ class Card(NamedTuple):
 
 def read(source: str | Path, step: int | str | None = None) -> Card:
   """Read the card of a generator; arguments as in `trained.load_generator`."""
-  source = released.find(source)
+  source = trained.find(source)
   if source.is_file():
-    return _parse(safetensors_file.read_metadata(source))
+    return _parse(safetensors_file.read_header(source)[1])
   config = load_config(source)
   with checkpoint.Checkpoints(source / "checkpoints") as checkpoints:
     step = checkpoints.find(step)

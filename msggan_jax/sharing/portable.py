@@ -15,7 +15,7 @@ import jax.export
 import jax.numpy as jnp
 from flax import nnx
 
-from msggan_jax.checkpoints import safetensors_file, trained, workdirs
+from msggan_jax.checkpoints import safetensors_file, trained
 from msggan_jax.models import base_grid, networks
 from msggan_jax.models.conv_layer import Conv
 from msggan_jax.models.pyramid import resolutions_up_to
@@ -23,6 +23,8 @@ from msggan_jax.sharing import model_card
 
 PLATFORMS = ("cpu", "cuda", "tpu")  # of StableHLO
 _VARIANTS = {"psi", "w", "noise"}
+
+Arrays = dict[str, jax.Array]  # by the names of inputs
 
 
 @dataclasses.dataclass(frozen=True)
@@ -42,7 +44,12 @@ class Function:
   name: str
   inputs: tuple[Input, ...]
   outputs: tuple[str, ...]
-  call: Callable[..., tuple[jax.Array, ...]]
+  compute: Callable[[Arrays], tuple[jax.Array, ...]]  # from named arrays
+
+  def call(self, *arrays: jax.Array) -> tuple[jax.Array, ...]:
+    """Map the inputs to the outputs."""
+    names = [each.name for each in self.inputs]
+    return self.compute(dict(zip(names, arrays, strict=True)))
 
 
 def export(
@@ -65,7 +72,11 @@ def export(
   names = [safetensors_file.GENERATOR]
   if with_discriminator:
     names.append(safetensors_file.DISCRIMINATOR)
-  config, step, trees = workdirs.load_networks(workdir, step, names)
+  step, loaded = trained.load_networks(workdir, step, names)
+  config = loaded[safetensors_file.GENERATOR][0]
+  trees = {
+    name: (params, state) for name, (*_, params, state) in loaded.items()
+  }
   card = model_card.to_metadata(model_card.read(workdir, step))
   safetensors_file.write(output, config, step, trees, card)
   return step
@@ -180,20 +191,15 @@ def whole(
   else:
     inputs = (*_latent_inputs(generator, "psi" in variant), *inputs)
 
-  def call(*arrays: jax.Array) -> tuple[jax.Array, ...]:
-    given = _by_name(inputs, arrays)
-    maps = [given[name] for name in given if name.startswith("noise_")]
-    if "w" in given:
-      return module.synthesize(given["w"], maps=maps or None)
+  def compute(given: Arrays) -> tuple[jax.Array, ...]:
     if not is_stylegan(generator):
       return module(given["z"], given.get("labels"))
-    w = module.map_latents(given["z"], given.get("labels"))
-    if "psi" in given:
-      w = module.truncate(w, given["psi"], trained.TRUNCATION_CUTOFF)
+    w = given["w"] if "w" in given else _map_latents(module, given)
+    maps = [given[name] for name in given if name.startswith("noise_")]
     return module.synthesize(w, maps=maps or None)
 
-  scales = module.scales
-  return Function("generator", inputs, tuple(map(image_name, scales)), call)
+  outputs = tuple(map(image_name, module.scales))
+  return Function("generator", inputs, outputs, compute)
 
 
 def segments(generator: trained.Generator) -> list[Function]:
@@ -211,36 +217,36 @@ def segments(generator: trained.Generator) -> list[Function]:
   stylegan = is_stylegan(generator)
   inputs = _latent_inputs(generator, psi=stylegan)
 
-  def latent(*arrays: jax.Array) -> tuple[jax.Array, ...]:
-    given = _by_name(inputs, arrays)
-    if not stylegan:
-      return (module.join(given["z"], given.get("labels")),)
-    w = module.map_latents(given["z"], given.get("labels"))
-    cutoff = trained.TRUNCATION_CUTOFF
-    return (module.truncate(w, given["psi"], cutoff),)
+  def compute(given: Arrays) -> tuple[jax.Array, ...]:
+    if stylegan:
+      return (_map_latents(module, given),)
+    return (module.join(given["z"], given.get("labels")),)
 
-  made = []
-  if stylegan or generator.config.num_classes:
-    output = "w" if stylegan else "next"
-    made.append(Function("latent", inputs, (output,), latent))
-  (below,) = jax.eval_shape(latent, *map(_abstract, inputs))
-  shape = None if stylegan else below.shape[1:]
+  output = "w" if stylegan else "next"
+  latent = Function("latent", inputs, (output,), compute)
+  made = [latent] if stylegan or generator.config.num_classes else []
+  shape = None if stylegan else _first_shape(latent)
   blocks: list[int] = []
   for resolution in module.resolutions:
     blocks.append(resolution)
     if resolution in module.scales:
-      segment = _segment(generator, module, tuple(blocks), shape)
-      x = jax.eval_shape(segment.call, *map(_abstract, segment.inputs))[0]
-      shape = x.shape[1:]
-      made.append(segment)
+      made.append(_segment(generator, module, tuple(blocks), shape))
+      shape = _first_shape(made[-1])
       blocks = []
   return made
 
 
-def _by_name(
-  inputs: Sequence[Input], arrays: tuple[jax.Array, ...]
-) -> dict[str, jax.Array]:
-  return dict(zip([each.name for each in inputs], arrays, strict=True))
+def _map_latents(module: nnx.Module, given: Arrays) -> jax.Array:
+  w = module.map_latents(given["z"], given.get("labels"))
+  if "psi" in given:
+    w = module.truncate(w, given["psi"], trained.TRUNCATION_CUTOFF)
+  return w
+
+
+def _first_shape(function: Function) -> tuple[int, ...]:
+  """Return the shape of the first output, without the batch."""
+  arrays = map(_abstract, function.inputs)
+  return jax.eval_shape(function.call, *arrays)[0].shape[1:]
 
 
 def image_name(resolution: int) -> str:
@@ -287,8 +293,7 @@ def _segment(
     maps = _noise_inputs(generator)[first : first + 2 * len(blocks)]
     inputs += [_w_input(generator), *maps]
 
-  def call(*arrays: jax.Array) -> tuple[jax.Array, ...]:
-    given = _by_name(inputs, arrays)
+  def compute(given: Arrays) -> tuple[jax.Array, ...]:
     x, image = given.get("x"), None
     for i, resolution in enumerate(blocks):
       if not stylegan:
@@ -305,7 +310,8 @@ def _segment(
 
   name = image_name(blocks[-1])
   outputs = (name,) if last else ("next", name)
-  return Function(name.replace("image", "scale"), tuple(inputs), outputs, call)
+  title = name.replace("image", "scale")
+  return Function(title, tuple(inputs), outputs, compute)
 
 
 def _plain_module(generator: trained.Generator) -> nnx.Module:

@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from msggan_jax.checkpoints import manifest
+from msggan_jax.checkpoints import checkpoint
 from msggan_jax.checkpoints.checkpoint import Checkpoints, SaveError
 from msggan_jax.runtime import sharding
 
@@ -73,10 +73,10 @@ def test_any_damage_is_passed_over(two, tmp_path, damage):
     folder = tmp_path / str(i)
     shutil.copytree(two, folder)
     damage(folder / path.relative_to(two), rng)
-    assert manifest.problem(folder / "1") is None
+    assert checkpoint.find_damage(folder / "1") is None
     # A flip in the manifest's white space changes nothing that counts.
-    expected = 2 if manifest.problem(folder / "2") is None else 1
-    assert expected == 1 or path.name == manifest.NAME
+    expected = 2 if checkpoint.find_damage(folder / "2") is None else 1
+    assert expected == 1 or path.name == checkpoint.MANIFEST
     assert restored(folder) == expected
     assert (folder / "2").is_dir()
 
@@ -108,7 +108,7 @@ def test_a_damaged_one_is_moved_aside_by_the_next_save(two, tmp_path):
 
 def test_an_unfinished_one_is_no_checkpoint(tmp_path):
   save(tmp_path, 1)
-  (tmp_path / "1" / manifest.NAME).unlink()
+  (tmp_path / "1" / checkpoint.MANIFEST).unlink()
   with pytest.raises(FileNotFoundError):
     restored(tmp_path)
   save(tmp_path, 1)
@@ -122,7 +122,7 @@ def test_the_last_good_one_outlives_a_failed_save(tmp_path, monkeypatch):
     raise OSError(28, "No space left on device")
 
   with monkeypatch.context() as patch, Checkpoints(tmp_path, 1) as checkpoints:
-    patch.setattr(manifest, "write", fail)
+    patch.setattr(checkpoint, "write_manifest", fail)
     checkpoints.save(2, tree(2))
     with pytest.raises(SaveError, match="the newest is 1: .*No space left"):
       checkpoints.wait()

@@ -14,7 +14,7 @@ import pytest
 
 import msggan_jax
 from msggan_jax import data, load_discriminator, load_generator
-from msggan_jax.checkpoints import checkpoint, manifest
+from msggan_jax.checkpoints import checkpoint
 from msggan_jax.config import saved
 from msggan_jax.models import networks
 from msggan_jax.runtime import sharding
@@ -161,38 +161,27 @@ def test_no_code_of_data_sets_is_downloaded(tmp_path):
 # Odd files.
 
 
-@pytest.mark.parametrize(
-  "content", ["", "[", "[]", "7", "{}", "[" * 10**5, '{"resolution": {}}']
-)
-def test_odd_configurations(workdir, content):
-  (workdir / "config.json").write_text(content)
-  with pytest.raises(ValueError, match="configuration"):
-    load_generator(workdir)
+def test_odd_configurations(workdir):
+  odd = ["", "[", "[]", "7", "{}", "[" * 10**5, '{"resolution": {}}']
+  for content in odd:
+    (workdir / "config.json").write_text(content)
+    with pytest.raises(ValueError, match="configuration"):
+      load_generator(workdir)
 
 
-@pytest.mark.parametrize(
-  "content",
-  [
-    b"",
-    b"{",
-    b"[]",
-    b'{"step": [5]}',
-    b'{"step": "../5"}',
-    b"\xff",
-    b"[" * 10**5,
-  ],
-)
-def test_odd_marks_are_no_marks(workdir, content):
-  (workdir / "best.json").write_bytes(content)
-  with checkpoint.Checkpoints(workdir / "checkpoints", keep=1) as checkpoints:
-    assert checkpoints.best is None
-    with pytest.raises(FileNotFoundError, match="no checkpoint marked"):
-      checkpoints.find("best")
+def test_odd_marks_are_no_marks(workdir):
+  steps = [b'{"step": [5]}', b'{"step": "../5"}']
+  for content in [b"", b"{", b"[]", b"\xff", b"[" * 10**5, *steps]:
+    (workdir / "best.json").write_bytes(content)
+    with checkpoint.Checkpoints(workdir / "checkpoints") as checkpoints:
+      with pytest.raises(FileNotFoundError, match="no checkpoint marked"):
+        checkpoints.find("best")
 
 
-@pytest.mark.parametrize(
-  ("files", "problem"),
-  [
+def test_odd_manifests(workdir):
+  folder = workdir / "checkpoints" / str(STEP)
+  os.mkfifo(folder / "pipe")
+  for files, problem in (
     ({"../../../config.json": [9, ""]}, "names a path outside the folder"),
     ({"/etc/passwd": [9, ""]}, "names a path outside the folder"),
     ({"\x1b[2J": [9, ""]}, "names a path outside the folder"),
@@ -203,18 +192,14 @@ def test_odd_marks_are_no_marks(workdir, content):
     ({"state": None}, "is damaged"),
     ([], "is damaged"),
     ("[" * 10**5, "is damaged"),
-  ],
-)
-def test_odd_manifests(workdir, files, problem):
-  folder = workdir / "checkpoints" / str(STEP)
-  os.mkfifo(folder / "pipe")
-  text = files if isinstance(files, str) else json.dumps(files)
-  (folder / manifest.NAME).write_text(text)
-  assert problem in manifest.problem(folder)
-  with pytest.raises(
-    ValueError, match=f"^checkpoint .* is damaged: .*{problem}"
   ):
-    load_generator(workdir, STEP)
+    text = files if isinstance(files, str) else json.dumps(files)
+    (folder / checkpoint.MANIFEST).write_text(text)
+    assert problem in checkpoint.find_damage(folder)
+    with pytest.raises(
+      ValueError, match=f"^checkpoint .* is damaged: .*{problem}"
+    ):
+      load_generator(workdir, STEP)
 
 
 def test_links_lead_nowhere(workdir, tmp_path):
@@ -255,8 +240,8 @@ def test_odd_metadata_with_the_right_checksums(workdir, tmp_path, change):
   folder = workdir / "checkpoints" / str(STEP)
   path = folder / "state" / "_METADATA"
   path.write_text(change(path.read_text()))
-  (folder / manifest.NAME).unlink()
-  manifest.write(folder)
+  (folder / checkpoint.MANIFEST).unlink()
+  checkpoint.write_manifest(folder)
   before = sorted(tmp_path.rglob("*"))
   with watch():
     try:
