@@ -9,7 +9,7 @@ from msggan_jax.algorithm.power_averages import WIDTHS, exponent
 from msggan_jax.checkpoints import averages
 from msggan_jax.config import saved
 from msggan_jax.models import networks
-from tests.algorithm.test_variants import small_config
+from tests.algorithm.runs import small_config
 
 
 @pytest.fixture

@@ -12,7 +12,7 @@ from msggan_jax.algorithm import program
 from msggan_jax.models.convolution import convolve, convolve_plain
 from msggan_jax.planning import flops, timing
 from msggan_jax.runtime import sharding
-from tests.algorithm.test_variants import small_config
+from tests.algorithm.runs import small_config
 
 KEYS = {
   "images_per_sec",

@@ -13,7 +13,7 @@ from msggan_jax.planning import compilation, estimate, timing, tpu_slices
 from msggan_jax.planning.flops import Count
 from msggan_jax.planning.instructions import Work
 from msggan_jax.runtime import sharding
-from tests.algorithm.test_variants import small_config
+from tests.algorithm.runs import small_config
 
 
 @pytest.fixture
