@@ -44,7 +44,7 @@ _CAPTIONS = {
   ("memory_bytes",): "Most memory in use so far: of the accelerator, or of the "
   "process on a CPU.",
 }
-_NOT_PLOTTED = ("step", "kimg", "unix_secs", "secs_per_kimg")
+_NOT_PLOTTED = ("step", "kimg", "unix_secs", "secs")  # or what begins so
 
 
 # A caption, heads, and rows whose first cells are headings.
@@ -125,8 +125,7 @@ def render(runs: Sequence[Run]) -> bytes:
 
 def _records(runs: Sequence[Run]) -> list[Plot]:
   """Return plots of the numbers in `stats.jsonl`."""
-  rest = [n for n in _names(runs) if n not in _NOT_PLOTTED]
-  rest = [name for name in rest if not name.startswith("secs/")]
+  rest = [n for n in _names(runs) if not n.startswith(_NOT_PLOTTED)]
   plots = []
   for wanted, caption in _CAPTIONS.items():
     names = [name for name in rest if name.startswith(wanted)]

@@ -39,8 +39,7 @@ _DASHES = ("-", "--", "-.", ":")
 _MOST_PIXELS = 2**26  # of a grid; more would be no grid of ours
 _LOSSLESS = 2**14  # pixels up to which WebP keeps every one
 _SIDE = 512  # pixels of a picture, at most
-_FRAMES = (3, 20)  # of a strip: at least, at most
-_ALL_FRAMES = 120  # of a page: about 10 MB at worst
+_FEWEST_FRAMES, _ALL_FRAMES = 3, 120  # of a scale, of a page: 10 MB at worst
 
 _DIVERSITY_SIDE = 32  # images are compared at this size, at most
 _DIVERSITY_GRIDS = 30  # spread over training
@@ -64,15 +63,6 @@ class Plot:
   caption: str
   uri: Markup
   numbers: str
-
-
-@dataclasses.dataclass(frozen=True)
-class Picture:
-  """A data URI of WebP, and its size as it is stored."""
-
-  uri: Markup
-  width: int
-  height: int
 
 
 def plot(
@@ -100,10 +90,9 @@ def plot(
     elif limits := _limits(lines):
       axes.set_ylim(*limits)
       caption += " Rare values outside of the axis are cut off."
-    columns = len(lines) if len(lines) <= 4 else 3
-    rows = -(-len(lines) // columns) if len(lines) > 1 else 0
+    rows = -(-len(lines) // 3) if len(lines) > 1 else 0
     if rows:
-      figure.legend(loc="upper center", ncols=columns)
+      figure.legend(loc="upper center", ncols=3)
     # Constrained layout would take twice the time.
     top = 0.96 - 0.08 * rows
     figure.subplots_adjust(left=0.16, right=0.98, bottom=0.17, top=top)
@@ -116,28 +105,27 @@ def plot(
   return Plot(title, caption, _data_uri("svg+xml", file.getvalue()), numbers)
 
 
-def strips(run: Run, total: int) -> dict[int, list[tuple[float, Picture]]]:
-  """Return sample grids over training, (kimg, picture), by scale.
+def strips(run: Run, total: int) -> dict[int, list[tuple[float, Markup]]]:
+  """Return sample grids over training, (kimg, data URI), by scale.
 
   Args:
     run: The run; scale 0 shows all scales of the same latents.
     total: Number of runs on the page, which share its size.
   """
   scales = _scales(run.workdir)
-  fewest, most = _FRAMES
-  count = _ALL_FRAMES // (total * max(1, len(scales)))
+  most = max(_FEWEST_FRAMES, _ALL_FRAMES // (total * max(1, len(scales))))
   made = {}
-  for scale, grids in scales.items():
-    grids = _spread(grids, min(max(fewest, count), most))
-    with ThreadPoolExecutor() as threads:
-      encoded = list(threads.map(encode, [path for _, path in grids]))
-    pairs = zip(grids, encoded, strict=True)
-    made[scale] = [(kimg, x) for (kimg, _), x in pairs if x is not None]
+  with ThreadPoolExecutor() as threads:
+    for scale, grids in scales.items():
+      grids = _spread(grids, most)
+      uris = threads.map(encode, [path for _, path in grids])
+      pairs = zip(grids, uris, strict=True)
+      made[scale] = [(kimg, uri) for (kimg, _), uri in pairs if uri]
   return {scale: frames for scale, frames in made.items() if frames}
 
 
-def encode(path: Path) -> Picture | None:
-  """Return a picture file for the page, or None if it is not readable (yet)."""
+def encode(path: Path) -> Markup | None:
+  """Return a picture's data URI, or None if it is not readable (yet)."""
   image = _open(path)
   if image is None:
     return None
@@ -145,7 +133,7 @@ def encode(path: Path) -> Picture | None:
   file = io.BytesIO()
   lossless = image.width * image.height <= _LOSSLESS
   image.save(file, "WEBP", lossless=lossless, quality=70, method=3)
-  return Picture(_data_uri("webp", file.getvalue()), *image.size)
+  return _data_uri("webp", file.getvalue())
 
 
 def diversity(run: Run) -> Points:

@@ -156,21 +156,24 @@ def _scores(
 
 
 def _gave_up(case: Case) -> Finding | None:
-  report = case.run.not_finite
-  if not report or report.get("continued"):
+  report, precision = case.run.not_finite, case.run.config.get("precision")
+  found = report.get("attempts")
+  attempts = found if isinstance(found, list) else []
+  attempts = [attempt for attempt in attempts if isinstance(attempt, dict)]
+  if report.get("continued") or not attempts:
     return None
-  attempts = report.get("attempts")
-  newest = attempts[-1] if isinstance(attempts, list) and attempts else report
-  names = newest.get("not_finite") if isinstance(newest, dict) else None
+  names = attempts[-1].get("not_finite")
   names = names if isinstance(names, list) else ["its numbers"]
   where = plain(" and ".join(map(str, names)))
-  return (
-    "gave up",
-    f"It gave up at {number(case.run.kimg)} kimg: NaN or Inf in {where}.",
-    "Try a new run with config.precision=float32, whose numbers overflow later."
-    if case.run.config.get("precision") not in (None, "float32")
-    else f"{_gentler(case.run)} if NaN comes back with other random numbers.",
-  )
+  advice = "Give the same command with --new_randomness: it may be chance."
+  if len(attempts) > 1:
+    advice = (
+      f"{_gentler(case.run)}."
+      if precision in (None, "float32")
+      else "Try a new run with config.precision=float32, which overflows later."
+    )
+  health = f"It gave up at {number(case.run.kimg)} kimg: NaN or Inf in {where}."
+  return "gave up", health, advice
 
 
 def _is_young(case: Case) -> Finding | None:

@@ -105,8 +105,8 @@ def test_hostile_records_stay_text(tmp_path):
   workdir = tmp_path / "<img onerror=alert(1)>"
   write_run(workdir, config=bad, stats=stats, metrics=metrics)
   (workdir / "best.json").write_text(json.dumps({"metric": SCRIPT}))
-  attempt = {"step": SCRIPT, "not_finite": [SCRIPT, 5]}
-  (workdir / "not_finite.json").write_text(json.dumps({"attempts": [attempt]}))
+  attempts = [{"step": SCRIPT, "not_finite": [SCRIPT, 5]}, SCRIPT]
+  (workdir / "not_finite.json").write_text(json.dumps({"attempts": attempts}))
   read = written(workdir)
   [code] = [text for tag, text in read.texts if tag == "script"]
   assert "alert" not in code and len(read.all("script")) == 1

@@ -129,16 +129,25 @@ def test_unsteadiness(tmp_path):
   assert "changed by 0.9 (mean square), " in found.health
 
 
-@pytest.mark.parametrize("precision", ["float32", "bfloat16"])
-def test_a_run_that_gave_up(tmp_path, precision):
+@pytest.mark.parametrize(
+  ("precision", "attempts", "advice"),
+  [
+    ("bfloat16", 1, "--new_randomness"),
+    ("bfloat16", 2, "precision=float32"),
+    ("float32", 2, "learning_rate=0.0015"),
+  ],
+)
+def test_a_run_that_gave_up(tmp_path, precision, attempts, advice):
   workdir = write_run(tmp_path / "run", config={"precision": precision})
-  attempts = [{"step": 500, "not_finite": ["d_loss", "g/kernel"]}] * 4
-  write_lines(workdir / "not_finite.json", [{"attempts": attempts}])
+  attempt = {"step": 500, "not_finite": ["d_loss", "g/kernel"]}
+  report = {"attempts": [attempt] * attempts}
+  write_lines(workdir / "not_finite.json", [report])
   found = judged(workdir)
   assert found.kind == "gave up"
   assert "NaN or Inf in d_loss and g/kernel." in found.health
-  wanted = "precision=float32" if precision != "float32" else "rate=0.0015"
-  assert wanted in found.advice
+  assert advice in found.advice
+  write_lines(workdir / "not_finite.json", [report | {"continued": True}])
+  assert judged(workdir).kind == SOUND
 
 
 def test_waiting_for_data(tmp_path):
