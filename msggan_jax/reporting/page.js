@@ -13,7 +13,8 @@ if (slider) {
       frames.forEach((frame, i) => { frame.hidden = i !== Math.max(last, 0); });
     }
   };
-  slider.max = slider.value = times.length - 1;
+  slider.max = times.length - 1;
+  slider.value = slider.max;
   slider.addEventListener("input", show);
   slider.parentElement.hidden = false;
   show();
