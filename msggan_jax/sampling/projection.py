@@ -8,10 +8,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
-from PIL import Image, ImageOps, UnidentifiedImageError
+from PIL import ImageOps
 
 from msggan_jax.checkpoints import trained
-from msggan_jax.data import pictures
+from msggan_jax.data import pictures, pixels
 from msggan_jax.models import base_grid, networks
 from msggan_jax.models.layers import normalize_latents
 from msggan_jax.models.pyramid import Pyramid, make_pyramid, to_float
@@ -21,7 +21,6 @@ from msggan_jax.sampling.job import Job, scale_title
 _CANDIDATES = 256  # random latents, of which the best are improved
 _STARTS = 8
 _LEARNING_RATE = 0.1  # in deviations of a latent's coordinate
-_MODES = {1: "L", 3: "RGB", 4: "RGBA"}  # by channels
 
 
 def project(job: Job, image: Path, iterations: int) -> list[str]:
@@ -30,8 +29,8 @@ def project(job: Job, image: Path, iterations: int) -> list[str]:
   The image is as large as the generator's; the first of the labels counts.
   """
   config = job.generator.config
-  pixels = read_image(image, base_grid.size_of(config), config.channels)
-  target = make_pyramid(to_float(jnp.asarray(pixels)[None]), job.available)
+  given = read_image(image, base_grid.size_of(config), config.channels)
+  target = make_pyramid(to_float(jnp.asarray(given)[None]), job.available)
   label = None if job.labels is None else job.labels[0]
   latent, errors = find_latent(
     job.generator, target, label, iterations, job.batch_size
@@ -70,27 +69,20 @@ def read_image(path: Path, size: tuple[int, int], channels: int) -> np.ndarray:
   Raises:
     ValueError: If it is missing or unreadable, or has another size.
   """
-  if channels not in _MODES:
+  if channels not in pixels.MODES:
     raise ValueError(
       f"--mode=project reads images of 1, 3 or 4 channels, not {channels}"
     )
   try:
-    with Image.open(path) as file:
-      image = ImageOps.exif_transpose(file)
-      if channels < 4 and image.has_transparency_data:
-        image = image.convert("RGBA")
-        white = Image.new("RGBA", image.size, "white")
-        image = Image.alpha_composite(white, image)
-      image = image.convert(_MODES[channels])
-  except (OSError, ValueError, SyntaxError, UnidentifiedImageError) as error:
+    image = ImageOps.exif_transpose(pixels.open_image(path.read_bytes()))
+    if image.size == size[::-1]:
+      return pixels.fit(image, size, channels, "center")
+  except (OSError, ValueError, SyntaxError) as error:
     raise ValueError(f"--image={path} cannot be read: {error}") from error
-  height, width = size
-  if image.size != (width, height):
-    raise ValueError(
-      f"--image={path} has {image.width}x{image.height} pixels, this generator "
-      f"makes {width}x{height}; crop and resize it first"
-    )
-  return np.asarray(image).reshape(height, width, channels)
+  raise ValueError(
+    f"--image={path} has {image.width}x{image.height} pixels, this generator "
+    f"makes {size[1]}x{size[0]}; crop and resize it first"
+  )
 
 
 def find_latent(
