@@ -161,12 +161,10 @@ def _parse_json(text: str) -> dict[str, Any]:
 
 
 def _is_metric(entry: Any) -> bool:
-  return (
-    isinstance(entry, list)
-    and len(entry) == 2
-    and _is_number(entry[0])
-    and isinstance(entry[1], str)
-  )
+  match entry:
+    case [value, str()]:
+      return _is_number(value)
+  return False
 
 
 def _is_number(value: Any) -> bool:

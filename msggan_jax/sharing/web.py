@@ -58,41 +58,32 @@ def write(
     )
   files = {name: (_PAGE / name).read_bytes() for name in _PAGE_FILES}
   files["ort.js"] = runtime["ort.wasm.min.js"]
-  files["runtime.js"] = _script(
-    "RUNTIME",
-    {
-      "mjs": _base64(runtime["ort-wasm-simd-threaded.mjs"]),
-      "wasm": _base64(runtime["ort-wasm-simd-threaded.wasm"]),
-    },
-  )
+  wasm = {
+    end: _base64(runtime[f"ort-wasm-simd-threaded.{end}"])
+    for end in ("mjs", "wasm")
+  }
+  files["runtime.js"] = _script("RUNTIME", wasm)
   described = []
   for segment in portable.segments(generator):
-    model = portable.to_onnx(segment)
-    described.append(
-      {
-        "name": segment.name,
-        "inputs": [[each.name, *each.shape] for each in segment.inputs],
-        "hash": hashlib.sha256(model).hexdigest(),
-      }
-    )
-    files[f"{segment.name}.js"] = (
-      f'SEGMENTS["{segment.name}"] = "{_base64(model)}";\n'.encode()
-    )
+    name, model = segment.name, portable.to_onnx(segment)
+    inputs = [[each.name, *each.shape] for each in segment.inputs]
+    digest = hashlib.sha256(model).hexdigest()
+    described.append({"name": name, "inputs": inputs, "hash": digest})
+    text = f'SEGMENTS["{name}"] = "{_base64(model)}";\n'
+    files[f"{name}.js"] = text.encode()
   config = generator.config
   card = model_card.read(source, step)
-  files["model.js"] = _script(
-    "MODEL",
-    {
-      "latentSize": config.latent_size,
-      "normalize": config.normalize_latents,
-      "channels": config.channels,
-      "classes": config.num_classes,
-      "stylegan": portable.is_stylegan(generator),
-      "segments": described,
-      "card": _rows(generator, card),
-      "pairs": _base64(card.pairs),
-    },
-  )
+  model = {
+    "latentSize": config.latent_size,
+    "normalize": config.normalize_latents,
+    "channels": config.channels,
+    "classes": config.num_classes,
+    "stylegan": portable.is_stylegan(generator),
+    "segments": described,
+    "card": _rows(generator, card),
+    "pairs": _base64(card.pairs),
+  }
+  files["model.js"] = _script("MODEL", model)
   _write_folder(output, files)
   return [f"{output}: open {output / 'index.html'} in a browser"]
 

@@ -210,17 +210,19 @@ def test_stylegan_with_labels_and_its_moving_average(tmp_path, stand_ins):
 
 def test_impossible_settings(tmp_path, stand_ins):
   *_, pickled = tf_networks()
-  settings = pickled[1].state["static_kwargs"]
-  for change, sentence in (
-    ({"fmap_max": 8}, "differ in fmap_max"),
-    ({"nonlinearity": "relu"}, "nonlinearity='relu'; only 'lrelu'"),
-    ({"fmap_base": -1}, "impossible fmap_base='-1'"),
-    ({"resolution": [8]}, "impossible resolution=a list"),
+  path = tmp_path / "network.pkl"
+  settings = [network.state["static_kwargs"] for network in pickled]
+  for changed, change, sentence in (
+    ([1], {"fmap_max": 8}, "differ in fmap_max"),
+    ([1], {"nonlinearity": "relu"}, "nonlinearity='relu'; only 'lrelu'"),
+    ([1], {"fmap_base": -1}, "impossible fmap_base='-1'"),
+    ([1], {"resolution": [8]}, "impossible resolution=a list"),
     # Networks are built before tensors are counted: that would take hours.
-    ({"resolution": 2**40}, "impossible resolution='1099511627776'"),
+    ([0, 2], {"mapping_layers": 4096}, "impossible mapping_layers='4096'"),
   ):
-    path = tmp_path / "network.pkl"
-    pickled[1].state["static_kwargs"] = settings | change
+    for i, network in enumerate(pickled):
+      more = change if i in changed else {}
+      network.state["static_kwargs"] = settings[i] | more
     path.write_bytes(pickle.dumps(pickled, 4))
     with pytest.raises(ValueError, match=sentence):
       conversion.read("msg-stylegan-tf", str(path), None)

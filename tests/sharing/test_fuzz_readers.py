@@ -207,16 +207,6 @@ def test_damaged_weight_files(tmp_path, monkeypatch, target, inputs, seed):
 # What was found by reading the code: too rare for chance.
 
 
-def test_more_layers_than_there_can_be(tmp_path):
-  """Networks are built before tensors are counted: that would take hours."""
-  *_, pickled = tf_networks()
-  for network in (pickled[0], pickled[2]):
-    network.state["static_kwargs"]["mapping_layers"] = 4096
-  (tmp_path / "weights").write_bytes(pickle.dumps(pickled, 4))
-  with pytest.raises(ValueError, match="impossible mapping_layers='4096'"):
-    conversion.read("msg-stylegan-tf", str(tmp_path / "weights"), None)
-
-
 @pytest.mark.parametrize("number", [np.nan, np.inf, 1e300])
 @pytest.mark.parametrize("source", ["bmsg-gan", "msg-gan-v1"])
 def test_numbers_that_are_not_finite(tmp_path, source, number):

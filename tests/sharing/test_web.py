@@ -1,6 +1,5 @@
 """The page that draws a generator's images, in a browser without a network."""
 
-import base64
 import contextlib
 import json
 import re
@@ -21,29 +20,6 @@ from tests.sharing.test_portable import (
 )
 
 BROWSER, DRIVER = shutil.which("chromium"), shutil.which("chromedriver")
-
-# Runs the whole and the segments, without msggan_jax and without JAX.
-SEGMENTS = """
-import sys
-sys.modules["msggan_jax"] = sys.modules["jax"] = None
-import numpy as np, onnxruntime
-def run(path, given):
-  session = onnxruntime.InferenceSession(path)
-  names = [each.name for each in session.get_outputs()]
-  feed = {each.name: given[each.name] for each in session.get_inputs()}
-  return dict(zip(names, session.run(names, feed)))
-given = dict(np.load(sys.argv[1]))
-whole, images = run(sys.argv[3], given), {}
-given["x"] = given["z"]
-for path in sys.argv[4:]:
-  out = run(path, given)
-  given |= {"x" if n == "next" else n: a for n, a in out.items()}
-  images |= {n: a for n, a in out.items() if n.startswith("image_")}
-assert list(images) == list(whole)
-for name, scale in images.items():
-  assert np.abs(scale - whole[name]).max() < 1e-5, name
-np.savez(sys.argv[2], **images)
-"""
 
 READ = """return Object.fromEntries(
   [...document.querySelectorAll("canvas")].map((c) => [c.id, [...c.getContext(
@@ -154,38 +130,6 @@ def draw(generator, seed, label=0, psi=1.0, style=None, noise=0):
     )
     for scale in pyramid
   }
-
-
-@pytest.mark.slow
-def test_segments_equal_the_whole(exported, tmp_path):
-  page, generator = exported
-  model = (page / "model.js").read_text().removeprefix("const MODEL = ")
-  paths = []
-  for each in json.loads(model.rstrip(";\n"))["segments"]:
-    text = (page / f"{each['name']}.js").read_text().split('"')[3]
-    paths.append(tmp_path / f"{each['name']}.onnx")
-    paths[-1].write_bytes(base64.b64decode(text))
-  config = generator.config
-  z = web.sample_latents(1, config.latent_size, config.normalize_latents)
-  given = {"z": z, "labels": np.array([1], np.int32), "psi": np.float32(0.7)}
-  for layer in range(6):
-    side = 4 * 2 ** (layer // 2)
-    given[f"noise_{layer}"] = web.sample_noise(5, layer, side)
-  np.savez(tmp_path / "given.npz", **given)
-  variant = ["psi", "noise"] if config.model == "stylegan" else []
-  flags = [f"--workdir={page.parent / 'a.safetensors'}", "--format=onnx"]
-  flags += [f"--output={tmp_path / 'a.onnx'}", f"--variant={','.join(variant)}"]
-  done = run(PYTHON, "-m", "msggan_jax.export", *flags)
-  assert done.returncode == 0, done.stderr
-  out = tmp_path / "images.npz"
-  files = [tmp_path / "given.npz", out, tmp_path / "a.onnx", *paths]
-  done = run(PYTHON, "-c", SEGMENTS, *files)
-  assert done.returncode == 0, done.stderr
-  whole = portable.whole(generator, variant)
-  want = whole.call(*[given[each.name] for each in whole.inputs])
-  with np.load(out) as images:
-    for name, scale in zip(whole.outputs, want, strict=True):
-      np.testing.assert_allclose(images[name], scale, atol=1e-4, rtol=0)
 
 
 @contextlib.contextmanager

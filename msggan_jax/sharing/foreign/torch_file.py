@@ -128,17 +128,12 @@ class _Storages(dict[str, _Storage]):
     """Return the storage of a persistent id."""
     match persistent_id:
       # In the old format a further element makes a view of another storage.
-      case ("storage", np.dtype() as dtype, str(key), str(), int(count)) | (
-        "storage",
-        np.dtype() as dtype,
-        str(key),
-        str(),
-        int(count),
-        None,
-      ):
+      case ("storage", np.dtype() as dtype, str(key), _, int(count), *view):
         pass
       case _:
         raise ValueError("the pickle refers to data in an unknown form")
+    if view not in ([], [None]):
+      raise ValueError("the pickle refers to a view of data")
     if key not in self:
       storage = _Storage(dtype, count)
       if count < 0 or storage.num_bytes > self._bytes_left:
