@@ -5,7 +5,9 @@ import runpy
 from pathlib import Path
 
 import jax
+import numpy as np
 import pytest
+from PIL import Image
 
 jax.config.update("jax_platforms", "cpu")
 jax.config.update("jax_num_cpu_devices", 8)
@@ -13,10 +15,11 @@ jax.config.update("jax_numpy_rank_promotion", "raise")
 jax.config.update("jax_numpy_dtype_promotion", "strict")
 # Tests compile much and compute little: a third of the time.
 jax.config.update("jax_disable_most_optimizations", True)
+os.environ["JAX_DISABLE_MOST_OPTIMIZATIONS"] = "true"  # for commands
 # Many compile the same: a run and its resumption, a test and its next time.
 CACHE = Path(__file__).parents[1] / ".pytest_cache" / "jax"
 jax.config.update("jax_compilation_cache_dir", str(CACHE))
-os.environ["JAX_COMPILATION_CACHE_DIR"] = str(CACHE)  # for commands
+os.environ["JAX_COMPILATION_CACHE_DIR"] = str(CACHE)
 jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.5)
 
 CONFIGS = Path(__file__).parents[1] / "configs"
@@ -27,8 +30,19 @@ def load_config(name, *argument):
   return runpy.run_path(str(CONFIGS / f"{name}.py"))["get_config"](*argument)
 
 
+@pytest.fixture(scope="session")
+def noise(tmp_path_factory):
+  """A folder of 128 noise images of 16x16; sets prepared of it are shared."""
+  folder = tmp_path_factory.mktemp("noise") / "photos"
+  folder.mkdir()
+  pixels = np.random.default_rng(0).integers(0, 256, (128, 16, 16, 3), np.uint8)
+  for i, image in enumerate(pixels):
+    Image.fromarray(image).save(folder / f"{i}.png")
+  return folder
+
+
 @pytest.fixture
-def tiny_config():
+def tiny_config(noise):
   """A configuration of every feature at a size that compiles in seconds."""
   config = load_config("default")
   config.resolution = 16
@@ -37,7 +51,9 @@ def tiny_config():
   config.max_channels = 8
   config.batch_size = 32
   config.stddev_group = 4
-  config.dataset.name = "cats"
+  config.dataset.name = "folder"
+  config.dataset.path = str(noise)
+  config.dataset.data_dir = str(noise.with_name("data"))
   config.eval_kimg = 0.0
   return config
 

@@ -22,9 +22,8 @@ from tests.conftest import load_config
 
 
 @pytest.fixture
-def config(tiny_config, tmp_path):
+def config(tiny_config):
   tiny_config.resolution = 8
-  tiny_config.dataset.data_dir = str(tmp_path / "data")
   return tiny_config
 
 
@@ -202,11 +201,8 @@ def test_more_frozen_blocks_than_there_are_are_refused(config):
 
 @pytest.mark.slow
 def test_a_fine_tuned_run_resumes_without_its_source(
-  config, source, tmp_path, monkeypatch, capfd
+  config, source, tmp_path, capfd
 ):
-  monkeypatch.setattr(
-    "msggan_jax.data.sources.demo._CAT_SPLITS", {"train": range(64)}
-  )
   config.freeze_d = 1
   config.total_kimg = 0.064  # two steps
   config.log_kimg = config.snapshot_kimg = 0.032

@@ -19,23 +19,14 @@ from tests.conftest import load_config
 
 
 @pytest.fixture
-def config(tiny_config, tmp_path):
-  """Four steps on cats at 8x8, on all eight devices."""
+def config(tiny_config):
+  """Four steps at 8x8, on all eight devices."""
   tiny_config.resolution = 8
-  tiny_config.dataset.data_dir = str(tmp_path / "data")
   tiny_config.total_kimg = 0.128  # 4 steps
   tiny_config.log_kimg = 0.032
   tiny_config.sample_kimg = 0.064
   tiny_config.snapshot_kimg = 0.064
   return tiny_config
-
-
-@pytest.fixture(autouse=True)
-def few_cats(monkeypatch):
-  """Prepare some hundred cats instead of thousands."""
-  monkeypatch.setattr(
-    "msggan_jax.data.sources.demo._CAT_SPLITS", {"train": range(100)}
-  )
 
 
 def stats(workdir):
@@ -136,6 +127,8 @@ def test_a_run_with_held_out_images_resumes_byte_for_byte(
     "msggan_jax.data.sources.demo._CAT_SPLITS",
     {"train": range(100), "test": range(100, 140)},
   )
+  config.dataset.name = "cats"
+  config.dataset.data_dir = str(tmp_path / "data")
   config.augment, config.augment_target = "exact", 0.5
   config.augment_kimg = 0.1
   config.augment_holdout = "train"
@@ -225,10 +218,10 @@ def test_cifar10_trains(tmp_path):
   assert int(state.step) == 1
 
 
-def test_importing_the_package_is_quick():
+def test_importing_the_package_imports_little():
   code = (
-    "import jax, time; t = time.monotonic(); import msggan_jax;"
-    "assert time.monotonic() - t < 1;"
+    "import sys, msggan_jax; "
+    "assert not {'flax', 'grain', 'orbax', 'PIL', 'scipy'} & set(sys.modules);"
     "msggan_jax.load_generator, msggan_jax.to_uint8, msggan_jax.losses"
   )
   subprocess.run([sys.executable, "-c", code], check=True)

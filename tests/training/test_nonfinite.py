@@ -16,7 +16,7 @@ from msggan_jax.algorithm import (
 from msggan_jax.checkpoints import checkpoint
 from msggan_jax.runtime import jsonl
 from msggan_jax.training import loop, nonfinite
-from tests.runs.test_train import config, few_cats  # noqa: F401
+from tests.runs.test_train import config  # noqa: F401
 
 TENSOR = "block_8x8/conv_1/kernel"  # of D
 
