@@ -50,11 +50,6 @@ COVERING_SET = [
 ]
 
 
-@pytest.mark.parametrize(("preset", "loss", "penalty", "combine"), COVERING_SET)
-def test_combinations_train(preset, loss, penalty, combine):
-  assert_trains(preset, loss=loss, penalty=penalty, combine=combine)
-
-
 def full_product():
   """Every loss x penalty x network; phi goes round, so as to meet them all."""
   presets = (
@@ -65,16 +60,19 @@ def full_product():
     "msg_residual",
   )
   sets = (presets, losses.ADVERSARIAL_LOSSES, penalties.PENALTIES)
-  for places in itertools.product(*map(lambda s: list(enumerate(s)), sets)):
+  for places in itertools.product(*(list(enumerate(s)) for s in sets)):
     numbers, names = zip(*places, strict=True)
     yield *names, COMBINE_FUNCTIONS[sum(numbers) % len(COMBINE_FUNCTIONS)]
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize(
-  ("preset", "loss", "penalty", "combine"), list(full_product())
+  ("preset", "loss", "penalty", "combine"),
+  [
+    *COVERING_SET,
+    *(pytest.param(*case, marks=pytest.mark.slow) for case in full_product()),
+  ],
 )
-def test_all_combinations_train(preset, loss, penalty, combine):
+def test_combinations_train(preset, loss, penalty, combine):
   assert_trains(preset, loss=loss, penalty=penalty, combine=combine)
 
 
