@@ -25,6 +25,7 @@ from msggan_jax.checkpoints.tensors import (
   describe,
   flatten,
   own_table,
+  shapes_of,
   to_trees,
 )
 from msggan_jax.config import saved
@@ -114,11 +115,10 @@ def reconstruct(
       workdir,
       100 * error,
     )
-  total = jax.tree.map(
-    lambda x: np.zeros(x.shape, np.float64), network.abstract_params()
-  )
+  shapes = shapes_of(network)
+  total = jax.tree.map(lambda x: np.zeros(x.shape, np.float64), shapes[0])
   for kept, weights in zip(steps, [[of_initial], *of_averages], strict=True):
-    trees, state = _read(_folder(workdir, kept), network, len(weights))
+    trees, state = _read(_folder(workdir, kept), shapes, len(weights))
     for weight, tree in zip(weights, trees, strict=True):
       total = jax.tree.map(lambda a, b, w=weight: a + w * b, total, tree)
   params = jax.tree.map(np.float32, total)
@@ -146,15 +146,15 @@ def _find(workdir: Path, step: int | str | None) -> int:
 
 
 def _read(
-  folder: Path, network: networks.Network, num_averages: int
+  folder: Path, shapes: tuple[networks.Tree, networks.Tree], num_averages: int
 ) -> tuple[list[networks.Tree], networks.Tree]:
   """Return a step's averages and G's state."""
   try:
     tensors = safetensors.numpy.load_file(folder / _FILE)
   except (OSError, safetensors.SafetensorError) as error:
     raise ValueError(f"{folder / _FILE} cannot be read: {error}") from error
-  params = {str(i): network.abstract_params() for i in range(num_averages)}
-  trees = (params, {_STATE: network.abstract_state()})
+  params, state = shapes
+  trees = ({str(i): params for i in range(num_averages)}, {_STATE: state})
   (averages, state), misfits = to_trees(tensors, own_table(*trees), trees)
   if misfits:
     raise ValueError(describe(str(folder), misfits))

@@ -25,6 +25,7 @@ from msggan_jax.checkpoints.tensors import (
   flatten,
   own_table,
   quote,
+  shapes_of,
   to_trees,
 )
 from msggan_jax.config import checks
@@ -128,7 +129,7 @@ def read(
     config = _read_config(file.metadata() or {})
     tensors = _read_tensors(file, name)
   network = make_network(name, config)
-  trees = ({name: network.abstract_params()}, {name: network.abstract_state()})
+  trees = tuple({name: tree} for tree in shapes_of(network))
   (params, state), misfits = to_trees(tensors, own_table(*trees), trees)
   if misfits:
     raise ValueError(describe(f"{name} in {path}", misfits))

@@ -6,6 +6,8 @@ from typing import Any, NamedTuple
 import jax
 import numpy as np
 
+from msggan_jax.models.networks import Network, Tree
+
 _MAX_PROBLEMS = 40  # lines of an error
 _QUOTED_CHARACTERS = 80  # of text from a file, in an error
 
@@ -40,6 +42,11 @@ class Weights(NamedTuple):
   discriminator: dict[str, np.ndarray] | None  # None: no file given
   g_table: Table
   d_table: Table
+
+
+def shapes_of(network: Network) -> tuple[Tree, Tree]:
+  """Return the shapes of a network's parameters and state, traced once."""
+  return jax.eval_shape(network.init, jax.random.key(0))
 
 
 def flatten(*trees: dict[str, Any]) -> dict[str, Any]:

@@ -16,6 +16,7 @@ from ml_collections import ConfigDict
 from msggan_jax.checkpoints import averages, safetensors_file
 from msggan_jax.checkpoints.checkpoint import Checkpoints
 from msggan_jax.checkpoints.safetensors_file import DISCRIMINATOR, GENERATOR
+from msggan_jax.checkpoints.tensors import shapes_of
 from msggan_jax.config.saved import load_config
 from msggan_jax.models import networks
 from msggan_jax.models.layers import normalize_latents
@@ -238,8 +239,7 @@ def load_networks(
   made = {name: safetensors_file.make_network(name, config) for name in names}
   trees = {}
   for name, network in made.items():
-    both = (network.abstract_params(), network.abstract_state())
-    trees |= dict(zip(_FIELDS[name], both, strict=True))
+    trees |= dict(zip(_FIELDS[name], shapes_of(network), strict=True))
   device = jax.sharding.SingleDeviceSharding(jax.local_devices()[0])
   with Checkpoints(Path(workdir) / "checkpoints") as checkpoints:
     step = checkpoints.find(checkpoints.newest_good() if step is None else step)

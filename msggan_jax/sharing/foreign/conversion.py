@@ -9,7 +9,12 @@ from ml_collections import ConfigDict
 
 from msggan_jax.algorithm import train_state
 from msggan_jax.checkpoints import checkpoint
-from msggan_jax.checkpoints.tensors import Weights, describe, to_trees
+from msggan_jax.checkpoints.tensors import (
+  Weights,
+  describe,
+  shapes_of,
+  to_trees,
+)
 from msggan_jax.config import saved
 from msggan_jax.data.pixels import check_resolution
 from msggan_jax.models import networks
@@ -81,21 +86,21 @@ def _fit(weights: Weights, generator, discriminator) -> dict[str, Any]:
   fitted = {}
   problems = []
 
-  def fit(name, prefix, tensors, table, network):
-    trees = (network.abstract_params(), network.abstract_state())
-    (params, state), misfits = to_trees(tensors, table, trees)
+  def fit(name, prefix, tensors, table, shapes):
+    (params, state), misfits = to_trees(tensors, table, shapes)
     fitted[prefix] = (params, state)
     if misfits:
       problems.append(describe(name, misfits))
 
-  fit("generator", "g", weights.generator, weights.g_table, generator)
+  g_shapes = shapes_of(generator)
+  fit("generator", "g", weights.generator, weights.g_table, g_shapes)
   if weights.ema is weights.generator:
     fitted["ema"] = fitted["g"]
   else:
-    fit("EMA generator", "ema", weights.ema, weights.g_table, generator)
+    fit("EMA generator", "ema", weights.ema, weights.g_table, g_shapes)
   if weights.discriminator is not None:
     tensors, table = weights.discriminator, weights.d_table
-    fit("discriminator", "d", tensors, table, discriminator)
+    fit("discriminator", "d", tensors, table, shapes_of(discriminator))
   if problems:
     raise ValueError("\n".join(problems))
   return fitted
