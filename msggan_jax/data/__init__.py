@@ -1,16 +1,20 @@
 """Data: prepare a source of images once, then load batches of it."""
 
-from msggan_jax.data.class_order import read_labels
 from msggan_jax.data.loader import make_loader, with_holdout
-from msggan_jax.data.overview import summary
 from msggan_jax.data.preparation import (
   check_classes,
   count_images,
   prepare,
   prepare_for,
   prepare_of_run,
+  summary,
 )
-from msggan_jax.data.prepared_set import Metadata, PreparedSet, open_prepared
+from msggan_jax.data.prepared_set import (
+  Metadata,
+  PreparedSet,
+  open_prepared,
+  read_labels,
+)
 from msggan_jax.data.sources.demo import CatParts, cat_parts
 
 __all__ = [

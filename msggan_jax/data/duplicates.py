@@ -37,9 +37,6 @@ def find_groups(thumbnails: Sequence[str]) -> list[list[int]]:
   Near-duplicates of one image are in one group, even if they are not of each
   other.
 
-  Args:
-    thumbnails: As `thumbnail` returns them.
-
   Returns:
     Indices of two or more images each, ascending.
   """

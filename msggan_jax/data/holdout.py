@@ -17,10 +17,6 @@ def check(size: float, num_images: int) -> None:
 
   Args:
     size: A share of the images below 1, else their number; 0: none.
-    num_images: Images of the set.
-
-  Raises:
-    ValueError: In one sentence.
   """
   if not 0 <= size < 2**31 or (size >= 1 and size != int(size)):
     raise ValueError(
@@ -40,11 +36,6 @@ def choose(
   """Choose the held-out images.
 
   The choice depends on the images alone, and near-duplicates stay together.
-
-  Args:
-    size: As in `check`.
-    digests: The SHA-256 of each image, hexadecimal.
-    groups: Indices of near-duplicates.
 
   Returns:
     Indices, ascending; fewer than asked for where groups do not fit.
@@ -79,8 +70,6 @@ def write(
   """Record a choice in the folder of a set.
 
   Args:
-    path: The folder.
-    images: Indices of the held-out images.
     class_counts: Number of held-out images by class, empty without labels.
   """
   content = {"images": list(images), "class_counts": list(class_counts)}
@@ -107,9 +96,7 @@ def numbers(path: Path, part: str, num_images: int) -> np.ndarray:
   """Return the numbers, in the whole set, of the images of a part.
 
   Args:
-    path: Directory of the set.
     part: "train", "holdout", or "" for all images.
-    num_images: Images of the whole set.
   """
   everything = np.arange(num_images)
   if not part:

@@ -1,12 +1,12 @@
 """Endless batches of a prepared set, in an order that depends on the seed."""
 
 import contextlib
+import functools
 from collections.abc import Iterator
 
 import numpy as np
 
-from msggan_jax.data.class_order import ClassOrder
-from msggan_jax.data.prepared_set import PreparedSet
+from msggan_jax.data.prepared_set import PreparedSet, read_labels
 from msggan_jax.runtime.machine import usable_cores
 
 # Endless for us. Grain's own infinity overflows in a batch of one image.
@@ -18,10 +18,6 @@ def with_holdout(
   holdout: Iterator[dict[str, np.ndarray]],
 ) -> Iterator[dict[str, np.ndarray]]:
   """Add a hold-out's batches as "holdout_image" and "holdout_label".
-
-  Args:
-    loader: As `make_loader` returns it.
-    holdout: The same for held-out images.
 
   Returns:
     Iterator of both; its `close()` closes them.
@@ -49,13 +45,9 @@ def make_loader(
   concatenated in process order, are the batch of a single process.
 
   Args:
-    prepared: Images and labels.
     batch_size: Global batch size, a multiple of `process_count`.
     seed: Seed of the shuffle, from 0 to 2**32 - 1.
-    first_step: Step of the first batch.
     class_group: Neighbours that share a class; 1: they need not.
-    process_index: The part of the global batch to read.
-    process_count: Number of parts.
 
   Returns:
     Iterator of "image": uint8, (batch_size / process_count, R, R, C) and
@@ -89,3 +81,51 @@ def make_loader(
   )
   iterator.set_state({"next_index": first_step})
   return iterator
+
+
+class ClassOrder:
+  """The images of a set epoch by epoch, shuffled in groups of one class.
+
+  Every epoch has groups and an order of its own. A class whose size is not a
+  multiple of the group fills its last one with some of its images again.
+  """
+
+  def __init__(
+    self, images: PreparedSet, group: int, *, seed: int, epochs: int
+  ):
+    """Read the labels.
+
+    Args:
+      group: Successive images that share a class.
+    """
+    self._images = images
+    self._group = group
+    self._seed = seed
+    self._epochs = epochs
+    self._labels = read_labels(images)
+    sizes = np.unique(self._labels, return_counts=True)[1]
+    self._epoch_size = int(np.sum(-(-sizes // group))) * group
+    # Threads ask for it at the same time, around the end of an epoch for two.
+    self._numbers_of = functools.lru_cache(maxsize=2)(self._draw_numbers)
+
+  def __len__(self) -> int:
+    """Return the number of images of all epochs."""
+    return self._epoch_size * self._epochs
+
+  def __getitem__(self, index: int) -> dict[str, np.ndarray]:
+    """Read one image, as the set does."""
+    epoch, place = divmod(index, self._epoch_size)
+    return self._images[int(self._numbers_of(epoch)[place])]
+
+  def _draw_numbers(self, epoch: int) -> np.ndarray:
+    """Return the numbers of an epoch's images, in its order."""
+    random = np.random.default_rng((self._seed, epoch))
+    shuffled = random.permutation(len(self._labels))
+    by_class = shuffled[np.argsort(self._labels[shuffled], kind="stable")]
+    ends = np.flatnonzero(np.diff(self._labels[by_class])) + 1
+    filled = [
+      np.resize(own, -(-len(own) // self._group) * self._group)
+      for own in np.split(by_class, ends)
+    ]
+    groups = np.concatenate(filled).reshape(-1, self._group)
+    return random.permutation(groups).reshape(-1)

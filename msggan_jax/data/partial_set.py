@@ -36,12 +36,8 @@ class Piece:
   """Metadata of successive images of a source.
 
   Attributes:
-    shard: Their file.
     digests: The SHA-256 of each image's pixels and label, hexadecimal.
     sizes: Number of images by the bits of their shorter side.
-    rejected: Names and reasons of the skipped images.
-    numbers: Each image's index in the source.
-    labels: Each image's label.
     thumbnails: Each image's `duplicates.thumbnail`.
   """
 
@@ -120,12 +116,8 @@ def open_partial(
   removes it.
 
   Args:
-    target: Path of the complete set.
     identity: Source and settings, in JSON; the remains of another set are
       removed.
-
-  Yields:
-    The folder.
 
   Raises:
     ValueError: If the folder's path is taken by something else. A ValueError

@@ -47,7 +47,6 @@ def scale_sheet(pyramid: tuple[np.ndarray, ...], examples: int) -> np.ndarray:
 
   Args:
     pyramid: uint8 images per scale, low to high, each (N, H, W, C).
-    examples: How many of the N to show.
 
   Returns:
     uint8 sheet; each scale is enlarged by repetition to the full resolution.
@@ -66,7 +65,6 @@ def save_png(image: np.ndarray, path: str | Path) -> None:
 
   Args:
     image: uint8, (H, W, C); the first three channels are shown if C > 4.
-    path: Where to write.
   """
   path = Path(path)
   path.parent.mkdir(parents=True, exist_ok=True)

@@ -46,9 +46,6 @@ def open_image(data: bytes) -> Image.Image:
   Args:
     data: Contents of an image file; of an animation the first frame is used.
 
-  Returns:
-    The image, still encoded.
-
   Raises:
     PIL.UnidentifiedImageError: If this is not an image.
     PIL.Image.DecompressionBombError: If it has too many pixels.
@@ -71,9 +68,6 @@ def fit(
   wanted), and nothing is squashed or enlarged.
 
   Args:
-    image: Any image Pillow opens.
-    size: Height and width of the result in pixels.
-    channels: 1 (grey), 3 (RGB) or 4 (RGBA).
     crop: "center" cuts out the central part of the wanted aspect ratio, "pad"
       keeps the whole image and adds white (with 4 channels: transparent)
       borders.
@@ -107,9 +101,6 @@ def encode_png(pixels: np.ndarray) -> bytes:
 
   Args:
     pixels: uint8, (H, W, C) with C = 1, 3 or 4.
-
-  Returns:
-    The contents of a PNG file.
   """
   image = Image.fromarray(pixels[..., 0] if pixels.shape[-1] == 1 else pixels)
   file = io.BytesIO()
@@ -120,9 +111,6 @@ def encode_png(pixels: np.ndarray) -> bytes:
 
 def decode_png(data: bytes) -> np.ndarray:
   """Decode what `encode_png` made.
-
-  Args:
-    data: The contents of a PNG file.
 
   Returns:
     uint8, (H, W, C).

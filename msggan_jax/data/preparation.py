@@ -16,11 +16,10 @@ from absl import logging
 
 from msggan_jax.data import (
   holdout,
-  overview,
   partial_set,
   pixels,
   prepared_set,
-  rejection,
+  reading,
   set_writer,
 )
 from msggan_jax.data.sources import (
@@ -40,6 +39,8 @@ _OPENERS: dict[str, Callable[[Any, int], OpenSource]] = {
   "folder": folder.open_folder,
   "lsun_church": lsun.open_lsun,
 }
+_MOST_CLASSES_SHOWN = 20
+_UNBALANCED = 10  # times as many images as another class has
 _WITHOUT_SPLIT = ("folder", "lsun_church")
 
 
@@ -62,16 +63,10 @@ def prepare(
     dataset: Configuration with the fields `name`, `path`, `split`, `crop` and
       `data_dir`; `labels` and `holdout` may be missing.
     resolution: Side of square images in pixels, a power of two from 4.
-    channels: 1 (grey), 3 (RGB) or 4 (RGBA).
-    base_grid: Rows and columns of the smallest scale, see `runtime.base_grid`.
     output: Directory of the prepared set, by default one within
       `dataset.data_dir` named after the data set.
     strict: Whether an unusable image is an error; otherwise it is skipped and
       listed in `rejected.jsonl`.
-    num_classes: As in `check_classes`, which is asked before any work.
-
-  Returns:
-    Directory of the prepared set, for `open_prepared`.
 
   Raises:
     ValueError: If a field is impossible, the source is missing or has no usable
@@ -119,7 +114,7 @@ def prepare(
         work.move_to(target)
   _check_same(target, wanted, strict)
   logging.info("Prepared the data set %s", target)
-  if warning := overview.imbalance(prepared_set.read_metadata(target)):
+  if warning := imbalance(prepared_set.read_metadata(target)):
     logging.warning("%s: %s", target, warning)
   return target
 
@@ -130,15 +125,7 @@ def prepare_for(
   """Prepare images of a configuration's shape, or return the prepared set.
 
   Args:
-    config: Its `resolution`, `channels` and `base_grid` matter.
     dataset: As in `prepare`; None: the configuration's.
-    num_classes: As in `prepare`.
-
-  Returns:
-    As `prepare`.
-
-  Raises:
-    ValueError: As `prepare`.
   """
   return prepare(
     config.dataset if dataset is None else dataset,
@@ -153,13 +140,6 @@ def prepare_of_run(config: Any, data_dir: str) -> Path:
   """Prepare the data set of a run, or return the prepared one.
 
   The workdir may be somebody else's, so it does not choose where to write.
-
-  Args:
-    config: The run's configuration.
-    data_dir: The folder of prepared sets that the user allows.
-
-  Returns:
-    As `prepare`.
 
   Raises:
     ValueError: If the run keeps its set in another folder; as `prepare`.
@@ -180,10 +160,6 @@ def check_classes(num_classes: int, found: int) -> None:
 
   Args:
     num_classes: The configuration's; 0: any number.
-    found: The data set's.
-
-  Raises:
-    ValueError: If they differ.
   """
   if num_classes and num_classes != found:
     raise ValueError(
@@ -197,13 +173,6 @@ def count_images(dataset: Any, resolution: int) -> int:
   """Count the images to train on, before they are prepared.
 
   Unusable images are among them; prepared sets know their own number.
-
-  Args:
-    dataset: As in `prepare`.
-    resolution: As in `prepare`.
-
-  Raises:
-    ValueError: If the source is missing or has no images.
   """
   path = Path(dataset.path).expanduser()
   if dataset.name == "folder" and prepared_set.is_prepared(path):
@@ -305,7 +274,7 @@ def _check_same(target: Path, wanted: dict[str, Any], strict: bool) -> None:
 def _source_name(dataset: Any) -> str:
   if dataset.name == "folder":
     path = str(Path(dataset.path).expanduser().resolve())
-    return f"folder:{rejection.printable_name(path)}"
+    return f"folder:{reading.printable_name(path)}"
   if dataset.name in _OPENERS:
     return dataset.name
   return f"tfds:{dataset.name}"
@@ -342,3 +311,58 @@ def _identity(source: Source, wanted: dict[str, Any]) -> dict[str, Any]:
     "pillow": PIL.__version__,
     "state": state.hexdigest(),
   }
+
+
+def summary(path: Path) -> str:
+  """Describe a prepared set, in a few lines."""
+  metadata = prepared_set.read_metadata(path)
+  sizes = ", ".join(
+    f"{size}: {count:,}" for size, count in metadata.source_sizes.items()
+  )
+  shape = "{}x{}x{}".format(*metadata.size, metadata.channels)
+  lines = [
+    f"source:         {metadata.source}",
+    f"images:         {metadata.num_images:,} of {shape}",
+    f"classes:        {_classes(metadata)}",
+    f"shorter sides:  {sizes}",
+    f"contact sheet:  {path / prepared_set.CONTACT_SHEET_FILE}",
+  ]
+  if metadata.num_rejected:
+    where = path / prepared_set.REJECTED_FILE
+    lines.append(f"rejected:       {metadata.num_rejected:,}, see {where}")
+  if metadata.num_duplicates:
+    where = path / prepared_set.DUPLICATES_FILE
+    lines.append(
+      f"duplicates:     {metadata.num_duplicates:,} images resemble others, "
+      f"see {where}"
+    )
+  if metadata.holdout:
+    lines.append(
+      f"hold-out:       {metadata.num_holdout:,} images, never trained on"
+    )
+  if warning := imbalance(metadata):
+    lines.append(f"warning:        {warning}")
+  return "\n".join(lines)
+
+
+def imbalance(metadata: prepared_set.Metadata) -> str:
+  """Return a warning if some classes are much rarer than others, or ""."""
+  counts = metadata.class_counts
+  if not counts or max(counts) <= _UNBALANCED * min(counts):
+    return ""
+  rare, often = counts.index(min(counts)), counts.index(max(counts))
+  return (
+    f"classes are unbalanced: {metadata.class_names[rare]!r} has "
+    f"{counts[rare]:,} image(s), {metadata.class_names[often]!r} has "
+    f"{counts[often]:,}; rare classes are learned badly, add images or merge "
+    "classes"
+  )
+
+
+def _classes(metadata: prepared_set.Metadata) -> str:
+  if not metadata.class_counts:
+    return str(metadata.num_classes or "none")
+  pairs = list(zip(metadata.class_names, metadata.class_counts, strict=True))
+  shown = ", ".join(f"{n} {c:,}" for n, c in pairs[:_MOST_CLASSES_SHOWN])
+  more = ", ..." if len(pairs) > _MOST_CLASSES_SHOWN else ""
+  return f"{len(pairs)} ({shown}{more})"

@@ -7,11 +7,12 @@ labels), `metadata.json`, a contact sheet and the list of rejected images.
 
 import contextlib
 import dataclasses
+import hashlib
 import itertools
 import json
 import os
 import secrets
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -23,9 +24,8 @@ from tensorflow_datasets.core.data_sources import array_record
 
 from msggan_jax.data import (
   holdout,
-  patience,
   pixels,
-  rejection,
+  reading,
 )
 from msggan_jax.models import base_grid as grids
 
@@ -34,53 +34,34 @@ REJECTED_FILE = "rejected.jsonl"
 CONTACT_SHEET_FILE = "contact_sheet.png"
 DUPLICATES_FILE = "duplicates.jsonl"
 
+_DIGESTS_FILE = "digests.bin"  # SHA-256 of all images and labels, in order
+_LABELS_FILE = "labels.bin"  # of all images, in order
+_LABELS_DTYPE = "<i4"
 _SPLIT = "train"  # the only one: a prepared set is one split of its source
 _NAME = "images"  # for TFDS
 
 
 @dataclasses.dataclass(frozen=True)
 class Metadata:
-  """Contents and origin of a prepared set.
+  """Contents and origin of a prepared set."""
 
-  Attributes:
-    source: Kind and place of the source, such as "folder:/data/photos".
-    split: Split of the source, empty where it has none.
-    crop: "center" or "pad".
-    resolution: Name of the images' scale; the side of square ones in pixels.
-    channels: 1, 3 or 4.
-    num_images: Number of images in the set.
-    num_rejected: Number of the source's images that were skipped.
-    class_names: Names of the labels, empty without labels.
-    source_sizes: Number of images by shorter side before resizing.
-    content_hash: SHA-256 over the SHA-256 of each image's pixels and label, in
-      order.
-    labels: Where the labels of a folder come from, see `sources.labels`.
-    class_counts: Number of images by class, empty without labels.
-    holdout: As in `holdout.check`; 0: no hold-out.
-    num_holdout: Number of held-out images.
-    num_duplicates: Number of images with near-duplicates, listed in
-      `duplicates.jsonl`.
-    part: "train" or "holdout" of a set with a hold-out, else "".
-    base_grid: Rows and columns of the smallest scale, see `runtime.base_grid`.
-  """
-
-  source: str
-  split: str
-  crop: str
-  resolution: int
-  channels: int
+  source: str  # kind and place, such as "folder:/data/photos"
+  split: str  # of the source, empty where it has none
+  crop: str  # "center" or "pad"
+  resolution: int  # name of the images' scale; the side of square ones
+  channels: int  # 1, 3 or 4
   num_images: int
-  num_rejected: int
-  class_names: tuple[str, ...]
-  source_sizes: dict[str, int]
-  content_hash: str
-  labels: str = "none"
-  class_counts: tuple[int, ...] = ()
-  holdout: float = 0.0
+  num_rejected: int  # images of the source that were skipped
+  class_names: tuple[str, ...]  # empty without labels
+  source_sizes: dict[str, int]  # images by shorter side before resizing
+  content_hash: str  # SHA-256 of the digests of all images, in order
+  labels: str = "none"  # of a folder, see `sources.labels`
+  class_counts: tuple[int, ...] = ()  # images by class
+  holdout: float = 0.0  # as in `holdout.check`
   num_holdout: int = 0
-  num_duplicates: int = 0
-  part: str = ""
-  base_grid: str = grids.SQUARE
+  num_duplicates: int = 0  # images listed in `duplicates.jsonl`
+  part: str = ""  # "train" or "holdout" of a set with a hold-out
+  base_grid: str = grids.SQUARE  # rows and columns of the smallest scale
 
   @property
   def size(self) -> tuple[int, int]:
@@ -107,8 +88,6 @@ class PreparedSet:
   """Random access to the images of a prepared set; safe to use from threads.
 
   Attributes:
-    path: Directory of the set.
-    metadata: Its contents.
     numbers: Number of each image in the whole set.
   """
 
@@ -133,9 +112,6 @@ class PreparedSet:
   def __getitem__(self, index: int) -> dict[str, np.ndarray]:
     """Read one image.
 
-    Args:
-      index: From 0, less than the number of images.
-
     Returns:
       "image": uint8, (H, W, C); "label": int32 scalar, 0 without labels.
 
@@ -152,7 +128,7 @@ class PreparedSet:
       return {"image": image, "label": _label_of(record)}
     except Exception as error:  # of Pillow
       raise UnreadableImage(
-        self.path, index, rejection.reason(error)
+        self.path, index, reading.reason_of(error)
       ) from error
 
   def label(self, index: int) -> np.int32:
@@ -164,14 +140,14 @@ class PreparedSet:
       raise IndexError(f"image {index} of {len(self)}")
     try:
       number = int(self.numbers[index])
-      return patience.read(
+      return reading.read(
         lambda: self._records[number], f"image {index} of {self.path}"
       )
-    except patience.DiskError:
+    except reading.DiskError:
       raise
     except Exception as error:  # of ArrayRecord, TFDS
       raise UnreadableImage(
-        self.path, index, rejection.reason(error)
+        self.path, index, reading.reason_of(error)
       ) from error
 
 
@@ -188,12 +164,8 @@ def open_prepared(path: str | Path, part: str = holdout.TRAIN) -> PreparedSet:
   """Open a prepared set.
 
   Args:
-    path: Its directory.
     part: "train": the images to train on, all of a set without a hold-out;
       "holdout": the others.
-
-  Returns:
-    The set.
 
   Raises:
     ValueError: If the directory is no prepared set, or has no hold-out.
@@ -241,16 +213,56 @@ def write_metadata(path: Path, metadata: Metadata) -> None:
   (path / METADATA_FILE).write_text(text + "\n", encoding="utf-8")
 
 
+def digest_of(image: np.ndarray, label: int) -> bytes:
+  """Return the SHA-256 of an image's pixels and label, 32 bytes."""
+  made = hashlib.sha256(np.ascontiguousarray(image))
+  made.update(label.to_bytes(8, "little", signed=True))
+  return made.digest()
+
+
+def read_digests(images: PreparedSet) -> list[bytes]:
+  """Return the digests of a set's images when it was prepared.
+
+  They are [] if they do not belong to the set's content hash, or if the set is
+  older than this file.
+  """
+  try:
+    all_bytes = (images.path / _DIGESTS_FILE).read_bytes()
+  except FileNotFoundError:
+    return []
+  whole = read_metadata(images.path)
+  if hashlib.sha256(all_bytes).hexdigest() != whole.content_hash:
+    return []
+  return [all_bytes[32 * i : 32 * i + 32] for i in images.numbers]
+
+
+def write_digests(path: Path, digests: Sequence[str]) -> str:
+  """Write a set's digests, hexadecimal; return the set's content hash."""
+  all_bytes = bytes.fromhex("".join(digests))
+  (path / _DIGESTS_FILE).write_bytes(all_bytes)
+  return hashlib.sha256(all_bytes).hexdigest()
+
+
+def write_labels(path: Path, labels: Sequence[int]) -> None:
+  """Write the labels of all images of a set into its folder."""
+  np.array(labels, _LABELS_DTYPE).tofile(path / _LABELS_FILE)
+
+
+def read_labels(images: PreparedSet) -> np.ndarray:
+  """Return the label of each image of a set, int32.
+
+  A set older than the labels' file is read record by record.
+  """
+  path = images.path / _LABELS_FILE
+  labels = np.fromfile(path, _LABELS_DTYPE) if path.is_file() else ()
+  if len(labels) > images.numbers.max():
+    return labels[images.numbers]
+  return np.array([images.label(i) for i in range(len(images))], _LABELS_DTYPE)
+
+
 @dataclasses.dataclass(frozen=True)
 class Shard:
-  """A finished file of records.
-
-  Attributes:
-    name: Of the file, empty if there are no images.
-    num_images: Number of records.
-    num_bytes: Size of all records.
-    file_bytes: Size of the file.
-  """
+  """A finished file of records."""
 
   name: str = ""
   num_images: int = 0
@@ -284,10 +296,6 @@ class RecordWriter:
     """Continue after the finished shards.
 
     Args:
-      path: An existing directory.
-      size: Height and width of the images in pixels.
-      channels: 1, 3 or 4.
-      has_labels: Whether to keep the labels.
       shards: The shards of earlier writers, in order.
     """
     self._path = path
@@ -312,9 +320,6 @@ class RecordWriter:
     Args:
       records: (PNG bytes, label), consumed one by one; if empty, nothing is
         written.
-
-    Raises:
-      OSError: If the disk is full or fails otherwise.
     """
     records = iter(records)
     first = next(records, None)
@@ -342,7 +347,7 @@ class RecordWriter:
           writer.close()
       except RuntimeError as error:  # ArrayRecord's error for a full disk
         raise OSError(
-          f"cannot write {path}: {rejection.reason(error)}"
+          f"cannot write {path}: {reading.reason_of(error)}"
         ) from error
     file_bytes = path.stat().st_size
     self._shards.append(Shard(path.name, num_images, num_bytes, file_bytes))

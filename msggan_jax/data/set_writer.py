@@ -20,22 +20,19 @@ from PIL import Image
 from tqdm import tqdm
 
 from msggan_jax.data import (
-  class_order,
-  digests,
   duplicates,
   holdout,
-  patience,
   pictures,
   pixels,
   prepared_set,
-  rejection,
+  reading,
 )
-from msggan_jax.data.overview import CLASS_SHEETS
 from msggan_jax.data.partial_set import PartialSet, Piece
 from msggan_jax.data.sources.source import Source
 from msggan_jax.models import base_grid
 from msggan_jax.runtime.machine import usable_cores
 
+CLASS_SHEETS = "classes"  # folder with a contact sheet for each class
 PIECE_IMAGES = 4096  # of the source; a kill loses at most one piece
 _PROGRESS_SECS = 30  # between two lines without a terminal
 _LARGE_PIXELS = 2**26  # decoded, such an image can take a gigabyte
@@ -55,15 +52,8 @@ def write_set(
 ) -> None:
   """Write the prepared set of a source after its finished pieces.
 
-  Args:
-    source: The images.
-    work: The folder, perhaps begun by a killed process.
-    wanted: The settings, as fields of `prepared_set.Metadata`.
-    strict: Whether an unusable image is an error.
-
   Raises:
     ValueError: If an image is unusable and `strict`, or if all are.
-    OSError: If the disk fails repeatedly.
   """
   size = base_grid.image_size(
     wanted["resolution"], base_grid.parse(wanted["base_grid"])
@@ -98,7 +88,7 @@ def write_set(
 
 @dataclasses.dataclass(frozen=True)
 class _Picture:
-  """One image, ready to be written, or the reason for its rejection."""
+  """One image, ready to be written, or the reason for its reading."""
 
   name: str
   png: bytes = b""
@@ -113,18 +103,18 @@ class _Picture:
 def _make_picture(
   source: Source, index: int, shape: dict[str, Any]
 ) -> _Picture:
-  name = rejection.printable_name(source.names[index])
+  name = reading.printable_name(source.names[index])
   try:
-    image, label = patience.read(lambda: source.load(index), name)
+    image, label = reading.read(lambda: source.load(index), name)
     shorter_side = min(image.size)
     large = image.width * image.height > _LARGE_PIXELS
     with _one_large_image if large else contextlib.nullcontext():
       fitted = pixels.fit(image, **shape)
-  except patience.DiskError:
+  except reading.DiskError:
     raise
   except Exception as error:  # damaged files raise errors of a dozen types
-    return _Picture(name, reason=rejection.reason(error))
-  digest = digests.digest(fitted, label)
+    return _Picture(name, reason=reading.reason_of(error))
+  digest = prepared_set.digest_of(fitted, label)
   png = pixels.encode_png(fitted)
   return _Picture(
     name,
@@ -185,14 +175,14 @@ def _finish(
   image_digests = [digest for piece in pieces for digest in piece.digests]
   held = holdout.choose(wanted["holdout"], image_digests, groups)
   numbers = [number for piece in pieces for number in piece.numbers]
-  names = [rejection.printable_name(source.names[n]) for n in numbers]
+  names = [reading.printable_name(source.names[n]) for n in numbers]
   _write_rows(
     path / prepared_set.DUPLICATES_FILE,
     [{"images": group, "names": [names[i] for i in group]} for group in groups],
   )
   class_counts = _count_by_class(labels, source.class_names)
   if source.class_names:
-    class_order.write_labels(path, labels)
+    prepared_set.write_labels(path, labels)
   if held:
     held_labels = [labels[i] for i in held]
     counts = _count_by_class(held_labels, source.class_names)
@@ -208,7 +198,7 @@ def _finish(
     source_sizes={
       f"{2 ** (bits - 1)}-{2**bits - 1}": sizes[bits] for bits in sorted(sizes)
     },
-    content_hash=digests.write(path, image_digests),
+    content_hash=prepared_set.write_digests(path, image_digests),
     class_counts=class_counts,
     num_holdout=len(held),
     num_duplicates=sum(map(len, groups)),
@@ -281,7 +271,7 @@ def _with_progress(items: Iterable[_T], first: int, total: int) -> Iterator[_T]:
 
 def _describe_rejected(rejected: list[dict[str, str]], source: str) -> str:
   examples = "; ".join(
-    f"{rejection.one_line(item['name'])}: {item['reason']}"
+    f"{reading.one_line(item['name'])}: {item['reason']}"
     for item in rejected[:3]
   )
   more = "; ..." if len(rejected) > 3 else ""

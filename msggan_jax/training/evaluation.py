@@ -25,12 +25,7 @@ WITHOUT_WEIGHTS = (
 
 
 def choose(config: ConfigDict) -> tuple[metrics.Extractors, list[str]]:
-  """Return a run's extractors and the names of its metrics.
-
-  Raises:
-    ValueError: If a metric does not exist.
-    FileNotFoundError: If a weight file does not exist.
-  """
+  """Return a run's extractors and the names of its metrics."""
   extractors = metrics.Extractors(
     config.inception_path,
     config.extractor,
@@ -49,17 +44,9 @@ def make_evaluator(
 ) -> metrics.Evaluator | None:
   """Return the evaluator of a run's metrics.
 
-  Args:
-    config: The configuration.
-    prepared: The real images.
-
   Returns:
     The evaluator; None without `eval_kimg`, or if no metrics are named and the
     default ones' weights are missing.
-
-  Raises:
-    ValueError: If the metrics do not fit the run.
-    FileNotFoundError: If weights are missing.
   """
   if not config.eval_kimg:
     return None
@@ -96,11 +83,6 @@ class Evaluation:
     Args:
       workdir: The run's folder; rows of later steps are dropped.
       evaluator: Computes the metrics; None: no metrics.
-      checkpoints: The run's; the best one is marked.
-      reporter: The run's records.
-      generator: The EMA generator at `first_step`.
-      first_step: Steps done before this session.
-      stop: Looked at after each batch.
     """
     self._workdir = workdir
     self._evaluator = evaluator
@@ -123,10 +105,6 @@ class Evaluation:
   ) -> dict[str, float]:
     """Compute and plot the stability since the last snapshot.
 
-    Args:
-      step: The snapshot's step.
-      generator: The EMA generator.
-
     Returns:
       "stability/<res>", for the step's row in `stats.jsonl`.
     """
@@ -141,10 +119,6 @@ class Evaluation:
 
   def evaluate(self, step: int, generator: trained.Generator) -> None:
     """Compute the metrics of a step once, and mark the best checkpoint.
-
-    Args:
-      step: A step with a checkpoint.
-      generator: The EMA generator.
 
     Raises:
       Stopped: If a signal asked to stop; the next session evaluates the step.

@@ -16,9 +16,6 @@ def sample_grids(
 ) -> dict[int | str, np.ndarray]:
   """Generate grids of the fixed latents' images at every scale.
 
-  Args:
-    generator: The EMA generator; its configuration's `seed` fixes the latents.
-
   Returns:
     uint8 pictures: a grid for each resolution, and under "scales" all scales of
     the first latents.

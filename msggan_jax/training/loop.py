@@ -57,15 +57,10 @@ def train(
   """Train a new run, or resume the workdir's.
 
   Args:
-    config: The configuration; see `configs/default.py`.
-    workdir: The run's folder.
     began: Start of the program, as `time.time` has it; None: now.
     init_from: A run's folder or a file whose weights a new run starts from.
     new_randomness: Continue with other random numbers, if the run has stopped
       at NaN or Inf.
-
-  Returns:
-    The final state.
 
   Raises:
     ValueError: If the configuration is impossible, or if the workdir holds a
@@ -170,15 +165,7 @@ class _Run:
     self._write_samples(0, state)
 
   def train(self, take_step: Callable, state: TrainState) -> TrainState:
-    """Take all remaining steps.
-
-    Args:
-      take_step: The compiled step.
-      state: The state to start from; it is donated.
-
-    Returns:
-      The final state.
-    """
+    """Take all remaining steps."""
     self.times.switch_to("step")
     rollbacks = int(state.rollbacks)
     loader = batches.make_loader(

@@ -40,13 +40,7 @@ def check_metrics(
   metrics: Sequence[StepMetrics],
   names: Sequence[str],
 ) -> None:
-  """Raise NonFinite for the first step with NaN or Inf.
-
-  Args:
-    steps: The steps' numbers.
-    metrics: Their metrics, on the host.
-    names: `train_state.step_tensor_names`.
-  """
+  """Raise NonFinite for the first step with NaN or Inf."""
   for step, of_step in zip(steps, metrics, strict=True):
     values = of_step.values.items()
     bad = [name for name, x in values if not np.isfinite(x)][:1]
@@ -68,7 +62,6 @@ def write_report(workdir: Path, error: NonFinite, rollbacks: int) -> None:
   """Write `not_finite.json`: what is needed to repeat the error.
 
   Args:
-    workdir: The run's folder.
     error: The error; earlier ones after the same checkpoint stay.
     rollbacks: Of the state that met it.
   """
@@ -102,7 +95,6 @@ def attempt(workdir: Path, step: int, *, new: bool) -> int:
   """Return the number of the attempt that continues a run; a call of all.
 
   Args:
-    workdir: The run's folder.
     step: Of the checkpoint from which it continues.
     new: Begin another attempt, if the last one has ended at NaN or Inf.
 

@@ -20,12 +20,7 @@ _ROUNDING = ("micro_batch_size", "remat_from")
 def describe(
   config: ConfigDict, prepared: data.PreparedSet
 ) -> dict[str, str | int]:
-  """Return everything that the bytes of a run's states depend on.
-
-  Args:
-    config: Resolved.
-    prepared: The images.
-  """
+  """Return everything that the bytes of a run's states depend on."""
   return {
     **{
       f"config.{name}": repr(value)

@@ -19,7 +19,7 @@ from msggan_jax.algorithm.program import Program, make_program
 from msggan_jax.algorithm.train_state import TrainState
 from msggan_jax.checkpoints.checkpoint import Checkpoints
 from msggan_jax.config import saved
-from msggan_jax.data import digests
+from msggan_jax.data import prepared_set
 from msggan_jax.runtime import processes, sharding
 from msggan_jax.training import batches, loop, provenance
 
@@ -41,11 +41,8 @@ def verify(
   All checkpoints in between are compared, too. Nothing in the workdir changes.
 
   Args:
-    config: The run's configuration.
-    workdir: The run's folder.
     steps: Of both checkpoints; 0 is the state before the first step. None: the
       newest two.
-    say: Receives a line for people.
 
   Raises:
     FileNotFoundError: If a checkpoint does not exist.
@@ -200,14 +197,14 @@ class _KnownImages(data.PreparedSet):
 
   def __init__(self, images: data.PreparedSet):
     super().__init__(images.path, images.metadata)
-    self._known = frozenset(digests.read(images))
+    self._known = frozenset(prepared_set.read_digests(images))
     self._changed: set[int] = set()
     self._said: set[str] = set()
 
   def __getitem__(self, index: int) -> dict[str, np.ndarray]:
     item = super().__getitem__(index)
     if self._known:
-      digest = digests.digest(item["image"], int(item["label"]))
+      digest = prepared_set.digest_of(item["image"], int(item["label"]))
       if digest not in self._known:
         self._changed.add(index)
     return item

@@ -37,10 +37,6 @@ class Reporter:
     Args:
       workdir: The run's folder; rows of `stats.jsonl` after `first_step` are
         dropped.
-      batch_size: Global batch size: images per step.
-      total_steps: Steps of the whole run.
-      first_step: Steps done before this session.
-      tensor_names: `train_state.step_tensor_names`.
       times: Where the time goes.
     """
     self._stats_path = workdir / "stats.jsonl"
@@ -79,10 +75,6 @@ class Reporter:
 
     It is written after the next step has been dispatched, or at the end, so
     that the loop never waits. NaN or Inf then raises `nonfinite.NonFinite`.
-
-    Args:
-      step: The last step of the row.
-      extra: Other numbers of the row.
     """
     self._row_step = step
     self._row_extra = extra or {}
@@ -108,11 +100,7 @@ class Reporter:
 
   @contextlib.contextmanager
   def paused(self, what: str) -> Iterator[None]:
-    """Run the block without counting its time in the measured speed.
-
-    Args:
-      what: The block's name in the record of times.
-    """
+    """Run the block without counting its time in the measured speed."""
     self.flush()
     jax.block_until_ready(self._pending)
     with self._times.during(what):
@@ -191,11 +179,7 @@ class Console:
   """A progress bar on a terminal, plain lines elsewhere."""
 
   def __init__(self, total_kimg: float):
-    """Open the bar on a terminal.
-
-    Args:
-      total_kimg: Length of the whole run.
-    """
+    """Open the bar on a terminal."""
     self._total_kimg = total_kimg
     self._bar: tqdm | None = None
     if sys.stdout.isatty():

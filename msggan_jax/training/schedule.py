@@ -29,7 +29,6 @@ class Schedule:
     """Return what is due after a step.
 
     Args:
-      step: Steps done.
       stopping: Whether the run stops after this step: that takes a snapshot.
     """
     due = {name for name in self._every_kimg if self.is_due(name, step)}

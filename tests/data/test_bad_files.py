@@ -16,7 +16,7 @@ import pytest
 from PIL import Image
 
 from msggan_jax import data
-from msggan_jax.data import rejection
+from msggan_jax.data import reading
 from msggan_jax.data.sources import folder
 from msggan_jax.data.sources.source import dataset_of
 
@@ -393,4 +393,4 @@ def test_a_source_of_a_foreign_name(tmp_path):
   ],
 )
 def test_reasons_are_for_people(error, expected):
-  assert rejection.reason(error) == expected
+  assert reading.reason_of(error) == expected

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from msggan_jax import data
-from msggan_jax.data import class_order, pixels, prepared_set
+from msggan_jax.data import pixels, prepared_set
 from msggan_jax.data.sources.source import dataset_of
 from msggan_jax.training import batches
 
@@ -32,7 +32,7 @@ class _Images:
 
 @pytest.fixture
 def images(tmp_path):
-  class_order.write_labels(tmp_path, _LABELS)
+  prepared_set.write_labels(tmp_path, _LABELS)
   return _Images(tmp_path)
 
 
@@ -134,9 +134,9 @@ def test_labels_are_those_of_the_part_and_of_older_sets(tmp_path):
   for part in ("train", "holdout"):
     images = prepared_set.open_prepared(path, part)
     expected = [int(images[i]["label"]) for i in range(len(images))]
-    assert class_order.read_labels(images).tolist() == expected
+    assert prepared_set.read_labels(images).tolist() == expected
   file = path / "labels.bin"
   file.write_bytes(file.read_bytes()[:8])  # cut short
-  assert class_order.read_labels(images).tolist() == expected
+  assert prepared_set.read_labels(images).tolist() == expected
   file.unlink()  # as in an older set
-  assert class_order.read_labels(images).tolist() == expected
+  assert prepared_set.read_labels(images).tolist() == expected

@@ -7,7 +7,7 @@ import pytest
 from PIL import Image
 
 from msggan_jax import data
-from msggan_jax.data import overview
+from msggan_jax.data import preparation
 from msggan_jax.data.sources import labels
 from msggan_jax.data.sources.source import dataset_of
 
@@ -170,6 +170,6 @@ def test_imbalance_is_reported(photos):
     color = (5 * i, 200 - 5 * i, 7 * i % 256)
     Image.new("RGB", (16, 16), color).save(photos / "cat" / f"new{i}.png")
   images = prepare(photos, "folders")
-  warning = overview.imbalance(images.metadata)
+  warning = preparation.imbalance(images.metadata)
   assert "'dog' has 2 image(s), 'cat' has 43" in warning
   assert warning in data.summary(images.path)

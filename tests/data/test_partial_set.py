@@ -271,17 +271,16 @@ def test_sigkill(tmp_path, kills, images):
     os.link(photos / "0.png", photos / f"{i}.png")
   (photos / "bad.png").write_bytes(b"")
   partial = tmp_path / ".set.partial"
-  rng = np.random.default_rng(kills)
   for kill in range(kills):
     process = start("photos", "set", tmp_path)
     done = len(list(partial.glob("piece-*.json")))
-    if kill % 3 == 0:  # behind a piece; else at any time
-      while len(list(partial.glob("piece-*.json"))) == done:
-        if process.poll() is not None:
-          break
-        time.sleep(0.01)
-    else:
-      time.sleep(rng.uniform(1, 3.5))
+    # Behind a piece, or within one.
+    while process.poll() is None:
+      if len(list(partial.glob("piece-*.json"))) > done:
+        break
+      if kill % 3 and list(partial.glob("set/*.tmp")):
+        break
+      time.sleep(0.01)
     process.send_signal(signal.SIGKILL)
     process.communicate()
     if process.returncode == 0:  # a fast machine

@@ -8,13 +8,13 @@ import pytest
 from PIL import Image
 
 from msggan_jax import data
-from msggan_jax.data import patience
+from msggan_jax.data import reading
 from msggan_jax.data.sources.source import dataset_of
 
 
 @pytest.fixture
 def dataset(tmp_path, monkeypatch):
-  monkeypatch.setattr(patience, "PAUSES_SECS", (0.0, 0.0))
+  monkeypatch.setattr(reading, "PAUSES_SECS", (0.0, 0.0))
   folder = tmp_path / "photos"
   folder.mkdir()
   for i in range(4):

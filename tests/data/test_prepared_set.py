@@ -89,19 +89,6 @@ def test_open_prepared_refuses_other_directories(tmp_path):
     data.open_prepared(tmp_path)
 
 
-def test_loader_batch_shapes(numbered_set):
-  loader = data.make_loader(numbered_set(), batch_size=4, seed=0)
-  batch = next(loader)
-  loader.close()
-  assert batch["image"].shape == (4, 8, 8, 3)
-  assert batch["image"].dtype == np.uint8
-  assert batch["label"].shape == (4,)
-  assert batch["label"].dtype == np.int32
-  np.testing.assert_array_equal(
-    batch["label"], 9 - batch["image"][:, 0, 0, 0].astype(np.int32)
-  )
-
-
 def test_each_epoch_is_another_permutation(numbered_set):
   loader = data.make_loader(numbered_set(), batch_size=4, seed=0)
   # 15 batches of 4 are 6 epochs of 10, joined without dropping an image.
@@ -111,49 +98,35 @@ def test_each_epoch_is_another_permutation(numbered_set):
   assert len({tuple(epoch) for epoch in epochs}) == 6
 
 
-def test_order_depends_on_the_seed_alone(numbered_set):
+def test_a_batch_depends_on_the_seed_and_the_step_alone(numbered_set):
   images = numbered_set()
-  a, b, c = (
-    read_numbers(data.make_loader(images, batch_size=4, seed=seed), 5)
-    for seed in (1, 1, 2)
-  )
-  np.testing.assert_array_equal(a, b)
-  assert not np.array_equal(a, c)
+
+  def read(steps, seed=3, batch_size=6, **options):
+    options |= {"batch_size": batch_size, "seed": seed}
+    return read_numbers(data.make_loader(images, **options), steps)
+
+  whole = read(53)
+  for first_step in (1, 4, 50):
+    later = read(3, first_step=first_step)
+    np.testing.assert_array_equal(later, whole[first_step : first_step + 3])
+  for count in (2, 3, 6):
+    parts = [
+      read(4, first_step=2, process_index=index, process_count=count)
+      for index in range(count)
+    ]
+    np.testing.assert_array_equal(np.concatenate(parts, axis=1), whole[2:6])
+  assert not np.array_equal(read(5, seed=4), whole[:5])
 
 
-@pytest.mark.parametrize("first_step", [1, 4, 50])
-def test_starting_later_gives_the_later_batches(numbered_set, first_step):
-  images = numbered_set()
-  whole = read_numbers(
-    data.make_loader(images, batch_size=4, seed=3), first_step + 3
+def test_batches_have_images_and_labels(numbered_set):
+  loader = data.make_loader(numbered_set(), batch_size=4, seed=0)
+  batch = next(loader)
+  loader.close()
+  assert batch["image"].shape == (4, 8, 8, 3)
+  assert (batch["image"].dtype, batch["label"].dtype) == (np.uint8, np.int32)
+  np.testing.assert_array_equal(
+    batch["label"], 9 - batch["image"][:, 0, 0, 0].astype(np.int32)
   )
-  resumed = read_numbers(
-    data.make_loader(images, batch_size=4, seed=3, first_step=first_step), 3
-  )
-  np.testing.assert_array_equal(resumed, whole[first_step:])
-
-
-@pytest.mark.parametrize("process_count", [2, 3, 6])
-def test_processes_share_the_global_batch(numbered_set, process_count):
-  images = numbered_set()
-  whole = read_numbers(
-    data.make_loader(images, batch_size=6, seed=5, first_step=2), 4
-  )
-  parts = [
-    read_numbers(
-      data.make_loader(
-        images,
-        batch_size=6,
-        seed=5,
-        first_step=2,
-        process_index=index,
-        process_count=process_count,
-      ),
-      4,
-    )
-    for index in range(process_count)
-  ]
-  np.testing.assert_array_equal(np.concatenate(parts, axis=1), whole)
 
 
 def test_batch_may_be_larger_than_the_set(numbered_set):

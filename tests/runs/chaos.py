@@ -23,11 +23,13 @@ from msggan_jax.checkpoints import checkpoint
 from msggan_jax.runtime import jsonl, preemption
 from tests.runs.faults import flip, halve
 from tests.runs.forked import Forked
-from tests.runs.test_processes import finish, start, state_of
+from tests.runs.test_processes import finish, state_of
+from tests.runs.test_processes import start as start_run
 
 SECS = 600  # the watchdog's: a start, a step or an end that takes longer hangs
 # A checkpoint every other step and an evaluation every fourth.
 FIELDS = {
+  "resolution": 4,
   "snapshot_kimg": 0.032,
   "sample_kimg": 1.0,
   "keep": 3,
@@ -36,6 +38,7 @@ FIELDS = {
   "metrics": "fd_mean_colors_64_full",
 }
 FOREVER = {"total_kimg": 1000.0}
+_ROWS, _LINES = 40, 6  # from which the moment of a fault is drawn
 _TIMES = {"images_per_sec", "secs_per_kimg", "memory_bytes", "unix_secs"}
 
 
@@ -61,11 +64,12 @@ def _one_fault(folder: Path, processes: int, rng: random.Random) -> dict:
   number = rng.choice([signal.SIGKILL, signal.SIGKILL, signal.SIGTERM])
   victims = rng.sample(range(processes), rng.choice([1, 1, 1, processes]))
   fault["phase"] = rng.choice(["start", "training", "training", "training"])
+  moments = _ROWS if fault["phase"] == "training" else _LINES
   began = time.monotonic()
   with _started(
-    folder, processes, moving=fault["phase"] == "training"
+    folder, processes, **{fault["phase"]: rng.randrange(moments)}
   ) as started:
-    time.sleep(rng.uniform(0, 3 if fault["phase"] == "training" else 6))
+    time.sleep(rng.uniform(0, 0.3))
     for victim in victims:
       started[victim].send_signal(number)
     hit = time.monotonic()
@@ -85,7 +89,7 @@ def finish_and_compare(folder: Path, processes: int) -> int:
   Returns:
     The number of steps.
   """
-  with _started(folder, processes, moving=True) as started:
+  with _started(folder, processes, training=0) as started:
     started[-1].send_signal(signal.SIGTERM)
     codes = finish(started, timeout=SECS)
   assert set(codes) == {preemption.EXIT_CODE}, (codes, _logs(folder))
@@ -94,7 +98,7 @@ def finish_and_compare(folder: Path, processes: int) -> int:
   options = _run() | total
   # Damage throws a run back, perhaps to before an earlier comparison's end.
   shutil.rmtree(folder / "whole", ignore_errors=True)
-  whole = start(folder, "whole", processes, devices=processes, **options)
+  whole = start_run(folder, "whole", processes, devices=processes, **options)
   codes = finish(whole, timeout=None)  # it may be long, and resumes
   assert set(codes) == {0}, codes
   _compare(folder, steps)
@@ -103,16 +107,25 @@ def finish_and_compare(folder: Path, processes: int) -> int:
 
 @contextlib.contextmanager
 def _started(
-  folder: Path, processes: int, *, moving: bool
+  folder: Path, processes: int, *, start: int = 0, training: int | None = None
 ) -> Iterator[list[Forked]]:
-  """Start the run; with `moving`, wait until it has written a row."""
-  size, began = _size(folder), time.monotonic()
-  started = start(folder, "run", processes, devices=processes, **_run())
+  """Start the run; wait for lines of its log, or for more rows than some.
+
+  Args:
+    start: Lines.
+    training: Rows; None: for none.
+  """
+  log, stats = folder / "run-0.log", folder / "run/stats.jsonl"
+  log.unlink(missing_ok=True)
+  rows, began = _lines(stats), time.monotonic()
+  started = start_run(folder, "run", processes, devices=processes, **_run())
   with contextlib.ExitStack() as stack:
     for process in started:
       stack.callback(process.wait)
       stack.callback(process.kill)
-    while moving and _size(folder) == size:
+    while _lines(log) < start or (
+      training is not None and _lines(stats) <= rows + training
+    ):
       assert time.monotonic() - began < SECS, f"it hangs: {_logs(folder)}"
       assert all(p.poll() is None for p in started), _logs(folder)
       time.sleep(0.01)
@@ -168,9 +181,8 @@ def _run() -> dict:
   return FOREVER | FIELDS
 
 
-def _size(folder: Path) -> int:
-  stats = folder / "run/stats.jsonl"
-  return stats.stat().st_size if stats.exists() else 0
+def _lines(path: Path) -> int:
+  return path.read_bytes().count(b"\n") if path.exists() else 0
 
 
 def _logs(folder: Path) -> str:

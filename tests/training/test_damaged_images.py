@@ -8,7 +8,7 @@ import pytest
 
 from msggan_jax import data
 from msggan_jax.checkpoints import checkpoint
-from msggan_jax.data import patience, pixels
+from msggan_jax.data import pixels, reading
 from msggan_jax.runtime import jsonl
 from msggan_jax.training import batches, loop
 
@@ -97,7 +97,7 @@ class FailingDisk:
 
 
 def test_a_disk_that_fails_for_a_moment_damages_no_image(config, monkeypatch):
-  monkeypatch.setattr(patience, "PAUSES_SECS", (0.0, 0.0))
+  monkeypatch.setattr(reading, "PAUSES_SECS", (0.0, 0.0))
   prepared = data.open_prepared(data.prepare_for(config))
   disk = prepared._records = FailingDisk(prepared._records, failures=2)
   assert len(list(prepared)) == 128

@@ -60,9 +60,6 @@ def cat_parts(index: int, split: str = "train") -> CatParts:
   Args:
     index: Index of the cat in its split.
     split: "train", "test" or "unseen"; they share no combination.
-
-  Returns:
-    The number of each part, from 0.
   """
   return CatParts(*_shuffled_parts()[_CAT_SPLITS[split][index]].tolist())
 
@@ -74,9 +71,6 @@ def open_cats(dataset: Any, resolution: int) -> OpenSource:
     dataset: Its `split` is "train", "test" (4,000) or "unseen" (10,000); with
       `labels` "bodies" a cat's body is its class.
     resolution: Side of the drawings in pixels, at most 1024.
-
-  Returns:
-    A context that yields the source.
 
   Raises:
     ValueError: If the split is unknown, the resolution too large, or the
@@ -109,9 +103,6 @@ def open_earth(dataset: Any, resolution: int) -> OpenSource:
   Args:
     dataset: Its `split` is "train" or "test".
     resolution: Side of the views in pixels; tiles have 128 pixels at least.
-
-  Returns:
-    A context that yields the source.
 
   Raises:
     ValueError: If the split is unknown, the resolution too large, or the

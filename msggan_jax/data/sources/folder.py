@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-from msggan_jax.data import pixels, rejection
+from msggan_jax.data import pixels, reading
 from msggan_jax.data.sources import labels
 from msggan_jax.data.sources.source import OpenSource, Source
 
@@ -29,10 +29,6 @@ def open_folder(dataset: Any, resolution: int) -> OpenSource:
   Args:
     dataset: Its `path` is the folder or the zip file, its `labels` a kind
       of `labels.read`, by default "none".
-    resolution: Unused.
-
-  Returns:
-    A context that yields the source.
 
   Raises:
     ValueError: If the path is empty, missing, or neither folder nor zip, or if
@@ -162,7 +158,7 @@ def _open_zip(path: Path, kind: str) -> Iterator[Source]:
     archive = zipfile.ZipFile(path)
   except Exception as error:  # zipfile raises many types for damaged files
     raise ValueError(
-      f"dataset.path: {path} is a damaged zip file: {rejection.reason(error)}"
+      f"dataset.path: {path} is a damaged zip file: {reading.reason_of(error)}"
     ) from error
   with archive:
     members = [

@@ -12,7 +12,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import PurePosixPath
 from typing import NamedTuple
 
-from msggan_jax.data import rejection
+from msggan_jax.data import reading
 
 NONE = "none"
 FOLDERS = "folders"
@@ -40,10 +40,6 @@ def read(
   Args:
     kind: One of `KINDS`, but not "bodies".
     images: Relative paths of the images, in natural order.
-    read_file: Reads a file of the source by its relative path.
-
-  Returns:
-    A label for every image; no classes for "none".
 
   Raises:
     ValueError: In one sentence, if the label file is missing or damaged, an
@@ -83,7 +79,7 @@ def _of_folders(images: Sequence[str]) -> Labels:
   classes = tuple(dict.fromkeys(path[level] for path in paths))
   numbers = {name: number for number, name in enumerate(classes)}
   return Labels(
-    tuple(map(rejection.printable_name, classes)),
+    tuple(map(reading.printable_name, classes)),
     {
       name: numbers[path[level]]
       for name, path in zip(images, paths, strict=True)
@@ -96,7 +92,7 @@ def _csv_rows(data: bytes) -> list[tuple[str, str]]:
     rows = list(csv.reader(io.StringIO(data.decode("utf-8-sig")), strict=True))
   except (ValueError, csv.Error) as error:
     raise ValueError(
-      f"{CSV} is unreadable: {rejection.reason(error)}"
+      f"{CSV} is unreadable: {reading.reason_of(error)}"
     ) from error
   rows = [(i, row) for i, row in enumerate(rows, 1) if row]
   if not rows or [cell.strip() for cell in rows[0][1]] != _HEADER:
@@ -113,7 +109,7 @@ def _json_rows(data: bytes) -> list[tuple[str, int]]:
     rows = content["labels"]
   except (ValueError, TypeError, KeyError, RecursionError) as error:
     raise ValueError(
-      f"{JSON} is unreadable: {rejection.reason(error)}; it must hold "
+      f"{JSON} is unreadable: {reading.reason_of(error)}; it must hold "
       '{"labels": [["file", 0], ...]}'
     ) from error
   for row in rows if isinstance(rows, list) else [rows]:
@@ -168,7 +164,7 @@ def _classes(
 
 
 def _some(names: Sequence[str]) -> str:
-  name = rejection.one_line(rejection.printable_name(names[0]))
+  name = reading.one_line(reading.printable_name(names[0]))
   if len(names) == 1:
     return f"the image {name} is"
   return f"{len(names):,} images, such as {name}, are"

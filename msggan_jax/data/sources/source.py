@@ -46,13 +46,6 @@ def dataset_of(
   Args:
     source: "tfds:NAME", "lmdb:DIR", "demo:cats", "demo:earth", or the path of a
       folder or zip file.
-    split: Split of a TFDS or demo set.
-    crop: "center" or "pad".
-    labels: Where the classes of a folder come from, see `labels.KINDS`.
-    holdout: As in `holdout.check`.
-
-  Returns:
-    The fields of `config.dataset`.
 
   Raises:
     ValueError: If the demo is unknown.

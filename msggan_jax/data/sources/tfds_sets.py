@@ -22,10 +22,6 @@ def open_tfds(dataset: Any, resolution: int) -> OpenSource:
     dataset: `name` is that of a TFDS builder ("cifar10", "celeb_a_hq/1024"),
       `path` TFDS's own data directory ("" for its default), `split` one or
       several splits ("train+test").
-    resolution: Not needed here.
-
-  Returns:
-    A context that yields the source, with labels if the set has classes.
 
   Raises:
     ValueError: If TFDS lacks the set, cannot get it (no network, a missing

@@ -1,14 +1,16 @@
-"""Reads that a network disk may fail for a moment: tried again."""
+"""Reads that fail: tried again if it is the disk, else named with a reason.
+
+Names and reasons are fit for people and JSON.
+"""
 
 import errno
 import re
+import struct
 import time
 from collections.abc import Callable
 from typing import TypeVar
 
 from absl import logging
-
-from msggan_jax.data import rejection
 
 PAUSES_SECS = (0.2, 1.0, 5.0, 20.0)
 
@@ -30,6 +32,19 @@ _PASSING = {
 # ArrayRecord's message, such as "pread() failed: Input/output error".
 _SYSTEM_CALL = re.compile(r"\b\w+\(\) failed: ")
 
+_MAX_CHARACTERS = 200  # of a reason; files can hold endless words of their own
+# What a decoder stumbles over in a damaged file, with no words for people.
+_ACCIDENTS = (
+  ArithmeticError,
+  AssertionError,
+  AttributeError,
+  LookupError,
+  MemoryError,
+  RecursionError,
+  TypeError,
+  struct.error,
+)
+
 _T = TypeVar("_T")
 
 
@@ -42,7 +57,6 @@ def read(function: Callable[[], _T], what: str) -> _T:
 
   Args:
     function: Reads something; its other errors are raised at once.
-    what: Its name, for messages.
 
   Raises:
     DiskError: If the disk fails each time.
@@ -53,7 +67,7 @@ def read(function: Callable[[], _T], what: str) -> _T:
     except Exception as error:
       if not _is_of_the_disk(error):
         raise
-      reason = rejection.reason(error)
+      reason = reason_of(error)
       if pause is None:
         raise DiskError(
           f"{what} cannot be read after {len(PAUSES_SECS) + 1} attempts: "
@@ -72,3 +86,25 @@ def _is_of_the_disk(error: Exception) -> bool:
   return isinstance(error, RuntimeError) and bool(
     _SYSTEM_CALL.search(str(error))
   )
+
+
+def printable_name(name: str) -> str:
+  r"""Return a file's name as text: bytes that are not UTF-8 become \xNN."""
+  data = name.encode("utf-8", "surrogateescape")
+  return data.decode("utf-8", "backslashreplace")
+
+
+def one_line(text: str) -> str:
+  r"""Return text with line breaks and control characters as \n and the like."""
+  return "".join(c if c.isprintable() else repr(c)[1:-1] for c in text)
+
+
+def reason_of(error: Exception) -> str:
+  """Say in one line why an image cannot be used."""
+  if isinstance(error, OSError) and error.strerror:
+    return error.strerror
+  text = str(error)
+  if isinstance(error, _ACCIDENTS):
+    text = f"damaged: {type(error).__name__} {text}"
+  text = re.sub(r" at 0x[0-9a-fA-F]+", "", text or type(error).__name__)
+  return one_line(" ".join(text.split()))[:_MAX_CHARACTERS]
