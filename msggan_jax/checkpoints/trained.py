@@ -67,6 +67,11 @@ class Generator(_Trained):
     z = jax.random.normal(key, (num, self.config.latent_size))
     return normalize_latents(z) if self.config.normalize_latents else z
 
+  def labels_in_turn(self, num: int) -> np.ndarray | None:
+    """Return the labels 0, 1, ... of `num` images; None if unconditional."""
+    classes = self.config.num_classes
+    return np.arange(num) % classes if classes else None
+
   def __call__(
     self,
     z: jax.Array,

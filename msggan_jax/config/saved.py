@@ -9,6 +9,9 @@ from ml_collections import ConfigDict
 
 from msggan_jax.config.fields import FIELDS, RESUMABLE, default_config
 
+# A resumed run may change them, and its numbers then differ by rounding.
+_ROUNDING = ("micro_batch_size", "remat_from")
+
 
 def exists(workdir: Path | None) -> bool:
   """Return whether a folder has a `config.json`."""
@@ -78,6 +81,15 @@ def check_config(config: ConfigDict, workdir: Path) -> None:
       f"{workdir} holds a run of another configuration: "
       f"{'; '.join(differing)}; choose another --workdir, or these values"
     )
+
+
+def decisive(config: ConfigDict) -> dict[str, str]:
+  """Return the fields that the bytes of a run's states depend on, as text."""
+  return {
+    f"config.{name}": repr(value)
+    for name, value in by_name(ConfigDict(config).to_dict()).items()
+    if name not in RESUMABLE or name in _ROUNDING
+  }
 
 
 def by_name(fields: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:

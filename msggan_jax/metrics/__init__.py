@@ -12,10 +12,12 @@ _HOMES = {
   "Extractors": "extractors",
   "Inception": "inception",
   "Stability": "stability",
+  "choose": "evaluator",
   "compare": "folders",
   "frechet_distance": "distances",
   "inception_score": "distances",
   "kernel_distance": "distances",
+  "make_evaluator": "evaluator",
   "kernel_distance_of_subsets": "distances",
   "precision_recall": "distances",
 }

@@ -2,6 +2,7 @@
 
 import dataclasses
 import functools
+import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -25,6 +26,41 @@ from msggan_jax.runtime import processes, sharding
 _SEED = 0  # of the fakes: the same latents for every run and step
 _FEWEST = 10  # reals and fakes of a class; rarer classes are skipped
 _HAVE_TEST = ("cats", "earth")  # of the demo: a split that is a hold-out
+
+
+def choose(config: ConfigDict) -> tuple[Extractors, list[str]]:
+  """Return a run's extractors and the names of its metrics."""
+  extractors = Extractors(
+    config.inception_path, config.extractor, config.extractor_precision
+  )
+  count = "50k" if extractors.has_inception else "10k"
+  names = protocols.defaults(extractors.has_inception, count)
+  if config.metrics:
+    names = config.metrics.split(",")
+  protocols.parse(names, extractors.names)
+  return extractors, names
+
+
+def make_evaluator(
+  config: ConfigDict, prepared: data.PreparedSet
+) -> "Evaluator | None":
+  """Return the evaluator of a run's metrics.
+
+  Returns:
+    The evaluator; None without `eval_kimg`, or if no metrics are named and the
+    default ones' weights are missing.
+  """
+  if not config.eval_kimg:
+    return None
+  try:
+    # A bar on a terminal; log files have the run's own lines.
+    return Evaluator(
+      config, prepared, *choose(config), progress=sys.stderr.isatty()
+    )
+  except FileNotFoundError:
+    if config.metrics or config.inception_path:
+      raise
+    return None
 
 
 class Evaluator:
@@ -173,7 +209,13 @@ class Evaluator:
       return data.open_prepared(self._prepared.path, "holdout")
     dataset = ConfigDict(self._config.dataset)
     dataset.split = "test"
-    return data.open_prepared(data.prepare_for(self._config, dataset))
+    path = data.prepare(
+      dataset,
+      self._config.resolution,
+      self._config.channels,
+      base_grid=self._config.base_grid,
+    )
+    return data.open_prepared(path)
 
   def _copying(
     self, protocol: Protocol, reals: Rows, fakes: Rows, fakes_at: ImagesAt

@@ -25,9 +25,10 @@ class Stability:
   regenerates it from the checkpoint.
   """
 
-  def __init__(self, generator: trained.Generator):
-    """Generate the first images, of step 0 or of the last checkpoint."""
-    self._last = _images(generator)
+  def __init__(self, generator: trained.Generator, seed: int = 0):
+    """Generate the seed's images of step 0 or of the last checkpoint."""
+    self._key = jax.random.fold_in(jax.random.key(seed), _KEY)
+    self._last = self._images(generator)
 
   def update(self, generator: trained.Generator) -> dict[str, float]:
     """Compare the current EMA generator with the last snapshot, and replace it.
@@ -36,13 +37,18 @@ class Stability:
       "stability/<res>": mean squared error between the images of the 36
       latents, in [-1, 1], with fixed noise, by scale.
     """
-    images = _images(generator)
+    images = self._images(generator)
     changes = {
       f"{_PREFIX}{resolution_of(now)}": float(np.square(now - before).mean())
       for now, before in zip(images, self._last, strict=True)
     }
     self._last = images
     return changes
+
+  def _images(self, generator: trained.Generator) -> tuple[np.ndarray, ...]:
+    z = generator.sample_latents(self._key, NUM_LATENTS)
+    labels = generator.labels_in_turn(NUM_LATENTS)
+    return trained.in_batches(generator, z, _BATCH, labels)
 
 
 def read_rows(stats_path: Path) -> list[dict[str, float]]:
@@ -99,13 +105,3 @@ def _positive(
   return [
     (row["kimg"], row[name]) for row in rows if 0 < row.get(name, 0) < math.inf
   ]
-
-
-def _images(generator: trained.Generator) -> tuple[np.ndarray, ...]:
-  config = generator.config
-  key = jax.random.fold_in(jax.random.key(config.seed), _KEY)
-  z = generator.sample_latents(key, NUM_LATENTS)
-  labels = None
-  if config.num_classes:
-    labels = np.arange(NUM_LATENTS) % config.num_classes
-  return trained.in_batches(generator, z, _BATCH, labels)

@@ -36,20 +36,6 @@ def examples_together(config: ConfigDict) -> int:
   return 1 if config.stddev_placement == "none" else config.stddev_group
 
 
-def examples_of_a_class(config: ConfigDict) -> int:
-  """Return how many neighbours of a batch must share a class.
-
-  If a group mixed classes, its stddev would show how they differ, and G could
-  make one image a class unseen.
-
-  Returns:
-    `stddev_group` in a conditional run with contiguous groups; 1: any order.
-  """
-  if not config.num_classes or config.stddev_grouping != "contiguous":
-    return 1
-  return max(1, examples_together(config))
-
-
 @dataclasses.dataclass(frozen=True)
 class MinibatchStddev:
   """The minibatch stddev layer (ProGAN, section 3).

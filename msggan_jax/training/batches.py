@@ -14,7 +14,6 @@ from msggan_jax import data
 from msggan_jax.algorithm import augment, randomness
 from msggan_jax.algorithm.program import RUN_AHEAD
 from msggan_jax.algorithm.train_state import TrainState
-from msggan_jax.models import stddev
 from msggan_jax.runtime import processes, sharding
 
 
@@ -53,7 +52,7 @@ def make_loader(
     batch_size=config.batch_size,
     seed=randomness.data_seed(config.seed, int(state.rollbacks)),
     first_step=int(state.step),
-    class_group=stddev.examples_of_a_class(config),
+    class_group=_class_group(config),
     process_index=jax.process_index(),
     process_count=jax.process_count(),
   )
@@ -132,9 +131,28 @@ class Feed:
     raise AssertionError  # a process has raised
 
 
+def _class_group(config: ConfigDict) -> int:
+  """Return how many neighbors of a batch must share a class.
+
+  If a group of the minibatch stddev mixed classes, it would show how they
+  differ, and G could make one image a class unseen.
+  """
+  in_groups = config.stddev_grouping == "contiguous"
+  has_stddev = config.stddev_placement != "none"
+  if not (config.num_classes and in_groups and has_stddev):
+    return 1
+  return max(1, config.stddev_group)
+
+
 def _open(config: ConfigDict, dataset: ConfigDict) -> data.PreparedSet:
   """Prepare a data set if necessary and open it, the same everywhere."""
-  path = data.prepare_for(config, dataset, num_classes=config.num_classes)
+  path = data.prepare(
+    dataset,
+    config.resolution,
+    config.channels,
+    base_grid=config.base_grid,
+    num_classes=config.num_classes,
+  )
   prepared = data.open_prepared(path)
   processes.check_same("the data set", prepared.metadata.content_hash)
   data.check_classes(config.num_classes, prepared.metadata.num_classes)

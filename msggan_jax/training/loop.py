@@ -22,6 +22,7 @@ from msggan_jax.checkpoints import (
 )
 from msggan_jax.checkpoints.checkpoint import Checkpoints
 from msggan_jax.config import saved
+from msggan_jax.data import pictures
 from msggan_jax.runtime import (
   folder_lock,
   processes,
@@ -71,27 +72,27 @@ def train(
   """
   times = TimeRecord(time.time() if began is None else began)
   workdir = Path(workdir)
-  evaluation.choose(config)
+  metrics.choose(config)  # refuses, before any work
   if init_from and not (workdir / "config.json").is_file():
     fine_tuning.check(init_from, config)
   program = make_program(config, sharding.make_mesh())
 
   prepared = batches.open_training_set(config)
   holdout = batches.open_holdout(config, prepared)
-  evaluator = evaluation.make_evaluator(config, prepared)
+  evaluator = metrics.make_evaluator(config, prepared)
   with (
     folder_lock.only_run_in(workdir),
     # The step compiles while everything else is set up.
     ThreadPoolExecutor(max_workers=1) as background,
     _open_workdir(
-      config, workdir, provenance.describe(config, prepared)
+      config, workdir, provenance.describe(saved.decisive(config), prepared)
     ) as checkpoints,
     Preemption() as stop,
   ):
     compiling = background.submit(compile_step, program)
     state = _newest_state(checkpoints, program, init_from)
     state = _with_randomness(state, workdir, new=new_randomness)
-    schedule = Schedule(config)
+    schedule = _make_schedule(config)
     run = _Run(
       config=config,
       workdir=workdir,
@@ -139,6 +140,10 @@ class _Run:
   times: TimeRecord
   reporter: Reporter
 
+  @property
+  def _columns(self) -> int:
+    return pictures.grid_columns(self.config.resolution)
+
   def begin(self, state: TrainState) -> None:
     """Log the setup; on a new run, write the initial images."""
     self.reporter.say(f"{len(self.prepared)} images in {self.prepared.path}")
@@ -161,7 +166,7 @@ class _Run:
         params, include_stats=False, msg=name
       )
     if processes.is_first():
-      grids.write_reals(self.workdir, self.prepared, self.config)
+      grids.write_reals(self.workdir, self.prepared, self._columns)
     self._write_samples(0, state)
 
   def train(self, take_step: Callable, state: TrainState) -> TrainState:
@@ -226,6 +231,7 @@ class _Run:
         checkpoints=self.checkpoints,
         reporter=self.reporter,
         generator=self._ema_generator(state),
+        seed=self.config.seed,
         first_step=step,
         stop=self.stop,
       )
@@ -285,11 +291,22 @@ class _Run:
     if not processes.is_first():
       return
     with self.reporter.paused("samples"):
-      pictures = grids.sample_grids(self._ema_generator(state))
-      kimg = step * self.config.batch_size / 1000
-      grids.write_grids(self.workdir, pictures, kimg)
-      picture = pictures[self.config.resolution]
+      made = grids.sample_grids(
+        self._ema_generator(state), self.config.seed, self._columns
+      )
+      grids.write_grids(self.workdir, made, self.reporter.kimg(step))
+      picture = made[self.config.resolution]
       self.reporter.write_image(step, "samples", picture)
+
+
+def _make_schedule(config: ConfigDict) -> Schedule:
+  every_kimg = {
+    LOG: config.log_kimg,
+    SAMPLE: config.sample_kimg,
+    SNAPSHOT: config.snapshot_kimg,
+    EVALUATE: config.eval_kimg,
+  }
+  return Schedule(config.batch_size, config.total_kimg, every_kimg)
 
 
 def _open_workdir(

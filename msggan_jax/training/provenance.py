@@ -6,27 +6,22 @@ from pathlib import Path
 
 import jax
 import jaxlib
-from ml_collections import ConfigDict
 
 import msggan_jax
 from msggan_jax import data
-from msggan_jax.config.fields import RESUMABLE
-from msggan_jax.config.saved import by_name
-
-# A resumed run may change them, and its numbers then differ by rounding.
-_ROUNDING = ("micro_batch_size", "remat_from")
 
 
 def describe(
-  config: ConfigDict, prepared: data.PreparedSet
+  fields: dict[str, str], prepared: data.PreparedSet
 ) -> dict[str, str | int]:
-  """Return everything that the bytes of a run's states depend on."""
+  """Return everything that the bytes of a run's states depend on.
+
+  Args:
+    fields: Those of the configuration, see `saved.decisive`.
+    prepared: The images.
+  """
   return {
-    **{
-      f"config.{name}": repr(value)
-      for name, value in by_name(ConfigDict(config).to_dict()).items()
-      if name not in RESUMABLE or name in _ROUNDING
-    },
+    **fields,
     "the images' content hash": prepared.metadata.content_hash,
     "msggan_jax's code": _code_hash(),
     "XLA_FLAGS": os.environ.get("XLA_FLAGS", ""),

@@ -55,7 +55,8 @@ def verify(
   with Checkpoints(workdir / "checkpoints") as checkpoints:
     chosen = _choose(checkpoints, steps)
     differences = _differences(
-      checkpoints.provenance(chosen[-1]), provenance.describe(config, prepared)
+      checkpoints.provenance(chosen[-1]),
+      provenance.describe(saved.decisive(config), prepared),
     )
     for line in differences:
       say(line)

@@ -57,6 +57,10 @@ class Reporter:
       jsonl.drop_after(self._stats_path, first_step)
       self._events = EventFile(workdir / "tensorboard")
 
+  def kimg(self, step: int) -> float:
+    """Return the thousands of images shown up to a step."""
+    return step * self._batch_size / 1000
+
   def add(self, step: int, metrics: StepMetrics) -> None:
     """Add the metrics of a step without waiting for them."""
     # The device works on this step while the host writes the row before it.
@@ -154,7 +158,7 @@ class Reporter:
     self._last_step, self._last_secs = step, now
     row = {
       "step": step,
-      "kimg": round(step * self._batch_size / 1000, 6),
+      "kimg": round(self.kimg(step), 6),
       **means,
       "images_per_sec": images_per_sec,
       "secs_per_kimg": 1000 / images_per_sec,

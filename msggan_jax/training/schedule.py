@@ -1,7 +1,5 @@
 """When a run logs, samples, saves and evaluates."""
 
-from ml_collections import ConfigDict
-
 LOG = "log"
 SAMPLE = "sample"
 SNAPSHOT = "snapshot"  # a log row, the stability and a checkpoint
@@ -15,15 +13,13 @@ class Schedule:
     total_steps: Steps of the whole run.
   """
 
-  def __init__(self, config: ConfigDict):
-    self.total_steps = round(1000 * config.total_kimg / config.batch_size)
-    self._batch_size = config.batch_size
-    self._every_kimg = {
-      LOG: config.log_kimg,
-      SAMPLE: config.sample_kimg,
-      SNAPSHOT: config.snapshot_kimg,
-      EVALUATE: config.eval_kimg,
-    }
+  def __init__(
+    self, batch_size: int, total_kimg: float, every_kimg: dict[str, float]
+  ):
+    """Set each action's interval; 0: never."""
+    self.total_steps = round(1000 * total_kimg / batch_size)
+    self._batch_size = batch_size
+    self._every_kimg = every_kimg
 
   def due(self, step: int, stopping: bool = False) -> set[str]:
     """Return what is due after a step.

@@ -44,7 +44,7 @@ def test_a_resumed_run_evaluates_as_a_whole_one(config, tmp_path):
   loop.train(config, whole)
   rows = jsonl.read(whole / "metrics.jsonl")
   assert [row["step"] for row in rows] == [2, 4]
-  evaluator = evaluation.make_evaluator(
+  evaluator = metrics.make_evaluator(
     config, loop.data.open_prepared(loop.data.prepare_for(config))
   )
   generator = msggan_jax.load_generator(whole, 4)
@@ -169,7 +169,7 @@ def test_speed_is_that_of_training_alone(tmp_path, monkeypatch):
 def test_the_demo_is_evaluated():
   for name in ("cats", "earth"):
     config = load_config("demo", name)
-    _, names = evaluation.choose(config)
+    _, names = metrics.choose(config)
     assert names == ["kid_efficientnet_lite0_1000"]
     assert config.total_kimg % config.eval_kimg == 0
 
