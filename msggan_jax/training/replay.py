@@ -6,7 +6,7 @@ configuration, images, versions and devices.
 
 import contextlib
 import hashlib
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +15,7 @@ import numpy as np
 from ml_collections import ConfigDict
 
 from msggan_jax import data
-from msggan_jax.algorithm.program import Program, make_program
+from msggan_jax.algorithm.program import make_program
 from msggan_jax.algorithm.train_state import TrainState
 from msggan_jax.checkpoints.checkpoint import Checkpoints
 from msggan_jax.config import saved
@@ -68,12 +68,12 @@ def verify(
       state = checkpoints.restore(program.abstract_state, chosen[0])
     for last in chosen[1:]:
       first = int(state.step)
-      state = _with_rollbacks(
-        state, _rollbacks(checkpoints, program, last), say
-      )
+      state = _with_numbers_of(last, state, checkpoints, say)
       loader = batches.make_loader(config, state, images, holdout)
       with contextlib.closing(loader):
-        state = _replay(compiled, program, loader, state, last)
+        for _ in range(first, last):
+          batch = sharding.put_batch(program.mesh, next(loader))
+          state, _ = compiled(state, batch)
       expected = checkpoints.restore(program.abstract_state, last)
       for line in images.lines():
         say(line)
@@ -104,36 +104,20 @@ def _choose(
   return [first, *processes.from_first(between), last]
 
 
-def _replay(
-  compiled: Callable,
-  program: Program,
-  loader: Iterator,
-  state: TrainState,
-  last: int,
+def _with_numbers_of(
+  step: int, state: TrainState, checkpoints: Checkpoints, say: Callable
 ) -> TrainState:
-  for _ in range(int(state.step), last):
-    batch = sharding.put_batch(program.mesh, next(loader))
-    state, _ = compiled(state, batch)
-  return state
-
-
-def _rollbacks(checkpoints: Checkpoints, program: Program, step: int) -> int:
-  counter = {"rollbacks": program.abstract_state.rollbacks}
-  return int(checkpoints.restore(counter, step)["rollbacks"])
-
-
-def _with_rollbacks(
-  state: TrainState, rollbacks: int, say: Callable[[str], None]
-) -> TrainState:
-  """Count the rollbacks that the run made to this state."""
-  before = int(state.rollbacks)
-  if rollbacks == before:
+  """Give a state the random numbers with which the run reached a step."""
+  abstract = sharding.abstract(state.rollbacks, state.rollbacks.sharding)
+  counter = checkpoints.restore({"rollbacks": abstract}, step)
+  more = int(counter["rollbacks"]) - int(state.rollbacks)
+  if not more:
     return state
   say(
-    f"the run has rolled back {rollbacks - before} times after step "
+    f"the run has changed its random numbers {more} times after step "
     f"{int(state.step)}; this replays the last attempt, if it began there"
   )
-  return state.replace(rollbacks=state.rollbacks + (rollbacks - before))
+  return state.replace(rollbacks=state.rollbacks + more)
 
 
 def _differences(
@@ -200,7 +184,7 @@ class _KnownImages(data.PreparedSet):
     super().__init__(images.path, images.metadata)
     self._known = frozenset(prepared_set.read_digests(images))
     self._changed: set[int] = set()
-    self._said: set[str] = set()
+    self._said: set[int] = set()
 
   def __getitem__(self, index: int) -> dict[str, np.ndarray]:
     item = super().__getitem__(index)
@@ -211,11 +195,9 @@ class _KnownImages(data.PreparedSet):
     return item
 
   def lines(self) -> Sequence[str]:
-    """Return a line for each image that differs from its preparation."""
-    lines = [
-      f"image {i} of {self.path} is not the one that was prepared"
-      for i in sorted(self._changed)
-    ]
-    new = [line for line in lines if line not in self._said]
+    """Return a line for each further image that is not as it was prepared."""
+    new = sorted(self._changed - self._said)
     self._said.update(new)
-    return new
+    return [
+      f"image {i} of {self.path} is not the one that was prepared" for i in new
+    ]

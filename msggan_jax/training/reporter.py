@@ -50,7 +50,14 @@ class Reporter:
     self._row_extra: Mapping[str, float] = {}
     self._last_step = first_step
     self._is_writer = jax.process_index() == 0
-    self._console = Console(total_steps * batch_size / 1000)
+    self._is_terminal = sys.stdout.isatty()
+    self._bar = tqdm(  # elsewhere plain lines
+      total=total_steps * batch_size / 1000,
+      file=sys.stdout,
+      bar_format="{bar:20} {n:.2f}/{total:g} kimg{postfix}",
+      dynamic_ncols=True,
+      disable=not (self._is_terminal and self._is_writer),
+    )
     times.resume(jsonl.read(self._stats_path), first_step)
     self._last_secs = self._training_secs()
     if self._is_writer:
@@ -123,12 +130,13 @@ class Reporter:
   def say(self, line: str) -> None:
     """Print a line, above the progress bar if there is one."""
     if self._is_writer:
-      self._console.line(line)
+      self._bar.write(line, file=sys.stdout)
+      sys.stdout.flush()
 
   def close(self) -> None:
     """Write the pending row and close the logs."""
     self._write_row()
-    self._console.close()
+    self._bar.close()
     if self._is_writer:
       self._events.close()
 
@@ -172,44 +180,13 @@ class Reporter:
     beside = ("step", "kimg", "unix_secs")
     self.write_scalars(step, {k: v for k, v in row.items() if k not in beside})
     secs_left = (self._total_steps - step) * self._batch_size / images_per_sec
-    self._console.update(
-      row["kimg"],
+    numbers = (
       f"d_loss {row['d_loss']:.3f}  g_loss {row['g_loss']:.3f}"
-      f"  {images_per_sec:.1f} images/s  {duration(secs_left)} left",
+      f"  {images_per_sec:.1f} images/s  {duration(secs_left)} left"
     )
-
-
-class Console:
-  """A progress bar on a terminal, plain lines elsewhere."""
-
-  def __init__(self, total_kimg: float):
-    """Open the bar on a terminal."""
-    self._total_kimg = total_kimg
-    self._bar: tqdm | None = None
-    if sys.stdout.isatty():
-      self._bar = tqdm(
-        total=total_kimg,
-        file=sys.stdout,
-        bar_format="{bar:20} {n:.2f}/{total:g} kimg{postfix}",
-        dynamic_ncols=True,
-      )
-
-  def update(self, kimg: float, numbers: str) -> None:
-    """Show the newest row."""
-    if self._bar is None:
-      print(f"kimg {kimg:.2f}/{self._total_kimg:g}  {numbers}", flush=True)
+    if not self._is_terminal:
+      total_kimg = self._total_steps * self._batch_size / 1000
+      self.say(f"kimg {row['kimg']:.2f}/{total_kimg:g}  {numbers}")
       return
-    self._bar.n = kimg
+    self._bar.n = row["kimg"]
     self._bar.set_postfix_str(numbers)
-
-  def line(self, line: str) -> None:
-    """Print a line that stays."""
-    if self._bar is None:
-      print(line, flush=True)
-    else:
-      self._bar.write(line, file=sys.stdout)
-
-  def close(self) -> None:
-    """Leave the bar as it is."""
-    if self._bar is not None:
-      self._bar.close()
