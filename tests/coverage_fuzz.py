@@ -53,8 +53,8 @@ def image(folder: Path) -> tuple[Callable, list[bytes], list]:
 
   def prepare(content: bytes) -> None:
     source = Source(["1"], lambda _: (pixels.open_image(content), 0))
-    square = set_writer._make_picture(source, 0, shape)
-    assert bool(square.png) != bool(square.reason)
+    png, entry = set_writer._make_picture(source, 0, shape)
+    assert bool(png) != isinstance(entry, dict)
 
   return prepare, images.image_seeds(), images.TOKENS
 

@@ -21,7 +21,7 @@ import re
 import shutil
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from msggan_jax.data import prepared_set
 
@@ -31,23 +31,23 @@ _SET = "set"
 _OURS = re.compile(rf"{_LOCK}|{_SOURCE}|{_SET}|piece-\d+\.json|.*\.tmp")
 
 
+class Entry(NamedTuple):
+  """What is known of an image beside its pixels."""
+
+  digest: str  # SHA-256 of its pixels and label, hexadecimal
+  bits: int  # of its shorter side before resizing
+  number: int  # in the source
+  label: int
+  thumbnail: str  # see `duplicates.thumbnail`
+
+
 @dataclasses.dataclass(frozen=True)
 class Piece:
-  """Metadata of successive images of a source.
-
-  Attributes:
-    digests: The SHA-256 of each image's pixels and label, hexadecimal.
-    sizes: Number of images by the bits of their shorter side.
-    thumbnails: Each image's `duplicates.thumbnail`.
-  """
+  """Successive images of a source, and the reasons of the rejected ones."""
 
   shard: prepared_set.Shard
-  digests: list[str]
-  sizes: dict[str, int]
+  images: list[Entry]
   rejected: list[dict[str, str]]
-  numbers: list[int]
-  labels: list[int]
-  thumbnails: list[str]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -71,7 +71,8 @@ class PartialSet:
       shard = prepared_set.Shard(**fields.pop("shard"))
       if not shard.is_in(self.set_path):
         return pieces
-      pieces.append(Piece(shard, **fields))
+      images = [Entry(*entry) for entry in fields["images"]]
+      pieces.append(Piece(shard, images, fields["rejected"]))
 
   def add_piece(self, number: int, piece: Piece) -> None:
     """Record a piece whose shard is complete."""

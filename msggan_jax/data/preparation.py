@@ -308,6 +308,7 @@ def _identity(source: Source, wanted: dict[str, Any]) -> dict[str, Any]:
     "class_names": list(source.class_names),
     "images": len(source.names),
     "piece_images": set_writer.PIECE_IMAGES,
+    "pieces": 2,  # their format
     "pillow": PIL.__version__,
     "state": state.hexdigest(),
   }

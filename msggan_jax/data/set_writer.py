@@ -3,7 +3,6 @@
 import collections
 import concurrent.futures
 import contextlib
-import dataclasses
 import itertools
 import json
 import re
@@ -27,7 +26,7 @@ from msggan_jax.data import (
   prepared_set,
   reading,
 )
-from msggan_jax.data.partial_set import PartialSet, Piece
+from msggan_jax.data.partial_set import Entry, PartialSet, Piece
 from msggan_jax.data.sources.source import Source
 from msggan_jax.models import base_grid
 from msggan_jax.runtime.machine import usable_cores
@@ -86,75 +85,42 @@ def write_set(
   _finish(work.set_path, pieces, wanted=wanted, source=source, strict=strict)
 
 
-@dataclasses.dataclass(frozen=True)
-class _Picture:
-  """One image, ready to be written, or the reason for its reading."""
-
-  name: str
-  png: bytes = b""
-  label: int = 0
-  shorter_side: int = 0  # before resizing
-  digest: bytes = b""
-  thumbnail: str = ""
-  number: int = 0  # in the source
-  reason: str = ""
-
-
 def _make_picture(
   source: Source, index: int, shape: dict[str, Any]
-) -> _Picture:
+) -> tuple[bytes, Entry | dict[str, str]]:
+  """Return a PNG and its entry, or b"" and why the image is rejected."""
   name = reading.printable_name(source.names[index])
   try:
     image, label = reading.read(lambda: source.load(index), name)
-    shorter_side = min(image.size)
+    bits = min(image.size).bit_length()
     large = image.width * image.height > _LARGE_PIXELS
     with _one_large_image if large else contextlib.nullcontext():
       fitted = pixels.fit(image, **shape)
   except reading.DiskError:
     raise
   except Exception as error:  # damaged files raise errors of a dozen types
-    return _Picture(name, reason=reading.reason_of(error))
-  digest = prepared_set.digest_of(fitted, label)
-  png = pixels.encode_png(fitted)
-  return _Picture(
-    name,
-    png=png,
-    label=label,
-    shorter_side=shorter_side,
-    digest=digest,
-    thumbnail=duplicates.thumbnail(fitted),
-    number=index,
-  )
+    return b"", {"name": name, "reason": reading.reason_of(error)}
+  digest = prepared_set.digest_of(fitted, label).hex()
+  thumbnail = duplicates.thumbnail(fitted)
+  entry = Entry(digest, bits, index, label, thumbnail)
+  return pixels.encode_png(fitted), entry
 
 
 def _make_piece(
-  writer: prepared_set.RecordWriter, ready: Iterable[_Picture]
+  writer: prepared_set.RecordWriter,
+  ready: Iterable[tuple[bytes, Any]],
 ) -> Piece:
-  made, sizes, rejected = [], collections.Counter(), []
-  numbers, labels, thumbnails = [], [], []
+  images, rejected = [], []
 
   def records() -> Iterator[tuple[bytes, int]]:
-    for picture in ready:
-      if picture.reason:
-        rejected.append({"name": picture.name, "reason": picture.reason})
-        continue
-      made.append(picture.digest.hex())
-      numbers.append(picture.number)
-      labels.append(picture.label)
-      thumbnails.append(picture.thumbnail)
-      sizes[str(picture.shorter_side.bit_length())] += 1
-      yield picture.png, picture.label
+    for png, entry in ready:
+      if png:
+        images.append(entry)
+        yield png, entry.label
+      else:
+        rejected.append(entry)
 
-  shard = writer.add(records())
-  return Piece(
-    shard,
-    made,
-    dict(sizes),
-    rejected,
-    numbers=numbers,
-    labels=labels,
-    thumbnails=thumbnails,
-  )
+  return Piece(writer.add(records()), images, rejected)
 
 
 def _finish(
@@ -166,16 +132,16 @@ def _finish(
   strict: bool,
 ) -> None:
   """Write a set's metadata, contact sheets, hold-out and lists of images."""
-  rejected = [item for piece in pieces for item in piece.rejected]
-  labels = [label for piece in pieces for label in piece.labels]
-  if rejected and (strict or not labels):
+  rejected = [entry for piece in pieces for entry in piece.rejected]
+  images = [entry for piece in pieces for entry in piece.images]
+  if rejected and (strict or not images):
     raise ValueError(_describe_rejected(rejected, wanted["source"]))
   _write_rows(path / prepared_set.REJECTED_FILE, rejected)
-  groups = duplicates.find_groups([t for p in pieces for t in p.thumbnails])
-  image_digests = [digest for piece in pieces for digest in piece.digests]
-  held = holdout.choose(wanted["holdout"], image_digests, groups)
-  numbers = [number for piece in pieces for number in piece.numbers]
-  names = [reading.printable_name(source.names[n]) for n in numbers]
+  labels = [entry.label for entry in images]
+  digests = [entry.digest for entry in images]
+  groups = duplicates.find_groups([entry.thumbnail for entry in images])
+  held = holdout.choose(wanted["holdout"], digests, groups)
+  names = [reading.printable_name(source.names[e.number]) for e in images]
   _write_rows(
     path / prepared_set.DUPLICATES_FILE,
     [{"images": group, "names": [names[i] for i in group]} for group in groups],
@@ -187,9 +153,7 @@ def _finish(
     held_labels = [labels[i] for i in held]
     counts = _count_by_class(held_labels, source.class_names)
     holdout.write(path, held, counts)
-  sizes = collections.Counter()
-  for piece in pieces:
-    sizes.update({int(bits): n for bits, n in piece.sizes.items()})
+  sizes = collections.Counter(entry.bits for entry in images)
   metadata = prepared_set.Metadata(
     **wanted,
     num_images=len(labels),
@@ -198,7 +162,7 @@ def _finish(
     source_sizes={
       f"{2 ** (bits - 1)}-{2**bits - 1}": sizes[bits] for bits in sorted(sizes)
     },
-    content_hash=prepared_set.write_digests(path, image_digests),
+    content_hash=prepared_set.write_digests(path, digests),
     class_counts=class_counts,
     num_holdout=len(held),
     num_duplicates=sum(map(len, groups)),
