@@ -1,8 +1,8 @@
 """Find near-duplicates: the same picture, mirrored, compressed or resized.
 
 A thumbnail of 9x8 pixels is a picture's perceptual hash. Its 64 bits, whether a
-pixel is brighter than its left neighbour, find candidates (dHash); they are
-near-duplicates if no colour of the thumbnails differs by more than a few
+pixel is brighter than its left neighbor, find candidates (dHash); they are
+near-duplicates if no color of the thumbnails differs by more than a few
 levels. Sorting finds the candidates: a million pictures take minutes.
 """
 

@@ -168,7 +168,7 @@ def open_prepared(path: str | Path, part: str = holdout.TRAIN) -> PreparedSet:
       "holdout": the others.
 
   Raises:
-    ValueError: If the directory is no prepared set, or has no hold-out.
+    ValueError: If the directory is not a prepared set, or has no hold-out.
   """
   path = Path(path)
   if not is_prepared(path):

@@ -30,7 +30,7 @@ class EventFile:
     )
 
   def write_image(self, step: int, name: str, image: np.ndarray) -> None:
-    """Write an image, uint8, (H, W, C); alpha is dropped, grey stays grey."""
+    """Write an image, uint8, (H, W, C); alpha is dropped, gray stays gray."""
     height, width, channels = image.shape
     pixels = image[..., 0] if channels == 1 else image[..., :3]
     png = io.BytesIO()

@@ -377,20 +377,15 @@ def test_a_source_of_a_foreign_name(tmp_path):
   data.summary(images.path).encode()
 
 
-@pytest.mark.parametrize(
-  ("error", "expected"),
-  [
+def test_reasons_are_for_people():
+  object_in_memory = "file <_io.BytesIO object at 0x7f10>"
+  for error, expected in (
     (ValueError("two\n lines"), "two lines"),
-    (
-      OSError("file <_io.BytesIO object at 0x7f10>"),
-      "file <_io.BytesIO object>",
-    ),
+    (OSError(object_in_memory), "file <_io.BytesIO object>"),
     (FileNotFoundError(2, "No such file", "/home/me/1.png"), "No such file"),
     (KeyError(305), "damaged: KeyError 305"),
     (EOFError(), "EOFError"),
     (ValueError("x" * 900), "x" * 200),
     (ValueError("\x1b[31mred"), r"\x1b[31mred"),
-  ],
-)
-def test_reasons_are_for_people(error, expected):
-  assert reading.reason_of(error) == expected
+  ):
+    assert reading.reason_of(error) == expected

@@ -1,4 +1,4 @@
-"""Tests of batches whose neighbours share a class."""
+"""Tests of batches whose neighbors share a class."""
 
 import itertools
 import types

@@ -34,7 +34,7 @@ def dataset(tmp_path):
 
 
 def halves(left, right, size=(48, 32), mode="RGB"):
-  """An image of two colours side by side."""
+  """An image of two colors side by side."""
   image = Image.new(mode, size, right)
   image.paste(left, (0, 0, size[0] // 2, size[1]))
   return image
@@ -111,9 +111,9 @@ def test_transparency_is_composited_over_white(dataset):
     assert_halves(image, color, white)
   with_alpha = [image["image"] for image in prepare(dataset, channels=4)]
   assert_halves(with_alpha[0], (*RED, 255), (*with_alpha[0][8, 12, :3], 0))
-  grey = prepare(dataset, channels=1)[2]["image"]
-  assert grey.shape == (16, 16, 1)
-  assert_halves(grey, (90,), (255,))
+  gray = prepare(dataset, channels=1)[2]["image"]
+  assert gray.shape == (16, 16, 1)
+  assert_halves(gray, (90,), (255,))
 
 
 def test_sixteen_bits_keep_their_range(dataset):
@@ -227,31 +227,22 @@ def test_zip_is_read_in_memory(dataset, tmp_path):
   assert {*tmp_path.parent.rglob("*.png")} == before | {sheet}
 
 
-def test_preparing_twice_prepares_once(dataset, monkeypatch):
+def test_preparing_twice_prepares_once(dataset, tmp_path, monkeypatch):
   save(dataset, "1.png", halves(RED, BLUE))
   first = prepare(dataset)
-  monkeypatch.setattr(set_writer, "write_set", None)  # would fail if called
-  assert prepare(dataset).path == first.path
+  assert first.metadata.num_classes == 0
   assert first.path.name.startswith("photos-")
   assert first.path.name.endswith("-16x16x3")
-
-
-def test_folders_of_one_name_do_not_collide(dataset, tmp_path):
-  save(dataset, "1.png", halves(RED, BLUE))
-  first = prepare(dataset)
-  dataset.path = str(tmp_path / "other" / "photos")
-  save(dataset, "1.png", halves(BLUE, RED))
-  second = prepare(dataset)
+  # The content hash tells images, not places; folders of one name differ.
+  again = prepare(dataset, output=tmp_path / "again")
+  assert first.metadata.content_hash == again.metadata.content_hash
+  other = ConfigDict({**dataset, "path": str(tmp_path / "other" / "photos")})
+  save(other, "1.png", halves(BLUE, RED))
+  second = prepare(other)
   assert first.path != second.path
   assert first.metadata.content_hash != second.metadata.content_hash
-
-
-def test_content_hash_tells_images_not_places(dataset, tmp_path):
-  save(dataset, "1.png", halves(RED, BLUE))
-  first = prepare(dataset).metadata
-  again = prepare(dataset, output=tmp_path / "again").metadata
-  assert first.content_hash == again.content_hash
-  assert first.num_classes == 0
+  monkeypatch.setattr(set_writer, "write_set", None)  # would fail if called
+  assert prepare(dataset).path == first.path
 
 
 def test_prepared_directory_is_a_source_as_it_is(dataset):

@@ -32,7 +32,7 @@ def image_seeds():
   def frames():  # new ones each time: writers leave settings in them
     return {"save_all": True, "append_images": [smooth.rotate(90)]}
 
-  grey16 = Image.fromarray(noise[..., 0].astype(np.uint16) << 8)
+  gray16 = Image.fromarray(noise[..., 0].astype(np.uint16) << 8)
   wanted = [
     ("BMP", smooth, {}),
     ("BMP", smooth.quantize(8), {}),
@@ -51,10 +51,10 @@ def image_seeds():
     ("PNG", smooth.quantize(8), {"transparency": 1}),
     ("PNG", smooth.convert("1"), {}),
     ("PNG", smooth.convert("LA"), {}),
-    ("PNG", grey16, {}),
+    ("PNG", gray16, {}),
     ("PPM", smooth, {}),
     ("PPM", smooth.convert("1"), {}),
-    ("PPM", grey16, {}),
+    ("PPM", gray16, {}),
     ("TGA", Image.fromarray(noise), {"compression": "tga_rle"}),
     ("TGA", smooth.quantize(8), {}),
     *(
@@ -63,7 +63,7 @@ def image_seeds():
     ),
     ("TIFF", smooth.convert("1"), {"compression": "group4"}),
     ("TIFF", smooth.convert("CMYK"), {"compression": "tiff_adobe_deflate"}),
-    ("TIFF", grey16, frames()),
+    ("TIFF", gray16, frames()),
     ("TIFF", smooth, {"tiffinfo": {274: 6}, "big_tiff": True}),
     ("WEBP", smooth, {"exif": exif}),
     ("WEBP", Image.fromarray(noise), {"lossless": True}),

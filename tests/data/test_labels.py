@@ -117,9 +117,8 @@ def refused(photos, kind, match):
   assert not photos.with_name(".refused.partial").exists()
 
 
-@pytest.mark.parametrize(
-  ("content", "message"),
-  [
+def test_impossible_json_is_refused(photos):
+  for content, message in (
     ({"labels": None}, "None is not a label"),
     ({"labels": pairs()[:3]}, "2 images, such as dog/1.png, are without"),
     ({"labels": [*pairs(), ["no.png", 0]]}, "1 files that are not images"),
@@ -130,11 +129,9 @@ def refused(photos, kind, match):
     ({"labels": pairs([0, 0, 0, 1, True])}, "is not a label"),
     ({"label": []}, "dataset.json is unreadable"),
     ([], "dataset.json is unreadable"),
-  ],
-)
-def test_impossible_json_is_refused(photos, content, message):
-  write_json(photos, content)
-  refused(photos, "dataset.json", message)
+  ):
+    write_json(photos, content)
+    refused(photos, "dataset.json", message)
 
 
 def test_damaged_and_missing_files_are_refused(photos):

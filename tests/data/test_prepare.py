@@ -46,22 +46,16 @@ def test_bad_input_is_one_sentence(tmp_path):
   assert not list(tmp_path.iterdir())
 
 
-@pytest.mark.parametrize(
-  ("source", "name", "path"),
-  [
+def test_sources_become_configurations():
+  for source, name, path in (
     ("photos", "folder", "photos"),
     ("/a/b:c.zip", "folder", "/a/b:c.zip"),
     ("tfds:celeb_a_hq/1024", "celeb_a_hq/1024", ""),
     ("lmdb:/data/church", "lsun_church", "/data/church"),
     ("demo:earth", "earth", ""),
-  ],
-)
-def test_sources_become_configurations(source, name, path):
-  dataset = dataset_of(source, "test", "pad")
-  assert (dataset.name, dataset.path) == (name, path)
-  assert (dataset.split, dataset.crop) == ("test", "pad")
-
-
-def test_unknown_demo():
+  ):
+    dataset = dataset_of(source, "test", "pad")
+    assert (dataset.name, dataset.path) == (name, path)
+    assert (dataset.split, dataset.crop) == ("test", "pad")
   with pytest.raises(ValueError, match="demo:cats and demo:earth"):
     dataset_of("demo:dogs", "train", "center")

@@ -26,9 +26,9 @@ def test_events_are_in_the_file_at_once(tmp_path):
   events.write_scalars(7, {"d_loss": 0.5, "gradient_penalty/8": np.float32(2)})
   image = np.arange(4 * 6 * 3, dtype=np.uint8).reshape(4, 6, 3)
   events.write_image(8, "samples", image)
-  events.write_image(9, "grey", image[..., :1])
+  events.write_image(9, "gray", image[..., :1])
   (path,) = (tmp_path / "tensorboard").iterdir()
-  _, scalars, picture, grey = read_events(path)  # before it is closed
+  _, scalars, picture, gray = read_events(path)  # before it is closed
   assert scalars.step == 7
   values = {value.tag: value.simple_value for value in scalars.summary.value}
   assert values == {"d_loss": 0.5, "gradient_penalty/8": 2.0}
@@ -36,6 +36,6 @@ def test_events_are_in_the_file_at_once(tmp_path):
   assert (picture.step, value.tag) == (8, "samples")
   png = Image.open(io.BytesIO(value.image.encoded_image_string))
   np.testing.assert_array_equal(np.asarray(png), image)
-  png = Image.open(io.BytesIO(grey.summary.value[0].image.encoded_image_string))
+  png = Image.open(io.BytesIO(gray.summary.value[0].image.encoded_image_string))
   assert png.mode == "L"
   events.close()

@@ -187,12 +187,12 @@ def _cat_layers(resolution: int) -> list[_Layer]:
 def _read_part(file: Path, resolution: int) -> np.ndarray:
   """Read a part: uint8, (H, W, 4), premultiplied with alpha."""
   with Image.open(file) as image:
-    # Premultiplied first: else shrinking bleeds hidden colours.
+    # Premultiplied first: else shrinking bleeds hidden colors.
     small = image.convert("RGBa").resize(
       (resolution, resolution), Image.Resampling.LANCZOS
     )
   pixels = np.asarray(small)
-  # Lanczos leaves some colours above their alpha, brighter than white.
+  # Lanczos leaves some colors above their alpha, brighter than white.
   return np.minimum(pixels, pixels[..., 3:])
 
 
