@@ -71,10 +71,6 @@ def open_cats(dataset: Any, resolution: int) -> OpenSource:
     dataset: Its `split` is "train", "test" (4,000) or "unseen" (10,000); with
       `labels` "bodies" a cat's body is its class.
     resolution: Side of the drawings in pixels, at most 1024.
-
-  Raises:
-    ValueError: If the split is unknown, the resolution too large, or the
-      package with the parts not installed.
   """
   split = dataset.split
   cats = _choose_split(_CAT_SPLITS, split)
@@ -103,10 +99,6 @@ def open_earth(dataset: Any, resolution: int) -> OpenSource:
   Args:
     dataset: Its `split` is "train" or "test".
     resolution: Side of the views in pixels; tiles have 128 pixels at least.
-
-  Raises:
-    ValueError: If the split is unknown, the resolution too large, or the
-      package with the map not installed.
   """
   spans = _choose_split(_EARTH_SPLITS, dataset.split)
   side = max(_EARTH_TILE, resolution)

@@ -29,10 +29,6 @@ def open_folder(dataset: Any, resolution: int) -> OpenSource:
   Args:
     dataset: Its `path` is the folder or the zip file, its `labels` a kind
       of `labels.read`, by default "none".
-
-  Raises:
-    ValueError: If the path is empty, missing, or neither folder nor zip, or if
-      the labels are missing or damaged.
   """
   del resolution
   if not dataset.path:

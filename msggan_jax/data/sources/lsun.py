@@ -15,9 +15,6 @@ def open_lsun(dataset: Any, resolution: int) -> OpenSource:
 
   Args:
     dataset: Its `path` is the directory with LSUN's `data.mdb`.
-
-  Raises:
-    ValueError: If the LMDB or the package that reads it is missing.
   """
   del resolution
   path = Path(dataset.path).expanduser()

@@ -27,7 +27,8 @@ class Source:
   state: Callable[[], str] = str  # the empty string
 
 
-# A source may hold a file open (zip, LMDB), so openers return a context.
+# A source may hold a file open (zip, LMDB), so openers return a context. They
+# raise ValueError, in one sentence, if they cannot open what is asked for.
 OpenSource: TypeAlias = contextlib.AbstractContextManager[Source]
 
 _DEMOS = ("cats", "earth")

@@ -22,10 +22,6 @@ def open_tfds(dataset: Any, resolution: int) -> OpenSource:
     dataset: `name` is that of a TFDS builder ("cifar10", "celeb_a_hq/1024"),
       `path` TFDS's own data directory ("" for its default), `split` one or
       several splits ("train+test").
-
-  Raises:
-    ValueError: If TFDS lacks the set, cannot get it (no network, a missing
-      package, files to be downloaded by hand), or it has no images.
   """
   del resolution
   builder = _find_builder(dataset.name, dataset.path)
