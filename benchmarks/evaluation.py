@@ -109,9 +109,9 @@ def measure(resolution: int, batch: int, features: int) -> None:
   )
   random = np.random.RandomState(0)
   a, b = (random.rand(features, FEATURES).astype(np.float32) for _ in range(2))
-  moments = distances.Moments.of(a)
+  moments = distances.Moments(a)
   time_part(
-    "moments", "feature", features, lambda: distances.Moments.of(a).covariance
+    "moments", "feature", features, lambda: distances.Moments(a).covariance
   )
   time_part(
     "FID: root of the reals, cached",
@@ -119,7 +119,7 @@ def measure(resolution: int, batch: int, features: int) -> None:
     1,
     lambda: distances.Moments.from_arrays(moments.arrays()).root,
   )
-  reals = distances.Moments.of(b)
+  reals = distances.Moments(b)
   reals.complete()
   time_part(
     "FID: the rest",

@@ -42,12 +42,10 @@ class Copying(NamedTuple):
 def measure(
   train: np.ndarray, holdout: np.ndarray, fakes: np.ndarray
 ) -> Copying:
-  """Compare the distances of features of fakes, (K, D), with unseen images'.
+  """Compare the distances of fakes with those of unseen images.
 
-  Args:
-    train: Features of all training images, (N, D).
-    holdout: Features of images never trained on, (M, D).
-    fakes: (K, D).
+  All are features, (N, D): of the training images, of images never trained on,
+  and of the fakes.
   """
   size = min(len(train), len(holdout))
   random = np.random.RandomState(_SEED)

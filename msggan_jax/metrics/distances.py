@@ -5,7 +5,6 @@ ones. Pairs of features are visited in blocks, so that the features themselves
 are the largest arrays. On accelerators, the device sums KID's kernel.
 """
 
-import itertools
 from collections.abc import Iterator
 
 import jax
@@ -18,63 +17,45 @@ _BLOCK = 2048  # rows: 32 MB for a block of pairs
 
 
 class Moments:
-  """Mean and covariance of features that arrive in batches."""
+  """Mean and covariance of features that arrive in batches, each (B, D)."""
 
-  def __init__(self, size: int):
-    """Start without features, of `size` dimensions."""
-    self._count = 0
-    self._sum = np.zeros(size)
-    self._products = np.zeros((size, size))
+  def __init__(self, *batches: np.ndarray):
+    self._sums = {"count": 0, "sum": 0.0, "products": 0.0}
+    self._root: np.ndarray | None = None
     # Small batches are collected: an update of the products costs as much for
     # one feature as for many.
-    self._waiting: list[np.ndarray] = []
-    self._root: np.ndarray | None = None
-
-  @classmethod
-  def of(cls, features: np.ndarray) -> "Moments":
-    """Return the moments of features, (N, D)."""
-    moments = cls(np.shape(features)[1])
-    moments.add(features)
-    return moments
+    self._waiting = list(batches)
 
   def add(self, features: np.ndarray) -> None:
     """Add features, (B, D)."""
     self._root = None
     self._waiting.append(features)
     if sum(map(len, self._waiting)) >= _BLOCK:
-      self._add_waiting()
+      self._all()
 
-  def _add_waiting(self) -> None:
-    if not self._waiting:
-      return
-    first, *others = self._waiting
-    features = np.concatenate([first, *others]) if others else first
-    for block in _blocks(features):
-      self._count += len(block)
-      self._sum += block.sum(axis=0)
-      self._products += block.T @ block
-    self._waiting = []
-
-  @property
-  def count(self) -> int:
-    """Number of features."""
-    self._add_waiting()
-    return self._count
+  def _all(self) -> tuple[int, np.ndarray, np.ndarray]:
+    """Return the number of features, their sum and that of their products."""
+    if self._waiting:
+      for block in _blocks(np.concatenate(self._waiting)):
+        self._sums["count"] += len(block)
+        self._sums["sum"] += block.sum(axis=0)
+        self._sums["products"] += block.T @ block
+      self._waiting = []
+    return tuple(self._sums.values())
 
   @property
   def mean(self) -> np.ndarray:
     """The mean, (D,), float64."""
-    count = self.count  # which completes the sum
-    return self._sum / count
+    count, total, _ = self._all()
+    return total / count
 
   @property
   def covariance(self) -> np.ndarray:
     """The unbiased covariance, (D, D), float64; of two features or more."""
-    count = self.count
+    count, total, products = self._all()
     if count < 2:
       raise ValueError(f"a covariance of {count} feature(s); give 2 or more")
-    centered = self._products - np.outer(self._sum, self.mean)
-    return centered / (count - 1)
+    return (products - np.outer(total, total / count)) / (count - 1)
 
   @property
   def root(self) -> np.ndarray:
@@ -84,7 +65,8 @@ class Moments:
 
   def factor(self) -> np.ndarray:
     """Return L, (D, D), with L L' the covariance: cheaper than `root`."""
-    if self._root is None and self.count > len(self._sum):
+    count, total, _ = self._all()
+    if self._root is None and count > len(total):
       try:
         return np.linalg.cholesky(self.covariance)
       except np.linalg.LinAlgError:
@@ -92,7 +74,7 @@ class Moments:
     return self.root
 
   def complete(self) -> bool:
-    """Compute what a Frechet distance needs; return whether it was missing."""
+    """Compute the part of a Frechet distance; return whether it was missing."""
     if self._root is not None:
       return False
     values, vectors = np.linalg.eigh(self.covariance)
@@ -102,38 +84,24 @@ class Moments:
 
   def arrays(self) -> dict[str, np.ndarray]:
     """Return arrays for `from_arrays`."""
-    arrays = {
-      "count": np.int64(self.count),
-      "sum": self._sum,
-      "products": self._products,
-    }
-    return arrays if self._root is None else {**arrays, "root": self._root}
+    self._all()
+    return self._sums | ({} if self._root is None else {"root": self._root})
 
   @classmethod
   def from_arrays(cls, arrays: dict[str, np.ndarray]) -> "Moments":
     """Restore moments from `arrays`."""
-    moments = cls(len(arrays["sum"]))
-    moments._count = int(arrays["count"])
-    moments._sum = arrays["sum"]
-    moments._products = arrays["products"]
+    moments = cls()
+    moments._sums = {name: arrays[name] for name in moments._sums}
     moments._root = arrays.get("root")
     return moments
 
 
 class Rows:
-  """Features that arrive in batches and are all kept."""
+  """Features that arrive in batches, each (B, D), and are all kept."""
 
-  def __init__(self, size: int):
-    """Start without features, of `size` dimensions."""
-    self._parts = [np.empty((0, size), np.float32)]
+  def __init__(self, *batches: np.ndarray):
+    self._parts = list(batches)
     self._kernel: float | None = None
-
-  @classmethod
-  def of(cls, features: np.ndarray) -> "Rows":
-    """Return features, (N, D), as they are."""
-    rows = cls(np.shape(features)[1])
-    rows._parts = [features]
-    return rows
 
   def add(self, features: np.ndarray) -> None:
     """Add features, (B, D)."""
@@ -154,7 +122,7 @@ class Rows:
     return self._kernel
 
   def complete(self) -> bool:
-    """Compute what a kernel distance needs; return whether it was missing."""
+    """Compute the part of a kernel distance; return whether it was missing."""
     if self._kernel is not None:
       return False
     self._kernel = _mean_kernel_within(self.array)
@@ -162,17 +130,14 @@ class Rows:
 
   def arrays(self) -> dict[str, np.ndarray]:
     """Return arrays for `from_arrays`."""
-    arrays = {"rows": self.array}
-    if self._kernel is not None:
-      arrays["kernel"] = np.float64(self._kernel)
-    return arrays
+    kernel = {} if self._kernel is None else {"kernel": self._kernel}
+    return {"rows": self.array, **kernel}
 
   @classmethod
   def from_arrays(cls, arrays: dict[str, np.ndarray]) -> "Rows":
     """Restore features from `arrays`."""
-    rows = cls.of(arrays["rows"])
-    if "kernel" in arrays:
-      rows._kernel = float(arrays["kernel"])
+    rows = cls(arrays["rows"])
+    rows._kernel = arrays.get("kernel")
     return rows
 
 
@@ -184,16 +149,11 @@ def frechet_distance(
   |mu_a - mu_b|^2 + Tr(A + B - 2 (AB)^(1/2)), A and B the covariances. The last
   trace is the sum of the singular values of A^(1/2) L, where L L' = B: no
   square root of an unsymmetric matrix, and no root of a difference that should
-  be zero.
-
-  Args:
-    features_a: (N, D), or their moments, which keep their root; N at least 2.
-    features_b: (M, D), or their moments; M at least 2.
+  be zero. Features are (N, D), N at least 2, or their moments, which keep the
+  root of `features_a`.
   """
-  a, b = (
-    x if isinstance(x, Moments) else Moments.of(x)
-    for x in (features_a, features_b)
-  )
+  both = features_a, features_b
+  a, b = (x if isinstance(x, Moments) else Moments(x) for x in both)
   difference = a.mean - b.mean
   return float(
     difference @ difference
@@ -210,14 +170,10 @@ def kernel_distance(
 
   The unbiased squared maximum mean discrepancy with the kernel
   (x . y / D + 1)^3: around 0, possibly negative, for sets of one distribution.
-
-  Args:
-    features_a: (N, D), or `Rows` of them; N at least 2.
-    features_b: (M, D), or `Rows` of them; M at least 2.
+  Features are (N, D), N at least 2, or `Rows` of them.
   """
-  a, b = (
-    x if isinstance(x, Rows) else Rows.of(x) for x in (features_a, features_b)
-  )
+  both = features_a, features_b
+  a, b = (x if isinstance(x, Rows) else Rows(x) for x in both)
   return float(a.kernel + b.kernel - 2 * _mean_kernel(a.array, b.array))
 
 
@@ -231,11 +187,7 @@ def kernel_distance_of_subsets(
 ) -> tuple[float, float]:
   """Average the kernel distance over random subsets, the common form of KID.
 
-  Returns:
-    The mean, and its standard error as an estimate of `kernel_distance`.
-
-  Raises:
-    ValueError: If a set, (N, D) or (M, D), is smaller than a subset.
+  Returns the mean, and its standard error as an estimate of `kernel_distance`.
   """
   smaller = min(len(features_a), len(features_b))
   if subset_size > smaller:
@@ -257,17 +209,9 @@ def precision_recall(
 ) -> tuple[float, float]:
   """Compute improved precision and recall (Kynkaanniemi et al. 2019).
 
-  A set covers the balls around its features that reach to their k-th nearest
-  neighbors.
-
-  Args:
-    reals: Features, (N, D).
-    fakes: Features, (M, D).
-    neighbors: k, less than N and M.
-
-  Returns:
-    Precision, the fraction of the fakes that the reals cover, and recall, the
-    fraction of the reals that the fakes cover.
+  A set of features, (N, D), covers the balls around them that reach to their
+  k-th nearest neighbors. Precision is the fraction of the fakes that the reals
+  cover, recall the fraction of the reals that the fakes cover.
   """
   return _coverage(reals, fakes, neighbors), _coverage(fakes, reals, neighbors)
 
@@ -277,22 +221,14 @@ def inception_score(
 ) -> tuple[float, float]:
   """Compute the inception score (Salimans et al. 2016), in the order given.
 
-  exp of the mean KL divergence of the classes of an image from the classes of
-  its split.
-
-  Args:
-    logits: (N, classes).
-    splits: Parts of equal size, but for rounding; N at most.
-
-  Returns:
-    Mean and standard deviation over the splits.
+  exp of the mean KL divergence of an image's classes from those of its split,
+  of logits, (N, classes). Returns mean and standard deviation over the splits.
   """
   if len(logits) < splits:
     raise ValueError(f"{len(logits)} logits are too few for {splits} splits")
-  bounds = np.arange(splits + 1) * len(logits) // splits
+  bounds = np.arange(1, splits) * len(logits) // splits
   scores = []
-  for start, stop in itertools.pairwise(bounds):
-    part = np.asarray(logits[start:stop], np.float64)
+  for part in np.split(np.asarray(logits, np.float64), bounds):
     part = part - part.max(axis=1, keepdims=True)
     log_p = part - np.log(np.exp(part).sum(axis=1, keepdims=True))
     p = np.exp(log_p)
@@ -304,16 +240,9 @@ def inception_score(
 def nearest(
   queries: np.ndarray, features: np.ndarray, neighbors: int = 1
 ) -> tuple[np.ndarray, np.ndarray]:
-  """Find each query's nearest features.
+  """Find the nearest of features, (M, D), for each query, (N, D).
 
-  Args:
-    queries: (N, D).
-    features: (M, D).
-    neighbors: Number of features to find for each query, 1 to M.
-
-  Returns:
-    Euclidean distances, ascending, and indices of the features, each (N,
-    `neighbors`).
+  Returns Euclidean distances, ascending, and indices, each (N, `neighbors`).
   """
   if not 0 < neighbors <= len(features):
     raise ValueError(
@@ -321,17 +250,12 @@ def nearest(
     )
   _, places = _nearest_squared(queries, features, neighbors)
   # From the differences, so that a copy has the distance 0.
-  distances = np.concatenate(
-    [
-      np.linalg.norm(x[:, None] - features[y], axis=2)
-      for x, y in zip(_blocks(queries), _split(places), strict=True)
-    ]
-  )
+  parts = zip(_blocks(queries), _split(places), strict=True)
+  norms = [np.linalg.norm(x[:, None] - features[y], axis=2) for x, y in parts]
+  distances = np.concatenate(norms)
   order = np.lexsort((places, distances), axis=1)
-  return (
-    np.take_along_axis(distances, order, axis=1),
-    np.take_along_axis(places, order, axis=1),
-  )
+  both = distances, places
+  return tuple(np.take_along_axis(x, order, axis=1) for x in both)
 
 
 def _split(array: np.ndarray) -> Iterator[np.ndarray]:
@@ -396,10 +320,9 @@ def _nearest_squared(
   for x in _blocks(queries):
     found = np.empty((len(x), 0))
     places = np.empty((len(x), 0), np.int64)
-    for first, y in zip(
-      range(0, len(features), _BLOCK), _blocks(features), strict=True
-    ):
-      here = np.broadcast_to(first + np.arange(len(y)), (len(x), len(y)))
+    for i, y in enumerate(_blocks(features)):
+      here = i * _BLOCK + np.arange(len(y))
+      here = np.broadcast_to(here, (len(x), len(y)))
       found = np.concatenate([found, _squared_distances(x, y)], axis=1)
       places = np.concatenate([places, here], axis=1)
       if found.shape[1] > neighbors:

@@ -8,7 +8,6 @@ from pathlib import Path
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 
 from msggan_jax.metrics import frozen_network
 from msggan_jax.metrics.frozen_network import Layers
@@ -32,25 +31,15 @@ _GROUPS = (
 
 
 class EfficientNetLite0(frozen_network.FrozenNetwork):
-  """The network with its weights; see `FrozenNetwork.features`.
-
-  Its features: "1280", pooled, for distances; "logits".
-  """
+  """The network; its features: "1280", pooled, for distances; "logits"."""
 
   pooled = "1280"
   logits = "logits"
 
   @classmethod
-  def from_state_dict(
-    cls, arrays: dict[str, np.ndarray], dtype: jnp.dtype = jnp.float32
-  ) -> "EfficientNetLite0":
-    """Make the network from arrays under their PyTorch names."""
-    return cls(_apply, arrays, dtype)
-
-  @classmethod
   def from_package(cls, dtype: jnp.dtype = jnp.float32) -> "EfficientNetLite0":
     """Make the network from the installed package, without importing it."""
-    return cls.from_state_dict(read_torch(_package_file()), dtype)
+    return cls(_apply, read_torch(_package_file()), dtype)
 
 
 def _package_file() -> Path:
@@ -77,22 +66,18 @@ def _apply(layers: Layers, images: jax.Array) -> dict[str, jax.Array]:
   for count, kernel, stride, expansion, channels in _GROUPS:
     for place in range(count):
       name = f"_blocks.{index}"
-      x = _block(
-        layers, name, x, kernel, 1 if place else stride, expansion, channels
-      )
+      step = 1 if place else stride
+      x = _block(layers, name, x, kernel, step, expansion, channels)
       index += 1
   head = layers.conv("_conv_head", "_bn1", (1280, x.shape[-1], 1, 1))
-  pooled = frozen_network.spatial_mean(
-    jax.nn.relu6(frozen_network.convolve(x, head))
-  )
+  x = jax.nn.relu6(frozen_network.convolve(x, head))
+  pooled = frozen_network.spatial_mean(x)
   fc = layers.dense("_fc", (_CLASSES, 1280))
   logits = frozen_network.multiply(pooled, fc) + fc["bias"][None]
   return {"1280": pooled, "logits": logits}
 
 
-def _block(
-  layers: Layers, name: str, x: jax.Array, kernel, stride, expansion, channels
-) -> jax.Array:
+def _block(layers: Layers, name, x, kernel, stride, expansion, channels):
   """Expand, filter each channel, project; added to the input if it fits."""
 
   def layer(conv: str, norm: str, *shape: int) -> frozen_network.Layer:

@@ -77,9 +77,8 @@ class Evaluator:
   ):
     """Check the named protocols; the first decides which checkpoint is best.
 
-    Raises:
-      ValueError: If a protocol is unknown or does not fit the run.
-      FileNotFoundError: If weights are missing.
+    One that is unknown or does not fit the run raises ValueError, missing
+    weights FileNotFoundError.
     """
     self._config = config
     self._prepared = prepared
@@ -95,7 +94,7 @@ class Evaluator:
     # A batch's largest activation is at most 270 MB a device.
     per_device = max(1, min(16, 4096 // config.resolution))
     self._batch_size = per_device * self._mesh.size
-    self._reals = _open_reals(prepared, config.mirror)
+    self._reals = Reals.of(prepared, config.mirror)
     for protocol in self.protocols:
       self._check(protocol)
 
@@ -109,19 +108,17 @@ class Evaluator:
 
     `after_batch` may raise to end the evaluation.
     """
+    size = self._config.resolution
     requests = {
-      p: feature_pass.request_of(
-        p, self._extractors, self._config.resolution, p.num_fakes
-      )
+      p: feature_pass.request_of(p, self._extractors, size, p.num_fakes)
       for p in self.protocols
     }
     self._read_reals(after_batch)
-    fakes_at = self._fakes_at(
-      params, state, {request.resolution for request in requests.values()}
-    )
+    resolutions = {request.resolution for request in requests.values()}
+    fakes_at = self._fakes_at(params, state, resolutions)
     fakes = feature_pass.measure(
       fakes_at,
-      list(dict.fromkeys(requests.values())),
+      requests.values(),
       self._extractors,
       batch_size=self._batch_size,
       progress="fakes" if self._progress else "",
@@ -143,9 +140,8 @@ class Evaluator:
   def write_sheets(self, workdir: Path, step: int) -> None:
     """Write `<metric>/<step>.png` for each picture of the last evaluation."""
     for name, sheet in self.sheets.items():
-      pictures.save_png(
-        sheet, workdir / name.replace("/", "_at_") / f"{step}.png"
-      )
+      folder = workdir / name.replace("/", "_at_")
+      pictures.save_png(sheet, folder / f"{step}.png")
 
   def record(self, step: int, values: dict[str, float]) -> dict[str, Any]:
     """Return a row of `metrics.jsonl`: numbers and their provenance."""
@@ -197,7 +193,7 @@ class Evaluator:
       self._of_reals = statistics(self._reals, self.protocols, "reals")
     for protocol in self.protocols:
       if protocol.kind == "copying" and protocol not in self._of_holdout:
-        holdout = _open_reals(self._open_holdout())
+        holdout = Reals.of(self._open_holdout())
         # More than fakes or training images would show a copy no better.
         most = max(protocol.num_fakes, len(self._prepared))
         some = dataclasses.replace(protocol, draws="", num_fakes=most)
@@ -223,18 +219,15 @@ class Evaluator:
     """Compute `copying`; make a sheet, fakes above their training images."""
     holdout = self._of_holdout[protocol]
     found = copying.measure(reals.array, holdout.array, fakes.array)
-    count = len(found.fakes)
+    count, size = len(found.fakes), self._batch_size
     batches = [
-      fakes_at(np.resize(found.fakes[i:], self._batch_size))
-      for i in range(0, count, self._batch_size)
+      fakes_at(np.resize(found.fakes[i:], size)) for i in range(0, count, size)
     ]
     side = max(batches[0])
-    pairs = np.concatenate([np.asarray(batch[side]) for batch in batches])
+    pairs = np.concatenate([batch[side] for batch in batches])[:count]
     copied = [self._prepared[int(i)]["image"] for i in found.reals]
-    copied = pictures.resized(np.stack(copied), side)
-    self.sheets[protocol.name] = pictures.grid(
-      np.concatenate([pairs[:count], copied]), columns=count
-    )
+    both = [pairs, pictures.resized(np.stack(copied), side)]
+    self.sheets[protocol.name] = pictures.grid(np.concatenate(both), count)
     return {protocol.name: found.share, f"{protocol.name}_z": found.z}
 
   def _per_class(
@@ -252,18 +245,16 @@ class Evaluator:
       fake_part = fakes.array[fake_labels == label]
       if min(len(real_part), len(fake_part)) >= _FEWEST:
         by_class[name] = feature_pass.compute(
-          kind, statistics.of(real_part), statistics.of(fake_part)
+          kind, statistics(real_part), statistics(fake_part)
         )
-    keys = dict.fromkeys(key for values in by_class.values() for key in values)
-    means = {
-      key: float(np.mean([v[key] for v in by_class.values() if key in v]))
-      for key in keys
-    }
-    return means | {
-      f"{key}/{name}": value
-      for name, values in by_class.items()
-      for key, value in values.items()
-    }
+    by_key: dict[str, dict[str, float]] = {}
+    for name, values in by_class.items():
+      for key, value in values.items():
+        by_key.setdefault(key, {})[f"{key}/{name}"] = value
+    means = {k: float(np.mean([*v.values()])) for k, v in by_key.items()}
+    for each in by_key.values():
+      means |= each
+    return means
 
   def _fakes_at(
     self, params: Any, state: Any, resolutions: set[int]
@@ -307,13 +298,3 @@ class Evaluator:
     random = np.random.RandomState(_SEED)
     numbers = random.randint(len(self._prepared), size=most)
     return data.read_labels(self._prepared)[numbers]
-
-
-def _open_reals(prepared: data.PreparedSet, mirror: bool = False) -> Reals:
-  return Reals(
-    lambda i: prepared[i]["image"],
-    len(prepared),
-    mirror=mirror,
-    content_hash=prepared.metadata.content_hash,
-    cache=prepared.path / "statistics",
-  )

@@ -29,10 +29,7 @@ class Extractors:
   """The extractors of one evaluation, each loaded when it is first used."""
 
   def __init__(
-    self,
-    inception_path: str = "",
-    user: str = "",
-    precision: str = "float32",
+    self, inception_path: str = "", user: str = "", precision: str = "float32"
   ):
     """Register the extractors without loading them.
 
@@ -42,9 +39,6 @@ class Extractors:
         features, (N, D), and names the extractor. If it has an attribute
         `weights_hash`, statistics of the reals are cached under it.
       precision: Of the built-in networks' activations, float32 or bfloat16.
-
-    Raises:
-      FileNotFoundError: If the weight file does not exist.
     """
     if inception_path and not Path(inception_path).is_file():
       raise FileNotFoundError(_missing_inception(f"not {inception_path}"))

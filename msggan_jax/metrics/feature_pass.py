@@ -7,7 +7,7 @@ all receive the features of the whole batch.
 import concurrent.futures
 import dataclasses
 import importlib.metadata
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any
 
 import jax
@@ -43,12 +43,7 @@ class Request:
 
 
 def check(protocol: Protocol, extractors: Extractors) -> None:
-  """Refuse an impossible protocol; load its extractor.
-
-  Raises:
-    ValueError: If the extractor lacks the features.
-    FileNotFoundError: If the extractor's weights are missing.
-  """
+  """Refuse an impossible protocol; load its extractor."""
   extractor = extractors[protocol.extractor]
   if protocol.kind == "is" and extractor.logits is None:
     raise ValueError(f"{protocol.name}: {protocol.extractor} has no logits")
@@ -80,7 +75,7 @@ def request_of(
 
 def measure(
   images_at: ImagesAt,
-  requests: Sequence[Request],
+  requests: Iterable[Request],
   extractors: Extractors,
   *,
   batch_size: int,
@@ -90,14 +85,15 @@ def measure(
   """Compute all requests in one pass over the images.
 
   Args:
-    images_at: Returns images; called from another thread, in order, always for
-      `batch_size` images, so that only one shape is compiled.
+    images_at: Called from another thread, in order, always for `batch_size`
+      images, so that only one shape is compiled.
     requests: One at least.
     extractors: The feature networks.
     batch_size: Images in a batch of this process.
     progress: Title of the progress bar; "": none.
-    after_batch: Called after each batch; may raise to end the pass.
+    after_batch: May raise to end the pass.
   """
+  requests = list(dict.fromkeys(requests))
   total = max(request.count for request in requests)
   global_batch = batch_size * jax.process_count()
   starts = range(0, total, global_batch)
@@ -107,7 +103,7 @@ def measure(
     np.minimum(start + first + np.arange(batch_size), total - 1)
     for start in starts
   ]
-  results: dict[Request, Statistics] = {}
+  results = {request: request.statistics() for request in requests}
   with progress_bars.bar(total, progress, "images") as bar:
     ahead = _ahead(images_at, numbers)
     for start in starts:
@@ -116,8 +112,6 @@ def measure(
       features = _extract(images, requests, extractors)
       for request in requests:
         rows = features[request.extractor, request.resolution][request.feature]
-        if request not in results:
-          results[request] = request.statistics(rows.shape[1])
         if start < request.count:
           results[request].add(rows[: request.count - start])
       bar.update(min(global_batch, total - start))
@@ -164,14 +158,12 @@ def compute(
 def provenance(
   protocols: Sequence[Protocol], extractors: Extractors
 ) -> dict[str, Any]:
-  """Return the provenance of numbers: protocols, weights and versions."""
+  """Return where numbers come from: protocols, weights and versions."""
   used = dict.fromkeys(protocol.extractor for protocol in protocols)
   return {
     "weights_hash": {name: extractors[name].weights_hash for name in used},
     "protocols": {p.name: p.describe() for p in protocols},
-    "versions": {
-      package: importlib.metadata.version(package) for package in _PACKAGES
-    },
+    "versions": {x: importlib.metadata.version(x) for x in _PACKAGES},
   }
 
 
@@ -181,12 +173,8 @@ def _extract(
   extractors: Extractors,
 ) -> dict[tuple[str, int], Features]:
   """Return the features of the global batch, by extractor and resolution."""
-  features = {
-    (name, resolution): extractors[name].features(images[resolution])
-    for name, resolution in dict.fromkeys(
-      (r.extractor, r.resolution) for r in requests
-    )
-  }
+  pairs = dict.fromkeys((r.extractor, r.resolution) for r in requests)
+  features = {(e, r): extractors[e].features(images[r]) for e, r in pairs}
   if jax.process_count() == 1:
     return features
   return multihost_utils.process_allgather(features, tiled=True)

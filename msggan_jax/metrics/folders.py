@@ -12,6 +12,7 @@ import numpy as np
 from PIL import Image, ImageOps
 
 from msggan_jax.data import prepared_set
+from msggan_jax.data.pixels import fit
 from msggan_jax.data.sources import folder
 from msggan_jax.data.sources.source import Source
 from msggan_jax.metrics import feature_pass, protocols
@@ -30,15 +31,9 @@ def compare(
   *,
   progress: bool = False,
 ) -> tuple[dict[str, float], dict[str, Any]]:
-  """Compute metrics of two folders, zip files or prepared sets.
+  """Return metrics of two folders, zip files or prepared sets, and provenance.
 
-  Returns:
-    The numbers by name, and their provenance.
-
-  Raises:
-    ValueError: If a protocol is unknown or does not fit, an image cannot be
-      read, or the images of a folder differ in size.
-    FileNotFoundError: If weights are missing.
+  Each set's images must be readable and of one size.
   """
   parsed = protocols.parse(names, extractors.names)
   for protocol in parsed:
@@ -55,10 +50,10 @@ def compare(
       requests[protocol] = feature_pass.request_of(
         protocol, extractors, fake_images.height, count
       )
-    most = max(request.count for request in requests.values())
+    all_fakes = Draw.first(len(fake_images))
     measured = feature_pass.measure(
-      read_images(fake_images.read, {fake_images.height}, Draw.first(most)),
-      list(dict.fromkeys(requests.values())),
+      read_images(fake_images.read, {fake_images.height}, all_fakes),
+      requests.values(),
       extractors,
       batch_size=batch_size,
       progress="fakes" if progress else "",
@@ -72,9 +67,8 @@ def compare(
     )
     values = {}
     for protocol, request in requests.items():
-      values |= feature_pass.compute(
-        protocol, real_statistics.get(protocol), measured[request]
-      )
+      both = real_statistics.get(protocol), measured[request]
+      values |= feature_pass.compute(protocol, *both)
     return values, {
       "data_hash": real_images.content_hash,
       "fakes_hash": fake_images.content_hash,
@@ -83,11 +77,8 @@ def compare(
 
 
 def _check(protocol: Protocol, extractors: Extractors) -> None:
-  if (
-    protocol.draws == "official"
-    or protocol.per_class
-    or protocol.kind == "copying"
-  ):
+  official = protocol.draws == "official"
+  if official or protocol.per_class or protocol.kind == "copying":
     raise ValueError(f"{protocol.name}: only a run has it, not two folders")
   if protocol.resolution:
     raise ValueError(f"{protocol.name}: folders have no scales")
@@ -114,8 +105,8 @@ class _Images:
     """Read an image: uint8 (H, W, 3), transparency over white."""
     name = f"{self._path}: {self._source.names[index]}"
     try:
-      image, _ = self._source.load(index)
-      pixels = _to_rgb(image)
+      image = ImageOps.exif_transpose(self._source.load(index)[0])
+      pixels = fit(image, (image.height, image.width), 3, "center")
     except Exception as error:  # Pillow raises many types for damaged files
       raise ValueError(f"{name} cannot be read: {error}") from error
     if self._shape and pixels.shape != self._shape:
@@ -131,17 +122,6 @@ class _Images:
     """SHA-256 over those of the images that were read, in order."""
     hashes = [self._hashes[index] for index in sorted(self._hashes)]
     return hashlib.sha256(b"".join(hashes)).hexdigest()
-
-
-def _to_rgb(image: Image.Image) -> np.ndarray:
-  if image.mode.startswith(("I", "F")):
-    raise ValueError("it has more than 8 bits")
-  image = ImageOps.exif_transpose(image)
-  if image.has_transparency_data:
-    image = image.convert("RGBA")
-    white = Image.new("RGBA", image.size, "white")
-    image = Image.alpha_composite(white, image)
-  return np.asarray(image.convert("RGB"))
 
 
 @contextlib.contextmanager

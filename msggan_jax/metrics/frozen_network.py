@@ -25,16 +25,11 @@ class Layers:
   description of the network is needed.
   """
 
-  def __init__(
-    self,
-    arrays: dict[str, np.ndarray],
-    dtype: jnp.dtype,
-    made: dict[str, Layer] | None = None,
-  ):
+  def __init__(self, arrays: dict[str, np.ndarray], dtype: jnp.dtype, **made):
     """Wrap a state dict, the activations' dtype and the finished layers."""
     self._arrays = arrays
     self.dtype = dtype
-    self.made = dict(made or {})
+    self.made: dict[str, Layer] = made
     self.used: dict[str, np.ndarray] = {}  # arrays of the state dict
 
   def conv(
@@ -95,8 +90,7 @@ class FrozenNetwork:
   ):
     """Make a network from a function and a state dict, with activations' dtype.
 
-    Raises:
-      ValueError: If an array is missing or has a wrong shape.
+    A missing array or one of a wrong shape raises ValueError.
     """
     layers = Layers(arrays, dtype)
     any_image = jax.ShapeDtypeStruct((1, 64, 64, 3), np.uint8)
@@ -108,16 +102,15 @@ class FrozenNetwork:
     self._mesh = sharding.make_mesh(jax.local_devices())
     self._layers = jax.device_put(layers.made, sharding.replicated(self._mesh))
     self._apply = jax.jit(
-      lambda made, images: apply(Layers({}, dtype, made), images)
+      lambda made, images: apply(Layers({}, dtype, **made), images)
     )
     self._padded_size = 0
 
   def features(self, images: Images) -> Features:
     """Compute the features of images, float32.
 
-    Args:
-      images: uint8, (N, H, W, C), C = 1 (gray), 3 (RGB) or 4 (RGBA, composited
-        over white). Batches from `on_local_devices` stay there.
+    They are uint8, (N, H, W, C), C = 1 (gray), 3 (RGB) or 4 (RGBA, composited
+    over white). Batches from `on_local_devices` stay there.
     """
     images = _to_rgb(images)
     if _is_batch_on(self._mesh, images):
@@ -134,9 +127,7 @@ class FrozenNetwork:
       on_devices = sharding.put_batch(self._mesh, padded)["images"]
       computed = jax.device_get(self._apply(self._layers, on_devices))
       parts.append({name: x[: len(batch)] for name, x in computed.items()})
-    return {
-      name: np.concatenate([part[name] for part in parts]) for name in parts[0]
-    }
+    return jax.tree.map(lambda *x: np.concatenate(x), *parts)
 
 
 def on_local_devices(images: np.ndarray) -> Images:
@@ -182,13 +173,11 @@ def _hash(arrays: dict[str, np.ndarray]) -> str:
 
 
 def _is_batch_on(mesh: jax.sharding.Mesh, images: Images) -> bool:
-  return (
-    isinstance(images, jax.Array)
-    and len(images) <= _BATCH_PER_DEVICE * mesh.size
-    and images.sharding.is_equivalent_to(
-      sharding.along_batch(mesh), images.ndim
-    )
-  )
+  if not isinstance(images, jax.Array):
+    return False
+  there = sharding.along_batch(mesh)
+  is_small = len(images) <= _BATCH_PER_DEVICE * mesh.size
+  return is_small and images.sharding.is_equivalent_to(there, images.ndim)
 
 
 def _to_rgb(images: Images) -> Images:

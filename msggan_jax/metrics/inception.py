@@ -10,6 +10,7 @@ from pathlib import Path
 import jax
 import jax.numpy as jnp
 import numpy as np
+from flax import nnx
 
 from msggan_jax.metrics import frozen_network
 from msggan_jax.metrics.frozen_network import Layers
@@ -23,7 +24,7 @@ _Conv = Callable[..., jax.Array]
 
 
 class Inception(frozen_network.FrozenNetwork):
-  """The network with its weights; see `FrozenNetwork.features`.
+  """The network with its weights.
 
   Its features: "64", "192" and "768", spatial means after the first and the
   second pool and the last 17x17 block; "2048", for FID, KID, precision and
@@ -37,12 +38,10 @@ class Inception(frozen_network.FrozenNetwork):
   def from_state_dict(
     cls, arrays: dict[str, np.ndarray], dtype: jnp.dtype = jnp.float32
   ) -> "Inception":
-    """Make the network from arrays under their PyTorch names.
+    """Make the network from float32 arrays under their PyTorch names.
 
-    Args:
-      arrays: As in `pt_inception-2015-12-05-6726825d.pth`, float32; other
-        names are ignored.
-      dtype: Of the activations, float32 or bfloat16.
+    These are those of `pt_inception-2015-12-05-6726825d.pth`; others are
+    ignored. The activations' dtype is float32 or bfloat16.
     """
     try:
       return cls(_apply, arrays, dtype)
@@ -104,10 +103,10 @@ def _apply(layers: Layers, images: jax.Array) -> dict[str, jax.Array]:
   x = _block_a(conv, "Mixed_5c", x, pool_channels=64)
   x = _block_a(conv, "Mixed_5d", x, pool_channels=64)
   x = _block_b(conv, "Mixed_6a", x)
-  x = _block_c(conv, "Mixed_6b", x, inner_channels=128)
-  x = _block_c(conv, "Mixed_6c", x, inner_channels=160)
-  x = _block_c(conv, "Mixed_6d", x, inner_channels=160)
-  x = _block_c(conv, "Mixed_6e", x, inner_channels=192)
+  x = _block_c(conv, "Mixed_6b", x, 128)
+  x = _block_c(conv, "Mixed_6c", x, 160)
+  x = _block_c(conv, "Mixed_6d", x, 160)
+  x = _block_c(conv, "Mixed_6e", x, 192)
   features["768"] = frozen_network.spatial_mean(x)
   x = _block_d(conv, "Mixed_7a", x)
   x = _block_e(conv, "Mixed_7b", x, pool=_average_pool)
@@ -140,9 +139,8 @@ def _block_b(conv: _Conv, name: str, x: jax.Array):
   return jnp.concatenate([a, b, _max_pool(x)], axis=-1)
 
 
-def _block_c(conv: _Conv, name: str, x: jax.Array, inner_channels: int):
+def _block_c(conv: _Conv, name: str, x: jax.Array, inner: int):
   """17x17."""
-  inner = inner_channels
   a = conv(f"{name}.branch1x1", x, 192)
   b = conv(f"{name}.branch7x7_1", x, inner)
   b = conv(f"{name}.branch7x7_2", b, inner, (1, 7))
@@ -182,22 +180,16 @@ def _block_e(conv: _Conv, name: str, x: jax.Array, pool: Callable):
 
 
 def _max_pool(x: jax.Array) -> jax.Array:
-  return _window(x, -jnp.inf, jax.lax.max, stride=2, padding="VALID")
+  return nnx.max_pool(x, (3, 3), strides=(2, 2))
 
 
 def _max_pool_same(x: jax.Array) -> jax.Array:
-  return _window(x, -jnp.inf, jax.lax.max, stride=1, padding="SAME")
+  return nnx.max_pool(x, (3, 3), padding="SAME")
 
 
 def _average_pool(x: jax.Array) -> jax.Array:
-  total = _window(x, 0, jax.lax.add, stride=1, padding="SAME")
-  ones = jnp.ones((1, *x.shape[1:3], 1), x.dtype)
-  return total / _window(ones, 0, jax.lax.add, stride=1, padding="SAME")
+  def total(x):
+    zero, size = np.zeros((), x.dtype), (1, 3, 3, 1)
+    return jax.lax.reduce_window(x, zero, jax.lax.add, size, (1,) * 4, "SAME")
 
-
-def _window(x, initial, combine, stride, padding) -> jax.Array:
-  """Combine windows of 3x3."""
-  initial = np.asarray(initial, x.dtype)
-  return jax.lax.reduce_window(
-    x, initial, combine, (1, 3, 3, 1), (1, stride, stride, 1), padding
-  )
+  return total(x) / total(jnp.ones((1, *x.shape[1:3], 1), x.dtype))

@@ -20,40 +20,28 @@ from typing import Any
 INCEPTION = "inception"
 EFFICIENTNET = "efficientnet_lite0"
 
-_HIGHER_IS_BETTER = ("is", "pr")
-_WITHOUT_DRAWS = ("is", "copying")  # they have no choice of reals
-_OF_CATS = ("bodies_", "combinations_")  # metrics of older runs
-_FOR_EACH_CLASS = ("fid", "fd", "kid", "pr")
-
 
 @dataclasses.dataclass(frozen=True)
 class Protocol:
   """The recipe of a number.
 
-  Attributes:
-    name: Its name in the results.
-    kind: fid, fd, kid, is, pr or copying.
-    extractor: Name of the network.
-    num_fakes: Number of fakes; None: all.
-    draws: The reals: "full", every one once; "official", as many as fakes,
-      as training draws them: shuffled, cycled, mirrored if it mirrors; "", as
-      many as fakes at random, every one at most once.
-    resolution: Of the scale; None: the largest.
-    per_class: Whether the number is computed for each class.
+  `draws` chooses the reals: "full": every one once; "official": as many as
+  fakes, as training draws them: shuffled, cycled, mirrored if it mirrors; "":
+  as many as fakes at random, every one at most once.
   """
 
   name: str
-  kind: str
+  kind: str  # fid, fd, kid, is, pr or copying
   extractor: str
-  num_fakes: int | None
+  num_fakes: int | None  # None: all
   draws: str
-  resolution: int | None
-  per_class: bool = False
+  resolution: int | None  # of the scale; None: the largest
+  per_class: bool = False  # a number for each class
 
   @property
   def higher_is_better(self) -> bool:
     """Whether a higher number is better."""
-    return self.kind in _HIGHER_IS_BETTER
+    return self.kind in ("is", "pr")
 
   @property
   def main_value(self) -> str:
@@ -79,34 +67,27 @@ class Protocol:
 def parse(
   names: str | Sequence[str], extractors: Sequence[str]
 ) -> list[Protocol]:
-  """Parse names of protocols, a list or text with commas.
-
-  Raises:
-    ValueError: If a name is unknown; the message has examples.
-  """
+  """Parse names of protocols, a list or text with commas."""
   if isinstance(names, str):
     names = names.split(",")
   others = "|".join(re.escape(e) for e in extractors if e != INCEPTION)
   pattern = re.compile(
-    rf"(?:(?P<kind>fid|kid|is|pr|copying)"
-    rf"|(?P<other_kind>fd|kid|is|pr|copying)"
-    rf"_(?P<extractor>{others})(?=_|/|$)_?)"
+    rf"(?P<kind>fid|fd|kid|is|pr|copying)"
+    rf"(?:(?<!fid)_(?P<extractor>{others})(?=_|/|$)_?|(?<!fd))"
     r"(?:(?P<count>[1-9]\d*)(?P<thousands>k?))?"
-    r"(?:_(?P<draws>full|official))?(?:_(?P<per_class>per_class))?(?:/(?P<resolution>\d+))?"
+    r"(?:_(?P<draws>full|official))?(?P<per_class>_per_class)?"
+    r"(?:/(?P<resolution>\d+))?"
   )
   return [_parse_one(name.strip(), pattern) for name in names]
 
 
 def defaults(has_inception: bool, count: str = "") -> list[str]:
-  """Return the default names, for `count` fakes, such as "10k"; "": all."""
+  """Return default names for so many fakes, such as "10k"; "": all."""
   against = "_full" if count else ""
   if has_inception:
     return [f"fid{count}{against}", f"kid{count}"]
-  ending = f"_{count}" if count else ""
-  return [
-    f"fd_{EFFICIENTNET}{ending}{against}",
-    f"kid_{EFFICIENTNET}{ending}",
-  ]
+  ending = f"{EFFICIENTNET}_{count}" if count else EFFICIENTNET
+  return [f"fd_{ending}{against}", f"kid_{ending}"]
 
 
 def best_row(
@@ -133,7 +114,7 @@ def best_row(
 
 
 def _parse_one(name: str, pattern: re.Pattern) -> Protocol:
-  if name.startswith(_OF_CATS):
+  if name.startswith(("bodies_", "combinations_")):  # metrics of older runs
     raise ValueError(
       f"{name}: remove it from the metrics; the demo's cats are measured by "
       "python -m benchmarks.cats --workdir=RUN"
@@ -145,19 +126,15 @@ def _parse_one(name: str, pattern: re.Pattern) -> Protocol:
       "fid50k_official, kid50k_full, is50k, pr50k_full, fid50k_full/64 or "
       f"fd_{EFFICIENTNET}_10k_full"
     )
-  kind = match["kind"] or match["other_kind"]
-  if match["draws"] and kind in _WITHOUT_DRAWS:
-    raise ValueError(f"{name}: {kind} has no _{match['draws']}")
-  if match["per_class"] and kind not in _FOR_EACH_CLASS:
-    raise ValueError(f"{name}: {kind} has no _per_class")
-  count = None
-  if match["count"]:
-    count = int(match["count"]) * (1000 if match["thousands"] else 1)
+  kind, count = match["kind"], match["count"]
+  if kind in ("is", "copying") and (match["draws"] or match["per_class"]):
+    raise ValueError(f"{name}: {kind} has no _full, _official or _per_class")
+  thousands = 1000 if match["thousands"] else 1
   return Protocol(
     name=name,
     kind=kind,
     extractor=match["extractor"] or INCEPTION,
-    num_fakes=count,
+    num_fakes=int(count) * thousands if count else None,
     draws=match["draws"] or ("full" if kind == "copying" else ""),
     resolution=int(match["resolution"]) if match["resolution"] else None,
     per_class=bool(match["per_class"]),

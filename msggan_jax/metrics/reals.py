@@ -2,6 +2,7 @@
 
 import concurrent.futures
 import contextlib
+import dataclasses
 import hashlib
 import json
 import secrets
@@ -12,6 +13,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from msggan_jax.data import PreparedSet
 from msggan_jax.metrics import feature_pass
 from msggan_jax.metrics.extractors import Extractors
 from msggan_jax.metrics.feature_pass import ImagesAt, Request, Rows, Statistics
@@ -42,43 +44,37 @@ class Draw(NamedTuple):
     return hashlib.sha256(choice).hexdigest()
 
 
+@dataclasses.dataclass
 class Reals:
   """The real images, drawn by a protocol's rule."""
 
-  def __init__(
-    self,
-    read: ReadImage,
-    num_images: int,
-    *,
-    mirror: bool = False,
-    content_hash: str = "",
-    cache: Path | None = None,
-  ):
-    """Wrap the images.
+  read: ReadImage  # called from several threads
+  num_images: int
+  mirror: bool = False  # whether training mirrors them at random
+  content_hash: str = ""  # identifies them in the cache
+  cache: Path | None = None  # folder for statistics; None: no cache
 
-    Args:
-      read: Called from several threads.
-      num_images: Their number.
-      mirror: Whether training mirrors them at random.
-      content_hash: Identifies them in the cache.
-      cache: Folder for statistics; None: no cache.
-    """
-    self._read = read
-    self._num_images = num_images
-    self._mirror = mirror
-    self._content_hash = content_hash
-    self._cache = cache
+  @classmethod
+  def of(cls, prepared: PreparedSet, mirror: bool = False) -> "Reals":
+    """Return the images of a prepared set, which keeps their statistics."""
+    return cls(
+      lambda i: prepared[i]["image"],
+      len(prepared),
+      mirror,
+      prepared.metadata.content_hash,
+      prepared.path / "statistics",
+    )
 
   def draw(self, draws: str, count: int | None) -> Draw:
     """Choose reals, always the same, by `Protocol.draws` and `num_fakes`."""
     random = np.random.RandomState(_SEED)
-    n = self._num_images
+    n = self.num_images
     if draws == "full" or (draws == "" and (count or n) >= n):
       return Draw.first(n)
     if draws == "":
       return Draw(random.permutation(n)[:count], np.zeros(count, bool))
     epochs = [random.permutation(n) for _ in range(-(-count // n))]
-    flips = random.rand(count) < 0.5 if self._mirror else np.zeros(count, bool)
+    flips = random.rand(count) < 0.5 if self.mirror else np.zeros(count, bool)
     return Draw(np.concatenate(epochs)[:count], flips)
 
   def statistics(
@@ -90,11 +86,8 @@ class Reals:
   ) -> dict[Protocol, Statistics]:
     """Return statistics by protocol, but for `is`, from the cache if possible.
 
-    Args:
-      protocols: The protocols.
-      extractors: The feature networks.
-      resolution: Side of the images.
-      **options: As of `feature_pass.measure`.
+    `resolution` is the images'; the options are those of
+    `feature_pass.measure`.
     """
     # Protocols with equal draws share a pass.
     drawn: dict[str, tuple[Draw, list[Protocol]]] = {}
@@ -104,23 +97,17 @@ class Reals:
         drawn.setdefault(draw.digest(), (draw, []))[1].append(protocol)
     found = {}
     for draw, group in drawn.values():
-      requests = {
-        protocol: feature_pass.request_of(
-          protocol, extractors, resolution, len(draw.numbers)
-        )
+      count = len(draw.numbers)
+      requests = [
+        feature_pass.request_of(protocol, extractors, resolution, count)
         for protocol in group
-      }
-      statistics = self._of_draw(
-        draw, list(dict.fromkeys(requests.values())), extractors, **options
-      )
-      for protocol, request in requests.items():
-        found[protocol] = statistics[request]
+      ]
+      statistics = self._of_draw(draw, requests, extractors, **options)
+      for protocol, request in zip(group, requests, strict=True):
+        ours = found[protocol] = statistics[request]
         # Only the first process computes distances.
-        if processes.is_first() and feature_pass.complete(
-          protocol, statistics[request]
-        ):
-          path = self._path(request, draw, extractors)
-          _save(path, statistics[request])
+        if processes.is_first() and feature_pass.complete(protocol, ours):
+          _save(self._path(request, draw, extractors), ours)
     return found
 
   def features(
@@ -133,7 +120,7 @@ class Reals:
     **options,
   ) -> np.ndarray:
     """Return the pooled features of the first `count` images, (N, D)."""
-    count = min(count or self._num_images, self._num_images)
+    count = min(count or self.num_images, self.num_images)
     pooled = extractors[extractor].pooled
     request = Request(extractor, pooled, resolution, Rows, count)
     found = self._of_draw(Draw.first(count), [request], extractors, **options)
@@ -147,21 +134,15 @@ class Reals:
     **options,
   ) -> dict[Request, Statistics]:
     """Load the statistics of one draw, or compute them in one pass."""
-    paths = {
-      request: self._path(request, draw, extractors) for request in requests
-    }
+    paths = {r: self._path(r, draw, extractors) for r in requests}
     loaded = {request: _load(path, request) for request, path in paths.items()}
     # Recomputed if any process lacks it: a pass needs all processes.
-    have = processes.from_all([loaded[r] is not None for r in requests])
-    missing = [
-      request
-      for request, *has in zip(requests, *have, strict=True)
-      if not all(has)
-    ]
+    have = processes.from_all([x is not None for x in loaded.values()])
+    missing = [r for r, *has in zip(loaded, *have, strict=True) if not all(has)]
     if not missing:
       return loaded
     measured = feature_pass.measure(
-      read_images(self._read, {r.resolution for r in missing}, draw),
+      read_images(self.read, {r.resolution for r in missing}, draw),
       missing,
       extractors,
       **options,
@@ -174,10 +155,10 @@ class Reals:
     self, request: Request, draw: Draw, extractors: Extractors
   ) -> Path | None:
     weights_hash = extractors[request.extractor].weights_hash
-    if not self._cache or not weights_hash:
+    if not self.cache or not weights_hash:
       return None
     key = {
-      "content": self._content_hash,
+      "content": self.content_hash,
       "weights": weights_hash,
       "feature": request.feature,
       "resolution": request.resolution,
@@ -185,7 +166,7 @@ class Reals:
       "draw": draw.digest(),
     }
     text = json.dumps(key, sort_keys=True)
-    return self._cache / f"{hashlib.sha256(text.encode()).hexdigest()[:32]}.npz"
+    return self.cache / f"{hashlib.sha256(text.encode()).hexdigest()[:32]}.npz"
 
 
 def read_images(read: ReadImage, resolutions: set[int], draw: Draw) -> ImagesAt:

@@ -33,9 +33,8 @@ class Stability:
   def update(self, generator: trained.Generator) -> dict[str, float]:
     """Compare the current EMA generator with the last snapshot, and replace it.
 
-    Returns:
-      "stability/<res>": mean squared error between the images of the 36
-      latents, in [-1, 1], with fixed noise, by scale.
+    Returns "stability/<res>": the mean squared difference of the images of 36
+    latents, in [-1, 1], with fixed noise, by scale.
     """
     images = self._images(generator)
     changes = {
@@ -62,28 +61,25 @@ def read_rows(stats_path: Path) -> list[dict[str, float]]:
 
 
 def plot(rows: Sequence[Mapping[str, float]], path: Path) -> None:
-  """Plot Fig. 6 as a PNG file: change against kimg, one line a scale.
-
-  Raises:
-    ValueError: If no change between snapshots is known yet.
-  """
-  names = sorted(
-    {name for row in rows for name in row if name.startswith(_PREFIX)},
-    key=lambda name: int(name.removeprefix(_PREFIX)),
+  """Plot Fig. 6 as a PNG file: change against kimg, one line a scale."""
+  scales = sorted(
+    int(name.removeprefix(_PREFIX))
+    for name in set().union(*rows)
+    if name.startswith(_PREFIX)
   )
-  lines = {name: _positive(rows, name) for name in names}
-  if not any(lines.values()):
-    raise ValueError("no change between snapshots is known yet")
   # Late, so that training starts sooner; without pyplot, whose figures are
   # global.
   from matplotlib.figure import Figure
 
   figure = Figure(figsize=(8, 5), dpi=100, layout="constrained")
   axes = figure.add_subplot()
-  for i, (name, points) in enumerate(lines.items()):
-    resolution = name.removeprefix(_PREFIX)
+  for i, resolution in enumerate(scales):
+    pairs = [(row["kimg"], row.get(f"{_PREFIX}{resolution}")) for row in rows]
+    # Those that a logarithmic axis can show.
+    points = [(x, y) for x, y in pairs if y and 0 < y < math.inf]
     axes.plot(
-      *zip(*points, strict=True),
+      [x for x, _ in points],
+      [y for _, y in points],
       label=f"{resolution}\u00d7{resolution}",
       color=palette.COLORS[i % len(palette.COLORS)],
       marker=palette.MARKERS[i % len(palette.MARKERS)],
@@ -96,12 +92,3 @@ def plot(rows: Sequence[Mapping[str, float]], path: Path) -> None:
   axes.grid(color="#dddddd", linewidth=0.5)
   axes.legend(title="scale", loc="center left", bbox_to_anchor=(1, 0.5))
   figure.savefig(path)
-
-
-def _positive(
-  rows: Sequence[Mapping[str, float]], name: str
-) -> list[tuple[float, float]]:
-  """Return (kimg, change) of the rows that a logarithmic axis can show."""
-  return [
-    (row["kimg"], row[name]) for row in rows if 0 < row.get(name, 0) < math.inf
-  ]

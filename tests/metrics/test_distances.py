@@ -59,7 +59,7 @@ def test_streaming_changes_nothing():
   """Any batch size and order; saved and restored on the way."""
   expected = metrics.frechet_distance(A, B)
   for batch_size in (1, 7, 64, 100):
-    moments = Moments(64)
+    moments = Moments()
     shuffled = np.random.RandomState(batch_size).permutation(A)
     for start in range(0, len(A), batch_size):
       moments.add(shuffled[start : start + batch_size])

@@ -150,7 +150,7 @@ def test_one_pass_serves_all_requests():
     )
     np.testing.assert_allclose(found[requests[0]].array, expected, rtol=1e-6)
     np.testing.assert_allclose(found[requests[1]].array, expected[:11])
-    assert found[requests[2]].count == 20
+    assert found[requests[2]].arrays()["count"] == 20
     np.testing.assert_allclose(found[requests[2]].mean, expected[:20].mean(0))
 
 
@@ -199,7 +199,7 @@ def test_the_cache_holds_what_distances_need_of_the_reals(
   def compute_all():
     found = source.statistics(parsed, networks, 4, batch_size=20)
     fakes = {
-      protocol: type(statistics).of(mean_colors(images[:12]))
+      protocol: type(statistics)(mean_colors(images[:12]))
       for protocol, statistics in found.items()
     }
     calls.clear()
@@ -215,10 +215,10 @@ def test_the_cache_holds_what_distances_need_of_the_reals(
     "_mean_kernel_within",
     lambda x: calls.append("kernel") or within(x),
   )
-  source._cache = tmp_path / "file"  # no folder: nothing can be kept
-  source._cache.touch()
+  source.cache = tmp_path / "file"  # no folder: nothing can be kept
+  source.cache.touch()
   without = compute_all()
-  source._cache = tmp_path / "statistics"
+  source.cache = tmp_path / "statistics"
   first = compute_all()
   assert first == without
   for _ in range(2):
