@@ -29,9 +29,8 @@ _MODES = {
   "truncation": ("grids", "psis"),
   "style_mix": ("grids", "fine_seeds", "crossover"),
   "noise": ("grids", "draws"),
-  "nearest": (
-    "nearest",
-    *("neighbors", "max_reals", "data_dir", "inception", "extractor"),
+  "nearest": tuple(
+    "nearest neighbors max_reals data_dir inception extractor".split()
   ),
   "project": ("projection", "image", "iterations"),
   "interpolate": ("videos", "frames"),
@@ -155,11 +154,7 @@ def main(argv: Sequence[str]) -> None:
 
 
 def parse_options(mode: str) -> dict[str, Any]:
-  """Return a mode's arguments from its flags; refuse those of other modes.
-
-  Raises:
-    ValueError: Naming a flag that the mode ignores, needs or cannot use.
-  """
+  """Return a mode's arguments from its flags; refuse those of other modes."""
   values = flags.FLAGS
   for name in {name for _, *names in _MODES.values() for name in names}:
     modes = [other for other, (_, *names) in _MODES.items() if name in names]
@@ -176,27 +171,24 @@ def parse_options(mode: str) -> dict[str, Any]:
     raise ValueError("--mode=project needs --image=FILE, the image to find")
   options = {name: values[name].value for name in _MODES[mode][1:]}
   parsers = {
-    "psis": lambda value: parse_floats("psis", value),
+    "psis": parse_psis,
     "fine_seeds": lambda value: parse_numbers("fine_seeds", value),
     "image": Path,
     "workdir": Path,
   }
-  return {
-    name: parsers[name](value) if name in parsers else value
-    for name, value in options.items()
-  }
+  for name in parsers.keys() & options:
+    options[name] = parsers[name](options[name])
+  return options
 
 
-def parse_floats(flag: str, values: Sequence[str]) -> list[float]:
-  """Parse a flag's finite numbers; others raise ValueError."""
+def parse_psis(values: Sequence[str]) -> list[float]:
+  """Parse finite numbers; others raise ValueError."""
   try:
     numbers = [float(value) for value in values]
   except ValueError:
     numbers = []
   if not numbers or not all(map(math.isfinite, numbers)):
-    raise ValueError(
-      f"--{flag}={','.join(values)}: give numbers, such as 1,0.5"
-    )
+    raise ValueError(f"--psis={','.join(values)}: give numbers, such as 1,0.5")
   return numbers
 
 
@@ -220,9 +212,6 @@ def assign_labels(text: str, num_classes: int, num: int) -> list[int] | None:
   """Return a class for each of `num` seeds: those of --labels, or all, in turn.
 
   None for an unconditional run, which has no classes.
-
-  Raises:
-    ValueError: If the run has no such class, or none at all.
   """
   if not num_classes:
     if text:
@@ -237,10 +226,7 @@ def assign_labels(text: str, num_classes: int, num: int) -> list[int] | None:
 
 
 def parse_scales(text: str, available: tuple[int, ...]) -> tuple[int, ...]:
-  """Parse available resolutions, "64,256"; others raise ValueError.
-
-  Low to high; empty: the mode's default.
-  """
+  """Return available resolutions, "64,256", low to high; others are refused."""
   if not text:
     return ()
   scales = {int(r) if r.strip().isdecimal() else r for r in text.split(",")}

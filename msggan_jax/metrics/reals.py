@@ -116,10 +116,10 @@ class Reals:
     extractors: Extractors,
     resolution: int,
     *,
-    count: int | None = None,
+    count: int,
     **options,
   ) -> np.ndarray:
-    """Return the pooled features of the first `count` images, (N, D)."""
+    """Return pooled features of the first `count` images, 0: all, (N, D)."""
     count = min(count or self.num_images, self.num_images)
     pooled = extractors[extractor].pooled
     request = Request(extractor, pooled, resolution, Rows, count)

@@ -92,10 +92,7 @@ class Job:
 
   def to_scales(self, pyramid: Sequence[np.ndarray]) -> Scales:
     """Return uint8 images by resolution."""
-    return {
-      resolution: to_uint8(images)
-      for resolution, images in zip(self.available, pyramid, strict=True)
-    }
+    return dict(zip(self.available, map(to_uint8, pyramid), strict=True))
 
   def truncate(self, w: jax.Array) -> jax.Array:
     if self.truncation_psi == 1:

@@ -23,15 +23,8 @@ def nearest(
 ) -> list[str]:
   """Write a sheet: each seed's image and the nearest training images.
 
-  A sentence compares the distances with those between training images.
-
-  Args:
-    job: The request.
-    neighbors: Training images beside each generated one.
-    data_dir: The folder of prepared sets that the user allows.
-    max_reals: Number of training images to search, the first ones; 0: all.
-    inception: Inception's weight file; "": EfficientNet-Lite0.
-    extractor: module:function of the user instead; "": none.
+  A sentence compares the distances with those between training images. The
+  first `max_reals` are searched, or all.
   """
   config = job.generator.config
   if "dataset" not in config:
@@ -41,22 +34,16 @@ def nearest(
     )
   extractors = Extractors(inception, extractor)
   name = INCEPTION if inception else EFFICIENTNET
-  if extractor:
-    name = extractors.names[-1]
+  name = extractors.names[-1] if extractor else name
   network = extractors[name]  # missing weights are reported before any work
   prepared = data.open_prepared(data.prepare_of_run(config, data_dir))
   resolution = job.available[-1]
-  reals = Reals(
-    lambda i: prepared[i]["image"],
-    len(prepared),
-    content_hash=prepared.metadata.content_hash,
-    cache=prepared.path / "statistics",
-  ).features(
+  reals = Reals.of(prepared).features(
     name,
     extractors,
     resolution,
     batch_size=_BATCH,
-    count=max_reals or None,
+    count=max_reals,
     progress="reals",
   )
   fakes = job.generate()[resolution]
@@ -72,37 +59,34 @@ def nearest(
     closer = mirrored[0][:, :1] < found[:, :1]
     found = np.where(closer, mirrored[0], found)
     places = np.where(closer, mirrored[1], places)
-  nearest_images = [
-    [prepared[int(place)]["image"] for place in row] for row in places
+  rows = [
+    [fake, *(prepared[int(place)]["image"] for place in row)]
+    for fake, row in zip(fakes, places, strict=True)
   ]
+  later = [f"{number}th" for number in range(4, 1 + neighbors)]
+  ordinals = ["nearest", "2nd", "3rd", *later]
   lines = job.save_sheet(
     "nearest",
-    [[fake, *row] for fake, row in zip(fakes, nearest_images, strict=True)],
+    rows,
     row_titles=[
       f"{title}\ndistance {distance:.3g}"
       for title, distance in zip(job.titles, found[:, 0], strict=True)
     ],
-    column_titles=["generated", *map(_ordinal, range(1, 1 + neighbors))],
+    column_titles=["generated", *ordinals[:neighbors]],
   )
   return [*lines, _compare(found[:, 0], reals)]
 
 
-def _ordinal(number: int) -> str:
-  return {1: "nearest", 2: "2nd", 3: "3rd"}.get(number, f"{number}th")
-
-
 def _compare(found: np.ndarray, reals: np.ndarray) -> str:
   """Compare the fakes' nearest distances with the reals' own."""
-  fakes_text = (
-    f"distance to the nearest of {len(reals)} training images: median "
-    f"{np.median(found):.3g}, least {found.min():.3g}"
-  )
+  text = f"distance to the nearest of {len(reals)} training images: "
+  text += f"median {np.median(found):.3g}, least {found.min():.3g}"
   if len(reals) < 2:
-    return fakes_text
+    return text
   step = -(-len(reals) // _QUERIES)
   # The nearest feature of a real is its own.
-  between, _ = distances.nearest(reals[::step], reals, 2)
+  between = distances.nearest(reals[::step], reals, 2)[0][:, 1]
   return (
-    f"{fakes_text}; between training images: median "
-    f"{np.median(between[:, 1]):.3g}, least {between[:, 1].min():.3g}"
+    f"{text}; between training images: median {np.median(between):.3g}, least "
+    f"{between.min():.3g}"
   )

@@ -41,34 +41,27 @@ def project(job: Job, image: Path, iterations: int) -> list[str]:
     else job.generator(latent[None], _labels(label, 1))
   )
   similarity = [_psnr(a, b) for a, b in zip(found, target, strict=True)]
+  titles = [scale_title(resolution, config) for resolution in job.available]
+  pairs = zip(titles, similarity, strict=True)
   given, made = (job.to_scales(jax.device_get(p)) for p in (target, found))
-  columns = [
-    f"{scale_title(resolution, config)}\n{psnr:.1f} dB"
-    for resolution, psnr in zip(job.available, similarity, strict=True)
-  ]
   lines = job.save_sheet(
     "project",
-    [[scales[r][0] for r in job.available] for scales in (given, made)],
+    [[images[0] for images in scales.values()] for scales in (given, made)],
     row_titles=["given", "found"],
-    column_titles=columns,
+    column_titles=[f"{title}\n{psnr:.1f} dB" for title, psnr in pairs],
   )
   folder = job.output / "projection"
-  for resolution in job.available:
+  for resolution, images in made.items():
     name = f"{resolution}x{resolution}.png"
-    pictures.save_png(made[resolution][0], folder / name)
+    pictures.save_png(images[0], folder / name)
   name = "w" if config.model == "stylegan" else "z"
   np.savez(folder / "latent.npz", **{name: latent, "errors": errors})
-  at = scale_title(config.resolution, config)
-  largest = f"{similarity[-1]:.1f} dB at {at}"
+  largest = f"{similarity[-1]:.1f} dB at {titles[-1]}"
   return [*lines, f"{folder}: {name} and images; PSNR {largest}"]
 
 
 def read_image(path: Path, size: tuple[int, int], channels: int) -> np.ndarray:
-  """Read an image as uint8, (height, width, channels).
-
-  Raises:
-    ValueError: If it is missing or unreadable, or has another size.
-  """
+  """Read an image of a size, (height, width), as uint8, (H, W, channels)."""
   if channels not in pixels.MODES:
     raise ValueError(
       f"--mode=project reads images of 1, 3 or 4 channels, not {channels}"
@@ -98,16 +91,9 @@ def find_latent(
   scales lead from far away. Their weight falls to zero halfway, because a
   generator's coarse images are not exactly averages of its fine ones.
 
-  Args:
-    generator: The generator.
-    target: Images per scale, low to high, each (1, r, r, C).
-    label: Class of a conditional generator.
-    iterations: Steps of the search, of Adam.
-    batch_size: Images in a batch.
-
-  Returns:
-    z, (latent_size,), or of MSG-StyleGAN w, (w_size,); and the best start's
-    errors at each step and scale, (iterations, S).
+  The target has one image a scale, low to high, each (1, r, r, C). Returns z,
+  (latent_size,), or of MSG-StyleGAN w, (w_size,); and the best start's errors
+  at each step and scale, (iterations, S).
   """
   z = generator.sample_latents(jax.random.key(0), _CANDIDATES)
   points = z
@@ -141,16 +127,13 @@ def find_latent(
   with progress.bar(iterations, "project", "steps") as bar:
     for i in range(iterations):
       weights[:-1] = max(0, 1 - 2 * i / iterations)
-      points, moments, values = step(
-        trees, points, moments, jnp.asarray(weights)
-      )
+      points, moments, values = step(trees, points, moments, weights)
       history.append(np.asarray(values))
       bar.update()
   best = int(history[-1][:, -1].argmin())
-  best_point = points[best]
   if _on_sphere(generator):
-    best_point = normalize_latents(best_point[None])[0]
-  return np.asarray(best_point), np.array(history)[:, best]
+    points = normalize_latents(points)
+  return np.asarray(points[best]), np.array(history)[:, best]
 
 
 def _make_errors(
@@ -168,9 +151,9 @@ def _make_errors(
         points = normalize_latents(points)
       labels = _labels(label, len(points))
       pyramid = network.apply(params, state, points, labels)
-    both = zip(pyramid, target, strict=True)
-    squares = [jnp.square(_difference(x, y)) for x, y in both]
-    return jnp.stack([x.mean(axis=(1, 2, 3)) for x in squares], axis=1)
+    differences = map(_difference, pyramid, target)
+    means = [jnp.square(x).mean(axis=(1, 2, 3)) for x in differences]
+    return jnp.stack(means, axis=1)
 
   return errors
 

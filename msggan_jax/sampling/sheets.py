@@ -22,14 +22,9 @@ def cell_side(resolution: int) -> int:
 
 
 def fit(image: np.ndarray, side: int) -> np.ndarray:
-  """Show an image at another resolution: repeat its pixels or average them.
+  """Show an image, uint8 (H, W, C), as RGB at a resolution, a power of two.
 
-  Args:
-    image: uint8, (H, W, C).
-    side: The resolution wanted, a power of two.
-
-  Returns:
-    uint8 RGB, (side, side, 3) if the image is square.
+  Its pixels are repeated or averaged.
   """
   image = to_rgb(image)
   height, width = image.shape[:2]
@@ -59,16 +54,10 @@ def make_sheet(
   row_titles: Sequence[str] = (),
   column_titles: Sequence[str] = (),
 ) -> np.ndarray:
-  """Lay images out with titles, where a newline breaks one.
+  """Lay images out with titles left and above, black on white, uint8 RGB.
 
-  Args:
-    rows: uint8 images, (H, W, C), of any resolutions but one aspect ratio,
-      shown as large as the largest; None stays empty.
-    row_titles: Left of the rows.
-    column_titles: Above the columns.
-
-  Returns:
-    uint8 RGB, black titles on white.
+  The images are uint8, (H, W, C), of any resolutions but one aspect ratio,
+  shown as large as the largest; None stays empty.
   """
   images = [x for row in rows for x in row if x is not None]
   side = cell_side(max(base_grid.resolution_of(*x.shape[:2]) for x in images))
@@ -96,11 +85,7 @@ def make_sheet(
     draw.text(place, title, _BLACK, font, anchor="rm", align="right")
   for j, title in enumerate(column_titles):
     place = (left + j * right + width // 2, top - _MARGIN)
-    # Pillow anchors several lines only at their middle.
-    lines = title.split("\n")
-    for k, line in enumerate(reversed(lines)):
-      up = k * (_TEXT + 4)
-      draw.text((place[0], place[1] - up), line, _BLACK, font, anchor="md")
+    draw.text(place, title, _BLACK, font, anchor="md", align="center")
   return np.asarray(picture)
 
 

@@ -3,7 +3,7 @@
 import contextlib
 import dataclasses
 import itertools
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -32,7 +32,6 @@ def interpolate(job: Job, frames: int | None) -> list[str]:
   by side; `frames` lie from one seed to the next, 60 by default.
   """
   frames = frames or 60
-  check_installed()
   if len(job.seeds) < 2:
     raise ValueError(
       "--mode=interpolate needs 2 or more --seeds to walk between"
@@ -52,7 +51,7 @@ def interpolate(job: Job, frames: int | None) -> list[str]:
           yield _side_by_side(job, scales, i)
           bar.update()
 
-  return _write(job, "interpolate", pictures())
+  return write(job.output / "interpolate", pictures())
 
 
 def training(job: Job, workdir: Path, frames: int | None) -> list[str]:
@@ -62,7 +61,6 @@ def training(job: Job, workdir: Path, frames: int | None) -> list[str]:
   by default.
   """
   frames = frames or 15
-  check_installed()
   if workdir.is_file():
     raise ValueError(
       f"--mode=training shows a run's checkpoints, but {workdir} is one file"
@@ -87,18 +85,14 @@ def training(job: Job, workdir: Path, frames: int | None) -> list[str]:
           yield sheet
         bar.update()
 
-  return _write(job, "training", pictures())
+  return write(job.output / "training", pictures())
 
 
 def closed_walk(corners: np.ndarray, frames: int) -> np.ndarray:
-  """Return a smooth closed curve through points (Catmull & Rom 1974).
+  """Return a smooth closed curve through points, (N, D) (Catmull & Rom 1974).
 
-  Args:
-    corners: (N, D).
-    frames: Points from one corner to the next; the first is the corner.
-
-  Returns:
-    (N frames, D); its direction is continuous, also from the end to the start.
+  (N frames, D): `frames` from one corner on. Its direction is continuous, also
+  from the end to the start.
   """
   t = (np.arange(frames) / frames)[:, None, None]
   before, after, last = (np.roll(corners, -i, axis=0) for i in (-1, 1, 2))
@@ -114,38 +108,30 @@ def closed_walk(corners: np.ndarray, frames: int) -> np.ndarray:
   return curve.astype(corners.dtype)
 
 
-def check_installed() -> None:
-  """Raise FileNotFoundError if PyAV is missing."""
-  try:
-    import av  # noqa: F401
-  except ImportError as error:
-    raise FileNotFoundError(
-      "videos need PyAV: pip install 'av>=14', or this project with [video]"
-    ) from error
-
-
-def write(
-  paths: Sequence[Path], frames: Iterable[np.ndarray], fps: int
-) -> None:
-  """Write the same frames to .mp4 and .webp files, which are replaced.
+def write(stem: Path, frames: Iterable[np.ndarray]) -> list[str]:
+  """Write the same frames as .mp4 and .webp files, and return their paths.
 
   The frames are uint8 RGB, (H, W, 3); the last row and column of an odd side
   are repeated.
   """
-  check_installed()
-  import av
-
+  try:
+    import av
+  except ImportError as error:
+    raise FileNotFoundError(
+      "videos need PyAV: pip install 'av>=14', or this project with [video]"
+    ) from error
+  stem.parent.mkdir(parents=True, exist_ok=True)
+  paths = [f"{stem}{suffix}" for suffix in _ENCODERS]
   frames = map(_pad, frames)
   first = next(frames)
   with contextlib.ExitStack() as stack:
     outputs: list[tuple[Any, Any]] = []
-    for path in paths:
-      path.parent.mkdir(parents=True, exist_ok=True)
-      encoder, options, container_options = _ENCODERS[path.suffix]
+    for path, settings in zip(paths, _ENCODERS.values(), strict=True):
+      encoder, options, container_options = settings
       container = stack.enter_context(
-        av.open(str(path), "w", container_options=container_options)
+        av.open(path, "w", container_options=container_options)
       )
-      stream: Any = container.add_stream(encoder, rate=fps, options=options)
+      stream: Any = container.add_stream(encoder, rate=_FPS, options=options)
       stream.height, stream.width = first.shape[:2]
       stream.pix_fmt = "yuv420p"
       outputs.append((container, stream))
@@ -156,6 +142,7 @@ def write(
         container.mux(stream.encode(picture))
     for container, stream in outputs:
       container.mux(stream.encode())
+  return paths
 
 
 def _pad(frame: np.ndarray) -> np.ndarray:
@@ -192,9 +179,3 @@ def _side_by_side(job: Job, scales: Scales, i: int) -> np.ndarray:
   gap = np.full((len(shown[0]), _GAP, 3), 255, np.uint8)
   parts = [part for image in shown for part in (image, gap)]
   return np.concatenate(parts[:-1], axis=1)
-
-
-def _write(job: Job, name: str, frames: Iterator[np.ndarray]) -> list[str]:
-  paths = [job.output / f"{name}{suffix}" for suffix in (".mp4", ".webp")]
-  write(paths, frames, _FPS)
-  return [str(path) for path in paths]

@@ -19,7 +19,7 @@ def test_images_are_where_the_titles_say(channels):
   sheet = sheets.make_sheet(
     rows,
     row_titles=["seed 1\nclass 2", "seed 2"],
-    column_titles=["ψ = 1", "2nd", "last"],
+    column_titles=["ψ = 1", "2nd\nof 3", "last"],
   )
   bottom, right = sheet[-4 - 128 : -4], slice(-4 - 128, -4)
   assert (bottom[:, right] == 12).all()
