@@ -20,6 +20,7 @@ LAYERS = (
   "algorithm",
   "data",
   "models",
+  "kernels",
   "runtime",
 )
 FILES = sorted(PACKAGE.rglob("*.py"))

@@ -17,8 +17,8 @@ from ml_collections import ConfigDict
 
 from msggan_jax.algorithm.schedules import SAME
 from msggan_jax.algorithm.transformations import OUTSIDE, Transformation
+from msggan_jax.kernels.precision import matmul
 from msggan_jax.models import base_grid
-from msggan_jax.models.precision import matmul
 from msggan_jax.runtime import sharding
 
 NONE = "none"

@@ -27,9 +27,9 @@ from ml_collections import ConfigDict
 
 from msggan_jax.algorithm import schedules
 from msggan_jax.algorithm.accumulation import in_parts
-from msggan_jax.models.folded import fold_of
-from msggan_jax.models.precision import matmul
-from msggan_jax.models.pyramid import Pyramid, connected_scales, upsample
+from msggan_jax.kernels import upsample_like
+from msggan_jax.kernels.precision import matmul
+from msggan_jax.models.pyramid import Pyramid, connected_scales
 from msggan_jax.runtime import sharding
 
 Critic = Callable[[Pyramid], jax.Array]  # pyramid -> logits, (B,)
@@ -59,9 +59,8 @@ def gradient_penalty(
     (S, B): (||g|| - 1)^2, or max(0, ||g|| - 1)^2, not yet averaged.
   """
   epsilon = epsilon[:, None, None, None]
-  interpolated = tuple(
-    epsilon * real + (1 - epsilon) * fake
-    for real, fake in zip(reals, fakes, strict=True)
+  interpolated = jax.tree.map(
+    lambda real, fake: epsilon * real + (1 - epsilon) * fake, reals, fakes
   )
   gradients = _input_gradients(critic, interpolated)
   excess = _safe_sqrt(_squared_norms(gradients)) - 1
@@ -245,13 +244,15 @@ def _through_pooling(gradients: Pyramid) -> Pyramid:
   totals = [gradients[0]]
   for g in gradients[1:]:
     factor = g.shape[1] // totals[-1].shape[1]
-    total = upsample(totals[-1], factor, fold_of(g))
-    totals.append(g + total / factor**2)
+    total = upsample_like(totals[-1], g)
+    pooled = jax.tree.map(lambda x, area=factor**2: x / area, total)
+    totals.append(jax.tree.map(jnp.add, g, pooled))
   return tuple(totals)
 
 
 def _squared_norms(pyramid: Pyramid) -> jax.Array:
-  return jnp.stack([jnp.sum(jnp.square(g), axis=(1, 2, 3)) for g in pyramid])
+  gradients = jax.tree.leaves(pyramid)
+  return jnp.stack([jnp.sum(jnp.square(g), axis=(1, 2, 3)) for g in gradients])
 
 
 def _safe_sqrt(x: jax.Array) -> jax.Array:

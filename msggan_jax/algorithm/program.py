@@ -13,6 +13,7 @@ import optax
 from jax.sharding import Mesh
 from ml_collections import ConfigDict
 
+from msggan_jax import kernels
 from msggan_jax.algorithm import augment, train_state, train_step
 from msggan_jax.algorithm.train_state import TrainState
 from msggan_jax.models import base_grid, networks
@@ -42,21 +43,22 @@ class Program:
   def step(self) -> Callable:
     """Return the jitted step, (state, batch) -> (state, metrics).
 
-    The state is donated. TPUs get folded networks, see `models/folded.py`.
+    The state is donated. `kernels.for_training` chooses the networks' kernels.
     """
-    return self._step(folding=self.mesh.devices.flat[0].platform == "tpu")
+    platform = self.mesh.devices.flat[0].platform
+    return self._step(kernels.for_training(platform))
 
   @functools.cached_property
   def plain_step(self) -> Callable:
-    """Return the step without folded networks, whose FLOPs are the model's."""
-    return self._step(folding=False)
+    """Return the step on plain arrays, whose FLOPs are the model's."""
+    return self._step(kernels.BY_PLATFORM)
 
-  def _step(self, folding: bool) -> Callable:
+  def _step(self, forms: kernels.Kernels) -> Callable:
     return sharding.shard_step(
       train_step.TrainStep(
         self.config,
-        networks.make_generator(self.config, folding=folding),
-        networks.make_discriminator(self.config, folding=folding),
+        networks.make_generator(self.config, forms),
+        networks.make_discriminator(self.config, forms),
         self.optimizer,
       ),
       self.mesh,

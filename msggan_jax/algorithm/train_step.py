@@ -1,7 +1,7 @@
 """The algorithm: one D update, one G update, EMA (paper, section 3)."""
 
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -29,7 +29,7 @@ from msggan_jax.algorithm.train_state import (
   first_not_finite,
   freeze,
 )
-from msggan_jax.models.folded import fold_like, refold
+from msggan_jax.kernels import like
 from msggan_jax.models.networks import Network, Tree
 from msggan_jax.models.pyramid import (
   Pyramid,
@@ -93,13 +93,13 @@ class TrainStep:
     now = schedules.at(self._config, before.step)
     keys = randomness.step_keys(self._config.seed, before)
     reals, labels = make_reals(
-      self._config, keys.mirror, batch, self._generator.image_fold
+      self._config, keys.mirror, batch, self._generator.fit
     )
     state = self._power_iterate(before)
     size = len(batch["image"])
 
     fakes = self._make_fakes(state, keys.d_fakes, size, labels)
-    reals = tuple(map(fold_like, reals, fakes.pyramid))
+    reals = tuple(map(like, reals, fakes.pyramid))
     epsilon = randomness.draw_epsilon(keys.epsilon, size)
     images = penalties.Images(reals, fakes.pyramid, epsilon)
     given, given_in_g = self._draw_given(before, size, labels)
@@ -262,7 +262,10 @@ class TrainStep:
 
 
 def make_reals(
-  config: ConfigDict, key: jax.Array, batch: Batch, fold: int = 1
+  config: ConfigDict,
+  key: jax.Array,
+  batch: Batch,
+  fit: Callable[[jax.Array], Any] = lambda images: images,
 ) -> tuple[Pyramid, jax.Array | None]:
   """Return the real pyramid of this device, and its labels if conditional.
 
@@ -272,12 +275,12 @@ def make_reals(
   Args:
     key: Of the mirroring.
     batch: As in `TrainStep`.
-    fold: Fold of the largest images; each smaller scale has half of it.
+    fit: See `Network`.
   """
   images = batch["image"]
   if config.mirror:
     images = randomness.random_mirror(key, images)
-  # Bytes are folded, as they are a quarter of the floats.
-  images = to_float(refold(images, fold))
+  # As bytes, which are a quarter of the floats.
+  images = to_float(fit(images))
   labels = batch["label"] if config.num_classes else None
   return make_pyramid(images, connected_scales(config)), labels

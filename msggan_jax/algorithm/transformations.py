@@ -12,8 +12,8 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 
-from msggan_jax.models.folded import refold
-from msggan_jax.models.precision import TRUE_FLOAT32
+from msggan_jax.kernels import to_array
+from msggan_jax.kernels.precision import TRUE_FLOAT32
 from msggan_jax.models.pyramid import Pyramid, resolution_of
 
 OUTSIDE = 8  # a cell that no lattice has
@@ -52,15 +52,15 @@ def transform(
   """Apply each example's transformation to all of its scales.
 
   Args:
-    pyramid: Images per scale, each (B, H, W, C), in [-1, 1], of any fold.
+    pyramid: Images per scale, each (B, H, W, C), in [-1, 1].
     transformation: Fields that are None, or None itself, change nothing.
 
   Returns:
-    Images of the same shapes, not folded if there is a transformation.
+    Images of the same shapes; plain arrays if there is a transformation.
   """
   if transformation is None:
     return pyramid
-  pyramid = tuple(refold(images, 1) for images in pyramid)
+  pyramid = tuple(map(to_array, pyramid))
   for apply, parameters in zip(_APPLY, transformation, strict=True):
     if parameters is not None:
       pyramid = tuple(apply(images, parameters) for images in pyramid)

@@ -11,7 +11,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from msggan_jax.models.precision import matmul
+from msggan_jax.kernels.precision import matmul
 
 _BLOCK = 2048  # rows: 32 MB for a block of pairs
 

@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from msggan_jax.models.precision import matmul, products_of
+from msggan_jax.kernels.precision import matmul, products_of
 from msggan_jax.runtime import sharding
 
 Features = dict[str, np.ndarray]  # by name, each (N, D)

@@ -7,30 +7,25 @@ import jax
 import jax.numpy as jnp
 from flax import nnx
 
-from msggan_jax.models.conv_layer import Conv
-from msggan_jax.models.folded import (
-  LANES,
-  best_fold,
-  fold_like,
-  refold,
-  shift_of,
+from msggan_jax.kernels import (
+  BY_PLATFORM,
+  Kernels,
+  blur,
+  concatenate,
+  downsample,
+  leaky_relu,
+  like,
 )
+from msggan_jax.kernels.precision import FLOAT32, Precision
 from msggan_jax.models.layers import (
   LRELU_GAIN,
+  Conv,
   Dense,
-  blur,
-  leaky_relu,
   level_scope,
   num_channels,
   rematerialized,
 )
-from msggan_jax.models.precision import FLOAT32, Precision
-from msggan_jax.models.pyramid import (
-  Pyramid,
-  downsample,
-  resolution_of,
-  resolutions_up_to,
-)
+from msggan_jax.models.pyramid import Pyramid, resolution_of, resolutions_up_to
 from msggan_jax.models.residual import DiscriminatorBlock as ResidualBlock
 from msggan_jax.models.stddev import BatchMean, MinibatchStddev, batch_mean
 
@@ -59,8 +54,8 @@ class Discriminator(nnx.Module):
     spectral_norm: Whether the blocks' kernels have spectral norm.
     linear_gain: Gain of the linear layers: `from_rgb`, score, phi_lin_cat.
     remat_from: Lowest resolution that recomputes, see `rematerialized`.
-    folding: Whether narrow levels are folded, see `folded`.
     precision: Of the blocks' 3x3 convolutions and of their activations.
+    forms: The kernels.
     base_grid: Height and width of the smallest images.
     rngs: Source of the initial weights.
   """
@@ -83,25 +78,23 @@ class Discriminator(nnx.Module):
     spectral_norm: bool = False,
     linear_gain: float = 1.0,
     remat_from: int = 0,
-    folding: bool = False,
     precision: Precision = FLOAT32,
+    forms: Kernels = BY_PLATFORM,
     base_grid: tuple[int, int] = (4, 4),
     rngs: nnx.Rngs,
   ):
     self.resolution, self.scales = resolution, scales
-    self.num_classes = num_classes
-    self.stylegan, self.folding, self.remat_from = stylegan, folding, remat_from
-    self.stddev, self.has_stddev = stddev, stddev_placement != "none"
-    self.precision = precision
+    self.num_classes, self.stylegan = num_classes, stylegan
+    self.remat_from = remat_from
+    self.stddev = None if stddev_placement == "none" else stddev
+    self.precision, self.forms = precision, forms
     # Of images and scores: float32 in every precision.
-    exact = functools.partial(Conv, equalized=equalized, rngs=rngs)
-    dense = functools.partial(Dense, equalized=equalized, rngs=rngs)
-    conv = functools.partial(exact, precision=precision)
-    phi_conv = conv if combine == "cat_lin" else exact
-    connected = [r for r in scales if r != resolution]
+    exact = functools.partial(Conv, equalized=equalized, forms=forms, rngs=rngs)
+    in_trunk = functools.partial(exact, precision=precision)
+    last_conv = functools.partial(exact, spectral_norm=spectral_norm)
+    connected = scales[:-1]
     resolutions = resolutions_up_to(resolution)
-    make_block = _block_maker(residual, stylegan, folding, len(resolutions))
-    halved = connected if combine == "lin_cat_equal" else []
+    halved = connected if combine == "lin_cat_equal" else ()
 
     def width(r: int) -> int:
       return num_channels(r, base_channels, max_channels)
@@ -110,40 +103,39 @@ class Discriminator(nnx.Module):
       """Return the number of channels that enter the block at r."""
       return max(1, width(r) // 2) if r in halved else width(r)
 
-    from_rgb = exact(
-      channels,
-      width(resolution),
-      kernel_size=1,
-      fold=best_fold(resolution, width(resolution), folding),
-      gain=LRELU_GAIN if stylegan else linear_gain,
-    )
+    self.width = width(resolution)
+    gain = LRELU_GAIN if stylegan else linear_gain
+    from_rgb = exact(channels, self.width, kernel_size=1, gain=gain)
     setattr(self, f"from_rgb_{resolution}x{resolution}", from_rgb)
 
+    make_phi = functools.partial(
+      Combine,
+      combine,
+      image_channels=channels,
+      linear_gain=linear_gain,
+      residual=residual,
+      conv=in_trunk if combine == "cat_lin" else exact,
+      forms=forms,
+    )
+    if residual:
+      make_block = functools.partial(ResidualBlock, levels=len(resolutions))
+    else:
+      make_block = functools.partial(Block, blur=stylegan)
     for r in reversed(resolutions):
       last = r == 4
-      fold = best_fold(r, width(r), folding)
-      phi = None
-      if r in connected:
-        phi = Combine(
-          combine,
-          image_channels=channels,
-          width=trunk_width(r),
-          linear_gain=linear_gain,
-          residual=residual,
-          conv=functools.partial(phi_conv, fold=fold),
-        )
       block = make_block(
         in_channels=trunk_width(r),
         width=width(r),
         out_channels=width(r) if last else trunk_width(r // 2),
-        combine=phi,
+        combine=make_phi(width=trunk_width(r)) if r in connected else None,
         has_stddev=r in _with_stddev(stddev_placement, resolutions),
-        fold=fold,
         last=base_grid if last else None,
-        conv=functools.partial(conv, fold=fold, spectral_norm=spectral_norm),
-        last_conv=functools.partial(exact, spectral_norm=spectral_norm),
+        conv=functools.partial(in_trunk, spectral_norm=spectral_norm),
+        last_conv=last_conv,
+        forms=forms,
       )
       setattr(self, f"block_{r}x{r}", block)
+    dense = functools.partial(Dense, equalized=equalized, rngs=rngs)
     self.score = dense(width(4), max(num_classes, 1), gain=linear_gain)
 
   def __call__(
@@ -156,8 +148,7 @@ class Discriminator(nnx.Module):
     """Score images.
 
     Args:
-      pyramid: Images per scale, low to high, each (B, r, r, channels), of any
-        fold.
+      pyramid: Images per scale, low to high, each (B, r, r, channels).
       labels: Class indices, (B,), if conditional: of one score per class, the
         label's is returned.
       batch_mean: Mean over the global batch, for a batch-wide minibatch
@@ -169,10 +160,7 @@ class Discriminator(nnx.Module):
     Raises:
       ValueError: If the pyramid has other scales than the network.
     """
-    folded = self.folding and self.has_stddev
-    stddev = folded and self.stddev.interleaved(len(pyramid[0]))
-    if stddev:
-      pyramid = tuple(map(self.stddev.interleave, pyramid))
+    pyramid, stddev, leave = self.forms.enter(pyramid, self.stddev)
     images = {resolution_of(image): image for image in pyramid}
     if tuple(images) != self.scales:
       raise ValueError(
@@ -181,21 +169,18 @@ class Discriminator(nnx.Module):
       )
     r = self.resolution
     with level_scope(r):
-      x = getattr(self, f"from_rgb_{r}x{r}")(images.pop(r))
+      image = self.forms.fit(images.pop(r), self.width)
+      x = getattr(self, f"from_rgb_{r}x{r}")(image)
       if self.stylegan:
         x = leaky_relu(x)
       x = self.precision.cast(x)
     for r in reversed(resolutions_up_to(self.resolution)):
       block = functools.partial(
-        getattr(self, f"block_{r}x{r}"),
-        stddev=stddev or self.stddev,
-        batch_mean=batch_mean,
+        getattr(self, f"block_{r}x{r}"), stddev=stddev, batch_mean=batch_mean
       )
       with level_scope(r):
         x = rematerialized(block, r, self.remat_from)(x, images.get(r))
-    scores = self.score(x)
-    if stddev:
-      scores = self.stddev.interleave(scores, inverse=True)
+    scores = leave(self.score(x))
     if not self.num_classes:
       return scores[:, 0]
     own = jax.nn.one_hot(labels, self.num_classes, dtype=scores.dtype)
@@ -216,6 +201,7 @@ class Combine(nnx.Module):
     linear_gain: Gain of lin_cat's convolution.
     residual: Whether cat_lin's has this gain, too.
     conv: Builds a convolution.
+    forms: The kernels.
   """
 
   def __init__(
@@ -227,12 +213,13 @@ class Combine(nnx.Module):
     linear_gain: float,
     residual: bool = False,
     conv: Callable[..., Conv],
+    forms: Kernels = BY_PLATFORM,
   ):
     if name not in COMBINE_FUNCTIONS:
       raise ValueError(
         f"combine is {name!r}; choose one of {', '.join(COMBINE_FUNCTIONS)}"
       )
-    self.name = name
+    self.name, self.forms = name, forms
     if name == "simple":
       self.conv = None
       self.out_channels = image_channels + width
@@ -255,11 +242,12 @@ class Combine(nnx.Module):
 
   def __call__(self, image: jax.Array, x: jax.Array) -> jax.Array:
     """Join image, (B, H, W, image_channels), and x, (B, H, W, width)."""
-    image = fold_like(image, x)
-    if self.name.startswith("lin_cat"):
-      image = self.conv(image)
-    joined = jnp.concatenate([image.astype(x.dtype), x], axis=-1)
-    return self.conv(joined) if self.name == "cat_lin" else joined
+    image = like(image, x)
+    if self.name == "simple":
+      return self.forms.prepend(image, x)
+    if self.name == "cat_lin":
+      return self.conv(concatenate(image, x))
+    return concatenate(self.conv(image), x)
 
 
 class Block(nnx.Module):
@@ -267,18 +255,17 @@ class Block(nnx.Module):
 
   Args:
     in_channels: C of the activation from above.
-    width: C of the first convolution's output.
-    out_channels: C of the second convolution's output.
+    width: C of the first convolution's result.
+    out_channels: C of the second convolution's result.
     combine: The combine function; None: no image enters this block.
     has_stddev: Whether the minibatch stddev is one of the channels.
-    fold: Fold of its level.
-    folding: Whether the network is folded.
     last: Height and width of the block at 4x4, which ends in a convolution of
       all its pixels; None: another block.
     blur: Whether to blur before the second convolution and to activate after
       the pooling, as StyleGAN does.
     conv: Builds a 3x3 convolution.
     last_conv: Builds the last convolution.
+    forms: The kernels.
   """
 
   def __init__(
@@ -289,34 +276,23 @@ class Block(nnx.Module):
     out_channels: int,
     combine: Combine | None,
     has_stddev: bool,
-    fold: int,
-    folding: bool,
     last: tuple[int, int] | None,
     blur: bool,
     conv: Callable[..., Conv],
     last_conv: Callable[..., Conv],
+    forms: Kernels,
   ):
-    self.combine = combine
-    self.has_stddev = has_stddev
-    self.last = last is not None
-    self.blur = blur
-    self.fold, shift = fold, 0 if last else shift_of(fold)
+    self.combine, self.has_stddev = combine, has_stddev
+    self.last, self.blur = last is not None, blur
+    self.width, self.forms = width, forms
     joined = in_channels if combine is None else combine.out_channels
-    more = int(has_stddev)
-    self.conv_0 = conv(joined + more, width, kernel_size=3, shifts=(0, shift))
-    # TPUs would pad a few channels more than fill their lanes to 128 more.
-    simple = combine is not None and combine.name == "simple"
-    self.image_apart = (
-      folding and simple and _overflows(in_channels * fold, joined * fold)
+    self.conv_0 = conv(
+      joined + int(has_stddev), width, kernel_size=3, before_window=True
     )
-    own = in_channels if self.image_apart else joined
-    self.stddev_apart = folding and _overflows(own * fold, (own + more) * fold)
     if last:
       self.conv_1 = last_conv(width, out_channels, last, padding="VALID")
     else:
-      # A blur between the convolutions undoes the shift.
-      shifts = (0 if blur else shift, 0)
-      self.conv_1 = conv(width, out_channels, kernel_size=3, shifts=shifts)
+      self.conv_1 = conv(width, out_channels, kernel_size=3)
 
   def __call__(
     self,
@@ -330,44 +306,15 @@ class Block(nnx.Module):
 
     The last block returns (B, out_channels).
     """
-    x = refold(x, self.fold)
-    x = leaky_relu(self._join_and_convolve(x, image, stddev, batch_mean))
+    x = self.forms.fit(x, self.width)
+    x = x if self.combine is None else self.combine(image, x)
+    x = stddev(x, batch_mean) if self.has_stddev else x
+    x = leaky_relu(self.conv_0(x))
     if self.last:
       return leaky_relu(self.conv_1(x))[:, 0, 0, :]
     if self.blur:
-      x = blur(x, self.fold, self.conv_0.shifts[1])
-      return leaky_relu(self.conv_1.before_downsampling(x))
+      return leaky_relu(self.conv_1.before_downsampling(blur(x)))
     return downsample(leaky_relu(self.conv_1(x)))
-
-  def _join_and_convolve(
-    self, x, image, stddev: MinibatchStddev, batch_mean: BatchMean
-  ) -> jax.Array:
-    """Return the first convolution of x, the image and their stddev."""
-    image_apart = self.image_apart and not stddev.spatial
-    value = None
-    if image_apart:
-      # As rounded as beside x.
-      image = fold_like(image, x).astype(x.dtype)
-      parts = [image, x]
-    else:
-      x = x if self.combine is None else self.combine(image, x)
-      parts = [x]
-    if self.has_stddev:
-      if image_apart or (self.stddev_apart and not stddev.spatial):
-        value = stddev.of_parts(parts, batch_mean)
-      else:
-        x = stddev(x, batch_mean)
-    if image_apart or value is not None:
-      return self.conv_0.of_parts(image if image_apart else None, x, value)
-    return self.conv_0(x)
-
-
-def _block_maker(
-  residual: bool, stylegan: bool, folding: bool, levels: int
-) -> Callable[..., nnx.Module]:
-  if residual:
-    return functools.partial(ResidualBlock, levels=levels)
-  return functools.partial(Block, folding=folding, blur=stylegan)
 
 
 def _with_stddev(
@@ -375,8 +322,3 @@ def _with_stddev(
 ) -> tuple[int, ...]:
   """Return the resolutions whose blocks have the minibatch stddev."""
   return {"every_block": resolutions, "last_block": (4,), "none": ()}[placement]
-
-
-def _overflows(lanes: int, with_more: int) -> bool:
-  """Return whether more channels need more of a TPU's vectors."""
-  return -(-with_more // LANES) > -(-lanes // LANES)

@@ -1,104 +1,57 @@
-"""Layers of ProGAN and StyleGAN that both networks use."""
+"""Layers that both networks use."""
 
 import math
 from collections.abc import Callable
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 from flax import nnx
 
-from msggan_jax.models import folded, folded_convolution
-from msggan_jax.models.precision import at_least_float32, matmul
+from msggan_jax.kernels import BY_PLATFORM, Kernels, plain
+from msggan_jax.kernels.precision import (
+  FLOAT32,
+  Precision,
+  at_least_float32,
+  matmul,
+)
 
 LRELU_GAIN = math.sqrt(2.0)  # preserves the variance through a leaky ReLU
-LRELU_SLOPE = 0.2
-NORM_EPSILON = 1e-8
 
 
 class State(nnx.Variable):
   """An array of a network that is not trained."""
 
 
-def leaky_relu(x: jax.Array) -> jax.Array:
-  """Apply a leaky ReLU of slope 0.2 (paper, Tables 6 and 7)."""
-  return jax.nn.leaky_relu(x, LRELU_SLOPE)
-
-
-def pixel_norm(x: jax.Array) -> jax.Array:
-  """Normalize each pixel's feature vector to unit RMS (ProGAN, section 4.2).
-
-  Args:
-    x: (..., C).
-
-  Returns:
-    x / sqrt(mean over C of x^2 + 1e-8), same shape and dtype.
-  """
-  x32 = x.astype(at_least_float32(x))
-  mean_square = jnp.square(x32).mean(axis=-1, keepdims=True)
-  return (x32 * jax.lax.rsqrt(mean_square + NORM_EPSILON)).astype(x.dtype)
-
-
-def leaky_relu_and_pixel_norm(x: jax.Array, fold: int) -> jax.Array:
-  """Apply both to x, (B, H, positions, C f), of any shift."""
-  if fold == 1:
-    return pixel_norm(leaky_relu(x))
-  return folded.activate_and_normalize(x, fold, LRELU_SLOPE, NORM_EPSILON)
-
-
-def instance_norm(x: jax.Array) -> jax.Array:
-  """Normalize each channel of each image (StyleGAN, eq. 1).
-
-  Args:
-    x: (B, H, W, C).
-
-  Returns:
-    (x - mean) / sqrt(variance + 1e-8) over H and W, same shape and dtype.
-  """
-  f = folded.fold_of(x)
-
-  def image_mean(x):
-    mean = folded.pixel_mean(x.mean(axis=(1, 2), keepdims=True), f)
-    return folded.per_channel(mean, f)
-
-  x32 = x.astype(at_least_float32(x))
-  x32 -= image_mean(x32)
-  variance = image_mean(jnp.square(x32))
-  return (x32 * jax.lax.rsqrt(variance + NORM_EPSILON)).astype(x.dtype)
-
-
-def blur(x: jax.Array, fold: int = 1, shift: int = 0) -> jax.Array:
-  """Blur with [1, 2, 1] / 4 along H and W, zero-padded (StyleGAN, app. C).
-
-  As sums of shifted images, derivatives of any order are cheap.
-
-  Args:
-    x: (B, H, W, C).
-    fold: Its fold.
-    shift: Its shift, see `folded`.
-
-  Returns:
-    Same shape and dtype, not shifted.
-  """
-  h, w = x.shape[1:3]
-  x = jnp.pad(x, ((0, 0), (1, 1), (0, 0), (0, 0)))
-  x = (x[:, :h] + 2 * x[:, 1:-1] + x[:, 2:]) / 4
-  if fold > 1:
-    return folded_convolution.blur_rows(x, fold, shift)
-  x = jnp.pad(x, ((0, 0), (0, 0), (1, 1), (0, 0)))
-  return (x[:, :, :w] + 2 * x[:, :, 1:-1] + x[:, :, 2:]) / 4
-
-
 def normalize_latents(z: jax.Array) -> jax.Array:
-  """Project latents onto the hypersphere of radius sqrt(latent_size).
+  """Project latents, (B, latent_size), onto a sphere.
 
-  Args:
-    z: (B, latent_size), normally distributed.
-
-  Returns:
-    z sqrt(latent_size) / ||z||, same shape.
+  Its radius is sqrt(latent_size).
   """
   norm = jnp.linalg.norm(z, axis=-1, keepdims=True)
   return z * (math.sqrt(z.shape[-1]) / norm)
+
+
+def make_embedding(
+  num_classes: int, latent_size: int, rngs: nnx.Rngs
+) -> nnx.Param | None:
+  """Draw one N(0, 1) vector per class; return None without classes."""
+  if not num_classes:
+    return None
+  shape = (num_classes, latent_size)
+  return nnx.Param(jax.random.normal(rngs.params(), shape))
+
+
+def join_label(
+  z: jax.Array, labels: jax.Array | None, embedding: nnx.Param | None
+) -> jax.Array:
+  """Concatenate each latent with the vector of its label (official code).
+
+  Returns (B, 2 latent_size); without classes z itself.
+  """
+  if embedding is None:
+    return z
+  return jnp.concatenate([z, embedding[...][labels]], axis=-1)
 
 
 class Layer(nnx.Module):
@@ -111,8 +64,8 @@ class Layer(nnx.Module):
 
   Args:
     shape: Shape of the kernel.
-    fan_in: Inputs per output.
-    out_channels: C of the output.
+    fan_in: Number of inputs of each result.
+    out_channels: C of the result.
     gain: sqrt(2) before a leaky ReLU, 1 for a linear layer.
     use_bias: Whether the layer has a bias.
     equalized: Whether the learning rate is equalized.
@@ -175,19 +128,74 @@ class Layer(nnx.Module):
       return self.kernel[...] / sigma
     return self.kernel[...] * self.scale
 
-  def add_bias(self, y: jax.Array, fold: int = 1) -> jax.Array:
-    """Add the bias, if any, to y, (..., out_channels), of a fold."""
-    if self.bias is None:
-      return y
-    bias = folded.per_channel(self.bias[...] * self.bias_scale, fold)
-    # The bias' gradient is a sum over all pixels, too long for bfloat16. XLA
-    # fuses the casts, so that y stays bfloat16 in memory.
-    y32 = y.astype(at_least_float32(y))
-    return (y32 + jnp.expand_dims(bias, range(y.ndim - 1))).astype(y.dtype)
+  def scaled_bias(self) -> jax.Array | None:
+    """Return the bias after run-time scale; None: the layer has none."""
+    return None if self.bias is None else self.bias[...] * self.bias_scale
 
   def _matrix(self) -> jax.Array:
     # The channels are the kernel's fastest index, even from latent to 4x4.
     return self.kernel[...].reshape(-1, self.u.shape[0])
+
+
+class Conv(Layer):
+  """Convolution of stride 1, of features of any form, see `kernels`.
+
+  Args:
+    in_channels: C of the input.
+    out_channels: C of the result.
+    kernel_size: Side of the kernel, or its height and width, in pixels.
+    padding: "SAME" (zeros) or "VALID".
+    before_window: Whether a 3x3 convolution reads the result next.
+    precision: Dtype of input and result and, of a 3x3 kernel, the products.
+    forms: The kernels.
+    **options: Options of `Layer`.
+  """
+
+  def __init__(
+    self,
+    in_channels: int,
+    out_channels: int,
+    kernel_size: int | tuple[int, int],
+    *,
+    padding: str = "SAME",
+    before_window: bool = False,
+    precision: Precision = FLOAT32,
+    forms: Kernels = BY_PLATFORM,
+    **options,
+  ):
+    square = isinstance(kernel_size, int)
+    height, width = (kernel_size,) * 2 if square else kernel_size
+    super().__init__(
+      (height, width, in_channels, out_channels),
+      fan_in=height * width * in_channels,
+      out_channels=out_channels,
+      **options,
+    )
+    self.padding, self.before_window = padding, before_window
+    self.dtype = precision.dtype
+    self.products = precision.products_for(kernel_size)
+    self.forms = forms
+
+  def __call__(self, x: Any) -> Any:
+    """Convolve x, (B, H, W, in_channels)."""
+    x, kernel, bias, products = self._operands(x)
+    if self.padding == "VALID":
+      y = plain.convolve(x, kernel, products, self.padding)
+      return plain.add_bias(y, bias)
+    return self.forms.convolve(x, kernel, bias, products, self.before_window)
+
+  def after_upsampling(self, x: Any) -> Any:
+    """Upsample x, (B, H, W, in_channels), then convolve."""
+    return self.forms.upsample_convolve(*self._operands(x))
+
+  def before_downsampling(self, x: Any) -> Any:
+    """Convolve x, (B, H, W, in_channels), then downsample."""
+    return self.forms.convolve_downsample(*self._operands(x))
+
+  def _operands(self, x: Any) -> tuple:
+    dtype = self.dtype or self.kernel.dtype
+    kernel = self.scaled_kernel().astype(dtype)
+    return x.astype(dtype), kernel, self.scaled_bias(), self.products
 
 
 class Dense(Layer):
@@ -204,7 +212,8 @@ class Dense(Layer):
   def __call__(self, x: jax.Array) -> jax.Array:
     """Map x, (B, in_features), to (B, out_features), in float32 or float64."""
     x = x.astype(at_least_float32(x))
-    return self.add_bias(matmul(x, self.scaled_kernel()))
+    y = matmul(x, self.scaled_kernel())
+    return plain.add_bias(y, self.scaled_bias())
 
 
 def initial_bias(

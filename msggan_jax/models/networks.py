@@ -9,10 +9,10 @@ import jax
 from flax import nnx
 from ml_collections import ConfigDict
 
+from msggan_jax.kernels import BY_PLATFORM, Kernels
+from msggan_jax.kernels.precision import PRECISIONS
 from msggan_jax.models import base_grid, discriminator, progan, stylegan
-from msggan_jax.models.folded import best_fold
 from msggan_jax.models.layers import Layer, num_channels
-from msggan_jax.models.precision import PRECISIONS
 from msggan_jax.models.pyramid import Pyramid, connected_scales
 from msggan_jax.models.stddev import BatchMean, MinibatchStddev
 
@@ -30,12 +30,12 @@ class Network:
   Attributes:
     graphdef: The module's static part.
     create: Key -> module with initial weights.
-    image_fold: Fold of its largest images.
+    fit: Brings images of the largest scale into the form of its blocks.
   """
 
   graphdef: nnx.GraphDef
   create: Callable[[jax.Array], nnx.Module]
-  image_fold: int = 1
+  fit: Callable[[jax.Array], Any] = lambda images: images
 
   def init(self, key: jax.Array) -> tuple[Tree, Tree]:
     """Draw the initial parameters and state."""
@@ -101,17 +101,12 @@ class Network:
     return jax.eval_shape(self.init, jax.random.key(0))[1]
 
 
-def make_generator(config: ConfigDict, *, folding: bool = False) -> Network:
+def make_generator(config: ConfigDict, forms: Kernels = BY_PLATFORM) -> Network:
   """Build the generator of a configuration.
 
-  Args:
-    config: The configuration.
-    folding: Whether narrow levels and their images are folded, see `folded`:
-      the same function of the same parameters, faster on TPUs.
+  With any kernels it is the same function of the same parameters.
   """
-  options = _common_options(config, folding) | {
-    "latent_size": config.latent_size
-  }
+  options = _common_options(config, forms) | {"latent_size": config.latent_size}
   if config.model == "stylegan":
     create = functools.partial(
       stylegan.Generator,
@@ -128,19 +123,19 @@ def make_generator(config: ConfigDict, *, folding: bool = False) -> Network:
       equalized=config.equalized,
       spectral_norm=config.spectral_norm,
       normalize_latents=config.normalize_latents,
-      output_activation=config.output_activation,
+      image_activation=config.output_activation,
       **options,
     )
-  return _network(create, _image_fold(config, options["folding"]))
+  return _network(config, forms, create)
 
 
-def make_discriminator(config: ConfigDict, *, folding: bool = False) -> Network:
-  """Build the discriminator of a configuration; `folding` as in the generator.
-
-  It accepts folded and plain images in either case.
-  """
-  options = _common_options(config, folding)
+def make_discriminator(
+  config: ConfigDict, forms: Kernels = BY_PLATFORM
+) -> Network:
+  """Build the discriminator of a configuration; it takes any form of images."""
   return _network(
+    config,
+    forms,
     functools.partial(
       discriminator.Discriminator,
       combine=config.combine,
@@ -154,13 +149,12 @@ def make_discriminator(config: ConfigDict, *, folding: bool = False) -> Network:
       residual=config.model == "residual",
       equalized=config.equalized,
       spectral_norm=config.spectral_norm,
-      **options,
+      **_common_options(config, forms),
     ),
-    _image_fold(config, options["folding"]),
   )
 
 
-def _common_options(config: ConfigDict, folding: bool) -> dict[str, Any]:
+def _common_options(config: ConfigDict, forms: Kernels) -> dict[str, Any]:
   # Training resolves "auto" first; without derivatives remat has no effect.
   remat_from = 0 if config.remat_from == "auto" else config.remat_from
   return {
@@ -172,28 +166,26 @@ def _common_options(config: ConfigDict, folding: bool) -> dict[str, Any]:
     "max_channels": config.max_channels,
     "linear_gain": config.linear_gain,
     "remat_from": remat_from,
-    # A folded array shows its fold only if its images are square.
-    "folding": folding and config.base_grid == base_grid.SQUARE,
+    "forms": forms,
     "precision": PRECISIONS[config.precision],
     "base_grid": base_grid.parse(config.base_grid),
   }
 
 
-def _image_fold(config: ConfigDict, folding: bool) -> int:
-  r = config.resolution
-  width = num_channels(r, config.base_channels, config.max_channels)
-  return best_fold(r, width, folding)
-
-
-def _network(create: Callable[..., nnx.Module], image_fold: int) -> Network:
+def _network(
+  config: ConfigDict, forms: Kernels, create: Callable[..., nnx.Module]
+) -> Network:
   def create_from_key(key: jax.Array) -> nnx.Module:
     return create(rngs=nnx.Rngs(params=key))
 
   abstract = nnx.eval_shape(create_from_key, jax.random.key(0))
+  width = num_channels(
+    config.resolution, config.base_channels, config.max_channels
+  )
   return Network(
     graphdef=nnx.graphdef(abstract),
     create=create_from_key,
-    image_fold=image_fold,
+    fit=lambda images: forms.fit(images, width),
   )
 
 

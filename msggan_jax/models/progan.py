@@ -6,23 +6,30 @@ import jax
 import jax.numpy as jnp
 from flax import nnx
 
-from msggan_jax.models import labels as class_labels
-from msggan_jax.models import residual as residual_blocks
-from msggan_jax.models.conv_layer import Conv
-from msggan_jax.models.folded import best_fold, shift_of
-from msggan_jax.models.layers import (
-  Layer,
-  at_least_float32,
-  initial_bias,
+from msggan_jax.kernels import (
+  BY_PLATFORM,
+  Kernels,
   leaky_relu,
   leaky_relu_and_pixel_norm,
+)
+from msggan_jax.kernels.precision import (
+  FLOAT32,
+  Precision,
+  at_least_float32,
+  matmul,
+)
+from msggan_jax.models import residual as residual_blocks
+from msggan_jax.models.layers import (
+  Conv,
+  Layer,
+  initial_bias,
+  join_label,
   level_scope,
+  make_embedding,
   normalize_latents,
   num_channels,
-  pixel_norm,
   rematerialized,
 )
-from msggan_jax.models.precision import FLOAT32, Precision, matmul
 from msggan_jax.models.pyramid import Pyramid, resolutions_up_to
 
 
@@ -44,10 +51,10 @@ class Generator(nnx.Module):
     spectral_norm: Whether the blocks' kernels have spectral norm.
     normalize_latents: Whether latents are projected onto the hypersphere.
     linear_gain: Gain of `to_rgb`.
-    output_activation: Activation of the images, "linear" or "tanh".
+    image_activation: "linear" or "tanh".
     remat_from: Lowest resolution that recomputes, see `rematerialized`.
-    folding: Whether narrow levels and their images are folded, see `folded`.
     precision: Of the blocks' 3x3 convolutions and of their activations.
+    forms: The kernels.
     base_grid: Height and width of the smallest images.
     rngs: Source of the initial weights.
   """
@@ -68,22 +75,20 @@ class Generator(nnx.Module):
     spectral_norm: bool = False,
     normalize_latents: bool = True,
     linear_gain: float = 1.0,
-    output_activation: str = "linear",
+    image_activation: str = "linear",
     remat_from: int = 0,
-    folding: bool = False,
     precision: Precision = FLOAT32,
+    forms: Kernels = BY_PLATFORM,
     base_grid: tuple[int, int] = (4, 4),
     rngs: nnx.Rngs,
   ):
     self.resolutions = resolutions_up_to(resolution)
     self.scales = scales
     self.normalize_latents = normalize_latents
-    self.output_activation = output_activation
+    self.image_activation = image_activation
     self.remat_from = remat_from
-    self.label_embedding = class_labels.make_embedding(
-      num_classes, latent_size, rngs
-    )
-    options = {"precision": precision, "rngs": rngs}
+    self.label_embedding = make_embedding(num_classes, latent_size, rngs)
+    options = {"precision": precision, "forms": forms, "rngs": rngs}
     if residual:
       make_first, make_next = residual_blocks.FirstBlock, residual_blocks.Block
       options |= {"levels": len(self.resolutions)}
@@ -100,9 +105,7 @@ class Generator(nnx.Module):
       if r == 4:
         block = make_first(in_channels, width, base_grid=base_grid, **options)
       else:
-        block = make_next(
-          in_channels, width, resolution=r, folding=folding, **options
-        )
+        block = make_next(in_channels, width, **options)
       # An nnx.Dict would add its own name to the paths of the weights.
       setattr(self, f"block_{r}x{r}", block)
       if r in scales:
@@ -112,7 +115,7 @@ class Generator(nnx.Module):
           kernel_size=1,
           gain=linear_gain,
           equalized=equalized,
-          fold=best_fold(r, width, folding),
+          forms=forms,
           rngs=rngs,
         )
         setattr(self, f"to_rgb_{r}x{r}", to_rgb)
@@ -126,9 +129,8 @@ class Generator(nnx.Module):
       labels: Class indices, (B,), if conditional.
 
     Returns:
-      Images per scale, low to high, (B, r, r, channels), about [-1, 1]. A
-      linear output may overshoot. With folding, those of narrow levels are
-      folded.
+      Images per scale, low to high, (B, r, r, channels), about [-1, 1]; linear
+      ones may overshoot.
     """
     x = self.join(z, labels)
     pyramid = []
@@ -140,7 +142,7 @@ class Generator(nnx.Module):
 
   def join(self, z: jax.Array, labels: jax.Array | None) -> jax.Array:
     """Return the first block's input, (B, latent_size or twice that)."""
-    x = class_labels.join(z, labels, self.label_embedding)
+    x = join_label(z, labels, self.label_embedding)
     if self.label_embedding is not None and self.normalize_latents:
       x = normalize_latents(x)
     return x
@@ -166,7 +168,9 @@ class Generator(nnx.Module):
         return x, None
       # `to_rgb` and its images are float32 in every precision.
       image = getattr(self, f"to_rgb_{name}")(x)
-      return x, jnp.tanh(image) if self.output_activation == "tanh" else image
+      if self.image_activation == "tanh":
+        image = jax.tree.map(jnp.tanh, image)
+      return x, image
 
 
 class FirstBlock(nnx.Module):
@@ -181,6 +185,7 @@ class FirstBlock(nnx.Module):
     equalized: bool,
     spectral_norm: bool,
     precision: Precision,
+    forms: Kernels,
     base_grid: tuple[int, int],
     rngs: nnx.Rngs,
   ):
@@ -202,9 +207,8 @@ class FirstBlock(nnx.Module):
       **options,
     )
     self.bias = nnx.Param(initial_bias(width, fan_in, equalized, rngs))
-    self.conv = Conv(
-      width, width, kernel_size=3, precision=precision, **options
-    )
+    options |= {"precision": precision, "forms": forms}
+    self.conv = Conv(width, width, kernel_size=3, **options)
     self.pixel_norm = pixel_norm
 
   def __call__(self, z: jax.Array) -> jax.Array:
@@ -213,36 +217,25 @@ class FirstBlock(nnx.Module):
     x = matmul(z, self.dense.scaled_kernel())
     x = x.reshape(z.shape[0], *self.base_grid, -1)
     x = leaky_relu(x + self.bias[...][None, None, None])
-    x = leaky_relu(self.conv(x))
-    return pixel_norm(x) if self.pixel_norm else x
+    return _activate(self.conv(x), self.pixel_norm)
 
 
 class Block(nnx.Module):
   """Upsampling and two convolutions (paper, Table 6, blocks 2 to 9)."""
 
   def __init__(
-    self,
-    in_channels: int,
-    out_channels: int,
-    *,
-    resolution: int,
-    folding: bool,
-    pixel_norm: bool,
-    **options,
+    self, in_channels: int, out_channels: int, *, pixel_norm: bool, **options
   ):
-    self.fold = best_fold(resolution, out_channels, folding)
-    conv = functools.partial(Conv, kernel_size=3, fold=self.fold, **options)
-    shift = shift_of(self.fold)
-    self.conv_0 = conv(in_channels, out_channels, shifts=(0, shift))
-    self.conv_1 = conv(out_channels, out_channels, shifts=(shift, 0))
+    conv = functools.partial(Conv, kernel_size=3, **options)
+    self.conv_0 = conv(in_channels, out_channels)
+    self.conv_1 = conv(out_channels, out_channels)
     self.pixel_norm = pixel_norm
 
   def __call__(self, x: jax.Array) -> jax.Array:
     """Map (B, H, W, in_channels) to (B, 2H, 2W, out_channels)."""
-    for conv in (self.conv_0.after_upsampling, self.conv_1):
-      x = conv(x)
-      if self.pixel_norm:
-        x = leaky_relu_and_pixel_norm(x, self.fold)
-      else:
-        x = leaky_relu(x)
-    return x
+    x = _activate(self.conv_0.after_upsampling(x), self.pixel_norm)
+    return _activate(self.conv_1(x), self.pixel_norm)
+
+
+def _activate(x: jax.Array, pixel_norm: bool) -> jax.Array:
+  return leaky_relu_and_pixel_norm(x) if pixel_norm else leaky_relu(x)

@@ -13,16 +13,9 @@ import jax
 import jax.numpy as jnp
 from flax import nnx
 
-from msggan_jax.models.conv_layer import Conv
-from msggan_jax.models.folded import best_fold, refold
-from msggan_jax.models.layers import (
-  LRELU_GAIN,
-  Dense,
-  at_least_float32,
-  leaky_relu,
-)
-from msggan_jax.models.precision import Precision
-from msggan_jax.models.pyramid import downsample, upsample
+from msggan_jax.kernels import Kernels, downsample, leaky_relu
+from msggan_jax.kernels.precision import Precision, at_least_float32
+from msggan_jax.models.layers import LRELU_GAIN, Conv, Dense
 from msggan_jax.models.stddev import BatchMean, MinibatchStddev
 
 BLOCKS = 2  # per scale, as in R3GAN's code
@@ -32,9 +25,9 @@ class ResidualBlock(nnx.Module):
   """x + conv(f(conv(f(conv(x))))), kernels 1x1, 3x3, 1x1 (R3GAN).
 
   Args:
-    width: C of the input and the output.
+    width: C of the input and the result.
     levels: Resolutions of the network: with Fix-up's initialization the
-      output's variance does not grow with the depth.
+      result's variance does not grow with the depth.
     conv: Builds a convolution.
   """
 
@@ -72,10 +65,11 @@ class FirstBlock(nnx.Module):
 
   Args:
     in_size: Length of the input.
-    width: C of the output.
+    width: C of the result.
     levels: Resolutions of the network.
     precision: Of the 3x3 convolutions and of the activations.
-    base_grid: Height and width of the output.
+    forms: The kernels.
+    base_grid: Height and width of the result.
     rngs: Source of the initial weights.
   """
 
@@ -86,6 +80,7 @@ class FirstBlock(nnx.Module):
     *,
     levels: int,
     precision: Precision,
+    forms: Kernels,
     base_grid: tuple[int, int],
     rngs: nnx.Rngs,
   ):
@@ -93,7 +88,7 @@ class FirstBlock(nnx.Module):
     basis = jax.random.normal(rngs.params(), (*base_grid, width))
     self.basis = nnx.Param(basis)
     self.dense = Dense(in_size, width, gain=1.0, use_bias=False, rngs=rngs)
-    conv = functools.partial(Conv, precision=precision, rngs=rngs)
+    conv = functools.partial(Conv, precision=precision, forms=forms, rngs=rngs)
     self.blocks = Blocks(width, levels, conv=conv)
 
   def __call__(self, z: jax.Array) -> jax.Array:
@@ -107,12 +102,10 @@ class Block(nnx.Module):
 
   Args:
     in_channels: C of the input.
-    width: C of the output.
-    resolution: Resolution of the output.
+    width: C of the result.
     levels: Resolutions of the network.
-    folding: Whether narrow levels are folded, see `folded`.
-    precision: Of the 3x3 convolutions and of the activations.
-    rngs: Source of the initial weights.
+    forms: The kernels.
+    **options: Options of `Conv`.
   """
 
   def __init__(
@@ -120,27 +113,21 @@ class Block(nnx.Module):
     in_channels: int,
     width: int,
     *,
-    resolution: int,
     levels: int,
-    folding: bool,
-    precision: Precision,
-    rngs: nnx.Rngs,
+    forms: Kernels,
+    **options,
   ):
-    self.fold = best_fold(resolution, width, folding)
-    conv = functools.partial(Conv, precision=precision, rngs=rngs)
+    self.forms = forms
+    conv = functools.partial(Conv, forms=forms, **options)
     # Before the upsampling, which it commutes with, at a quarter of the cost.
-    below = best_fold(resolution // 2, in_channels, folding)
-    self.project = _make_projection(
-      in_channels, width, functools.partial(conv, fold=below)
-    )
-    conv = functools.partial(conv, fold=self.fold)
+    self.project = _make_projection(in_channels, width, conv)
     self.blocks = Blocks(width, levels, conv=conv)
 
   def __call__(self, x: jax.Array) -> jax.Array:
     """Map (B, H, W, in_channels) to (B, 2H, 2W, width)."""
     if self.project is not None:
       x = self.project(x)
-    return self.blocks(upsample(x, fold=self.fold))
+    return self.blocks(self.forms.upsample(x))
 
 
 class DiscriminatorBlock(nnx.Module):
@@ -149,16 +136,16 @@ class DiscriminatorBlock(nnx.Module):
   Args:
     in_channels: C of the activation from above.
     width: C of the residual blocks.
-    out_channels: C of the output.
+    out_channels: C of the result.
     combine: phi; None: no image enters this block.
     has_stddev: Whether the minibatch stddev is one of the channels; R3GAN has
       none.
-    fold: Fold of its level.
     levels: Resolutions of the network.
     last: Height and width of the block at 4x4, which ends in a depthwise
       convolution of all its pixels; None: another block.
     conv: Builds a convolution of the blocks.
     last_conv: Builds the last convolution.
+    forms: The kernels.
   """
 
   def __init__(
@@ -169,13 +156,14 @@ class DiscriminatorBlock(nnx.Module):
     out_channels: int,
     combine: Callable[[jax.Array, jax.Array], jax.Array] | None,
     has_stddev: bool,
-    fold: int,
     levels: int,
     last: tuple[int, int] | None,
     conv: Callable[..., Conv],
     last_conv: Callable[..., Conv],
+    forms: Kernels,
   ):
-    self.combine, self.has_stddev, self.fold = combine, has_stddev, fold
+    self.combine, self.has_stddev = combine, has_stddev
+    self.width, self.forms = width, forms
     joined = in_channels if combine is None else combine.out_channels
     self.enter = _make_projection(joined + int(has_stddev), width, conv)
     self.blocks = Blocks(width, levels, conv=conv)
@@ -197,7 +185,7 @@ class DiscriminatorBlock(nnx.Module):
 
     The last block returns (B, width).
     """
-    x = refold(x, self.fold)
+    x = self.forms.fit(x, self.width)
     x = x if self.combine is None else self.combine(image, x)
     x = stddev(x, batch_mean) if self.has_stddev else x
     x = x if self.enter is None else self.enter(x)

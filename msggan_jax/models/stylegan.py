@@ -1,28 +1,36 @@
 """MSG-StyleGAN's generator (paper, section 3.1; details: official code)."""
 
+import functools
 from collections.abc import Sequence
 
 import jax
 import jax.numpy as jnp
 from flax import nnx
 
-from msggan_jax.models import folded
-from msggan_jax.models import labels as class_labels
+from msggan_jax.kernels import (
+  BY_PLATFORM,
+  Kernels,
+  blur,
+  instance_norm,
+  leaky_relu,
+  per_channel,
+  weighted_noise,
+)
+from msggan_jax.kernels.plain import pixel_norm
+from msggan_jax.kernels.precision import FLOAT32, Precision, at_least_float32
 from msggan_jax.models.base_grid import image_size
-from msggan_jax.models.conv_layer import Conv
 from msggan_jax.models.layers import (
+  Conv,
   Dense,
   State,
-  leaky_relu,
+  join_label,
   level_scope,
+  make_embedding,
   num_channels,
-  pixel_norm,
   rematerialized,
 )
-from msggan_jax.models.precision import FLOAT32, Precision
 from msggan_jax.models.pyramid import Pyramid, resolutions_up_to
 from msggan_jax.models.stddev import BatchMean
-from msggan_jax.models.style_block import Block
 
 MAPPING_LR_MULTIPLIER = 0.01
 W_AVG_DECAY = 0.995
@@ -44,8 +52,8 @@ class Generator(nnx.Module):
     max_channels: ... but at most this.
     linear_gain: Gain of `to_rgb`.
     remat_from: Lowest resolution that recomputes, see `rematerialized`.
-    folding: Whether narrow levels and their images are folded, see `folded`.
     precision: Of the blocks' 3x3 convolutions and of their activations.
+    forms: The kernels.
     base_grid: Height and width of the smallest images.
     rngs: Source of the initial weights and of the stored noise maps.
   """
@@ -65,17 +73,15 @@ class Generator(nnx.Module):
     max_channels: int,
     linear_gain: float = 1.0,
     remat_from: int = 0,
-    folding: bool = False,
     precision: Precision = FLOAT32,
+    forms: Kernels = BY_PLATFORM,
     base_grid: tuple[int, int] = (4, 4),
     rngs: nnx.Rngs,
   ):
     self.resolutions = resolutions_up_to(resolution)
     self.scales = scales
     self.remat_from = remat_from
-    self.label_embedding = class_labels.make_embedding(
-      num_classes, latent_size, rngs
-    )
+    self.label_embedding = make_embedding(num_classes, latent_size, rngs)
     self.mapping = Mapping(
       latent_size * (2 if num_classes else 1),
       mapping_size,
@@ -87,14 +93,13 @@ class Generator(nnx.Module):
     in_channels = None  # 4x4 has a constant instead of an input
     for r in self.resolutions:
       width = num_channels(r, base_channels, max_channels)
-      fold = folded.best_fold(r, width, folding)
       block = Block(
         in_channels,
         width,
         size=image_size(r, base_grid),
-        fold=fold,
         w_size=w_size,
         precision=precision,
+        forms=forms,
         rngs=rngs,
       )
       # An nnx.Dict would add its own name to the paths of the weights.
@@ -105,7 +110,7 @@ class Generator(nnx.Module):
           channels,
           kernel_size=1,
           gain=linear_gain,
-          fold=fold,
+          forms=forms,
           rngs=rngs,
         )
         setattr(self, f"to_rgb_{r}x{r}", to_rgb)
@@ -129,9 +134,8 @@ class Generator(nnx.Module):
         of w.
 
     Returns:
-      Images per scale, low to high, (B, r, r, channels), about [-1, 1]. The
-      linear output may overshoot. With folding, those of narrow levels are
-      folded.
+      Images per scale, low to high, (B, r, r, channels), about [-1, 1]; linear
+      ones may overshoot.
     """
     w = self.map_latents(z, labels)
     if batch_mean is not None:
@@ -143,7 +147,7 @@ class Generator(nnx.Module):
     self, z: jax.Array, labels: jax.Array | None = None
   ) -> jax.Array:
     """Map latents, (B, latent_size), to w, (B, w_size)."""
-    return self.mapping(class_labels.join(z, labels, self.label_embedding))
+    return self.mapping(join_label(z, labels, self.label_embedding))
 
   def truncate(
     self, w: jax.Array, psi: jax.Array | float, cutoff: jax.Array | int
@@ -182,8 +186,8 @@ class Generator(nnx.Module):
     w = self.for_layers(w)
     layers = [None] * w.shape[1] if maps is None else maps
     if noise is not None:
-      fold = jax.vmap(jax.random.fold_in, in_axes=(0, None))
-      layers = [fold(noise, layer) for layer in range(w.shape[1])]
+      of_layer = jax.vmap(jax.random.fold_in, in_axes=(0, None))
+      layers = [of_layer(noise, layer) for layer in range(w.shape[1])]
     x = None
     pyramid = []
     for i, r in enumerate(self.resolutions):
@@ -238,6 +242,140 @@ class Generator(nnx.Module):
         "with one w per layer"
       )
     return w
+
+
+class Block(nnx.Module):
+  """Two style layers; at 4x4 a constant is the input (StyleGAN, fig. 1b).
+
+  Args:
+    in_channels: C of the block below; None: a learned constant is the input.
+    out_channels: C of the result.
+    size: Height and width of the result, in pixels.
+    precision: Of the convolutions and of the activations.
+    **options: Options of `StyleLayer`.
+  """
+
+  def __init__(
+    self,
+    in_channels: int | None,
+    out_channels: int,
+    *,
+    size: tuple[int, int],
+    precision: Precision,
+    **options,
+  ):
+    self.precision = precision
+    if in_channels is None:
+      ones = jnp.ones((*size, out_channels))
+      self.constant = nnx.Param(ones)
+    else:
+      self.constant = None
+    layer = functools.partial(
+      StyleLayer,
+      out_channels=out_channels,
+      size=size,
+      precision=precision,
+      **options,
+    )
+    self.layer_0 = layer(in_channels)
+    self.layer_1 = layer(out_channels)
+
+  def __call__(
+    self,
+    x: jax.Array | None,
+    w: Sequence[jax.Array],
+    noise: Sequence[jax.Array | None],
+  ) -> jax.Array:
+    """Map (B, H/2, W/2, in_channels) to (B, H, W, out_channels).
+
+    Args:
+      x: Activations of the block below; None at 4x4.
+      w: For each layer, (B, w_size).
+      noise: For each layer, keys, (B,), maps, (B, H, W), or None for the stored
+        map.
+    """
+    if self.constant is None:
+      x = blur(self.layer_0.conv.after_upsampling(x))
+    else:
+      constant = self.constant[...]
+      x = jnp.broadcast_to(constant[None], (w[0].shape[0], *constant.shape))
+      x = self.precision.cast(x)
+    x = self.layer_0.finish(x, w[0], noise[0])
+    return self.layer_1.finish(self.layer_1.conv(x), w[1], noise[1])
+
+
+class StyleLayer(nnx.Module):
+  """Convolution, noise, bias, leaky ReLU, AdaIN (StyleGAN, fig. 1b, eq. 1).
+
+  Args:
+    in_channels: C of the input; None: no convolution.
+    out_channels: C of the result.
+    size: Height and width of the result, in pixels.
+    w_size: Length of w.
+    precision: Of the convolution and its result.
+    forms: The kernels.
+    rngs: Source of the initial weights and of the stored noise map.
+  """
+
+  def __init__(
+    self,
+    in_channels: int | None,
+    *,
+    out_channels: int,
+    size: tuple[int, int],
+    w_size: int,
+    precision: Precision,
+    forms: Kernels,
+    rngs: nnx.Rngs,
+  ):
+    if in_channels is None:
+      self.conv = None
+    else:
+      self.conv = Conv(
+        in_channels,
+        out_channels,
+        kernel_size=3,
+        use_bias=False,
+        precision=precision,
+        forms=forms,
+        rngs=rngs,
+      )
+    self.noise = State(jax.random.normal(rngs.params(), size))
+    self.noise_weight = nnx.Param(jnp.zeros((out_channels,)))
+    self.bias = nnx.Param(jnp.zeros((out_channels,)))
+    self.style = Dense(w_size, 2 * out_channels, gain=1.0, rngs=rngs)
+
+  def finish(
+    self, x: jax.Array, w: jax.Array, noise: jax.Array | None
+  ) -> jax.Array:
+    """Apply noise, bias, leaky ReLU and AdaIN.
+
+    Args:
+      x: The convolution's result, (B, H, W, C).
+      w: (B, w_size).
+      noise: Keys, (B,), maps, (B, H, W), or None for the stored map.
+
+    Returns:
+      Same shape and dtype as x.
+    """
+    if noise is None:
+      maps = self.noise[...][None]
+    elif not jnp.issubdtype(noise.dtype, jax.dtypes.prng_key):
+      maps = noise
+    else:
+      shape = self.noise.shape
+      maps = jax.vmap(lambda key: jax.random.normal(key, shape))(noise)
+    # Gradients of weight, bias and style are sums over all pixels, too long for
+    # bfloat16. XLA fuses the casts, so that x stays bfloat16 in memory.
+    dtype, sum_dtype = x.dtype, at_least_float32(x)
+    x = x.astype(sum_dtype)
+    x = x + weighted_noise(maps.astype(sum_dtype), self.noise_weight[...], x)
+    x = x + per_channel(self.bias[...], x)
+    x = instance_norm(leaky_relu(x.astype(dtype))).astype(sum_dtype)
+    scale, shift = (
+      per_channel(style, x) for style in jnp.split(self.style(w), 2, axis=-1)
+    )
+    return (x * (scale + 1) + shift).astype(dtype)
 
 
 class Mapping(nnx.Module):

@@ -15,9 +15,9 @@ import jax.export
 import jax.numpy as jnp
 from flax import nnx
 
+from msggan_jax import kernels
 from msggan_jax.checkpoints import safetensors_file, trained
 from msggan_jax.models import base_grid, networks
-from msggan_jax.models.conv_layer import Conv
 from msggan_jax.models.pyramid import resolutions_up_to
 from msggan_jax.sharing import model_card
 
@@ -318,14 +318,10 @@ def _plain_module(generator: trained.Generator) -> nnx.Module:
   """Return the generator's module in float32 with plain convolutions."""
   config = generator.config.copy_and_resolve_references()
   config.precision = "float32"
-  network = networks.make_generator(config)
+  network = networks.make_generator(config, kernels.PLAIN)
   trees = (generator.params, generator.state)
   params, state = jax.tree.map(jnp.asarray, trees)
-  module = nnx.merge(network.graphdef, params, state)
-  for _, layer in nnx.iter_modules(module):
-    if isinstance(layer, Conv):
-      layer.plain = True
-  return module
+  return nnx.merge(network.graphdef, params, state)
 
 
 def _latent_inputs(

@@ -3,6 +3,7 @@
 import jax
 import numpy as np
 
+from msggan_jax import kernels
 from msggan_jax.algorithm import train_state, train_step
 from msggan_jax.models import networks
 from msggan_jax.runtime import sharding
@@ -25,10 +26,10 @@ def small_config(preset="msg_progan", **changes):
 class Run:
   """Random parameters and the compiled step on some of the devices."""
 
-  def __init__(self, config, num_devices=1, folding=False):
+  def __init__(self, config, num_devices=1, forms=kernels.BY_PLATFORM):
     self.config = config
-    self.generator = networks.make_generator(config, folding=folding)
-    self.discriminator = networks.make_discriminator(config, folding=folding)
+    self.generator = networks.make_generator(config, forms)
+    self.discriminator = networks.make_discriminator(config, forms)
     optimizer = train_state.make_optimizer(config)
     self.mesh = sharding.make_mesh(jax.devices()[:num_devices])
     arrays = random_arrays(self.generator), random_arrays(self.discriminator, 1)

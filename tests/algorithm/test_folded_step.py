@@ -5,6 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from msggan_jax import kernels
 from msggan_jax.algorithm import train_state, train_step
 from msggan_jax.models import networks
 from msggan_jax.runtime import sharding
@@ -23,13 +24,13 @@ def take_steps(config, forms):
   mesh = sharding.make_mesh(jax.devices()[:1])
   optimizer = train_state.make_optimizer(config)
   made = {}
-  for folding in set(forms):
+  for form in set(forms):
     pair = (
-      networks.make_generator(config, folding=folding),
-      networks.make_discriminator(config, folding=folding),
+      networks.make_generator(config, form),
+      networks.make_discriminator(config, form),
     )
     step = train_step.TrainStep(config, *pair, optimizer)
-    made[folding] = (pair, sharding.shard_step(step, mesh))
+    made[form] = (pair, sharding.shard_step(step, mesh))
   generator, discriminator = made[forms[0]][0]
   arrays = random_arrays(generator), random_arrays(discriminator, 1)
   arrays = jax.tree.map(lambda x: x.astype(jnp.float64), arrays)
@@ -41,8 +42,8 @@ def take_steps(config, forms):
     "label": np.zeros(8, np.int32),
   }
   batch = sharding.put_batch(mesh, batch)
-  for folding in forms:
-    state, metrics = made[folding][1](state, batch)
+  for form in forms:
+    state, metrics = made[form][1](state, batch)
   return (state.g_params, state.d_params, state.ema_params), metrics.values
 
 
@@ -51,10 +52,11 @@ def take_steps(config, forms):
 def test_forms_train_alike_and_may_change(preset, float64):
   """Plain; plain, then folded as after a resume; folded in parts."""
   config = narrow_config(preset)
-  plain = take_steps(config, [False, False])
-  changed = take_steps(config, [False, True])
+  by_platform, folded = kernels.BY_PLATFORM, kernels.FOLDED
+  plain = take_steps(config, [by_platform, by_platform])
+  changed = take_steps(config, [by_platform, folded])
   config.micro_batch_size = 4
-  in_parts = take_steps(config, [True, True])
+  in_parts = take_steps(config, [folded, folded])
   for ours in (changed, in_parts):
     for a, b in zip(*map(jax.tree.leaves, (ours, plain)), strict=True):
       assert np.linalg.norm(a - b) <= 1e-9 * np.linalg.norm(b) + 1e-12

@@ -11,6 +11,7 @@ import numpy as np
 import optax
 import pytest
 
+from msggan_jax import kernels
 from msggan_jax.algorithm import train_state
 from tests.algorithm.runs import Run, assert_same, small_config
 
@@ -35,7 +36,9 @@ def test_a_run_goes_on_in_folded_form(preset, changes, float64):
   """Two plain steps are one plain and one folded step, on two devices."""
   changes = {"batch_size": 8, "resolution": 16} | changes
   config = small_config(preset, **changes)
-  plain, mixed = (Run(config, 2, folding=folding) for folding in (False, True))
+  plain, mixed = (
+    Run(config, 2, forms) for forms in (kernels.BY_PLATFORM, kernels.FOLDED)
+  )
   mixed.state = jax.tree.map(jnp.copy, plain.train(1).state)
   plain.state, _ = plain.step(plain.state, plain.batch(1))
   mixed.state, _ = mixed.step(mixed.state, mixed.batch(1))

@@ -13,10 +13,9 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from msggan_jax import load_discriminator, load_generator
+from msggan_jax import kernels, load_discriminator, load_generator
 from msggan_jax.algorithm import losses
 from msggan_jax.models import networks
-from msggan_jax.models.folded import fold_like
 from msggan_jax.models.pyramid import make_pyramid
 from msggan_jax.sharing.foreign import conversion
 
@@ -187,7 +186,7 @@ def check_bmsg(bmsg, dtype, folding=False):
     def wgan_gp(d_params):
       penalty = losses.gradient_penalty(
         lambda pyramid: scores(d_params, pyramid),
-        tuple(map(fold_like, reals, fakes)),
+        tuple(map(kernels.like, reals, fakes)),
         fakes,
         epsilon,
       )
@@ -303,7 +302,8 @@ def check_stylegan(stylegan, dtype, folding=False):
 def functional(model, make, dtype, folding):
   """Return a model's network and its arrays in a type."""
   cast = lambda tree: jax.tree.map(lambda x: jnp.asarray(x, dtype), tree)
-  network = make(model.config, folding=folding)
+  forms = kernels.FOLDED if folding else kernels.BY_PLATFORM
+  network = make(model.config, forms)
   return network, cast(model.params), cast(model.state)
 
 

@@ -6,14 +6,16 @@ import numpy as np
 import pytest
 from flax import nnx
 
+from msggan_jax import kernels
+from msggan_jax.kernels import plain
 from msggan_jax.models import layers
-from msggan_jax.models.conv_layer import Conv
+from msggan_jax.models.layers import Conv
 from msggan_jax.models.stddev import MinibatchStddev
 
 
 def test_pixel_norm_gives_unit_rms():
   x = jax.random.normal(jax.random.key(0), (2, 4, 4, 16)) * 7
-  y = layers.pixel_norm(x)
+  y = plain.pixel_norm(x)
   np.testing.assert_allclose(jnp.mean(y**2, axis=-1), 1.0, rtol=1e-5)
 
 
@@ -66,7 +68,7 @@ def test_minibatch_stddev_of_the_whole_batch(spatial):
 
 def test_instance_norm():
   x = np.random.default_rng(0).normal(size=(2, 4, 4, 3)).astype(np.float32) * 5
-  y = layers.instance_norm(jnp.asarray(x + 2))
+  y = kernels.instance_norm(jnp.asarray(x + 2))
   mean, std = x.mean(axis=(1, 2)), x.std(axis=(1, 2))
   expected = (x - mean[:, None, None]) / std[:, None, None]
   np.testing.assert_allclose(y, expected, rtol=1e-4, atol=1e-5)
@@ -80,7 +82,7 @@ def test_blur_against_numpy():
     for j, b in enumerate((1, 2, 1)):
       expected += a * b / 16 * padded[:, i : i + 5, j : j + 4]
   np.testing.assert_allclose(
-    layers.blur(jnp.asarray(x)), expected, rtol=1e-5, atol=1e-6
+    kernels.blur(jnp.asarray(x)), expected, rtol=1e-5, atol=1e-6
   )
 
 
@@ -116,7 +118,7 @@ def test_equalized_layers_keep_the_variance():
   y = Conv(64, 64, kernel_size=3, gain=1.0, padding="VALID", rngs=rngs)(x)
   assert abs(float(y.std()) - 1) < 0.05
   y = layers.Dense(64, 256, rngs=rngs)(x[:, 0, 0])
-  y = layers.leaky_relu(y)
+  y = kernels.leaky_relu(y)
   assert abs(float(jnp.mean(y**2)) - 1) < 0.1
 
 

@@ -7,12 +7,10 @@ from PIL import Image
 
 from msggan_jax.data import pictures
 from msggan_jax.models.pyramid import (
-  downsample,
   make_pyramid,
   quantize,
   to_float,
   to_uint8,
-  upsample,
 )
 
 
@@ -41,11 +39,6 @@ def test_pyramid_is_repeated_averaging():
   expected = np.asarray(x).reshape(2, 4, 4, 4, 4, 3).mean(axis=(2, 4))
   np.testing.assert_allclose(pyramid[0], expected, rtol=1e-5, atol=1e-6)
   np.testing.assert_array_equal(pyramid[1], x)
-
-
-def test_downsample_undoes_upsample():
-  x = jax.random.normal(jax.random.key(0), (2, 4, 4, 3))
-  np.testing.assert_allclose(downsample(upsample(x, 4), 4), x, rtol=1e-6)
 
 
 def test_grid_places_images_row_by_row():

@@ -7,9 +7,10 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from msggan_jax import kernels
 from msggan_jax.config import checks
+from msggan_jax.kernels.tpu.folded import fold_of
 from msggan_jax.models import networks
-from msggan_jax.models.folded import fold_of, refold
 from msggan_jax.models.residual import BLOCKS
 from tests.algorithm.test_variants import small_config
 from tests.models.test_networks import random_arrays
@@ -212,9 +213,9 @@ def test_folded_rows_equal_the_plain_form(float64):
   config = residual_config(base_channels=512, max_channels=48)
   z = np.random.default_rng(0).normal(size=(4, config.latent_size))
   results, folds = [], []
-  for folding in (False, True):
-    generator = networks.make_generator(config, folding=folding)
-    discriminator = networks.make_discriminator(config, folding=folding)
+  for forms in (kernels.BY_PLATFORM, kernels.FOLDED):
+    generator = networks.make_generator(config, forms)
+    discriminator = networks.make_discriminator(config, forms)
     g, d = as_float64(
       (random_arrays(generator), random_arrays(discriminator, 1))
     )
@@ -224,12 +225,12 @@ def test_folded_rows_equal_the_plain_form(float64):
 
     def penalty(d, pyramid, critic=critic):
       slopes = jax.grad(critic, argnums=1)(d, pyramid)
-      return sum(jnp.square(slope).sum() for slope in slopes)
+      return sum(jnp.square(x).sum() for x in jax.tree.leaves(slopes))
 
     @jax.jit
     def compute(g, d, generator=generator, penalty=penalty):
       pyramid = generator.apply(*g, jnp.asarray(z))
-      plain = tuple(refold(image, 1) for image in pyramid)
+      plain = tuple(map(kernels.to_array, pyramid))
       return plain, jax.value_and_grad(penalty)(d, pyramid)
 
     pyramid = jax.eval_shape(generator.apply, *g, z)

@@ -9,7 +9,8 @@ import jax.numpy as jnp
 import pytest
 
 from msggan_jax.algorithm import program
-from msggan_jax.models.convolution import convolve, convolve_plain
+from msggan_jax.kernels import plain
+from msggan_jax.kernels.by_platform import convolve
 from msggan_jax.planning import flops, timing
 from msggan_jax.runtime import sharding
 from tests.algorithm.runs import small_config
@@ -54,7 +55,7 @@ def test_the_command_with_the_loader(tmp_path):
 
 
 def test_flops_of_a_convolution_and_its_gradients():
-  assert flops.model_flops(convolve_plain, X, KERNEL) == FORWARD
+  assert flops.model_flops(plain.convolve, X, KERNEL) == FORWARD
   # Winograd's form on CPUs does not change the model's FLOPs.
   assert flops.model_flops(convolve, X, KERNEL) == FORWARD
   gradients = jax.grad(lambda *a: jnp.sum(jnp.sin(convolve(*a))), (0, 1))

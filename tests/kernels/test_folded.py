@@ -8,120 +8,144 @@ import numpy as np
 import pytest
 from flax import nnx
 
+from msggan_jax import kernels
 from msggan_jax.algorithm import losses
-from msggan_jax.models import (
-  folded,
-  folded_convolution,
-  layers,
-  networks,
+from msggan_jax.kernels import by_platform
+from msggan_jax.kernels.precision import TRUE_FLOAT32
+from msggan_jax.kernels.tpu import convolution, operations
+from msggan_jax.kernels.tpu.folded import (
+  Channels,
+  best_fold,
+  data_of,
+  fold_of,
+  made,
+  refold,
 )
-from msggan_jax.models.conv_layer import Conv
-from msggan_jax.models.convolution import convolve_downsample, upsample_convolve
+from msggan_jax.kernels.tpu.stddev import Stddev, join, of_batch
+from msggan_jax.models import networks
 from msggan_jax.models.discriminator import Combine
-from msggan_jax.models.folded import best_fold, fold_of, refold
-from msggan_jax.models.precision import TRUE_FLOAT32
-from msggan_jax.models.pyramid import downsample, upsample
-from msggan_jax.models.stddev import MinibatchStddev
+from msggan_jax.models.layers import Conv
+from msggan_jax.models.stddev import MinibatchStddev, batch_mean
 from tests.algorithm.test_variants import small_config
 from tests.models.test_networks import random_arrays
 
 
-def convolve(x, kernel):
-  return folded_convolution.convolve(x, kernel, TRUE_FLOAT32, fold_of(x))
+def conv_of(kernel, **options):
+  """Return a convolution with a kernel and some bias."""
+  rngs = nnx.Rngs(0)
+  conv = Conv(*kernel.shape[2:], 3, forms=kernels.FOLDED, rngs=rngs, **options)
+  conv.kernel[...], conv.bias[...] = kernel, kernel[0, 0, 0]
+  return conv
 
 
-def through_shift(x, kernel, f, between=lambda y: y):
+def two_convolutions(x, kernel, between=lambda y: y):
   """Convolve twice as a block does, with something between."""
-  shift = folded.shift_of(f)
-  conv = functools.partial(Conv, kernel_size=3, fold=f, rngs=nnx.Rngs(0))
-  conv_0 = conv(2, 3, shifts=(0, shift))
-  conv_1 = conv(3, 2, shifts=(shift, 0))
-  conv_0.kernel[...] = kernel
-  conv_0.bias[...] = kernel[0, 0, 0]
-  conv_1.kernel[...] = kernel.swapaxes(2, 3)
-  return conv_1(between(conv_0(x)))
+  first = conv_of(kernel, before_window=True)
+  return conv_of(kernel.swapaxes(2, 3))(between(first(x)))
 
 
-def noise(x, weight, f):
-  return folded_convolution.spread(refold(x, 1)[..., 0], weight, f)
+def noise(x, weight):
+  return kernels.weighted_noise(refold(x, 1)[..., 0], weight, x)
 
 
-def doubled_and_blurred(x, kernel, f):
-  shift = folded.shift_of(f)
-  conv = Conv(2, 3, kernel_size=3, fold=f, shifts=(0, shift), rngs=nnx.Rngs(0))
-  conv.kernel[...] = kernel
-  return layers.blur(conv.after_upsampling(x), f, shift)
+def per_channel(x, kernel):
+  """Scale by a value of each example's channels, shift by the channels'."""
+  scale = kernel[None, 0, 0, 0, :2] + refold(x, 1)[:, 0, 0]
+  return x * kernels.per_channel(scale, x) + kernels.per_channel(scale[0], x)
+
+
+def upsampled_like(x, factor):
+  """Upsample to the same fold."""
+  f, shape = fold_of(x), (4, 8 * factor, 8 * factor, 1)
+  return kernels.upsample_like(x, refold(jnp.zeros(shape), f))
+
+
+def doubled(x, kernel, f, to):
+  if f == 1:
+    return by_platform.upsample_convolve(x, kernel)
+  data = data_of(x, to // 2)
+  return made(convolution.upsample_convolve(data, kernel, fold=to), to)
+
+
+def doubled_and_blurred(x, kernel):
+  return kernels.blur(conv_of(kernel).after_upsampling(x))
 
 
 def combine(name, x, kernel):
   """Join an image, the first of x's channels, and x."""
   conv = functools.partial(
-    Conv, fold=fold_of(x), rngs=nnx.Rngs(params=jax.random.key(0))
+    Conv, forms=kernels.FOLDED, rngs=nnx.Rngs(params=jax.random.key(0))
   )
-  phi = Combine(name, image_channels=1, width=2, linear_gain=1.0, conv=conv)
+  phi = Combine(
+    name,
+    image_channels=1,
+    width=2,
+    linear_gain=1.0,
+    conv=conv,
+    forms=kernels.FOLDED,
+  )
   image = jnp.tanh(refold(x, 1)[..., :1] * kernel[0, 0, 0, 0])
-  return phi(image, x)
+  return join(phi(image, x))
 
 
-def conv_with_bias(x, kernel):
-  conv = Conv(2, 3, kernel_size=3, fold=fold_of(x), rngs=nnx.Rngs(0))
-  conv.kernel[...] = kernel
-  conv.bias[...] = kernel[0, 0, 0]
-  return layers.leaky_relu(conv(x))
-
-
-def conv_of_parts(x, kernel):
+def conv_of_parts(x, kernel, apart=True):
   """Convolve an image, here one channel, and a constant channel."""
   f = fold_of(x)
-  conv = Conv(3, 3, kernel_size=3, fold=f, rngs=nnx.Rngs(0))
-  conv.kernel[...] = jnp.concatenate([kernel, kernel[:, :, :1]], axis=2)
+  kernel = jnp.concatenate([kernel, kernel[:, :, :1]], axis=2)
   x, value = refold(x, 1), refold(x, 1)[:, :1, :1, 1:]
-  if f == 1:
-    constant = jnp.broadcast_to(value, (*x.shape[:3], 1))
-    return conv(jnp.concatenate([x, constant], axis=-1))
-  return conv.of_parts(refold(x[..., :1], f), refold(x[..., 1:], f), value)
+  channels = Channels(refold(x[..., :1], f), refold(x[..., 1:], f), value)
+  conv = conv_of(kernel)
+  return conv(channels if apart and f > 1 else join(channels))
 
 
-# (x, kernel, fold) -> result, of x's fold; x is (4, 8, 8, 2) if plain, the
-# kernel (3, 3, 2, 3).
+def appended(layer, x):
+  return join(Stddev(layer)(x, batch_mean))
+
+
+# (x, kernel) -> result, of x's fold; x is (4, 8, 8, 2) if plain, the kernel (3,
+# 3, 2, 3).
 OPERATIONS = {
-  "convolution": lambda x, k, f: convolve(x, k),
-  "convolution of 1x1": lambda x, k, f: convolve(x, k[:1, :1]),
-  "two convolutions": lambda x, k, f: through_shift(x, k, f),
+  "convolution": lambda x, k: operations.convolve(x, k, None, TRUE_FLOAT32),
+  "convolution of 1x1": lambda x, k: operations.convolve(
+    x, k[:1, :1], None, TRUE_FLOAT32
+  ),
+  "two convolutions": two_convolutions,
   # Away from 0: features of small norm have ill-conditioned second derivatives,
   # which some processors round by more than the bound in either form.
-  "shifted pixel norm": lambda x, k, f: through_shift(
-    x + 3, k, f, lambda y: layers.leaky_relu_and_pixel_norm(y, f)
+  "shifted pixel norm": lambda x, k: two_convolutions(
+    x + 3, k, kernels.leaky_relu_and_pixel_norm
   ),
-  "bias and leaky ReLU": lambda x, k, f: conv_with_bias(x, k),
-  "parts": lambda x, k, f: conv_of_parts(x, k),
-  "doubled": lambda x, k, f: upsample_convolve(x, k, fold=f * min(f, 2)),
-  "doubled, same fold": lambda x, k, f: upsample_convolve(x, k, fold=f),
-  "halved": lambda x, k, f: convolve_downsample(x, k),
-  "downsample": lambda x, k, f: downsample(x),
-  "downsample by 8": lambda x, k, f: downsample(x, 8),
-  "upsample": lambda x, k, f: upsample(x, 2, f),
-  "upsample by 4": lambda x, k, f: upsample(x, 4, f),
-  "blur": lambda x, k, f: layers.blur(x, f),
-  "doubled and blurred": lambda x, k, f: doubled_and_blurred(x, k, f),
-  "pixel norm": lambda x, k, f: layers.leaky_relu_and_pixel_norm(x, f),
-  "instance norm": lambda x, k, f: layers.instance_norm(x),
-  "noise": lambda x, k, f: noise(x, k[0, 0, 0], f),
-  "stddev": lambda x, k, f: MinibatchStddev(2)(x),
-  "strided stddev": lambda x, k, f: MinibatchStddev(2, "strided")(x),
-  "stddev of the batch": lambda x, k, f: MinibatchStddev(0)(x),
-  "spatial stddev": lambda x, k, f: MinibatchStddev(0, spatial=True)(x),
-  "simple": lambda x, k, f: combine("simple", x, k),
-  "lin_cat": lambda x, k, f: combine("lin_cat", x, k),
-  "cat_lin": lambda x, k, f: combine("cat_lin", x, k),
-}  # fmt: skip
+  "bias and leaky ReLU": lambda x, k: kernels.leaky_relu(conv_of(k)(x)),
+  "parts": conv_of_parts,
+  "doubled": lambda x, k: doubled(x, k, fold_of(x), 8),
+  "doubled, same fold": lambda x, k: doubled(x, k, fold_of(x), 4),
+  "halved": lambda x, k: conv_of(k).before_downsampling(x),
+  "downsample": lambda x, k: kernels.downsample(x),
+  "downsample by 8": lambda x, k: kernels.downsample(x, 8),
+  "upsample": lambda x, k: upsampled_like(x, 2),
+  "upsample by 4": lambda x, k: upsampled_like(x, 4),
+  "upsample to the best fold": lambda x, k: operations.upsample(x),
+  "blur": lambda x, k: kernels.blur(x),
+  "doubled and blurred": doubled_and_blurred,
+  "pixel norm": lambda x, k: kernels.leaky_relu_and_pixel_norm(x),
+  "instance norm": lambda x, k: kernels.instance_norm(x),
+  "noise": lambda x, k: noise(x, k[0, 0, 0]),
+  "values of channels": per_channel,
+  "stddev": lambda x, k: appended(MinibatchStddev(2), x),
+  "strided stddev": lambda x, k: appended(MinibatchStddev(2, "strided"), x),
+  "stddev of the batch": lambda x, k: appended(MinibatchStddev(0), x),
+  "spatial stddev": lambda x, k: appended(MinibatchStddev(0, spatial=True), x),
+  "simple": lambda x, k: combine("simple", x, k),
+  "lin_cat": lambda x, k: combine("lin_cat", x, k),
+  "cat_lin": lambda x, k: combine("cat_lin", x, k),
+}
 
 
 def derivatives(operation, x, kernel, f):
   """Return the value, first and second derivatives, in plain form."""
 
   def value(x, kernel):
-    return refold(operation(refold(x, f), kernel, f), 1)
+    return refold(operation(refold(x, f), kernel), 1)
 
   def critic(x, kernel):
     return jnp.sum(jnp.sin(value(x, kernel)))
@@ -157,11 +181,12 @@ def test_an_operation_equals_its_plain_form(name):
 def test_folds_hold_the_pixels_of_a_row(f):
   x = np.arange(2 * 8 * 8 * 3).reshape(2, 8, 8, 3)
   y = refold(refold(jnp.asarray(x), 4), f)
-  assert y.shape == (2, 8, 8 // f, 3 * f) and fold_of(y) == f
+  assert y.shape == x.shape and fold_of(y) == f
+  data = data_of(y)
   for channel in range(3):
     for pixel in range(f):
       expected = x[:, :, pixel::f, channel]
-      np.testing.assert_array_equal(y[..., channel * f + pixel], expected)
+      np.testing.assert_array_equal(data[..., channel * f + pixel], expected)
 
 
 def test_narrow_levels_fill_the_lanes():
@@ -173,10 +198,10 @@ def test_narrow_levels_fill_the_lanes():
   assert best_fold(8, 1) == 4
 
 
-def total_loss(config, folding, examples=4):
+def total_loss(config, forms, examples=4):
   """Return the loss of both networks and its gradients, with penalties."""
-  generator = networks.make_generator(config, folding=folding)
-  discriminator = networks.make_discriminator(config, folding=folding)
+  generator = networks.make_generator(config, forms)
+  discriminator = networks.make_discriminator(config, forms)
   arrays = random_arrays(generator), random_arrays(discriminator, 1)
   arrays = jax.tree.map(lambda x: x.astype(jnp.float64), arrays)
   (g_params, g_state), (d_params, d_state) = arrays
@@ -189,7 +214,7 @@ def total_loss(config, folding, examples=4):
     def loss(params):
       fakes = generator.apply(params[0], g_state, z)
       critic = lambda images: discriminator.apply(params[1], d_state, images)
-      reals = tuple(image[::-1] for image in fakes)
+      reals = jax.tree.map(lambda image: image[::-1], fakes)
       penalty = losses.gradient_penalty(critic, reals, fakes, epsilon)
       r1 = losses.r1_penalty(critic, reals)
       return critic(fakes).sum() + (penalty + r1).mean()
@@ -206,14 +231,16 @@ def narrow_config(preset):
   return config
 
 
-def test_images_and_scores_equal_their_plain_form(float64):
+@pytest.mark.parametrize("grid", ["4x4", "3x4"])
+def test_images_and_scores_equal_their_plain_form(grid, float64):
   config = narrow_config("msg_progan")
+  config.base_grid = grid
   rng = np.random.default_rng(0)
   z = jnp.asarray(rng.normal(size=(4, config.latent_size)))
   results = []
-  for folding in (False, True):
-    generator = networks.make_generator(config, folding=folding)
-    discriminator = networks.make_discriminator(config, folding=folding)
+  for forms in (kernels.BY_PLATFORM, kernels.FOLDED):
+    generator = networks.make_generator(config, forms)
+    discriminator = networks.make_discriminator(config, forms)
     arrays = random_arrays(generator), random_arrays(discriminator, 1)
     arrays = jax.tree.map(lambda x: x.astype(jnp.float64), arrays)
 
@@ -231,13 +258,13 @@ def test_images_and_scores_equal_their_plain_form(float64):
 def test_interleaved_groups_equal_contiguous_ones(float64):
   """Eight groups of four: value, first and second derivatives."""
   layer = MinibatchStddev(4)
-  other = layer.interleaved(32)
-  assert other and not layer.interleaved(8)
+  other = of_batch(layer, 32)
+  assert other.interleaved and not of_batch(layer, 8).interleaved
   x = jnp.asarray(np.random.default_rng(0).normal(size=(32, 4, 2, 3)))
 
   def interleaved(x):
-    statistic = other.statistic(layer.interleave(x))
-    return layer.interleave(statistic, inverse=True)
+    statistic = other.statistic(other.interleave(x), batch_mean)
+    return other.interleave(statistic, inverse=True)
 
   @functools.partial(jax.jit, static_argnums=0)
   def compute(f, x):
@@ -253,7 +280,10 @@ def test_interleaved_groups_equal_contiguous_ones(float64):
 @pytest.mark.slow
 def test_an_interleaved_network_equals_its_plain_form(float64):
   config = small_config(batch_size=32)
-  plain, ours = (total_loss(config, folding, 32)[0] for folding in (0, 1))
+  plain, ours = (
+    total_loss(config, forms, 32)[0]
+    for forms in (kernels.BY_PLATFORM, kernels.FOLDED)
+  )
   for a, b in zip(*map(jax.tree.leaves, (ours, plain)), strict=True):
     assert np.linalg.norm(a - b) <= 1e-11 * np.linalg.norm(b) + 1e-15
 
@@ -265,9 +295,9 @@ def test_an_interleaved_network_equals_its_plain_form(float64):
 def test_gradients_of_networks_equal_their_plain_form(preset, float64):
   """Of both networks, through the gradient penalty and R1."""
   config = narrow_config(preset)
-  plain, folds = total_loss(config, folding=False)
+  plain, folds = total_loss(config, kernels.BY_PLATFORM)
   assert folds == [1, 1, 1]
-  ours, folds = total_loss(config, folding=True)
+  ours, folds = total_loss(config, kernels.FOLDED)
   assert folds == [1, 2, 4]  # 48 channels at 8x8, 32 at 16x16
   for a, b in zip(*map(jax.tree.leaves, (ours, plain)), strict=True):
     assert np.linalg.norm(a - b) <= 1e-11 * np.linalg.norm(b) + 1e-15

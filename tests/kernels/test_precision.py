@@ -11,8 +11,9 @@ import jax.numpy as jnp
 import pytest
 from jax.extend import core
 
+from msggan_jax import kernels
 from msggan_jax.algorithm import program
-from msggan_jax.models.precision import PRECISIONS
+from msggan_jax.kernels.precision import PRECISIONS
 from msggan_jax.runtime import sharding
 from tests.conftest import load_config
 
@@ -43,7 +44,8 @@ def step_equations(variant, precision):
   for name, value in VARIANTS.get(variant, {}).items():
     config[name] = value
   run = program.make_program(config, sharding.make_mesh(jax.devices()[:2]))
-  step = run._step(folding=variant == "folded")
+  folded = variant == "folded"
+  step = run._step(kernels.FOLDED if folded else kernels.BY_PLATFORM)
   traced = step.trace(run.abstract_state, run.abstract_batch)
   return list(equations(traced.jaxpr.jaxpr))
 

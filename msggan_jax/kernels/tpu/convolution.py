@@ -1,18 +1,24 @@
-"""Convolutions of folded rows, see `folded`.
+"""Convolutions of folded rows, see `folded`; arrays are their data.
 
-As in `convolution`, the convolution and its weight gradient are a pair that
+As in `by_platform`, the convolution and its weight gradient are a pair that
 holds derivatives of any order. JAX derives the others.
 """
 
 import functools
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
-from msggan_jax.models import folded
-from msggan_jax.models.folded_kernels import gather, meeting_taps, scatter
-from msggan_jax.models.precision import TRUE_FLOAT32, Products, products_of
+from msggan_jax.kernels.plain import transposed
+from msggan_jax.kernels.precision import (
+  TRUE_FLOAT32,
+  Products,
+  at_least_float32,
+  products_of,
+)
+from msggan_jax.kernels.tpu.unfolded import spread_rows
 
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(2, 3, 4))
@@ -28,7 +34,7 @@ def convolve(
   Args:
     x: (B, H, positions, I f).
     kernel: (k, k, I, O), k odd.
-    products: Precision of float32 on accelerators.
+    products: Precision of float32.
     fold: f of x and of the result.
     shifts: Of x and of the result.
 
@@ -58,7 +64,7 @@ def _convolve_backward(products, fold, shifts, residuals, y_bar):
   x, kernel = residuals
   # JAX's own derivative reverses the scattered kernel, and the TPU compiler
   # then reverses features instead of the kernel's gradient.
-  x_bar = convolve(y_bar, _transposed(kernel), products, fold, shifts[::-1])
+  x_bar = convolve(y_bar, transposed(kernel), products, fold, shifts[::-1])
   size = kernel.shape[0]
   return x_bar, _correlate(x, y_bar, size, products, fold, shifts)
 
@@ -82,7 +88,7 @@ def _correlate(x, y, size, products, fold, shifts) -> jax.Array:
     dimension_numbers=("CHWN", "IHWO", "HWNC"),
     precision=products,
   )
-  gradient = _transposed(gradient) if swap else gradient
+  gradient = transposed(gradient) if swap else gradient
   return gather(gradient, taps)
 
 
@@ -93,16 +99,12 @@ def _correlate_forward(x, y, *options):
 def _correlate_backward(size, products, fold, shifts, residuals, kernel_bar):
   del size
   x, y = residuals
-  x_bar = convolve(y, _transposed(kernel_bar), products, fold, shifts[::-1])
+  x_bar = convolve(y, transposed(kernel_bar), products, fold, shifts[::-1])
   return x_bar, convolve(x, kernel_bar, products, fold, shifts)
 
 
 convolve.defvjp(_convolve_forward, _convolve_backward)
 _correlate.defvjp(_correlate_forward, _correlate_backward)
-
-
-def _transposed(kernel: jax.Array) -> jax.Array:
-  return kernel[::-1, ::-1].swapaxes(2, 3)
 
 
 def convolve_ones(
@@ -145,16 +147,16 @@ def upsample_convolve(
   fold: int,
   shift: int = 0,
 ) -> jax.Array:
-  """Upsample by nearest neighbour, then convolve with zero padding.
+  """Upsample by nearest neighbor, then convolve with zero padding.
 
   Doubled rows are dilated rows, which meet two of four kernel rows. Doubled
   pixels of a row share their taps, so a position of the result depends on three
   positions of x, on two if shifted.
 
   Args:
-    x: (B, H, W, I), of any fold.
+    x: (B, H, 2 W / f, I f / 2).
     kernel: (3, 3, I, O).
-    products: Precision of float32 on accelerators.
+    products: Precision of float32.
     fold: f of the result, above 1.
     shift: Shift of the result.
 
@@ -163,7 +165,7 @@ def upsample_convolve(
   """
   taps = meeting_taps(3, fold, up=2, shifts=(0, shift))
   return _convolve(
-    folded.refold(x, fold // 2),
+    x,
     scatter(spread_rows(kernel), taps),
     products,
     padding=[(2, 2), taps.padding],
@@ -172,19 +174,24 @@ def upsample_convolve(
 
 
 def convolve_downsample(
-  x: jax.Array, kernel: jax.Array, products: Products = TRUE_FLOAT32
+  x: jax.Array,
+  kernel: jax.Array,
+  products: Products = TRUE_FLOAT32,
+  *,
+  fold: int,
 ) -> jax.Array:
   """Convolve with zero padding, then average 2x2 pixels: stride 2 along H.
 
   Args:
-    x: (B, 2 H, 2 W, I), folded.
+    x: (B, 2 H, positions, I f).
     kernel: (3, 3, I, O).
-    products: Precision of float32 on accelerators.
+    products: Precision of float32.
+    fold: f.
 
   Returns:
-    (B, H, W, O), of half the fold.
+    (B, H, positions, O f / 2), of half the fold.
   """
-  taps = meeting_taps(3, folded.fold_of(x), down=2)
+  taps = meeting_taps(3, fold, down=2)
   return _convolve(
     x,
     scatter(spread_rows(kernel) / 2, taps),
@@ -195,29 +202,13 @@ def convolve_downsample(
 
 
 def downsample(x: jax.Array) -> jax.Array:
-  """Average 2x2 pixels of a folded array, as `pyramid.downsample` does.
-
-  Args:
-    x: (B, H, W / f, C f), f > 1.
-
-  Returns:
-    (B, H / 2, W / f, C f / 2): half the pixels, half the fold.
-  """
+  """Average 2x2 pixels: (B, H, positions, C f) to half H and half the fold."""
   kernel = _pairs(x.shape[-1], x.dtype) / 4
   return _convolve_rows(x, kernel)
 
 
-def upsample(x: jax.Array, f: int) -> jax.Array:
-  """Upsample by nearest neighbour, as `pyramid.upsample` does.
-
-  Args:
-    x: (B, H, W / g, C g), of any fold g.
-    f: Fold of the result, above 1.
-
-  Returns:
-    (B, 2 H, 2 W / f, C f).
-  """
-  x = folded.refold(x, f // 2)
+def upsample(x: jax.Array) -> jax.Array:
+  """Upsample by nearest neighbor; the transpose of `downsample`, times 4."""
   b, h, positions, width = x.shape
   kernel = _pairs(2 * width, x.dtype)[:1].swapaxes(2, 3)
   x = jnp.broadcast_to(x[:, :, None], (b, h, 2, positions, width))
@@ -226,16 +217,7 @@ def upsample(x: jax.Array, f: int) -> jax.Array:
 
 
 def blur_rows(x: jax.Array, f: int, shift: int = 0) -> jax.Array:
-  """Blur a folded array with [1, 2, 1] / 4 along its rows, zero-padded.
-
-  Args:
-    x: (B, H, positions, C f).
-    f: Its fold, above 1.
-    shift: Its shift.
-
-  Returns:
-    (B, H, W / f, C f), not shifted.
-  """
+  """Blur along rows with [1, 2, 1] / 4; the result is not shifted."""
   identity = np.eye(x.shape[-1] // f)
   kernel = np.array([1, 2, 1])[None, :, None, None] / 4 * identity
   taps = meeting_taps(3, f, shifts=(shift, 0))
@@ -244,27 +226,9 @@ def blur_rows(x: jax.Array, f: int, shift: int = 0) -> jax.Array:
 
 
 def spread(maps: jax.Array, weight: jax.Array, f: int) -> jax.Array:
-  """Multiply a map by each channel's weight.
-
-  Args:
-    maps: (B, H, W).
-    weight: (C,), of the same dtype.
-    f: Fold of the result.
-
-  Returns:
-    (B, H, W / f, C f).
-  """
-  maps = folded.refold(maps[..., None], f)
+  """Multiply maps, (B, H, W / f, f), by each channel's weight, (C,)."""
   weight = weight[None, None, None]
-  if f == 1:
-    return maps * weight
   return _convolve_rows(maps, scatter(weight, meeting_taps(1, f)))
-
-
-def spread_rows(kernel: jax.Array) -> jax.Array:
-  """Convolve the kernel with two ones along H: (3, ...) to (4, ...)."""
-  kernel = jnp.pad(kernel, ((1, 1), (0, 0), (0, 0), (0, 0)))
-  return kernel[1:] + kernel[:-1]
 
 
 def _convolve(
@@ -305,3 +269,95 @@ def _pairs(width: int, dtype: jnp.dtype) -> jax.Array:
   """Return the kernel, (2, 1, C f, C f / 2), that adds 2x2 pixels."""
   pairs = np.kron(np.eye(width // 2), np.ones((2, 1)))
   return jnp.asarray(np.stack([pairs, pairs])[:, None], dtype)
+
+
+class Taps(NamedTuple):
+  """How a kernel acts on folded rows.
+
+  Attributes:
+    weights: (size, t, p, q): weight of tap k from pixel p of one of t
+      neighbouring positions to pixel q.
+    padding: Positions of zeros to the left and to the right of a row.
+  """
+
+  weights: np.ndarray
+  padding: tuple[int, int]
+
+
+def meeting_taps(
+  size: int,
+  f: int,
+  *,
+  up: int = 1,
+  down: int = 1,
+  shifts: tuple[int, int] = (0, 0),
+) -> Taps:
+  """Return which pixels a kernel's taps connect, along a folded row.
+
+  Args:
+    size: Taps of the kernel, odd; zero padding.
+    f: Fold where the kernel acts.
+    up: The input is upsampled by this first; a divisor of f.
+    down: The output is averaged over this many pixels; a divisor of f.
+    shifts: Of the input, before upsampling, and of the output.
+
+  Returns:
+    Taps for as few positions as possible.
+  """
+  before, after = shifts
+  weights = np.zeros((size, 3, f // up, f))
+  for k in range(size):
+    for q in range(f):
+      pixel = (q - after + k - size // 2) // up + before
+      block, p = divmod(pixel, f // up)
+      weights[k, block + 1, p, q] = 1
+  weights = weights.reshape(size, 3, f // up, f // down, down).mean(axis=-1)
+  used = np.flatnonzero(weights.any(axis=(0, 2, 3)))
+  first, last = used[0] - 1, used[-1] - 1
+  # A shifted row has one position more.
+  padding = int(-first), int(last + bool(after) - bool(before))
+  return Taps(weights[:, first + 1 : last + 2], padding)
+
+
+def scatter(kernel: jax.Array, taps: Taps) -> jax.Array:
+  """Return the kernel that acts on folded rows.
+
+  Args:
+    kernel: (h, k, I, O).
+    taps: Of the rows.
+
+  Returns:
+    (h, t, I p, O q).
+  """
+  h, size, i, o = kernel.shape
+  _, t, p, q = taps.weights.shape
+  # In float32, so that gradients of pixels are summed in it; as products and
+  # sums, which are exact, unlike some matrix products.
+  wide = kernel.astype(at_least_float32(kernel))
+  weights = jnp.asarray(taps.weights, wide.dtype)
+  terms = (
+    wide[:, k, None, :, None, :, None] * weights[k][None, :, None, :, None, :]
+    for k in range(size)
+  )
+  return sum(terms).astype(kernel.dtype).reshape(h, t, i * p, o * q)
+
+
+def gather(kernel: jax.Array, taps: Taps) -> jax.Array:
+  """Return the transpose of `scatter`, the gradient of the small kernel.
+
+  Args:
+    kernel: (h, t, I p, O q).
+    taps: As in `scatter`.
+
+  Returns:
+    (h, k, I, O).
+  """
+  h, t, ip, oq = kernel.shape
+  _, _, p, q = taps.weights.shape
+  wide = kernel.astype(at_least_float32(kernel))
+  wide = wide.reshape(h, t, ip // p, p, oq // q, q)
+  gathered = [
+    (wide * w[None, :, None, :, None, :]).sum(axis=(1, 3, 5))
+    for w in jnp.asarray(taps.weights, wide.dtype)
+  ]
+  return jnp.stack(gathered, axis=1).astype(kernel.dtype)

@@ -17,7 +17,16 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from msggan_jax.models.precision import TRUE_FLOAT32, matmul
+from msggan_jax.kernels.precision import TRUE_FLOAT32, matmul
+
+# Operation -> least and largest side of the image, in pixels, and least number
+# of channels with which it is faster than XLA's, as measured. Larger images
+# exceed the cache.
+_PAYS = {
+  "convolve": (32, 64, 64),
+  "correlate": (16, 64, 32),
+  "upsample_convolve": (8, 512, 32),
+}
 
 # Of an upsampled x, this row and this column of B' x B are zero.
 _UPSAMPLED_ZERO = 2
@@ -29,30 +38,28 @@ _G = np.array([[1, 0, 0], [0.5, 0.5, 0.5], [0.5, -0.5, 0.5], [0, 0, 1]])
 Grid = list[list[jax.Array]]  # one array per place of the tile
 
 
+def pays(operation: str, x: jax.Array, kernel_shape: tuple[int, ...]) -> bool:
+  """Return whether this form is faster; x is the convolution's input."""
+  smallest, largest, narrowest = _PAYS[operation]
+  _, height, width, _ = x.shape
+  return (
+    kernel_shape[:2] == (3, 3)
+    and min(kernel_shape[2:]) >= narrowest
+    and height == width
+    and smallest <= width <= largest
+    # bfloat16 would lose too much precision.
+    and x.dtype in (jnp.float32, jnp.float64)
+  )
+
+
 def convolve(x: jax.Array, kernel: jax.Array) -> jax.Array:
-  """Convolve with zero padding.
-
-  Args:
-    x: (B, H, W, I), H and W even.
-    kernel: (3, 3, I, O).
-
-  Returns:
-    (B, H, W, O).
-  """
+  """Compute `plain.convolve` of a 3x3 kernel; H and W are even."""
   u = _transform_kernel(kernel)
   return _map_chunks(lambda x: _untile(_products(_tiles(x), u)), x)
 
 
 def correlate(x: jax.Array, y: jax.Array) -> jax.Array:
-  """Return the weight gradient of `convolve`.
-
-  Args:
-    x: The convolution's input, (B, H, W, I).
-    y: The cotangent of its output, (B, H, W, O).
-
-  Returns:
-    (3, 3, I, O).
-  """
+  """Compute `plain.correlate` of a 3x3 kernel."""
 
   def part(operands):
     x, y = operands
@@ -64,15 +71,7 @@ def correlate(x: jax.Array, y: jax.Array) -> jax.Array:
 
 @jax.custom_vjp
 def upsample_convolve(x: jax.Array, kernel: jax.Array) -> jax.Array:
-  """Upsample by nearest neighbour, then convolve with zero padding.
-
-  Args:
-    x: (B, H, W, I).
-    kernel: (3, 3, I, O).
-
-  Returns:
-    (B, 2H, 2W, O).
-  """
+  """Compute `plain.upsample_convolve` of a 3x3 kernel."""
   u = _transform_kernel(kernel)
   return _map_chunks(lambda x: _upsample_convolve(x, u), x, outputs=4)
 

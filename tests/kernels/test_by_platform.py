@@ -5,16 +5,15 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from msggan_jax.models import convolution
-from msggan_jax.models.convolution import (
+from msggan_jax.kernels import cpu, plain
+from msggan_jax.kernels.by_platform import (
   convolve,
-  convolve_downsample_strided,
-  convolve_narrow,
-  convolve_plain,
+  convolve_downsample,
+  downsample,
+  upsample,
   upsample_convolve,
-  upsample_convolve_dilated,
 )
-from msggan_jax.models.pyramid import downsample, upsample
+from msggan_jax.kernels.tpu import unfolded
 
 
 def everything(convolve, x, kernel):
@@ -38,35 +37,28 @@ def everything(convolve, x, kernel):
   )
 
 
-def assert_agree(fast, plain, batch, resolution, size):
+def assert_agree(fast, reference, batch, resolution, size):
   rng = np.random.default_rng(0)
   x = jnp.asarray(rng.normal(size=(batch, resolution, resolution, 2)))
   kernel = jnp.asarray(rng.normal(size=(size, size, 2, 3)) / 3)
   jitted = jax.jit(everything, static_argnums=0)
-  fast, plain = (jitted(f, x, kernel) for f in (fast, plain))
-  for a, b in zip(jax.tree.leaves(fast), jax.tree.leaves(plain), strict=True):
+  results = (jitted(f, x, kernel) for f in (fast, reference))
+  for a, b in zip(*map(jax.tree.leaves, results), strict=True):
     np.testing.assert_allclose(a, b, rtol=1e-9, atol=1e-9)
 
 
 @pytest.mark.parametrize("size", [1, 3])
 def test_all_derivatives_agree(float64, size):
-  assert_agree(convolve, convolve_plain, 3, 4, size)
-
-
-def upsample_convolve_as_two(x, kernel):
-  return convolve_plain(upsample(x), kernel)
-
-
-def convolve_downsample_as_two(x, kernel):
-  return downsample(convolve_plain(x, kernel))
+  assert_agree(convolve, plain.convolve, 3, 4, size)
 
 
 @pytest.mark.parametrize(
   ("one", "two"),
   [
-    (upsample_convolve_dilated, upsample_convolve_as_two),
-    (convolve_downsample_strided, convolve_downsample_as_two),
-    (convolve_narrow, convolve_plain),
+    (unfolded.upsample_convolve, plain.upsample_convolve),
+    (unfolded.convolve_downsample, plain.convolve_downsample),
+    (unfolded.convolve_narrow, plain.convolve),
+    (convolve_downsample, plain.convolve_downsample),
   ],
 )
 def test_all_derivatives_of_a_single_convolution_agree(float64, one, two):
@@ -74,19 +66,19 @@ def test_all_derivatives_of_a_single_convolution_agree(float64, one, two):
 
 
 @pytest.mark.parametrize(
-  ("fast", "plain"),
+  ("fast", "reference"),
   [
-    (convolve, convolve_plain),
-    (upsample_convolve, upsample_convolve_as_two),
+    (convolve, plain.convolve),
+    (upsample_convolve, plain.upsample_convolve),
   ],
 )
 @pytest.mark.parametrize(("batch", "resolution"), [(3, 4), (20, 16)])
 def test_all_derivatives_of_winograds_form_agree(
-  float64, monkeypatch, fast, plain, batch, resolution
+  float64, monkeypatch, fast, reference, batch, resolution
 ):
   """Two channels are below its limit, so force it; one chunk and several."""
-  monkeypatch.setattr(convolution, "_winograd_pays", lambda *_, **__: True)
-  assert_agree(fast, plain, batch, resolution, 3)
+  monkeypatch.setattr(cpu, "pays", lambda *_: True)
+  assert_agree(fast, reference, batch, resolution, 3)
 
 
 def test_winograds_form_is_accurate_in_float32():
@@ -103,6 +95,14 @@ def test_winograds_form_is_accurate_in_float32():
   operands = jnp.asarray(x, jnp.float32), jnp.asarray(kernel, jnp.float32)
   text = jax.jit(convolve).lower(*operands).as_text()
   assert "convolution" not in text  # Winograd's form at this size
-  for f in (convolve, convolve_plain):
+  for f in (convolve, plain.convolve):
     error = np.abs(np.asarray(jax.jit(f)(*operands)) - exact).max()
     assert error < 3e-6 * np.abs(exact).max()
+
+
+def test_downsample_undoes_upsample():
+  x = jax.random.normal(jax.random.key(0), (2, 4, 4, 3))
+  np.testing.assert_allclose(downsample(upsample(x, 4), 4), x, rtol=1e-6)
+  by_hand = np.asarray(x).reshape(2, 2, 2, 2, 2, 3).mean(axis=(2, 4))
+  for halved in (downsample(x), unfolded.downsample(x, 2)):
+    np.testing.assert_allclose(halved, by_hand, rtol=1e-5, atol=1e-6)

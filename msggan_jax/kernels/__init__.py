@@ -1,0 +1,139 @@
+"""The operations of the networks, and the one table that chooses their form.
+
+| arrays | form | where |
+|---|---|---|
+| plain | one for all platforms: the reference, in exported files | `plain.py` |
+| plain | that of the platform that compiles the program | `by_platform.py` |
+| plain, on CPUs | 3x3 kernels with fewer products | `cpu.py` |
+| plain, on TPUs | resampling within the convolution | `tpu/unfolded.py` |
+| folded, in training on TPUs | narrow levels fill the lanes | `tpu/` |
+
+A network is built with `Kernels`, which decide the form of its arrays. All
+other operations follow the type of their arguments.
+"""
+
+import dataclasses
+import functools
+from collections.abc import Callable
+from typing import Any
+
+import jax
+
+from msggan_jax.kernels import by_platform, plain
+from msggan_jax.kernels.tpu import operations as tpu
+from msggan_jax.kernels.tpu.folded import Folded
+
+
+@dataclasses.dataclass(frozen=True)
+class Kernels:
+  """The operations that decide the form of a network's arrays.
+
+  Attributes:
+    convolve: (x, kernel, bias, products, before_window) -> y; `before_window`
+      says that a 3x3 kernel reads y next.
+    upsample_convolve: (x, kernel, bias, products) -> y, (B, 2 H, 2 W, O), which
+      a 3x3 kernel reads next.
+    convolve_downsample: (x, kernel, bias, products) -> y, (B, H / 2, W / 2, O).
+    upsample: x -> (B, 2 H, 2 W, C).
+    fit: (x, width) -> x in the form of a level of `width` channels.
+    prepend: (image, x) -> the channels of both.
+    enter: (pyramid, stddev layer or None) -> both in the form of D, and how its
+      scores leave it.
+  """
+
+  convolve: Callable
+  upsample_convolve: Callable
+  convolve_downsample: Callable
+  upsample: Callable
+  fit: Callable
+  prepend: Callable
+  enter: Callable
+
+
+def _biased(operation: Callable) -> Callable:
+  """Return a convolution that adds a bias."""
+
+  def biased(x, kernel, bias, products, before_window=False):
+    del before_window
+    return plain.add_bias(operation(x, kernel, products), bias)
+
+  return biased
+
+
+PLAIN = Kernels(
+  convolve=_biased(plain.convolve),
+  upsample_convolve=_biased(plain.upsample_convolve),
+  convolve_downsample=_biased(plain.convolve_downsample),
+  upsample=plain.upsample,
+  fit=lambda x, width: x,
+  prepend=plain.concatenate,
+  enter=lambda pyramid, stddev: (pyramid, stddev, lambda scores: scores),
+)
+BY_PLATFORM = dataclasses.replace(
+  PLAIN,
+  convolve=_biased(by_platform.convolve),
+  upsample_convolve=_biased(by_platform.upsample_convolve),
+  convolve_downsample=_biased(by_platform.convolve_downsample),
+  upsample=by_platform.upsample,
+)
+FOLDED = Kernels(
+  convolve=tpu.convolve,
+  upsample_convolve=tpu.upsample_convolve,
+  convolve_downsample=tpu.convolve_downsample,
+  upsample=tpu.upsample,
+  fit=tpu.fit,
+  prepend=tpu.prepend,
+  enter=tpu.enter,
+)
+_TRAINING = {"tpu": FOLDED}  # platform -> of the training step
+
+
+def for_training(platform: str) -> Kernels:
+  """Return the kernels of the training step on a platform, such as "cpu"."""
+  return _TRAINING.get(platform, BY_PLATFORM)
+
+
+def _by_type(plain_form: Callable, folded_form: Callable) -> Callable:
+  """Return an operation; its second form takes any folded argument."""
+
+  @functools.wraps(plain_form)
+  def operation(*args: Any) -> Any:
+    folded = any(isinstance(x, Folded) for x in args)
+    return (folded_form if folded else plain_form)(*args)
+
+  return operation
+
+
+def _plain_array(x: jax.Array) -> jax.Array:
+  """Return features or images as one plain array, (B, H, W, C)."""
+  return x
+
+
+def _as_it_is(x: jax.Array, y: jax.Array) -> jax.Array:
+  """Return x in the form of y."""
+  del y
+  return x
+
+
+def _upsample_like(x: jax.Array, like: jax.Array) -> jax.Array:
+  """Upsample x by nearest neighbor to the size and the form of `like`."""
+  return by_platform.upsample(x, like.shape[1] // x.shape[1])
+
+
+downsample = _by_type(by_platform.downsample, tpu.downsample)
+upsample_like = _by_type(_upsample_like, tpu.upsample_like)
+blur = _by_type(plain.blur, tpu.blur)
+instance_norm = _by_type(plain.instance_norm, tpu.instance_norm)
+leaky_relu_and_pixel_norm = _by_type(
+  plain.leaky_relu_and_pixel_norm, tpu.leaky_relu_and_pixel_norm
+)
+concatenate = _by_type(plain.concatenate, tpu.concatenate)
+per_channel = _by_type(plain.per_channel, tpu.per_channel)
+weighted_noise = _by_type(plain.weighted_noise, tpu.weighted_noise)
+to_array = _by_type(_plain_array, tpu.to_array)
+like = _by_type(_as_it_is, tpu.like)
+
+
+def leaky_relu(x: Any) -> Any:
+  """Apply a leaky ReLU of slope 0.2 (paper, Tables 6 and 7)."""
+  return jax.tree.map(plain.leaky_relu, x)
