@@ -14,7 +14,7 @@ fid, kid, ...      without a number: all images of two folders
 import dataclasses
 import math
 import re
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 INCEPTION = "inception"
@@ -90,26 +90,32 @@ def defaults(has_inception: bool, count: str = "") -> list[str]:
   return [f"fd_{ending}{against}", f"kid_{ending}"]
 
 
-def best_row(
-  rows: Sequence[dict[str, Any]], protocol: Protocol, like: dict[str, Any]
-) -> dict[str, Any] | None:
-  """Return the row with the best number of a protocol, or None.
+def rows_like(
+  rows: Iterable[Mapping[str, Any]], protocol: Protocol, like: Mapping[str, Any]
+) -> list[Mapping[str, Any]]:
+  """Return the last row of each step that has a protocol's number, in order.
 
-  The last row of a step counts; of equally good steps, the first wins. Rows of
-  other data or extractor weights than `like` are skipped.
+  Rows of other data or extractor weights than `like` are skipped.
   """
+
+  def has_number(row: Mapping[str, Any]) -> bool:
+    value = row.get(protocol.main_value)
+    return isinstance(value, int | float) and math.isfinite(value)
+
   made = made_of(like, protocol)
-  by_step = {
-    row["step"]: row
-    for row in rows
-    if math.isfinite(row.get(protocol.main_value, math.nan))
-    and made_of(row, protocol) == made
-  }
+  same = (row for row in rows if made_of(row, protocol) == made)
+  by_step = {row["step"]: row for row in filter(has_number, same)}
+  return [by_step[step] for step in sorted(by_step)]
+
+
+def best_row(
+  rows: Iterable[Mapping[str, Any]], protocol: Protocol, like: Mapping[str, Any]
+) -> Mapping[str, Any] | None:
+  """Return the best of `rows_like`, the first of equally good ones, or None."""
   sign = -1 if protocol.higher_is_better else 1
+  alike = rows_like(rows, protocol, like)
   return min(
-    by_step.values(),
-    key=lambda row: (sign * row[protocol.main_value], row["step"]),
-    default=None,
+    alike, key=lambda row: sign * row[protocol.main_value], default=None
   )
 
 
@@ -141,7 +147,7 @@ def _parse_one(name: str, pattern: re.Pattern) -> Protocol:
   )
 
 
-def made_of(row: dict[str, Any], protocol: Protocol) -> tuple[Any, Any]:
+def made_of(row: Mapping[str, Any], protocol: Protocol) -> tuple[Any, Any]:
   """Return the hashes of a row's data and of its extractor's weights."""
   hashes = row.get("weights_hash", {})
   return row.get("data_hash"), hashes.get(protocol.extractor)

@@ -52,11 +52,7 @@ Table = tuple[str, Sequence[str], Sequence[Sequence[str]]]
 
 
 def write(runs: Sequence[Run], path: Path) -> int:
-  """Write the page in one move, and return its size in bytes.
-
-  Raises:
-    ValueError: If the file cannot be written there.
-  """
+  """Write the page in one move, and return its size in bytes."""
   page = render(runs)
   temporary = path.with_name(f".{path.name}.{os.getpid()}")
   try:

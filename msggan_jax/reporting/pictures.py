@@ -66,11 +66,7 @@ class Plot:
 
 
 def plot(
-  title: str,
-  caption: str,
-  lines: Sequence[Line],
-  *,
-  log: bool = False,
+  title: str, caption: str, lines: Sequence[Line], *, log: bool = False
 ) -> Plot | None:
   """Draw at most twelve lines over the thousands of images shown.
 
@@ -108,9 +104,7 @@ def plot(
 def strips(run: Run, total: int) -> dict[int, list[tuple[float, Markup]]]:
   """Return sample grids over training, (kimg, data URI), by scale.
 
-  Args:
-    run: The run; scale 0 shows all scales of the same latents.
-    total: Number of runs on the page, which share its size.
+  Scale 0 shows all scales of the same latents. `total` runs share a page.
   """
   scales = _scales(run.workdir)
   most = max(_FEWEST_FRAMES, _ALL_FRAMES // (total * max(1, len(scales))))
@@ -141,10 +135,8 @@ def diversity(run: Run) -> Points:
 
   For every image of a grid the nearest other one is found, by the root mean
   square of their pixels' differences at 32x32 or less. The median over fakes,
-  divided by that over reals, is 0 if all latents give one image.
-
-  Returns:
-    (kimg, ratio); empty if the grids have fewer than 16 images.
+  divided by that over reals, is 0 if all latents give one image. Returns (kimg,
+  ratio), nothing if the grids have fewer than 16 images.
   """
   resolution = int(run.number("resolution") or 0)
   scales = _scales(run.workdir)
@@ -256,13 +248,8 @@ def _nearest(
 ) -> float | None:
   """Return the median distance of a grid's images to their nearest other.
 
-  In [0, 255]; None if the file is not readable or has too few images.
-
-  Args:
-    path: Of the grid.
-    tile: Resolution of the images in the grid.
-    side: Resolution at which images are compared.
-    grid: The base grid.
+  In [0, 255]; None if the file is not readable or has too few images, which
+  are of resolution `tile` and compared at `side`.
   """
   image = _open(path)
   tall, wide = base_grid.image_size(tile, grid)

@@ -1,5 +1,6 @@
 """A run's records, read while it writes them; they may be damaged."""
 
+import contextlib
 import dataclasses
 import json
 from collections.abc import Mapping, Sequence
@@ -14,7 +15,6 @@ STATS_FILE = "stats.jsonl"
 Points = Sequence[tuple[float, float]]  # (kimg, value), by time
 
 _LARGEST = 1e30  # greater numbers cannot be plotted
-_NOT_METRICS = ("step", "kimg", "secs")
 _BY_NAME = ("protocols", "weights_hash")  # dictionaries of a row of metrics
 
 
@@ -67,23 +67,13 @@ class Run:
   @property
   def metric_names(self) -> list[str]:
     """Names of the metrics in the order of their recording."""
-    names = {
-      name: None
-      for row in self.metrics
-      for name, value in row.items()
-      if isinstance(value, float) and name not in _NOT_METRICS
-    }
-    return list(names)
+    pairs = [pair for row in self.metrics for pair in row.items()]
+    names = dict.fromkeys(k for k, v in pairs if isinstance(v, float))
+    return [name for name in names if name not in ("step", "kimg", "secs")]
 
 
 def read(workdirs: Sequence[str]) -> list[Run]:
-  """Read runs; those of one folder name are named by their whole path.
-
-  Raises:
-    FileNotFoundError: If a folder is not the workdir of a run.
-    ValueError: If a name is empty, or if a folder is given twice or has no
-      rows yet.
-  """
+  """Read runs; those of one folder name are named by their whole path."""
   given = f"--workdir={','.join(workdirs)}"
   if not workdirs or not all(workdirs):
     raise ValueError(f"{given} has an empty name; give A or A,B,C")
@@ -183,11 +173,9 @@ def _read_object(path: Path, notes: list[str]) -> dict[str, Any]:
   """Return a JSON file's object; {} if there is none or it is damaged."""
   if not path.is_file():
     return {}
-  try:
+  with contextlib.suppress(ValueError, RecursionError, OSError):
     found = json.loads(path.read_text())
-  except (ValueError, RecursionError, OSError):
-    found = None
-  if isinstance(found, dict):
-    return found
+    if isinstance(found, dict):
+      return found
   notes.append(f"{path.name}, which is damaged")
   return {}

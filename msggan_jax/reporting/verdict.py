@@ -98,22 +98,22 @@ def best_score(case: Case) -> str:
 
 def compare(cases: Sequence[Case]) -> str:
   """Return a sentence on which of several runs is best."""
-  scored = [(x.run.name, x.scores) for x in cases if x.scores is not None]
-  alike = [
-    (name, scores)
-    for name, scores in scored
-    if (scores.protocol, scores.made_of)
-    == (scored[0][1].protocol, scored[0][1].made_of)
-  ]
+  scored = {x.run.name: x.scores for x in cases if x.scores is not None}
+  first = next(iter(scored.values()), None)
+  alike = {
+    name: scores
+    for name, scores in scored.items()
+    if (scores.protocol, scores.made_of) == (first.protocol, first.made_of)
+  }
   if len(alike) < 2:
     return "No two of these runs have a score by the same protocol and data."
-  protocol = alike[0][1].protocol
+  protocol = first.protocol
   sign = -1 if protocol.higher_is_better else 1
   ranks = ", then ".join(
     f"{name} with {number(scores.best)} at {number(scores.best_kimg)} kimg"
-    for name, scores in sorted(alike, key=lambda pair: sign * pair[1].best)
+    for name, scores in sorted(alike.items(), key=lambda x: sign * x[1].best)
   )
-  others = [x.run.name for x in cases if x.run.name not in dict(alike)]
+  others = [x.run.name for x in cases if x.run.name not in alike]
   left_out = f" ({', '.join(others)}: not comparable)" if others else ""
   return f"By {protocol.main_value} the best is {ranks}{left_out}."
 
@@ -129,28 +129,20 @@ def _parse(name: str, row: Mapping[str, Any]) -> Protocol | None:
 
 def _scores(
   run: Run, protocol: Protocol, description: str, like: Mapping[str, Any]
-) -> Scores | None:
+) -> Scores:
+  """Return the evaluations as in a row that has the protocol's number."""
   name = protocol.main_value
-  made_of = protocols.made_of(dict(like), protocol)
-  alike = {
-    row["step"]: dict(row)
-    for row in run.metrics
-    if isinstance(row.get(name), float)
-    and protocols.made_of(dict(row), protocol) == made_of
-  }
-  rows = [alike[step] for step in sorted(alike)]
-  best = protocols.best_row(rows, protocol, like=dict(like))
-  if best is None:
-    return None
+  rows = protocols.rows_like(run.metrics, protocol, like)
+  best = protocols.best_row(rows, protocol, like)
   ends = (f"{name}_std", f"{name}_subsets_error")
-  spreads = [row[end] for row in rows for end in ends if end in row]
+  spreads = [row.get(end) for row in rows for end in ends]
   return Scores(
     protocol=protocol,
     description=description,
     points=[(row["kimg"], row[name]) for row in rows],
     best_kimg=best["kimg"],
     best=best[name],
-    made_of=made_of,
+    made_of=protocols.made_of(like, protocol),
     noise=2 * max((x for x in spreads if isinstance(x, float)), default=0.0),
   )
 
@@ -158,8 +150,8 @@ def _scores(
 def _gave_up(case: Case) -> Finding | None:
   report, precision = case.run.not_finite, case.run.config.get("precision")
   found = report.get("attempts")
-  attempts = found if isinstance(found, list) else []
-  attempts = [attempt for attempt in attempts if isinstance(attempt, dict)]
+  found = found if isinstance(found, list) else []
+  attempts = [attempt for attempt in found if isinstance(attempt, dict)]
   if report.get("continued") or not attempts:
     return None
   names = attempts[-1].get("not_finite")
@@ -167,11 +159,11 @@ def _gave_up(case: Case) -> Finding | None:
   where = plain(" and ".join(map(str, names)))
   advice = "Give the same command with --new_randomness: it may be chance."
   if len(attempts) > 1:
-    advice = (
-      f"{_gentler(case.run)}."
-      if precision in (None, "float32")
-      else "Try a new run with config.precision=float32, which overflows later."
-    )
+    advice = f"{_gentler(case.run)}."
+    if precision not in (None, "float32"):
+      advice = (
+        "Try a new run with config.precision=float32: it overflows later."
+      )
   health = f"It gave up at {number(case.run.kimg)} kimg: NaN or Inf in {where}."
   return "gave up", health, advice
 
@@ -221,10 +213,9 @@ def _collapses(case: Case) -> Finding | None:
 def _declines(case: Case) -> Finding | None:
   """Return overfitting, or worse scores without a sign of it."""
   run, scores = case.run, case.scores
-  # Two evaluations after the best one are needed.
-  newest = scores.points[-2:] if scores else []
-  if scores is None or scores.best_kimg in dict(newest):
+  if scores is None:
     return None
+  newest = scores.points[-2:]  # both are after the best one
   if not all(scores.is_worse(x, scores.best) for _, x in newest):
     return None
   worse = (
@@ -268,20 +259,20 @@ def _is_unsteady(case: Case) -> Finding | None:
 
 def _soundness(case: Case) -> str:
   """Return the sentence of a run to which no rule applies."""
-  scores, evidence = case.scores, ["few records"]
+  scores, seen = case.scores, "few records"
   if case.diversity:
-    evidence = [
+    seen = (
       "an image of the sample grid differs from its nearest other one "
       f"{case.diversity[-1][1]:.2f} times as much as a real image does from its"
-    ]
+    )
   if scores is None or len(scores.points) < 2:
     judged = "Nothing points to a collapse, and without two scores overfitting"
-    return f"{judged} cannot be judged: {evidence[0]}."
-  evidence.append(
-    f"the last score is {number(scores.points[-1][1])}, the best "
-    f"{number(scores.best)}"
+    return f"{judged} cannot be judged: {seen}."
+  last, best = number(scores.points[-1][1]), number(scores.best)
+  return (
+    f"It neither overfits nor collapses: {seen}; the last score is {last}, the "
+    f"best {best}."
   )
-  return f"It neither overfits nor collapses: {'; '.join(evidence)}."
 
 
 def _go_on(case: Case) -> str:
@@ -338,7 +329,7 @@ def _gap(run: Run, kimg: float) -> float:
   gaps = [
     (abs(row["kimg"] - kimg), row["real_logits"] - row["fake_logits"])
     for row in run.stats
-    if "real_logits" in row and "fake_logits" in row
+    if {"real_logits", "fake_logits"} <= row.keys()
   ]
   near = sorted(gaps)[: max(5, len(gaps) // 10)]
   return median(gap for _, gap in near) if near else 0.0
