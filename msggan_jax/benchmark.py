@@ -33,12 +33,12 @@ def main(argv: Sequence[str]) -> None:
   import jax
 
   from msggan_jax.config.resolve import resolve
-  from msggan_jax.planning import compilation, timing
+  from msggan_jax.planning import estimate, timing
 
   config = resolve(
     _CONFIG.value,
     jax.device_count(),
-    fits=compilation.fits,
+    fits=estimate.fits,
     **cli.config_origin(),
   )
   numbers = timing.measure_step(config, _STEPS.value)

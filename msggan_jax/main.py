@@ -85,7 +85,7 @@ def main(argv: Sequence[str]) -> None:
   }
   if _DISTRIBUTED.value or any(x is not None for x in cluster.values()):
     processes.join(**cluster)
-  with processes.ending_together(cli.EXIT_HOPELESS):
+  with processes.ending_together():
     if _VERIFY.value is not None:
       verify(workdir)
       return
@@ -127,7 +127,7 @@ def read_config(workdir: Path) -> ConfigDict:
   import jax
 
   from msggan_jax.config.resolve import resolve
-  from msggan_jax.planning import compilation
+  from msggan_jax.planning import estimate
 
   if _FREEZE_D.value is not None:
     _CONFIG.value.freeze_d = _FREEZE_D.value
@@ -135,7 +135,7 @@ def read_config(workdir: Path) -> ConfigDict:
     _CONFIG.value,
     jax.device_count(),
     workdir=workdir,
-    fits=compilation.fits,
+    fits=estimate.fits,
     **cli.config_origin(),
   )
 

@@ -68,7 +68,7 @@ def _compile(devices: list, chip: Any) -> dict[str, Any]:
   """Return the numbers of the plan for some devices."""
   from msggan_jax.config.resolve import resolve
   from msggan_jax.models.stddev import examples_together
-  from msggan_jax.planning import compilation, estimate
+  from msggan_jax.planning import estimate
 
   def plan_for(device_batch_size: int | None) -> dict[str, Any]:
     config = ConfigDict(_CONFIG.value)
@@ -77,7 +77,7 @@ def _compile(devices: list, chip: Any) -> dict[str, Any]:
     config = resolve(
       config,
       len(devices),
-      fits=lambda config: compilation.fits(config, devices, chip.hbm_bytes),
+      fits=lambda config: estimate.fits(config, devices, chip.hbm_bytes),
       **cli.config_origin(),
     )
     return estimate.make_plan(config, devices, chip)

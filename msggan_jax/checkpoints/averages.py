@@ -21,13 +21,7 @@ from ml_collections import ConfigDict
 
 from msggan_jax.algorithm import power_averages
 from msggan_jax.checkpoints import checkpoint, safetensors_file
-from msggan_jax.checkpoints.tensors import (
-  describe,
-  flatten,
-  own_table,
-  shapes_of,
-  to_trees,
-)
+from msggan_jax.checkpoints.tensors import from_own, shapes_of, to_own
 from msggan_jax.config import saved
 from msggan_jax.models import networks
 
@@ -50,13 +44,10 @@ def save(
     return
   shutil.rmtree(folder, ignore_errors=True)
   folder.mkdir(parents=True)
-  trees = {str(i): tree for i, tree in enumerate(averages)}
   if step == 0:  # all are the initial parameters
-    trees = {"0": averages[0]}
-  tensors = {
-    name: np.asarray(array, np.float32, order="C")
-    for name, array in flatten(trees, {_STATE: state}).items()
-  }
+    averages = averages[:1]
+  trees = {str(i): tree for i, tree in enumerate(averages)}
+  tensors = to_own(trees, {_STATE: state})
   (folder / _FILE).write_bytes(safetensors.numpy.save(tensors))
   checkpoint.write_manifest(folder)
   for surplus in set(_steps(workdir)) - _kept(_steps(workdir)):
@@ -73,21 +64,7 @@ def delete_after(workdir: Path, step: int) -> None:
 def reconstruct(
   workdir: str | Path, step: int | str | None, ema_kimg: float
 ) -> tuple[ConfigDict, networks.Network, networks.Tree, networks.Tree]:
-  """Return the generator with a moving average of another length.
-
-  Args:
-    workdir: The run's folder.
-    step: A step with averages; "best": the marked checkpoint's; None: the
-      newest.
-    ema_kimg: Half-life in thousands of images.
-
-  Returns:
-    Its configuration, the network, its parameters and its state.
-
-  Raises:
-    FileNotFoundError: If the run or the step's averages do not exist.
-    ValueError: If the half-life is not above 0 or a file is damaged.
-  """
+  """Return the generator with another moving average, see `load_generator`."""
   if not 0 < ema_kimg < math.inf:
     raise ValueError(f"ema_kimg is {ema_kimg}; choose a number above 0")
   if Path(workdir).is_file():
@@ -109,11 +86,8 @@ def reconstruct(
   )
   if error > _POOR:
     logging.warning(
-      "ema_kimg %g is short for the averages of %s: the weights over steps "
-      "have an error of %.0f %%",
-      ema_kimg,
-      workdir,
-      100 * error,
+      f"ema_kimg {ema_kimg:g} is short for the averages of {workdir}: the "
+      f"weights over steps have an error of {error:.0%}"
     )
   shapes = shapes_of(network)
   total = jax.tree.map(lambda x: np.zeros(x.shape, np.float64), shapes[0])
@@ -154,21 +128,15 @@ def _read(
   except (OSError, safetensors.SafetensorError) as error:
     raise ValueError(f"{folder / _FILE} cannot be read: {error}") from error
   params, state = shapes
-  trees = ({str(i): params for i in range(num_averages)}, {_STATE: state})
-  (averages, state), misfits = to_trees(tensors, own_table(*trees), trees)
-  if misfits:
-    raise ValueError(describe(str(folder), misfits))
+  trees = {str(i): params for i in range(num_averages)}, {_STATE: state}
+  averages, state = from_own(tensors, str(folder), *trees)
   return list(averages.values()), state[_STATE]
 
 
 def _steps(workdir: Path) -> list[int]:
   """Return the steps with complete averages."""
-  folders = (workdir / "averages").glob("*")
-  return sorted(
-    int(folder.name)
-    for folder in folders
-    if folder.name.isdecimal() and checkpoint.has_manifest(folder)
-  )
+  folders = filter(checkpoint.has_manifest, (workdir / "averages").glob("*"))
+  return sorted(int(each.name) for each in folders if each.name.isdecimal())
 
 
 def _good_steps(workdir: Path) -> Iterator[int]:

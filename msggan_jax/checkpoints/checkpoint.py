@@ -8,9 +8,7 @@ import hashlib
 import itertools
 import json
 import os
-import re
 import shutil
-import time
 from collections.abc import Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path, PurePosixPath
@@ -20,21 +18,18 @@ import jax
 from absl import logging
 from orbax.checkpoint import v1 as ocp
 
-from msggan_jax.runtime import processes
+from msggan_jax.runtime import cli, processes
 
 BEST = "best"  # instead of a step
 MANIFEST = "manifest.json"
 
 _NAME = "state"
 _PROVENANCE = "provenance.json"
-_MOST_CHARACTERS = 300  # of an error's reason
-_PATIENCE_SECS = 70  # network disks cache a folder's names for up to a minute
 # Errors of reading a malformed file of JSON.
 _MALFORMED = (
   *(ValueError, TypeError, AttributeError, KeyError),
   *(OverflowError, RecursionError),
 )
-_LEFTOVER = re.compile(r"\d+\.orbax-checkpoint-tmp(-\d+)?")
 
 
 class SaveError(OSError):
@@ -51,15 +46,11 @@ class Checkpoints:
     keep_every: float = 0.0,
     provenance: Mapping[str, str | int] | None = None,
   ):
-    """Open a folder of checkpoints.
+    """Open a folder of checkpoints, which the first save creates.
 
-    Args:
-      directory: The folder; created by the first save.
-      keep: Number of newest checkpoints to keep, beside the best and step 0;
-        None: all.
-      keep_every: In steps; the first checkpoint after each multiple of it is
-        kept, too; 0: none.
-      provenance: What the trees depend on; kept with each checkpoint.
+    Kept are all, or the `keep` newest, the best, step 0 and the first after
+    each multiple of `keep_every` steps. `provenance` is what the trees depend
+    on; it is kept with each checkpoint.
     """
     self._directory = Path(directory).absolute()
     self._mark = self._directory.with_name("best.json")
@@ -102,10 +93,7 @@ class Checkpoints:
     """Start to save a tree of arrays; wait only for the previous save.
 
     All processes call it. The first one decides whether the checkpoint exists:
-    the others may see other files on a shared disk.
-
-    Raises:
-      SaveError: If the previous save has failed.
+    the others may see other files on a shared disk. Raises as `wait`.
     """
     self.wait()
     try:
@@ -123,13 +111,9 @@ class Checkpoints:
     self._saving = self._background.submit(self._finish, step, response)
 
   def find(self, step: int | str | None) -> int:
-    """Return the step of a checkpoint.
+    """Return the step of a checkpoint; FileNotFoundError without one.
 
-    Args:
-      step: A step; "best": the marked one; None: the newest.
-
-    Raises:
-      FileNotFoundError: If the checkpoint does not exist.
+    "best" is the marked one, None the newest.
     """
     steps = self.steps
     if step == BEST:
@@ -148,22 +132,18 @@ class Checkpoints:
   def restore(self, abstract_tree: Any, step: int | str | None = None) -> Any:
     """Load a checkpoint, or a part of it, after checking its checksums.
 
-    All processes call it with the same step, and all load it or none.
-
-    Args:
-      abstract_tree: The saved tree or a part of it, as
-        `jax.ShapeDtypeStruct` with shardings.
-      step: As in `find`; None skips damaged ones with a warning.
+    All processes call it with the same step, and all load it or none. The
+    abstract tree has `jax.ShapeDtypeStruct` with shardings. `step` is as in
+    `find`, but None skips damaged ones with a warning.
 
     Raises:
       FileNotFoundError: If the checkpoint does not exist.
-      ValueError: If it, or every complete one, is damaged, or if it holds
-        another tree.
+      ValueError: If it is damaged, or holds another tree.
     """
     if step is None:
       step = self.newest_good()
     with processes.raising_together():
-      step = self._check(step)
+      step = processes.once_visible(lambda: self._check(step))
     try:
       misfits = self._misfits(step, abstract_tree)
       if misfits:
@@ -175,32 +155,19 @@ class Checkpoints:
     except Exception as error:  # whatever Orbax raises
       raise ValueError(
         f"checkpoint {self._folder(step)} cannot be loaded: "
-        f"{_first_line(error)[:_MOST_CHARACTERS]}"
+        f"{cli.first_line(error)}"
       ) from error
 
   def wait(self) -> None:
-    """Wait for the last save.
-
-    Raises:
-      SaveError: If it has failed.
-    """
+    """Wait for the last save; raise SaveError if it has failed."""
     saving, self._saving = self._saving, None
     if saving:
       saving.result()
 
-  def close(self) -> None:
-    """Wait for the last save and end its thread."""
-    try:
-      self.wait()
-    finally:
-      self._background.shutdown()
-
   def remove_leftovers(self) -> None:
     """Remove the unfinished folders of killed saves; needs the run's lock."""
-    if not self._directory.is_dir():
-      return
-    for folder in self._directory.iterdir():
-      if _LEFTOVER.fullmatch(folder.name) and not folder.is_symlink():
+    for folder in self._directory.glob("[0-9]*.orbax-checkpoint-tmp*"):
+      if not folder.is_symlink():
         logging.warning("removing %s, which a killed save left", folder)
         shutil.rmtree(folder)
 
@@ -208,19 +175,14 @@ class Checkpoints:
     return self._directory / str(step)
 
   def _all_steps(self) -> list[int]:
-    if not self._directory.is_dir():
-      return []
-    names = (path.name for path in self._directory.iterdir())
+    names = (path.name for path in self._directory.glob("*"))
     return sorted(int(name) for name in names if name.isdecimal())
 
   def newest_good(self) -> int | None:
     """Return the step of the newest good checkpoint, or None.
 
     All processes get the first one's answer. Damaged checkpoints are skipped
-    with a warning.
-
-    Raises:
-      ValueError: If every complete one is damaged.
+    with a warning; ValueError if every complete one is damaged.
     """
     step = self._newest_good() if processes.is_first() else None
     return processes.from_first(step)
@@ -241,25 +203,14 @@ class Checkpoints:
     return None
 
   def _check(self, step: int | str | None) -> int:
-    """Return the step of a checkpoint that this process sees and finds good.
-
-    A shared disk may show new files to some processes later.
-    """
-    patience = 0 if processes.is_first() else _PATIENCE_SECS
-    deadline = time.monotonic() + patience
-    while True:
-      try:
-        found = self.find(step)
-        problem = find_damage(self._folder(found))
-        if problem is None:
-          return found
-        raise ValueError(
-          f"checkpoint {self._folder(found)} is damaged: {problem}"
-        )
-      except (ValueError, FileNotFoundError):
-        if time.monotonic() >= deadline:
-          raise
-        time.sleep(1)
+    """Return the step of a checkpoint that this process sees and finds good."""
+    found = self.find(step)
+    problem = find_damage(self._folder(found))
+    if problem is not None:
+      raise ValueError(
+        f"checkpoint {self._folder(found)} is damaged: {problem}"
+      )
+    return found
 
   def _misfits(self, step: int, abstract_tree: Any) -> list[str]:
     """Return a line for each array of a checkpoint with another shape.
@@ -325,14 +276,18 @@ class Checkpoints:
     have = f"the newest is {self.steps[-1]}" if self.steps else "there is none"
     return SaveError(
       f"checkpoint {step} could not be saved in {self._directory}, {have}: "
-      f"{_first_line(error)}"
+      f"{cli.first_line(error)}"
     )
 
   def __enter__(self) -> "Checkpoints":
     return self
 
   def __exit__(self, *exc_info) -> None:
-    self.close()
+    """Wait for the last save and end its thread."""
+    try:
+      self.wait()
+    finally:
+      self._background.shutdown()
 
 
 def write_manifest(folder: Path) -> None:
@@ -379,7 +334,7 @@ def find_damage(folder: Path) -> str | None:
   except OSError:
     return f"it has no {MANIFEST}"
   except _MALFORMED:
-    return f"its {MANIFEST} is damaged"
+    expected = []
   if not expected:
     return f"its {MANIFEST} is damaged"
   if not all(_is_inside(name) for name, _, _ in expected):
@@ -446,7 +401,3 @@ def _shapes(tree: Any) -> dict[str, tuple[int, ...]]:
     jax.tree_util.keystr(path, simple=True, separator="/"): tuple(leaf.shape)
     for path, leaf in jax.tree.leaves_with_path(tree)
   }
-
-
-def _first_line(error: Exception) -> str:
-  return str(error).strip().splitlines()[0] if str(error) else repr(error)

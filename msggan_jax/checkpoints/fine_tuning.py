@@ -25,12 +25,9 @@ Row = tuple[str, str, str]  # the fate of a tensor, its name and its shape
 
 
 def check(source: str | Path, config: ConfigDict) -> None:
-  """Check that a source has the configuration's architecture.
+  """Check that a source exists and has the configuration's architecture.
 
-  Raises:
-    FileNotFoundError: If the source does not exist.
-    ValueError: In one sentence, if it is damaged, has another architecture, or
-      is a run's folder and there are several processes.
+  ValueError also if it is a run's folder and there are several processes.
   """
   source = trained.find(source)
   if source.is_file():
@@ -58,15 +55,9 @@ def start_from(
 
   Both generators start from the source's moving average, and the optimizers
   afresh. A tensor is copied if its name and shape agree; the others keep their
-  initial values. The source is one of `trained.load_generator`.
-
-  Returns:
-    The state, and a table of all tensors for people, a line each.
-
-  Raises:
-    FileNotFoundError: If the source does not exist.
-    ValueError: In one sentence, if nothing of the generator fits, or as
-      `check` does.
+  initial values. The source is one of `trained.load_generator`. Also returns a
+  table of all tensors for people, a line each. Raises as `check`, and
+  ValueError if nothing of the generator fits.
   """
   source = trained.find(source)
   check(source, program.config)
@@ -79,11 +70,12 @@ def start_from(
       f"--init_from: no tensor of the generator in {source} fits this "
       "configuration; choose its widths (config.base_channels, max_channels)"
     )
-  d = (initial.d_params, initial.d_state)
-  without = source.is_file() and (
+  d, notes = (initial.d_params, initial.d_state), []
+  if source.is_file() and (
     DISCRIMINATOR not in safetensors_file.read_header(source)[2]
-  )
-  if not without:
+  ):
+    notes = [f"{source} has no discriminator: it starts anew"]
+  else:
     _, _, *tensors = trained.load_network(source, None, DISCRIMINATOR)
     d, d_rows = _transfer(DISCRIMINATOR, d, tensors)
     rows += d_rows
@@ -92,9 +84,7 @@ def start_from(
     lambda new, old: jax.device_put(new, old.sharding), state, initial
   )
   lines = _differences(theirs, ConfigDict(program.config)) + _table(rows)
-  if without:
-    lines.append(f"{source} has no discriminator: it starts anew")
-  return state, lines
+  return state, lines + notes
 
 
 def _transfer(

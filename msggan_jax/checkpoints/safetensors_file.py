@@ -20,16 +20,10 @@ import safetensors
 import safetensors.numpy
 from ml_collections import ConfigDict
 
-from msggan_jax.checkpoints.tensors import (
-  describe,
-  flatten,
-  own_table,
-  quote,
-  shapes_of,
-  to_trees,
-)
+from msggan_jax.checkpoints.tensors import from_own, quote, shapes_of, to_own
 from msggan_jax.config import checks
 from msggan_jax.models import networks
+from msggan_jax.runtime import cli
 
 FORMAT = "msggan_jax"
 VERSION = "1"
@@ -47,11 +41,7 @@ _DEMO = ("cats", "earth")  # data sets that everybody can prepare
 
 
 def make_network(name: str, config: ConfigDict) -> networks.Network:
-  """Check a configuration and return its `GENERATOR` or `DISCRIMINATOR`.
-
-  Raises:
-    ValueError: In one sentence, if the configuration is impossible.
-  """
+  """Check a configuration and return its `GENERATOR` or `DISCRIMINATOR`."""
   checks.network_fields(config.to_dict())
   return _MAKERS[name](config)
 
@@ -61,41 +51,29 @@ def write(
   config: ConfigDict,
   step: int,
   trees: Mapping[str, tuple[networks.Tree, networks.Tree]],
-  card: Mapping[str, str] | None = None,
+  card: Mapping[str, str],
 ) -> None:
   """Write a new file; raises as `write_new`.
 
-  Args:
-    path: The file, which must not exist.
-    config: The run's configuration; fields with paths are dropped.
-    step: The checkpoint's step.
-    trees: `GENERATOR` or `DISCRIMINATOR` -> parameters and state.
-    card: More metadata of the header, of `model_card`.
+  Fields of the configuration with paths are dropped. `trees` has parameters and
+  state by `GENERATOR` and `DISCRIMINATOR`, `card` more metadata of the header.
   """
-  check_free(path)
-  tensors = {
-    key: np.asarray(array, np.float32, order="C")
-    for name, both in trees.items()
-    for key, array in flatten(*({name: tree} for tree in both)).items()
-  }
+  tensors = to_own(
+    *({name: tree} for name, both in trees.items() for tree in both)
+  )
   metadata = {
     "format": FORMAT,
     "version": VERSION,
     "step": str(step),
     "kimg": f"{step * config.batch_size / 1000:g}",
     "config": json.dumps(_public(config), sort_keys=True),
-    **(card or {}),
+    **card,
   }
   write_new(path, safetensors.numpy.save(tensors, metadata))
 
 
 def write_new(path: Path, content: bytes) -> None:
-  """Write a new file, completely or not at all.
-
-  Raises:
-    ValueError: If the path exists.
-    OSError: If the file cannot be written.
-  """
+  """Write a new file, completely or not at all; ValueError if it exists."""
   check_free(path)
   path.parent.mkdir(parents=True, exist_ok=True)
   temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}")
@@ -117,9 +95,8 @@ def read(
 ) -> tuple[ConfigDict, networks.Network, networks.Tree, networks.Tree]:
   """Read the `GENERATOR` or the `DISCRIMINATOR`.
 
-  Returns:
-    The configuration's network fields, with the data set if it is the demo's;
-    the network, its parameters and its state.
+  The configuration has the network's fields, and the data set if it is the
+  demo's.
 
   Raises:
     ValueError: If the file is damaged or foreign, in one sentence, or with a
@@ -129,21 +106,15 @@ def read(
     config = _read_config(file.metadata() or {})
     tensors = _read_tensors(file, name)
   network = make_network(name, config)
-  trees = tuple({name: tree} for tree in shapes_of(network))
-  (params, state), misfits = to_trees(tensors, own_table(*trees), trees)
-  if misfits:
-    raise ValueError(describe(f"{name} in {path}", misfits))
+  trees = ({name: tree} for tree in shapes_of(network))
+  params, state = from_own(tensors, f"{name} in {path}", *trees)
   return config, network, params[name], state[name]
 
 
 def read_header(
   path: str | Path,
 ) -> tuple[ConfigDict, dict[str, str], set[str]]:
-  """Return the network fields, all metadata and the names of the networks.
-
-  Raises:
-    ValueError: As `read` does.
-  """
+  """Return the network fields, all metadata and the names of the networks."""
   with _opened(path) as file:
     metadata = file.metadata() or {}
     names = {key.partition("/")[0] for key in file.keys()}
@@ -159,17 +130,13 @@ def _opened(path: str | Path) -> Iterator[Any]:
   except safetensors.SafetensorError as error:
     raise ValueError(
       f"{path} is not a weight file: it is not a readable .safetensors file "
-      f"({_first_line(error)}); give a run's folder or a file written by "
+      f"({cli.first_line(error)}); give a run's folder or a file written by "
       "msggan_jax.export"
     ) from error
   except ValueError as error:
     raise ValueError(
-      f"{path} is not a weight file of msggan_jax: {_first_line(error)}"
+      f"{path} is not a weight file of msggan_jax: {cli.first_line(error)}"
     ) from error
-
-
-def _first_line(error: Exception) -> str:
-  return str(error).splitlines()[0][:300]
 
 
 def _read_config(metadata: Mapping[str, str]) -> ConfigDict:
@@ -180,23 +147,19 @@ def _read_config(metadata: Mapping[str, str]) -> ConfigDict:
     raise ValueError(f"its version is {version}; this code reads {VERSION}")
   try:
     fields = json.loads(metadata["config"])
-  except (ValueError, RecursionError) as error:
-    raise ValueError("the configuration in its header is damaged") from error
+  except (ValueError, RecursionError):
+    fields = None
   if not isinstance(fields, dict):
     raise ValueError("the configuration in its header is damaged")
   config = checks.network_fields(fields)
-  _add_demo(config, fields)
-  return config
-
-
-def _add_demo(config: ConfigDict, fields: Mapping[str, Any]) -> None:
-  """Add the data set, and whether it was mirrored, if it is the demo's."""
+  # The data set, and whether it was mirrored, if it is the demo's.
   dataset = fields.get("dataset")
   name = dataset.get("name") if isinstance(dataset, dict) else None
   if name in _DEMO and dataset.get("split") == "train":
     config.mirror = fields.get("mirror") is True
     config.dataset = ConfigDict({"name": name, "split": "train"})
     config.dataset.update(path="", data_dir="", crop="center")
+  return config
 
 
 def _read_tensors(file: Any, name: str) -> dict[str, np.ndarray]:

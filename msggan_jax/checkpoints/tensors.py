@@ -58,10 +58,24 @@ def flatten(*trees: dict[str, Any]) -> dict[str, Any]:
   }
 
 
-def own_table(*trees: dict[str, Any]) -> Table:
-  """Return the table of tensors that `flatten` has named."""
+def to_own(*trees: dict[str, Any]) -> dict[str, np.ndarray]:
+  """Return a file's tensors, float32, as `flatten` names them."""
+  return {
+    name: np.asarray(array, np.float32, order="C")
+    for name, array in flatten(*trees).items()
+  }
+
+
+def from_own(
+  tensors: Mapping[str, np.ndarray], what: str, *trees: dict[str, Any]
+) -> tuple[dict[str, Any], ...]:
+  """Return the trees that `to_own` has flattened; ValueError if they misfit."""
   names = flatten(*trees)
-  return {name.replace("/", "."): Source(name, SAME) for name in names}
+  table = {name.replace("/", "."): Source(name, SAME) for name in names}
+  converted, misfits = to_trees(tensors, table, trees)
+  if misfits:
+    raise ValueError(describe(what, misfits))
+  return converted
 
 
 def to_trees(
@@ -69,13 +83,9 @@ def to_trees(
   table: Table,
   trees: tuple[dict[str, Any], ...],
 ) -> tuple[tuple[dict[str, Any], ...], list[str]]:
-  """Convert a file's tensors to our trees.
+  """Convert a file's tensors to our trees, which together use all of them.
 
-  Args:
-    tensors: The file's tensors, by name.
-    table: The source of each of our arrays.
-    trees: Nested dicts of shapes (`jax.ShapeDtypeStruct`), which together use
-      all tensors.
+  `trees` has nested dicts of shapes (`jax.ShapeDtypeStruct`).
 
   Returns:
     The trees with float32 arrays, and one line for each tensor that is missing,

@@ -94,10 +94,6 @@ class Generator(_Trained):
     Returns:
       Images per scale, low to high, (B, r, r, channels) float32, in [-1, 1]
       with a small overshoot of the linear output; see `to_uint8`.
-
-    Raises:
-      ValueError: If labels are missing, superfluous or out of range, or
-        truncation is asked of a generator without w.
     """
     if self.config.model != "stylegan":
       if truncation_psi != 1:
@@ -106,8 +102,7 @@ class Generator(_Trained):
           f"truncate: config.model is {self.config.model}, not stylegan; "
           "choose 1"
         )
-      labels = check_labels(self.config, labels, len(z))
-      return self._apply(z, labels)
+      return self._apply(z, _check_labels(self.config, labels, len(z)))
     w = self.map_latents(z, labels)
     if truncation_psi != 1:
       w = self.truncate(w, truncation_psi, truncation_cutoff)
@@ -117,9 +112,8 @@ class Generator(_Trained):
     self, z: jax.Array, labels: Labels | None = None
   ) -> jax.Array:
     """Map latents, (B, latent_size), to w, (B, w_size), not truncated."""
-    self._check_has_w()
-    labels = check_labels(self.config, labels, len(z))
-    return self._apply(z, labels, method="map_latents")
+    labels = _check_labels(self.config, labels, len(z))
+    return self._apply_with_w("map_latents", z, labels)
 
   def truncate(
     self,
@@ -131,39 +125,31 @@ class Generator(_Trained):
 
     w is (B, w_size) or (B, layers, w_size); returns (B, layers, w_size).
     """
-    self._check_has_w()
-    return self._apply(
-      w, float(truncation_psi), truncation_cutoff, method="truncate"
-    )
+    psi = float(truncation_psi)
+    return self._apply_with_w("truncate", w, psi, truncation_cutoff)
 
   def mix_styles(
     self, coarse: jax.Array, fine: jax.Array, crossover: int
   ) -> jax.Array:
-    """Join the first layers' styles of one w with the others of another.
+    """Join the layers of one w below the crossover with others from there up.
 
-    Args:
-      coarse: w of the layers below the crossover, as in `truncate`.
-      fine: w of the layers from the crossover up.
-      crossover: A layer; two a resolution, from 4x4 up.
-
-    Returns:
-      (B, layers, w_size), for `synthesize`.
+    Both are as in `truncate`; there are two layers a resolution, from 4x4 up.
+    Returns (B, layers, w_size), for `synthesize`.
     """
-    self._check_has_w()
-    coarse, fine = (self._apply(w, method="for_layers") for w in (coarse, fine))
+    coarse, fine = (self._apply_with_w("for_layers", w) for w in (coarse, fine))
     return jnp.concatenate([coarse[:, :crossover], fine[:, crossover:]], axis=1)
 
   def synthesize(self, w: jax.Array, *, noise: Noise = "fixed") -> Pyramid:
     """Generate images from w, (B, w_size) or one a layer, as `__call__`."""
-    self._check_has_w()
-    return self._apply(w, example_keys(noise, len(w)), method="synthesize")
+    return self._apply_with_w("synthesize", w, example_keys(noise, len(w)))
 
-  def _check_has_w(self) -> None:
+  def _apply_with_w(self, method: str, *args) -> Any:
     if self.config.model != "stylegan":
       raise ValueError(
         f"this generator has no w: config.model is {self.config.model}, not "
         "stylegan"
       )
+    return self._apply(*args, method=method)
 
 
 class Discriminator(_Trained):
@@ -178,11 +164,8 @@ class Discriminator(_Trained):
       pyramid: Images per scale, low to high, each (B, r, r, channels), in
         [-1, 1]; B a multiple of the minibatch stddev's group.
       labels: Classes, (B,), of a conditional discriminator.
-
-    Raises:
-      ValueError: If labels are missing, superfluous or out of range.
     """
-    labels = check_labels(self.config, labels, len(pyramid[0]))
+    labels = _check_labels(self.config, labels, len(pyramid[0]))
     return self._apply(pyramid, labels)
 
 
@@ -221,10 +204,7 @@ def load_discriminator(
 def load_network(
   source: str | Path, step: int | str | None, name: str
 ) -> Loaded:
-  """Load the `GENERATOR`'s moving average or the `DISCRIMINATOR`.
-
-  Arguments and errors are those of `load_generator`.
-  """
+  """Load the `GENERATOR`'s moving average or the `DISCRIMINATOR`."""
   source = find(source)
   if not source.is_file():
     return load_networks(source, step, [name])[1][name]
@@ -263,10 +243,7 @@ def released() -> list[str]:
 def find(source: str | Path) -> Path:
   """Return a released generator's file for its name, any other source as is.
 
-  A folder or a file comes before a name.
-
-  Raises:
-    FileNotFoundError: If a bare word is neither a folder, a file nor a name.
+  A folder or a file comes before a name; FileNotFoundError for another word.
   """
   path = Path(source)
   if path.exists() or len(path.parts) != 1:
@@ -291,14 +268,8 @@ def in_batches(
   progress: str = "",
   **options,
 ) -> tuple[np.ndarray, ...]:
-  """Generate many images with at most one batch on the device.
-
-  Arguments are those of the generator, for all N images, and of `map_batches`.
-
-  Returns:
-    Images per scale, low to high, in host memory, each (N, r, r, channels).
-  """
-  labels = check_labels(generator.config, labels, len(z))
+  """Generate many images, (N, r, r, channels) per scale, as `map_batches`."""
+  labels = _check_labels(generator.config, labels, len(z))
   keys = example_keys(noise, len(z))
 
   def generate(z, labels, keys):
@@ -316,16 +287,10 @@ def map_batches(
   batch_size: int,
   progress: str = "",
 ) -> tuple[np.ndarray, ...]:
-  """Apply a function to batches of examples, all of one shape.
+  """Map arrays, (N, ...), to a function's arrays, (N, ...), in host memory.
 
-  Args:
-    function: Maps batches to several arrays, (B, ...).
-    *arrays: Its arguments for all examples, (N, ...); None stays None.
-    batch_size: Largest B. The last example fills the last batch.
-    progress: Title of a progress bar; "": none.
-
-  Returns:
-    The function's arrays for all examples, (N, ...), in host memory.
+  The function gets batches of one shape; the last example fills the last one.
+  An argument None stays None. `progress` is the title of a progress bar.
   """
   total = len(arrays[0])
   size = min(batch_size, total)
@@ -341,7 +306,7 @@ def map_batches(
   return tuple(np.concatenate(parts) for parts in zip(*results, strict=True))
 
 
-def check_labels(
+def _check_labels(
   config: ConfigDict, labels: Labels | None, num: int
 ) -> np.ndarray | None:
   """Return `num` labels as an array; raise ValueError if they do not fit."""

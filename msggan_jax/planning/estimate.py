@@ -1,4 +1,4 @@
-"""A run before it starts: memory, speed, disk.
+"""A run before it starts: memory, speed, disk, from its compiled step.
 
 On a TPU, each instruction takes the time of its products, padded to the matrix
 unit, at the full peak, or of its bytes, with padding, at the full bandwidth,
@@ -12,25 +12,119 @@ result once, without padding; everything else is fused into products.
 import collections
 import json
 import math
+import re
+import time
 from collections.abc import Callable
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 from clu import parameter_overview
 from ml_collections import ConfigDict
 
 from msggan_jax.algorithm import program
+from msggan_jax.algorithm.program import Program
 from msggan_jax.data import pictures
 from msggan_jax.models import base_grid
 from msggan_jax.models.pyramid import connected_scales
-from msggan_jax.planning import compilation, flops, timing
+from msggan_jax.planning import flops, instructions, timing
 from msggan_jax.planning.instructions import Work
 from msggan_jax.planning.tpu_slices import GIB, Chip
 from msggan_jax.runtime import machine, sharding
 
+_UNITS = {"": 1, "K": 2**10, "M": 2**20, "G": 2**30, "T": 2**40}
 _SHARE_OF_MEASURED_PEAK = 0.5
 _MOST_COMPILATIONS = 8  # of a search
+# Of the configuration, in a plan.
+_FIELDS = "batch_size micro_batch_size remat_from precision total_kimg".split()
+_COSTS = "bytes_moved flops memory_secs compute_secs secs floor_secs".split()
 _PNG_BYTES_PER_VALUE = 0.75  # of generated images, which compress badly
+
+
+class Compilation(NamedTuple):
+  """A compiled step, or the failure to compile it; bytes are per device."""
+
+  fits: bool  # the compiler found room for it; on hosts always
+  compile_secs: float
+  memory_bytes: int  # on TPUs the peak and the waiting batches, else all parts
+  parts_bytes: dict[str, int]  # TPUs reuse the space of some temporaries
+  xla_flops: float  # every loop's body once
+  bytes_accessed: float  # by XLA's count
+  collectives: dict[str, int]  # bytes that a device contributes, by kind
+  works: list[Work]  # empty except on TPUs
+
+
+def compile_step(run: Program) -> Compilation:
+  """Compile the step for the program's devices."""
+  began = time.monotonic()
+  try:
+    lowered = run.step.lower(run.abstract_state, run.abstract_batch)
+    compiled = lowered.compile()
+  except jax.errors.JaxRuntimeError as error:
+    needed = parse_exhausted(str(error))
+    if needed is None:
+      raise
+    secs = time.monotonic() - began
+    return Compilation(False, secs, needed, {}, 0.0, 0.0, {}, [])
+  secs = time.monotonic() - began
+  memory = compiled.memory_analysis()
+  parts = {
+    "arguments": memory.argument_size_in_bytes,
+    "outputs": memory.output_size_in_bytes - memory.alias_size_in_bytes,
+    "temporaries": memory.temp_size_in_bytes,
+    "code": memory.generated_code_size_in_bytes,
+  }
+  text = compiled.as_text()
+  needed, works = sum(parts.values()), []
+  if run.mesh.devices.flat[0].platform == "tpu":
+    needed = memory.peak_memory_in_bytes
+    works = instructions.works(text)
+  # One batch is among the arguments; the others wait beside it.
+  batch = size_of(run.abstract_batch)
+  parts["waiting batches"] = (program.RUN_AHEAD - 1) * batch // run.mesh.size
+  needed += parts["waiting batches"]
+  cost = compiled.cost_analysis() or {}
+  return Compilation(
+    fits=True,
+    compile_secs=secs,
+    memory_bytes=needed,
+    parts_bytes=parts,
+    xla_flops=cost.get("flops", 0.0),
+    bytes_accessed=cost.get("bytes accessed", 0.0),
+    collectives=instructions.collective_bytes(text),
+    works=works,
+  )
+
+
+def fits(
+  config: ConfigDict,
+  devices: list | None = None,
+  limit_bytes: int | None = None,
+) -> bool:
+  """Compile a configuration's step; return whether it fits in memory.
+
+  Devices need not exist; by default they are those of this machine.
+  `limit_bytes` is the memory of one.
+  """
+  mesh = sharding.make_mesh(devices)
+  made = compile_step(program.make_program(config, mesh))
+  limit = machine.limit_bytes() if limit_bytes is None else limit_bytes
+  return made.fits and made.memory_bytes <= limit
+
+
+def size_of(tree: Any) -> int:
+  """Return the bytes of a tree of arrays or of their shapes."""
+  leaves = jax.tree.leaves(tree)
+  return sum(math.prod(x.shape) * x.dtype.itemsize for x in leaves)
+
+
+def parse_exhausted(message: str) -> int | None:
+  """Return the bytes that a compiler's error asks for; None: another error."""
+  if "RESOURCE_EXHAUSTED" not in message:
+    return None
+  match = re.search(r"(?:Used |temporaries \()([\d.]+)([KMGT]?)", message)
+  if not match:
+    return 0
+  return round(float(match[1]) * _UNITS[match[2]])
 
 
 def this_machine() -> tuple[list, Chip]:
@@ -43,32 +137,27 @@ def this_machine() -> tuple[list, Chip]:
 def make_plan(config: ConfigDict, devices: list, chip: Chip) -> dict[str, Any]:
   """Compile the step of a resolved configuration; return its numbers."""
   run = program.make_program(config, sharding.make_mesh(devices))
-  made = compilation.compile_step(run)
+  made = compile_step(run)
   # For hosts the compiler has no limit.
   fits = made.fits and made.memory_bytes <= chip.hbm_bytes
   size = config.batch_size // len(devices)
   products = flops.count_products(
     run.plain_step, run.abstract_state, run.abstract_batch
   )
+  model_flops = flops.total(products)
   levels = level_costs(made.works, products, chip, len(devices))
-  secs = step_secs(
-    levels, flops.total(products), made.collectives, chip, len(devices)
-  )
+  secs = step_secs(levels, model_flops, made.collectives, chip, len(devices))
   return {
     "devices": len(devices),
     "device_kind": chip.kind,
-    "batch_size": config.batch_size,
     "device_batch_size": size,
-    "micro_batch_size": config.micro_batch_size,
-    "remat_from": config.remat_from,
-    "precision": config.precision,
-    "total_kimg": config.total_kimg,
+    **{name: config[name] for name in _FIELDS},
     "hbm_bytes": made.memory_bytes,
     "hbm_parts_bytes": made.parts_bytes,
     "hbm_capacity_bytes": chip.hbm_bytes,
     "fits": fits,
     "flops_per_image": made.xla_flops / size,
-    "model_flops_per_image": flops.total(products) / config.batch_size,
+    "model_flops_per_image": model_flops / config.batch_size,
     "bytes_accessed": made.bytes_accessed,
     "collective_bytes": sum(made.collectives.values()),
     "collectives": made.collectives,
@@ -107,9 +196,8 @@ def level_costs(
   for (level, _), count in products.items():
     least = max(secs(count.bytes_moved / devices, count.flops / devices))
     sums[level]["floor_secs"] += least
-  names = "bytes_moved flops memory_secs compute_secs secs floor_secs".split()
   return [
-    {"level": level} | {name: sums[level][name] for name in names}
+    {"level": level} | {name: sums[level][name] for name in _COSTS}
     for level in sorted(sums, key=lambda level: level or 0)
   ]
 
@@ -121,26 +209,22 @@ def step_secs(
   chip: Chip,
   devices: int,
 ) -> dict[str, float]:
-  """Estimate a step's seconds.
-
-  Returns:
-    "compute" and "memory" alone, "collectives", and "step".
-  """
+  """Estimate a step's seconds: "compute" and "memory" alone, and others."""
   collective = 0.0
   if chip.ici_bytes_per_sec:
     # A ring sends and receives nearly twice what it reduces.
     moved = 2 * (devices - 1) / devices * sum(collectives.values())
     collective = moved / chip.ici_bytes_per_sec
-  if levels:
-    compute = sum(level["compute_secs"] for level in levels)
-    step = sum(level["secs"] for level in levels)
-  else:
+  compute, memory, step = (
+    sum(level[name] for level in levels)
+    for name in ("compute_secs", "memory_secs", "secs")
+  )
+  if not levels:
     peak = devices * chip.flops_per_sec
-    compute = model_flops / (_SHARE_OF_MEASURED_PEAK * peak)
-    step = compute
+    compute = step = model_flops / (_SHARE_OF_MEASURED_PEAK * peak)
   return {
     "compute": compute,
-    "memory": sum(level["memory_secs"] for level in levels),
+    "memory": memory,
     "collectives": collective,
     "step": step + collective,
   }
@@ -153,11 +237,7 @@ def find_batch(
 
   Memory grows nearly linearly, so each guess extrapolates the last two. The
   search ends when a fitting batch and one that is too large are neighbors.
-
-  Args:
-    plan_for: Device batch -> its plan.
-    unit: Batches are multiples of this.
-    capacity: Bytes of a device.
+  Batches are multiples of `unit`; `capacity` is in bytes of a device.
 
   Returns:
     The plan of the largest fitting batch found, or None, and whether it is
@@ -252,42 +332,24 @@ def describe(numbers: dict[str, Any]) -> list[str]:
 
 def level_table(numbers: dict[str, Any]) -> list[str]:
   """Return a table of a plan's levels, per image, for people."""
-  rows = ["of one image:"]
-  heads = (
-    "level",
-    "GB",
-    "GFLOP",
-    "memory, ms",
-    "products, ms",
-    "ms",
-    "floor, ms",
-  )
-  rows.append(" ".join(f"{head:>12}" for head in heads))
+  rows = ["level|GB|GFLOP|memory, ms|products, ms|ms|floor, ms".split("|")]
   size = numbers["device_batch_size"]
   for level in numbers["levels"]:
+    moved, flops, *secs = (level[name] / size for name in _COSTS)
     name = "{0}x{0}".format(level["level"]) if level["level"] else "other"
-    cells = [
-      f"{level['bytes_moved'] / size / 1e9:.3f}",
-      f"{level['flops'] / size / 1e9:.1f}",
-    ]
-    for key in ("memory_secs", "compute_secs", "secs", "floor_secs"):
-      cells.append(f"{level[key] / size * 1e3:.3f}")
-    rows.append(" ".join(f"{cell:>12}" for cell in (name, *cells)))
-  return rows
+    millis = [f"{1e3 * x:.3f}" for x in secs]
+    rows.append([name, f"{moved / 1e9:.3f}", f"{flops / 1e9:.1f}", *millis])
+  lines = [" ".join(f"{cell:>12}" for cell in row) for row in rows]
+  return ["of one image:", *lines]
 
 
 def dry_run(config: ConfigDict) -> list[str]:
-  """Compile the step for this machine and describe the run in lines.
-
-  Nothing is written.
-  """
+  """Compile the step for this machine and describe the run in lines."""
   devices, chip = this_machine()
   numbers = make_plan(config, devices, chip)
   run = program.make_program(config, sharding.make_mesh(devices))
   state = run.abstract_state
-  state_bytes = sum(
-    math.prod(x.shape) * x.dtype.itemsize for x in jax.tree.leaves(state)
-  )
+  state_bytes = size_of(state)
   steps = math.ceil(1000 * config.total_kimg / config.batch_size)
   # The newest, one being written, the best, and those of keep_kimg.
   checkpoints = config.keep + 1 + bool(config.eval_kimg)
@@ -296,22 +358,22 @@ def dry_run(config: ConfigDict) -> list[str]:
   grids = 2  # at the start and the end
   if config.sample_kimg:
     grids = 1 + math.ceil(config.total_kimg / config.sample_kimg)
+  generator, discriminator = (
+    parameter_overview.get_parameter_overview(params, include_stats=False)
+    for params in (state.g_params, state.d_params)
+  )
   return [
     json.dumps(config.to_dict(), indent=2, sort_keys=True),
     "generator",
-    _parameter_table(state.g_params),
+    generator,
     "discriminator",
-    _parameter_table(state.d_params),
+    discriminator,
     f"steps          {steps:,} of {config.batch_size} images",
     *describe(numbers),
     f"disk           {checkpoints * state_bytes / GIB:.3g} GiB for at most "
     f"{checkpoints} checkpoints of {state_bytes / GIB:.3g} GiB, about "
     f"{grids * _grid_bytes(config) / GIB:.3g} GiB for grids",
   ]
-
-
-def _parameter_table(params: dict) -> str:
-  return parameter_overview.get_parameter_overview(params, include_stats=False)
 
 
 def _grid_bytes(config: ConfigDict) -> float:

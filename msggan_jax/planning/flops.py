@@ -27,12 +27,7 @@ Products = dict[tuple[int | None, int], Count]
 
 
 def model_flops(f, *args) -> int:
-  """Count the FLOPs of a function's products, over all devices.
-
-  Args:
-    f: The function.
-    *args: Its arguments, arrays or their shapes.
-  """
+  """Count the FLOPs of a function of arrays, or of shapes, over all devices."""
   return total(count_products(f, *args))
 
 
@@ -77,11 +72,8 @@ def _count_equation(equation: core.JaxprEqn, level: int | None) -> Products:
   inner = [_count(sub, level) for sub in core.jaxprs_in_params(params)]
   if name == "cond":
     return max(inner, key=total)
-  times = 1
-  if name == "scan":
-    times = params["length"]
-  elif name == "shard_map":
-    times = params["mesh"].size
+  times = params["length"] if name == "scan" else 1
+  times = params["mesh"].size if name == "shard_map" else times
   return {
     kind: Count(times * count.flops, times * count.bytes_moved)
     for kind, count in _sum(inner).items()

@@ -20,11 +20,9 @@ _ITEM_BYTES = (
 _PASSES = {"default": 1, "high": 3, "highest": 6}
 # Opcodes that move nothing, or whose computations are counted by themselves.
 _FREE = frozenset(
-  (
-    *("parameter", "constant", "tuple", "get-tuple-element", "bitcast"),
-    *("while", "conditional", "call", "after-all", "copy-done"),
-    *("partition-id", "all-reduce", "all-reduce-start", "all-reduce-done"),
-  )
+  "parameter constant tuple get-tuple-element bitcast while conditional call "
+  "after-all copy-done partition-id all-reduce all-reduce-start "
+  "all-reduce-done".split()
 )
 _COLLECTIVE = re.compile(
   r"= (.*?) (all-reduce|all-gather|reduce-scatter|all-to-all"
@@ -145,13 +143,7 @@ def padded_flops(lhs: Array, rhs: Array, out: Array, attributes: str) -> int:
   """Return the FLOPs of a convolution as the matrix unit executes it.
 
   Every dimension counts with the padding of the array that pads it most, and
-  float32 with its passes of bfloat16.
-
-  Args:
-    lhs: Its left operand.
-    rhs: The kernel.
-    out: Its result.
-    attributes: The text behind the operands, with window and labels.
+  float32 with its passes of bfloat16. `attributes` have window and labels.
   """
   labels = re.search(r"dim_labels=(\w+)_(\w+)->(\w+)", attributes)
   arrays = (lhs, rhs, out)

@@ -5,6 +5,8 @@ import os
 import re
 from typing import NamedTuple
 
+from msggan_jax.runtime import cli
+
 GIB = 2**30
 
 
@@ -36,16 +38,11 @@ def has_compiler() -> bool:
 
 
 def describe(name: str) -> tuple[list, Chip]:
-  """Return a slice's devices, which need not exist, and their chip.
+  """Return the devices of a slice such as "v5e:16x16", and their chip.
 
   Call it before the first use of JAX: environment variables tell the compiler
-  that no TPU is attached.
-
-  Args:
-    name: Such as "v5e:16x16".
-
-  Raises:
-    ValueError: If the slice is unknown or the compiler is not installed.
+  that no TPU is attached. ValueError if the slice is unknown or the compiler is
+  not installed.
   """
   match = re.fullmatch(r"(v\d+[a-z]?):(\d+(x\d+){1,2})", name)
   if not match or match[1] not in CHIPS:
@@ -69,14 +66,14 @@ def describe(name: str) -> tuple[list, Chip]:
   os.environ.setdefault("TPU_MIN_LOG_LEVEL", "3")
   from jax.experimental import topologies
 
-  options = {}
-  if match[1] in _MEGACORE:
-    options["chip_config_name"] = "megacore"
+  megacore = match[1] in _MEGACORE
+  options = {"chip_config_name": "megacore"} if megacore else {}
   try:
     topology = topologies.get_topology_desc(
       platform="tpu", topology_name=name, **options
     )
   except Exception as error:  # libtpu raises many types
-    reason = str(error).strip().splitlines()[0]
-    raise ValueError(f"libtpu refuses topology {name!r}: {reason}") from error
+    raise ValueError(
+      f"libtpu refuses topology {name!r}: {cli.first_line(error)}"
+    ) from error
   return topology.devices, CHIPS[match[1]]

@@ -10,7 +10,7 @@ from typing import Any, NoReturn
 from absl import app, flags, logging
 from ml_collections import config_flags
 
-from msggan_jax.runtime import machine
+from msggan_jax.runtime import jsonl, machine
 
 EXIT_FAILURE = 1
 EXIT_HOPELESS = 2  # bad input: the same command would end the same way
@@ -30,12 +30,8 @@ def define_config() -> flags.FlagHolder:
 def run(main: Callable[[Sequence[str]], None]) -> None:
   """Parse the flags and call main; bad input ends in one sentence.
 
-  Compiled programs go into the user's cache unless JAX's environment variable
-  names another folder.
-
-  Args:
-    main: Raises ValueError or FileNotFoundError for bad input, OSError for
-      system errors.
+  `main` raises ValueError or FileNotFoundError for it, and OSError for errors
+  of the system.
   """
   # Through the environment: JAX is imported only when it is needed.
   folder = str(machine.cache_folder() / "compiled")
@@ -85,15 +81,14 @@ class _OptionalParser(flags.ArgumentParser):
 
 def define_optional(name: str, bare: str, help_string: str) -> flags.FlagHolder:
   """Define a flag that is None if absent, and `bare` without a value."""
-  flag = flags.Flag(
-    parser=_OptionalParser(bare),
+  return flags.DEFINE(
+    _OptionalParser(bare),
+    name,
+    None,
+    help_string,
     serializer=flags.ArgumentSerializer(),
-    name=name,
-    default=None,
-    help_string=help_string,
     boolean=True,  # so that the bare flag is accepted
   )
-  return flags.DEFINE_flag(flag)
 
 
 def define_json(help_string: str) -> flags.FlagHolder:
@@ -107,35 +102,29 @@ class JsonOutput:
 
   def __init__(self, target: str | None):
     """Refuse a file that exists, or whose folder does not, before any work."""
-    self._path = None if target in (None, STDOUT) else Path(target)
-    self._to_stdout = target == STDOUT
-    if self._path is None:
+    self._target = target
+    if target in (None, STDOUT):
       return
-    if self._path.exists():
+    if Path(target).exists():
       raise ValueError(f"--json={target}: it exists; choose another file")
-    if not self._path.parent.is_dir():
+    if not Path(target).parent.is_dir():
       raise ValueError(f"--json={target}: there is no such folder")
 
   def show(self, numbers: Mapping[str, Any], lines: Sequence[str]) -> None:
     """Print the lines, or print or append the numbers as one line of JSON."""
-    row = json.dumps(numbers)
-    if self._to_stdout:
-      print(row, flush=True)
-      return
+    if self._target == STDOUT:
+      lines = [json.dumps(numbers)]
     print("\n".join(lines), flush=True)
-    if self._path is not None:
-      with self._path.open("a") as file:
-        file.write(row + "\n")
+    if self._target not in (None, STDOUT):
+      jsonl.append(Path(self._target), numbers)
 
 
 def parse_step(text: str) -> int | str | None:
   """Parse --step: a number or "best"; empty: None, the newest checkpoint."""
-  if not text:
-    return None
+  if text in ("", "best"):
+    return text or None
   if text.isdecimal():
     return int(text)
-  if text == "best":
-    return text
   raise ValueError(f"--step={text}: give a number, or best")
 
 
@@ -168,6 +157,11 @@ def _parse_flags(argv: Sequence[str]) -> Sequence[str]:
   if len(left) > 1:
     fail(f"unexpected argument {left[1]!r}; see --help")
   return left
+
+
+def first_line(error: Exception) -> str:
+  """Return the first line of a library's error, for a sentence of ours."""
+  return (str(error).strip() or repr(error)).splitlines()[0][:300]
 
 
 def fail(sentence: str, code: int = EXIT_HOPELESS) -> NoReturn:

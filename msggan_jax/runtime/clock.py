@@ -56,17 +56,16 @@ class TimeRecord:
   def resume(self, rows: Sequence[Mapping[str, Any]], step: int) -> None:
     """Add the sessions before this one, which resumes from a step.
 
-    Args:
-      rows: Of `stats.jsonl`, including those of lost steps.
-      step: The step.
+    `rows` are those of `stats.jsonl`, including those of lost steps.
     """
     rows = [row for row in rows if _WRITTEN_AT in row]
     if not rows:
       return
-    run_began = rows[-1][_WRITTEN_AT] - sum(_secs_of(rows[-1]).values())
-    before = _newest(rows, step)
+    run_began = rows[-1][_WRITTEN_AT] - _secs_of(rows[-1]).total()
+    kept = [row for row in rows if row["step"] <= step]
+    before = _secs_of(kept[-1] if kept else {})
     lost = time.time() - run_began - sum(self.secs.values())
-    before["lost"] += lost - sum(before.values())
+    before["lost"] += lost - before.total()
     before["lost"] = max(0.0, before["lost"])  # the clock may have been set
     self._secs.update(before)
 
@@ -86,17 +85,11 @@ def duration(secs: float) -> str:
   return f"{minutes}m {secs:02d}s" if minutes else f"{secs}s"
 
 
-def _newest(
-  rows: Sequence[Mapping[str, Any]], step: int
-) -> collections.Counter:
-  """Return the seconds of the newest row up to a step."""
-  kept = [row for row in rows if row["step"] <= step]
-  return collections.Counter(_secs_of(kept[-1]) if kept else {})
-
-
-def _secs_of(row: Mapping[str, Any]) -> dict[str, float]:
-  return {
-    name.removeprefix(_PREFIX): value
-    for name, value in row.items()
-    if name.startswith(_PREFIX)
-  }
+def _secs_of(row: Mapping[str, Any]) -> collections.Counter:
+  return collections.Counter(
+    {
+      name.removeprefix(_PREFIX): value
+      for name, value in row.items()
+      if name.startswith(_PREFIX)
+    }
+  )

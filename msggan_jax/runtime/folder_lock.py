@@ -5,7 +5,6 @@ import fcntl
 import os
 import secrets
 import socket
-import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -15,19 +14,14 @@ from msggan_jax.runtime import processes
 
 NAME = ".lock"
 
-_PATIENCE_SECS = 70  # network disks cache a folder's names for up to a minute
-
 
 @contextlib.contextmanager
 def only_run_in(folder: Path) -> Iterator[None]:
   """Create a folder and keep other runs out of it; a call of all processes.
 
   The first process holds the lock, and the kernel releases it however that
-  process ends. A disk without locks is only warned of.
-
-  Raises:
-    ValueError: If another run holds the lock, or if a process does not see the
-      folder of the first one.
+  process ends. A disk without locks is only warned of. ValueError if another
+  run holds the lock, or if a process does not see the first one's folder.
   """
   token = secrets.token_hex(8)
   with contextlib.ExitStack() as stack:
@@ -37,8 +31,7 @@ def only_run_in(folder: Path) -> Iterator[None]:
         stack.enter_context(_locked(folder / NAME, token))
     token = processes.from_first(token)
     with processes.raising_together():
-      if not processes.is_first():
-        _wait_for(folder / NAME, token)
+      processes.once_visible(lambda: _check_token(folder / NAME, token))
     yield
 
 
@@ -65,16 +58,12 @@ def _locked(path: Path, token: str) -> Iterator[None]:
     yield
 
 
-def _wait_for(path: Path, token: str) -> None:
-  """Wait until this process sees the first process's token."""
-  deadline = time.monotonic() + _PATIENCE_SECS
-  while True:
-    with contextlib.suppress(OSError):
-      if path.read_text().startswith(token):
-        return
-    if time.monotonic() >= deadline:
-      raise ValueError(
-        f"{path.parent} is another folder than the first process's; put the "
-        "workdir on a disk that all processes share"
-      )
-    time.sleep(0.2)
+def _check_token(path: Path, token: str) -> None:
+  """Check that this process sees the first process's token."""
+  with contextlib.suppress(OSError):
+    if path.read_text().startswith(token):
+      return
+  raise ValueError(
+    f"{path.parent} is another folder than the first process's; put the "
+    "workdir on a disk that all processes share"
+  )

@@ -36,11 +36,10 @@ def drop_after(path: Path, step: int) -> None:
   if not path.is_file():
     return
   lines = path.read_text(errors="replace").splitlines(keepends=True)
-  rows = map(_parse, lines)
   kept = [
     line
-    for line, row in zip(lines, rows, strict=True)
-    if row is not None and row["step"] <= step and line.endswith("\n")
+    for line in lines
+    if (row := _parse(line)) and row["step"] <= step and line.endswith("\n")
   ]
   if kept != lines:
     temporary = path.with_suffix(".tmp")

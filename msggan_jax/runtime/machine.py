@@ -7,10 +7,7 @@ from pathlib import Path
 
 
 def usable_cores() -> int:
-  """Return how many CPU cores this process may use.
-
-  Slurm and containers give a process some of the machine's cores.
-  """
+  """Return the CPU cores that Slurm or a container gives this process."""
   if hasattr(os, "sched_getaffinity"):  # not on macOS
     return len(os.sched_getaffinity(0))
   return os.cpu_count() or 1
@@ -43,9 +40,6 @@ def _memory_stats() -> dict[str, int]:
 
 
 def cache_folder() -> Path:
-  """Return `$XDG_CACHE_HOME/msggan_jax`, by default in `~/.cache`.
-
-  It holds compiled programs.
-  """
+  """Return the folder of compiled programs, by default in `~/.cache`."""
   home = os.environ.get("XDG_CACHE_HOME") or "~/.cache"
   return Path(home).expanduser() / "msggan_jax"

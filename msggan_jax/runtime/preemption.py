@@ -29,9 +29,7 @@ class Preemption:
     self._reached = False
     self._interrupted = False
     self._alone = jax.process_count() == 1
-    numbers = [signal.SIGINT]
-    if self._alone:
-      numbers.append(signal.SIGTERM)
+    numbers = [signal.SIGINT, *([signal.SIGTERM] if self._alone else [])]
     if threading.current_thread() is not threading.main_thread():
       numbers = []  # Python delivers signals to the main thread only
     self._before = {
@@ -49,8 +47,7 @@ class Preemption:
     # Not the step's number: a rollback decreases it. Nobody else may report to
     # this manager, which waits for one number between those of all calls.
     self._calls += 1
-    if multihost_utils.reached_preemption_sync_point(self._calls):
-      self._reached = True
+    self._reached |= multihost_utils.reached_preemption_sync_point(self._calls)
     return self._reached
 
   def check(self, saved_step: int) -> None:

@@ -4,36 +4,32 @@ import contextlib
 import json
 import os
 import sys
+import time
 import traceback
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import jax
 import numpy as np
 from jax.experimental import multihost_utils
 
+from msggan_jax.runtime import cli
+
 # A lost process is detected within these times, and the others exit.
 _HEARTBEAT_SECS = 60
 _SHUTDOWN_SECS = 60
+_PATIENCE_SECS = 70  # network disks cache a folder's names for up to a minute
 
 
 def join(
-  coordinator_address: str | None = None,
-  num_processes: int | None = None,
-  process_id: int | None = None,
+  coordinator_address: str | None,
+  num_processes: int | None,
+  process_id: int | None,
 ) -> None:
   """Join the other processes of a job; call it before the first use of JAX.
 
-  Without arguments, detected from the environment: TPU pods, Slurm, Open MPI
-  and Kubernetes.
-
-  Args:
-    coordinator_address: "host:port" of process 0.
-    num_processes: Number of processes.
-    process_id: This process, from 0.
-
-  Raises:
-    ValueError: If the arguments are incomplete, or nothing is detected.
+  Arguments that are None are detected: on TPU pods, with Slurm, Open MPI and
+  Kubernetes. ValueError if only some are given, or nothing is detected.
   """
   given = (coordinator_address, num_processes, process_id)
   if any(x is not None for x in given) and None in given:
@@ -65,13 +61,10 @@ def is_first() -> bool:
 
 
 @contextlib.contextmanager
-def ending_together(bad_input_code: int) -> Iterator[None]:
+def ending_together() -> Iterator[None]:
   """Make an error of this process end the others, too.
 
   A normal exit would wait for the others, which wait for this process.
-
-  Args:
-    bad_input_code: Exit code after an error of `is_hopeless`.
   """
   try:
     yield
@@ -84,7 +77,7 @@ def ending_together(bad_input_code: int) -> Iterator[None]:
     else:
       traceback.print_exc()
       sys.stderr.flush()
-    os._exit(bad_input_code if hopeless else 1)
+    os._exit(cli.EXIT_HOPELESS if hopeless else cli.EXIT_FAILURE)
 
 
 def is_hopeless(error: Exception) -> bool:
@@ -96,10 +89,8 @@ def is_hopeless(error: Exception) -> bool:
 def raising_together() -> Iterator[None]:
   """Make an error of one process's block an error of all; all call it.
 
-  Raises:
-    ValueError: In processes without an error of their own, with the sentence
-      of the first process that has one.
-    OSError: Likewise, if that one's is an error of the system.
+  Processes without an error of their own raise ValueError, or OSError after an
+  error of the system, with the sentence of the first process that has one.
   """
   failure, ours = None, None
   try:
@@ -117,10 +108,19 @@ def raising_together() -> Iterator[None]:
       raise kind(f"process {i} of {len(errors)}: {sentence}")
 
 
-def wait_for_all(what: str) -> None:
-  """Wait until every process has reached the barrier named `what`."""
-  if jax.process_count() > 1:
-    multihost_utils.sync_global_devices(what)
+def once_visible(look: Callable[[], Any]) -> Any:
+  """Return `look()`, which fails while files of the first process are missing.
+
+  A shared disk may show new files to the others later.
+  """
+  deadline = time.monotonic() + (0 if is_first() else _PATIENCE_SECS)
+  while True:
+    try:
+      return look()
+    except (ValueError, FileNotFoundError):
+      if time.monotonic() >= deadline:
+        raise
+    time.sleep(1)
 
 
 def from_all(value: Any) -> list[Any]:
@@ -136,21 +136,11 @@ def from_all(value: Any) -> list[Any]:
 
 def from_first(value: Any) -> Any:
   """Return process 0's value, which JSON can hold; a call of all."""
-  if jax.process_count() == 1:
-    return value
   return from_all(value if is_first() else None)[0]
 
 
 def check_same(what: str, value: Any) -> None:
-  """Check that all processes have the same value.
-
-  Args:
-    what: Its name, for the message.
-    value: Its hash, for example.
-
-  Raises:
-    ValueError: In all processes, if they differ.
-  """
+  """Raise ValueError in all processes if their values of `what` differ."""
   values = from_all(value)
   if any(theirs != values[0] for theirs in values):
     raise ValueError(

@@ -14,8 +14,6 @@ from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 
 _AXIS = "data"
 
-Params = Any  # a tree of arrays
-
 
 def make_mesh(devices: list[jax.Device] | None = None) -> Mesh:
   """Make the mesh of the devices, by default all devices of all processes.
@@ -48,12 +46,7 @@ def abstract(tree: Any, sharding: jax.sharding.Sharding) -> Any:
 def put_batch(
   mesh: Mesh, local_batch: dict[str, np.ndarray]
 ) -> dict[str, jax.Array]:
-  """Make the global batch, (B, ...), from this process's part of it.
-
-  Args:
-    mesh: The mesh.
-    local_batch: Arrays of (B / processes, ...).
-  """
+  """Make the global batch, (B, ...), from the processes' parts of it."""
   return {
     name: jax.make_array_from_process_local_data(along_batch(mesh), array)
     for name, array in local_batch.items()
@@ -80,15 +73,10 @@ def local_copy(tree: Any) -> Any:
 
 
 def shard_step(step: Callable, mesh: Mesh) -> Callable:
-  """Compile a per-device training step for all devices of the mesh.
+  """Return a training step of the global batch; its state is donated.
 
-  Args:
-    step: (state, batch) -> (state, metrics), on the whole state and one
-      device's part of the batch; it uses the collectives below.
-    mesh: The mesh.
-
-  Returns:
-    The jitted function of the whole state, donated, and the global batch.
+  `step`, (state, batch) -> (state, metrics), gets the whole state and one
+  device's part of the batch, and uses the collectives below.
   """
   sharded = jax.shard_map(
     step,
@@ -111,7 +99,7 @@ def batch_mean(x: jax.Array) -> jax.Array:
   return means.reshape(1, *x.shape[1:])
 
 
-def vary(params: Params) -> Params:
+def vary(params: Any) -> Any:
   """Mark replicated parameters as varying over devices, before first use.
 
   The transpose of this cast is the sum over devices. One cast means one
@@ -127,10 +115,6 @@ def example_keys(key: jax.Array, device_batch_size: int) -> jax.Array:
 
   An example's key depends on its place in the global batch, so numbers drawn
   from it do not depend on the number of devices.
-
-  Args:
-    key: The key of this step and this purpose.
-    device_batch_size: Examples on this device.
   """
   first = jax.lax.axis_index(_AXIS) * device_batch_size
   ids = first + jnp.arange(device_batch_size, dtype=jnp.int32)

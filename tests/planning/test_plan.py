@@ -9,7 +9,7 @@ import jax
 import pytest
 
 from msggan_jax.algorithm import program
-from msggan_jax.planning import compilation, estimate, timing, tpu_slices
+from msggan_jax.planning import estimate, timing, tpu_slices
 from msggan_jax.planning.flops import Count
 from msggan_jax.planning.instructions import Work
 from msggan_jax.runtime import sharding
@@ -32,8 +32,8 @@ def test_memory_in_a_compiler_s_error():
     ),
     ("RESOURCE_EXHAUSTED: something else", 0),
   ):
-    assert compilation.parse_exhausted(message) == round(needed * 2**30)
-  assert compilation.parse_exhausted("INTERNAL: Used 16G of 15G") is None
+    assert estimate.parse_exhausted(message) == round(needed * 2**30)
+  assert estimate.parse_exhausted("INTERNAL: Used 16G of 15G") is None
 
 
 def test_a_plan_for_these_devices(chip):

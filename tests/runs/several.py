@@ -71,7 +71,7 @@ def main(module: str, name: str, folder: str, *job: str) -> None:
 
   address, count, index = job
   processes.join(address, int(count), int(index))
-  with processes.ending_together(bad_input_code=2):
+  with processes.ending_together():
     getattr(importlib.import_module(module), name)(Path(folder))
 
 

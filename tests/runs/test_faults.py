@@ -9,6 +9,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from jax.experimental import multihost_utils
 
 from msggan_jax.checkpoints import checkpoint
 from msggan_jax.config.fields import default_config
@@ -36,7 +37,7 @@ def test_four_processes_meet_faults(tmp_path):
 def meet_faults(folder):
   """Meet one fault after the other; a call of all processes."""
   # For a test a shared disk is slow after a second.
-  checkpoint._PATIENCE_SECS = folder_lock._PATIENCE_SECS = 1
+  processes._PATIENCE_SECS = 1
   an_error_of_one_is_an_error_of_all()
   all_rematerialize_from_the_same_block()
   a_folder_that_one_does_not_see(folder)
@@ -105,7 +106,7 @@ def saved(folder, *steps):
   with checkpoint.Checkpoints(folder) as checkpoints:
     for step in steps:
       checkpoints.save(step, tree(step))
-  processes.wait_for_all(f"{folder.name} is saved")
+  multihost_utils.sync_global_devices(f"{folder.name} is saved")
 
 
 def damaged_checkpoints(folder):
@@ -113,12 +114,12 @@ def damaged_checkpoints(folder):
   for damage in (flip, halve, shutil.rmtree):
     if processes.is_first():
       damage(folder / "2")
-    processes.wait_for_all("checkpoint 2 is damaged")
+    multihost_utils.sync_global_devices("checkpoint 2 is damaged")
     with checkpoint.Checkpoints(folder) as checkpoints:
       assert checkpoints.newest_good() == 1
       assert restored(checkpoints) == 1
       checkpoints.save(2, tree(2))
-    processes.wait_for_all("checkpoint 2 is saved again")
+    multihost_utils.sync_global_devices("checkpoint 2 is saved again")
     with checkpoint.Checkpoints(folder) as checkpoints:
       assert restored(checkpoints) == 2
 
@@ -145,7 +146,7 @@ def a_signal_after_a_save(folder):
       os.kill(os.getpid(), signal.SIGTERM)
     answers = [stop.reached()]
     while not answers[-1]:  # JAX passes the signal on within seconds
-      processes.wait_for_all(f"answer {len(answers)}")
+      multihost_utils.sync_global_devices(f"answer {len(answers)}")
       answers.append(stop.reached())
     assert all(stop.reached() for _ in range(3))
     # All have stopped after the same step.

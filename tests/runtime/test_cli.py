@@ -11,12 +11,12 @@ from msggan_jax.runtime import cli
 @pytest.fixture
 def values(monkeypatch):
   """Flags of their own, with --json."""
-  own, define = flags.FlagValues(), flags.DEFINE_flag
+  own, define = flags.FlagValues(), flags.DEFINE
   monkeypatch.setattr(cli.flags, "FLAGS", own)
   monkeypatch.setattr(
     cli.flags,
-    "DEFINE_flag",
-    lambda flag: define(flag, flag_values=own),
+    "DEFINE",
+    lambda *args, **options: define(*args, flag_values=own, **options),
   )
   return own, cli.define_json("Numbers.")
 
