@@ -5,6 +5,7 @@ Training runs it, the benchmark times it, the plan only compiles it.
 
 import dataclasses
 import functools
+import time
 from collections.abc import Callable
 
 import jax
@@ -63,6 +64,12 @@ class Program:
       ),
       self.mesh,
     )
+
+  def compile(self) -> tuple[Callable, float]:
+    """Return the compiled step and the seconds it took."""
+    began = time.monotonic()
+    lowered = self.step.lower(self.abstract_state, self.abstract_batch)
+    return lowered.compile(), time.monotonic() - began
 
   def create_state(self) -> TrainState:
     """Draw the state at step 0, replicated over the mesh."""

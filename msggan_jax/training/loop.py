@@ -89,7 +89,7 @@ def train(
     ) as checkpoints,
     Preemption() as stop,
   ):
-    compiling = background.submit(compile_step, program)
+    compiling = background.submit(program.compile)
     state = _newest_state(checkpoints, program, init_from)
     state = _with_randomness(state, workdir, new=new_randomness)
     schedule = _make_schedule(config)
@@ -323,13 +323,6 @@ def _open_workdir(
     saved.save_config(config, workdir)
     checkpoints.remove_leftovers()
   return checkpoints
-
-
-def compile_step(program: Program) -> tuple[Callable, float]:
-  """Return the compiled step and the seconds it took."""
-  began = time.monotonic()
-  lowered = program.step.lower(program.abstract_state, program.abstract_batch)
-  return lowered.compile(), time.monotonic() - began
 
 
 def _with_randomness(

@@ -21,7 +21,7 @@ from msggan_jax.checkpoints.checkpoint import Checkpoints
 from msggan_jax.config import saved
 from msggan_jax.data import prepared_set
 from msggan_jax.runtime import processes, sharding
-from msggan_jax.training import batches, loop, provenance
+from msggan_jax.training import batches, provenance
 
 _SHOWN = 12  # hexadecimal digits of a hash
 
@@ -62,7 +62,7 @@ def verify(
       say(line)
     images = _KnownImages(prepared)
     holdout = batches.open_holdout(config, prepared)
-    compiled, _ = loop.compile_step(program)
+    compiled, _ = program.compile()
     state = program.create_state()
     if chosen[0] in checkpoints.steps:  # at 0: a run of --init_from
       state = checkpoints.restore(program.abstract_state, chosen[0])
