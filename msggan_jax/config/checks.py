@@ -29,11 +29,7 @@ _ONLY = {
 
 
 def validate(config: ConfigDict, num_devices: int) -> None:
-  """Check everything that can be checked before compilation.
-
-  Raises:
-    ValueError: In one sentence, naming the field and the choices.
-  """
+  """Raise ValueError, naming the field, if a configuration is impossible."""
   _check_fields(config, list(FIELDS))
   _check_networks(config)
   schedules.check(config)
@@ -41,17 +37,13 @@ def validate(config: ConfigDict, num_devices: int) -> None:
   scale_weights(config)
   train_state.check_frozen(config)
   _check_batch(config, num_devices)
-  _check_micro_batch(config, config.batch_size // num_devices)
 
 
 def network_fields(fields: Mapping[str, Any]) -> ConfigDict:
   """Return the fields that shape the networks, and no others.
 
-  Weights of others come with a configuration, which is not trusted: each field
-  must have its type and be one of the choices or within bounds.
-
-  Raises:
-    ValueError: In one sentence, if a field is missing or impossible.
+  Weights of others come with a configuration, which is not trusted: a field
+  that is missing or impossible raises ValueError.
   """
   fields = {"base_grid": base_grid.SQUARE, **fields}  # older files lack it
   names = [name for name, field in FIELDS.items() if field.shapes_networks]
@@ -89,7 +81,10 @@ def _check_networks(config: ConfigDict) -> None:
 
 def _check_batch(config: ConfigDict, num_devices: int) -> None:
   group = examples_together(config)
-  if group and _is_strided(config) and num_devices > 1:
+  # Without a minibatch stddev it does not matter.
+  has_stddev = config.stddev_placement != "none"
+  strided = has_stddev and config.stddev_grouping == "strided"
+  if group and strided and num_devices > 1:
     raise ValueError(
       "config.stddev_grouping is strided, whose groups span the whole batch, "
       f"and there are {num_devices} devices; choose contiguous, or one device"
@@ -101,13 +96,11 @@ def _check_batch(config: ConfigDict, num_devices: int) -> None:
       f"device(s) and config.stddev_group {group} it must be a multiple of "
       f"{multiple}, such as --config.batch_size=auto chooses"
     )
-
-
-def _check_micro_batch(config: ConfigDict, device_batch_size: int) -> None:
-  size, group = config.micro_batch_size, examples_together(config)
+  size = config.micro_batch_size
+  device_batch_size = config.batch_size // num_devices
   if size in (0, device_batch_size):
     return
-  if not group or _is_strided(config):
+  if not group or strided:
     raise ValueError(
       f"config.micro_batch_size is {size}, but the minibatch stddev spans the "
       "whole batch; choose 0, or config.stddev_group above 0 with "
@@ -119,9 +112,3 @@ def _check_micro_batch(config: ConfigDict, device_batch_size: int) -> None:
       f"config.stddev_group {group} that divides the {device_batch_size} "
       "examples of a device"
     )
-
-
-def _is_strided(config: ConfigDict) -> bool:
-  """Return whether there is a minibatch stddev of strided groups."""
-  there = config.stddev_placement != "none"
-  return there and config.stddev_grouping == "strided"

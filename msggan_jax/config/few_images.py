@@ -42,9 +42,6 @@ def choose(
 
   Returns:
     Field -> its value and the reason.
-
-  Raises:
-    ValueError: If there are fewer images than a batch.
   """
   if num_images < config.batch_size:
     raise ValueError(
@@ -75,23 +72,17 @@ def choose(
   )
   fixed = "augment_target" in given and config.augment_target == 0
   if rule.augment != "none" and config.loss in BOUNDARIES and not fixed:
-    chosen |= _adaptive(config, rule, total)
+    # ADA above about 0.8 leaks into G's images (Karras et al. 2020, section
+    # 2.2).
+    limit = 0.8 if rule.augment == "ada" else rule.strength
+    zero = f"{config.loss} has a zero (Karras et al. 2020)"
+    kimg = min(config.augment_kimg, total / 4)
+    chosen |= {
+      "augment_strength": (limit, "the limit of an adaptive strength"),
+      "augment_target": (0.6, zero),
+      "augment_kimg": (kimg, "a quarter of the run at most (ours)"),
+    }
   # The average must forget the first pictures of a short run.
   ema = min(config.ema_kimg, total / 50)
   chosen["ema_kimg"] = (ema, "a fiftieth of the run at most (ours)")
   return chosen
-
-
-def _adaptive(
-  config: ConfigDict, rule: _Rule, total_kimg: float
-) -> dict[str, tuple[Any, str]]:
-  # ADA above about 0.8 leaks into G's images (Karras et al. 2020, section 2.2).
-  limit = 0.8 if rule.augment == "ada" else rule.strength
-  return {
-    "augment_strength": (limit, "the limit of an adaptive strength"),
-    "augment_target": (0.6, f"{config.loss} has a zero (Karras et al. 2020)"),
-    "augment_kimg": (
-      min(config.augment_kimg, total_kimg / 4),
-      "a quarter of the run at most (ours)",
-    ),
-  }

@@ -5,10 +5,9 @@
 JAX nor networks, so that configuration files load at once.
 """
 
-import dataclasses
 import math
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 from ml_collections import ConfigDict, config_dict
 
@@ -18,49 +17,33 @@ SAME = "same"  # an end value: the field does not change
 _ENDLESS = 2**31 - 1
 
 
-@dataclasses.dataclass(frozen=True)
-class Field:
-  """One field of a configuration.
+class Field(NamedTuple):
+  """One field of a configuration."""
 
-  Attributes:
-    default: The value of the paper's MSG-ProGAN, or ours.
-    meaning: One line; durations are in kimg, thousands of real images shown.
-    expected: What a value must be, to follow "choose".
-    accepts: Tells whether a value is possible.
-    choices: The names among its values.
-    shapes_networks: Whether the networks' parameters or outputs depend on it.
-      Such a field is checked in files of others, where it must not make a
-      network of unbounded size.
-    resumable: Whether a resumed run may have another value.
-    untyped: Whether its values have several types.
-  """
-
-  default: Any
-  meaning: str
-  expected: str
+  default: Any  # the value of the paper's MSG-ProGAN, or ours
+  meaning: str  # durations are in kimg, thousands of real images shown
+  expected: str  # of a value, to follow "choose"
   accepts: Callable[[Any], bool]
-  choices: tuple[str, ...] = ()
+  choices: tuple[str, ...] = ()  # the names among its values
+  # The networks' parameters or outputs depend on it. It is checked in files of
+  # others, where it must not make a network of unbounded size.
   shapes_networks: bool = False
-  resumable: bool = False
-  untyped: bool = False
+  resumable: bool = False  # a resumed run may have another value
+  untyped: bool = False  # its values have several types
 
 
-def _is_a(kind: type, expected: str) -> Callable[..., Field]:
-  def field(default: Any, meaning: str, **more: Any) -> Field:
-    return Field(
-      default, meaning, expected, lambda x: isinstance(x, kind), **more
-    )
-
-  return field
+def _switch(default: bool, meaning: str) -> Field:
+  return Field(default, meaning, "True or False", lambda x: isinstance(x, bool))
 
 
-_switch = _is_a(bool, "True or False")
-_text = _is_a(str, "a text")
+def _text(default: str, meaning: str, **more: Any) -> Field:
+  return Field(default, meaning, "a text", lambda x: isinstance(x, str), **more)
 
 
-def _choice(default: str, meaning: str, *choices: str, **more: Any) -> Field:
+def _choice(meaning: str, *choices: str, **more: Any) -> Field:
+  """Return a field of names, by default the first."""
   return Field(
-    default,
+    choices[0],
     meaning,
     f"one of {', '.join(choices)}",
     lambda x: isinstance(x, str) and x in choices,
@@ -84,7 +67,7 @@ def _count(
 
 
 def _number(
-  default: float,
+  default: float | str,
   meaning: str,
   low: float = 0.0,
   high: float = math.inf,
@@ -100,38 +83,32 @@ def _number(
     expected = f"a number from {low:g} to {high:g}"
   elif above:
     expected = f"a number above {low:g}"
-
-  def accepts(value: Any) -> bool:
-    if not _is_finite(value):
-      return False
-    return (value > low if above else value >= low) and value <= high
-
-  return Field(default, meaning, expected, accepts, **more)
+  return Field(
+    default,
+    meaning,
+    expected,
+    lambda x: _is_finite(x) and low <= x <= high and not (above and x == low),
+    **more,
+  )
 
 
 def _end(meaning: str, **bounds: Any) -> Field:
   """Return the end value of a schedule: a number, or the start value."""
-  return _or_name(_number(SAME, meaning, **bounds), SAME, f"{SAME}, or {{}}")
+  number = _number(SAME, meaning, **bounds)
+  return _or(number, lambda x: x == SAME, f"{SAME}, or {{}}")
 
 
-def _or_name(field: Field, name: str, expected: str) -> Field:
-  """Let a field have a name as another value."""
-  return dataclasses.replace(
-    field,
+def _or(field: Field, accepts: Callable[[Any], bool], expected: str) -> Field:
+  """Let a field have other values, too."""
+  return field._replace(
     expected=expected.format(field.expected),
-    accepts=lambda x: (isinstance(x, str) and x == name) or field.accepts(x),
-    untyped=True,
-  )
-
-
-def _or_list(field: Field, kind: str, accepts: Callable[[Any], bool]) -> Field:
-  """Let a field have a list as another value."""
-  return dataclasses.replace(
-    field,
-    expected=f"{field.expected} or a list of {kind}",
     accepts=lambda x: accepts(x) or field.accepts(x),
     untyped=True,
   )
+
+
+def _is_auto(value: Any) -> bool:
+  return value == AUTO
 
 
 def _is_int(value: Any) -> bool:
@@ -161,9 +138,7 @@ def _are_weights(value: Any) -> bool:
 
 
 def _all(fields: dict[str, Field], **more: Any) -> dict[str, Field]:
-  return {
-    name: dataclasses.replace(field, **more) for name, field in fields.items()
-  }
+  return {name: field._replace(**more) for name, field in fields.items()}
 
 
 _DATASET = {
@@ -173,12 +148,10 @@ _DATASET = {
   "dataset.path": _text("", "folder, zip or LMDB; TFDS: its data_dir"),
   "dataset.split": _text("train", "split of a TFDS or demo set"),
   "dataset.crop": _choice(
-    "center",
     "how images of another aspect ratio fit: crop the center, or add borders",
     *("center", "pad"),
   ),
   "dataset.labels": _choice(
-    "none",
     "classes of a folder's or zip's images: its sub-folders, or its label "
     "file; or the bodies of the demo's cats",
     *("none", "folders", "labels.csv", "dataset.json", "bodies"),
@@ -220,7 +193,6 @@ _IMAGES = {
 
 _NETWORKS = {
   "model": _choice(
-    "progan",
     "MSG-ProGAN; MSG-StyleGAN; residual: MSG-ProGAN with R3GAN's blocks, "
     "without pixel norm",
     *("progan", "stylegan", "residual"),
@@ -231,29 +203,25 @@ _NETWORKS = {
   ),
   "max_channels": _count(512, "... but at most this", 1, 2**16),
   "combine": _choice(
-    "simple",
     "phi, which joins a scale's image with the activation from above",
     *("simple", "lin_cat", "cat_lin", "lin_cat_equal"),
   ),
-  "connected_scales": _or_list(
+  "connected_scales": _or(
     _choice(
-      "all",
       "scales that connect G and D (Table 4); the full one always does",
       *("all", "none", "coarse", "middle", "fine"),
     ),
-    "resolutions",
     _are_scales,
+    "{} or a list of resolutions",
   ),
   "stddev_group": _count(
     4, "examples that share a minibatch stddev; 0: all", high=2**20
   ),
   "stddev_placement": _choice(
-    "every_block",
     "blocks of D that get the minibatch stddev",
     *("every_block", "last_block", "none"),
   ),
   "stddev_grouping": _choice(
-    "contiguous",
     "neighbors share a group, which has one class if there are classes; or "
     "strided: groups cross the whole batch",
     *("contiguous", "strided"),
@@ -274,9 +242,7 @@ _NETWORKS = {
   "normalize_latents": _switch(
     True, "not stylegan: project z onto the hypersphere"
   ),
-  "output_activation": _choice(
-    "linear", "not stylegan: of the images", "linear", "tanh"
-  ),
+  "output_activation": _choice("not stylegan: of the images", "linear", "tanh"),
   "w_size": _count(512, "stylegan: dimensions of w", 1, 2**16),
   "mapping_size": _count(
     512, "stylegan: width of the mapping network", 1, 2**16
@@ -288,34 +254,30 @@ _NETWORKS = {
 
 _LOSS = {
   "loss": _choice(
-    "wasserstein",
     "adversarial loss",
     *("wasserstein", "logistic", "hinge", "relativistic_hinge"),
     *("least_squares", "relativistic_pairing"),
   ),
   "penalty": _choice(
-    "gradient_penalty",
     "penalty of every scale, added to D's loss",
     *("none", "gradient_penalty", "one_sided", "r1", "r2", "r1_r2"),
-  ),
+  )._replace(default="gradient_penalty"),
   "gp_weight": _number(10.0, "weight of gradient_penalty and one_sided"),
   "r1_gamma": _number(10.0, "R1 on the reals, times gamma / 2"),
   "r1_gamma_end": _end("r1_gamma after the burn-in"),
   "r2_gamma": _number(10.0, "R2 on the fakes, times gamma / 2"),
   "r2_gamma_end": _end("r2_gamma after the burn-in"),
-  "penalty_scales": _or_list(
+  "penalty_scales": _or(
     _choice(
-      "mean",
       "how the scales' penalties add up: mean (the paper); sum; pixels: scale "
       "s weighs (s / resolution)^2; sides: s / resolution; or a weight for "
       "each scale, low to high",
       *("mean", "sum", "pixels", "sides"),
     ),
-    "numbers",
     _are_weights,
+    "{} or a list of numbers",
   ),
   "penalty_derivatives": _choice(
-    "total",
     "derivatives in R1: through the pooling of the pyramid, or partial",
     *("total", "partial"),
   ),
@@ -327,7 +289,6 @@ _LOSS = {
 
 _AUGMENTATION = {
   "augment": _choice(
-    "none",
     "transformations of all images that D sees; exact: ADA's colors, flips, "
     "quarter turns, shifts and cutouts that keep pyramids exact; auto on the "
     "command line: by the number of images",
@@ -355,14 +316,14 @@ _AUGMENTATION = {
 }
 
 _OPTIMIZATION = {
-  "batch_size": _or_name(
+  "batch_size": _or(
     _count(
       32,
       "over all devices; auto: the config file's, or the least possible above "
       "it for the devices; a resumed run keeps its own",
       low=1,
     ),
-    AUTO,
+    _is_auto,
     "{}, or auto on the command line",
   ),
   "micro_batch_size": _count(
@@ -374,7 +335,7 @@ _OPTIMIZATION = {
   "total_kimg": _number(
     1000.0, "length of the run", above=True, resumable=True
   ),
-  "optimizer": _choice("rmsprop", "of both networks", "rmsprop", "adam"),
+  "optimizer": _choice("of both networks", "rmsprop", "adam"),
   "learning_rate": _number(0.003, "of both networks", above=True),
   "learning_rate_end": _end("learning_rate after the burn-in", above=True),
   "beta1": _number(0.0, "Adam's", high=1.0),
@@ -399,28 +360,24 @@ _OPTIMIZATION = {
     0, "D's first blocks, from the image side, that are not trained", high=16
   ),
   "g_step_latents": _choice(
-    "same", "G's update uses D's latents, or fresh", "same", "fresh"
+    "G's update uses D's latents, or fresh", "same", "fresh"
   ),
   "precision": _choice(
-    "float32",
     "of the 3x3 convolutions: true float32; float32 as the accelerator "
     "multiplies it by default; activations in bfloat16",
     *("float32", "float32_fast", "bfloat16"),
     shapes_networks=True,
   ),
-  "remat_from": dataclasses.replace(
-    _or_name(
-      _count(
-        0,
-        "blocks from this resolution up recompute their activations for the "
-        "derivatives; 0: none; auto: as few as fit, found by compiling",
-        shapes_networks=True,
-        resumable=True,
-      ),
-      AUTO,
-      "",
+  "remat_from": _or(
+    _count(
+      0,
+      "blocks from this resolution up recompute their activations for the "
+      "derivatives; 0: none; auto: as few as fit, found by compiling",
+      shapes_networks=True,
+      resumable=True,
     ),
-    expected="a resolution, 0 or auto",
+    _is_auto,
+    "a resolution, 0 or auto",
   ),
 }
 
@@ -449,7 +406,7 @@ _EVALUATION = {
   "inception_path": _text("", "pt_inception-2015-12-05-6726825d.pth"),
   "extractor": _text("", "module:function of your own, instead"),
   "extractor_precision": _choice(
-    "float32", "of the extractor's activations", "float32", "bfloat16"
+    "of the extractor's activations", "float32", "bfloat16"
   ),
 }
 

@@ -32,16 +32,16 @@ def resolve(
   its data order depend on them. All processes call it and get the same.
 
   Args:
-    config: The configuration, as the file and the command line have it.
+    config: As the file and the command line have it.
     num_devices: Devices of all processes.
-    file_batch_size: The batch size in the configuration's file.
+    file_batch_size: The file's own.
     given: Fields of the command line, which keep their values.
-    workdir: The run's folder, which may hold a run to resume.
-    fits: Compiles a configuration's step and says whether it fits a device.
+    workdir: May hold a run to resume.
+    fits: Compiles a configuration's step; returns whether it fits a device.
 
   Raises:
-    ValueError: In one sentence, naming the field and the choices: if the
-      configuration is impossible, or if the workdir holds a run of another.
+    ValueError: If the configuration is impossible, or if the workdir holds a
+      run of another.
   """
   settled = ConfigDict(config).copy_and_resolve_references()
   with settled.ignore_type():  # a number takes the place of a name

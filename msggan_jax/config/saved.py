@@ -19,12 +19,7 @@ def exists(workdir: Path | None) -> bool:
 
 
 def load_config(workdir: str | Path) -> ConfigDict:
-  """Read a workdir's `config.json`.
-
-  Raises:
-    FileNotFoundError: If it does not exist.
-    ValueError: If it is damaged.
-  """
+  """Read a workdir's `config.json`; raise ValueError if it is damaged."""
   path = Path(workdir) / "config.json"
   if not path.is_file():
     problem = "it has no config.json"
@@ -60,11 +55,7 @@ def save_config(config: ConfigDict, workdir: Path) -> None:
 
 
 def check_config(config: ConfigDict, workdir: Path) -> None:
-  """Refuse a workdir whose run this configuration cannot resume.
-
-  Raises:
-    ValueError: Listing the fields that differ.
-  """
+  """Raise ValueError if a workdir's run has a configuration of other fields."""
   if not exists(workdir):
     return
   # A field that is newer than the run has its default.

@@ -45,30 +45,26 @@ def test_it_returns_a_frozen_copy_and_changes_nothing_twice(capsys):
   assert capsys.readouterr().err == ""
 
 
-@pytest.mark.parametrize(
-  ("group", "micro"), [(4, 0), (0, 0), (4, 8), (3, 0), (2, 6), (1, 1)]
-)
-def test_no_smaller_batch_is_possible(group, micro):
+def test_no_smaller_batch_is_possible():
   config = load_config("default")
-  config.stddev_group, config.micro_batch_size = group, micro
-  for wanted, num_devices in itertools.product((1, 8, 16, 20), (1, 3, 8)):
-    size = least_possible(config, wanted, num_devices)
-    sizes = range(wanted, size + 1)
-    possible = [is_possible(config, x, num_devices) for x in sizes]
-    assert possible == [False] * (len(sizes) - 1) + [True]
+  for group, micro in ((4, 0), (0, 0), (4, 8), (3, 0), (2, 6), (1, 1)):
+    config.stddev_group, config.micro_batch_size = group, micro
+    for wanted, num_devices in itertools.product((1, 8, 20), (1, 3, 8)):
+      size = least_possible(config, wanted, num_devices)
+      sizes = range(wanted, size + 1)
+      possible = [is_possible(config, x, num_devices) for x in sizes]
+      assert possible == [False] * (len(sizes) - 1) + [True]
 
 
-@pytest.mark.parametrize(
-  ("num_devices", "line"),
-  [
+def test_the_batch_is_settled_and_said(capsys):
+  why = "(the config's 16 does not divide)"
+  for num_devices, line in (
     (4, "batch_size: 16 for 4 devices, as the config has it"),
-    (16, "64 for 16 devices (the config's 16 does not divide)"),
-    (32, "128 for 32 devices (the config's 16 does not divide)"),
-  ],
-)
-def test_the_batch_is_settled_and_said(num_devices, line, capsys):
-  resolve(with_auto(), num_devices, file_batch_size=16)
-  assert line in capsys.readouterr().err
+    (16, f"64 for 16 devices {why}"),
+    (32, f"128 for 32 devices {why}"),
+  ):
+    resolve(with_auto(), num_devices, file_batch_size=16)
+    assert line in capsys.readouterr().err
 
 
 def test_a_resumed_run_keeps_its_batch(tmp_path, capsys):
@@ -135,23 +131,22 @@ def few(path, preset="msg_progan"):
   return config
 
 
-@pytest.mark.parametrize(
-  ("num", "augment", "strength", "total"),
-  [
+def chosen(config, num, given=()):
+  return {name: v for name, (v, _) in choose(config, num, given).items()}
+
+
+def test_the_number_of_images_chooses():
+  for num, augment, strength, total in (
     (100, "diffaugment", 1.0, 200.0),
     (1_000, "ada", 0.6, 1000.0),
     (29_999, "ada", 0.4, 2000.0),
     (99_999, "ada", 0.1, 2000.0),
     (100_000, "none", 1.0, 2000.0),
-  ],
-)
-def test_the_number_of_images_chooses(num, augment, strength, total):
-  chosen = {name: v for name, (v, _) in choose(few("a"), num).items()}
-  assert chosen["augment"] == augment
-  assert chosen["augment_strength"] == strength
-  assert chosen["total_kimg"] == total
-  assert chosen["ema_kimg"] == min(10, total / 50)
-  assert "r1_gamma" not in chosen  # WGAN-GP has none
+  ):
+    assert chosen(few("a"), num) == {
+      **{"augment": augment, "augment_strength": strength},
+      **{"total_kimg": total, "ema_kimg": min(10, total / 50)},
+    }  # no r1_gamma: WGAN-GP has none
 
 
 def test_gamma_follows_resolution_and_batch():
@@ -163,57 +158,46 @@ def test_gamma_follows_resolution_and_batch():
   assert choose(config, 500)["r1_gamma"][0] == pytest.approx(0.0002 * 64**2 / 8)
 
 
-@pytest.mark.parametrize(
-  ("num", "augment", "limit"),
-  [(100, "diffaugment", 1.0), (1_000, "ada", 0.8), (100_000, "none", None)],
-)
-def test_a_loss_with_a_zero_gets_an_adaptive_strength(num, augment, limit):
-  config = few("a", "msg_stylegan")
-  config.loss = "logistic"
-  chosen = {name: v for name, (v, _) in choose(config, num).items()}
-  assert chosen["augment"] == augment
-  if limit is None:
-    assert "augment_target" not in chosen
-    return
-  assert (chosen["augment_strength"], chosen["augment_target"]) == (limit, 0.6)
-  assert chosen["augment_kimg"] == min(500.0, chosen["total_kimg"] / 4)
-  fixed = choose(config, num, {"augment_target"})
-  assert "augment_target" not in fixed
-  assert fixed["augment_strength"] == choose(few("a"), num)["augment_strength"]
+def test_a_loss_with_a_zero_gets_an_adaptive_strength():
+  config = few("a", "msg_stylegan")  # its loss is logistic
+  for num, augment, limit, constant in (
+    (100, "diffaugment", 1.0, 1.0),
+    (1_000, "ada", 0.8, 0.6),
+  ):
+    made = chosen(config, num)
+    assert made["augment"] == augment
+    assert (made["augment_strength"], made["augment_target"]) == (limit, 0.6)
+    assert made["augment_kimg"] == min(500.0, made["total_kimg"] / 4)
+    fixed = chosen(config, num, {"augment_target"})
+    assert "augment_target" not in fixed
+    assert fixed["augment_strength"] == constant
+  assert "augment_target" not in chosen(config, 100_000)
 
 
-def test_values_and_reasons_are_printed(tmp_path, capsys):
-  config = few(folder(tmp_path / "photos", 20))
+def test_values_are_printed_and_kept_by_a_resumed_run(tmp_path, capsys):
+  photos, run = folder(tmp_path / "photos", 20), tmp_path / "run"
+  config = few(photos)
   config.total_kimg = 7.0
-  made = resolve(config, 1, given={"total_kimg"})
-  assert (made.augment, made.total_kimg) == ("diffaugment", 7.0)
+  first = resolve(config, 1, given={"total_kimg"}, workdir=run)
+  assert (first.augment, first.total_kimg) == ("diffaugment", 7.0)
   lines = capsys.readouterr().err.splitlines()
   assert "few images: total_kimg 7.0: given" in lines
   assert any("augment diffaugment: 20 images (Zhao" in line for line in lines)
   assert config.augment == "auto"
-
-
-def test_a_resumed_run_keeps_its_values(tmp_path, capsys):
-  photos = folder(tmp_path / "photos", 20)
-  first = resolve(few(photos), 1, workdir=tmp_path / "run")
-  saved.save_config(first, tmp_path / "run")
+  saved.save_config(first, run)
   photos.rename(tmp_path / "elsewhere")
-  again = resolve(few(photos), 1, workdir=tmp_path / "run")
-  assert again == first
-  assert "as the run in" in capsys.readouterr().err
+  assert resolve(few(photos), 1, workdir=run) == first
+  assert f"augment diffaugment: as the run in {run}" in capsys.readouterr().err
 
 
-@pytest.mark.parametrize(
-  ("num", "sentence"),
-  [
-    (None, "dataset.path: .*photos does not exist"),
-    (0, "has no images"),
-    (1, r"has 1 image\(s\), fewer than config.batch_size, 8; add"),
-  ],
-)
-def test_too_few_images_are_one_sentence(tmp_path, num, sentence):
-  path = tmp_path / "photos"
-  if num is not None:
-    folder(path, num)
-  with pytest.raises(ValueError, match=sentence):
-    resolve(few(path), 1)
+def test_too_few_images_are_one_sentence(tmp_path):
+  for path, sentence in (
+    (tmp_path / "none", "dataset.path: .*none does not exist"),
+    (folder(tmp_path / "empty", 0), "has no images"),
+    (
+      folder(tmp_path / "one", 1),
+      r"has 1 image\(s\), fewer than config.batch_size, 8; add",
+    ),
+  ):
+    with pytest.raises(ValueError, match=sentence):
+      resolve(few(path), 1)
