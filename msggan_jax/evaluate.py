@@ -79,23 +79,18 @@ def evaluate_run(workdir: Path, output: cli.JsonOutput) -> None:
   from msggan_jax import data, metrics
   from msggan_jax.checkpoints import trained
   from msggan_jax.config import saved
-  from msggan_jax.metrics import protocols
   from msggan_jax.runtime import jsonl
 
   config = saved.load_config(workdir)
-  inception_path = _INCEPTION.value or config.get("inception_path", "")
-  extractors = metrics.Extractors(
-    inception_path,
-    _EXTRACTOR.value,  # not the run's: it may name somebody else's code
-    _PRECISION.value or config.get("extractor_precision", "float32"),
-  )
+  precision = config.get("extractor_precision", "float32")
+  config.inception_path = _INCEPTION.value or config.get("inception_path", "")
+  config.extractor = _EXTRACTOR.value  # the run's may be somebody else's code
+  config.extractor_precision = _PRECISION.value or precision
+  config.metrics = _METRICS.value
+  chosen = metrics.choose(config)
   steps = choose_steps(workdir)
   prepared = data.open_prepared(data.prepare_of_run(config, _DATA_DIR.value))
-  count = "50k" if extractors.has_inception else "10k"
-  names = _METRICS.value or protocols.defaults(extractors.has_inception, count)
-  evaluator = metrics.Evaluator(
-    config, prepared, extractors, names, progress=True
-  )
+  evaluator = metrics.Evaluator(config, prepared, *chosen, progress=True)
   for step in steps:
     generator = trained.load_generator(workdir, step)
     began = time.monotonic()

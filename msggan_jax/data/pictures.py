@@ -32,6 +32,22 @@ def grid(images: np.ndarray, columns: int | None = None) -> np.ndarray:
   return canvas.reshape(rows * h, columns * w, c)
 
 
+def to_rgb(images: np.ndarray) -> np.ndarray:
+  """Return gray as RGB, RGBA over white, else the first three of C channels.
+
+  The images are uint8, (..., C), in NumPy or JAX.
+  """
+  channels = images.shape[-1]
+  if channels in (1, 2):
+    return images[..., :1].repeat(3, axis=-1)
+  if channels == 4:
+    pixels = images.astype(np.float32)
+    alpha = pixels[..., 3:] / np.float32(255)
+    over_white = pixels[..., :3] * alpha + 255 * (1 - alpha)
+    return over_white.round().astype(np.uint8)
+  return images[..., :3]
+
+
 def resized(images: np.ndarray, side: int) -> np.ndarray:
   """Average squares of pixels, so that uint8 images have `side` rows."""
   if images.shape[1] == side:

@@ -9,6 +9,7 @@ from pathlib import Path
 import jax
 import jax.numpy as jnp
 
+from msggan_jax.kernels.precision import matmul
 from msggan_jax.metrics import frozen_network
 from msggan_jax.metrics.frozen_network import Layers
 from msggan_jax.sharing.foreign import read_torch
@@ -73,7 +74,7 @@ def _apply(layers: Layers, images: jax.Array) -> dict[str, jax.Array]:
   x = jax.nn.relu6(frozen_network.convolve(x, head))
   pooled = frozen_network.spatial_mean(x)
   fc = layers.dense("_fc", (_CLASSES, 1280))
-  logits = frozen_network.multiply(pooled, fc) + fc["bias"][None]
+  logits = matmul(pooled, fc["kernel"]) + fc["bias"][None]
   return {"1280": pooled, "logits": logits}
 
 

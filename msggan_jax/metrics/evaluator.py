@@ -46,17 +46,15 @@ def make_evaluator(
 ) -> "Evaluator | None":
   """Return the evaluator of a run's metrics.
 
-  Returns:
-    The evaluator; None without `eval_kimg`, or if no metrics are named and the
-    default ones' weights are missing.
+  None without `eval_kimg`, or if no metrics are named and the default ones'
+  weights are missing.
   """
   if not config.eval_kimg:
     return None
   try:
     # A bar on a terminal; log files have the run's own lines.
-    return Evaluator(
-      config, prepared, *choose(config), progress=sys.stderr.isatty()
-    )
+    has_bar = sys.stderr.isatty()
+    return Evaluator(config, prepared, *choose(config), progress=has_bar)
   except FileNotFoundError:
     if config.metrics or config.inception_path:
       raise

@@ -7,7 +7,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from msggan_jax.kernels.precision import matmul, products_of
+from msggan_jax.data.pictures import to_rgb
+from msggan_jax.kernels.precision import products_of
 from msggan_jax.runtime import sharding
 
 Features = dict[str, np.ndarray]  # by name, each (N, D)
@@ -112,7 +113,7 @@ class FrozenNetwork:
     They are uint8, (N, H, W, C), C = 1 (gray), 3 (RGB) or 4 (RGBA, composited
     over white). Batches from `on_local_devices` stay there.
     """
-    images = _to_rgb(images)
+    images = _checked(images)
     if _is_batch_on(self._mesh, images):
       return jax.device_get(self._apply(self._layers, images))
     images = np.asarray(images)
@@ -153,11 +154,6 @@ def convolve(
   return x + layer["bias"][None, None, None]
 
 
-def multiply(x: jax.Array, layer: Layer) -> jax.Array:
-  """Apply a dense layer's kernel, without its bias, in float32."""
-  return matmul(x, layer["kernel"])
-
-
 def spatial_mean(x: jax.Array) -> jax.Array:
   """Average over the pixels: (B, H, W, C) -> (B, C), float32."""
   return x.astype(jnp.float32).mean(axis=(1, 2))
@@ -180,7 +176,7 @@ def _is_batch_on(mesh: jax.sharding.Mesh, images: Images) -> bool:
   return is_small and images.sharding.is_equivalent_to(there, images.ndim)
 
 
-def _to_rgb(images: Images) -> Images:
+def _checked(images: Images) -> Images:
   if not isinstance(images, jax.Array):
     images = np.asarray(images)
   channels = images.shape[-1] if images.ndim == 4 else 0
@@ -189,11 +185,4 @@ def _to_rgb(images: Images) -> Images:
       f"images have type {images.dtype} and shape {images.shape}; give uint8 "
       "(N, H, W, C), N at least 1 and C = 1, 3 or 4"
     )
-  if channels == 1:
-    return images.repeat(3, axis=-1)
-  if channels == 4:
-    pixels = images.astype(np.float32)
-    alpha = pixels[..., 3:] / np.float32(255)
-    over_white = pixels[..., :3] * alpha + 255 * (1 - alpha)
-    return over_white.round().astype(np.uint8)
-  return images
+  return to_rgb(images)

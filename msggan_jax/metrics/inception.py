@@ -12,6 +12,7 @@ import jax.numpy as jnp
 import numpy as np
 from flax import nnx
 
+from msggan_jax.kernels.precision import matmul
 from msggan_jax.metrics import frozen_network
 from msggan_jax.metrics.frozen_network import Layers
 from msggan_jax.sharing.foreign import read_torch
@@ -113,7 +114,7 @@ def _apply(layers: Layers, images: jax.Array) -> dict[str, jax.Array]:
   x = _block_e(conv, "Mixed_7c", x, pool=_max_pool_same)
   features["2048"] = frozen_network.spatial_mean(x)
   fc = layers.dense("fc", (_CLASSES, 2048))
-  features["logits_unbiased"] = frozen_network.multiply(features["2048"], fc)
+  features["logits_unbiased"] = matmul(features["2048"], fc["kernel"])
   features["logits"] = features["logits_unbiased"] + fc["bias"][None]
   return features
 

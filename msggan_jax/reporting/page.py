@@ -197,14 +197,13 @@ def _evaluations(run: Run) -> Table:
 
 def _times(runs: Sequence[Run]) -> Table:
   """Return the wall time by purpose since the first start."""
-  names = sorted(
-    _names(runs, "secs/"),
-    key=lambda name: -max(run.stats[-1].get(name, 0.0) for run in runs),
-  )
+  secs = {
+    name: [run.stats[-1].get(name, 0.0) for run in runs]
+    for name in _names(runs, "secs/")
+  }
   rows = [
-    [name.removeprefix("secs/")]
-    + [duration(run.stats[-1].get(name, 0.0)) for run in runs]
-    for name in names
+    [name.removeprefix("secs/"), *map(duration, secs[name])]
+    for name in sorted(secs, key=lambda name: -max(secs[name]))
   ]
   caption = "Wall time by purpose, restarts included; each second counts once"
   return caption, ["purpose", *(run.name for run in runs)], rows
@@ -223,7 +222,6 @@ def _fields(runs: Sequence[Run], *, same: bool) -> Table:
 
 
 def _shown(value: Any) -> str:
-  """Return a value of a configuration as text."""
   if isinstance(value, float):
     return number(value)
   if value in (None, ""):

@@ -3,6 +3,7 @@
 Each takes a job and the mode's options, and returns lines for the user.
 """
 
+import itertools
 from collections.abc import Sequence
 
 import jax
@@ -52,9 +53,7 @@ def truncation(job: Job, psis: Sequence[float]) -> list[str]:
   ]
   return job.save_sheets(
     "truncation",
-    lambda resolution: [
-      [images[resolution][i] for images in columns] for i in range(len(w))
-    ],
+    lambda r: list(zip(*(images[r] for images in columns), strict=True)),
     row_titles=job.titles,
     column_titles=[f"ψ = {psi:g}" for psi in psis],
   )
@@ -79,26 +78,21 @@ def style_mix(job: Job, fine_seeds: Sequence[int], crossover: int) -> list[str]:
   fine = job.truncate(fine)
   pairs = [
     job.generator.mix_styles(row[None], column[None], layer)
-    for row in coarse
-    for column in fine
+    for row, column in itertools.product(coarse, fine)
   ]
   sources = job.synthesize(coarse, "rows")
   tops = job.synthesize(fine, "columns")
   mixed = job.synthesize(jnp.concatenate(pairs), "mixed")
-  width = len(fine_seeds)
 
   def rows(resolution: int) -> list[list[np.ndarray | None]]:
-    top = [None, *tops[resolution]]
-    return [top] + [
-      [source, *mixed[resolution][i * width : (i + 1) * width]]
-      for i, source in enumerate(sources[resolution])
-    ]
+    parts = np.split(mixed[resolution], len(coarse))
+    pairs = zip(sources[resolution], parts, strict=True)
+    return [[None, *tops[resolution]], *([x, *part] for x, part in pairs)]
 
   config = job.generator.config
-  below = scale_title(resolutions[resolutions.index(crossover) - 1], config)
-  corner = (
-    f"columns: from {scale_title(crossover, config)}\nrows: up to {below}"
-  )
+  above = scale_title(crossover, config)
+  below = scale_title(crossover // 2, config)
+  corner = f"columns: from {above}\nrows: up to {below}"
   return job.save_sheets(
     "style_mix",
     rows,
@@ -119,12 +113,8 @@ def noise(job: Job, draws: int) -> list[str]:
     maps = [deviation[resolution] for _, _, deviation in measured]
     largest = max(float(np.percentile(each, 99)) for each in maps) or 1.0
     rows = [
-      [
-        *examples[resolution],
-        mean[resolution],
-        _colored(deviation[resolution] / largest),
-      ]
-      for examples, mean, deviation in measured
+      [*examples[resolution], mean[resolution], _colored(each / largest)]
+      for (examples, mean, _), each in zip(measured, maps, strict=True)
     ]
     lines += job.save_sheet(
       f"noise_{resolution}x{resolution}",
@@ -148,9 +138,8 @@ def _vary_noise(
 ) -> tuple[Scales, Scales, dict[int, np.ndarray]]:
   """Generate an image of w with many draws of the noise, the same for every w.
 
-  Returns:
-    By resolution: two images, (2, r, r, C); the mean image; and the deviation
-    of the draws, averaged over channels, in levels of 255, (r, r).
+  Returns by resolution: two images, (2, r, r, C); the mean image; the deviation
+  of the draws, averaged over channels, in levels of 255, (r, r).
   """
   keys = trained.example_keys(jax.random.key(0), draws)
 

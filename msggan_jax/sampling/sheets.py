@@ -7,6 +7,7 @@ import matplotlib
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
+from msggan_jax.data.pictures import to_rgb
 from msggan_jax.models import base_grid
 
 _WHITE, _BLACK = 255, (34, 34, 34)
@@ -34,18 +35,6 @@ def fit(image: np.ndarray, side: int) -> np.ndarray:
     return image.repeat(factor, axis=0).repeat(factor, axis=1)
   size = width * side // resolution, height * side // resolution
   return np.asarray(Image.fromarray(image).resize(size, Image.Resampling.BOX))
-
-
-def to_rgb(image: np.ndarray) -> np.ndarray:
-  """Return gray as RGB, RGBA over white, else the first three channels."""
-  channels = image.shape[-1]
-  if channels in (1, 2):
-    return image[..., :1].repeat(3, axis=-1)
-  if channels == 4:
-    alpha = image[..., 3:].astype(np.float32) / 255
-    over = image[..., :3] * alpha + 255 * (1 - alpha)
-    return np.rint(over).astype(np.uint8)
-  return image[..., :3]
 
 
 def make_sheet(

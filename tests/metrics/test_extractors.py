@@ -12,6 +12,7 @@ import pytest
 
 from msggan_jax import metrics
 from msggan_jax.data.sources import demo
+from msggan_jax.kernels.precision import matmul
 from msggan_jax.metrics import (
   efficientnet,
   frozen_network,
@@ -106,7 +107,7 @@ def test_files_of_other_networks_are_refused():
 def test_a_weight_file_is_read(tmp_path, monkeypatch):
   def apply(layers, images):
     fc = layers.dense("fc", (2, 3))
-    return {"2048": frozen_network.multiply(images[:, 0, 0] / 255, fc)}
+    return {"2048": matmul(images[:, 0, 0] / 255, fc["kernel"])}
 
   monkeypatch.setattr(inception, "_apply", apply)
   path = tmp_path / "inception.pth"

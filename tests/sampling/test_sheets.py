@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 
+from msggan_jax.data import pictures
 from msggan_jax.sampling import sheets
 
 
@@ -39,7 +40,7 @@ def test_fit_repeats_or_averages():
 
 def test_transparent_pixels_are_white():
   image = np.zeros((4, 4, 4), np.uint8)
-  assert (sheets.to_rgb(image) == 255).all()
+  assert (pictures.to_rgb(image) == 255).all()
 
 
 def test_cells_are_large_enough_to_see_and_small_enough_to_fit():
