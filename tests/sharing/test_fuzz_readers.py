@@ -130,7 +130,8 @@ def safetensors_seeds(folder):
   trees = network.abstract_params(), network.abstract_state()
   trees = jax.tree.map(lambda x: np.ones(x.shape, x.dtype), trees)
   path = folder / "seed"
-  safetensors_file.write(path, config, 3, {safetensors_file.GENERATOR: trees})
+  named = {safetensors_file.GENERATOR: trees}
+  safetensors_file.write(path, config, 3, named, {})
   content = path.read_bytes()
   path.unlink()
   return [content]

@@ -41,17 +41,9 @@ _LATENT_AS_DENSE = Layout(
 def read(
   generator: str, discriminator: str | None, *, spectral_norm: bool = False
 ) -> Weights:
-  """Read a generator and, optionally, a discriminator.
+  """Read files of a generator and, optionally, a discriminator.
 
-  Args:
-    generator: Path of its file; it becomes both the generator and its moving
-      average.
-    discriminator: Path of its file, or None.
-    spectral_norm: Whether the files are msg-gan-v1's.
-
-  Raises:
-    FileNotFoundError: If a file does not exist.
-    ValueError: If a file is unreadable or contains another network.
+  The generator becomes its moving average, too. msg-gan-v1 has spectral norm.
   """
   kernel = _ORIGINAL if spectral_norm else ".weight"
   tensors = _read_state_dict(generator)
@@ -120,11 +112,8 @@ def with_right_vectors(
 ) -> dict[str, np.ndarray]:
   """Add weight_v, which PyTorch before 1.0 did not save.
 
-  That PyTorch recomputed it from weight_u in every call.
-
-  Args:
-    tensors: The file's tensors.
-    is_generator: Whether the first kernel is a transposed convolution.
+  That PyTorch recomputed it from weight_u in every call. A generator's first
+  kernel is a transposed convolution.
   """
   tensors = dict(tensors)
   for name, kernel in list(tensors.items()):
@@ -182,7 +171,6 @@ def discriminator_table(
 
 
 def _conv(ours: str, theirs: str) -> Table:
-  """Map a convolution with a bias."""
   return {
     f"{ours}.kernel": Source(f"{theirs}.weight", _CONV),
     f"{ours}.bias": Source(f"{theirs}.bias", SAME),
@@ -190,7 +178,6 @@ def _conv(ours: str, theirs: str) -> Table:
 
 
 def _convs(ours: str, theirs: str) -> Table:
-  """Map the two convolutions of a block."""
   return _conv(f"{ours}.conv_0", f"{theirs}.conv_1") | _conv(
     f"{ours}.conv_1", f"{theirs}.conv_2"
   )

@@ -35,10 +35,9 @@ def read(source: str, generator: str, discriminator: str | None) -> Weights:
   Args:
     source: A key of `PRESETS`.
     generator: Path of the generator's file, or of the file of all networks.
-    discriminator: Path of the discriminator's file; None if it is missing.
+    discriminator: Path of the discriminator's file, if there is one.
 
   Raises:
-    FileNotFoundError: If a file does not exist.
     ValueError: If a file is unreadable or does not match the source.
   """
   if source != "msg-stylegan-tf":
@@ -83,27 +82,21 @@ def write(weights: Weights, preset: str, workdir: Path) -> ConfigDict:
 
 def _fit(weights: Weights, generator, discriminator) -> dict[str, Any]:
   """Convert all weights to our trees: arguments of `train_state.assemble`."""
-  fitted = {}
-  problems = []
-
-  def fit(name, prefix, tensors, table, shapes):
-    (params, state), misfits = to_trees(tensors, table, shapes)
-    fitted[prefix] = (params, state)
+  g_shapes = shapes_of(generator)
+  files = {"g": ("generator", weights.generator, weights.g_table, g_shapes)}
+  if weights.ema is not weights.generator:
+    files["ema"] = ("EMA generator", weights.ema, weights.g_table, g_shapes)
+  if (tensors := weights.discriminator) is not None:
+    d_shapes = shapes_of(discriminator)
+    files["d"] = ("discriminator", tensors, weights.d_table, d_shapes)
+  fitted, problems = {}, []
+  for prefix, (name, *file) in files.items():
+    fitted[prefix], misfits = to_trees(*file)
     if misfits:
       problems.append(describe(name, misfits))
-
-  g_shapes = shapes_of(generator)
-  fit("generator", "g", weights.generator, weights.g_table, g_shapes)
-  if weights.ema is weights.generator:
-    fitted["ema"] = fitted["g"]
-  else:
-    fit("EMA generator", "ema", weights.ema, weights.g_table, g_shapes)
-  if weights.discriminator is not None:
-    tensors, table = weights.discriminator, weights.d_table
-    fit("discriminator", "d", tensors, table, shapes_of(discriminator))
   if problems:
     raise ValueError("\n".join(problems))
-  return fitted
+  return {"ema": fitted["g"], **fitted}
 
 
 def _load_preset(preset: str) -> ConfigDict:

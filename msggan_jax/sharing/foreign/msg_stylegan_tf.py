@@ -24,7 +24,7 @@ from msggan_jax.checkpoints.tensors import (
 )
 from msggan_jax.models.pyramid import resolutions_up_to
 from msggan_jax.sharing.foreign import restricted
-from msggan_jax.sharing.foreign.restricted import Buildable, Constructor
+from msggan_jax.sharing.foreign.restricted import Buildable, Constructor, empty
 
 _NUMBER_TYPES = {
   *("b1", "i1", "i2", "i4", "i8", "u1", "u2", "u4", "u8", "f2", "f4", "f8")
@@ -113,7 +113,6 @@ def read_tf_pickle(path: str | Path) -> list[Network]:
   """Read the networks of an official .pkl; nothing in the file is executed.
 
   Raises:
-    FileNotFoundError: If the file does not exist.
     ValueError: If the file is damaged or contains anything but networks.
   """
   file = io.BytesIO(restricted.read_bytes(path))
@@ -133,14 +132,6 @@ def read_tf_pickle(path: str | Path) -> list[Network]:
 def _known_globals() -> dict[str, Any]:
   # Cached: a file can refer to one text many times.
   to_bytes = functools.cache(lambda text: text.encode("latin1"))
-
-  def empty(make: Callable[[], Any]) -> Constructor:
-    def construct(arguments: tuple) -> Any:
-      if arguments:
-        raise ValueError("an object is built in an unknown form")
-      return make()
-
-    return Constructor(construct)
 
   def reconstruct(arguments: tuple) -> _Array:
     if not arguments or arguments[0] is not ndarray:
@@ -257,12 +248,7 @@ def read(path: str) -> Weights:
 
 
 def architecture(networks: list[Network]) -> dict[str, int]:
-  """Return the config fields that follow from the settings of G, D and Gs.
-
-  Raises:
-    ValueError: If a setting's value is unsupported, or the networks do not
-      match.
-  """
+  """Return the config fields that follow from the settings of G, D and Gs."""
   g, d, gs = map(_settings, networks, (_G_DEFAULTS, _D_DEFAULTS, _G_DEFAULTS))
   shared = [k for k in _SHARED if d[k] != g[k]]
   shared += [k for k in g if g[k] != gs[k]]

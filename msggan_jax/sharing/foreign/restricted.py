@@ -39,13 +39,21 @@ _VALUES = {
 
 @dataclasses.dataclass(frozen=True)
 class Constructor:
-  """A global that a file may call; `make` maps its arguments to plain data.
+  """A global that a file may call."""
 
-  `make` takes the arguments as one tuple and raises ValueError if they are
-  invalid.
-  """
-
+  # Maps the tuple of arguments to plain data; raises ValueError if it cannot.
   make: Callable[[tuple], Any]
+
+
+def empty(make: Callable[[], Any]) -> Constructor:
+  """Return a constructor without arguments."""
+
+  def construct(arguments: tuple) -> Any:
+    if arguments:
+      raise ValueError("an object is built in an unknown form")
+    return make()
+
+  return Constructor(construct)
 
 
 class Buildable:
@@ -85,8 +93,6 @@ def load(
     for count, (name, argument) in enumerate(_instructions(file)):
       if count == _MAX_INSTRUCTIONS:
         raise ValueError(f"the pickle has over {count} instructions")
-      if name == "STOP":
-        break
       machine.execute(name, argument)
   return machine.pop()
 
@@ -114,7 +120,7 @@ class _Machine:
   def execute(self, name: str, argument: Any) -> None:
     """Execute one instruction, by its name in `pickletools`."""
     match name:
-      case "PROTO" | "FRAME":
+      case "PROTO" | "FRAME" | "STOP":
         pass
       case _ if name in _NEW:
         self._push(_NEW[name]())
@@ -150,7 +156,10 @@ class _Machine:
       case "STACK_GLOBAL":
         self._find(*self._pop_last(2))
       case "REDUCE" | "NEWOBJ":
-        self._call(*self._pop_last(2))
+        called, arguments = self._pop_last(2)
+        if not isinstance(called, Constructor) or type(arguments) is not tuple:
+          raise ValueError("the pickle calls an object that is not callable")
+        self._push(called.make(arguments))
       case "BUILD":
         self._build(self.pop())
       case "BINPERSID":
@@ -162,12 +171,12 @@ class _Machine:
           f"the pickle uses the instruction {name}, which weight files do not"
         )
 
+  def _push(self, value: Any) -> None:
+    self._stack.append(value)
+
   def pop(self) -> Any:
     """Take a value from the stack."""
     return self._pop_last(1)[0]
-
-  def _push(self, value: Any) -> None:
-    self._stack.append(value)
 
   def _pop_last(self, count: int) -> list:
     if len(self._stack) < count:
@@ -215,11 +224,6 @@ class _Machine:
         "not need; the file is rejected, and nothing in it was executed"
       )
     self._push(self._known[found])
-
-  def _call(self, constructor: Any, arguments: Any) -> None:
-    if not isinstance(constructor, Constructor) or type(arguments) is not tuple:
-      raise ValueError("the pickle calls an object that is not callable")
-    self._push(constructor.make(arguments))
 
   def _build(self, state: Any) -> None:
     """Set the state of the value on the stack."""

@@ -65,29 +65,21 @@ class _Tensor:
       or 0 in self.shape
     ):
       raise ValueError("its shape does not match its data")
-    last = self.offset + sum(
-      (size - 1) * stride
-      for size, stride in zip(self.shape, self.strides, strict=True)
-    )
-    if last >= count:
-      raise ValueError("it exceeds its data")
     values = self.storage.values
-    return np.lib.stride_tricks.as_strided(
-      values[self.offset :],
-      self.shape,
-      [stride * values.itemsize for stride in self.strides],
-      writeable=False,
+    offset, *strides = (
+      number * values.itemsize for number in (self.offset, *self.strides)
     )
+    # NumPy refuses a view beyond its buffer.
+    return np.ndarray(self.shape, values.dtype, values, offset, strides)
 
 
 def read_torch(path: str | Path) -> dict[str, np.ndarray]:
   """Read a state dict, or one under "state_dict"; nothing is executed.
 
   Returns:
-    Name to read-only array, in the file's order; bfloat16 becomes float32.
+    Name to array, in the file's order; bfloat16 becomes float32.
 
   Raises:
-    FileNotFoundError: If the file does not exist.
     ValueError: If the file is damaged or contains anything but tensors.
   """
   data = restricted.read_bytes(path)
@@ -222,12 +214,6 @@ def _check_little_endian(is_little: bool) -> None:
     raise ValueError("the file is not little-endian")
 
 
-def _ordered_dict(arguments: tuple) -> dict:
-  if arguments:
-    raise ValueError("an OrderedDict is built in an unknown form")
-  return {}
-
-
 def _rebuild_tensor(arguments: tuple) -> _Tensor:
   match arguments:
     # The remaining arguments are requires_grad and hooks.
@@ -237,7 +223,7 @@ def _rebuild_tensor(arguments: tuple) -> _Tensor:
 
 
 _KNOWN = {
-  "collections.OrderedDict": Constructor(_ordered_dict),
+  "collections.OrderedDict": restricted.empty(dict),
   "torch._utils._rebuild_tensor_v2": Constructor(_rebuild_tensor),
   "torch.DoubleStorage": np.dtype("<f8"),
   "torch.FloatStorage": np.dtype("<f4"),
