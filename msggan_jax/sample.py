@@ -146,7 +146,10 @@ def main(argv: Sequence[str]) -> None:
     output=Path(_OUTPUT.value),
     seeds=seeds,
     labels=assign_labels(_LABELS.value, config.num_classes, len(seeds)),
-    scales=parse_scales(_SCALES.value, connected_scales(config)),
+    scales=parse_scales(
+      _SCALES.value,
+      connected_scales(config.resolution, config.connected_scales),
+    ),
     truncation_psi=_TRUNCATION_PSI.value,
     batch_size=_BATCH_SIZE.value,
   )

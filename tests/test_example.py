@@ -35,7 +35,9 @@ def draw_inputs(run, step):
   def draw(images):
     keys = randomness.step_keys(run.config.seed, run.state)
     size = len(images)
-    z, _ = randomness.draw_inputs(keys.d_fakes, size, run.config)
+    z, _ = randomness.draw_inputs(
+      keys.d_fakes, size, run.config.latent_size, normalize=True
+    )
     images = randomness.random_mirror(keys.mirror, images)
     return images, z, randomness.draw_epsilon(keys.epsilon, size)
 

@@ -18,18 +18,17 @@ because the sum of 1 / s^2 over s = 4, 8, ... is 1 / 12.
 """
 
 import functools
-from collections.abc import Callable
-from typing import Any, NamedTuple
+from collections.abc import Callable, Sequence
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
-from ml_collections import ConfigDict
 
 from msggan_jax.algorithm import schedules
 from msggan_jax.algorithm.accumulation import in_parts
 from msggan_jax.kernels import upsample_like
 from msggan_jax.kernels.precision import matmul
-from msggan_jax.models.pyramid import Pyramid, connected_scales
+from msggan_jax.models.pyramid import Pyramid
 from msggan_jax.runtime import sharding
 
 Critic = Callable[[Pyramid], jax.Array]  # pyramid -> logits, (B,)
@@ -109,32 +108,34 @@ class Term(NamedTuple):
   """A penalty term of D's loss."""
 
   metric: str  # its name in `stats.jsonl`, before /<resolution>
-  values: Callable[[Critic, Images, ConfigDict], jax.Array]  # (S, B)
-  weight: Callable[[Any], float | jax.Array]  # by the step's configuration
+  # With `penalty_derivatives`: (S, B), not yet averaged.
+  values: Callable[[Critic, Images, str], jax.Array]
+  # By `gp_weight` and the values of this step.
+  weight: Callable[[float, schedules.Now], float | jax.Array]
 
 
 _GRADIENT_PENALTY, _ONE_SIDED = (
   Term(
     "gradient_penalty",
-    lambda critic, images, config, one_sided=one_sided: gradient_penalty(
+    lambda critic, images, _, one_sided=one_sided: gradient_penalty(
       critic, *images, one_sided=one_sided
     ),
-    lambda config: config.gp_weight,
+    lambda gp_weight, _: gp_weight,
   )
   for one_sided in (False, True)
 )
 _R1 = Term(
   "r1_penalty",
-  lambda critic, images, config: r1_penalty(
-    critic, images.reals, config.penalty_derivatives
+  lambda critic, images, derivatives: r1_penalty(
+    critic, images.reals, derivatives
   ),
-  lambda config: 0.5 * config.r1_gamma,
+  lambda _, now: 0.5 * now.r1_gamma,
 )
 _R2 = Term(
   "r2_penalty",
   # Fakes are not pooled from each other: always partial.
-  lambda critic, images, config: r1_penalty(critic, images.fakes, "partial"),
-  lambda config: 0.5 * config.r2_gamma,
+  lambda critic, images, _: r1_penalty(critic, images.fakes, "partial"),
+  lambda _, now: 0.5 * now.r2_gamma,
 )
 
 # `config.penalty` -> the terms of D's loss.
@@ -158,16 +159,17 @@ SCALE_WEIGHTS = {
 }
 
 
-def scale_weights(config: ConfigDict) -> list[float]:
+def scale_weights(
+  chosen: str | Sequence[float], scales: Sequence[int]
+) -> list[float]:
   """Return the weight of each scale's penalty, low to high.
 
   Raises:
     ValueError: If a list has not one weight for each scale.
   """
-  scales, chosen = connected_scales(config), config.penalty_scales
   if isinstance(chosen, str):
     rule = SCALE_WEIGHTS[chosen]
-    return [rule(scale, config.resolution, len(scales)) for scale in scales]
+    return [rule(scale, scales[-1], len(scales)) for scale in scales]
   if len(chosen) != len(scales):
     raise ValueError(
       f"config.penalty_scales has {len(chosen)} weights; give one for each of "
@@ -184,29 +186,46 @@ class Penalty(NamedTuple):
   count: jax.Array  # 1 if this step computed the penalty, else 0
 
 
-def make_penalty(config: ConfigDict) -> Callable[..., Penalty]:
-  """Return (step, critic, images, given) -> `Penalty`.
+def make_penalty(
+  name: str,
+  scales: Sequence[int],
+  *,
+  scale_rule: str | Sequence[float],
+  derivatives: str,
+  gp_weight: float,
+  interval: int,
+  part_size: int,
+) -> Callable[..., Penalty]:
+  """Return D's penalty as a function of the critic and the images.
 
-  The critic maps a pyramid and what is given with it to logits; `images` are
-  this device's.
+  Args:
+    name: A key of `PENALTIES`.
+    scales: Those of the pyramid, low to high.
+    scale_rule: A key of `SCALE_WEIGHTS`, or a weight for each scale.
+    derivatives: As in `r1_penalty`.
+    gp_weight: Of the gradient penalty.
+    interval: The penalty is computed at every such step.
+    part_size: As in `in_parts`.
+
+  Returns:
+    (step, `schedules.Now`, critic, images, given) -> `Penalty`. The critic maps
+    a pyramid and what is given with it to logits; `images` are this device's.
   """
-  scales = connected_scales(config)
-  terms = PENALTIES[config.penalty]
-  interval = config.penalty_interval
+  terms = PENALTIES[name]
 
   def over_scales(value):  # (S, B) -> ()
-    if config.penalty_scales == "mean":
+    if scale_rule == "mean":
       return sharding.global_mean(value)
-    weights = jnp.asarray(scale_weights(config), value.dtype)
+    weights = jnp.asarray(scale_weights(scale_rule, scales), value.dtype)
     return sharding.global_mean(matmul(weights, value))
 
-  def penalty(step, critic, images: Images, given) -> Penalty:
+  def penalty(step, now, critic, images: Images, given) -> Penalty:
     def values(images, given):
       of_given = functools.partial(critic, given=given)
-      return [term.values(of_given, images, config) for term in terms]
+      return [term.values(of_given, images, derivatives) for term in terms]
 
     def compute():
-      in_all_parts = in_parts(values, config.micro_batch_size, out_axis=1)
+      in_all_parts = in_parts(values, part_size, out_axis=1)
       return in_all_parts(images, given)
 
     computed = step % interval == 0
@@ -215,11 +234,10 @@ def make_penalty(config: ConfigDict) -> Callable[..., Penalty]:
     else:
       # Lazy (StyleGAN2, section 3.1): every k-th step, k times as strong.
       per_term = jax.lax.cond(computed, compute, _zeros_like(compute))
-    now = schedules.at(config, step)
     loss = 0.0
     means = {}
     for term, value in zip(terms, per_term, strict=True):
-      loss += interval * term.weight(now) * over_scales(value)
+      loss += interval * term.weight(gp_weight, now) * over_scales(value)
       for resolution, scale_value in zip(scales, value, strict=True):
         means[f"{term.metric}/{resolution}"] = sharding.global_mean(scale_value)
     return Penalty(loss, means, computed.astype(jnp.int32))

@@ -13,7 +13,6 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
-from ml_collections import ConfigDict
 
 # Standard deviations of the weights over steps, relative to the run so far
 # (EDM2's sigma_rel).
@@ -33,10 +32,8 @@ def exponent(width: float) -> float:
   return float(roots.real.max())
 
 
-def initial(config: ConfigDict, g_params: Tree) -> tuple[Tree, ...]:
-  """Return the averages at step 0: copies; () if none are kept."""
-  if not config.ema_averages:
-    return ()
+def initial(g_params: Tree) -> tuple[Tree, ...]:
+  """Return the averages at step 0: copies."""
   return tuple(jax.tree.map(jnp.copy, g_params) for _ in WIDTHS)
 
 

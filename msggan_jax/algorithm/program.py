@@ -75,6 +75,10 @@ class Program:
     """Draw the state at step 0, replicated over the mesh."""
     return self._create()
 
+  def assemble(self, g: tuple, d: tuple) -> TrainState:
+    """Make the state at step 0 from (params, state) of each network."""
+    return train_state.assemble(self.config, g, d, self.optimizer)
+
   @property
   def abstract_state(self) -> TrainState:
     """Return the state's shapes, dtypes and shardings."""
@@ -86,7 +90,8 @@ class Program:
   def abstract_batch(self) -> dict[str, jax.ShapeDtypeStruct]:
     """Return the shapes, dtypes and shardings of a global batch."""
     config = self.config
-    size, image_size = config.batch_size, base_grid.size_of(config)
+    size, grid = config.batch_size, base_grid.parse(config.base_grid)
+    image_size = base_grid.image_size(config.resolution, grid)
     batch = {
       "image": jax.ShapeDtypeStruct(
         (size, *image_size, config.channels), jnp.uint8

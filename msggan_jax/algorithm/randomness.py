@@ -7,7 +7,6 @@ from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
-from ml_collections import ConfigDict
 
 from msggan_jax.algorithm.train_state import TrainState
 from msggan_jax.models.layers import normalize_latents
@@ -58,19 +57,14 @@ def data_seed(seed: int, rollbacks: int) -> int:
 
 
 def draw_inputs(
-  key: jax.Array, size: int, config: ConfigDict
+  key: jax.Array, size: int, latent_size: int, *, normalize: bool
 ) -> tuple[jax.Array, jax.Array]:
   """Draw this device's z, (size, latent_size), and noise keys, (size,)."""
   z_key, noise_key = jax.random.split(key)
-  z = draw_latents(z_key, size, config)
+  keys = sharding.example_keys(z_key, size)
+  z = jax.vmap(lambda k: jax.random.normal(k, (latent_size,)))(keys)
+  z = normalize_latents(z) if normalize else z
   return z, sharding.example_keys(noise_key, size)
-
-
-def draw_latents(key: jax.Array, size: int, config: ConfigDict) -> jax.Array:
-  """Draw this device's latents, (size, latent_size)."""
-  keys = sharding.example_keys(key, size)
-  z = jax.vmap(lambda k: jax.random.normal(k, (config.latent_size,)))(keys)
-  return normalize_latents(z) if config.normalize_latents else z
 
 
 def draw_epsilon(key: jax.Array, size: int) -> jax.Array:

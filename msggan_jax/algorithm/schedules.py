@@ -3,60 +3,58 @@
 Pure functions of the step, so a resumed run has the same values.
 """
 
-import types
-from typing import Any
+from collections.abc import Mapping
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 from ml_collections import ConfigDict
 
 SAME = "same"  # an end value: the field does not change
-SCHEDULED = (
-  "learning_rate",
-  "beta2",
-  "r1_gamma",
-  "r2_gamma",
-  "ema_kimg",
-  "augment_strength",
-)
 
 
-def at(config: ConfigDict, step: jax.Array) -> Any:
-  """Return the configuration at a step, () int32.
+class Now(NamedTuple):
+  """The scheduled fields at a step; those that move are arrays, ()."""
 
-  A field of `SCHEDULED` moves from its own value to `<field>_end` over
-  `burn_in_kimg`, along half a cosine (Huang et al. 2024, R3GAN), and stays
-  there.
+  learning_rate: float | jax.Array
+  beta2: float | jax.Array
+  r1_gamma: float | jax.Array
+  r2_gamma: float | jax.Array
+  ema_kimg: float | jax.Array
+  augment_strength: float | jax.Array
 
-  Returns:
-    `config` itself if nothing is scheduled; else its fields as attributes, the
-    scheduled ones as traced scalars.
+  def moving(self) -> dict[str, jax.Array]:
+    """Return the values that move."""
+    values = self._asdict().items()
+    return {name: x for name, x in values if isinstance(x, jax.Array)}
+
+
+def at(
+  fields: Mapping[str, tuple[float, float | str]],
+  burn_in_steps: float,
+  step: jax.Array,
+) -> Now:
+  """Return the values at a step, () int32.
+
+  Each field moves from its first value to its second, unless that is `SAME`,
+  during the burn-in, along half a cosine (Huang et al. 2024, R3GAN), and stays
+  there. Without a burn-in nothing moves.
   """
-  values = scheduled_values(config, step)
-  if not values:
-    return config
-  return types.SimpleNamespace(**dict(config.items()) | values)
-
-
-def scheduled_values(
-  config: ConfigDict, step: jax.Array
-) -> dict[str, jax.Array]:
-  """Return the values of the scheduled fields at a step, by name."""
-  moving = [name for name in SCHEDULED if config[f"{name}_end"] != SAME]
-  if not config.burn_in_kimg or not moving:
-    return {}
-  burn_in_steps = 1000 * config.burn_in_kimg / config.batch_size
+  if not burn_in_steps:
+    return Now(**{name: start for name, (start, _) in fields.items()})
   done = step.astype(jnp.result_type(float)) / burn_in_steps
   remaining = 0.5 * (1 + jnp.cos(jnp.pi * jnp.minimum(done, 1.0)))
-  return {
-    name: end + remaining * (config[name] - end)
-    for name, end in ((name, config[f"{name}_end"]) for name in moving)
-  }
+  return Now(
+    **{
+      name: start if end == SAME else end + remaining * (start - end)
+      for name, (start, end) in fields.items()
+    }
+  )
 
 
 def check(config: ConfigDict) -> None:
   """Raise ValueError for end values without a burn-in."""
-  for name in SCHEDULED:
+  for name in Now._fields:
     end = config[f"{name}_end"]
     if end == SAME:
       continue

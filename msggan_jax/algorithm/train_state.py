@@ -70,49 +70,49 @@ def assemble(
     g_opt_state=optimizer.init(g[0]),
     d_opt_state=optimizer.init(d[0]),
     augment_state=augment.initial_state(config),
-    averages=power_averages.initial(config, g[0]),
+    averages=power_averages.initial(g[0]) if config.ema_averages else (),
   )
 
 
 def make_optimizer(config: ConfigDict) -> optax.GradientTransformationExtraArgs:
   """Return the optimizer of both networks (paper, section 4).
 
-  Its `update` takes `now`, the configuration at the step (`schedules.at`), by
-  default `config`. Its state has the same form with and without schedules.
+  Its `update` takes `now`, the values at the step (`schedules.at`), by default
+  those of `config`. Its state has the same form with and without schedules.
   """
 
   def update(grads, state, params=None, *, now=config):
-    return _rule(now).update(grads, state, params)
+    return _rule(config, now).update(grads, state, params)
 
-  return optax.GradientTransformationExtraArgs(_rule(config).init, update)
+  return optax.GradientTransformationExtraArgs(
+    _rule(config, config).init, update
+  )
 
 
-def _rule(config: Any) -> optax.GradientTransformation:
+def _rule(config: ConfigDict, now: Any) -> optax.GradientTransformation:
   # RMSprop as PyTorch and the paper mean it: decay beta2 (0.99), epsilon
   # outside the root.
   if config.optimizer == "rmsprop":
     return optax.rmsprop(
-      config.learning_rate, decay=config.beta2, eps=1e-8, eps_in_sqrt=False
+      now.learning_rate, decay=now.beta2, eps=1e-8, eps_in_sqrt=False
     )
-  return optax.adam(
-    config.learning_rate, b1=config.beta1, b2=config.beta2, eps=1e-8
-  )
+  return optax.adam(now.learning_rate, b1=config.beta1, b2=now.beta2, eps=1e-8)
 
 
-def ema_decay(config: Any) -> float | jax.Array:
-  """Return the EMA's decay per step, by the configuration at the step.
+def ema_decay(config: ConfigDict, now: Any) -> float | jax.Array:
+  """Return the EMA's decay per step, by the values at the step.
 
   `ema_decay` if it is set, else from the half-life `ema_kimg`:
   0.5^(batch_size / (1000 ema_kimg)); both 0: no averaging.
   """
   if config.ema_decay:
     return config.ema_decay
-  if isinstance(config.ema_kimg, jax.Array):  # scheduled; 0 at its start
-    half_lives = config.batch_size / (1000 * jnp.maximum(config.ema_kimg, 1e-9))
+  if isinstance(now.ema_kimg, jax.Array):  # scheduled; 0 at its start
+    half_lives = config.batch_size / (1000 * jnp.maximum(now.ema_kimg, 1e-9))
     return jnp.exp2(-half_lives)
-  if not config.ema_kimg:
+  if not now.ema_kimg:
     return 0.0
-  return 0.5 ** (config.batch_size / (1000 * config.ema_kimg))
+  return 0.5 ** (config.batch_size / (1000 * now.ema_kimg))
 
 
 def check_frozen(config: ConfigDict) -> None:

@@ -1,5 +1,6 @@
 """The algorithm: one D update, one G update, EMA (paper, section 3)."""
 
+import functools
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -84,13 +85,23 @@ class TrainStep:
     self._adversarial = losses.adversarial(
       config.loss, mean=global_mean, drift_weight=config.drift_weight
     )
-    self._penalty = penalties.make_penalty(config)
+    self._scales = connected_scales(config.resolution, config.connected_scales)
+    self._penalty = penalties.make_penalty(
+      config.penalty,
+      self._scales,
+      scale_rule=config.penalty_scales,
+      derivatives=config.penalty_derivatives,
+      gp_weight=config.gp_weight,
+      interval=config.penalty_interval,
+      part_size=config.micro_batch_size,
+    )
+    self._at = schedules_of(config)
 
   def __call__(
     self, before: TrainState, batch: Batch
   ) -> tuple[TrainState, StepMetrics]:
     """Update D, then G, then the averages of G."""
-    now = schedules.at(self._config, before.step)
+    now = self._at(before.step)
     keys = randomness.step_keys(self._config.seed, before)
     reals, labels = make_reals(
       self._config, keys.mirror, batch, self._generator.fit
@@ -102,14 +113,19 @@ class TrainStep:
     reals = tuple(map(like, reals, fakes.pyramid))
     epsilon = randomness.draw_epsilon(keys.epsilon, size)
     images = penalties.Images(reals, fakes.pyramid, epsilon)
-    given, given_in_g = self._draw_given(before, size, labels)
-    state, d_grads, d_values, penalty = self._update_d(state, images, given)
-    augment_state, a_values = self._adapt(before, d_values, batch)
+    strength = self._strength(before, now)
+    given, given_in_g = self._draw_given(before, size, labels, strength)
+    state, d_grads, d_values, penalty = self._update_d(
+      state, now, images, given
+    )
+    augment_state, a_values = self._adapt(before, strength, d_values, batch)
 
     if self._config.g_step_latents == "fresh":
       state = state.replace(g_state=fakes.g_state)
       fakes = self._make_fakes(state, keys.g_fakes, size, labels)
-    state, g_grads, g_values = self._update_g(state, reals, fakes, given_in_g)
+    state, g_grads, g_values = self._update_g(
+      state, now, reals, fakes, given_in_g
+    )
 
     state = state.replace(
       step=state.step + 1,
@@ -120,11 +136,10 @@ class TrainStep:
       ),
       augment_state=augment_state,
       ema_params=optax.incremental_update(
-        state.g_params, state.ema_params, 1 - ema_decay(now)
+        state.g_params, state.ema_params, 1 - ema_decay(self._config, now)
       ),
     )
-    values = d_values | g_values | a_values
-    values |= schedules.scheduled_values(self._config, before.step)
+    values = d_values | g_values | a_values | now.moving()
     counts = dict.fromkeys(values, jnp.int32(1))
     metrics = StepMetrics(
       values=values | penalty.means,
@@ -136,7 +151,11 @@ class TrainStep:
     return state, metrics
 
   def _update_d(
-    self, state: TrainState, images: penalties.Images, given: Given
+    self,
+    state: TrainState,
+    now: schedules.Now,
+    images: penalties.Images,
+    given: Given,
   ):
     def d_loss(d_params):
       d_params = freeze(self._config, d_params)
@@ -144,7 +163,7 @@ class TrainStep:
       real_logits = self._score(critic, images.reals, given)
       fake_logits = self._score(critic, images.fakes, given)
       loss = self._adversarial.d_loss(real_logits, fake_logits)
-      penalty = self._penalty(state.step, critic, images, given)
+      penalty = self._penalty(state.step, now, critic, images, given)
       values = {
         "d_loss": loss,
         "real_logits": global_mean(real_logits),
@@ -156,13 +175,18 @@ class TrainStep:
     grads, (values, penalty) = jax.grad(d_loss, has_aux=True)(state.d_params)
     values["d_grad_norm"] = optax.tree.norm(grads)
     d_params, d_opt_state = self._update(
-      state.step, grads, state.d_opt_state, state.d_params
+      now, grads, state.d_opt_state, state.d_params
     )
     state = state.replace(d_params=d_params, d_opt_state=d_opt_state)
     return state, grads, values, penalty
 
   def _update_g(
-    self, state: TrainState, reals: Pyramid, fakes: Fakes, given: Given
+    self,
+    state: TrainState,
+    now: schedules.Now,
+    reals: Pyramid,
+    fakes: Fakes,
+    given: Given,
   ):
     def g_loss(pyramid):
       # D has just been updated, so the relativistic losses score the reals
@@ -175,35 +199,41 @@ class TrainStep:
     loss, cotangent = jax.value_and_grad(g_loss)(fakes.pyramid)
     (grads,) = fakes.g_gradient(cotangent)
     g_params, g_opt_state = self._update(
-      state.step, grads, state.g_opt_state, state.g_params
+      now, grads, state.g_opt_state, state.g_params
     )
     state = state.replace(g_params=g_params, g_opt_state=g_opt_state)
     return state, grads, {"g_loss": loss, "g_grad_norm": optax.tree.norm(grads)}
 
   def _draw_given(
-    self, before: TrainState, size: int, labels
+    self, before: TrainState, size: int, labels, strength: float | jax.Array
   ) -> tuple[Given, Given]:
     if self._config.augment == augment.NONE:
       return Given(labels), Given(labels)
     keys = randomness.augment_keys(self._config.seed, before)
-    strength = self._strength(before)
     return tuple(
       Given(labels, augment.draw(self._config, key, size, strength))
       for key in (keys.d_step, keys.g_step)
     )
 
-  def _strength(self, state: TrainState) -> float | jax.Array:
-    if augment.is_adaptive(self._config):
-      return state.augment_state.strength
-    return schedules.at(self._config, state.step).augment_strength
+  def _strength(
+    self, state: TrainState, now: schedules.Now
+  ) -> float | jax.Array:
+    adaptive = augment.is_adaptive(self._config)
+    return state.augment_state.strength if adaptive else now.augment_strength
 
-  def _adapt(self, before: TrainState, d_values, batch: Batch):
+  def _adapt(
+    self,
+    before: TrainState,
+    strength: float | jax.Array,
+    d_values: dict[str, jax.Array],
+    batch: Batch,
+  ):
     state = before.augment_state
     if not augment.is_adaptive(self._config):
       return state, {}
     held_out = None
     if augment.needs_holdout(self._config):
-      held_out = self._score_holdout(before, batch)
+      held_out = self._score_holdout(before, strength, batch)
     signal = augment.overfitting(d_values, held_out)
     state = augment.adapt(self._config, state, signal)
     return state, {
@@ -211,7 +241,9 @@ class TrainStep:
       "overfitting": augment.rate(state),
     }
 
-  def _score_holdout(self, before: TrainState, batch: Batch) -> jax.Array:
+  def _score_holdout(
+    self, before: TrainState, strength: float | jax.Array, batch: Batch
+  ) -> jax.Array:
     """Return D's mean logit of held-out images, augmented as the reals are."""
     key = randomness.augment_keys(self._config.seed, before).held_out
     mirror_key, draw_key = jax.random.split(key)
@@ -221,7 +253,7 @@ class TrainStep:
       {"image": batch["holdout_image"], "label": batch["holdout_label"]},
     )
     transformation = augment.draw(
-      self._config, draw_key, len(reals[-1]), self._strength(before)
+      self._config, draw_key, len(reals[-1]), strength
     )
     critic = self._critic(before.d_params, before.d_state)
     logits = self._score(critic, reals, Given(labels, transformation))
@@ -230,7 +262,12 @@ class TrainStep:
   def _make_fakes(
     self, state: TrainState, key: jax.Array, size: int, labels
   ) -> Fakes:
-    z, noise = randomness.draw_inputs(key, size, self._config)
+    z, noise = randomness.draw_inputs(
+      key,
+      size,
+      self._config.latent_size,
+      normalize=self._config.normalize_latents,
+    )
     return Fakes(
       *jax.vjp(
         lambda g_params: self._generate(
@@ -253,12 +290,23 @@ class TrainStep:
       d_state=self._discriminator.power_iterate(state.d_params, state.d_state),
     )
 
-  def _update(self, step, grads, opt_state, params):
-    now = schedules.at(self._config, step)
+  def _update(self, now, grads, opt_state, params):
     updates, opt_state = self._optimizer.update(
       grads, opt_state, params, now=now
     )
     return optax.apply_updates(params, updates), opt_state
+
+
+def schedules_of(config: ConfigDict) -> Callable[[jax.Array], schedules.Now]:
+  """Return step -> the values of the scheduled fields."""
+  return functools.partial(
+    schedules.at,
+    {
+      name: (config[name], config[f"{name}_end"])
+      for name in schedules.Now._fields
+    },
+    1000 * config.burn_in_kimg / config.batch_size,
+  )
 
 
 def make_reals(
@@ -283,4 +331,5 @@ def make_reals(
   # As bytes, which are a quarter of the floats.
   images = to_float(fit(images))
   labels = batch["label"] if config.num_classes else None
-  return make_pyramid(images, connected_scales(config)), labels
+  scales = connected_scales(config.resolution, config.connected_scales)
+  return make_pyramid(images, scales), labels

@@ -1,14 +1,13 @@
 """Start a run from the weights of another one: transfer what fits."""
 
 import collections
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import jax
 from ml_collections import ConfigDict
 
-from msggan_jax.algorithm import train_state
 from msggan_jax.algorithm.program import Program
 from msggan_jax.algorithm.train_state import TrainState
 from msggan_jax.checkpoints import safetensors_file, trained
@@ -17,6 +16,12 @@ from msggan_jax.checkpoints.tensors import flatten
 from msggan_jax.config import saved
 from msggan_jax.config.fields import FIELDS
 
+# The fields that shape networks.
+SHAPES = tuple(
+  name
+  for name, field in FIELDS.items()
+  if field.shapes_networks and not field.resumable
+)
 # With other values, tensors of the same name and shape mean something else.
 _ARCHITECTURE = ("model", "equalized", "spectral_norm")
 
@@ -24,8 +29,8 @@ COPIED, NEW, DROPPED = "copied", "new", "dropped"
 Row = tuple[str, str, str]  # the fate of a tensor, its name and its shape
 
 
-def check(source: str | Path, config: ConfigDict) -> None:
-  """Check that a source exists and has the configuration's architecture.
+def check(source: str | Path, fields: Mapping[str, Any]) -> None:
+  """Check that a source has the architecture of the new run's `SHAPES`.
 
   ValueError also if it is a run's folder and there are several processes.
   """
@@ -40,27 +45,27 @@ def check(source: str | Path, config: ConfigDict) -> None:
         "cannot start from; export it to a .safetensors file first"
       )
   for name in _ARCHITECTURE:
-    if theirs[name] != config[name]:
+    if theirs[name] != fields[name]:
       raise ValueError(
         f"--init_from: {source} has another architecture, config.{name} "
-        f"{theirs[name]!r} and not {config[name]!r}; choose that, or another "
+        f"{theirs[name]!r} and not {fields[name]!r}; choose that, or another "
         "source"
       )
 
 
 def start_from(
-  source: str | Path, program: Program
+  source: str | Path, program: Program, fields: Mapping[str, Any]
 ) -> tuple[TrainState, list[str]]:
   """Make a program's state at step 0 from the weights of a run or a file.
 
   Both generators start from the source's moving average, and the optimizers
   afresh. A tensor is copied if its name and shape agree; the others keep their
-  initial values. The source is one of `trained.load_generator`. Also returns a
-  table of all tensors for people, a line each. Raises as `check`, and
-  ValueError if nothing of the generator fits.
+  initial values. The source is one of `trained.load_generator`, `fields` are
+  the new run's `SHAPES`. Also returns a table of all tensors for people, a line
+  each. Raises as `check`, and ValueError if nothing of the generator fits.
   """
   source = trained.find(source)
-  check(source, program.config)
+  check(source, fields)
   initial = program.create_state()
   theirs, _, *tensors = trained.load_network(source, None, GENERATOR)
   g = (initial.g_params, initial.g_state)
@@ -79,11 +84,11 @@ def start_from(
     _, _, *tensors = trained.load_network(source, None, DISCRIMINATOR)
     d, d_rows = _transfer(DISCRIMINATOR, d, tensors)
     rows += d_rows
-  state = train_state.assemble(program.config, g, d, program.optimizer)
+  state = program.assemble(g, d)
   state = jax.tree.map(
     lambda new, old: jax.device_put(new, old.sharding), state, initial
   )
-  lines = _differences(theirs, ConfigDict(program.config)) + _table(rows)
+  lines = _differences(theirs, fields) + _table(rows)
   return state, lines + notes
 
 
@@ -114,15 +119,12 @@ def _shape(array: jax.Array) -> str:
   return "x".join(map(str, array.shape)) or "scalar"
 
 
-def _differences(theirs: ConfigDict, ours: ConfigDict) -> list[str]:
+def _differences(theirs: ConfigDict, ours: Mapping[str, Any]) -> list[str]:
   """Return a line for each field of the networks that differs."""
   return [
     f"config.{name} is {ours[name]!r}, in the source {theirs[name]!r}"
-    for name, field in FIELDS.items()
-    if field.shapes_networks
-    and name in theirs
-    and not field.resumable
-    and theirs[name] != ours[name]
+    for name in SHAPES
+    if name in theirs and theirs[name] != ours[name]
   ]
 
 

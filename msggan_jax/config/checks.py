@@ -34,7 +34,8 @@ def validate(config: ConfigDict, num_devices: int) -> None:
   _check_networks(config)
   schedules.check(config)
   augment.check(config)
-  scale_weights(config)
+  scales = connected_scales(config.resolution, config.connected_scales)
+  scale_weights(config.penalty_scales, scales)
   train_state.check_frozen(config)
   _check_batch(config, num_devices)
 
@@ -76,7 +77,7 @@ def _check_networks(config: ConfigDict) -> None:
       )
   check_resolution(config.resolution)
   base_grid.parse(config.base_grid)
-  connected_scales(config)
+  connected_scales(config.resolution, config.connected_scales)
 
 
 def _check_batch(config: ConfigDict, num_devices: int) -> None:

@@ -56,7 +56,7 @@ def choose(
     "augment_strength": (rule.strength, f"{images} ({rule.source})"),
   }
   if config.penalty == "r1":
-    scales = len(connected_scales(config))
+    scales = len(connected_scales(config.resolution, config.connected_scales))
     share = scales if config.penalty_scales == "mean" else 1
     height, width = base_grid.size_of(config)
     gamma = 0.0002 * height * width / config.batch_size * share

@@ -82,7 +82,7 @@ class Evaluator:
     self._prepared = prepared
     self._extractors = extractors
     self._progress = progress
-    self._scales = connected_scales(config)
+    self._scales = connected_scales(config.resolution, config.connected_scales)
     self.protocols = protocols.parse(names, extractors.names)
     self.sheets: dict[str, np.ndarray] = {}
     self._of_reals: dict[Protocol, Statistics] | None = None

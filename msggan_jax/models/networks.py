@@ -159,7 +159,7 @@ def _common_options(config: ConfigDict, forms: Kernels) -> dict[str, Any]:
   remat_from = 0 if config.remat_from == "auto" else config.remat_from
   return {
     "resolution": config.resolution,
-    "scales": connected_scales(config),
+    "scales": connected_scales(config.resolution, config.connected_scales),
     "channels": config.channels,
     "num_classes": config.num_classes,
     "base_channels": config.base_channels,

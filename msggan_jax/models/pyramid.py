@@ -1,11 +1,11 @@
 """Image pyramids: their resolutions, uint8 and [-1, 1]."""
 
 import sys
+from collections.abc import Sequence
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-from ml_collections import ConfigDict
 
 from msggan_jax.kernels import downsample
 from msggan_jax.models import base_grid
@@ -71,18 +71,19 @@ def make_pyramid(images: jax.Array, resolutions: tuple[int, ...]) -> Pyramid:
   return tuple(scales[resolution] for resolution in resolutions)
 
 
-def connected_scales(config: ConfigDict) -> tuple[int, ...]:
+def connected_scales(
+  resolution: int, chosen: str | int | Sequence[int]
+) -> tuple[int, ...]:
   """Return the resolutions of the pyramid, low to high (paper, Table 4).
 
   Args:
-    config: Its `connected_scales` is a key of `SCALE_GROUPS` or a list of
-      resolutions. The full resolution is always connected.
+    resolution: The full one, which is always connected.
+    chosen: A key of `SCALE_GROUPS`, or resolutions.
 
   Raises:
-    ValueError: If `connected_scales` is neither.
+    ValueError: If it is neither.
   """
-  scales = resolutions_up_to(config.resolution)
-  chosen = config.connected_scales
+  scales, given = resolutions_up_to(resolution), chosen
   if isinstance(chosen, str) and chosen in SCALE_GROUPS:
     chosen = SCALE_GROUPS[chosen]
   else:
@@ -90,7 +91,7 @@ def connected_scales(config: ConfigDict) -> tuple[int, ...]:
       chosen = (chosen,)
     if not set(chosen) <= set(scales):
       raise ValueError(
-        f"config.connected_scales is {config.connected_scales!r}; choose one "
+        f"config.connected_scales is {given!r}; choose one "
         f"of {', '.join(SCALE_GROUPS)} or a list of resolutions from {scales}"
       )
-  return tuple(r for r in scales if r in chosen or r == config.resolution)
+  return tuple(r for r in scales if r in chosen or r == resolution)

@@ -379,7 +379,7 @@ def dry_run(config: ConfigDict) -> list[str]:
 def _grid_bytes(config: ConfigDict) -> float:
   """Estimate the bytes of one set of sample grids."""
   columns = pictures.grid_columns(config.resolution)
-  scales = connected_scales(config)
+  scales = connected_scales(config.resolution, config.connected_scales)
   grids = sum((columns * r) ** 2 for r in scales)
   sheet = columns * config.resolution * len(scales) * config.resolution
   height, width = base_grid.size_of(config)

@@ -35,7 +35,8 @@ class Job:
   @property
   def available(self) -> tuple[int, ...]:
     """All resolutions of the generator."""
-    return connected_scales(self.generator.config)
+    config = self.generator.config
+    return connected_scales(config.resolution, config.connected_scales)
 
   @property
   def chosen(self) -> tuple[int, ...]:

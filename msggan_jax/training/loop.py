@@ -6,6 +6,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
 import jax
 from clu import parameter_overview
@@ -74,7 +75,7 @@ def train(
   workdir = Path(workdir)
   metrics.choose(config)  # refuses, before any work
   if init_from and not (workdir / "config.json").is_file():
-    fine_tuning.check(init_from, config)
+    fine_tuning.check(init_from, _shapes_of(config))
   program = make_program(config, sharding.make_mesh())
 
   prepared = batches.open_training_set(config)
@@ -90,7 +91,7 @@ def train(
     Preemption() as stop,
   ):
     compiling = background.submit(program.compile)
-    state = _newest_state(checkpoints, program, init_from)
+    state = _newest_state(checkpoints, program, init_from, _shapes_of(config))
     state = _with_randomness(state, workdir, new=new_randomness)
     schedule = _make_schedule(config)
     run = _Run(
@@ -339,8 +340,17 @@ def _with_randomness(
   return state.replace(rollbacks=state.rollbacks + (after - before))
 
 
+def _shapes_of(config: ConfigDict) -> dict[str, Any]:
+  """Return the fields that shape the networks, as JSON would have them."""
+  fields = ConfigDict(config)
+  return {name: fields[name] for name in fine_tuning.SHAPES}
+
+
 def _newest_state(
-  checkpoints: Checkpoints, program: Program, init_from: str | None
+  checkpoints: Checkpoints,
+  program: Program,
+  init_from: str | None,
+  shapes: dict[str, Any],
 ) -> TrainState:
   """Return the newest good checkpoint's state, or the state at step 0."""
   step = checkpoints.newest_good()
@@ -348,7 +358,7 @@ def _newest_state(
     return checkpoints.restore(program.abstract_state, step)
   if init_from is None:
     return program.create_state()
-  state, lines = fine_tuning.start_from(init_from, program)
+  state, lines = fine_tuning.start_from(init_from, program, shapes)
   if processes.is_first():
     print("\n".join(lines), flush=True)
   checkpoints.save(0, state)  # a restart needs the source no more

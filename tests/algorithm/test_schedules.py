@@ -8,11 +8,11 @@ import numpy as np
 import optax
 import pytest
 
-from msggan_jax.algorithm import penalties, schedules, train_state
+from msggan_jax.algorithm import penalties, train_state
+from msggan_jax.algorithm.train_step import schedules_of
 from msggan_jax.models.pyramid import make_pyramid
 from msggan_jax.runtime import sharding
 from tests.algorithm.runs import small_config
-from tests.conftest import load_config
 
 
 @pytest.fixture(autouse=True)
@@ -38,7 +38,7 @@ def test_values_follow_half_a_cosine(float64):
     (10, 0),
     (99, 0),
   ):
-    now = schedules.at(config, jnp.int32(step))
+    now = schedules_of(config)(jnp.int32(step))
     expected = {
       "r1_gamma": 1.0 + 2.0 * share,
       "learning_rate": 0.0005 + 0.0015 * share,
@@ -48,14 +48,15 @@ def test_values_follow_half_a_cosine(float64):
     for name, value in expected.items():
       assert getattr(now, name) == pytest.approx(value, rel=1e-12), name
     beta = 0.5 ** (0.008 / expected["ema_kimg"]) if step else 0.0
-    assert train_state.ema_decay(now) == pytest.approx(beta, rel=1e-12)
-    assert now.batch_size == config.batch_size
+    assert train_state.ema_decay(config, now) == pytest.approx(beta, rel=1e-12)
+    assert now.moving().keys() == {*expected, "r2_gamma"}
 
 
-def test_without_schedules_the_configuration_is_used_as_it_is(tiny_config):
-  assert schedules.at(tiny_config, jnp.int32(3)) is tiny_config
-  tiny_config.burn_in_kimg = 1.0
-  assert schedules.at(tiny_config, jnp.int32(3)) is tiny_config
+def test_without_schedules_the_fields_are_used_as_they_are(tiny_config):
+  for tiny_config.burn_in_kimg in (0.0, 1.0):
+    now = schedules_of(tiny_config)(jnp.int32(3))
+    assert now._asdict() == {name: tiny_config[name] for name in now._fields}
+    assert not now.moving()
 
 
 @pytest.mark.parametrize("name", ["adam", "rmsprop"])
@@ -72,7 +73,7 @@ def test_the_optimizers_follow_their_schedules(name, float64):
   average = 0.0
   gradients = np.array([[0.1, 0.0], [-3.0, 1e-6], [0.5, 2.0]])
   for step, grads in enumerate(gradients):
-    now = schedules.at(config, jnp.int32(step))
+    now = schedules_of(config)(jnp.int32(step))
     updates, state = optimizer.update(grads, state, params, now=now)
     params = optax.apply_updates(params, updates)
     share = 0.5 + 0.5 * math.cos(math.pi * step / 10)
@@ -87,13 +88,10 @@ def test_the_optimizers_follow_their_schedules(name, float64):
 
 def test_scales_weigh_as_chosen():
   """gamma's law: a critic of the same c = s ||g_s|| at every scale."""
-  config = load_config("default")
-  config.resolution = 64
   squared_norms = np.array([(3 / s) ** 2 for s in (4, 8, 16, 32, 64)])
   penalty = {}
   for rule in ("mean", "sum", "pixels", "sides", [1.0, 0.0, 0.0, 0.0, 2.0]):
-    config.penalty_scales = rule
-    weights = penalties.scale_weights(config)
+    weights = penalties.scale_weights(rule, (4, 8, 16, 32, 64))
     penalty[str(rule)] = float(np.dot(weights, squared_norms))
   assert penalty["sum"] == pytest.approx(squared_norms.sum())
   assert penalty["mean"] == pytest.approx(squared_norms.mean())
@@ -113,9 +111,8 @@ def test_scales_weigh_as_chosen():
 
 def test_pixels_is_the_unit_of_a_single_scale(float64):
   """Critics of one scale, differentiated by the full image."""
-  config = load_config("default")
-  config.resolution, config.penalty_scales = 16, "pixels"
-  for place, of_scale in enumerate(penalties.scale_weights(config)):
+  of_scales = penalties.scale_weights("pixels", (4, 8, 16))
+  for place, of_scale in enumerate(of_scales):
     weights = jax.random.normal(jax.random.key(0), (4 * 2**place,) * 2)
     score = lambda image, place=place, weights=weights: (
       make_pyramid(image, (4, 8, 16))[place][0, :, :, 0] * weights
@@ -128,7 +125,7 @@ def test_pixels_is_the_unit_of_a_single_scale(float64):
 
 def test_the_penalty_of_a_step_is_weighed():
   """D's loss with the weights, against the means per scale it reports."""
-  config = scheduled_config(penalty_scales=[0.5, 2.0])
+  config = scheduled_config()
   mesh = sharding.make_mesh(jax.devices()[:1])
   images = penalties.Images(
     *(
@@ -144,10 +141,19 @@ def test_the_penalty_of_a_step_is_weighed():
     del given
     return sum(jnp.sin(x).sum(axis=(1, 2, 3)) for x in pyramid)
 
+  penalty_of = penalties.make_penalty(
+    "r1_r2",
+    (4, 8),
+    scale_rule=[0.5, 2.0],
+    derivatives="partial",
+    gp_weight=10.0,
+    interval=1,
+    part_size=0,
+  )
   penalty = jax.jit(
     jax.shard_map(
-      lambda images: penalties.make_penalty(config)(
-        jnp.int32(5), critic, images, None
+      lambda images: penalty_of(
+        jnp.int32(5), schedules_of(config)(jnp.int32(5)), critic, images, None
       ),
       mesh=mesh,
       in_specs=jax.P("data"),

@@ -110,8 +110,8 @@ def test_rmsprop_is_pytorchs():
 
 def test_ema_decay_is_a_half_life(config):
   config.ema_kimg, config.batch_size = 2.0, 1000
-  assert train_state.ema_decay(config) == pytest.approx(0.5**0.5)
+  assert train_state.ema_decay(config, config) == pytest.approx(0.5**0.5)
   config.ema_decay = 0.999
-  assert train_state.ema_decay(config) == 0.999
+  assert train_state.ema_decay(config, config) == 0.999
   config.ema_decay = config.ema_kimg = 0.0
-  assert train_state.ema_decay(config) == 0.0
+  assert train_state.ema_decay(config, config) == 0.0

@@ -56,6 +56,10 @@ def contents(folder):
   }
 
 
+def start_from(source, config):
+  return fine_tuning.start_from(source, program_of(config), config)
+
+
 def fates(lines):
   """Return the fate of each tensor in a table."""
   rows = [line.split() for line in lines]
@@ -70,7 +74,7 @@ def assert_same(a, b):
 def test_everything_fits_the_same_networks(config, source, tmp_path):
   before = contents(source)
   new = changed(config, seed=5)
-  state, lines = fine_tuning.start_from(source, program_of(new))
+  state, lines = start_from(source, new)
   ema = program_of(changed(config, seed=1)).create_state().g_params
   assert_same(state.g_params, ema)
   assert_same(state.ema_params, ema)
@@ -82,11 +86,11 @@ def test_everything_fits_the_same_networks(config, source, tmp_path):
 
   file = tmp_path / "weights.safetensors"
   portable.export(source, file, with_discriminator=True)
-  from_file, _ = fine_tuning.start_from(file, program_of(new))
+  from_file, _ = start_from(file, new)
   assert_same(from_file, state)
   alone = tmp_path / "generator.safetensors"
   portable.export(source, alone)
-  state, lines = fine_tuning.start_from(alone, program_of(new))
+  state, lines = start_from(alone, new)
   assert "has no discriminator: it starts anew" in lines[-1]
   assert_same(state.d_params, program_of(new).create_state().d_params)
 
@@ -95,7 +99,7 @@ def test_everything_fits_the_same_networks(config, source, tmp_path):
 def test_the_resolution_shrinks_and_grows(config, source, resolution):
   new = changed(config, resolution=resolution, seed=5)
   program = program_of(new)
-  state, lines = fine_tuning.start_from(source, program)
+  state, lines = fine_tuning.start_from(source, program, new)
   initial = program.create_state()
   ema = program_of(changed(config, seed=1)).create_state().g_params
   d_params = program_of(config).create_state().d_params
@@ -126,7 +130,7 @@ def test_the_resolution_shrinks_and_grows(config, source, resolution):
 
 def test_other_labels_and_other_functions(config, source):
   new = changed(config, num_classes=3, combine="cat_lin", pixel_norm=False)
-  _, lines = fine_tuning.start_from(source, program_of(new))
+  _, lines = start_from(source, new)
   fate = fates(lines)
   assert fate["generator/label_embedding"] == NEW
   assert fate["generator/block_8x8/conv_0/kernel"] == COPIED
@@ -145,7 +149,7 @@ def test_another_architecture_is_refused(config, source, fields, message):
   if "max_channels" in fields:  # images of other channels, too
     fields = fields | {"channels": 1}
   with pytest.raises(ValueError, match=message) as error:
-    fine_tuning.start_from(source, program_of(changed(config, **fields)))
+    start_from(source, changed(config, **fields))
   assert "\n" not in str(error.value)
 
 

@@ -54,7 +54,7 @@ def test_choices_are_those_of_the_code():
   for name, table in tables.items():
     assert FIELDS[name].choices == tuple(table), name
   assert FIELDS["base_grid"].default == base_grid.SQUARE
-  ends = {f"{name}_end" for name in schedules.SCHEDULED}
+  ends = {f"{name}_end" for name in schedules.Now._fields}
   assert ends == {name for name in FIELDS if name.endswith("_end")}
 
 

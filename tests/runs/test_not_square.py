@@ -48,7 +48,10 @@ def test_networks_make_and_score_every_scale(config, model):
   z = jax.random.normal(jax.random.key(1), (4, config.latent_size))
   pyramid = generator.apply(*generator.init(jax.random.key(0)), z)
   sizes = [images.shape[1:3] for images in pyramid]
-  assert sizes == [size_at(config, r) for r in connected_scales(config)]
+  assert sizes == [
+    size_at(config, r)
+    for r in connected_scales(config.resolution, config.connected_scales)
+  ]
   trees = discriminator.init(jax.random.key(2))
   assert discriminator.apply(*trees, pyramid).shape == (4,)
 
@@ -61,7 +64,7 @@ def test_the_penalty_is_the_chain_rule_through_the_pyramid(config, float64):
   )
   shape = (4, *size_at(config, 8), 3)
   images = jax.random.normal(jax.random.key(3), shape, jnp.float64)
-  scales = connected_scales(config)
+  scales = connected_scales(config.resolution, config.connected_scales)
 
   def score(pyramid):
     return discriminator.apply(*trees, pyramid).sum()
@@ -76,7 +79,7 @@ def test_the_penalty_is_the_chain_rule_through_the_pyramid(config, float64):
 def test_exact_augmentation_commutes_with_the_pyramid(config):
   config.augment = "exact"
   images = jax.random.normal(jax.random.key(3), (64, *size_at(config, 16), 3))
-  scales = connected_scales(config)
+  scales = connected_scales(config.resolution, config.connected_scales)
 
   @jax.jit
   @jax.shard_map(
