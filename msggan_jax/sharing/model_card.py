@@ -1,4 +1,4 @@
-"""A generator's card: its data, their licence, its metrics, its closest pairs.
+"""A generator's card: its data, their license, its metrics, its closest pairs.
 
 A run's card comes from its own files; an exported file carries its card in the
 header, where nothing is trusted.
@@ -18,7 +18,7 @@ from msggan_jax.checkpoints import checkpoint, safetensors_file, trained
 from msggan_jax.config.saved import load_config
 from msggan_jax.runtime import jsonl
 
-# The demo's data: what they are, and their licence.
+# The demo's data: what they are, and their license.
 DATA = {
   "cats": (
     "drawings of cats from layered parts by David Revoy (in the wheel "
@@ -71,24 +71,22 @@ def summarize(card: Card) -> list[tuple[str, str, str]]:
   """
   lines = []
   for name, (value, protocol) in card.metrics.items():
-    if any(_is_detail(name, other) for other in card.metrics):
+    if any(_detail(name, other) for other in card.metrics):
       continue
     details = ", ".join(
-      f"{_detail(each, name)} {number:.4g}"
+      f"{detail} {number:.4g}"
       for each, (number, _) in card.metrics.items()
-      if _is_detail(each, name)
+      if (detail := _detail(each, name))
     )
     text = f"{value:.4g}; {details}" if details else f"{value:.4g}"
     lines.append((name, text, protocol))
   return lines
 
 
-def _is_detail(name: str, of: str) -> bool:
-  return name.startswith((f"{of}/", f"{of}_"))
-
-
 def _detail(name: str, of: str) -> str:
-  """Return "8x8" of "kid/8", "novel of training" of "x_novel_of_training"."""
+  """Return "8x8" of "kid/8", "novel data" of "kid_novel_data"; else ""."""
+  if not name.startswith((f"{of}/", f"{of}_")):
+    return ""
   detail = name[len(of) + 1 :].replace("_", " ")
   return f"{detail}x{detail}" if detail.isdecimal() else detail
 
@@ -130,10 +128,14 @@ def _pairs(workdir: Path, step: int) -> bytes:
 
 def _parse(metadata: Mapping[str, str]) -> Card:
   """Return a header's card; invalid content is left out."""
-  config = _parse_json(metadata.get("config", ""))
-  dataset = config.get("dataset")
+  dataset = _parse_json(metadata.get("config", "")).get("dataset")
   name = dataset.get("name") if isinstance(dataset, dict) else ""
-  metrics = _parse_json(metadata.get("metrics", ""))
+  metrics = {}
+  for key, entry in _parse_json(metadata.get("metrics", "")).items():
+    match entry:
+      case [value, str(protocol)] if _is_number(value):
+        how = protocol[:_MOST_CHARACTERS]
+        metrics[key[:_MOST_CHARACTERS]] = (value, how)
   try:
     kimg = float(metadata.get("kimg", ""))
     pairs = base64.b64decode(metadata.get("pairs", ""), validate=True)
@@ -143,11 +145,7 @@ def _parse(metadata: Mapping[str, str]) -> Card:
   return Card(
     data=name[:_MOST_CHARACTERS] if isinstance(name, str) else "",
     kimg=kimg if math.isfinite(kimg) else None,
-    metrics={
-      key[:_MOST_CHARACTERS]: (entry[0], entry[1][:_MOST_CHARACTERS])
-      for key, entry in list(metrics.items())[:_MOST_METRICS]
-      if _is_metric(entry)
-    },
+    metrics=dict(list(metrics.items())[:_MOST_METRICS]),
     pairs=pairs if is_picture else b"",
   )
 
@@ -158,13 +156,6 @@ def _parse_json(text: str) -> dict[str, Any]:
   except (ValueError, RecursionError):
     return {}
   return value if isinstance(value, dict) else {}
-
-
-def _is_metric(entry: Any) -> bool:
-  match entry:
-    case [value, str()]:
-      return _is_number(value)
-  return False
 
 
 def _is_number(value: Any) -> bool:

@@ -5,10 +5,10 @@ several forms of a convolution would need several programs, so all functions use
 the plain form.
 """
 
-import dataclasses
 import importlib.util
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import NamedTuple
 
 import jax
 import jax.export
@@ -27,8 +27,7 @@ _VARIANTS = {"psi", "w", "noise"}
 Arrays = dict[str, jax.Array]  # by the names of inputs
 
 
-@dataclasses.dataclass(frozen=True)
-class Input:
+class Input(NamedTuple):
   """An argument of a function."""
 
   name: str
@@ -37,8 +36,7 @@ class Input:
   batched: bool = True  # whether a batch is the first dimension
 
 
-@dataclasses.dataclass(frozen=True)
-class Function:
+class Function(NamedTuple):
   """A function of arrays, with named inputs and outputs in order."""
 
   name: str
@@ -63,10 +61,6 @@ def export(
 
   Returns:
     The step of the checkpoint.
-
-  Raises:
-    FileNotFoundError: If the run or the checkpoint does not exist.
-    ValueError: If `output` exists.
   """
   safetensors_file.check_free(output)
   names = [safetensors_file.GENERATOR]
@@ -92,19 +86,13 @@ def write(
   """Write a generator to a new file.
 
   Args:
-    source: As in `trained.load_generator`.
+    source: As in `trained.load_generator`, like `step`.
     output: The file, which must not exist.
     kind: Its format, "stablehlo" or "onnx".
-    step: As in `trained.load_generator`.
     variant: As in `whole`.
 
   Returns:
     Lines that describe the inputs and the outputs.
-
-  Raises:
-    FileNotFoundError: If the run or the checkpoint does not exist, or jax2onnx
-      is missing.
-    ValueError: If `output` exists or the variant is impossible.
   """
   safetensors_file.check_free(output)
   if kind == "onnx":
@@ -147,7 +135,6 @@ def check_jax2onnx(format: str = "onnx") -> None:
 
 def to_onnx(function: Function) -> bytes:
   """Return a function as an ONNX model of any batch size."""
-  check_jax2onnx()
   import jax2onnx  # pyrefly: ignore[missing-import]
 
   model = jax2onnx.to_onnx(
@@ -262,7 +249,6 @@ def is_stylegan(generator: trained.Generator) -> bool:
 def _check_variant(
   generator: trained.Generator, variant: Sequence[str]
 ) -> None:
-  """Raise ValueError if a generator has no such variant, see `whole`."""
   text = ",".join(variant)
   unknown = [name for name in variant if name not in _VARIANTS]
   if unknown:
@@ -289,23 +275,22 @@ def _segment(
   first = 2 * module.resolutions.index(blocks[0])
   last = blocks[-1] == generator.config.resolution
   inputs = [] if shape is None else [Input("x", shape)]
+  layers = range(first, first + 2 * len(blocks))
   if stylegan:
-    maps = _noise_inputs(generator)[first : first + 2 * len(blocks)]
-    inputs += [_w_input(generator), *maps]
+    maps = _noise_inputs(generator)
+    inputs += [_w_input(generator), *(maps[layer] for layer in layers)]
 
   def compute(given: Arrays) -> tuple[jax.Array, ...]:
     x, image = given.get("x"), None
     for i, resolution in enumerate(blocks):
-      if not stylegan:
-        x, image = module.grow(resolution, x)
-        continue
-      pair = (first + 2 * i, first + 2 * i + 1)
-      x, image = module.grow(
-        resolution,
-        x,
-        [given["w"][:, layer] for layer in pair],
-        [given[f"noise_{layer}"] for layer in pair],
-      )
+      styles = ()
+      if stylegan:
+        pair = layers[2 * i : 2 * i + 2]
+        styles = (
+          [given["w"][:, layer] for layer in pair],
+          [given[f"noise_{layer}"] for layer in pair],
+        )
+      x, image = module.grow(resolution, x, *styles)
     return (image,) if last else (x, image)
 
   name = image_name(blocks[-1])
@@ -342,11 +327,10 @@ def _w_input(generator: trained.Generator) -> Input:
 
 def _noise_inputs(generator: trained.Generator) -> tuple[Input, ...]:
   grid = base_grid.parse(generator.config.base_grid)
+  sides = resolutions_up_to(generator.config.resolution)
   return tuple(
-    Input(f"noise_{2 * i + j}", base_grid.image_size(resolution, grid))
-    for i, resolution in enumerate(
-      resolutions_up_to(generator.config.resolution)
-    )
+    Input(f"noise_{2 * i + j}", base_grid.image_size(side, grid))
+    for i, side in enumerate(sides)
     for j in range(2)
   )
 

@@ -3,7 +3,6 @@
 import base64
 import hashlib
 import json
-import math
 import secrets
 import shutil
 from pathlib import Path
@@ -35,17 +34,12 @@ _HASHES = {
 def write(
   source: str | Path, output: Path, step: int | str | None = None
 ) -> list[str]:
-  """Write a page that draws a generator's images; return lines for people.
+  """Write a folder with a page that draws a generator's images.
 
-  Args:
-    source: As in `trained.load_generator`.
-    output: The folder, which must not exist.
-    step: As in `trained.load_generator`.
+  `source` and `step` are those of `trained.load_generator`.
 
-  Raises:
-    FileNotFoundError: If the run, jax2onnx or the runtime is missing.
-    ValueError: If `output` exists, the runtime has another hash or the images
-      are not square.
+  Returns:
+    Lines for people.
   """
   safetensors_file.check_free(output)
   portable.check_jax2onnx("web")
@@ -88,37 +82,6 @@ def write(
   return [f"{output}: open {output / 'index.html'} in a browser"]
 
 
-def normals(seed: int, num: int) -> np.ndarray:
-  """Draw the normal numbers that the page draws for a seed, (num,) float64.
-
-  Mulberry32 makes uniform numbers, pairs of them normal ones (Box-Muller).
-  """
-  state, uniforms = seed % 2**32, []
-  for _ in range(2 * num):
-    state = (state + 0x6D2B79F5) % 2**32
-    t = (state ^ (state >> 15)) * (state | 1) % 2**32
-    t ^= (t + (t ^ (t >> 7)) * (t | 61)) % 2**32
-    uniforms.append(((t ^ (t >> 14)) + 0.5) / 2**32)
-  pairs = zip(uniforms[::2], uniforms[1::2], strict=True)
-  return np.array(
-    [math.sqrt(-2 * math.log(a)) * math.cos(2 * math.pi * b) for a, b in pairs]
-  )
-
-
-def sample_latents(seed: int, size: int, normalize: bool) -> np.ndarray:
-  """Draw the page's latents of a seed, (1, size) float32."""
-  z = normals(seed, size)
-  if normalize:
-    z *= math.sqrt(size) / np.linalg.norm(z)
-  return z[None].astype(np.float32)
-
-
-def sample_noise(seed: int, layer: int, resolution: int) -> np.ndarray:
-  """Draw the page's noise map of a layer, (1, r, r) float32."""
-  values = normals(seed + 7919 * (layer + 1), resolution**2)
-  return values.reshape(1, resolution, resolution).astype(np.float32)
-
-
 def _read_runtime() -> dict[str, bytes]:
   """Return onnxruntime-web's files after a check of their hashes."""
   contents = {}
@@ -141,12 +104,12 @@ def _rows(
     ["Network", models.NAMES[generator.config.model]],
     ["Parameters", f"{count:,}"],
   ]
-  what, licence = model_card.DATA.get(
+  what, license = model_card.DATA.get(
     card.data, (card.data, "not recorded; ask who trained it")
   )
   if what:
     rows.append(["Data", what])
-  rows.append(["Licence of the data", licence])
+  rows.append(["License of the data", license])
   if card.kimg:
     rows.append(["Trained on", f"{1000 * card.kimg:,.0f} images"])
   for name, value, protocol in model_card.summarize(card):

@@ -67,7 +67,7 @@ def make_generator(model, **fields):
 
 def write_shared(generator, path):
   trees = {safetensors_file.GENERATOR: (generator.params, generator.state)}
-  safetensors_file.write(path, generator.config, 1, trees)
+  safetensors_file.write(path, generator.config, 1, trees, {})
   return path
 
 

@@ -26,38 +26,29 @@ READ = """return Object.fromEntries(
     "2d").getImageData(0, 0, c.width, c.height).data]]))"""
 
 
-def test_normals_are_normal_and_repeatable():
-  z = web.normals(3, 4096)
-  assert abs(z.mean()) < 0.06
-  assert abs(z.std() - 1) < 0.04
-  np.testing.assert_array_equal(z[:64], web.normals(3, 64))
-  assert np.abs(z - web.normals(4, 4096)).max() > 1
-  norm = np.linalg.norm(web.sample_latents(3, 64, normalize=True))
-  assert norm == pytest.approx(8)
-
-
 @pytest.mark.skipif(shutil.which("node") is None, reason="needs Node.js")
-def test_the_page_draws_the_same_latents(tmp_path):
-  script = (
-    (web._PAGE / "latents.js").read_text()
-    + """
-  const MODEL = { latentSize: 7, normalize: true };
+def test_the_page_draws_normal_repeatable_latents():
+  script = (web._PAGE / "latents.js").read_text()
+  script += """
+  const MODEL = { latentSize: 4096, normalize: true };
   console.log(JSON.stringify([
-    [...latents(4294967294, 0)],
-    [...latents(12, 0)],
+    normals(3, 4096), normals(3, 64), normals(4294967294, 4096),
+    [...latents(3, 0)], [...latents(3, 1)], [...latents(4, 0)],
     [...noise(5, 3, [4, 4])],
   ]));
   """
-  )
   done = run("node", "-e", script)
   assert done.returncode == 0, done.stderr
-  expected = [
-    web.sample_latents(4294967294, 7, normalize=True),
-    web.sample_latents(12, 7, normalize=True),
-    web.sample_noise(5, 3, 4),
-  ]
-  for got, want in zip(json.loads(done.stdout), expected, strict=True):
-    np.testing.assert_allclose(got, want.ravel(), atol=1e-6)
+  z, same, other, *latents, noise = map(np.array, json.loads(done.stdout))
+  for numbers in (z, other):
+    assert abs(numbers.mean()) < 0.06
+    assert abs(numbers.std() - 1) < 0.04
+  np.testing.assert_array_equal(z[:64], same)
+  assert abs(np.corrcoef(z, other)[0, 1]) < 0.06
+  factor = 64 / np.linalg.norm(z)
+  np.testing.assert_allclose(latents[0], factor * z, atol=1e-6)
+  np.testing.assert_allclose(latents[1], latents[2], atol=1e-6)
+  assert noise.shape == (16,)
 
 
 def test_without_the_runtime_one_sentence_names_the_command(
@@ -102,12 +93,17 @@ def fixture_exported(request, tmp_path_factory):
   return folder / "page", trained.load_generator(source)
 
 
-def draw(generator, seed, label=0, psi=1.0, style=None, noise=0):
-  """Return the images that the page draws, as 8-bit RGB."""
+def draw(driver, generator, seed, label=0, psi=1.0, style=None, noise=0):
+  """Return the images of the page's random numbers, as 8-bit RGB."""
   config = generator.config
   labels = [label] if config.num_classes else None
+
+  def numbers(script, *arguments):
+    drawn = driver.execute_script(f"return [...{script}]", *arguments)
+    return np.array(drawn, np.float32)
+
   given = [
-    web.sample_latents(each, config.latent_size, config.normalize_latents)
+    numbers("latents(arguments[0], 0)", each)[None]
     for each in (seed, seed if style is None else style)
   ]
   if config.model != "stylegan":
@@ -118,10 +114,11 @@ def draw(generator, seed, label=0, psi=1.0, style=None, noise=0):
       for z in given
     ]
     w = jnp.concatenate([w[0][:, :4], w[1][:, 4:]], axis=1)  # from 16x16
-    maps = [
-      jnp.asarray(web.sample_noise(noise, layer, 4 * 2 ** (layer // 2)))
-      for layer in range(w.shape[1])
-    ]
+    maps = []
+    for layer in range(w.shape[1]):
+      side = 4 * 2 ** (layer // 2)
+      drawn = numbers("noise(...arguments)", noise, layer, [side, side])
+      maps.append(jnp.asarray(drawn.reshape(1, side, side)))
     call = portable.whole(generator, ["w", "noise"]).call
     pyramid = call(w, *maps)
   return {
@@ -186,7 +183,7 @@ def test_a_browser_draws_the_same_images(exported):
     assert "scale_16x16.js" not in driver.execute_script(sources)
     while driver.find_element("id", "grow").is_enabled():
       canvases = settle(driver, "byId('grow').click()")
-    assert_drawn(canvases, draw(generator, 0))
+    assert_drawn(canvases, draw(driver, generator, 0))
     values, expected = {"seed": 7}, {"seed": 7}
     if conditional:
       values["class"] = expected["label"] = 2
@@ -195,7 +192,7 @@ def test_a_browser_draws_the_same_images(exported):
       values |= {"psi": 0.5, "style": 9, "noise": 4}
     sets = [f"byId('{id}').value = {value}" for id, value in values.items()]
     canvases = settle(driver, "; ".join([*sets, "update()"]))
-    assert_drawn(canvases, draw(generator, **expected))
+    assert_drawn(canvases, draw(driver, generator, **expected))
     status = driver.find_element("id", "status").text
     assert status == "All scales are drawn."
     hashes = driver.find_element("id", "hashes").text

@@ -1,6 +1,5 @@
 "use strict";
-// The same numbers as normals, sample_latents and sample_noise in web.py.
-
+// Mulberry32 makes uniform numbers, pairs of them normal ones (Box-Muller).
 function normals(seed, count) {
   let state = seed >>> 0;
   const uniform = () => {
