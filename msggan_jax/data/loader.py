@@ -1,6 +1,5 @@
 """Endless batches of a prepared set, in an order that depends on the seed."""
 
-import contextlib
 import functools
 from collections.abc import Iterator
 
@@ -11,20 +10,6 @@ from msggan_jax.runtime.machine import usable_cores
 
 # Endless for us. Grain's own infinity overflows in a batch of one image.
 _EPOCHS = 2**32
-
-
-def with_holdout(
-  loader: Iterator[dict[str, np.ndarray]],
-  holdout: Iterator[dict[str, np.ndarray]],
-) -> Iterator[dict[str, np.ndarray]]:
-  """Add a hold-out's batches as "holdout_image" and "holdout_label".
-
-  Returns:
-    Iterator of both; its `close()` closes them.
-  """
-  with contextlib.closing(loader), contextlib.closing(holdout):
-    for batch, held_out in zip(loader, holdout, strict=True):
-      yield batch | {f"holdout_{name}": x for name, x in held_out.items()}
 
 
 def make_loader(
@@ -46,16 +31,13 @@ def make_loader(
 
   Args:
     batch_size: Global batch size, a multiple of `process_count`.
-    seed: Seed of the shuffle, from 0 to 2**32 - 1.
-    class_group: Neighbours that share a class; 1: they need not.
+    seed: From 0 to 2**32 - 1.
+    class_group: Neighbors that share a class; 1: they need not.
 
   Returns:
     Iterator of "image": uint8, (batch_size / process_count, R, R, C) and
     "label": int32, (batch_size / process_count,). Its `close()` ends the
     threads that read ahead.
-
-  Raises:
-    ValueError: If the processes cannot share the batch evenly.
   """
   if batch_size % process_count:
     raise ValueError(
@@ -93,11 +75,7 @@ class ClassOrder:
   def __init__(
     self, images: PreparedSet, group: int, *, seed: int, epochs: int
   ):
-    """Read the labels.
-
-    Args:
-      group: Successive images that share a class.
-    """
+    """Order successive groups of so many images that share a class."""
     self._images = images
     self._group = group
     self._seed = seed

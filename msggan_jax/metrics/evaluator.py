@@ -203,13 +203,7 @@ class Evaluator:
       return data.open_prepared(self._prepared.path, "holdout")
     dataset = ConfigDict(self._config.dataset)
     dataset.split = "test"
-    path = data.prepare(
-      dataset,
-      self._config.resolution,
-      self._config.channels,
-      base_grid=self._config.base_grid,
-    )
-    return data.open_prepared(path)
+    return data.open_prepared(data.prepare_for(self._config, dataset))
 
   def _copying(
     self, protocol: Protocol, reals: Rows, fakes: Rows, fakes_at: ImagesAt

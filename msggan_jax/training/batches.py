@@ -1,9 +1,9 @@
 """The batches of a run: its training set and its held-out images."""
 
 import collections
+import contextlib
 import functools
 from collections.abc import Iterator
-from typing import NoReturn
 
 import jax
 import numpy as np
@@ -17,9 +17,15 @@ from msggan_jax.algorithm.train_state import TrainState
 from msggan_jax.runtime import processes, sharding
 
 
-def open_training_set(config: ConfigDict) -> data.PreparedSet:
-  """Prepare the data set if necessary and open it, the same everywhere."""
-  return _open(config, config.dataset)
+def open_set(
+  config: ConfigDict, dataset: ConfigDict | None = None
+) -> data.PreparedSet:
+  """Prepare the data set, or another one, and open it, the same everywhere."""
+  path = data.prepare_for(config, dataset, num_classes=config.num_classes)
+  prepared = data.open_prepared(path)
+  processes.check_same("the data set", prepared.metadata.content_hash)
+  data.check_classes(config.num_classes, prepared.metadata.num_classes)
+  return prepared
 
 
 def open_holdout(
@@ -31,7 +37,7 @@ def open_holdout(
   dataset = ConfigDict(config.dataset)
   field = "path" if dataset.name == "folder" else "split"
   dataset[field] = config.augment_holdout
-  holdout = _open(config, dataset)
+  holdout = open_set(config, dataset)
   if holdout.metadata.content_hash == prepared.metadata.content_hash:
     raise ValueError(
       f"config.augment_holdout is {config.augment_holdout!r}, which is the "
@@ -58,7 +64,14 @@ def make_loader(
   )
   if holdout is None:
     return of_set(prepared)
-  return data.with_holdout(of_set(prepared), of_set(holdout))
+  return _with_holdout(of_set(prepared), of_set(holdout))
+
+
+def _with_holdout(loader: Iterator, holdout: Iterator) -> Iterator:
+  """Add a hold-out's batches as "holdout_image" and "holdout_label"."""
+  with contextlib.closing(loader), contextlib.closing(holdout):
+    for batch, held_out in zip(loader, holdout, strict=True):
+      yield batch | {f"holdout_{name}": x for name, x in held_out.items()}
 
 
 class Unreadable(Exception):
@@ -99,7 +112,12 @@ class Feed:
       Unreadable: In all processes, if one cannot read its part.
     """
     if not self.has_next():
-      self._raise()
+      try:
+        with processes.raising_together():
+          if self._error is not None:
+            raise self._error
+      except (ValueError, OSError) as error:
+        raise Unreadable(error) from error
     part, _ = self._parts.popleft()
     return sharding.put_batch(self._mesh, part)
 
@@ -121,15 +139,6 @@ class Feed:
       return part, part is None
     return part, sharding.any_process(self._mesh, part is None)
 
-  def _raise(self) -> NoReturn:
-    try:
-      with processes.raising_together():
-        if self._error is not None:
-          raise self._error
-    except (ValueError, OSError) as error:
-      raise Unreadable(error) from error
-    raise AssertionError  # a process has raised
-
 
 def _class_group(config: ConfigDict) -> int:
   """Return how many neighbors of a batch must share a class.
@@ -142,18 +151,3 @@ def _class_group(config: ConfigDict) -> int:
   if not (config.num_classes and in_groups and has_stddev):
     return 1
   return max(1, config.stddev_group)
-
-
-def _open(config: ConfigDict, dataset: ConfigDict) -> data.PreparedSet:
-  """Prepare a data set if necessary and open it, the same everywhere."""
-  path = data.prepare(
-    dataset,
-    config.resolution,
-    config.channels,
-    base_grid=config.base_grid,
-    num_classes=config.num_classes,
-  )
-  prepared = data.open_prepared(path)
-  processes.check_same("the data set", prepared.metadata.content_hash)
-  data.check_classes(config.num_classes, prepared.metadata.num_classes)
-  return prepared

@@ -3,12 +3,13 @@
 import contextlib
 import dataclasses
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
 import jax
+import numpy as np
 from clu import parameter_overview
 from ml_collections import ConfigDict
 
@@ -16,36 +17,22 @@ from msggan_jax import data, metrics
 from msggan_jax.algorithm import train_state
 from msggan_jax.algorithm.program import RUN_AHEAD, Program, make_program
 from msggan_jax.algorithm.train_state import TrainState
-from msggan_jax.checkpoints import (
-  averages,
-  fine_tuning,
-  trained,
-)
+from msggan_jax.checkpoints import averages, fine_tuning, trained
 from msggan_jax.checkpoints.checkpoint import Checkpoints
 from msggan_jax.config import saved
 from msggan_jax.data import pictures
-from msggan_jax.runtime import (
-  folder_lock,
-  processes,
-  sharding,
-)
+from msggan_jax.metrics.stability import Stability
+from msggan_jax.runtime import folder_lock, processes, sharding
 from msggan_jax.runtime.clock import TimeRecord
 from msggan_jax.runtime.preemption import Preemption, Stopped
-from msggan_jax.training import (
-  batches,
-  evaluation,
-  grids,
-  nonfinite,
-  provenance,
-)
+from msggan_jax.training import batches, evaluation, nonfinite, replay
 from msggan_jax.training.reporter import Reporter
-from msggan_jax.training.schedule import (
-  EVALUATE,
-  LOG,
-  SAMPLE,
-  SNAPSHOT,
-  Schedule,
-)
+
+# What can be due; `config.<name>_kimg` is its interval.
+LOG = "log"
+SAMPLE = "sample"
+SNAPSHOT = "snapshot"  # a log row, the stability and a checkpoint
+EVALUATE = "eval"
 
 
 def train(
@@ -78,22 +65,28 @@ def train(
     fine_tuning.check(init_from, _shapes_of(config))
   program = make_program(config, sharding.make_mesh())
 
-  prepared = batches.open_training_set(config)
+  prepared = batches.open_set(config)
   holdout = batches.open_holdout(config, prepared)
   evaluator = metrics.make_evaluator(config, prepared)
   with (
     folder_lock.only_run_in(workdir),
     # The step compiles while everything else is set up.
     ThreadPoolExecutor(max_workers=1) as background,
-    _open_workdir(
-      config, workdir, provenance.describe(saved.decisive(config), prepared)
+    Checkpoints(
+      workdir / "checkpoints",
+      keep=config.keep,
+      keep_every=1000 * config.keep_kimg / config.batch_size,
+      provenance=replay.provenance(config, prepared),
     ) as checkpoints,
     Preemption() as stop,
   ):
+    if processes.is_first():
+      saved.save_config(config, workdir)
+      checkpoints.remove_leftovers()
     compiling = background.submit(program.compile)
     state = _newest_state(checkpoints, program, init_from, _shapes_of(config))
     state = _with_randomness(state, workdir, new=new_randomness)
-    schedule = _make_schedule(config)
+    schedule = Schedule(config)
     run = _Run(
       config=config,
       workdir=workdir,
@@ -125,6 +118,36 @@ def train(
     return run.train(step, state)
 
 
+class Schedule:
+  """What is due after each step.
+
+  Attributes:
+    total_steps: Steps of the whole run.
+  """
+
+  def __init__(self, config: ConfigDict):
+    self.total_steps = round(1000 * config.total_kimg / config.batch_size)
+    self._config = config
+
+  def due(self, step: int, stopping: bool) -> set[str]:
+    """Return what is due after a step, before which a run may be stopping."""
+    actions = (LOG, SAMPLE, SNAPSHOT, EVALUATE)
+    due = {name for name in actions if self.is_due(name, step)}
+    if step == self.total_steps:
+      due |= {SAMPLE, SNAPSHOT}
+    if stopping or EVALUATE in due:
+      due.add(SNAPSHOT)
+    return due
+
+  def is_due(self, name: str, step: int) -> bool:
+    """Return whether the images seen pass a multiple of an interval."""
+    every = 1000 * self._config[f"{name}_kimg"]
+    if not every:
+      return False
+    batch_size = self._config.batch_size
+    return batch_size * step // every > batch_size * (step - 1) // every
+
+
 @dataclasses.dataclass(frozen=True)
 class _Run:
   """Everything that takes part from the first step to the last."""
@@ -140,10 +163,6 @@ class _Run:
   stop: Preemption
   times: TimeRecord
   reporter: Reporter
-
-  @property
-  def _columns(self) -> int:
-    return pictures.grid_columns(self.config.resolution)
 
   def begin(self, state: TrainState) -> None:
     """Log the setup; on a new run, write the initial images."""
@@ -167,8 +186,13 @@ class _Run:
         params, include_stats=False, msg=name
       )
     if processes.is_first():
-      grids.write_reals(self.workdir, self.prepared, self._columns)
-    self._write_samples(0, state)
+      columns = pictures.grid_columns(self.config.resolution)
+      count = min(columns * columns, len(self.prepared))
+      reals = np.stack([self.prepared[i]["image"] for i in range(count)])
+      pictures.save_png(
+        pictures.grid(reals, columns), self.workdir / "reals.png"
+      )
+    self.reporter.write_samples(0, self._ema_generator(state))
 
   def train(self, take_step: Callable, state: TrainState) -> TrainState:
     """Take all remaining steps."""
@@ -212,11 +236,15 @@ class _Run:
         is_last = not feed.has_next()
       due = self.schedule.due(step, stopping or is_last)
       if SNAPSHOT in due:
-        self._snapshot(step, state, evaluating, with_samples=SAMPLE in due)
-      elif SAMPLE in due:
-        self._log_and_sample(step, state, with_row=LOG in due)
+        self._check_and_report(step, state, evaluating)
       elif LOG in due:
         self.reporter.report(step)
+      if SAMPLE in due:
+        self.reporter.write_samples(step, self._ema_generator(state))
+      if SNAPSHOT in due:
+        with self.times.during("checkpoint"):
+          self.checkpoints.save(step, state)
+          self._save_averages(step, state)
       if stopping and step < self.schedule.total_steps:
         raise Stopped(step)
       if EVALUATE in due:
@@ -231,50 +259,31 @@ class _Run:
         evaluator=self.evaluator,
         checkpoints=self.checkpoints,
         reporter=self.reporter,
-        generator=self._ema_generator(state),
-        seed=self.config.seed,
-        first_step=step,
+        stability=Stability(self._ema_generator(state), self.config.seed),
         stop=self.stop,
       )
+      evaluating.begin(step)
     # The last session may have stopped between a checkpoint and its evaluation.
     if step and self.schedule.is_due(EVALUATE, step):
       evaluating.evaluate(step, self._ema_generator(state))
     return evaluating
 
-  def _snapshot(
-    self,
-    step: int,
-    state: TrainState,
-    evaluating: evaluation.Evaluation,
-    *,
-    with_samples: bool,
+  def _check_and_report(
+    self, step: int, state: TrainState, evaluating: evaluation.Evaluation
   ) -> None:
-    """Check the state, write its row, its samples and its checkpoint."""
+    """Check a state that will be saved, and write its row."""
     self.reporter.check()
     with self.times.during("checkpoint"):
       nonfinite.check_state(step, state)
     stability = evaluating.compare(step, self._ema_generator(state))
     self.reporter.report(step, stability)
     self.reporter.flush()  # a checkpoint never exists without its row
-    if with_samples:
-      self._write_samples(step, state)
-    with self.times.during("checkpoint"):
-      self.checkpoints.save(step, state)
-      self._save_averages(step, state)
 
   def _save_averages(self, step: int, state: TrainState) -> None:
     if not self.config.ema_averages or not processes.is_first():
       return
     of_g = sharding.local_copy((state.averages, state.g_state))
     averages.save(self.workdir, step, *jax.device_get(of_g))
-
-  def _log_and_sample(
-    self, step: int, state: TrainState, *, with_row: bool
-  ) -> None:
-    self.reporter.check()  # no samples of NaN
-    if with_row:
-      self.reporter.report(step)
-    self._write_samples(step, state)
 
   def _finish(self) -> None:
     """Wait for pending writes and log where the time went."""
@@ -287,43 +296,6 @@ class _Run:
   def _ema_generator(self, state: TrainState) -> trained.Generator:
     ema = sharding.local_copy((state.ema_params, state.ema_state))
     return trained.Generator(self.config, self.program.generator, *ema)
-
-  def _write_samples(self, step: int, state: TrainState) -> None:
-    if not processes.is_first():
-      return
-    with self.reporter.paused("samples"):
-      made = grids.sample_grids(
-        self._ema_generator(state), self.config.seed, self._columns
-      )
-      grids.write_grids(self.workdir, made, self.reporter.kimg(step))
-      picture = made[self.config.resolution]
-      self.reporter.write_image(step, "samples", picture)
-
-
-def _make_schedule(config: ConfigDict) -> Schedule:
-  every_kimg = {
-    LOG: config.log_kimg,
-    SAMPLE: config.sample_kimg,
-    SNAPSHOT: config.snapshot_kimg,
-    EVALUATE: config.eval_kimg,
-  }
-  return Schedule(config.batch_size, config.total_kimg, every_kimg)
-
-
-def _open_workdir(
-  config: ConfigDict, workdir: Path, provenance: Mapping[str, str | int]
-) -> Checkpoints:
-  """Write the configuration and return the checkpoints."""
-  checkpoints = Checkpoints(
-    workdir / "checkpoints",
-    keep=config.keep,
-    keep_every=1000 * config.keep_kimg / config.batch_size,
-    provenance=provenance,
-  )
-  if processes.is_first():
-    saved.save_config(config, workdir)
-    checkpoints.remove_leftovers()
-  return checkpoints
 
 
 def _with_randomness(

@@ -8,15 +8,14 @@ from typing import Any
 import jax
 import numpy as np
 
-from msggan_jax.algorithm.train_state import (
-  TrainState,
-  first_not_finite,
-  tensor_names,
-)
+from msggan_jax.algorithm import train_state
+from msggan_jax.algorithm.train_state import TrainState
 from msggan_jax.algorithm.train_step import StepMetrics
 from msggan_jax.runtime import jsonl, processes
 
 REPORT = "not_finite.json"
+
+_first_not_finite = jax.jit(train_state.first_not_finite)
 
 
 class NonFinite(ArithmeticError):
@@ -55,33 +54,32 @@ def check_state(step: int, state: TrainState) -> None:
   trees = vars(state)
   index = int(_first_not_finite(*trees.values()))
   if index >= 0:
-    raise NonFinite(step, tensor_names(trees)[index])
+    raise NonFinite(step, train_state.tensor_names(trees)[index])
 
 
 def write_report(workdir: Path, error: NonFinite, rollbacks: int) -> None:
   """Write `not_finite.json`: what is needed to repeat the error.
 
-  Args:
-    error: The error; earlier ones after the same checkpoint stay.
-    rollbacks: Of the state that met it.
+  Earlier errors after the same checkpoint stay. `rollbacks` are those of the
+  state that met this one.
   """
-  before = [
-    row
-    for row in jsonl.read(workdir / "stats.jsonl")
-    if row["step"] < error.step
+  rows = jsonl.read(workdir / "stats.jsonl")
+  before = [row for row in rows if row["step"] < error.step]
+  attempts = [
+    attempt
+    for attempt in _read_report(workdir).get("attempts", ())
+    if attempt["from_step"] == error.from_step
   ]
-  earlier = _read_report(workdir).get("attempts", ())
-  attempt = {
-    "step": error.step,
-    "not_finite": error.names,
-    "from_step": error.from_step,
-    "rollbacks": rollbacks,
-  }
+  attempts.append(
+    {
+      "step": error.step,
+      "not_finite": error.names,
+      "from_step": error.from_step,
+      "rollbacks": rollbacks,
+    }
+  )
   report = {
-    "attempts": [
-      *(a for a in earlier if a["from_step"] == error.from_step),
-      attempt,
-    ],
+    "attempts": attempts,
     "row_before": before[-1] if before else None,
     "devices": f"{jax.device_count()} x {jax.devices()[0].device_kind}",
     "jax": jax.__version__,
@@ -92,14 +90,13 @@ def write_report(workdir: Path, error: NonFinite, rollbacks: int) -> None:
 
 
 def attempt(workdir: Path, step: int, *, new: bool) -> int:
-  """Return the number of the attempt that continues a run; a call of all.
+  """Return the `rollbacks` with which a run continues; a call of all.
+
+  They count if they are more than those of the state.
 
   Args:
     step: Of the checkpoint from which it continues.
     new: Begin another attempt, if the last one has ended at NaN or Inf.
-
-  Returns:
-    The `rollbacks` of the state to continue with, if more than it has.
   """
   number = 0
   if processes.is_first():
@@ -132,6 +129,3 @@ def _write_report(workdir: Path, report: Mapping[str, Any]) -> None:
 def remove_report(workdir: Path) -> None:
   """Remove the `not_finite.json` of an earlier session, if any."""
   (workdir / REPORT).unlink(missing_ok=True)
-
-
-_first_not_finite = jax.jit(first_not_finite)

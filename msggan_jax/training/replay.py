@@ -6,14 +6,17 @@ configuration, images, versions and devices.
 
 import contextlib
 import hashlib
+import os
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import jax
+import jaxlib
 import numpy as np
 from ml_collections import ConfigDict
 
+import msggan_jax
 from msggan_jax import data
 from msggan_jax.algorithm.program import make_program
 from msggan_jax.algorithm.train_state import TrainState
@@ -21,9 +24,31 @@ from msggan_jax.checkpoints.checkpoint import Checkpoints
 from msggan_jax.config import saved
 from msggan_jax.data import prepared_set
 from msggan_jax.runtime import processes, sharding
-from msggan_jax.training import batches, provenance
+from msggan_jax.training import batches
 
 _SHOWN = 12  # hexadecimal digits of a hash
+
+
+def provenance(
+  config: ConfigDict, prepared: data.PreparedSet
+) -> dict[str, str | int]:
+  """Return everything that the bytes of a run's states depend on."""
+  root = Path(msggan_jax.__file__).parent
+  code = hashlib.sha256()
+  for part in ("algorithm", "data", "kernels", "models", "runtime"):
+    for path in sorted((root / part).rglob("*.py")):
+      code.update(f"{path.relative_to(root)} ".encode() + path.read_bytes())
+  return {
+    **saved.decisive(config),
+    "the images' content hash": prepared.metadata.content_hash,
+    "msggan_jax's code": code.hexdigest(),
+    "XLA_FLAGS": os.environ.get("XLA_FLAGS", ""),
+    "jax": jax.__version__,
+    "jaxlib": jaxlib.__version__,
+    "the device": jax.devices()[0].device_kind,
+    "the number of devices": jax.device_count(),
+    "the number of processes": jax.process_count(),
+  }
 
 
 class Mismatch(Exception):
@@ -39,10 +64,7 @@ def verify(
   """Replay the steps between two checkpoints and compare every tensor.
 
   All checkpoints in between are compared, too. Nothing in the workdir changes.
-
-  Args:
-    steps: Of both checkpoints; 0 is the state before the first step. None: the
-      newest two.
+  Step 0 is the state before the first step; None: the newest two.
 
   Raises:
     FileNotFoundError: If a checkpoint does not exist.
@@ -54,11 +76,8 @@ def verify(
   prepared = data.open_prepared(data.prepare_for(config))
   with Checkpoints(workdir / "checkpoints") as checkpoints:
     chosen = _choose(checkpoints, steps)
-    differences = _differences(
-      checkpoints.provenance(chosen[-1]),
-      provenance.describe(saved.decisive(config), prepared),
-    )
-    for line in differences:
+    recorded = checkpoints.provenance(chosen[-1])
+    for line in _differences(recorded, provenance(config, prepared)):
       say(line)
     images = _KnownImages(prepared)
     holdout = batches.open_holdout(config, prepared)
@@ -77,9 +96,8 @@ def verify(
       expected = checkpoints.restore(program.abstract_state, last)
       for line in images.lines():
         say(line)
-      what = f"steps {first + 1} to {last}"
-      if last == first + 1:
-        what = f"step {last}"
+      one = last == first + 1
+      what = f"step {last}" if one else f"steps {first + 1} to {last}"
       _compare(what, expected, state, say)
 
 

@@ -1,22 +1,66 @@
-"""Records of a run: stats.jsonl, event files, the progress line."""
+"""Records of a run: stats.jsonl, events, samples, the progress line."""
 
 import collections
 import contextlib
 import sys
+import time
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 import jax
 import numpy as np
+from tensorboardX.event_file_writer import EventsWriter
+from tensorboardX.proto.event_pb2 import Event
+from tensorboardX.proto.summary_pb2 import Summary
 from tqdm import tqdm
 
 from msggan_jax.algorithm.train_step import StepMetrics
+from msggan_jax.checkpoints import trained
+from msggan_jax.data import pictures, pixels
+from msggan_jax.models.pyramid import resolution_of, to_uint8
 from msggan_jax.runtime import jsonl, machine
 from msggan_jax.runtime.clock import TimeRecord, duration
 from msggan_jax.training import nonfinite
-from msggan_jax.training.event_file import EventFile
 
 _MOST_PENDING = 1000  # steps whose metrics wait on the device
+
+
+class EventFile:
+  """A new TensorBoard file in a folder; each event is in it at once.
+
+  tensorboardX's `SummaryWriter` has a queue between processes, which loses
+  events on a kill; its `EventsWriter` has none.
+  """
+
+  def __init__(self, folder: Path):
+    folder.mkdir(parents=True, exist_ok=True)
+    self._writer = EventsWriter(str(folder / "events"))
+    self.close = self._writer.close
+
+  def write_scalars(self, step: int, values: Mapping[str, float]) -> None:
+    """Write numbers of a step."""
+    self._write(
+      step, [Summary.Value(tag=k, simple_value=x) for k, x in values.items()]
+    )
+
+  def write_image(self, step: int, name: str, image: np.ndarray) -> None:
+    """Write an image, uint8, (H, W, C); alpha is dropped, gray stays gray."""
+    image = image[..., :3]
+    height, width, channels = image.shape
+    encoded = Summary.Image(
+      height=height,
+      width=width,
+      colorspace=channels,
+      encoded_image_string=pixels.encode_png(image),
+    )
+    self._write(step, [Summary.Value(tag=name, image=encoded)])
+
+  def _write(self, step: int, values: list[Summary.Value]) -> None:
+    summary = Summary(value=values)
+    self._writer.write_event(
+      Event(step=step, wall_time=time.time(), summary=summary)
+    )
+    self._writer.flush()
 
 
 class Reporter:
@@ -32,13 +76,8 @@ class Reporter:
     tensor_names: Sequence[str],
     times: TimeRecord,
   ):
-    """Open a run's logs.
-
-    Args:
-      workdir: The run's folder; rows of `stats.jsonl` after `first_step` are
-        dropped.
-      times: Where the time goes.
-    """
+    """Open a run's logs, without the rows after `first_step`."""
+    self._workdir = workdir
     self._stats_path = workdir / "stats.jsonl"
     self._batch_size = batch_size
     self._total_steps = total_steps
@@ -71,7 +110,7 @@ class Reporter:
   def add(self, step: int, metrics: StepMetrics) -> None:
     """Add the metrics of a step without waiting for them."""
     # The device works on this step while the host writes the row before it.
-    self._write_row()
+    self.flush()
     if len(self._pending) == _MOST_PENDING:
       self.check()
     self._pending.append((step, metrics))
@@ -105,10 +144,6 @@ class Reporter:
         self._sums[name] = self._sums.get(name, np.float32(0)) + value
         self._counts[name] += int(of_step.counts[name])
 
-  def flush(self) -> None:
-    """Write the pending row now, waiting for its steps."""
-    self._write_row()
-
   @contextlib.contextmanager
   def paused(self, what: str) -> Iterator[None]:
     """Run the block without counting its time in the measured speed."""
@@ -122,10 +157,31 @@ class Reporter:
     if self._is_writer:
       self._events.write_scalars(step, values)
 
-  def write_image(self, step: int, name: str, image: np.ndarray) -> None:
-    """Write an image, uint8, (H, W, C), to the event file."""
-    if self._is_writer:
-      self._events.write_image(step, name, image)
+  def write_samples(self, step: int, generator: trained.Generator) -> None:
+    """Write what the generator makes of fixed latents.
+
+    `samples/<res>x<res>/<kimg>.png` is a grid of all, `samples/scales/` has all
+    scales of some. The largest grid is in the event file, too.
+    """
+    self.check()  # no samples of NaN
+    if not self._is_writer:
+      return
+    with self.paused("samples"):
+      config = generator.config
+      columns = pictures.grid_columns(config.resolution)
+      key = jax.random.fold_in(jax.random.key(config.seed), 2**31 - 1)
+      z = generator.sample_latents(key, columns * columns)
+      labels = generator.labels_in_turn(len(z))
+      pyramid = trained.in_batches(generator, z, batch_size=4, labels=labels)
+      pyramid = [to_uint8(scale) for scale in pyramid]
+      sheets = {"scales": pictures.scale_sheet(pyramid, examples=columns)}
+      for scale in pyramid:
+        name = "{0}x{0}".format(resolution_of(scale))
+        sheets[name] = pictures.grid(scale, columns)
+      for name, sheet in sheets.items():
+        file = f"{self.kimg(step):010.3f}.png"
+        pictures.save_png(sheet, self._workdir / "samples" / name / file)
+      self._events.write_image(step, "samples", sheet)
 
   def say(self, line: str) -> None:
     """Print a line, above the progress bar if there is one."""
@@ -135,7 +191,7 @@ class Reporter:
 
   def close(self) -> None:
     """Write the pending row and close the logs."""
-    self._write_row()
+    self.flush()
     self._bar.close()
     if self._is_writer:
       self._events.close()
@@ -148,7 +204,8 @@ class Reporter:
     secs = self._times.secs
     return secs.get("step", 0.0) + secs.get("data", 0.0)
 
-  def _write_row(self) -> None:
+  def flush(self) -> None:
+    """Write the pending row now, waiting for its steps."""
     step, self._row_step = self._row_step, None
     if step is None:
       return

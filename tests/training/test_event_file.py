@@ -7,7 +7,7 @@ import numpy as np
 from PIL import Image
 from tensorboardX.proto.event_pb2 import Event
 
-from msggan_jax.training.event_file import EventFile
+from msggan_jax.training.reporter import EventFile
 
 
 def read_events(path):
