@@ -18,7 +18,6 @@ from collections.abc import Sequence
 import jax
 import numpy as np
 
-from msggan_jax import data
 from msggan_jax.checkpoints import trained
 from msggan_jax.data.sources import demo
 from msggan_jax.metrics import EfficientNetLite0
@@ -38,7 +37,7 @@ def measure(generator: trained.Generator) -> dict[str, float]:
   """Return the numbers of a generator; the same fakes and reals each time."""
   random = np.random.RandomState(_SEED)
   numbers = random.permutation(20_000)[:NUM_CATS]
-  parts = np.array([data.cat_parts(int(i)) for i in numbers])
+  parts = np.array([demo.cat_parts(int(i)) for i in numbers])
   train = types.SimpleNamespace(split="train", labels="none")
   resolution = generator.config.resolution
   with demo.open_cats(train, resolution) as source:
@@ -54,7 +53,7 @@ def measure(generator: trained.Generator) -> dict[str, float]:
     network.features(x)[network.pooled] for x in (reals[:NUM_BODIES], fakes)
   )
   bodies = parts[:NUM_BODIES, 0]
-  trained_on = [data.cat_parts(i) for i in range(20_000)]
+  trained_on = [demo.cat_parts(i) for i in range(20_000)]
   return {
     "bodies": count_bodies(real_features, bodies, fake_features),
     **combinations(_pixels(reals), parts, _pixels(fakes), trained_on),
@@ -126,7 +125,7 @@ def combinations(
   reals: np.ndarray,
   parts: np.ndarray,
   fakes: np.ndarray,
-  trained_on: Sequence[data.CatParts],
+  trained_on: Sequence[demo.CatParts],
 ) -> dict[str, float]:
   """Compare the parts and combinations of fakes with those of real cats.
 
@@ -138,7 +137,7 @@ def combinations(
   """
   classifier = PartClassifier(reals, parts)
   named = classifier.name(fakes)
-  layers = data.CatParts._fields
+  layers = demo.CatParts._fields
   found = [_found(parts[:, i], named[:, i]) for i in range(len(layers))]
   known = {tuple(cat) for cat in trained_on}
 

@@ -3,7 +3,6 @@
 import numpy as np
 
 from benchmarks import cats
-from msggan_jax import data
 from msggan_jax.data.sources import demo
 
 RESOLUTION = 16
@@ -15,8 +14,8 @@ def test_planted_samplers_are_ranked():
   draw = lambda all_parts: cats._pixels(
     np.stack([demo._compose(layers, parts) for parts in all_parts])
   )
-  trained_on = [data.cat_parts(i) for i in range(REALS)]
-  unseen = [data.cat_parts(i, "test") for i in range(600)]
+  trained_on = [demo.cat_parts(i) for i in range(REALS)]
+  unseen = [demo.cat_parts(i, "test") for i in range(600)]
   reals, parts = draw(trained_on), np.array(trained_on)
   without = [cat for cat in unseen if cat.body >= 5 and cat.eyes != 3]
   noise = 0.03 * np.random.RandomState(0).randn(600, reals.shape[1])

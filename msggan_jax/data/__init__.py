@@ -1,6 +1,6 @@
 """Data: prepare a source of images once, then load batches of it."""
 
-from msggan_jax.data.loader import make_loader, with_holdout
+from msggan_jax.data.loader import make_loader
 from msggan_jax.data.preparation import (
   check_classes,
   count_images,
@@ -15,13 +15,10 @@ from msggan_jax.data.prepared_set import (
   open_prepared,
   read_labels,
 )
-from msggan_jax.data.sources.demo import CatParts, cat_parts
 
 __all__ = [
-  "CatParts",
   "Metadata",
   "PreparedSet",
-  "cat_parts",
   "check_classes",
   "count_images",
   "make_loader",
@@ -31,5 +28,4 @@ __all__ = [
   "prepare_of_run",
   "read_labels",
   "summary",
-  "with_holdout",
 ]

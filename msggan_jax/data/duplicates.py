@@ -21,24 +21,17 @@ _BLOCK = 2**14  # pairs of thumbnails compared at a time
 
 
 def thumbnail(pixels: np.ndarray) -> str:
-  """Return the thumbnail of an image, as text.
-
-  Args:
-    pixels: uint8, (R, R, C) with C = 1, 3 or 4.
-  """
+  """Return the thumbnail of an image, uint8 (H, W, C), as text."""
   image = Image.fromarray(pixels[..., 0] if pixels.shape[-1] == 1 else pixels)
   small = image.convert("RGB").resize(_SIZE, Image.Resampling.BOX)
   return base64.b85encode(small.tobytes()).decode()
 
 
 def find_groups(thumbnails: Sequence[str]) -> list[list[int]]:
-  """Return the groups of near-duplicates.
+  """Return the groups of two or more near-duplicates: indices, ascending.
 
   Near-duplicates of one image are in one group, even if they are not of each
   other.
-
-  Returns:
-    Indices of two or more images each, ascending.
   """
   data = b"".join(map(base64.b85decode, thumbnails))
   colors = np.frombuffer(data, np.uint8).reshape(len(thumbnails), -1)

@@ -13,11 +13,7 @@ _FILE = "holdout.json"
 
 
 def check(size: float, num_images: int) -> None:
-  """Check that a hold-out is possible.
-
-  Args:
-    size: A share of the images below 1, else their number; 0: none.
-  """
+  """Check a hold-out's size: a share below 1, or a number; 0: none."""
   if not 0 <= size < 2**31 or (size >= 1 and size != int(size)):
     raise ValueError(
       f"dataset.holdout is {size:g}; choose a share below 1, or a whole number "
@@ -39,16 +35,12 @@ def choose(
 
   Returns:
     Indices, ascending; fewer than asked for where groups do not fit.
-
-  Raises:
-    ValueError: In one sentence, if no group fits.
   """
   check(size, len(digests))
   if not size:
     return []
   grouped = {i for group in groups for i in group}
-  units = [[i] for i in range(len(digests)) if i not in grouped]
-  units += [list(group) for group in groups]
+  units = [[i] for i in range(len(digests)) if i not in grouped] + [*groups]
   units.sort(key=lambda unit: _shuffled(min(digests[i] for i in unit)))
   left = count(size, len(digests))
   chosen = []
@@ -67,21 +59,13 @@ def choose(
 def write(
   path: Path, images: Sequence[int], class_counts: Sequence[int]
 ) -> None:
-  """Record a choice in the folder of a set.
-
-  Args:
-    class_counts: Number of held-out images by class, empty without labels.
-  """
+  """Record the held-out images of a set, and their number by class."""
   content = {"images": list(images), "class_counts": list(class_counts)}
   (path / _FILE).write_text(json.dumps(content) + "\n")
 
 
 def read(path: Path) -> tuple[np.ndarray, list[int]]:
-  """Return the held-out images' indices, and their number by class.
-
-  Raises:
-    ValueError: If the record is missing or damaged.
-  """
+  """Return the held-out images' indices, and their number by class."""
   try:
     content = json.loads((path / _FILE).read_bytes())
     images = np.array(content["images"], np.int64)
@@ -93,11 +77,7 @@ def read(path: Path) -> tuple[np.ndarray, list[int]]:
 
 
 def numbers(path: Path, part: str, num_images: int) -> np.ndarray:
-  """Return the numbers, in the whole set, of the images of a part.
-
-  Args:
-    part: "train", "holdout", or "" for all images.
-  """
+  """Return the numbers, in the whole set, of a part's images; "": of all."""
   everything = np.arange(num_images)
   if not part:
     return everything

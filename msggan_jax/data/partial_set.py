@@ -79,11 +79,9 @@ class PartialSet:
     _write_json(self._piece_path(number), dataclasses.asdict(piece))
 
   def move_to(self, target: Path) -> None:
-    """Rename the complete set to the target.
+    """Rename the complete set to the target, which is missing or empty.
 
-    Args:
-      target: It must not exist, or be an empty directory. If another machine
-        has finished the same set first, that set is kept.
+    If another machine has finished the same set first, that set is kept.
     """
     for left in self.set_path.glob("*.tmp"):  # by kills
       left.unlink()
@@ -113,16 +111,8 @@ def open_partial(
 ) -> Iterator[PartialSet]:
   """Open or create the folder of a partly prepared set, exclusively.
 
-  The folder survives errors of the block other than ValueError; `move_to`
-  removes it.
-
-  Args:
-    identity: Source and settings, in JSON; the remains of another set are
-      removed.
-
-  Raises:
-    ValueError: If the folder's path is taken by something else. A ValueError
-      in the block removes the folder.
+  A ValueError in the block removes the folder, as `move_to` does; it survives
+  other errors. The remains of a set of another identity are removed.
   """
   folder = _folder_of(target)
   with _locked(folder):

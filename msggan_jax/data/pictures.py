@@ -17,7 +17,7 @@ def grid(images: np.ndarray, columns: int | None = None) -> np.ndarray:
 
   Args:
     images: uint8, (N, H, W, C).
-    columns: Images in a row; by default as near to a square as possible.
+    columns: By default as near to a square as possible.
 
   Returns:
     uint8, (rows * H, columns * W, C); places without an image are black.
@@ -61,11 +61,8 @@ def resized(images: np.ndarray, side: int) -> np.ndarray:
 def scale_sheet(pyramid: tuple[np.ndarray, ...], examples: int) -> np.ndarray:
   """Show all scales of the same latents: a row a scale, a column a latent.
 
-  Args:
-    pyramid: uint8 images per scale, low to high, each (N, H, W, C).
-
-  Returns:
-    uint8 sheet; each scale is enlarged by repetition to the full resolution.
+  Each scale, uint8 (N, H, W, C), is enlarged by repetition to the last one's
+  resolution.
   """
   full = pyramid[-1].shape[1]
   rows = []
@@ -77,11 +74,7 @@ def scale_sheet(pyramid: tuple[np.ndarray, ...], examples: int) -> np.ndarray:
 
 
 def save_png(image: np.ndarray, path: str | Path) -> None:
-  """Write one image as PNG, making its folder.
-
-  Args:
-    image: uint8, (H, W, C); the first three channels are shown if C > 4.
-  """
+  """Write an image, uint8 (H, W, C), as PNG; of C > 4 the first 3 channels."""
   path = Path(path)
   path.parent.mkdir(parents=True, exist_ok=True)
   if image.shape[-1] > 4:

@@ -27,10 +27,9 @@ def check_resolution(resolution: int) -> None:
 @functools.cache
 def _format_of_extension() -> dict[str, str]:
   """Return the formats we accept that this Pillow can read, by extension."""
-  extensions = Image.registered_extensions()
   return {
     extension: name
-    for extension, name in extensions.items()
+    for extension, name in Image.registered_extensions().items()
     if name in _FORMATS and name in Image.OPEN
   }
 
@@ -41,14 +40,10 @@ def is_image_name(name: str) -> bool:
 
 
 def open_image(data: bytes) -> Image.Image:
-  """Open an encoded image; its pixels are decoded later, on first use.
+  """Open an encoded image, of an animation the first frame.
 
-  Args:
-    data: Contents of an image file; of an animation the first frame is used.
-
-  Raises:
-    PIL.UnidentifiedImageError: If this is not an image.
-    PIL.Image.DecompressionBombError: If it has too many pixels.
+  Its pixels are decoded later, on first use. What cannot be used raises one of
+  many exceptions of Pillow's.
   """
   if not data:
     raise ValueError("empty file")
@@ -74,10 +69,6 @@ def fit(
 
   Returns:
     uint8, (height, width, channels).
-
-  Raises:
-    ValueError: If the image is too small or its mode has no known range.
-    OSError: If the image is damaged.
   """
   height, width = size
   there = _upright_size(image)
@@ -97,11 +88,7 @@ def fit(
 
 
 def encode_png(pixels: np.ndarray) -> bytes:
-  """Encode pixels without loss.
-
-  Args:
-    pixels: uint8, (H, W, C) with C = 1, 3 or 4.
-  """
+  """Encode pixels, uint8 (H, W, C) with C = 1, 3 or 4, without loss."""
   image = Image.fromarray(pixels[..., 0] if pixels.shape[-1] == 1 else pixels)
   file = io.BytesIO()
   # Level 1 is three times as fast as the default, for 5 to 10 % more bytes.
@@ -110,11 +97,7 @@ def encode_png(pixels: np.ndarray) -> bytes:
 
 
 def decode_png(data: bytes) -> np.ndarray:
-  """Decode what `encode_png` made.
-
-  Returns:
-    uint8, (H, W, C).
-  """
+  """Decode what `encode_png` made: uint8, (H, W, C)."""
   with Image.open(io.BytesIO(data), formats=["PNG"]) as image:
     pixels = np.asarray(image)
   return pixels[..., None] if pixels.ndim == 2 else pixels

@@ -22,13 +22,7 @@ from msggan_jax.data import (
   reading,
   set_writer,
 )
-from msggan_jax.data.sources import (
-  demo,
-  folder,
-  labels,
-  lsun,
-  tfds_sets,
-)
+from msggan_jax.data.sources import demo, folder, labels, tfds_sets
 from msggan_jax.data.sources.source import OpenSource, Source
 from msggan_jax.models import base_grid as grids
 
@@ -37,7 +31,7 @@ _OPENERS: dict[str, Callable[[Any, int], OpenSource]] = {
   "cats": demo.open_cats,
   "earth": demo.open_earth,
   "folder": folder.open_folder,
-  "lsun_church": lsun.open_lsun,
+  "lsun_church": folder.open_lsun,
 }
 _MOST_CLASSES_SHOWN = 20
 _UNBALANCED = 10  # times as many images as another class has
@@ -63,14 +57,13 @@ def prepare(
     dataset: Configuration with the fields `name`, `path`, `split`, `crop` and
       `data_dir`; `labels` and `holdout` may be missing.
     resolution: Side of square images in pixels, a power of two from 4.
-    output: Directory of the prepared set, by default one within
-      `dataset.data_dir` named after the data set.
+    output: By default a folder in `dataset.data_dir` named after the data set.
     strict: Whether an unusable image is an error; otherwise it is skipped and
       listed in `rejected.jsonl`.
+    num_classes: The wanted number of classes; 0: any.
 
   Raises:
-    ValueError: If a field is impossible, the source is missing or has no usable
-      image, or `output` holds something else. No files remain then.
+    ValueError: If the set cannot be made; no files remain then.
   """
   _check_shape(dataset, resolution, channels)
   size = grids.image_size(resolution, grids.parse(base_grid))
@@ -78,8 +71,11 @@ def prepare(
   if dataset.name == "folder" and dataset.path:
     path = Path(dataset.path).expanduser()
     if prepared_set.is_prepared(path):
-      _check_holdout(path, wanted_holdout)
-      return _use_as_is(path, (*size, channels), output)
+      if output:
+        raise ValueError(f"{path} is prepared already; train on it as it is")
+      _check_as_is(path, (*size, channels), wanted_holdout)
+      logging.info("Using the prepared data set %s", path)
+      return path
   wanted = {
     "source": _source_name(dataset),
     "split": "" if dataset.name in _WITHOUT_SPLIT else dataset.split,
@@ -101,12 +97,8 @@ def prepare(
     if target.exists() and not (target.is_dir() and not any(target.iterdir())):
       raise ValueError(f"{target} exists and is not a prepared data set")
 
-    open_source = _OPENERS.get(dataset.name, tfds_sets.open_tfds)
-    with open_source(dataset, max(size)) as source:
-      if not source.names:
-        raise ValueError(f"{wanted['source']} has no images")
+    with _open_source(dataset, max(size)) as source:
       check_classes(num_classes, len(source.class_names))
-      holdout.check(wanted_holdout, len(source.names))
       identity = _identity(source, wanted)
       with partial_set.open_partial(target, identity) as work:
         if not prepared_set.is_prepared(target):  # another machine was faster
@@ -122,11 +114,7 @@ def prepare(
 def prepare_for(
   config: Any, dataset: Any = None, *, num_classes: int = 0
 ) -> Path:
-  """Prepare images of a configuration's shape, or return the prepared set.
-
-  Args:
-    dataset: As in `prepare`; None: the configuration's.
-  """
+  """Prepare a configuration's data set, or another one in the same shape."""
   return prepare(
     config.dataset if dataset is None else dataset,
     config.resolution,
@@ -156,11 +144,7 @@ def prepare_of_run(config: Any, data_dir: str) -> Path:
 
 
 def check_classes(num_classes: int, found: int) -> None:
-  """Check the number of a data set's classes.
-
-  Args:
-    num_classes: The configuration's; 0: any number.
-  """
+  """Check the number of a data set's classes; the wanted one may be 0: any."""
   if num_classes and num_classes != found:
     raise ValueError(
       f"config.num_classes is {num_classes}, but the data set has {found} "
@@ -178,14 +162,20 @@ def count_images(dataset: Any, resolution: int) -> int:
   if dataset.name == "folder" and prepared_set.is_prepared(path):
     metadata = prepared_set.read_metadata(path)
     return metadata.num_images - metadata.num_holdout
-  open_source = _OPENERS.get(dataset.name, tfds_sets.open_tfds)
-  with open_source(dataset, resolution) as source:
+  with _open_source(dataset, resolution) as source:
     num_images = len(source.names)
-  if not num_images:
-    raise ValueError(f"{_source_name(dataset)} has no images")
-  size = _parts(dataset)[1]
-  holdout.check(size, num_images)
-  return num_images - holdout.count(size, num_images)
+  return num_images - holdout.count(_parts(dataset)[1], num_images)
+
+
+@contextlib.contextmanager
+def _open_source(dataset: Any, resolution: int) -> Iterator[Source]:
+  """Open a source that has images, of which the hold-out leaves some."""
+  opener = _OPENERS.get(dataset.name, tfds_sets.open_tfds)
+  with opener(dataset, resolution) as source:
+    if not source.names:
+      raise ValueError(f"{_source_name(dataset)} has no images")
+    holdout.check(_parts(dataset)[1], len(source.names))
+    yield source
 
 
 @contextlib.contextmanager
@@ -231,29 +221,21 @@ def _parts(dataset: Any) -> tuple[str, float]:
   return kind, float(getattr(dataset, "holdout", 0.0))
 
 
-def _check_holdout(path: Path, wanted: float) -> None:
-  there = prepared_set.read_metadata(path).holdout
-  if wanted and wanted != there:
-    raise ValueError(
-      f"dataset.holdout is {wanted:g}, but {path} is prepared with "
-      f"{there:g}; choose that, or prepare its source again"
-    )
-
-
-def _use_as_is(
-  path: Path, shape: tuple[int, int, int], output: str | Path | None
-) -> Path:
+def _check_as_is(
+  path: Path, shape: tuple[int, int, int], wanted_holdout: float
+) -> None:
   metadata = prepared_set.read_metadata(path)
-  if output:
-    raise ValueError(f"{path} is prepared already; train on it as it is")
+  if wanted_holdout not in (0, metadata.holdout):
+    raise ValueError(
+      f"dataset.holdout is {wanted_holdout:g}, but {path} is prepared with "
+      f"{metadata.holdout:g}; choose that, or prepare its source again"
+    )
   if (*metadata.size, metadata.channels) != shape:
     there = "{}x{} with {} channels".format(*metadata.size, metadata.channels)
     raise ValueError(
       f"{path} is prepared at {there}, but the configuration says "
       "{}x{} with {} channels (resolution, base_grid)".format(*shape)
     )
-  logging.info("Using the prepared data set %s", path)
-  return path
 
 
 def _check_same(target: Path, wanted: dict[str, Any], strict: bool) -> None:

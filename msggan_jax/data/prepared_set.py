@@ -14,7 +14,6 @@ import os
 import secrets
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import tensorflow_datasets as tfds
@@ -22,11 +21,7 @@ from array_record.python import array_record_module
 from tensorflow_datasets.core import example_serializer, naming
 from tensorflow_datasets.core.data_sources import array_record
 
-from msggan_jax.data import (
-  holdout,
-  pixels,
-  reading,
-)
+from msggan_jax.data import holdout, pixels, reading
 from msggan_jax.models import base_grid as grids
 
 METADATA_FILE = "metadata.json"
@@ -85,14 +80,13 @@ class UnreadableImage(ValueError):
 
 
 class PreparedSet:
-  """Random access to the images of a prepared set; safe to use from threads.
+  """Random access to the images of a set, from threads; see `open_prepared`.
 
   Attributes:
     numbers: Number of each image in the whole set.
   """
 
   def __init__(self, path: Path, metadata: Metadata):
-    """Open the records; use `open_prepared` instead."""
     self.path = path
     self.metadata = metadata
     self._shape = (*metadata.size, metadata.channels)
@@ -116,43 +110,25 @@ class PreparedSet:
       "image": uint8, (H, W, C); "label": int32 scalar, 0 without labels.
 
     Raises:
-      IndexError: If the index is out of range.
       UnreadableImage: If it is damaged.
-      OSError: If the disk fails repeatedly.
+      reading.DiskError: If the disk fails repeatedly.
     """
-    record = self._read_record(index)
+    if not 0 <= index < len(self):  # IndexError ends a `for` loop
+      raise IndexError(f"image {index} of {len(self)}")
+    number = int(self.numbers[index])
+    what = f"image {index} of {self.path}"
     try:
+      record = reading.read(lambda: self._records[number], what)
       image = pixels.decode_png(record["image"])
       if image.shape != self._shape or image.dtype != np.uint8:
         raise ValueError(f"it is {image.dtype} of shape {image.shape}")
-      return {"image": image, "label": _label_of(record)}
-    except Exception as error:  # of Pillow
-      raise UnreadableImage(
-        self.path, index, reading.reason_of(error)
-      ) from error
-
-  def label(self, index: int) -> np.int32:
-    """Read one label, 0 without labels; arguments and errors as for images."""
-    return _label_of(self._read_record(index))
-
-  def _read_record(self, index: int) -> dict[str, Any]:
-    if not 0 <= index < len(self):  # IndexError ends a `for` loop
-      raise IndexError(f"image {index} of {len(self)}")
-    try:
-      number = int(self.numbers[index])
-      return reading.read(
-        lambda: self._records[number], f"image {index} of {self.path}"
-      )
     except reading.DiskError:
       raise
-    except Exception as error:  # of ArrayRecord, TFDS
+    except Exception as error:  # of ArrayRecord, TFDS, Pillow
       raise UnreadableImage(
         self.path, index, reading.reason_of(error)
       ) from error
-
-
-def _label_of(record: dict[str, Any]) -> np.int32:
-  return np.int32(record.get("label", 0))
+    return {"image": image, "label": np.int32(record.get("label", 0))}
 
 
 def is_prepared(path: Path) -> bool:
@@ -166,9 +142,6 @@ def open_prepared(path: str | Path, part: str = holdout.TRAIN) -> PreparedSet:
   Args:
     part: "train": the images to train on, all of a set without a hold-out;
       "holdout": the others.
-
-  Raises:
-    ValueError: If the directory is not a prepared set, or has no hold-out.
   """
   path = Path(path)
   if not is_prepared(path):
@@ -223,8 +196,7 @@ def digest_of(image: np.ndarray, label: int) -> bytes:
 def read_digests(images: PreparedSet) -> list[bytes]:
   """Return the digests of a set's images when it was prepared.
 
-  They are [] if they do not belong to the set's content hash, or if the set is
-  older than this file.
+  [] if they do not belong to the set's content hash, or the set lacks them.
   """
   try:
     all_bytes = (images.path / _DIGESTS_FILE).read_bytes()
@@ -257,7 +229,7 @@ def read_labels(images: PreparedSet) -> np.ndarray:
   labels = np.fromfile(path, _LABELS_DTYPE) if path.is_file() else ()
   if len(labels) > images.numbers.max():
     return labels[images.numbers]
-  return np.array([images.label(i) for i in range(len(images))], _LABELS_DTYPE)
+  return np.array([item["label"] for item in images], _LABELS_DTYPE)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -293,11 +265,7 @@ class RecordWriter:
     has_labels: bool,
     shards: Iterable[Shard] = (),
   ):
-    """Continue after the finished shards.
-
-    Args:
-      shards: The shards of earlier writers, in order.
-    """
+    """Continue after the shards of earlier writers, in order."""
     self._path = path
     self._has_labels = has_labels
     self._info = _dataset_info(path, (*size, channels), has_labels)
@@ -315,12 +283,7 @@ class RecordWriter:
     self._shards = [shard for shard in shards if shard.num_images]
 
   def add(self, records: Iterable[tuple[bytes, int]]) -> Shard:
-    """Write the next shard.
-
-    Args:
-      records: (PNG bytes, label), consumed one by one; if empty, nothing is
-        written.
-    """
+    """Write the next shard of (PNG bytes, label), if there are any."""
     records = iter(records)
     first = next(records, None)
     if first is None:
@@ -337,14 +300,12 @@ class RecordWriter:
         str(temporary), "group_size:1"
       )
       try:
-        try:
+        with contextlib.closing(writer):
           for png, label in itertools.chain([first], records):
             serialized = self._serialize(png, label)
             writer.write(serialized)
             num_images += 1
             num_bytes += len(serialized)
-        finally:
-          writer.close()
       except RuntimeError as error:  # ArrayRecord's error for a full disk
         raise OSError(
           f"cannot write {path}: {reading.reason_of(error)}"

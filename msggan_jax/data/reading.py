@@ -55,8 +55,7 @@ class DiskError(OSError):
 def read(function: Callable[[], _T], what: str) -> _T:
   """Call a function that reads, again after pauses if the disk fails.
 
-  Args:
-    function: Reads something; its other errors are raised at once.
+  Other errors are raised at once.
 
   Raises:
     DiskError: If the disk fails each time.

@@ -8,7 +8,6 @@ import json
 import re
 import sys
 import threading
-import time
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
@@ -44,16 +43,9 @@ _one_large_image = threading.Lock()
 
 
 def write_set(
-  source: Source,
-  work: PartialSet,
-  wanted: dict[str, Any],
-  strict: bool,
+  source: Source, work: PartialSet, wanted: dict[str, Any], strict: bool
 ) -> None:
-  """Write the prepared set of a source after its finished pieces.
-
-  Raises:
-    ValueError: If an image is unusable and `strict`, or if all are.
-  """
+  """Write the prepared set of a source after its finished pieces."""
   size = base_grid.image_size(
     wanted["resolution"], base_grid.parse(wanted["base_grid"])
   )
@@ -68,15 +60,22 @@ def write_set(
     shards=[piece.shard for piece in pieces],
   )
   first = min(len(pieces) * PIECE_IMAGES, total)
-  with (
-    _quiet_pillow(),
-    contextlib.closing(
-      _map_in_order(
-        lambda index: _make_picture(source, index, shape), range(first, total)
-      )
-    ) as ready,
-  ):
-    ready = _with_progress(ready, first, total)
+  made = _map_in_order(
+    lambda index: _make_picture(source, index, shape), range(first, total)
+  )
+  between_secs = 0.1 if sys.stderr.isatty() else _PROGRESS_SECS
+  progress = tqdm(
+    made,
+    "Preparing",
+    total,
+    unit=" images",
+    initial=first,
+    leave=False,
+    mininterval=between_secs,
+    delay=between_secs,
+  )
+  with _quiet_pillow(), contextlib.closing(made):
+    ready = iter(progress)
     while len(pieces) * PIECE_IMAGES < total:
       piece = _make_piece(writer, itertools.islice(ready, PIECE_IMAGES))
       work.add_piece(len(pieces), piece)
@@ -107,8 +106,7 @@ def _make_picture(
 
 
 def _make_piece(
-  writer: prepared_set.RecordWriter,
-  ready: Iterable[tuple[bytes, Any]],
+  writer: prepared_set.RecordWriter, ready: Iterable[tuple[bytes, Any]]
 ) -> Piece:
   images, rejected = [], []
 
@@ -213,26 +211,6 @@ def _quiet_pillow() -> Iterator[None]:
     yield
 
 
-def _with_progress(items: Iterable[_T], first: int, total: int) -> Iterator[_T]:
-  """Show a bar on a terminal, otherwise a line every half minute."""
-  if sys.stderr.isatty():
-    yield from tqdm(
-      items,
-      "Preparing",
-      total,
-      unit=" images",
-      leave=False,
-      initial=first,
-    )
-    return
-  last_secs = time.monotonic()
-  for done, item in enumerate(items, first):
-    if time.monotonic() - last_secs > _PROGRESS_SECS:
-      last_secs = time.monotonic()
-      print(f"Preparing: {done:,} of {total:,} images", file=sys.stderr)
-    yield item
-
-
 def _describe_rejected(rejected: list[dict[str, str]], source: str) -> str:
   examples = "; ".join(
     f"{reading.one_line(item['name'])}: {item['reason']}"
@@ -246,18 +224,15 @@ def _write_contact_sheets(
   images: prepared_set.PreparedSet, labels: Sequence[int]
 ) -> None:
   """Write a contact sheet of all images, and one for each class."""
-  path = images.path
-  everything = np.arange(len(images))
-  _write_contact_sheet(
-    images, everything, path / prepared_set.CONTACT_SHEET_FILE
-  )
+  sheet = images.path / prepared_set.CONTACT_SHEET_FILE
+  _write_contact_sheet(images, np.arange(len(images)), sheet)
   class_names = images.metadata.class_names
   for label, name in enumerate(class_names[:_MOST_CLASS_SHEETS]):
-    own = everything[np.array(labels) == label]
+    own = np.flatnonzero(np.array(labels) == label)
     if len(own):
       safe_name = re.sub(r"[^\w.+-]", "_", name)[:80]
-      file = f"{label:03d}-{safe_name}.png"
-      _write_contact_sheet(images, own, path / CLASS_SHEETS / file)
+      sheet = images.path / CLASS_SHEETS / f"{label:03d}-{safe_name}.png"
+      _write_contact_sheet(images, own, sheet)
 
 
 def _write_contact_sheet(

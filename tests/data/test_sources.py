@@ -20,13 +20,13 @@ def config(**fields):
 
 
 def test_cats_are_unique_and_splits_disjoint():
-  train = {data.cat_parts(i) for i in range(20_000)}
-  test = {data.cat_parts(i, "test") for i in range(4_000)}
+  train = {demo.cat_parts(i) for i in range(20_000)}
+  test = {demo.cat_parts(i, "test") for i in range(4_000)}
   assert len(train) == 20_000
   assert len(test) == 4_000
   assert not train & test
   with pytest.raises(IndexError):
-    data.cat_parts(4_000, "test")
+    demo.cat_parts(4_000, "test")
   # Every part is used about equally often; one fur is a copy of another.
   bodies = np.bincount([parts.body for parts in train])
   furs = np.bincount([parts.fur for parts in train])
@@ -37,8 +37,8 @@ def test_cats_are_unique_and_splits_disjoint():
 
 def test_cats_never_change():
   # Written down when the order was chosen: metrics rely on it.
-  assert data.cat_parts(0) == (2, 9, 4, 2, 1)
-  assert data.cat_parts(0, "test") == (7, 2, 14, 4, 4)
+  assert demo.cat_parts(0) == (2, 9, 4, 2, 1)
+  assert demo.cat_parts(0, "test") == (7, 2, 14, 4, 4)
 
 
 def test_cats_can_have_their_bodies_as_classes():
@@ -49,7 +49,7 @@ def test_cats_can_have_their_bodies_as_classes():
     config(name="cats", split="test", labels="bodies"), 32
   ) as cats:
     images = [cats.load(i) for i in range(200)]
-  bodies = [data.cat_parts(i, "test").body for i in range(200)]
+  bodies = [demo.cat_parts(i, "test").body for i in range(200)]
   assert [label for _, label in images] == bodies
   flank = {
     name: np.mean(
@@ -66,7 +66,7 @@ def test_cats_can_have_their_bodies_as_classes():
 
 
 def test_cats_match_pillows_own_composition():
-  parts = data.cat_parts(7)
+  parts = demo.cat_parts(7)
   canvas = Image.new("RGBA", (1024, 1024), "white")
   root = demo._package_file("robohash", "robohash/sets/set4")
   for folder, part in zip(sorted(root.iterdir()), parts, strict=True):

@@ -55,38 +55,29 @@ _EARTH_SPLITS = {"train": ((0, 3600), (4200, 5400)), "test": ((3600, 4200),)}
 
 
 def cat_parts(index: int, split: str = "train") -> CatParts:
-  """Return the parts of a cat.
-
-  Args:
-    index: Index of the cat in its split.
-    split: "train", "test" or "unseen"; they share no combination.
-  """
+  """Return the parts of a cat; splits share no combination."""
   return CatParts(*_shuffled_parts()[_CAT_SPLITS[split][index]].tolist())
 
 
 def open_cats(dataset: Any, resolution: int) -> OpenSource:
   """Open the drawings of cats: 20,000 for training, others for tests.
 
-  Args:
-    dataset: Its `split` is "train", "test" (4,000) or "unseen" (10,000); with
-      `labels` "bodies" a cat's body is its class.
-    resolution: Side of the drawings in pixels, at most 1024.
+  With the `labels` "bodies" a cat's body is its class.
   """
   split = dataset.split
   cats = _choose_split(_CAT_SPLITS, split)
   if resolution > 1024:
     raise ValueError("resolution: the parts of the cats have 1024x1024 pixels")
   layers = _cat_layers(resolution)
-
-  labelled = getattr(dataset, "labels", labels.NONE) == labels.BODIES
+  labeled = getattr(dataset, "labels", labels.NONE) == labels.BODIES
 
   def load(index):
     parts = cat_parts(index, split)
     image = Image.fromarray(_compose(layers, parts))
-    return image, parts.body if labelled else 0
+    return image, parts.body if labeled else 0
 
   names = [f"{split} cat {index}" for index in range(len(cats))]
-  class_names = _BODY_NAMES if labelled else ()
+  class_names = _BODY_NAMES if labeled else ()
   return contextlib.nullcontext(Source(names, load, class_names))
 
 
@@ -95,10 +86,6 @@ def open_earth(dataset: Any, resolution: int) -> OpenSource:
 
   Tiles of one split overlap each other; no tile of "test" shares a pixel with
   one of "train".
-
-  Args:
-    dataset: Its `split` is "train" or "test".
-    resolution: Side of the views in pixels; tiles have 128 pixels at least.
   """
   spans = _choose_split(_EARTH_SPLITS, dataset.split)
   side = max(_EARTH_TILE, resolution)

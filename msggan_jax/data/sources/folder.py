@@ -1,4 +1,4 @@
-"""Images of a folder or a zip file, in natural order."""
+"""Images of a folder or a zip file in natural order, or of an LSUN LMDB."""
 
 import contextlib
 import hashlib
@@ -25,10 +25,6 @@ def open_folder(dataset: Any, resolution: int) -> OpenSource:
   Images are in the natural order (2 before 10) of their relative paths.
   Hidden files are skipped. Links to folders are not followed; they count as
   unusable images, like unreadable folders.
-
-  Args:
-    dataset: Its `path` is the folder or the zip file, its `labels` a kind
-      of `labels.read`, by default "none".
   """
   del resolution
   if not dataset.path:
@@ -119,7 +115,7 @@ def _folder_source(root: Path, kind: str) -> Source:
     load,
     found.class_names,
     state=lambda: " ".join(
-      [*(stamp(root / name) for name in names), _digest(found)]
+      [*(_stamp(root / name) for name in names), _digest(found)]
     ),
   )
 
@@ -137,8 +133,7 @@ def _why_not_searched(folder: Path) -> str:
   return "a folder that cannot be read"
 
 
-def stamp(path: Path) -> str:
-  """Return a file's size and modification time, or "" if it is missing."""
+def _stamp(path: Path) -> str:
   try:
     status = path.stat()
   except OSError:
@@ -168,16 +163,14 @@ def _open_zip(path: Path, kind: str) -> Iterator[Source]:
     found = labels.read(
       kind,
       list(filter(pixels.is_image_name, names)),
-      lambda name: _read_member(archive, _checked(archive.getinfo(name))),
+      lambda name: _read_member(archive, _check_member(archive.getinfo(name))),
     )
 
     def load(index):
       _check_member(members[index])
-      _check_no_zip(members[index].filename)
+      _check_no_zip(names[index])
       # Of equal names, unpacking a zip file keeps the last.
-      if index + 1 < len(members) and (
-        members[index + 1].filename == members[index].filename
-      ):
+      if names[index + 1 : index + 2] == [names[index]]:
         raise ValueError("a later file in the zip file has the same name")
       image = pixels.open_image(_read_member(archive, members[index]))
       return image, found.of.get(names[index], 0)
@@ -187,16 +180,11 @@ def _open_zip(path: Path, kind: str) -> Iterator[Source]:
       names,
       load,
       found.class_names,
-      state=lambda: f"{stamp(path)} {sums} {_digest(found)}",
+      state=lambda: f"{_stamp(path)} {sums} {_digest(found)}",
     )
 
 
-def _checked(member: zipfile.ZipInfo) -> zipfile.ZipInfo:
-  _check_member(member)
-  return member
-
-
-def _check_member(member: zipfile.ZipInfo) -> None:
+def _check_member(member: zipfile.ZipInfo) -> zipfile.ZipInfo:
   name = member.filename.replace("\\", "/")
   if name.startswith("/") or re.match("[A-Za-z]:", name):
     raise ValueError("absolute path in a zip file")
@@ -209,6 +197,7 @@ def _check_member(member: zipfile.ZipInfo) -> None:
     raise ValueError("not a regular file in a zip file")
   if member.file_size > _MAX_FILE_BYTES:
     raise ValueError("the file is too large")
+  return member
 
 
 def _read_member(archive: zipfile.ZipFile, member: zipfile.ZipInfo) -> bytes:
@@ -216,3 +205,38 @@ def _read_member(archive: zipfile.ZipFile, member: zipfile.ZipInfo) -> bytes:
   # the declared size.
   with archive.open(member) as file:
     return b"".join(iter(lambda: file.read(_READ_BYTES), b""))
+
+
+def open_lsun(dataset: Any, resolution: int) -> OpenSource:
+  """Open the images of an LSUN category, in the order of its LMDB."""
+  del resolution
+  path = Path(dataset.path).expanduser()
+  if not dataset.path or not (path / "data.mdb").is_file():
+    raise ValueError(
+      f"dataset.path: no LSUN database in {str(dataset.path)!r}; download "
+      "church_outdoor_train_lmdb.zip from https://www.yf.io/p/lsun, unzip it, "
+      "and set dataset.path to the directory church_outdoor_train_lmdb"
+    )
+  try:
+    import lmdb
+  except ImportError as error:
+    raise ValueError(
+      "reading LSUN needs the package lmdb: pip install 'msggan_jax[lsun]'"
+    ) from error
+  return _open_lmdb(lmdb, path)
+
+
+@contextlib.contextmanager
+def _open_lmdb(lmdb: Any, path: Path) -> Iterator[Source]:
+  options = {"readonly": True, "lock": False, "readahead": False}
+  with lmdb.open(str(path), create=False, **options) as environment:
+    with environment.begin() as transaction:
+      keys = list(transaction.cursor().iternext(keys=True, values=False))
+
+    def load(index):
+      # A transaction belongs to one thread; opening one takes microseconds.
+      with environment.begin() as transaction:
+        return pixels.open_image(transaction.get(keys[index])), 0
+
+    names = [key.decode("utf-8", "backslashreplace") for key in keys]
+    yield Source(names, load, state=lambda: _stamp(path / "data.mdb"))

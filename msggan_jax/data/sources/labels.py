@@ -35,16 +35,7 @@ class Labels(NamedTuple):
 def read(
   kind: str, images: Sequence[str], read_file: Callable[[str], bytes]
 ) -> Labels:
-  """Return the labels of a source.
-
-  Args:
-    kind: One of `KINDS`, but not "bodies".
-    images: Relative paths of the images, in natural order.
-
-  Raises:
-    ValueError: In one sentence, if the label file is missing or damaged, an
-      image lacks its label, or a label its image.
-  """
+  """Return the labels of images, relative paths in natural order."""
   if kind == NONE:
     return Labels()
   if kind == FOLDERS:
@@ -68,10 +59,8 @@ def _of_folders(images: Sequence[str]) -> Labels:
     len(path) > level + 1 for path in paths
   ):
     level += 1
-  outside = [
-    n for n, p in zip(images, paths, strict=True) if len(p) < level + 2
-  ]
-  if outside:
+  named = list(zip(images, paths, strict=True))
+  if outside := [name for name, path in named if len(path) < level + 2]:
     raise ValueError(
       f"dataset.labels is folders, but {_some(outside)} in no sub-folder of "
       "several; put every image into the folder of its class"
@@ -80,10 +69,7 @@ def _of_folders(images: Sequence[str]) -> Labels:
   numbers = {name: number for number, name in enumerate(classes)}
   return Labels(
     tuple(map(reading.printable_name, classes)),
-    {
-      name: numbers[path[level]]
-      for name, path in zip(images, paths, strict=True)
-    },
+    {name: numbers[path[level]] for name, path in named},
   )
 
 

@@ -44,12 +44,8 @@ def dataset_of(
 ) -> ConfigDict:
   """Return the `config.dataset` that a --source means.
 
-  Args:
-    source: "tfds:NAME", "lmdb:DIR", "demo:cats", "demo:earth", or the path of a
-      folder or zip file.
-
-  Raises:
-    ValueError: If the demo is unknown.
+  It is "tfds:NAME", "lmdb:DIR", "demo:cats", "demo:earth", or the path of a
+  folder or zip file.
   """
   kind, colon, rest = source.partition(":")
   if not colon or kind not in ("tfds", "lmdb", "demo"):

@@ -18,10 +18,8 @@ from msggan_jax.data.sources.source import OpenSource, Source
 def open_tfds(dataset: Any, resolution: int) -> OpenSource:
   """Open a data set of TFDS, downloading it first if necessary.
 
-  Args:
-    dataset: `name` is that of a TFDS builder ("cifar10", "celeb_a_hq/1024"),
-      `path` TFDS's own data directory ("" for its default), `split` one or
-      several splits ("train+test").
+  Its name is such as "cifar10" or "celeb_a_hq/1024", its `path` TFDS's own data
+  directory ("": the default), its `split` one or several ("train+test").
   """
   del resolution
   builder = _find_builder(dataset.name, dataset.path)
@@ -52,8 +50,7 @@ def open_tfds(dataset: Any, resolution: int) -> OpenSource:
     return image, int(record["label"]) if class_names else 0
 
   names = [f"{dataset.split} {index}" for index in range(len(records))]
-  info = builder.info
-  state = f"{info.full_name}: {info.dataset_size} bytes"
+  state = f"{builder.info.full_name}: {builder.info.dataset_size} bytes"
   return contextlib.nullcontext(Source(names, load, class_names, lambda: state))
 
 
