@@ -40,7 +40,7 @@ def records(count: int, folder: Path) -> dict[str, float]:
 
 def preparing(count: int, folder: Path) -> dict[str, float]:
   """Prepare a set of random smooth images."""
-  from msggan_jax.data import partial_set, set_writer
+  from msggan_jax.data import set_writer
   from msggan_jax.data.sources.source import Source
   from msggan_jax.runtime import machine
 
@@ -64,9 +64,9 @@ def preparing(count: int, folder: Path) -> dict[str, float]:
   }
   # A stopped measurement leaves finished pieces, which would not be timed.
   shutil.rmtree(target, ignore_errors=True)
-  partial_set.remove(target)
+  set_writer.remove_partial(target)
   began = time.monotonic()
-  with partial_set.open_partial(target, wanted) as work:
+  with set_writer.open_partial(target, wanted) as work:
     set_writer.write_set(Source(names, load), work, wanted, strict=True)
     work.move_to(target)
   return {

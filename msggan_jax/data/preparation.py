@@ -16,7 +16,6 @@ from absl import logging
 
 from msggan_jax.data import (
   holdout,
-  partial_set,
   pixels,
   prepared_set,
   reading,
@@ -91,7 +90,7 @@ def prepare(
   with _one_at_a_time(target):
     if prepared_set.is_prepared(target):
       _check_same(target, wanted, strict)
-      partial_set.remove(target)
+      set_writer.remove_partial(target)
       logging.info("Using the prepared data set %s", target)
       return target
     if target.exists() and not (target.is_dir() and not any(target.iterdir())):
@@ -100,7 +99,7 @@ def prepare(
     with _open_source(dataset, max(size)) as source:
       check_classes(num_classes, len(source.class_names))
       identity = _identity(source, wanted)
-      with partial_set.open_partial(target, identity) as work:
+      with set_writer.open_partial(target, identity) as work:
         if not prepared_set.is_prepared(target):  # another machine was faster
           set_writer.write_set(source, work, wanted, strict)
         work.move_to(target)

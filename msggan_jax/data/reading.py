@@ -15,20 +15,11 @@ from absl import logging
 PAUSES_SECS = (0.2, 1.0, 5.0, 20.0)
 
 # Errors of a disk or its network; others are of the file itself.
-_PASSING = {
-  errno.EAGAIN,
-  errno.EIO,
-  errno.ECONNRESET,
-  errno.EHOSTDOWN,
-  errno.EHOSTUNREACH,
-  errno.ENETDOWN,
-  errno.ENETUNREACH,
-  errno.ENFILE,
-  errno.EMFILE,
-  errno.ENOMEM,
-  errno.ESTALE,
-  errno.ETIMEDOUT,
-}
+_PASSING = (
+  *(errno.EAGAIN, errno.EIO, errno.ECONNRESET, errno.EHOSTDOWN),
+  *(errno.EHOSTUNREACH, errno.ENETDOWN, errno.ENETUNREACH, errno.ENFILE),
+  *(errno.EMFILE, errno.ENOMEM, errno.ESTALE, errno.ETIMEDOUT),
+)
 # ArrayRecord's message, such as "pread() failed: Input/output error".
 _SYSTEM_CALL = re.compile(r"\b\w+\(\) failed: ")
 

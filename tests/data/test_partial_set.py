@@ -14,7 +14,7 @@ import tensorflow_datasets as tfds
 from PIL import Image
 
 from msggan_jax import data
-from msggan_jax.data import partial_set, prepared_set, set_writer
+from msggan_jax.data import prepared_set, set_writer
 from msggan_jax.data.sources import folder
 from msggan_jax.data.sources.source import dataset_of
 
@@ -72,14 +72,14 @@ KILLS = {
   "before the first piece": [(set_writer, "_make_piece", 0)],
   "in a piece": [(prepared_set.RecordWriter, "_serialize", 7)],
   "before a shard has its name": [(os, "fsync", 4)],
-  "before a piece is noted": [(partial_set.PartialSet, "add_piece", 3)],
+  "before a piece is noted": [(set_writer.PartialSet, "add_piece", 3)],
   "between pieces": [(set_writer, "_make_piece", 5)],
   "twice": [
     (prepared_set.RecordWriter, "_serialize", 4),
     (prepared_set.RecordWriter, "_serialize", 5),
   ],
   "behind all pieces": [(set_writer, "_write_contact_sheet", 0)],
-  "when all is written": [(partial_set.PartialSet, "move_to", 0)],
+  "when all is written": [(set_writer.PartialSet, "move_to", 0)],
 }
 
 
@@ -100,7 +100,7 @@ def test_a_killed_preparation_goes_on(photos, tmp_path, monkeypatch, kills):
 
 def test_what_was_finished_is_not_read_again(photos, tmp_path, monkeypatch):
   with monkeypatch.context() as patch:
-    kill_at(patch, partial_set.PartialSet, "add_piece", 4)
+    kill_at(patch, set_writer.PartialSet, "add_piece", 4)
     with pytest.raises(Killed):
       prepare(photos, tmp_path / "set")
   read = []
@@ -138,7 +138,7 @@ def test_shards_are_what_tfds_reads(photos, tmp_path):
 def test_another_source_begins_anew(photos, tmp_path, monkeypatch, change):
   path = tmp_path / "set"
   with monkeypatch.context() as patch:
-    kill_at(patch, partial_set.PartialSet, "add_piece", 4)
+    kill_at(patch, set_writer.PartialSet, "add_piece", 4)
     with pytest.raises(Killed):
       prepare(photos, path)
   if change == "image":
@@ -170,7 +170,7 @@ def test_a_torn_piece_is_made_again(photos, tmp_path, monkeypatch):
 def test_bad_input_leaves_nothing(photos, tmp_path, monkeypatch, strict):
   path = tmp_path / "sets" / "set"
   with monkeypatch.context() as patch:
-    kill_at(patch, partial_set.PartialSet, "add_piece", 4)
+    kill_at(patch, set_writer.PartialSet, "add_piece", 4)
     with pytest.raises(Killed):
       prepare(photos, path)
   if not strict:
@@ -219,7 +219,7 @@ def test_a_leftover_beside_a_complete_set_goes(photos, tmp_path, monkeypatch):
   path = tmp_path / "set"
   with monkeypatch.context() as patch:
     # As if it were killed when the set has its name already.
-    patch.setattr(partial_set.shutil, "rmtree", lambda folder: None)
+    patch.setattr(set_writer.shutil, "rmtree", lambda folder: None)
     prepare(photos, path)
   assert (tmp_path / ".set.partial").is_dir()
   prepare(photos, path)

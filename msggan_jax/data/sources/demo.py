@@ -165,11 +165,10 @@ def _cat_layers(resolution: int) -> list[_Layer]:
 
 def _read_part(file: Path, resolution: int) -> np.ndarray:
   """Read a part: uint8, (H, W, 4), premultiplied with alpha."""
+  size = resolution, resolution
   with Image.open(file) as image:
     # Premultiplied first: else shrinking bleeds hidden colors.
-    small = image.convert("RGBa").resize(
-      (resolution, resolution), Image.Resampling.LANCZOS
-    )
+    small = image.convert("RGBa").resize(size, Image.Resampling.LANCZOS)
   pixels = np.asarray(small)
   # Lanczos leaves some colors above their alpha, brighter than white.
   return np.minimum(pixels, pixels[..., 3:])

@@ -13,6 +13,7 @@ from PIL import Image
 
 from msggan_jax.data import pixels
 from msggan_jax.data.sources.source import OpenSource, Source
+from msggan_jax.runtime import cli
 
 
 def open_tfds(dataset: Any, resolution: int) -> OpenSource:
@@ -33,7 +34,7 @@ def open_tfds(dataset: Any, resolution: int) -> OpenSource:
   except Exception as error:  # TFDS has no error class of its own here
     raise ValueError(
       f"dataset.split: cannot read {dataset.split!r} of {dataset.name} in "
-      f"{builder.data_dir}: {_first_line(error)}"
+      f"{builder.data_dir}: {cli.first_line(error)}"
     ) from error
   label = features["label"] if "label" in features else None
   class_names = ()
@@ -73,7 +74,7 @@ def _find_builder(name: str, path: str) -> tfds.core.DatasetBuilder:
     ) from error
   except Exception as error:  # an unknown config or version, a missing package
     raise ValueError(
-      f"dataset.name: TFDS cannot build {name!r}: {_first_line(error)}"
+      f"dataset.name: TFDS cannot build {name!r}: {cli.first_line(error)}"
     ) from error
 
 
@@ -89,8 +90,8 @@ def _download(builder: tfds.core.DatasetBuilder) -> None:
       builder.download_and_prepare(file_format="array_record")
   except Exception as error:  # network, packages, manual downloads, disk
     raise ValueError(
-      f"dataset.name: TFDS cannot get {builder.name!r} ({_first_line(error)}); "
-      + _remedy(builder, error)
+      f"dataset.name: TFDS cannot get {builder.name!r} "
+      f"({cli.first_line(error)}); {_remedy(builder, error)}"
     ) from error
 
 
@@ -102,8 +103,3 @@ def _remedy(builder: tfds.core.DatasetBuilder, error: Exception) -> str:
     instructions = " ".join(builder.MANUAL_DOWNLOAD_INSTRUCTIONS.split())
     return f"put its files by hand into {directory}: {instructions}"
   return f"is there a network? It would be stored in {builder.data_dir}"
-
-
-def _first_line(error: Exception) -> str:
-  lines = str(error).strip().splitlines()
-  return lines[0].rstrip(".:") if lines else type(error).__name__
