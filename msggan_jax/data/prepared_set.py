@@ -69,16 +69,6 @@ class Metadata:
     return len(self.class_names)
 
 
-class UnreadableImage(ValueError):
-  """An image of a prepared set is damaged."""
-
-  def __init__(self, path: Path, index: int, reason: str):
-    super().__init__(
-      f"{path}: image {index} cannot be read: {reason}; check the disk, delete "
-      "this folder, prepare the set again and give the same command"
-    )
-
-
 class PreparedSet:
   """Random access to the images of a set, from threads; see `open_prepared`.
 
@@ -110,7 +100,7 @@ class PreparedSet:
       "image": uint8, (H, W, C); "label": int32 scalar, 0 without labels.
 
     Raises:
-      UnreadableImage: If it is damaged.
+      ValueError: If it is damaged.
       reading.DiskError: If the disk fails repeatedly.
     """
     if not 0 <= index < len(self):  # IndexError ends a `for` loop
@@ -125,8 +115,10 @@ class PreparedSet:
     except reading.DiskError:
       raise
     except Exception as error:  # of ArrayRecord, TFDS, Pillow
-      raise UnreadableImage(
-        self.path, index, reading.reason_of(error)
+      raise ValueError(
+        f"{self.path}: image {index} cannot be read: "
+        f"{reading.reason_of(error)}; check the disk, delete this folder, "
+        "prepare the set again and give the same command"
       ) from error
     return {"image": image, "label": np.int32(record.get("label", 0))}
 

@@ -85,11 +85,7 @@ class PartialSet:
   """The folder of a partly prepared set."""
 
   folder: Path
-
-  @property
-  def set_path(self) -> Path:
-    """Folder of the set itself."""
-    return self.folder / _SET
+  set_path: Path  # of the set itself
 
   def read_pieces(self) -> list[Piece]:
     """Return the finished pieces, in order."""
@@ -154,7 +150,7 @@ def open_partial(
     if _read_json(folder / _SOURCE) != identity:
       _clear(folder)
       _write_json(folder / _SOURCE, identity)
-    partial = PartialSet(folder)
+    partial = PartialSet(folder, folder / _SET)
     partial.set_path.mkdir(exist_ok=True)
     try:
       yield partial

@@ -35,9 +35,7 @@ class NonFinite(ArithmeticError):
 
 
 def check_metrics(
-  steps: Sequence[int],
-  metrics: Sequence[StepMetrics],
-  names: Sequence[str],
+  steps: Sequence[int], metrics: Sequence[StepMetrics], names: Sequence[str]
 ) -> None:
   """Raise NonFinite for the first step with NaN or Inf."""
   for step, of_step in zip(steps, metrics, strict=True):

@@ -100,7 +100,9 @@ def _folder_source(root: Path, kind: str) -> Source:
 
   def load(index):
     if names[index] in folders:
-      raise ValueError(_why_not_searched(root / names[index]))
+      if (root / names[index]).is_symlink():
+        raise ValueError("a link to a folder, which is not followed")
+      raise ValueError("a folder that cannot be read")
     _check_no_zip(names[index])
     path = root / names[index]
     if not path.is_file():  # a pipe would block, a broken link has no data
@@ -125,12 +127,6 @@ def _digest(found: labels.Labels) -> str:
     return ""
   items = json.dumps([found.class_names, sorted(found.of.items())])
   return hashlib.sha256(items.encode()).hexdigest()
-
-
-def _why_not_searched(folder: Path) -> str:
-  if folder.is_symlink():
-    return "a link to a folder, which is not followed"
-  return "a folder that cannot be read"
 
 
 def _stamp(path: Path) -> str:
