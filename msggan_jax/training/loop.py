@@ -52,8 +52,7 @@ def train(
       at NaN or Inf.
 
   Raises:
-    ValueError: If the configuration is impossible, or if the workdir holds a
-      run of another configuration or is in use.
+    ValueError: If the configuration or the workdir is unfit.
     preemption.Stopped: If a signal asked to stop; the state is saved.
     batches.Unreadable: If an image cannot be read; the state is saved.
     nonfinite.NonFinite: If NaN or Inf appears; the newest checkpoint is good.
@@ -86,6 +85,7 @@ def train(
     compiling = background.submit(program.compile)
     state = _newest_state(checkpoints, program, init_from, _shapes_of(config))
     state = _with_randomness(state, workdir, new=new_randomness)
+    names = train_state.step_tensor_names(state.d_params, state.g_params)
     schedule = Schedule(config)
     run = _Run(
       config=config,
@@ -103,9 +103,7 @@ def train(
         batch_size=config.batch_size,
         total_steps=schedule.total_steps,
         first_step=int(state.step),
-        tensor_names=train_state.step_tensor_names(
-          state.d_params, state.g_params
-        ),
+        tensor_names=names,
         times=times,
       ),
     )
