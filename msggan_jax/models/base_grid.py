@@ -13,11 +13,7 @@ _LONGEST = range(4, 8)  # so that a scale's name is half its longer side or more
 
 
 def parse(text: str) -> tuple[int, int]:
-  """Return the rows and columns of a base grid such as "3x4".
-
-  Raises:
-    ValueError: In one sentence, if it is none.
-  """
+  """Return the rows and columns of a base grid such as "3x4", or raise."""
   match = re.fullmatch(r"([1-9])x([1-9])", str(text))
   grid = tuple(map(int, match.groups())) if match else (0, 0)
   if max(grid) not in _LONGEST or 2 * min(grid) <= max(grid):
@@ -29,12 +25,7 @@ def parse(text: str) -> tuple[int, int]:
 
 
 def image_size(resolution: int, grid: tuple[int, int]) -> tuple[int, int]:
-  """Return the height and width of a scale's images, in pixels.
-
-  Args:
-    resolution: The scale's name, a power of two from 4.
-    grid: Rows and columns of the base grid.
-  """
+  """Return the height and width of a scale's images, in pixels."""
   rows, columns = grid
   return resolution * rows // 4, resolution * columns // 4
 

@@ -16,14 +16,12 @@ from msggan_jax.kernels import (
   leaky_relu,
   like,
 )
-from msggan_jax.kernels.precision import FLOAT32, Precision
 from msggan_jax.models.layers import (
   LRELU_GAIN,
+  Common,
   Conv,
   Dense,
   level_scope,
-  num_channels,
-  rematerialized,
 )
 from msggan_jax.models.pyramid import Pyramid, resolution_of, resolutions_up_to
 from msggan_jax.models.residual import DiscriminatorBlock as ResidualBlock
@@ -36,12 +34,7 @@ class Discriminator(nnx.Module):
   """Scores a pyramid of images, from the full resolution down to 4x4.
 
   Args:
-    resolution: Side of the largest image, in pixels; a power of two >= 4.
-    scales: Resolutions of the pyramid, low to high, the last `resolution`.
-    channels: Channels of the images.
-    num_classes: Classes of a conditional discriminator; 0: unconditional.
-    base_channels: Width at resolution r is base_channels / r, ...
-    max_channels: ... but at most this.
+    common: What it shares with G.
     combine: The paper's phi, which joins a scale's image and the activation
       from above: one of `COMBINE_FUNCTIONS`.
     stddev: The minibatch stddev layer.
@@ -52,67 +45,47 @@ class Discriminator(nnx.Module):
       norm, and whose learning rate is equalized.
     equalized: Whether the learning rate is equalized, see `Layer`.
     spectral_norm: Whether the blocks' kernels have spectral norm.
-    linear_gain: Gain of the linear layers: `from_rgb`, score, phi_lin_cat.
-    remat_from: Lowest resolution that recomputes, see `rematerialized`.
-    precision: Of the blocks' 3x3 convolutions and of their activations.
-    forms: The kernels.
-    base_grid: Height and width of the smallest images.
     rngs: Source of the initial weights.
   """
 
   def __init__(
     self,
+    common: Common,
     *,
-    resolution: int,
-    scales: tuple[int, ...],
-    channels: int,
-    num_classes: int,
-    base_channels: int,
-    max_channels: int,
     combine: str,
     stddev: MinibatchStddev,
     stddev_placement: str,
-    stylegan: bool = False,
-    residual: bool = False,
-    equalized: bool = True,
-    spectral_norm: bool = False,
-    linear_gain: float = 1.0,
-    remat_from: int = 0,
-    precision: Precision = FLOAT32,
-    forms: Kernels = BY_PLATFORM,
-    base_grid: tuple[int, int] = (4, 4),
+    stylegan: bool,
+    residual: bool,
+    equalized: bool,
+    spectral_norm: bool,
     rngs: nnx.Rngs,
   ):
-    self.resolution, self.scales = resolution, scales
-    self.num_classes, self.stylegan = num_classes, stylegan
-    self.remat_from = remat_from
+    self.common, self.stylegan = common, stylegan
     self.stddev = None if stddev_placement == "none" else stddev
-    self.precision, self.forms = precision, forms
+    forms, width = common.forms, common.width
     # Of images and scores: float32 in every precision.
     exact = functools.partial(Conv, equalized=equalized, forms=forms, rngs=rngs)
-    in_trunk = functools.partial(exact, precision=precision)
+    in_trunk = functools.partial(exact, precision=common.precision)
     last_conv = functools.partial(exact, spectral_norm=spectral_norm)
-    connected = scales[:-1]
-    resolutions = resolutions_up_to(resolution)
+    connected = common.scales[:-1]
+    resolutions = resolutions_up_to(common.resolution)
     halved = connected if combine == "lin_cat_equal" else ()
-
-    def width(r: int) -> int:
-      return num_channels(r, base_channels, max_channels)
 
     def trunk_width(r: int) -> int:
       """Return the number of channels that enter the block at r."""
       return max(1, width(r) // 2) if r in halved else width(r)
 
-    self.width = width(resolution)
-    gain = LRELU_GAIN if stylegan else linear_gain
-    from_rgb = exact(channels, self.width, kernel_size=1, gain=gain)
-    setattr(self, f"from_rgb_{resolution}x{resolution}", from_rgb)
+    r = common.resolution
+    gain = LRELU_GAIN if stylegan else common.linear_gain
+    from_rgb = exact(common.channels, width(r), kernel_size=1, gain=gain)
+    setattr(self, f"from_rgb_{r}x{r}", from_rgb)
 
     make_phi = functools.partial(
       Combine,
       combine,
-      image_channels=channels,
-      linear_gain=linear_gain,
+      image_channels=common.channels,
+      linear_gain=common.linear_gain,
       residual=residual,
       conv=in_trunk if combine == "cat_lin" else exact,
       forms=forms,
@@ -129,14 +102,14 @@ class Discriminator(nnx.Module):
         out_channels=width(r) if last else trunk_width(r // 2),
         combine=make_phi(width=trunk_width(r)) if r in connected else None,
         has_stddev=r in _with_stddev(stddev_placement, resolutions),
-        last=base_grid if last else None,
+        last=common.base_grid if last else None,
         conv=functools.partial(in_trunk, spectral_norm=spectral_norm),
         last_conv=last_conv,
-        forms=forms,
       )
       setattr(self, f"block_{r}x{r}", block)
     dense = functools.partial(Dense, equalized=equalized, rngs=rngs)
-    self.score = dense(width(4), max(num_classes, 1), gain=linear_gain)
+    size = max(common.num_classes, 1)
+    self.score = dense(width(4), size, gain=common.linear_gain)
 
   def __call__(
     self,
@@ -160,30 +133,32 @@ class Discriminator(nnx.Module):
     Raises:
       ValueError: If the pyramid has other scales than the network.
     """
-    pyramid, stddev, leave = self.forms.enter(pyramid, self.stddev)
+    common, forms = self.common, self.common.forms
+    pyramid, stddev, leave = forms.enter(pyramid, self.stddev)
     images = {resolution_of(image): image for image in pyramid}
-    if tuple(images) != self.scales:
+    if tuple(images) != common.scales:
       raise ValueError(
-        f"the pyramid has scales {tuple(images)}; give {self.scales}, low to "
+        f"the pyramid has scales {tuple(images)}; give {common.scales}, low to "
         "high"
       )
-    r = self.resolution
+    r = common.resolution
     with level_scope(r):
-      image = self.forms.fit(images.pop(r), self.width)
+      image = forms.fit(images.pop(r), common.width(r))
       x = getattr(self, f"from_rgb_{r}x{r}")(image)
       if self.stylegan:
         x = leaky_relu(x)
-      x = self.precision.cast(x)
-    for r in reversed(resolutions_up_to(self.resolution)):
+      x = common.precision.cast(x)
+    for r in reversed(resolutions_up_to(common.resolution)):
       block = functools.partial(
         getattr(self, f"block_{r}x{r}"), stddev=stddev, batch_mean=batch_mean
       )
       with level_scope(r):
-        x = rematerialized(block, r, self.remat_from)(x, images.get(r))
+        x = forms.fit(x, common.width(r))
+        x = common.rematerialized(block, r)(x, images.get(r))
     scores = leave(self.score(x))
-    if not self.num_classes:
+    if not common.num_classes:
       return scores[:, 0]
-    own = jax.nn.one_hot(labels, self.num_classes, dtype=scores.dtype)
+    own = jax.nn.one_hot(labels, common.num_classes, dtype=scores.dtype)
     return jnp.sum(scores * own, axis=-1)
 
 
@@ -194,14 +169,8 @@ class Combine(nnx.Module):
   "cat_lin": conv([x1; x2]) (eq. 13). "lin_cat_equal", BMSG-GAN's lin_cat, has
   a trunk of half the width and as many image features.
 
-  Args:
-    name: One of `COMBINE_FUNCTIONS`.
-    image_channels: C of the image.
-    width: C of the activation.
-    linear_gain: Gain of lin_cat's convolution.
-    residual: Whether cat_lin's has this gain, too.
-    conv: Builds a convolution.
-    forms: The kernels.
+  `linear_gain` is that of lin_cat's convolution, and of cat_lin's in residual
+  networks.
   """
 
   def __init__(
@@ -255,17 +224,16 @@ class Block(nnx.Module):
 
   Args:
     in_channels: C of the activation from above.
-    width: C of the first convolution's result.
-    out_channels: C of the second convolution's result.
+    width: C between the convolutions.
+    out_channels: C of the result.
     combine: The combine function; None: no image enters this block.
     has_stddev: Whether the minibatch stddev is one of the channels.
     last: Height and width of the block at 4x4, which ends in a convolution of
       all its pixels; None: another block.
     blur: Whether to blur before the second convolution and to activate after
       the pooling, as StyleGAN does.
-    conv: Builds a 3x3 convolution.
-    last_conv: Builds the last convolution.
-    forms: The kernels.
+    conv: Builds a convolution.
+    last_conv: Builds the last one.
   """
 
   def __init__(
@@ -280,11 +248,9 @@ class Block(nnx.Module):
     blur: bool,
     conv: Callable[..., Conv],
     last_conv: Callable[..., Conv],
-    forms: Kernels,
   ):
     self.combine, self.has_stddev = combine, has_stddev
     self.last, self.blur = last is not None, blur
-    self.width, self.forms = width, forms
     joined = in_channels if combine is None else combine.out_channels
     self.conv_0 = conv(
       joined + int(has_stddev), width, kernel_size=3, before_window=True
@@ -306,7 +272,6 @@ class Block(nnx.Module):
 
     The last block returns (B, out_channels).
     """
-    x = self.forms.fit(x, self.width)
     x = x if self.combine is None else self.combine(image, x)
     x = stddev(x, batch_mean) if self.has_stddev else x
     x = leaky_relu(self.conv_0(x))

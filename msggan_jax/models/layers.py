@@ -1,5 +1,6 @@
 """Layers that both networks use."""
 
+import dataclasses
 import math
 from collections.abc import Callable
 from typing import Any
@@ -17,6 +18,50 @@ from msggan_jax.kernels.precision import (
 )
 
 LRELU_GAIN = math.sqrt(2.0)  # preserves the variance through a leaky ReLU
+
+
+@dataclasses.dataclass(frozen=True)
+class Common:
+  """What both networks of a configuration share.
+
+  Attributes:
+    resolution: Side of the largest image, in pixels; a power of two >= 4.
+    scales: Resolutions of the images, low to high (paper, Table 4).
+    channels: Channels of the images.
+    num_classes: 0: unconditional networks.
+    base_channels: Width at resolution r is base_channels / r, ...
+    max_channels: ... but at most this.
+    linear_gain: Gain of linear layers: `to_rgb`, `from_rgb`, score, lin_cat.
+    remat_from: Lowest resolution that recomputes its activations; 0: none.
+    precision: Of the blocks' 3x3 convolutions and of their activations.
+    base_grid: Height and width of the smallest images.
+    forms: The kernels.
+  """
+
+  resolution: int
+  scales: tuple[int, ...]
+  channels: int
+  num_classes: int
+  base_channels: int
+  max_channels: int
+  linear_gain: float
+  remat_from: int
+  precision: Precision
+  base_grid: tuple[int, int]
+  forms: Kernels
+
+  def width(self, resolution: int) -> int:
+    """Return the width of the layers at a resolution (Tables 6 and 7)."""
+    return num_channels(resolution, self.base_channels, self.max_channels)
+
+  def rematerialized(self, block: Callable, resolution: int) -> Callable:
+    """Return the block, of which only the arguments stay in memory.
+
+    From `remat_from` up, it recomputes its activations in the backward pass.
+    """
+    if self.remat_from and resolution >= self.remat_from:
+      return jax.checkpoint(block)
+    return block
 
 
 class State(nnx.Variable):
@@ -63,7 +108,7 @@ class Layer(nnx.Module):
   uniform within 1 / sqrt(fan_in), and no scale (msg-gan-v1).
 
   Args:
-    shape: Shape of the kernel.
+    shape: Of the kernel.
     fan_in: Number of inputs of each result.
     out_channels: C of the result.
     gain: sqrt(2) before a leaky ReLU, 1 for a linear layer.
@@ -221,22 +266,6 @@ def initial_bias(
 ) -> jax.Array:
   """Return zeros; without equalized learning rate, draw as PyTorch does."""
   return jnp.zeros((size,)) if equalized else _uniform((size,), fan_in, rngs)
-
-
-def rematerialized(f: Callable, resolution: int, remat_from: int) -> Callable:
-  """Make a block recompute its activations in the backward pass.
-
-  Args:
-    f: The block, a function of arrays.
-    resolution: Resolution of the block.
-    remat_from: Lowest resolution that recomputes; 0: none.
-
-  Returns:
-    The same function. If it recomputes, only its arguments stay in memory.
-  """
-  if remat_from and resolution >= remat_from:
-    return jax.checkpoint(f)
-  return f
 
 
 def level_scope(resolution: int):

@@ -12,7 +12,7 @@ from ml_collections import ConfigDict
 from msggan_jax.kernels import BY_PLATFORM, Kernels
 from msggan_jax.kernels.precision import PRECISIONS
 from msggan_jax.models import base_grid, discriminator, progan, stylegan
-from msggan_jax.models.layers import Layer, num_channels
+from msggan_jax.models.layers import Common, Layer
 from msggan_jax.models.pyramid import Pyramid, connected_scales
 from msggan_jax.models.stddev import BatchMean, MinibatchStddev
 
@@ -61,16 +61,8 @@ class Network:
   ) -> tuple[Pyramid, Tree]:
     """Generate images in training; also return the new state.
 
-    Args:
-      params: The generator's parameters.
-      state: The generator's state.
-      z: Latents, (B, latent_size).
-      labels: Class indices, (B,), if conditional.
-      noise: Keys, (B,), for MSG-StyleGAN's noise; MSG-ProGAN has none.
-      batch_mean: Mean over the global batch, for MSG-StyleGAN's average of w.
-
-    Returns:
-      Images per scale, low to high, (B, r, r, channels), and the state.
+    `noise` are keys, (B,), for MSG-StyleGAN's noise, and `batch_mean` the mean
+    over the global batch, for its average of w.
     """
     module = nnx.merge(self.graphdef, params, state)
     if isinstance(module, stylegan.Generator):
@@ -106,25 +98,24 @@ def make_generator(config: ConfigDict, forms: Kernels = BY_PLATFORM) -> Network:
 
   With any kernels it is the same function of the same parameters.
   """
-  options = _common_options(config, forms) | {"latent_size": config.latent_size}
   if config.model == "stylegan":
     create = functools.partial(
       stylegan.Generator,
+      latent_size=config.latent_size,
       w_size=config.w_size,
       mapping_size=config.mapping_size,
       mapping_layers=config.mapping_layers,
-      **options,
     )
   else:
     create = functools.partial(
       progan.Generator,
+      latent_size=config.latent_size,
       residual=config.model == "residual",
       pixel_norm=config.pixel_norm,
       equalized=config.equalized,
       spectral_norm=config.spectral_norm,
       normalize_latents=config.normalize_latents,
       image_activation=config.output_activation,
-      **options,
     )
   return _network(config, forms, create)
 
@@ -133,59 +124,49 @@ def make_discriminator(
   config: ConfigDict, forms: Kernels = BY_PLATFORM
 ) -> Network:
   """Build the discriminator of a configuration; it takes any form of images."""
-  return _network(
-    config,
-    forms,
-    functools.partial(
-      discriminator.Discriminator,
-      combine=config.combine,
-      stddev=MinibatchStddev(
-        group=config.stddev_group,
-        grouping=config.stddev_grouping,
-        spatial=config.stddev_spatial,
-      ),
-      stddev_placement=config.stddev_placement,
-      stylegan=config.model == "stylegan",
-      residual=config.model == "residual",
-      equalized=config.equalized,
-      spectral_norm=config.spectral_norm,
-      **_common_options(config, forms),
+  create = functools.partial(
+    discriminator.Discriminator,
+    combine=config.combine,
+    stddev=MinibatchStddev(
+      group=config.stddev_group,
+      grouping=config.stddev_grouping,
+      spatial=config.stddev_spatial,
     ),
+    stddev_placement=config.stddev_placement,
+    stylegan=config.model == "stylegan",
+    residual=config.model == "residual",
+    equalized=config.equalized,
+    spectral_norm=config.spectral_norm,
   )
-
-
-def _common_options(config: ConfigDict, forms: Kernels) -> dict[str, Any]:
-  # Training resolves "auto" first; without derivatives remat has no effect.
-  remat_from = 0 if config.remat_from == "auto" else config.remat_from
-  return {
-    "resolution": config.resolution,
-    "scales": connected_scales(config.resolution, config.connected_scales),
-    "channels": config.channels,
-    "num_classes": config.num_classes,
-    "base_channels": config.base_channels,
-    "max_channels": config.max_channels,
-    "linear_gain": config.linear_gain,
-    "remat_from": remat_from,
-    "forms": forms,
-    "precision": PRECISIONS[config.precision],
-    "base_grid": base_grid.parse(config.base_grid),
-  }
+  return _network(config, forms, create)
 
 
 def _network(
   config: ConfigDict, forms: Kernels, create: Callable[..., nnx.Module]
 ) -> Network:
+  common = Common(
+    resolution=config.resolution,
+    scales=connected_scales(config.resolution, config.connected_scales),
+    channels=config.channels,
+    num_classes=config.num_classes,
+    base_channels=config.base_channels,
+    max_channels=config.max_channels,
+    linear_gain=config.linear_gain,
+    # Training resolves "auto" first; without derivatives it has no effect.
+    remat_from=0 if config.remat_from == "auto" else config.remat_from,
+    precision=PRECISIONS[config.precision],
+    base_grid=base_grid.parse(config.base_grid),
+    forms=forms,
+  )
+
   def create_from_key(key: jax.Array) -> nnx.Module:
-    return create(rngs=nnx.Rngs(params=key))
+    return create(common, rngs=nnx.Rngs(params=key))
 
   abstract = nnx.eval_shape(create_from_key, jax.random.key(0))
-  width = num_channels(
-    config.resolution, config.base_channels, config.max_channels
-  )
   return Network(
     graphdef=nnx.graphdef(abstract),
     create=create_from_key,
-    fit=lambda images: forms.fit(images, width),
+    fit=lambda images: forms.fit(images, common.width(common.resolution)),
   )
 
 

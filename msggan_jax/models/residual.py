@@ -13,8 +13,8 @@ import jax
 import jax.numpy as jnp
 from flax import nnx
 
-from msggan_jax.kernels import Kernels, downsample, leaky_relu
-from msggan_jax.kernels.precision import Precision, at_least_float32
+from msggan_jax.kernels import downsample, leaky_relu
+from msggan_jax.kernels.precision import at_least_float32
 from msggan_jax.models.layers import LRELU_GAIN, Conv, Dense
 from msggan_jax.models.stddev import BatchMean, MinibatchStddev
 
@@ -61,34 +61,21 @@ class Blocks(nnx.Module):
 
 
 class FirstBlock(nnx.Module):
-  """Latent to 4x4 or another base grid: a learned image times a dense layer.
-
-  Args:
-    in_size: Length of the input.
-    width: C of the result.
-    levels: Resolutions of the network.
-    precision: Of the 3x3 convolutions and of the activations.
-    forms: The kernels.
-    base_grid: Height and width of the result.
-    rngs: Source of the initial weights.
-  """
+  """Latent to 4x4 or another base grid: a learned image times a dense layer."""
 
   def __init__(
     self,
     in_size: int,
     width: int,
+    base_grid: tuple[int, int],
     *,
     levels: int,
-    precision: Precision,
-    forms: Kernels,
-    base_grid: tuple[int, int],
-    rngs: nnx.Rngs,
+    conv: functools.partial[Conv],
   ):
-    self.precision = precision
+    rngs, self.precision = conv.keywords["rngs"], conv.keywords["precision"]
     basis = jax.random.normal(rngs.params(), (*base_grid, width))
     self.basis = nnx.Param(basis)
     self.dense = Dense(in_size, width, gain=1.0, use_bias=False, rngs=rngs)
-    conv = functools.partial(Conv, precision=precision, forms=forms, rngs=rngs)
     self.blocks = Blocks(width, levels, conv=conv)
 
   def __call__(self, z: jax.Array) -> jax.Array:
@@ -98,15 +85,7 @@ class FirstBlock(nnx.Module):
 
 
 class Block(nnx.Module):
-  """Upsampling and residual blocks.
-
-  Args:
-    in_channels: C of the input.
-    width: C of the result.
-    levels: Resolutions of the network.
-    forms: The kernels.
-    **options: Options of `Conv`.
-  """
+  """Upsampling and residual blocks."""
 
   def __init__(
     self,
@@ -114,11 +93,9 @@ class Block(nnx.Module):
     width: int,
     *,
     levels: int,
-    forms: Kernels,
-    **options,
+    conv: functools.partial[Conv],
   ):
-    self.forms = forms
-    conv = functools.partial(Conv, forms=forms, **options)
+    self.upsample = conv.keywords["forms"].upsample
     # Before the upsampling, which it commutes with, at a quarter of the cost.
     self.project = _make_projection(in_channels, width, conv)
     self.blocks = Blocks(width, levels, conv=conv)
@@ -127,25 +104,14 @@ class Block(nnx.Module):
     """Map (B, H, W, in_channels) to (B, 2H, 2W, width)."""
     if self.project is not None:
       x = self.project(x)
-    return self.blocks(self.forms.upsample(x))
+    return self.blocks(self.upsample(x))
 
 
 class DiscriminatorBlock(nnx.Module):
   """Combine, minibatch stddev, residual blocks, average pool.
 
-  Args:
-    in_channels: C of the activation from above.
-    width: C of the residual blocks.
-    out_channels: C of the result.
-    combine: phi; None: no image enters this block.
-    has_stddev: Whether the minibatch stddev is one of the channels; R3GAN has
-      none.
-    levels: Resolutions of the network.
-    last: Height and width of the block at 4x4, which ends in a depthwise
-      convolution of all its pixels; None: another block.
-    conv: Builds a convolution of the blocks.
-    last_conv: Builds the last convolution.
-    forms: The kernels.
+  Arguments are those of `discriminator.Block`. R3GAN has no stddev. At 4x4 it
+  ends in a depthwise convolution of all pixels.
   """
 
   def __init__(
@@ -160,10 +126,8 @@ class DiscriminatorBlock(nnx.Module):
     last: tuple[int, int] | None,
     conv: Callable[..., Conv],
     last_conv: Callable[..., Conv],
-    forms: Kernels,
   ):
     self.combine, self.has_stddev = combine, has_stddev
-    self.width, self.forms = width, forms
     joined = in_channels if combine is None else combine.out_channels
     self.enter = _make_projection(joined + int(has_stddev), width, conv)
     self.blocks = Blocks(width, levels, conv=conv)
@@ -185,7 +149,6 @@ class DiscriminatorBlock(nnx.Module):
 
     The last block returns (B, width).
     """
-    x = self.forms.fit(x, self.width)
     x = x if self.combine is None else self.combine(image, x)
     x = stddev(x, batch_mean) if self.has_stddev else x
     x = x if self.enter is None else self.enter(x)

@@ -8,8 +8,6 @@ import jax.numpy as jnp
 from flax import nnx
 
 from msggan_jax.kernels import (
-  BY_PLATFORM,
-  Kernels,
   blur,
   instance_norm,
   leaky_relu,
@@ -17,17 +15,16 @@ from msggan_jax.kernels import (
   weighted_noise,
 )
 from msggan_jax.kernels.plain import pixel_norm
-from msggan_jax.kernels.precision import FLOAT32, Precision, at_least_float32
+from msggan_jax.kernels.precision import at_least_float32
 from msggan_jax.models.base_grid import image_size
 from msggan_jax.models.layers import (
+  Common,
   Conv,
   Dense,
   State,
   join_label,
   level_scope,
   make_embedding,
-  num_channels,
-  rematerialized,
 )
 from msggan_jax.models.pyramid import Pyramid, resolutions_up_to
 from msggan_jax.models.stddev import BatchMean
@@ -40,79 +37,51 @@ class Generator(nnx.Module):
   """Maps a latent to w, and w to one image per connected scale.
 
   Args:
-    resolution: Side of the largest image, in pixels; a power of two >= 4.
-    scales: Resolutions of the images, low to high (paper, Table 4).
-    channels: Channels of the images.
-    num_classes: Classes of a conditional generator; 0: unconditional.
+    common: What it shares with D.
     latent_size: Length of z.
     w_size: Length of w.
     mapping_size: Width of the mapping network between z and w.
     mapping_layers: Dense layers of the mapping network.
-    base_channels: Width at resolution r is base_channels / r, ...
-    max_channels: ... but at most this.
-    linear_gain: Gain of `to_rgb`.
-    remat_from: Lowest resolution that recomputes, see `rematerialized`.
-    precision: Of the blocks' 3x3 convolutions and of their activations.
-    forms: The kernels.
-    base_grid: Height and width of the smallest images.
     rngs: Source of the initial weights and of the stored noise maps.
   """
 
   def __init__(
     self,
+    common: Common,
     *,
-    resolution: int,
-    scales: tuple[int, ...],
-    channels: int,
-    num_classes: int,
     latent_size: int,
     w_size: int,
     mapping_size: int,
     mapping_layers: int,
-    base_channels: int,
-    max_channels: int,
-    linear_gain: float = 1.0,
-    remat_from: int = 0,
-    precision: Precision = FLOAT32,
-    forms: Kernels = BY_PLATFORM,
-    base_grid: tuple[int, int] = (4, 4),
     rngs: nnx.Rngs,
   ):
-    self.resolutions = resolutions_up_to(resolution)
-    self.scales = scales
-    self.remat_from = remat_from
-    self.label_embedding = make_embedding(num_classes, latent_size, rngs)
+    self.common, self.scales = common, common.scales
+    self.resolutions = resolutions_up_to(common.resolution)
+    classes = common.num_classes
+    self.label_embedding = make_embedding(classes, latent_size, rngs)
     self.mapping = Mapping(
-      latent_size * (2 if num_classes else 1),
+      latent_size * (2 if classes else 1),
       mapping_size,
       w_size,
       num_layers=mapping_layers,
       rngs=rngs,
     )
     self.w_avg = State(jnp.zeros((w_size,)))
+    conv = functools.partial(Conv, forms=common.forms, rngs=rngs)
     in_channels = None  # 4x4 has a constant instead of an input
     for r in self.resolutions:
-      width = num_channels(r, base_channels, max_channels)
+      width = common.width(r)
       block = Block(
         in_channels,
         width,
-        size=image_size(r, base_grid),
+        size=image_size(r, common.base_grid),
         w_size=w_size,
-        precision=precision,
-        forms=forms,
-        rngs=rngs,
+        conv=functools.partial(conv, precision=common.precision),
       )
       # An nnx.Dict would add its own name to the paths of the weights.
       setattr(self, f"block_{r}x{r}", block)
-      if r in scales:
-        to_rgb = Conv(
-          width,
-          channels,
-          kernel_size=1,
-          gain=linear_gain,
-          forms=forms,
-          rngs=rngs,
-        )
+      if r in common.scales:
+        to_rgb = conv(width, common.channels, 1, gain=common.linear_gain)
         setattr(self, f"to_rgb_{r}x{r}", to_rgb)
       in_channels = width
 
@@ -134,8 +103,7 @@ class Generator(nnx.Module):
         of w.
 
     Returns:
-      Images per scale, low to high, (B, r, r, channels), about [-1, 1]; linear
-      ones may overshoot.
+      Images, low to high, (B, r, r, channels), about [-1, 1] or beyond.
     """
     w = self.map_latents(z, labels)
     if batch_mean is not None:
@@ -173,15 +141,10 @@ class Generator(nnx.Module):
     noise: jax.Array | None = None,
     maps: Sequence[jax.Array] | None = None,
   ) -> Pyramid:
-    """Generate images from w.
+    """Generate images from w, (B, w_size) or (B, layers, w_size).
 
-    Args:
-      w: (B, w_size) or (B, layers, w_size).
-      noise: As in `__call__`.
-      maps: Instead of `noise`: a map for each layer, (B, r, r).
-
-    Returns:
-      As `__call__`.
+    `noise` is as in `__call__`; `maps`, instead of it, has a map for each
+    layer, (B, r, r).
     """
     w = self.for_layers(w)
     layers = [None] * w.shape[1] if maps is None else maps
@@ -212,20 +175,19 @@ class Generator(nnx.Module):
     """Run one block.
 
     Args:
-      resolution: Resolution of the block.
+      resolution: That of the block.
       x: Activations of the block below, (B, H/2, W/2, C); None at 4x4.
       w: For each of its two layers, (B, w_size).
       noise: For each layer, keys, (B,), maps, (B, r, r), or None for the stored
         map.
 
     Returns:
-      Activations, (B, H, W, C), and the image, (B, H, W, channels); None if
-      this scale is not connected.
+      Activations, (B, H, W, C), and the image; None without this scale.
     """
     name = f"{resolution}x{resolution}"
     block = getattr(self, f"block_{name}")
     with level_scope(resolution):
-      x = rematerialized(block, resolution, self.remat_from)(x, w, noise)
+      x = self.common.rematerialized(block, resolution)(x, w, noise)
       if resolution not in self.scales:
         return x, None
       # `to_rgb` and its images are float32 in every precision.
@@ -251,8 +213,8 @@ class Block(nnx.Module):
     in_channels: C of the block below; None: a learned constant is the input.
     out_channels: C of the result.
     size: Height and width of the result, in pixels.
-    precision: Of the convolutions and of the activations.
-    **options: Options of `StyleLayer`.
+    w_size: Length of w.
+    conv: Builds a convolution.
   """
 
   def __init__(
@@ -261,10 +223,10 @@ class Block(nnx.Module):
     out_channels: int,
     *,
     size: tuple[int, int],
-    precision: Precision,
-    **options,
+    w_size: int,
+    conv: functools.partial[Conv],
   ):
-    self.precision = precision
+    self.precision = conv.keywords["precision"]
     if in_channels is None:
       ones = jnp.ones((*size, out_channels))
       self.constant = nnx.Param(ones)
@@ -274,8 +236,8 @@ class Block(nnx.Module):
       StyleLayer,
       out_channels=out_channels,
       size=size,
-      precision=precision,
-      **options,
+      w_size=w_size,
+      conv=conv,
     )
     self.layer_0 = layer(in_channels)
     self.layer_1 = layer(out_channels)
@@ -286,13 +248,9 @@ class Block(nnx.Module):
     w: Sequence[jax.Array],
     noise: Sequence[jax.Array | None],
   ) -> jax.Array:
-    """Map (B, H/2, W/2, in_channels) to (B, H, W, out_channels).
+    """Map (B, H/2, W/2, in_channels), None at 4x4, to (B, H, W, out_channels).
 
-    Args:
-      x: Activations of the block below; None at 4x4.
-      w: For each layer, (B, w_size).
-      noise: For each layer, keys, (B,), maps, (B, H, W), or None for the stored
-        map.
+    `w` and `noise` are as in `Generator.grow`.
     """
     if self.constant is None:
       x = blur(self.layer_0.conv.after_upsampling(x))
@@ -307,14 +265,7 @@ class Block(nnx.Module):
 class StyleLayer(nnx.Module):
   """Convolution, noise, bias, leaky ReLU, AdaIN (StyleGAN, fig. 1b, eq. 1).
 
-  Args:
-    in_channels: C of the input; None: no convolution.
-    out_channels: C of the result.
-    size: Height and width of the result, in pixels.
-    w_size: Length of w.
-    precision: Of the convolution and its result.
-    forms: The kernels.
-    rngs: Source of the initial weights and of the stored noise map.
+  Arguments are those of `Block`; without in_channels it has no convolution.
   """
 
   def __init__(
@@ -324,22 +275,13 @@ class StyleLayer(nnx.Module):
     out_channels: int,
     size: tuple[int, int],
     w_size: int,
-    precision: Precision,
-    forms: Kernels,
-    rngs: nnx.Rngs,
+    conv: functools.partial[Conv],
   ):
+    rngs = conv.keywords["rngs"]
     if in_channels is None:
       self.conv = None
     else:
-      self.conv = Conv(
-        in_channels,
-        out_channels,
-        kernel_size=3,
-        use_bias=False,
-        precision=precision,
-        forms=forms,
-        rngs=rngs,
-      )
+      self.conv = conv(in_channels, out_channels, 3, use_bias=False)
     self.noise = State(jax.random.normal(rngs.params(), size))
     self.noise_weight = nnx.Param(jnp.zeros((out_channels,)))
     self.bias = nnx.Param(jnp.zeros((out_channels,)))
@@ -348,15 +290,9 @@ class StyleLayer(nnx.Module):
   def finish(
     self, x: jax.Array, w: jax.Array, noise: jax.Array | None
   ) -> jax.Array:
-    """Apply noise, bias, leaky ReLU and AdaIN.
+    """Apply noise, bias, leaky ReLU and AdaIN to x, (B, H, W, C).
 
-    Args:
-      x: The convolution's result, (B, H, W, C).
-      w: (B, w_size).
-      noise: Keys, (B,), maps, (B, H, W), or None for the stored map.
-
-    Returns:
-      Same shape and dtype as x.
+    `w` is (B, w_size), `noise` as in `Generator.grow`.
     """
     if noise is None:
       maps = self.noise[...][None]
