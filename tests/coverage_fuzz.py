@@ -8,6 +8,7 @@ oom-.... It becomes a test. The corpus continues where the last call ended.
 """
 
 import argparse
+import functools
 import random
 import sys
 import tempfile
@@ -30,7 +31,7 @@ MEBIBYTES = 4096
 
 
 def weights(name: str, folder: Path) -> tuple[Callable, list[bytes], list]:
-  """Return a reader of test_fuzz_readers.py, seeds and tokens."""
+  """Return a reader, seeds and tokens."""
   read, make_seeds, _ = readers.TARGETS[name]
   return _through(read, folder), make_seeds(folder), readers.TOKENS
 
@@ -47,7 +48,6 @@ def zipped_torch(folder: Path) -> tuple[Callable, list[bytes], list]:
 
 
 def image(folder: Path) -> tuple[Callable, list[bytes], list]:
-  """Return the preparation of one image."""
   del folder
   shape = {"size": (16, 16), "channels": 3, "crop": "center"}
 
@@ -60,7 +60,6 @@ def image(folder: Path) -> tuple[Callable, list[bytes], list]:
 
 
 def zipped_images(folder: Path) -> tuple[Callable, list[bytes], list]:
-  """Return the preparation of a zip of images."""
   (folder / "output").mkdir()
   path = folder / "photos.zip"
 
@@ -74,10 +73,11 @@ def zipped_images(folder: Path) -> tuple[Callable, list[bytes], list]:
 
 
 TARGETS = {
-  "torch": lambda folder: weights("torch", folder),
+  **{
+    name: functools.partial(weights, name)
+    for name in ("torch", "tf", "safetensors")
+  },
   "torch-zip": zipped_torch,
-  "tf": lambda folder: weights("tf", folder),
-  "safetensors": lambda folder: weights("safetensors", folder),
   "image": image,
   "images-zip": zipped_images,
 }

@@ -1,12 +1,12 @@
 """Mutations of valid files, and limits that their readers must keep."""
 
 import contextlib
+import functools
 import os
 import random
 import resource
 import signal
 import sys
-import time
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
@@ -14,20 +14,21 @@ from pathlib import Path
 NUMBERS = [b"\0" * 4, b"\xff" * 4, b"\xff" * 8, b"\x7f\xff\xff\xff"]
 NUMBERS += [b"\xff\xff\xff\x7f", b"\0\0\0\x80", b"\x80", b"\x01\0", b"\0\x01"]
 WRITES = os.O_WRONLY | os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_APPEND
-FORBIDDEN = ("os.system", "os.exec", "os.posix_spawn", "subprocess.Popen")
-FORBIDDEN += ("socket.connect", "os.symlink", "os.link", "os.fork")
+FORBIDDEN = (
+  *("os.system", "os.exec", "os.posix_spawn", "os.fork", "subprocess.Popen"),
+  *("socket.connect", "os.link", "os.symlink"),
+)
+WATCHED = (
+  *FORBIDDEN,
+  *("exec", "pickle.find_class", "marshal.loads", "open", "import"),
+  *("os.remove", "os.rename", "os.mkdir", "os.rmdir"),
+)
 
 
 def mutate(
   rng: random.Random, seeds: Sequence[bytes], tokens: Sequence[bytes] = ()
 ) -> bytes:
-  """Return a damaged copy of one of the seeds.
-
-  Args:
-    rng: Draws everything.
-    seeds: Valid files.
-    tokens: Bytes to put in now and then, besides `NUMBERS`.
-  """
+  """Return a damaged copy of a valid file; `tokens` are put in now and then."""
   data = bytearray(rng.choice(seeds))
   for _ in range(rng.choice([1, 1, 1, 2, 4, 12])):
     if not data:
@@ -64,10 +65,7 @@ class Hang(BaseException):
 
 @contextlib.contextmanager
 def limits(mebibytes: int) -> Iterator[Callable[[float], None]]:
-  """Watch a block.
-
-  Args:
-    mebibytes: By how much the process may grow.
+  """Fail if the block makes the process grow by more.
 
   Yields:
     Called at the beginning of an input with the CPU seconds it may take.
@@ -90,45 +88,40 @@ def limits(mebibytes: int) -> Iterator[Callable[[float], None]]:
   assert grown / 1024 < mebibytes  # both in KiB, on Linux
 
 
-class _Watch:
-  """What Python does to files and processes, by its audit events."""
-
-  def __init__(self):
-    self.allowed: tuple[str, ...] | None = None
-    self.violations: list[str] = []
-    self.installed = False
-
-  def hook(self, event: str, arguments: tuple) -> None:
-    if self.allowed is None:
-      return
-    if event in FORBIDDEN:
-      self.violations.append(f"{event} {arguments}")
-    if event == "open" and isinstance(arguments[0], str | bytes | os.PathLike):
-      path, _, flags = arguments
-      path = os.path.abspath(os.fsdecode(path))
-      if (flags or 0) & WRITES and not path.startswith(self.allowed):
-        self.violations.append(f"writes {path}")
+_WATCHES: list[list] = []  # the events of each block that is watched
 
 
-_WATCH = _Watch()
+@functools.cache
+def _install_hook() -> None:
+  """Add an audit hook, which stays as long as its process."""
+
+  def hook(event: str, arguments: tuple) -> None:
+    if _WATCHES and event in WATCHED:
+      _WATCHES[-1].append((event, arguments))
+
+  sys.addaudithook(hook)
+
+
+@contextlib.contextmanager
+def watch() -> Iterator[list[tuple[str, tuple]]]:
+  """Collect what Python does to files and processes, by its audit events."""
+  _install_hook()
+  _WATCHES.append(events := [])
+  try:
+    yield events
+  finally:
+    _WATCHES.pop()
 
 
 @contextlib.contextmanager
 def writing_only_to(*folders: Path) -> Iterator[None]:
   """Fail if the block writes elsewhere, or starts or calls anything."""
-  if not _WATCH.installed:  # a hook cannot be taken away
-    sys.addaudithook(_WATCH.hook)
-    _WATCH.installed = True
-  _WATCH.violations = []
-  _WATCH.allowed = (*(f"{folder}{os.sep}" for folder in folders), os.devnull)
-  try:
+  with watch() as events:
     yield
-  finally:
-    _WATCH.allowed = None
-  assert not _WATCH.violations
-
-
-def report(what: str, began: float, counts: dict) -> None:
-  """Print a long run's counts; `pytest -s` shows them."""
-  secs = time.monotonic() - began
-  print(f"\n{what}: {sum(counts.values())} inputs in {secs:.0f} s, {counts}")
+  allowed = (*(f"{folder}{os.sep}" for folder in folders), os.devnull)
+  for event, arguments in events:
+    assert event not in FORBIDDEN, arguments
+    if event == "open" and isinstance(arguments[0], str | bytes | os.PathLike):
+      path, _, flags = arguments
+      path = os.path.abspath(os.fsdecode(path))
+      assert not (flags or 0) & WRITES or path.startswith(allowed), path

@@ -16,7 +16,7 @@ from msggan_jax.checkpoints import checkpoint
 from msggan_jax.config import saved
 from msggan_jax.models import networks
 from msggan_jax.runtime import sharding
-from msggan_jax.sharing.foreign import conversion
+from msggan_jax.sharing.foreign import bmsg_gan, conversion
 from msggan_jax.sharing.foreign import msg_stylegan_tf as tf
 from tests import weight_files
 from tests.conftest import load_config
@@ -107,7 +107,7 @@ def tensors_of(table, config, make_network, seed):
 
 # MSG-StyleGAN.
 
-LABELLED = {
+LABELED = {
   "resolution": 8,
   "label_size": 3,
   "latent_size": 6,
@@ -149,16 +149,16 @@ def tf_networks():
       else:
         parts["G"][name] = tensor
     components = {
-      part: weight_files.Network(f"G_{part}", LABELLED, parts[part])
+      part: weight_files.Network(f"G_{part}", LABELED, parts[part])
       for part in ("synthesis", "mapping")
     }
-    return drawn, weight_files.Network("G", LABELLED, parts["G"], components)
+    return drawn, weight_files.Network("G", LABELED, parts["G"], components)
 
   g, g_network = generator(0)
   gs, gs_network = generator(1)
   d = tensors_of(d_table, config, networks.make_discriminator, 2)
   shared = ("resolution", "label_size", "fmap_base", "fmap_max")
-  kwargs = {k: LABELLED[k] for k in shared} | {"mbstd_group_size": 2}
+  kwargs = {k: LABELED[k] for k in shared} | {"mbstd_group_size": 2}
   d_network = weight_files.Network("D", kwargs, d)
   return g, d, gs, (g_network, d_network, gs_network)
 
@@ -231,40 +231,35 @@ def test_impossible_settings(tmp_path, stand_ins):
 # msg-gan-v1 against its facts in NumPy (reference/peers.md, 1.5 and 7.2).
 
 
-def v1_tensors(rng):
+def v1_tensors():
   """Draw G and D of 32x32 with latents of 8."""
-  G, D = {}, {}
-
-  def conv(to, name, shape, normed=True, transposed=False):
-    weight = rng.randn(*shape).astype("f4") * 0.3
-    suffix = "_orig" if normed else ""
-    to[f"{name}.weight{suffix}"] = weight
-    to[f"{name}.bias"] = rng.randn(shape[int(transposed)]).astype("f4")
-    if normed:
-      matrix = weight.swapaxes(0, 1) if transposed else weight
-      matrix = matrix.reshape(len(matrix), -1)
-      # Not yet converged, as u and v are in a file.
-      u = rng.randn(len(matrix)).astype("f4")
+  config = load_config("default", "msg_gan_v1")
+  config.update(resolution=32, latent_size=8, base_channels=256, max_channels=8)
+  both = []
+  for seed, (make, table) in enumerate(
+    (
+      (networks.make_generator, bmsg_gan.generator_table),
+      (networks.make_discriminator, bmsg_gan.discriminator_table),
+    )
+  ):
+    scales = (4, 8, 16, 32)
+    tensors = tensors_of(table(scales, spectral_norm=True), config, make, seed)
+    for name in [name for name in tensors if name.endswith("_orig")]:
+      weight = tensors[name]
+      is_transposed = weight.shape[2:] == (4, 4) and not seed
+      matrix = weight.swapaxes(0, 1) if is_transposed else weight
+      # u is not yet converged, as in a file.
+      u = tensors[name.replace("_orig", "_u")]
       u /= np.linalg.norm(u)
-      v = u @ matrix
-      to[f"{name}.weight_u"] = u
-      to[f"{name}.weight_v"] = v / np.linalg.norm(v)
+      v = u @ matrix.reshape(len(matrix), -1)
+      tensors[name.replace("_orig", "_v")] = v / np.linalg.norm(v)
+    both.append(tensors)
+  return both
 
-  conv(G, "layers.0.conv_1", (8, 8, 4, 4), transposed=True)
-  conv(G, "layers.0.conv_2", (8, 8, 3, 3))
-  conv(D, "layers.0.conv_1", (8, 9, 3, 3))
-  conv(D, "layers.0.conv_2", (8, 8, 4, 4))
-  conv(D, "layers.0.conv_3", (1, 8, 1, 1), normed=False)
-  for i in range(1, 4):
-    conv(G, f"layers.{i}.conv_1", (8, 8, 3, 3))
-    conv(G, f"layers.{i}.conv_2", (8, 8, 3, 3))
-    conv(D, f"layers.{i}.conv_1", (8, 8, 3, 3))
-    conv(D, f"layers.{i}.conv_2", (4, 8, 3, 3))
-  for i in range(4):
-    conv(G, f"rgb_converters.{i}", (3, 8, 1, 1), normed=False)
-    features = 8 if i == 3 else 4
-    conv(D, f"rgb_to_features.{i}", (features, 3, 1, 1), normed=False)
-  return G, D
+
+def without_right_vectors(tensors):
+  """Return a state dict as PyTorch before 1.0 wrote it."""
+  return {k: v for k, v in tensors.items() if not k.endswith("weight_v")}
 
 
 def effective(tensors, name, transposed=False):
@@ -325,13 +320,10 @@ def v1_score(D, images):
   [(True, "", True), (False, "module.", False)],
 )
 def test_msg_gan_v1(tmp_path, stand_ins, is_zip, prefix, right_vectors):
-  G, D = v1_tensors(np.random.RandomState(0))
+  G, D = v1_tensors()
   for name, tensors in (("G", G), ("D", D)):
-    content = {
-      f"{prefix}{key}": value
-      for key, value in tensors.items()
-      if right_vectors or not key.endswith("weight_v")
-    }
+    given = tensors if right_vectors else without_right_vectors(tensors)
+    content = {f"{prefix}{key}": value for key, value in given.items()}
     (tmp_path / name).write_bytes(torch_bytes(content, is_zip))
   workdir = tmp_path / "run"
   convert_to(workdir, "msg-gan-v1", tmp_path / "G", str(tmp_path / "D"))

@@ -27,16 +27,12 @@ KID = "kid_efficientnet_lite0_1000"
 def workdir(tiny_config, tmp_path):
   """A run with three evaluations, two of them at its step."""
   tiny_config.dataset.name = "cats"
-  generator = networks.make_generator(tiny_config)
-  params, state = generator.abstract_params(), generator.abstract_state()
-  zeros = {"ema_params": params, "ema_state": state}
-  zeros = {
-    name: {key: _zeros(leaf) for key, leaf in tree.items()}
-    for name, tree in zeros.items()
-  }
+  params, state = zeros(tiny_config)
+  saved_state = {"ema_params": params, "ema_state": state}
+  saved_state["step"] = np.int32(STEP)
   workdir = tmp_path / "run"
   with checkpoint.Checkpoints(workdir / "checkpoints") as checkpoints:
-    checkpoints.save(STEP, jax.device_put(zeros | {"step": np.int32(STEP)}))
+    checkpoints.save(STEP, jax.device_put(saved_state))
   saved.save_config(tiny_config, workdir)
   row = {"step": STEP, "kimg": 0.008, "secs": 1.0, "versions": {"jax": "0"}}
   rows = [
@@ -52,10 +48,10 @@ def workdir(tiny_config, tmp_path):
   return workdir
 
 
-def _zeros(tree):
-  if isinstance(tree, dict):
-    return {key: _zeros(leaf) for key, leaf in tree.items()}
-  return np.zeros(tree.shape, tree.dtype)
+def zeros(config):
+  generator = networks.make_generator(config)
+  shapes = generator.abstract_params(), generator.abstract_state()
+  return jax.tree.map(lambda x: np.zeros(x.shape, x.dtype), shapes)
 
 
 def test_a_run_and_its_file_have_the_same_card(workdir, tiny_config, tmp_path):
@@ -99,10 +95,8 @@ def test_details_stand_beside_their_metric():
 )
 def test_a_strange_header_has_an_empty_card(header, tiny_config, tmp_path):
   tiny_config.dataset.name = "somebody's"
-  generator = networks.make_generator(tiny_config)
-  shapes = generator.abstract_params(), generator.abstract_state()
   path = tmp_path / "shared.safetensors"
-  trees = {safetensors_file.GENERATOR: tuple(map(_zeros, shapes))}
+  trees = {safetensors_file.GENERATOR: zeros(tiny_config)}
   safetensors_file.write(path, tiny_config, STEP, trees, header)
   card = model_card.read(path)
   assert card.metrics == {} and card.pairs == b""

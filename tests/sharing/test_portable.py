@@ -172,17 +172,14 @@ def test_a_process_without_the_package_draws_the_images(tmp_path):
   assert "tpu" in done.stdout
 
 
-@pytest.mark.parametrize(
-  ("model", "variant", "sentence"),
-  [
+def test_impossible_variants():
+  for model, variant, sentence in (
     ("progan", ["psi"], "--variant=psi: this generator has no w"),
     ("stylegan", ["psi", "w"], "--variant=psi,w: a given w is not"),
     ("stylegan", ["z"], "--variant=z: 'z' is none of psi, w and noise"),
-  ],
-)
-def test_impossible_variants(model, variant, sentence):
-  with pytest.raises(ValueError, match=sentence):
-    portable.whole(make_generator(model), variant)
+  ):
+    with pytest.raises(ValueError, match=sentence):
+      portable.whole(make_generator(model), variant)
 
 
 def test_a_file_becomes_another(tmp_path):
@@ -203,20 +200,17 @@ def test_a_file_becomes_another(tmp_path):
   assert output.read_bytes() == content
 
 
-@pytest.mark.parametrize(
-  ("flags", "sentence"),
-  [
+def test_flags_that_do_not_fit():
+  command = [sys.executable, "-m", "msggan_jax.export", "--workdir=none"]
+  for flags, sentence in (
     (["--variant=psi"], "--variant: safetensors has only weights"),
     (["--discriminator", "--format=stablehlo"], "only --format=safetensors"),
     (["--format=pickle"], "--format=pickle"),
-  ],
-)
-def test_flags_that_do_not_fit(flags, sentence):
-  command = [sys.executable, "-m", "msggan_jax.export", "--workdir=none"]
-  done = run(*command, "--output=none", *flags)
-  assert done.returncode == 2
-  assert len(done.stderr.splitlines()) == 1
-  assert sentence in done.stderr
+  ):
+    done = run(*command, "--output=none", *flags)
+    assert done.returncode == 2
+    assert len(done.stderr.splitlines()) == 1
+    assert sentence in done.stderr
 
 
 # ONNX.
