@@ -97,11 +97,11 @@ def _card(workdir: Path, name: str, command: str, step: int, digest) -> str:
   rows = jsonl.read(workdir / jsonl.METRICS_FILE)
   versions = [row["versions"] for row in rows if row["step"] == step][-1]
   card = model_card.read(workdir, step)
-  data, licence = model_card.DATA[fields["dataset.name"]]
+  data, license = model_card.DATA[fields["dataset.name"]]
   lines = [
     f"# {name}",
     "",
-    f"- Data: {data}, {licence}; training split.",
+    f"- Data: {data}, {license}; training split.",
     f"- Trained on {1000 * card.kimg:,.0f} images (step {step}), for "
     f"{secs / 60:.0f} minutes on CPU cores.",
     f"- Reproduce: `{command}`. Other machines round differently, so the "

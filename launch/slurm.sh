@@ -16,7 +16,7 @@
 #
 # What follows -- are the flags of msggan_jax.main. The workdir must be on a disk
 # that all nodes see. Three minutes before the limit, and on preemption, the
-# state is saved and the job goes back into the queue; a cancelled job does not.
+# state is saved and the job goes back into the queue; a canceled job does not.
 # Other options of sbatch can be given by its environment variables, such as
 # SBATCH_PARTITION. It needs Slurm 21.08 or newer.
 
@@ -35,7 +35,7 @@ train=$(quote srun --kill-on-bad-exit=0 "--cpus-per-task=$cpus" \
   "$python" -m msggan_jax.main --distributed "${main_flags[@]}")
 # The batch script, in POSIX sh. It passes a signal on by scancel, because srun
 # answers SIGTERM by killing its tasks. A job that does not end then, as in a
-# long save, is requeued all the same. A cancelled job is not RUNNING any more.
+# long save, is requeued all the same. A canceled job is not RUNNING any more.
 read -rd '' batch <<END || true
 requeue() {
   state=\$(squeue --noheader --format=%T --jobs="\$SLURM_JOB_ID")

@@ -192,7 +192,7 @@ def overfitting(
 def adapt(
   config: ConfigDict, state: AugmentState, signal: Overfitting
 ) -> AugmentState:
-  """Move the strength towards r = `augment_target`, one step's way.
+  """Move the strength toward r = `augment_target`, one step's way.
 
   From 0 to 1 it takes at least `augment_kimg`; it stays within 0 and
   `augment_strength`.

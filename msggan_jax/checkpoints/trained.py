@@ -121,7 +121,7 @@ class Generator(_Trained):
     truncation_psi: float,
     truncation_cutoff: int = TRUNCATION_CUTOFF,
   ) -> jax.Array:
-    """Move w towards its average in the first layers, as `__call__`.
+    """Move w toward its average in the first layers, as `__call__`.
 
     w is (B, w_size) or (B, layers, w_size); returns (B, layers, w_size).
     """

@@ -120,7 +120,7 @@ class Generator(nnx.Module):
   def truncate(
     self, w: jax.Array, psi: jax.Array | float, cutoff: jax.Array | int
   ) -> jax.Array:
-    """Move w towards its average in the first layers (StyleGAN, app. B).
+    """Move w toward its average in the first layers (StyleGAN, app. B).
 
     Args:
       w: (B, w_size) or (B, layers, w_size).

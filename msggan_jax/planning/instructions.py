@@ -10,7 +10,7 @@ import math
 import re
 from typing import NamedTuple
 
-_STEPS_BACK = 8  # towards an instruction with a name
+_STEPS_BACK = 8  # toward an instruction with a name
 _ITEM_BYTES = (
   dict.fromkeys(("pred", "s8", "u8"), 1)
   | dict.fromkeys(("bf16", "f16"), 2)

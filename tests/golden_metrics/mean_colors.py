@@ -2,7 +2,7 @@
 
 
 def mean_colors(images):
-  """Map uint8 images, (N, H, W, C), to their mean colours, (N, C)."""
+  """Map uint8 images, (N, H, W, C), to their mean colors, (N, C)."""
   return images.mean(axis=(1, 2)) / 255
 
 

@@ -247,7 +247,7 @@ def run_batch(folder, **environment):
     (1, "RUNNING", 0, 1),
     (75, "RUNNING", 3, 1),
     (75, "RUNNING", 4, 0),  # --restarts=4
-    (75, "COMPLETING", 0, 0),  # cancelled
+    (75, "COMPLETING", 0, 0),  # canceled
   ],
 )
 def test_slurm_requeues_what_may_go_better(

@@ -216,7 +216,7 @@ def test_labels_change_images_and_scores(model):
   np.testing.assert_array_equal(scores, [7, 5, 6, 7])
 
 
-def test_conditional_latents_are_normalised_with_their_label():
+def test_conditional_latents_are_normalized_with_their_label():
   config = small(load_config("default"))
   config.num_classes = 2
   generator = networks.make_generator(config)

@@ -276,7 +276,7 @@ class Taps(NamedTuple):
 
   Attributes:
     weights: (size, t, p, q): weight of tap k from pixel p of one of t
-      neighbouring positions to pixel q.
+      neighboring positions to pixel q.
     padding: Positions of zeros to the left and to the right of a row.
   """
 

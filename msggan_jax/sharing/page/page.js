@@ -92,7 +92,7 @@ function draw(name, { data, dims: [, height, width, channels] }) {
   const pixels = context.createImageData(width, height);
   for (let i = 0; i < height * width; i++) {
     for (let c = 0; c < 4; c++) {
-      // 1 channel is grey, 4 are RGB and alpha.
+      // 1 channel is gray, 4 are RGB and alpha.
       const channel = channels < 3 ? 0 : c;
       const value = c === 3 && channels !== 4 ? 1 : data[i * channels + channel];
       pixels.data[4 * i + c] = Math.round((value + 1) * 127.5);
