@@ -64,7 +64,8 @@ def evaluator_of(config, prepared, names):
 
 
 def make_weights(config):
-  return networks.make_generator(config).init(jax.random.key(0))
+  generator = networks.make_generator(config)
+  return jax.jit(generator.init)(jax.random.key(0))
 
 
 def parse_one(name):

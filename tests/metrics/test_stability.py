@@ -17,7 +17,7 @@ def test_stability(tiny_config):
   config = tiny_config
   config.resolution = 8
   network = networks.make_generator(config)
-  params, state = network.init(jax.random.key(0))
+  params, state = jax.jit(network.init)(jax.random.key(0))
   generators = [
     trained.Generator(
       config, network, jax.tree.map(lambda x, s=scale: x * s, params), state

@@ -115,7 +115,7 @@ def test_at_the_start_every_block_is_the_identity():
   """Fix-up: the last layer of each residual block starts at 0."""
   config = residual_config(base_channels=96)  # 6 channels everywhere
   generator = networks.make_generator(config)
-  params, state = generator.init(jax.random.key(0))
+  params, state = jax.jit(generator.init)(jax.random.key(0))
   for r in (8, 16):
     params[f"to_rgb_{r}x{r}"] = params["to_rgb_4x4"]
   z = jax.random.normal(jax.random.key(1), (2, config.latent_size))

@@ -9,7 +9,7 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-SECS = 120  # the watchdog's: a job that takes longer hangs
+SECS = 600  # the watchdog's: a job that takes longer hangs
 
 
 def free_port() -> int:

@@ -20,7 +20,7 @@ def run(command, *arguments):
     [sys.executable, "-m", f"msggan_jax.{command}", *arguments],
     capture_output=True,
     text=True,
-    timeout=100,
+    timeout=600,
   )
 
 

@@ -13,7 +13,7 @@ def run(*flags):
     capture_output=True,
     text=True,
     check=False,
-    timeout=100,
+    timeout=600,
   )
 
 

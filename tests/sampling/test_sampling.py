@@ -1,5 +1,7 @@
 """The modes of `sample` on small random networks."""
 
+import functools
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -16,6 +18,7 @@ from tests.conftest import load_config
 EXTRACTOR = "tests.golden_metrics.mean_colors:mean_colors"
 
 
+@functools.cache
 def make_generator(model="progan", **fields):
   """Return a random generator up to 8x8 whose noise and styles matter."""
   config = load_config("default", f"msg_{model}")
@@ -25,7 +28,7 @@ def make_generator(model="progan", **fields):
   config.base_channels, config.max_channels = 64, 8
   config.update(fields)
   network = networks.make_generator(config)
-  params, state = network.init(jax.random.key(1))
+  params, state = jax.jit(network.init)(jax.random.key(1))
   if model == "stylegan":
     for i in range(2):
       block = params[f"block_{4 * 2**i}x{4 * 2**i}"]
@@ -153,7 +156,7 @@ def test_nearest_finds_the_training_images(tmp_path, monkeypatch):
   monkeypatch.setattr(
     "msggan_jax.data.sources.demo._CAT_SPLITS", {"train": range(20)}
   )
-  generator = make_generator()
+  generator = make_generator.__wrapped__()  # its configuration changes
   generator.config.dataset.name = "cats"
   generator.config.dataset.data_dir = str(tmp_path / "data")
   generator.config.mirror = True

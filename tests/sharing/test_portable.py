@@ -1,5 +1,6 @@
 """Generators as StableHLO and ONNX: any batch, every input, no package."""
 
+import functools
 import subprocess
 import sys
 from pathlib import Path
@@ -47,6 +48,7 @@ print(names)
 """
 
 
+@functools.cache
 def make_generator(model, **fields):
   """Return a random generator up to 16x16 whose 8x8 images are missing."""
   config = load_config("default", f"msg_{model}")
@@ -57,7 +59,7 @@ def make_generator(model, **fields):
   config.connected_scales = (4, 16)
   config.update(fields)
   network = networks.make_generator(config)
-  params, state = network.init(jax.random.key(1))
+  params, state = jax.jit(network.init)(jax.random.key(1))
   if model == "stylegan":
     state["w_avg"] += 0.2
     for block in ("block_4x4", "block_16x16"):
