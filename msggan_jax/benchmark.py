@@ -9,7 +9,6 @@ set.
 """
 
 import os
-from collections.abc import Sequence
 
 from absl import flags
 
@@ -23,9 +22,8 @@ _LOADER = flags.DEFINE_bool("loader", False, "Time the data set's loader, too.")
 _JSON = cli.define_json("One JSON object.")
 
 
-def main(argv: Sequence[str]) -> None:
+def main() -> None:
   """Time the step and print the numbers."""
-  del argv
   output = cli.JsonOutput(_JSON.value)
   # The compilation is timed, too.
   os.environ["JAX_ENABLE_COMPILATION_CACHE"] = "false"

@@ -9,7 +9,6 @@ The workdir holds a run at step 0, to sample from, evaluate and train further.
 Nothing in a weight file is executed.
 """
 
-from collections.abc import Sequence
 from pathlib import Path
 
 from absl import flags
@@ -36,9 +35,8 @@ _WORKDIR = flags.DEFINE_string("workdir", None, "A new folder for the run.")
 flags.mark_flags_as_required(["source", "generator", "workdir"])
 
 
-def main(argv: Sequence[str]) -> None:
+def main() -> None:
   """Convert the weight files."""
-  del argv
   # Imported late, so that --help and bad flags return at once.
   from msggan_jax.sharing.foreign import conversion
 

@@ -9,7 +9,6 @@ results of a run are also appended to its metrics.jsonl.
 """
 
 import time
-from collections.abc import Sequence
 from pathlib import Path
 
 from absl import flags
@@ -60,9 +59,8 @@ _ALL_STEPS = flags.DEFINE_bool("all_steps", False, "Every checkpoint.")
 _JSON = cli.define_json("One JSON object a line for each result.")
 
 
-def main(argv: Sequence[str]) -> None:
+def main() -> None:
   """Evaluate a run or two sets of images."""
-  del argv
   if bool(_REALS.value) != bool(_FAKES.value):
     raise ValueError("--reals and --fakes belong together: give both")
   if bool(_WORKDIR.value) == bool(_REALS.value):

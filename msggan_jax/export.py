@@ -12,7 +12,6 @@ web is a folder with a page that draws in a browser, offline. See
 docs/export.md.
 """
 
-from collections.abc import Sequence
 from pathlib import Path
 
 from absl import flags
@@ -47,9 +46,8 @@ _VARIANT = flags.DEFINE_string(
 flags.mark_flags_as_required(["workdir", "output"])
 
 
-def main(argv: Sequence[str]) -> None:
+def main() -> None:
   """Export a run's networks."""
-  del argv
   step = cli.parse_step(_STEP.value)
   output = Path(_OUTPUT.value)
   shares_weights = _FORMAT.value == "safetensors"

@@ -12,7 +12,6 @@ replays steps of the run and compares every byte.
 import shlex
 import sys
 import time
-from collections.abc import Sequence
 from pathlib import Path
 
 from absl import flags
@@ -65,9 +64,8 @@ _NEW_RANDOMNESS = flags.DEFINE_bool(
 )
 
 
-def main(argv: Sequence[str]) -> None:
+def main() -> None:
   """Train, or print the dry run."""
-  del argv
   workdir = Path(_WORKDIR.value or default_workdir())
   # Imported late, so that --help and bad flags return at once.
   if _DRY_RUN.value:

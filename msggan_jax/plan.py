@@ -10,7 +10,6 @@ machine. Full-size networks take minutes to compile.
 """
 
 import os
-from collections.abc import Sequence
 from typing import Any
 
 from absl import flags
@@ -39,9 +38,8 @@ _FIND_BATCH = flags.DEFINE_bool(
 _JSON = cli.define_json("One JSON object.")
 
 
-def main(argv: Sequence[str]) -> None:
+def main() -> None:
   """Compile the step and print the plan."""
-  del argv
   output = cli.JsonOutput(_JSON.value)
   if _LEVELS.value and not _TOPOLOGY.value:
     raise ValueError("--levels needs --topology")

@@ -5,8 +5,6 @@
   python -m msggan_jax.prepare --config=configs/cifar10.py
 """
 
-from collections.abc import Sequence
-
 from absl import flags
 from ml_collections import config_flags
 
@@ -62,9 +60,8 @@ _OF_SOURCE = (
 )
 
 
-def main(argv: Sequence[str]) -> None:
+def main() -> None:
   """Prepare a data set and describe it."""
-  del argv
   if (_CONFIG.value is None) == (_SOURCE.value is None):
     raise ValueError("give either --config or --source; see --help")
   if _CONFIG.value is not None:

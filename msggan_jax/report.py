@@ -8,7 +8,6 @@ of pip install 'msggan_jax[report]', and it may be written during training.
 """
 
 import sys
-from collections.abc import Sequence
 from pathlib import Path
 
 from absl import flags
@@ -23,9 +22,8 @@ _OUTPUT = flags.DEFINE_string(
 )
 
 
-def main(argv: Sequence[str]) -> None:
+def main() -> None:
   """Write the page."""
-  del argv
   # Imported late, so that --help and bad flags return at once.
   from msggan_jax.reporting import records
 

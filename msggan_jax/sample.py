@@ -122,9 +122,8 @@ flags.DEFINE_integer(
 flags.mark_flags_as_required(["workdir", "output"])
 
 
-def main(argv: Sequence[str]) -> None:
+def main() -> None:
   """Write the pictures of a mode."""
-  del argv
   mode = _MODE.value
   options = parse_options(mode)
   default_seeds = "0-15" if mode == "grid" else "0-7"

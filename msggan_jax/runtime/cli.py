@@ -27,7 +27,7 @@ def define_config() -> flags.FlagHolder:
   return holder
 
 
-def run(main: Callable[[Sequence[str]], None]) -> None:
+def run(main: Callable[[], None]) -> None:
   """Parse the flags and call main; bad input ends in one sentence.
 
   `main` raises ValueError or FileNotFoundError for it, and OSError for errors
@@ -37,11 +37,11 @@ def run(main: Callable[[Sequence[str]], None]) -> None:
   folder = str(machine.cache_folder() / "compiled")
   os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", folder)
 
-  def main_or_sentence(argv: Sequence[str]) -> None:
+  def main_or_sentence(_: Sequence[str]) -> None:
     if not flags.FLAGS["verbosity"].present:
       logging.set_verbosity(logging.WARNING)
     try:
-      main(argv)
+      main()
     except (ValueError, FileNotFoundError) as error:
       fail(str(error))
     except OSError as error:  # such as a full disk
