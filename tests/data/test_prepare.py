@@ -17,7 +17,7 @@ def run(*arguments, cwd):
     cwd=cwd,
     capture_output=True,
     text=True,
-    timeout=100,
+    timeout=600,
   )
 
 

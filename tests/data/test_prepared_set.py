@@ -152,6 +152,6 @@ def test_unclosed_loader_ends_with_the_interpreter(numbered_set):
     [sys.executable, "-W", "error", "-c", script],
     capture_output=True,
     text=True,
-    timeout=60,
+    timeout=600,
   )
   assert (done.returncode, done.stderr) == (0, "")
