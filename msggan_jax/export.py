@@ -72,7 +72,8 @@ def main() -> None:
   if _FORMAT.value == "web":
     if _VARIANT.value:
       raise ValueError("--variant: the inputs of --format=web are fixed")
-    print("\n".join(web.write(_WORKDIR.value, output, step)))
+    web.write(_WORKDIR.value, output, step)
+    print(f"{output}: open {output / 'index.html'} in a browser")
     return
   variant = _VARIANT.value.split(",") if _VARIANT.value else []
   lines = portable.write(_WORKDIR.value, output, _FORMAT.value, step, variant)

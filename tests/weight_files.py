@@ -65,12 +65,9 @@ class Storage:
 
 
 def torch_bytes(content, is_zip, count=None):
-  """Return the bytes of `torch.save(content)`.
+  """Return the bytes of `torch.save(content)`, a zip since PyTorch 1.6.
 
-  Args:
-    content: What to save; its arrays become tensors.
-    is_zip: The format since 1.6, else the one before.
-    count: A false number of elements for all storages.
+  `count` is a false number of elements for all storages.
   """
   stored = []
 

@@ -33,13 +33,10 @@ _HASHES = {
 
 def write(
   source: str | Path, output: Path, step: int | str | None = None
-) -> list[str]:
+) -> None:
   """Write a folder with a page that draws a generator's images.
 
   `source` and `step` are those of `trained.load_generator`.
-
-  Returns:
-    Lines for people.
   """
   safetensors_file.check_free(output)
   portable.check_jax2onnx("web")
@@ -79,7 +76,6 @@ def write(
   }
   files["model.js"] = _script("MODEL", model)
   _write_folder(output, files)
-  return [f"{output}: open {output / 'index.html'} in a browser"]
 
 
 def _read_runtime() -> dict[str, bytes]:
