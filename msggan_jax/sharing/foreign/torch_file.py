@@ -22,7 +22,6 @@ from msggan_jax.sharing.foreign.restricted import Constructor
 
 _OLD_MAGIC = 0x1950A86A20F9469CFC6C
 _OLD_VERSION = 1001
-_MAX_DIMENSIONS = 16
 
 
 @dataclasses.dataclass
@@ -59,7 +58,6 @@ class _Tensor:
     numbers = (self.offset, *self.shape, *self.strides)
     if (
       len(self.shape) != len(self.strides)
-      or len(self.shape) > _MAX_DIMENSIONS
       or not all(type(n) is int and 0 <= n <= count for n in numbers)
       or math.prod(self.shape) > count
       or 0 in self.shape
