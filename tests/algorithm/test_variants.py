@@ -1,4 +1,7 @@
-"""Training of every variant; msg-gan-v1 against a transcription in NumPy."""
+"""Training of every variant; the spectral norm of msg-gan-v1.
+
+`tests/sharing/test_convert.py` compares msg-gan-v1 with NumPy.
+"""
 
 import itertools
 
@@ -98,101 +101,6 @@ def test_eight_devices_train_as_one(preset, changes, float64):
     jax.tree.map(
       np.testing.assert_array_equal, state.ema_params, state.g_params
     )
-
-
-def leaky(x):
-  return np.where(x > 0, x, 0.2 * x)
-
-
-def conv(x, kernel, bias, pad):
-  """Convolve NHWC images with an HWIO kernel."""
-  k = kernel.shape[0]
-  x = np.pad(x, ((0, 0), (pad, pad), (pad, pad), (0, 0)))
-  h, w = x.shape[1] - k + 1, x.shape[2] - k + 1
-  y = np.zeros((len(x), h, w, kernel.shape[3]))
-  for i in range(k):
-    for j in range(k):
-      y += x[:, i : i + h, j : j + w] @ kernel[i, j]
-  return y + bias
-
-
-def normed(layer, state):
-  """Divide by sigma = u' W v, the matrix having a row a channel."""
-  out = len(state["u"])
-  matrix = np.moveaxis(layer["kernel"].reshape(-1, out), -1, 0)
-  return layer["kernel"] / (state["u"] @ (matrix @ state["v"]))
-
-
-def v1_generator(params, state, z):
-  first, first_state = params["block_4x4"], state["block_4x4"]
-  kernel = normed(first["dense"], first_state["dense"])
-  kernel = kernel.reshape(len(kernel), 4, 4, -1)
-  x = leaky(np.einsum("bl,lhwc->bhwc", z, kernel) + first["bias"])
-  kernel = normed(first["conv"], first_state["conv"])
-  x = leaky(conv(x, kernel, first["conv"]["bias"], 1))
-  pyramid = []
-  for r in (4, 8, 16):
-    if r > 4:
-      x = x.repeat(2, axis=1).repeat(2, axis=2)
-      for name in ("conv_0", "conv_1"):
-        layer = params[f"block_{r}x{r}"][name]
-        kernel = normed(layer, state[f"block_{r}x{r}"][name])
-        x = leaky(conv(x, kernel, layer["bias"], 1))
-    rgb = params[f"to_rgb_{r}x{r}"]
-    pyramid.append(np.tanh(conv(x, rgb["kernel"], rgb["bias"], 0)))
-  return pyramid
-
-
-def v1_discriminator(params, state, pyramid):
-  rgb = params["from_rgb_16x16"]
-  x = conv(pyramid[-1], rgb["kernel"], rgb["bias"], 0)
-  for r in (16, 8, 4):
-    block, block_state = params[f"block_{r}x{r}"], state[f"block_{r}x{r}"]
-    if r < 16:
-      image = pyramid[{4: 0, 8: 1}[r]]
-      rgb = block["combine"]["conv"]
-      features = conv(image, rgb["kernel"], rgb["bias"], 0)
-      assert features.shape == x.shape  # equal halves
-      x = np.concatenate([features, x], axis=-1)
-    if r == 4:
-      statistic = np.sqrt(x.var(axis=0) + 1e-8).mean(axis=-1)
-      statistic = np.broadcast_to(statistic[None, ..., None], (len(x), 4, 4, 1))
-      x = np.concatenate([x, statistic], axis=-1)
-    for name, pad in (("conv_0", 1), ("conv_1", 0 if r == 4 else 1)):
-      kernel = normed(block[name], block_state[name])
-      x = leaky(conv(x, kernel, block[name]["bias"], pad))
-    if r > 4:
-      b, h, w, c = x.shape
-      x = x.reshape(b, h // 2, 2, w // 2, 2, c).mean(axis=(2, 4))
-  score = params["score"]
-  return (x[:, 0, 0] @ score["kernel"] + score["bias"])[:, 0]
-
-
-def test_msg_gan_v1_against_numpy():
-  config = small_config("msg_gan_v1", resolution=16)
-  generator = networks.make_generator(config)
-  discriminator = networks.make_discriminator(config)
-  g_params, g_state = random_arrays(generator, 0)
-  d_params, d_state = random_arrays(discriminator, 1)
-  # u and v must belong to the kernels: with random ones, sigma is unbounded.
-  for _ in range(5):
-    g_state = jax.jit(generator.power_iterate)(g_params, g_state)
-    d_state = jax.jit(discriminator.power_iterate)(d_params, d_state)
-  z = np.random.default_rng(2).normal(size=(3, 4)).astype(np.float32)
-  pyramid = generator.jitted_apply(g_params, g_state, z)
-  logits = discriminator.jitted_apply(d_params, d_state, pyramid)
-
-  trees = (g_params, g_state, d_params, d_state)
-  g_params, g_state, d_params, d_state = jax.tree.map(np.float64, trees)
-  expected = v1_generator(g_params, g_state, z)
-  for ours, theirs in zip(pyramid, expected, strict=True):
-    np.testing.assert_allclose(ours, theirs, rtol=1e-4, atol=1e-5)
-  np.testing.assert_allclose(
-    logits,
-    v1_discriminator(d_params, d_state, expected),
-    rtol=1e-4,
-    atol=1e-5,
-  )
 
 
 def test_spectral_norm_is_on_the_blocks_convolutions_only():

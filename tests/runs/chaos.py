@@ -61,7 +61,8 @@ def meet(folder: Path, processes: int, faults: int, seed: int) -> list[dict]:
 
 def _one_fault(folder: Path, processes: int, rng: random.Random) -> dict:
   fault = {"damage": _damage(folder, rng) if rng.random() < 0.15 else ""}
-  number = rng.choice([signal.SIGKILL, signal.SIGKILL, signal.SIGTERM])
+  kill, *stops = signal.SIGKILL, signal.SIGTERM, signal.SIGINT
+  number = rng.choice([kill, kill, *stops])
   victims = rng.sample(range(processes), rng.choice([1, 1, 1, processes]))
   fault["phase"] = rng.choice(["start", "training", "training", "training"])
   moments = _ROWS if fault["phase"] == "training" else _LINES

@@ -3,7 +3,6 @@
 import contextlib
 import json
 import os
-import shutil
 import signal
 import subprocess
 import sys
@@ -21,7 +20,6 @@ from msggan_jax.checkpoints.checkpoint import Checkpoints
 from msggan_jax.data import pixels
 from msggan_jax.runtime import preemption, sharding
 from tests.conftest import CACHE, load_config
-from tests.runs.faults import flip, halve
 from tests.runs.forked import Forked
 from tests.runs.several import free_port
 
@@ -189,51 +187,6 @@ def wait_for_rows(path, count, secs=600):
   while not path.exists() or path.read_text().count("\n") < count:
     assert time.monotonic() < deadline, "the run does not move"
     time.sleep(0.1)
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize(
-  ("num_processes", "number"),
-  [
-    (1, signal.SIGINT),  # SIGTERM: test_chaos.py
-    (2, signal.SIGTERM),
-    (2, signal.SIGINT),
-    (4, signal.SIGTERM),
-  ],
-)
-def test_a_signal_stops_all_with_the_state_saved(
-  tmp_path, num_processes, number
-):
-  started = start(tmp_path, "run", num_processes, total_kimg=1000.0)
-  wait_for_rows(tmp_path / "run/stats.jsonl", 3)
-  started[-1].send_signal(number)
-  assert finish(started) == [preemption.EXIT_CODE] * num_processes
-  state, rows = state_of(tmp_path, "run", total_kimg=1000.0)
-  assert int(state.step) == rows[-1]["step"] >= 3
-  assert [row["step"] for row in rows] == list(range(1, len(rows) + 1))
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize(
-  ("num_processes", "killed"), [(2, 0), (2, 1), (4, 0), (4, 2)]
-)
-def test_a_killed_process_ends_the_others(tmp_path, num_processes, killed):
-  started = start(tmp_path, "run", num_processes, total_kimg=1000.0)
-  wait_for_rows(tmp_path / "run/stats.jsonl", 2)
-  started[killed].kill()
-  assert all(code != 0 for code in finish(started))
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize("num_processes", [2, 4])
-@pytest.mark.parametrize("damage", [flip, halve, shutil.rmtree])
-def test_a_damaged_checkpoint_parts_nobody(tmp_path, num_processes, damage):
-  run(tmp_path, "run", num_processes, total_kimg=0.048)
-  damage(tmp_path / "run/checkpoints/3")
-  run(tmp_path, "run", num_processes, total_kimg=0.064)
-  state, rows = state_of(tmp_path, "run", total_kimg=0.064)
-  assert int(state.step) == 4
-  assert [row["step"] for row in rows] == [1, 2, 3, 4]
 
 
 @pytest.mark.slow
