@@ -37,11 +37,9 @@ def in_parts(
   Derivatives recompute its intermediate values. The parts' results are joined
   before anything is averaged, so a loss of all of them has its exact gradient.
 
-  Args:
-    f: Trees of arrays, (part_size, ...), or None -> per-example results.
-    part_size: Examples in a part, a divisor of the batch; 0: the whole batch.
-    out_axis: The examples' axis in f's results.
-    has_means: Whether f returns (examples, means over its examples).
+  `f` maps trees of arrays, (part_size, ...), or None to per-example results
+  with the examples along `out_axis`; with `has_means`, to a pair of them and
+  means over the part. `part_size` divides the batch; 0: the whole batch.
   """
 
   def pair(*part):
@@ -78,23 +76,12 @@ def bind_generator(network: Network, part_size: int) -> Callable:
   Of this device's examples; `noise` is one key an example.
   """
 
-  def generate(
-    params: Tree,
-    state: Tree,
-    z: jax.Array,
-    labels: jax.Array | None,
-    noise: jax.Array,
-  ) -> tuple[Pyramid, Tree]:
+  def generate(params: Tree, state: Tree, z, labels, noise):
     params = sharding.vary(params)
 
     def part(z, labels, noise):
       pyramid, new_state = network.apply_and_update(
-        params,
-        state,
-        z,
-        labels,
-        noise=noise,
-        batch_mean=sharding.batch_mean,
+        params, state, z, labels, noise=noise, batch_mean=sharding.batch_mean
       )
       # Parts average how far they move the state: w's average moves once.
       return pyramid, jax.tree.map(jnp.subtract, new_state, state)
@@ -105,7 +92,7 @@ def bind_generator(network: Network, part_size: int) -> Callable:
   return generate
 
 
-def bind_discriminator(network: Network) -> Callable:
+def bind_discriminator(network: Network, part_size: int) -> Callable:
   """Return (params, state) -> critic, however often the critic is called.
 
   It maps this device's pyramid and what is `Given` with it to logits, (B,).
@@ -123,7 +110,7 @@ def bind_discriminator(network: Network) -> Callable:
         batch_mean=sharding.batch_mean,
       )
 
-    return critic
+    return in_parts(critic, part_size)
 
   return with_params
 

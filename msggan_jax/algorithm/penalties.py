@@ -17,7 +17,6 @@ dominate. With the same c at all S scales the two are equal if
 because the sum of 1 / s^2 over s = 4, 8, ... is 1 / 12.
 """
 
-import functools
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
@@ -47,15 +46,8 @@ def gradient_penalty(
   the scales are independent inputs, one epsilon per example is shared by all
   scales, and every scale has its own norm.
 
-  Args:
-    critic: Pyramid -> logits, (B,).
-    reals: Images per scale, low to high, each (B, H, W, C).
-    fakes: Same shapes.
-    epsilon: (B,), uniform in [0, 1]; the share of the real image.
-    one_sided: Whether norms below 1 are not penalized.
-
-  Returns:
-    (S, B): (||g|| - 1)^2, or max(0, ||g|| - 1)^2, not yet averaged.
+  `epsilon`, (B,), uniform in [0, 1], is the share of the real image. Returns
+  (||g|| - 1)^2, `one_sided` max(0, ||g|| - 1)^2, (S, B), not yet averaged.
   """
   epsilon = epsilon[:, None, None, None]
   interpolated = jax.tree.map(
@@ -73,18 +65,9 @@ def r1_penalty(
 
   On fakes, with partial derivatives, this is R2.
 
-  Args:
-    critic: Pyramid -> logits, (B,).
-    reals: Images per scale, low to high, each (B, H, W, C).
-    derivatives: "partial": the scales are independent inputs. "total": the
-      lower scales are pooled from the higher ones, and the derivative passes
-      through the pooling, as in the official code.
-
-  Returns:
-    (S, B) squared norms, without gamma / 2, not yet averaged.
-
-  Raises:
-    ValueError: If `derivatives` is neither.
+  "partial": the scales are independent inputs. "total": the lower scales are
+  pooled from the higher ones, and the derivative passes through the pooling, as
+  in the official code. (S, B), without gamma / 2, not yet averaged.
   """
   if derivatives not in ("total", "partial"):
     raise ValueError(
@@ -114,16 +97,14 @@ class Term(NamedTuple):
   weight: Callable[[float, schedules.Now], float | jax.Array]
 
 
-_GRADIENT_PENALTY, _ONE_SIDED = (
-  Term(
+def _around_one(one_sided: bool) -> Term:
+  return Term(
     "gradient_penalty",
-    lambda critic, images, _, one_sided=one_sided: gradient_penalty(
-      critic, *images, one_sided=one_sided
-    ),
+    lambda critic, images, _: gradient_penalty(critic, *images, one_sided),
     lambda gp_weight, _: gp_weight,
   )
-  for one_sided in (False, True)
-)
+
+
 _R1 = Term(
   "r1_penalty",
   lambda critic, images, derivatives: r1_penalty(
@@ -141,8 +122,8 @@ _R2 = Term(
 # `config.penalty` -> the terms of D's loss.
 PENALTIES = {
   "none": (),
-  "gradient_penalty": (_GRADIENT_PENALTY,),
-  "one_sided": (_ONE_SIDED,),
+  "gradient_penalty": (_around_one(one_sided=False),),
+  "one_sided": (_around_one(one_sided=True),),
   "r1": (_R1,),
   "r2": (_R2,),
   "r1_r2": (_R1, _R2),
@@ -162,11 +143,7 @@ SCALE_WEIGHTS = {
 def scale_weights(
   chosen: str | Sequence[float], scales: Sequence[int]
 ) -> list[float]:
-  """Return the weight of each scale's penalty, low to high.
-
-  Raises:
-    ValueError: If a list has not one weight for each scale.
-  """
+  """Return the weight of each scale's penalty, low to high."""
   if isinstance(chosen, str):
     rule = SCALE_WEIGHTS[chosen]
     return [rule(scale, scales[-1], len(scales)) for scale in scales]
@@ -196,20 +173,11 @@ def make_penalty(
   interval: int,
   part_size: int,
 ) -> Callable[..., Penalty]:
-  """Return D's penalty as a function of the critic and the images.
+  """Return (step, `schedules.Now`, critic, images, given) -> `Penalty`.
 
-  Args:
-    name: A key of `PENALTIES`.
-    scales: Those of the pyramid, low to high.
-    scale_rule: A key of `SCALE_WEIGHTS`, or a weight for each scale.
-    derivatives: As in `r1_penalty`.
-    gp_weight: Of the gradient penalty.
-    interval: The penalty is computed at every such step.
-    part_size: As in `in_parts`.
-
-  Returns:
-    (step, `schedules.Now`, critic, images, given) -> `Penalty`. The critic maps
-    a pyramid and what is given with it to logits; `images` are this device's.
+  The critic maps a pyramid and what is given with it to logits, (B,); `images`
+  are this device's. `scale_rule` is a key of `SCALE_WEIGHTS` or a weight for
+  each scale; the penalty is computed at every `interval`-th step.
   """
   terms = PENALTIES[name]
 
@@ -221,12 +189,13 @@ def make_penalty(
 
   def penalty(step, now, critic, images: Images, given) -> Penalty:
     def values(images, given):
-      of_given = functools.partial(critic, given=given)
+      def of_given(pyramid):
+        return critic(pyramid, given)
+
       return [term.values(of_given, images, derivatives) for term in terms]
 
     def compute():
-      in_all_parts = in_parts(values, part_size, out_axis=1)
-      return in_all_parts(images, given)
+      return in_parts(values, part_size, out_axis=1)(images, given)
 
     computed = step % interval == 0
     if interval == 1:

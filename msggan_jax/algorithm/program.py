@@ -71,10 +71,6 @@ class Program:
     lowered = self.step.lower(self.abstract_state, self.abstract_batch)
     return lowered.compile(), time.monotonic() - began
 
-  def create_state(self) -> TrainState:
-    """Draw the state at step 0, replicated over the mesh."""
-    return self._create()
-
   def assemble(self, g: tuple, d: tuple) -> TrainState:
     """Make the state at step 0 from (params, state) of each network."""
     return train_state.assemble(self.config, g, d, self.optimizer)
@@ -83,7 +79,7 @@ class Program:
   def abstract_state(self) -> TrainState:
     """Return the state's shapes, dtypes and shardings."""
     return sharding.abstract(
-      jax.eval_shape(self._create), sharding.replicated(self.mesh)
+      jax.eval_shape(self.create_state), sharding.replicated(self.mesh)
     )
 
   @property
@@ -103,7 +99,8 @@ class Program:
     return sharding.abstract(batch, sharding.along_batch(self.mesh))
 
   @functools.cached_property
-  def _create(self) -> Callable[[], TrainState]:
+  def create_state(self) -> Callable[[], TrainState]:
+    """Return the function that draws the state at step 0, replicated."""
     return jax.jit(
       lambda: train_state.create_train_state(
         self.config, self.generator, self.discriminator, self.optimizer
@@ -117,9 +114,9 @@ class Program:
 def make_program(config: ConfigDict, mesh: Mesh) -> Program:
   """Build a configuration's program without allocating arrays."""
   return Program(
-    config=config,
-    mesh=mesh,
-    generator=networks.make_generator(config),
-    discriminator=networks.make_discriminator(config),
-    optimizer=train_state.make_optimizer(config),
+    config,
+    mesh,
+    networks.make_generator(config),
+    networks.make_discriminator(config),
+    train_state.make_optimizer(config),
   )

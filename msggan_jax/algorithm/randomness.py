@@ -19,36 +19,23 @@ _AUGMENT = 0x61756721  # beyond the keys of a split
 
 
 class StepKeys(NamedTuple):
-  """Keys of a step."""
+  """Keys of a step; the last three are of the augmentation."""
 
   d_fakes: jax.Array
   g_fakes: jax.Array
   epsilon: jax.Array
   mirror: jax.Array
-
-
-class AugmentKeys(NamedTuple):
-  """Keys of a step's augmentation, by the logits they are for."""
-
-  d_step: jax.Array
-  g_step: jax.Array
+  d_augment: jax.Array
+  g_augment: jax.Array
   held_out: jax.Array
 
 
 def step_keys(seed: int, state: TrainState) -> StepKeys:
   """Return the keys of the step that starts from a state."""
-  return StepKeys(*jax.random.split(_step_key(seed, state), 4))
-
-
-def augment_keys(seed: int, state: TrainState) -> AugmentKeys:
-  """Return the augmentation's keys of the step that starts from a state."""
-  key = jax.random.fold_in(_step_key(seed, state), _AUGMENT)
-  return AugmentKeys(*jax.random.split(key, 3))
-
-
-def _step_key(seed: int, state: TrainState) -> jax.Array:
   stream = state.step + _STEPS_STRIDE * state.rollbacks  # int32 may wrap
-  return jax.random.fold_in(jax.random.key(seed), stream)
+  key = jax.random.fold_in(jax.random.key(seed), stream)
+  augment_key = jax.random.fold_in(key, _AUGMENT)
+  return StepKeys(*jax.random.split(key, 4), *jax.random.split(augment_key, 3))
 
 
 def data_seed(seed: int, rollbacks: int) -> int:

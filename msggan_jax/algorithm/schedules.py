@@ -3,7 +3,6 @@
 Pure functions of the step, so a resumed run has the same values.
 """
 
-from collections.abc import Mapping
 from typing import NamedTuple
 
 import jax
@@ -29,26 +28,24 @@ class Now(NamedTuple):
     return {name: x for name, x in values if isinstance(x, jax.Array)}
 
 
-def at(
-  fields: Mapping[str, tuple[float, float | str]],
-  burn_in_steps: float,
-  step: jax.Array,
-) -> Now:
+def at(config: ConfigDict, step: jax.Array) -> Now:
   """Return the values at a step, () int32.
 
-  Each field moves from its first value to its second, unless that is `SAME`,
-  during the burn-in, along half a cosine (Huang et al. 2024, R3GAN), and stays
-  there. Without a burn-in nothing moves.
+  A field moves to its end value, unless that is `SAME`, during the burn-in,
+  along half a cosine (Huang et al. 2024, R3GAN), and stays there.
   """
-  if not burn_in_steps:
-    return Now(**{name: start for name, (start, _) in fields.items()})
+  starts = [config[name] for name in Now._fields]
+  if not config.burn_in_kimg:
+    return Now(*starts)
+  burn_in_steps = 1000 * config.burn_in_kimg / config.batch_size
   done = step.astype(jnp.result_type(float)) / burn_in_steps
   remaining = 0.5 * (1 + jnp.cos(jnp.pi * jnp.minimum(done, 1.0)))
+  ends = [config[f"{name}_end"] for name in Now._fields]
   return Now(
-    **{
-      name: start if end == SAME else end + remaining * (start - end)
-      for name, (start, end) in fields.items()
-    }
+    *(
+      start if end == SAME else end + remaining * (start - end)
+      for start, end in zip(starts, ends, strict=True)
+    )
   )
 
 

@@ -1,6 +1,5 @@
 """The algorithm: one D update, one G update, EMA (paper, section 3)."""
 
-import functools
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -22,7 +21,6 @@ from msggan_jax.algorithm.accumulation import (
   Given,
   bind_discriminator,
   bind_generator,
-  in_parts,
 )
 from msggan_jax.algorithm.train_state import (
   TrainState,
@@ -81,46 +79,55 @@ class TrainStep:
     self._discriminator = discriminator
     self._optimizer = optimizer
     self._generate = bind_generator(generator, config.micro_batch_size)
-    self._critic = bind_discriminator(discriminator)
+    self._critic = bind_discriminator(discriminator, config.micro_batch_size)
     self._adversarial = losses.adversarial(
       config.loss, mean=global_mean, drift_weight=config.drift_weight
     )
-    self._scales = connected_scales(config.resolution, config.connected_scales)
     self._penalty = penalties.make_penalty(
       config.penalty,
-      self._scales,
+      connected_scales(config.resolution, config.connected_scales),
       scale_rule=config.penalty_scales,
       derivatives=config.penalty_derivatives,
       gp_weight=config.gp_weight,
       interval=config.penalty_interval,
       part_size=config.micro_batch_size,
     )
-    self._at = schedules_of(config)
 
   def __call__(
     self, before: TrainState, batch: Batch
   ) -> tuple[TrainState, StepMetrics]:
     """Update D, then G, then the averages of G."""
-    now = self._at(before.step)
-    keys = randomness.step_keys(self._config.seed, before)
-    reals, labels = make_reals(
-      self._config, keys.mirror, batch, self._generator.fit
+    config, size = self._config, len(batch["image"])
+    now = schedules.at(config, before.step)
+    keys = randomness.step_keys(config.seed, before)
+    reals, labels = make_reals(config, keys.mirror, batch, self._generator.fit)
+    # Move spectral norm's u and v; the rest of the step holds them fixed.
+    state = before.replace(
+      g_state=self._generator.power_iterate(before.g_params, before.g_state),
+      d_state=self._discriminator.power_iterate(
+        before.d_params, before.d_state
+      ),
     )
-    state = self._power_iterate(before)
-    size = len(batch["image"])
 
     fakes = self._make_fakes(state, keys.d_fakes, size, labels)
     reals = tuple(map(like, reals, fakes.pyramid))
     epsilon = randomness.draw_epsilon(keys.epsilon, size)
     images = penalties.Images(reals, fakes.pyramid, epsilon)
-    strength = self._strength(before, now)
-    given, given_in_g = self._draw_given(before, size, labels, strength)
+    strength = now.augment_strength
+    if augment.is_adaptive(config):
+      strength = before.augment_state.strength
+    given, given_in_g = (
+      Given(labels, augment.draw(config, key, size, strength))
+      for key in (keys.d_augment, keys.g_augment)
+    )
     state, d_grads, d_values, penalty = self._update_d(
       state, now, images, given
     )
-    augment_state, a_values = self._adapt(before, strength, d_values, batch)
+    augment_state, a_values = self._adapt(
+      before, strength, d_values, keys.held_out, batch
+    )
 
-    if self._config.g_step_latents == "fresh":
+    if config.g_step_latents == "fresh":
       state = state.replace(g_state=fakes.g_state)
       fakes = self._make_fakes(state, keys.g_fakes, size, labels)
     state, g_grads, g_values = self._update_g(
@@ -136,7 +143,7 @@ class TrainStep:
       ),
       augment_state=augment_state,
       ema_params=optax.incremental_update(
-        state.g_params, state.ema_params, 1 - ema_decay(self._config, now)
+        state.g_params, state.ema_params, 1 - ema_decay(config, now)
       ),
     )
     values = d_values | g_values | a_values | now.moving()
@@ -160,8 +167,8 @@ class TrainStep:
     def d_loss(d_params):
       d_params = freeze(self._config, d_params)
       critic = self._critic(d_params, state.d_state)
-      real_logits = self._score(critic, images.reals, given)
-      fake_logits = self._score(critic, images.fakes, given)
+      real_logits = critic(images.reals, given)
+      fake_logits = critic(images.fakes, given)
       loss = self._adversarial.d_loss(real_logits, fake_logits)
       penalty = self._penalty(state.step, now, critic, images, given)
       values = {
@@ -193,7 +200,7 @@ class TrainStep:
       # again; the other losses do not use them and XLA drops the work.
       critic = self._critic(state.d_params, state.d_state)
       return self._adversarial.g_loss(
-        self._score(critic, reals, given), self._score(critic, pyramid, given)
+        critic(reals, given), critic(pyramid, given)
       )
 
     loss, cotangent = jax.value_and_grad(g_loss)(fakes.pyramid)
@@ -204,28 +211,12 @@ class TrainStep:
     state = state.replace(g_params=g_params, g_opt_state=g_opt_state)
     return state, grads, {"g_loss": loss, "g_grad_norm": optax.tree.norm(grads)}
 
-  def _draw_given(
-    self, before: TrainState, size: int, labels, strength: float | jax.Array
-  ) -> tuple[Given, Given]:
-    if self._config.augment == augment.NONE:
-      return Given(labels), Given(labels)
-    keys = randomness.augment_keys(self._config.seed, before)
-    return tuple(
-      Given(labels, augment.draw(self._config, key, size, strength))
-      for key in (keys.d_step, keys.g_step)
-    )
-
-  def _strength(
-    self, state: TrainState, now: schedules.Now
-  ) -> float | jax.Array:
-    adaptive = augment.is_adaptive(self._config)
-    return state.augment_state.strength if adaptive else now.augment_strength
-
   def _adapt(
     self,
     before: TrainState,
     strength: float | jax.Array,
     d_values: dict[str, jax.Array],
+    key: jax.Array,
     batch: Batch,
   ):
     state = before.augment_state
@@ -233,7 +224,7 @@ class TrainStep:
       return state, {}
     held_out = None
     if augment.needs_holdout(self._config):
-      held_out = self._score_holdout(before, strength, batch)
+      held_out = self._score_holdout(before, strength, key, batch)
     signal = augment.overfitting(d_values, held_out)
     state = augment.adapt(self._config, state, signal)
     return state, {
@@ -242,10 +233,13 @@ class TrainStep:
     }
 
   def _score_holdout(
-    self, before: TrainState, strength: float | jax.Array, batch: Batch
+    self,
+    before: TrainState,
+    strength: float | jax.Array,
+    key: jax.Array,
+    batch: Batch,
   ) -> jax.Array:
     """Return D's mean logit of held-out images, augmented as the reals are."""
-    key = randomness.augment_keys(self._config.seed, before).held_out
     mirror_key, draw_key = jax.random.split(key)
     reals, labels = make_reals(
       self._config,
@@ -256,8 +250,7 @@ class TrainStep:
       self._config, draw_key, len(reals[-1]), strength
     )
     critic = self._critic(before.d_params, before.d_state)
-    logits = self._score(critic, reals, Given(labels, transformation))
-    return global_mean(logits)
+    return global_mean(critic(reals, Given(labels, transformation)))
 
   def _make_fakes(
     self, state: TrainState, key: jax.Array, size: int, labels
@@ -268,45 +261,17 @@ class TrainStep:
       self._config.latent_size,
       normalize=self._config.normalize_latents,
     )
-    return Fakes(
-      *jax.vjp(
-        lambda g_params: self._generate(
-          g_params, state.g_state, z, labels, noise
-        ),
-        state.g_params,
-        has_aux=True,
-      )
-    )
 
-  def _score(
-    self, critic: Callable, pyramid: Pyramid, given: Given
-  ) -> jax.Array:
-    return in_parts(critic, self._config.micro_batch_size)(pyramid, given)
+    def generate(g_params):
+      return self._generate(g_params, state.g_state, z, labels, noise)
 
-  def _power_iterate(self, state: TrainState) -> TrainState:
-    """Move spectral norm's u and v; the rest of the step holds them fixed."""
-    return state.replace(
-      g_state=self._generator.power_iterate(state.g_params, state.g_state),
-      d_state=self._discriminator.power_iterate(state.d_params, state.d_state),
-    )
+    return Fakes(*jax.vjp(generate, state.g_params, has_aux=True))
 
   def _update(self, now, grads, opt_state, params):
     updates, opt_state = self._optimizer.update(
       grads, opt_state, params, now=now
     )
     return optax.apply_updates(params, updates), opt_state
-
-
-def schedules_of(config: ConfigDict) -> Callable[[jax.Array], schedules.Now]:
-  """Return step -> the values of the scheduled fields."""
-  return functools.partial(
-    schedules.at,
-    {
-      name: (config[name], config[f"{name}_end"])
-      for name in schedules.Now._fields
-    },
-    1000 * config.burn_in_kimg / config.batch_size,
-  )
 
 
 def make_reals(
@@ -319,11 +284,6 @@ def make_reals(
 
   Fakes get the reals' labels: so classes are as frequent as in the data, and
   interpolated images have a label, too.
-
-  Args:
-    key: Of the mirroring.
-    batch: As in `TrainStep`.
-    fit: See `Network`.
   """
   images = batch["image"]
   if config.mirror:

@@ -5,9 +5,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from msggan_jax.algorithm import augment, losses
+from msggan_jax.algorithm import augment, losses, schedules
 from msggan_jax.algorithm.augment import AugmentState, Overfitting
-from msggan_jax.algorithm.train_step import schedules_of
 from msggan_jax.algorithm.transformations import Transformation, transform
 from msggan_jax.runtime import sharding
 from tests.algorithm.runs import Run, assert_same, make_batch, small_config
@@ -182,7 +181,7 @@ def test_impossible_combinations_end_in_a_sentence(changes, match):
 def test_the_strength_has_a_schedule():
   config = small_config(augment="ada", burn_in_kimg=0.08)
   config.augment_strength, config.augment_strength_end = 0.0, 0.4
-  now = schedules_of(config)(jnp.int32(5))
+  now = schedules.at(config, jnp.int32(5))
   assert float(now.augment_strength) == pytest.approx(0.2)
 
 

@@ -8,8 +8,7 @@ import numpy as np
 import optax
 import pytest
 
-from msggan_jax.algorithm import penalties, train_state
-from msggan_jax.algorithm.train_step import schedules_of
+from msggan_jax.algorithm import penalties, schedules, train_state
 from msggan_jax.models.pyramid import make_pyramid
 from msggan_jax.runtime import sharding
 from tests.algorithm.runs import small_config
@@ -38,7 +37,7 @@ def test_values_follow_half_a_cosine(float64):
     (10, 0),
     (99, 0),
   ):
-    now = schedules_of(config)(jnp.int32(step))
+    now = schedules.at(config, jnp.int32(step))
     expected = {
       "r1_gamma": 1.0 + 2.0 * share,
       "learning_rate": 0.0005 + 0.0015 * share,
@@ -54,7 +53,7 @@ def test_values_follow_half_a_cosine(float64):
 
 def test_without_schedules_the_fields_are_used_as_they_are(tiny_config):
   for tiny_config.burn_in_kimg in (0.0, 1.0):
-    now = schedules_of(tiny_config)(jnp.int32(3))
+    now = schedules.at(tiny_config, jnp.int32(3))
     assert now._asdict() == {name: tiny_config[name] for name in now._fields}
     assert not now.moving()
 
@@ -73,7 +72,7 @@ def test_the_optimizers_follow_their_schedules(name, float64):
   average = 0.0
   gradients = np.array([[0.1, 0.0], [-3.0, 1e-6], [0.5, 2.0]])
   for step, grads in enumerate(gradients):
-    now = schedules_of(config)(jnp.int32(step))
+    now = schedules.at(config, jnp.int32(step))
     updates, state = optimizer.update(grads, state, params, now=now)
     params = optax.apply_updates(params, updates)
     share = 0.5 + 0.5 * math.cos(math.pi * step / 10)
@@ -153,7 +152,7 @@ def test_the_penalty_of_a_step_is_weighed():
   penalty = jax.jit(
     jax.shard_map(
       lambda images: penalty_of(
-        jnp.int32(5), schedules_of(config)(jnp.int32(5)), critic, images, None
+        jnp.int32(5), schedules.at(config, jnp.int32(5)), critic, images, None
       ),
       mesh=mesh,
       in_specs=jax.P("data"),
