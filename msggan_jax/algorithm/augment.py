@@ -5,7 +5,6 @@ per global example and shared by an example's real and its fake. The strength is
 fixed, scheduled or adaptive; an adaptive one is part of the training state.
 """
 
-import functools
 import math
 from collections.abc import Callable
 from typing import Any, NamedTuple
@@ -54,7 +53,7 @@ def _whole_pair(low: int, high: int) -> Draw:
 # Transformation -> how a policy draws its number. Brightness is added, contrast
 # and saturation are factors; shifts are in half images, angles in radians.
 _EXACT_GEOMETRY = {
-  "flip": _whole(0, 1),
+  "flip": lambda u: u[0] >= 0.5,
   "turns": _whole(0, 3),
   "cells": _whole_pair(-1, 1),
 }
@@ -89,6 +88,7 @@ POLICIES = {
   },
 }
 _ROTATIONS = ("rotation", "last_rotation")
+_OF_HUES = ("hue", "saturation")  # images without colors have none
 
 
 @struct.dataclass
@@ -153,14 +153,11 @@ def draw(
   """
   if config.augment == NONE:
     return None
-  draw_one = functools.partial(
-    _draw_one,
-    POLICIES[config.augment],
-    3 if config.channels in (3, 4) else 1,
-    base_grid.parse(config.base_grid),
-    strength,
-  )
-  return jax.vmap(draw_one)(sharding.example_keys(key, size))
+  policy, grid = POLICIES[config.augment], base_grid.parse(config.base_grid)
+  num_colors = 3 if config.channels in (3, 4) else 1
+  return jax.vmap(
+    lambda key: _draw_one(policy, num_colors, grid, strength, key)
+  )(sharding.example_keys(key, size))
 
 
 def statistics(
@@ -178,9 +175,8 @@ def overfitting(
 ) -> Overfitting:
   """Return the signal that an adaptive strength follows.
 
-  Args:
-    values: Means over the global batch, with `statistics`.
-    held_out: The mean logit of held-out images; None: the loss has a zero.
+  `values` are means over the global batch, with `statistics`, and so is
+  `held_out`, the logit of held-out images; None: the loss has a zero.
   """
   if held_out is None:
     signs = values["real_signs"]
@@ -238,7 +234,9 @@ def _draw_one(
     probability = 1 - (1 - strength) ** 0.5 if name in _ROTATIONS else strength
     used[name] = gate < probability
 
-  def choose(name: str, unused: Any) -> jax.Array:
+  def choose(name: str, unused: Any) -> Any:
+    if name not in policy:
+      return None
     return jnp.where(used[name], drawn[name], unused)
 
   if "turns" in policy and grid[0] != grid[1]:
@@ -249,11 +247,11 @@ def _draw_one(
     drawn["cutout"] = cells.astype(jnp.int32) - 1
   return Transformation(
     color=_color(num_colors, policy, choose),
-    flip=choose("flip", 0) == 1 if "flip" in policy else None,
-    turns=choose("turns", 0) if "turns" in policy else None,
-    cells=choose("cells", 0) if "cells" in policy else None,
+    flip=choose("flip", unused=False),
+    turns=choose("turns", 0),
+    cells=choose("cells", 0),
     warp=_warp(choose, grid) if "zoom" in policy else None,
-    cutout=choose("cutout", OUTSIDE) if "cutout" in policy else None,
+    cutout=choose("cutout", OUTSIDE),
   )
 
 
@@ -263,20 +261,19 @@ def _color(
   """Return the matrix and the offset of a policy's color changes, in order."""
   identity = jnp.eye(num_colors)
   luma = jnp.full((num_colors, num_colors), 1 / num_colors)
-  hues = num_colors == 3
-  make = {
-    "contrast": lambda x: x * identity,
-    "luma_flip": lambda x: identity - 2 * x * luma,
-    "hue": lambda x: _about_luma(x) if hues else identity,
-    "saturation": lambda x: luma + x * (identity - luma) if hues else identity,
+  changes = {  # the number that changes nothing, and a number's matrix
+    "contrast": (1.0, lambda x: x * identity),
+    "luma_flip": (0, lambda x: identity - 2 * x * luma),
+    "hue": (0.0, _about_luma),
+    "saturation": (1.0, lambda x: luma + x * (identity - luma)),
   }
-  unused = {"contrast": 1.0, "luma_flip": 0, "hue": 0.0, "saturation": 1.0}
   matrix, offset = identity, jnp.zeros(num_colors)
   for name in policy:
     if name == "brightness":
       offset = offset + choose(name, 0.0)
-    elif name in make:
-      change = make[name](choose(name, unused[name]).astype(identity.dtype))
+    elif name in changes and (num_colors == 3 or name not in _OF_HUES):
+      unused, matrix_of = changes[name]
+      change = matrix_of(choose(name, unused).astype(identity.dtype))
       matrix, offset = matmul(change, matrix), matmul(change, offset)
   return matrix, offset
 
@@ -296,12 +293,8 @@ def _warp(choose: Callable, grid: tuple[int, int]) -> jax.Array:
   """Return the map from the result's coordinates to the image's, (2, 3)."""
 
   def rotation(angle):
-    return jnp.array(
-      [
-        [jnp.cos(angle), jnp.sin(angle)],
-        [-jnp.sin(angle), jnp.cos(angle)],
-      ]
-    )
+    c, s = jnp.cos(angle), jnp.sin(angle)
+    return jnp.array([[c, s], [-s, c]])
 
   stretch = choose("stretch", 1.0)
   matrix = matmul(

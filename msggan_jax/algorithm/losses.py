@@ -36,16 +36,11 @@ class AdversarialLoss(NamedTuple):
 def adversarial(
   name: str, mean: Mean = jnp.mean, drift_weight: float = 0.001
 ) -> AdversarialLoss:
-  """Return a pair of adversarial losses by name.
+  """Return a pair of `ADVERSARIAL_LOSSES` by name.
 
-  Args:
-    name: A key of `ADVERSARIAL_LOSSES`.
-    mean: The mean over the global batch, (B,) -> (). It must cross devices: the
-      relativistic losses are not sums of per-example terms.
-    drift_weight: Weight of E r^2 in "wasserstein" (ProGAN, appendix A.1).
-
-  Raises:
-    ValueError: If there is no loss of that name.
+  `mean` is over the global batch. It must cross devices: the relativistic
+  losses are not sums of per-example terms. `drift_weight` is that of E r^2 in
+  "wasserstein" (ProGAN, appendix A.1).
   """
   if name not in ADVERSARIAL_LOSSES:
     raise ValueError(

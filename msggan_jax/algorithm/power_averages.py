@@ -56,16 +56,12 @@ def update(
 def coefficients(
   steps: Sequence[int], target_step: int, decay: float
 ) -> tuple[np.ndarray, np.ndarray, float]:
-  """Return how to combine averages into a moving average.
+  """Return how to combine averages kept at steps, from 1, into a moving one.
 
-  Args:
-    steps: Steps, from 1, at which the averages were kept.
-    target_step: The step of the wanted average, not before any of `steps`.
-    decay: Its decay a step; it starts at step 0 from the initial parameters.
-
-  Returns:
-    Coefficients of the averages, (len(steps), len(WIDTHS)); that of the initial
-    parameters, (); and the error of the weights over steps, relative by norm.
+  That starts at step 0 from the initial parameters, moves by `decay` a step and
+  is wanted at `target_step`, not before any of `steps`. Returns coefficients of
+  the averages, (len(steps), len(WIDTHS)); that of the initial parameters, ();
+  and the error of the weights over steps, relative by norm.
   """
   bins = min(target_step, _MOST_BINS)
   # Bins of steps: (edges[i - 1], edges[i]]; the first is step 0 alone.

@@ -35,11 +35,6 @@ class Program:
   discriminator: Network  # pyramid and label -> logits
   optimizer: optax.GradientTransformationExtraArgs
 
-  @property
-  def device_batch_size(self) -> int:
-    """Return the examples per device and step."""
-    return self.config.batch_size // self.mesh.size
-
   @functools.cached_property
   def step(self) -> Callable:
     """Return the jitted step, (state, batch) -> (state, metrics).
@@ -101,10 +96,15 @@ class Program:
   @functools.cached_property
   def create_state(self) -> Callable[[], TrainState]:
     """Return the function that draws the state at step 0, replicated."""
+
+    def create():
+      g_key, d_key = jax.random.split(jax.random.key(self.config.seed))
+      return self.assemble(
+        self.generator.init(g_key), self.discriminator.init(d_key)
+      )
+
     return jax.jit(
-      lambda: train_state.create_train_state(
-        self.config, self.generator, self.discriminator, self.optimizer
-      ),
+      create,
       out_shardings=sharding.replicated(self.mesh),
       # It runs once, so compile time matters more than run time.
       compiler_options={"xla_backend_optimization_level": 0},

@@ -10,7 +10,7 @@ from flax import struct
 from ml_collections import ConfigDict
 
 from msggan_jax.algorithm import augment, power_averages
-from msggan_jax.models.networks import Network, Tree
+from msggan_jax.models.networks import Tree
 from msggan_jax.models.pyramid import resolutions_up_to
 
 
@@ -31,19 +31,6 @@ class TrainState:
   # Parts of a run's options; () if they are not in use.
   augment_state: Any = ()  # the strength of an adaptive augmentation
   averages: Any = ()  # power-function averages of g_params
-
-
-def create_train_state(
-  config: ConfigDict,
-  generator: Network,
-  discriminator: Network,
-  optimizer: optax.GradientTransformationExtraArgs,
-) -> TrainState:
-  """Draw the state at step 0 from `config.seed`; call it under `jax.jit`."""
-  g_key, d_key = jax.random.split(jax.random.key(config.seed))
-  return assemble(
-    config, generator.init(g_key), discriminator.init(d_key), optimizer
-  )
 
 
 def assemble(
@@ -77,26 +64,22 @@ def assemble(
 def make_optimizer(config: ConfigDict) -> optax.GradientTransformationExtraArgs:
   """Return the optimizer of both networks (paper, section 4).
 
-  Its `update` takes `now`, the values at the step (`schedules.at`), by default
-  those of `config`. Its state has the same form with and without schedules.
+  Its `update` takes `now`, the values at the step (`schedules.at`). Its state
+  has the same form with and without schedules.
   """
 
-  def update(grads, state, params=None, *, now=config):
-    return _rule(config, now).update(grads, state, params)
+  def rule(now: Any) -> optax.GradientTransformation:
+    rate, beta2 = now.learning_rate, now.beta2
+    # RMSprop as PyTorch and the paper mean it: decay beta2 (0.99), epsilon
+    # outside the root.
+    if config.optimizer == "rmsprop":
+      return optax.rmsprop(rate, decay=beta2, eps=1e-8, eps_in_sqrt=False)
+    return optax.adam(rate, b1=config.beta1, b2=beta2, eps=1e-8)
 
-  return optax.GradientTransformationExtraArgs(
-    _rule(config, config).init, update
-  )
+  def update(grads, state, params=None, *, now):
+    return rule(now).update(grads, state, params)
 
-
-def _rule(config: ConfigDict, now: Any) -> optax.GradientTransformation:
-  # RMSprop as PyTorch and the paper mean it: decay beta2 (0.99), epsilon
-  # outside the root.
-  if config.optimizer == "rmsprop":
-    return optax.rmsprop(
-      now.learning_rate, decay=now.beta2, eps=1e-8, eps_in_sqrt=False
-    )
-  return optax.adam(now.learning_rate, b1=config.beta1, b2=now.beta2, eps=1e-8)
+  return optax.GradientTransformationExtraArgs(rule(config).init, update)
 
 
 def ema_decay(config: ConfigDict, now: Any) -> float | jax.Array:
@@ -150,10 +133,9 @@ def freeze(config: Any, d_params: Tree) -> Tree:
 
 
 def first_not_finite(*trees: Any) -> jax.Array:
-  """Return the first tensor with NaN or Inf, without a host sync.
+  """Return the place of the first tensor with NaN or Inf in `tensor_names`.
 
-  Returns:
-    (), int32, into `tensor_names` of the trees; -1 if all are finite.
+  (), int32, without a host sync; -1 if all are finite.
   """
   bad = jnp.stack([~jnp.isfinite(x).all() for x in jax.tree.leaves(trees)])
   return jnp.where(bad.any(), jnp.argmax(bad), -1)

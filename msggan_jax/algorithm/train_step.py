@@ -157,13 +157,7 @@ class TrainStep:
     )
     return state, metrics
 
-  def _update_d(
-    self,
-    state: TrainState,
-    now: schedules.Now,
-    images: penalties.Images,
-    given: Given,
-  ):
+  def _update_d(self, state, now, images: penalties.Images, given: Given):
     def d_loss(d_params):
       d_params = freeze(self._config, d_params)
       critic = self._critic(d_params, state.d_state)
@@ -187,14 +181,7 @@ class TrainStep:
     state = state.replace(d_params=d_params, d_opt_state=d_opt_state)
     return state, grads, values, penalty
 
-  def _update_g(
-    self,
-    state: TrainState,
-    now: schedules.Now,
-    reals: Pyramid,
-    fakes: Fakes,
-    given: Given,
-  ):
+  def _update_g(self, state, now, reals: Pyramid, fakes: Fakes, given: Given):
     def g_loss(pyramid):
       # D has just been updated, so the relativistic losses score the reals
       # again; the other losses do not use them and XLA drops the work.
@@ -211,14 +198,7 @@ class TrainStep:
     state = state.replace(g_params=g_params, g_opt_state=g_opt_state)
     return state, grads, {"g_loss": loss, "g_grad_norm": optax.tree.norm(grads)}
 
-  def _adapt(
-    self,
-    before: TrainState,
-    strength: float | jax.Array,
-    d_values: dict[str, jax.Array],
-    key: jax.Array,
-    batch: Batch,
-  ):
+  def _adapt(self, before, strength, d_values, key, batch: Batch):
     state = before.augment_state
     if not augment.is_adaptive(self._config):
       return state, {}
@@ -232,13 +212,7 @@ class TrainStep:
       "overfitting": augment.rate(state),
     }
 
-  def _score_holdout(
-    self,
-    before: TrainState,
-    strength: float | jax.Array,
-    key: jax.Array,
-    batch: Batch,
-  ) -> jax.Array:
+  def _score_holdout(self, before, strength, key, batch: Batch) -> jax.Array:
     """Return D's mean logit of held-out images, augmented as the reals are."""
     mirror_key, draw_key = jax.random.split(key)
     reals, labels = make_reals(
@@ -255,11 +229,9 @@ class TrainStep:
   def _make_fakes(
     self, state: TrainState, key: jax.Array, size: int, labels
   ) -> Fakes:
+    config = self._config
     z, noise = randomness.draw_inputs(
-      key,
-      size,
-      self._config.latent_size,
-      normalize=self._config.normalize_latents,
+      key, size, config.latent_size, normalize=config.normalize_latents
     )
 
     def generate(g_params):

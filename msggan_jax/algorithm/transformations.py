@@ -49,14 +49,9 @@ class Transformation(NamedTuple):
 def transform(
   pyramid: Pyramid, transformation: Transformation | None
 ) -> Pyramid:
-  """Apply each example's transformation to all of its scales.
+  """Apply each example's transformation to all of its scales, in [-1, 1].
 
-  Args:
-    pyramid: Images per scale, each (B, H, W, C), in [-1, 1].
-    transformation: Fields that are None, or None itself, change nothing.
-
-  Returns:
-    Images of the same shapes; plain arrays if there is a transformation.
+  Fields that are None, or None itself, change nothing.
   """
   if transformation is None:
     return pyramid
@@ -76,10 +71,7 @@ def change_color(
   if size == 1:  # every channel alike
     return images * matrix[:, :, :, None] + offset[:, None, None, :]
   colors = jnp.einsum(
-    "bhwc,bdc->bhwd",
-    images[..., :size],
-    matrix,
-    precision=TRUE_FLOAT32,
+    "bhwc,bdc->bhwd", images[..., :size], matrix, precision=TRUE_FLOAT32
   )
   colors = colors + offset[:, None, None, :]
   return jnp.concatenate([colors, images[..., size:]], axis=-1)

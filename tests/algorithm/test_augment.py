@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from msggan_jax.algorithm import augment, losses, schedules
+from msggan_jax.algorithm import augment, losses
 from msggan_jax.algorithm.augment import AugmentState, Overfitting
 from msggan_jax.algorithm.transformations import Transformation, transform
 from msggan_jax.runtime import sharding
@@ -86,7 +86,6 @@ def test_colors_of_grays_stay_gray():
   np.testing.assert_allclose(turned, turned[:, :1] * gray, atol=1e-5)
   np.testing.assert_allclose(offset, offset[:, :1] * gray, atol=1e-5)
   assert (turned[:, 0] < 0).mean() == pytest.approx(0.5, abs=0.15)
-  assert np.linalg.det(matrix).min() > -1e-6 or (turned[:, 0] < 0).any()
   one = draw("exact", 8, channels=1)
   assert one.color[0].shape == (8, 1, 1)
 
@@ -137,15 +136,11 @@ def test_an_adaptive_strength_follows_its_signal():
   assert strengths == [0.0, 0.0]
 
 
-@pytest.mark.parametrize(
-  ("loss", "boundary"), [("logistic", 0), ("hinge", 0), ("least_squares", 0.5)]
-)
-def test_a_boundary_is_where_reals_and_fakes_cost_the_same(loss, boundary):
-  pair = losses.adversarial(loss)
-  logits = jnp.full(1, float(boundary))
-  slope = jax.grad(lambda x: pair.d_loss(x, x))(logits)
-  assert augment.BOUNDARIES[loss] == boundary
-  np.testing.assert_allclose(slope, 0, atol=1e-7)
+def test_a_boundary_is_where_reals_and_fakes_cost_the_same():
+  for loss, boundary in augment.BOUNDARIES.items():
+    d_loss = losses.adversarial(loss).d_loss
+    slope = jax.grad(lambda x, d_loss=d_loss: d_loss(x, x))(boundary)
+    assert slope == pytest.approx(0, abs=1e-7), loss
 
 
 def test_the_signal_of_the_losses():
@@ -160,29 +155,14 @@ def test_the_signal_of_the_losses():
   assert float(augment.rate(state)) == 0.5
 
 
-@pytest.mark.parametrize(
-  ("changes", "match"),
-  [
-    ({"augment_target": 0.5}, "wasserstein has no zero .*augment_holdout"),
-    (
-      {"loss": "hinge", "augment_target": 0.5, "augment_strength_end": 0.3},
-      "augment_strength_end is 0.3, but an adaptive strength has no schedule",
-    ),
-  ],
-)
-def test_impossible_combinations_end_in_a_sentence(changes, match):
+def test_impossible_combinations_end_in_a_sentence():
   config = load_config("default")
-  config.augment = "exact"
-  config.update(changes)
-  with pytest.raises(ValueError, match=match):
+  config.augment, config.augment_target = "exact", 0.5
+  with pytest.raises(ValueError, match="wasserstein has no zero .*_holdout"):
     augment.check(config)
-
-
-def test_the_strength_has_a_schedule():
-  config = small_config(augment="ada", burn_in_kimg=0.08)
-  config.augment_strength, config.augment_strength_end = 0.0, 0.4
-  now = schedules.at(config, jnp.int32(5))
-  assert float(now.augment_strength) == pytest.approx(0.2)
+  config.augment_strength_end = 0.3
+  with pytest.raises(ValueError, match="_end is 0.3, but an adaptive strength"):
+    augment.check(config)
 
 
 def adaptive_config(policy="exact"):
@@ -202,7 +182,7 @@ class AdaptiveRun(Run):
 
 
 def test_a_step_with_schedules_and_an_adaptive_strength():
-  """Its metrics; step 2 from a copy of step 1's state has the same bytes."""
+  """Its metrics; step 2 from a copy of step 1's state has the same numbers."""
   config = adaptive_config("diffaugment")
   # To compile quickly.
   config.resolution, config.penalty, config.num_classes = 4, "none", 0
@@ -221,10 +201,7 @@ def test_a_step_with_schedules_and_an_adaptive_strength():
   assert abs(values["augment_strength"] - 0.5) == pytest.approx(0.08, rel=1e-5)
   run.state, metrics = run.step(run.state, run.batch(1))
   again, _ = run.step(copy, run.batch(1))
-  for a, b in zip(
-    jax.tree.leaves(run.state), jax.tree.leaves(again), strict=True
-  ):
-    assert np.asarray(a).tobytes() == np.asarray(b).tobytes()
+  jax.tree.map(np.testing.assert_array_equal, run.state, again)
   rate = 0.001 + 0.002 * (0.5 + 0.5 * np.cos(np.pi / 10))
   assert metrics.values["learning_rate"] == pytest.approx(rate, rel=1e-6)
 

@@ -56,10 +56,6 @@ def test_rates_keep_their_digits_in_float32():
   np.testing.assert_allclose(average, expected, rtol=1e-4)
 
 
-def test_no_averages_stay_none():
-  assert power_averages.update((), {"w": 1.0}, jnp.int32(1)) == ()
-
-
 @pytest.mark.parametrize(
   ("snapshots", "lengths"),
   [(8, (0.02, 0.05, 0.1, 0.2)), (20, (0.01, 0.02, 0.1, 0.3, 1.0))],

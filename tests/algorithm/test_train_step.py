@@ -1,4 +1,4 @@
-"""The training step: devices, forms, all-reduces, lazy penalty, optimizers.
+"""The training step: devices, forms, all-reduces, lazy penalty, EMA.
 
 `tests/test_example.py` compares its parameters with the plain form.
 """
@@ -75,24 +75,6 @@ def test_a_lazy_penalty_comes_every_kth_step(config):
     run.train(1)
     value = run.metrics.values["gradient_penalty/4"]
     assert (value > 0) == (step % 2 == 0)
-
-
-def test_rmsprop_is_pytorchs():
-  """Square average 0.99, epsilon outside the root; three steps by hand."""
-
-  class Config:
-    optimizer, learning_rate, beta2 = "rmsprop", 0.003, 0.99
-
-  optimizer = train_state.make_optimizer(Config)
-  params = expected = np.array([1.0, -2.0], np.float32)
-  state = optimizer.init(params)
-  average = 0.0
-  for grads in np.array([[0.1, 0.0], [-3.0, 1e-6], [0.5, 2.0]], np.float32):
-    updates, state = optimizer.update(grads, state, params)
-    params = optax.apply_updates(params, updates)
-    average = 0.99 * average + 0.01 * grads**2
-    expected = expected - 0.003 * grads / (np.sqrt(average) + 1e-8)
-  np.testing.assert_allclose(params, expected, rtol=1e-6)
 
 
 def test_ema_decay_is_a_half_life(config):

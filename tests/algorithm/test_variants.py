@@ -55,13 +55,7 @@ COVERING_SET = [
 
 def full_product():
   """Every loss x penalty x network; phi goes round, so as to meet them all."""
-  presets = (
-    "msg_progan",
-    "msg_stylegan",
-    "bmsg_gan",
-    "msg_gan_v1",
-    "msg_residual",
-  )
+  presets = [preset for preset, *_ in COVERING_SET]
   sets = (presets, losses.ADVERSARIAL_LOSSES, penalties.PENALTIES)
   for places in itertools.product(*(list(enumerate(s)) for s in sets)):
     numbers, names = zip(*places, strict=True)
