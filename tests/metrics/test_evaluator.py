@@ -340,10 +340,10 @@ def test_the_test_split_of_the_demo_is_a_hold_out(
   evaluator = evaluator_of(config, prepared, "copying_mean_colors_20")
   opened = []
   monkeypatch.setattr(
-    data, "prepare", lambda *given, **_: opened.append(given) or prepared.path
+    data, "prepare_for", lambda *given: opened.append(given) or prepared.path
   )
   evaluator._open_holdout()
-  ((dataset, *_),) = opened
+  ((_, dataset),) = opened
   expected = ConfigDict(config.dataset)
   expected.split = "test"
   assert dataset == expected
