@@ -39,20 +39,11 @@ def test_agrees_with_torch_fidelity():
   np.testing.assert_allclose(score, GOLDEN["isc"], rtol=1e-6)
 
 
-@pytest.mark.parametrize("n", [40, 500])
-def test_a_set_has_no_distance_from_itself(n):
-  """Also with fewer features than dimensions."""
-  x = feats(4, n, 64)
+def test_a_set_has_no_distance_from_itself():
+  x = feats(4, 40, 64)  # fewer than dimensions
   trace = np.trace(np.cov(x, rowvar=False))
   assert abs(metrics.frechet_distance(x, x)) < 1e-10 * trace
   assert metrics.precision_recall(x, x) == (1, 1)
-
-
-def test_frechet_distance_in_one_dimension():
-  """|mu - mu'|^2 + (sigma - sigma')^2."""
-  a, b = A[:, :1].astype(np.float64), B[:, :1].astype(np.float64)
-  expected = (a.mean() - b.mean()) ** 2 + (a.std(ddof=1) - b.std(ddof=1)) ** 2
-  np.testing.assert_allclose(metrics.frechet_distance(a, b), expected)
 
 
 def test_streaming_changes_nothing():
@@ -95,45 +86,15 @@ def test_subsets_estimate_the_whole():
     metrics.kernel_distance_of_subsets(A, B, subset_size=501)
 
 
-def test_kernel_distance_by_its_definition():
-  a, b = A[:5, :2].astype(np.float64), B[:4, :2].astype(np.float64)
-  k = lambda x, y: (x @ y / 2 + 1) ** 3
-  within = lambda s: np.mean(
-    [k(x, y) for i, x in enumerate(s) for j, y in enumerate(s) if i != j]
-  )
-  between = np.mean([k(x, y) for x in a for y in b])
-  expected = within(a) + within(b) - 2 * between
-  np.testing.assert_allclose(metrics.kernel_distance(a, b), expected)
-
-
-def test_precision_and_recall_of_points_on_a_line():
-  """Balls to the nearest neighbor: reals cover [-1, 2] and [9, 11]."""
-  reals = np.array([[0.0], [1], [10], [11]])
-  fakes = np.array([[0.5], [1.9], [2.1], [30]])
-  precision, recall = metrics.precision_recall(reals, fakes, neighbors=1)
-  assert precision == 0.5  # 0.5 and 1.9
-  # Fakes cover [-0.9, 1.9], [1.7, 2.1], [1.9, 2.3] and [2.1, 57.9].
-  assert recall == 1.0
-
-
-def test_inception_score_of_certain_classes():
-  """k equally frequent, certain classes score k; no information scores 1."""
-  certain = np.eye(4, dtype=np.float32)[np.arange(80) % 4] * 1000
-  np.testing.assert_allclose(
-    metrics.inception_score(certain, splits=10), (4, 0), atol=1e-12
-  )
-  np.testing.assert_allclose(metrics.inception_score(certain * 0), (1, 0))
-
-
 def test_too_few_features_are_refused():
-  with pytest.raises(ValueError, match="2 or more"):
-    metrics.frechet_distance(A[:1], B)
-  with pytest.raises(ValueError, match="2 or more"):
-    metrics.kernel_distance(A[:1], B)
-  with pytest.raises(ValueError, match="no 3 neighbors"):
-    metrics.precision_recall(A[:3], B)
-  with pytest.raises(ValueError, match="too few"):
-    metrics.inception_score(A[:9])
+  for measure, given, message in (
+    (metrics.frechet_distance, (A[:1], B), "2 or more"),
+    (metrics.kernel_distance, (A[:1], B), "2 or more"),
+    (metrics.precision_recall, (A[:3], B), "no 3 neighbors"),
+    (metrics.inception_score, (A[:9],), "too few"),
+  ):
+    with pytest.raises(ValueError, match=message):
+      measure(*given)
 
 
 def test_nearest_agrees_with_all_distances(monkeypatch):

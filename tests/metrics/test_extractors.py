@@ -1,7 +1,6 @@
 """Inception against torch-fidelity; EfficientNet-Lite0; batches and devices."""
 
 import json
-import types
 import zlib
 from pathlib import Path
 
@@ -11,7 +10,6 @@ import numpy as np
 import pytest
 
 from msggan_jax import metrics
-from msggan_jax.data.sources import demo
 from msggan_jax.kernels.precision import matmul
 from msggan_jax.metrics import (
   efficientnet,
@@ -22,12 +20,6 @@ from tests import weight_files
 
 FOLDER = Path(__file__).parents[1] / "golden_metrics"
 GOLDEN = np.load(FOLDER / "inception.npz")
-
-
-def make_weights():
-  """Make the weights of the golden file's README."""
-  shapes = json.loads((FOLDER / "inception_shapes.json").read_text())
-  return {name: make_weight(name, s) for name, s in shapes.items()}
 
 
 def make_weight(name, s):
@@ -46,7 +38,6 @@ def make_weight(name, s):
 
 
 def make_images(seed, n, size):
-  """Make the images of the golden file's README."""
   r = np.random.RandomState(seed)
   low = r.rand(n, size // 8, size // 8, 3)
   x = low.repeat(8, axis=1).repeat(8, axis=2)
@@ -56,7 +47,9 @@ def make_images(seed, n, size):
 
 @pytest.fixture(scope="module")
 def weights():
-  return make_weights()
+  """The weights of the golden file's README."""
+  shapes = json.loads((FOLDER / "inception_shapes.json").read_text())
+  return {name: make_weight(name, s) for name, s in shapes.items()}
 
 
 def test_inception_agrees_with_torch_fidelity(weights, monkeypatch):
@@ -69,24 +62,6 @@ def test_inception_agrees_with_torch_fidelity(weights, monkeypatch):
       expected = GOLDEN[f"f{name}_{size}"]
       error = np.linalg.norm(actual - expected) / np.linalg.norm(expected)
       assert error < 1e-5, (name, size)
-
-
-@pytest.mark.slow
-def test_fid_of_images_agrees_with_torch_fidelity(weights):
-  network = metrics.Inception.from_state_dict(weights)
-  a, b = (network.features(make_images(s, 100, 32))["2048"] for s in (11, 12))
-  fid = metrics.frechet_distance(a, b)
-  np.testing.assert_allclose(fid, GOLDEN["fid_inception_100"], rtol=1e-4)
-
-
-@pytest.mark.slow
-def test_inception_in_bfloat16(weights):
-  images = make_images(32, 4, 32)
-  network = metrics.Inception.from_state_dict(weights, dtype=jnp.bfloat16)
-  actual, expected = network.features(images)["2048"], GOLDEN["f2048_32"]
-  assert actual.dtype == np.float32
-  error = np.linalg.norm(actual - expected) / np.linalg.norm(expected)
-  assert 1e-4 < error < 0.05
 
 
 def test_other_weights_are_refused(weights):
@@ -141,8 +116,7 @@ def colors(layers, images):
   return {"colors": jnp.concatenate([pixels, pixels**2, 1 - pixels], axis=-1)}
 
 
-@pytest.mark.parametrize("num_devices", [1, 3, 8])
-@pytest.mark.parametrize("batch_size", [7, 64, 100])
+@pytest.mark.parametrize(("num_devices", "batch_size"), [(1, 64), (3, 7)])
 def test_batches_and_devices_change_nothing(
   num_devices, batch_size, monkeypatch
 ):
@@ -154,6 +128,7 @@ def test_batches_and_devices_change_nothing(
     network.features(images[start : start + batch_size])["colors"]
     for start in range(0, len(images), batch_size)
   ]
+  assert network._apply._cache_size() == 1  # the last one is padded
   expected = colors(None, jnp.asarray(images))["colors"]
   np.testing.assert_allclose(np.concatenate(parts), expected, rtol=1e-6)
 
@@ -175,13 +150,6 @@ def test_a_batch_on_the_devices_stays_there(channels, monkeypatch):
   np.testing.assert_array_equal(actual, expected)
   with pytest.raises(AssertionError, match="uploaded again"):
     network.features(images)
-
-
-def test_a_batch_is_padded_to_the_largest_before_it():
-  network = frozen_network.FrozenNetwork(colors, {}, jnp.float32)
-  for count in (100, 1, 17, 30):
-    network.features(make_images(1, count, 8))
-  assert network._apply._cache_size() == 1
 
 
 def test_gray_and_transparent_images():
@@ -218,11 +186,7 @@ def test_depthwise_convolution_agrees_with_xla():
 
 
 def test_efficientnet_knows_stripes(monkeypatch):
-  """Among its first guesses at wavy stripes is a zebra (340).
-
-  No photo comes with any package here; a network with a wrong layer answers
-  the same class to everything.
-  """
+  """Among its first guesses at wavy stripes is a zebra (340)."""
   monkeypatch.setattr(jax, "local_devices", lambda: jax.devices()[:1])
   network = metrics.EfficientNetLite0.from_package()
   y, x = np.mgrid[:224, :224]
@@ -231,30 +195,3 @@ def test_efficientnet_knows_stripes(monkeypatch):
   features = network.features(stripes.astype(np.uint8))
   assert features["1280"].shape == (1, 1280)
   assert 340 in features["logits"][0].argsort()[-5:]
-
-
-@pytest.mark.slow
-def test_worse_cats_are_farther():
-  """Others, 8 of 15 bodies, 1 of 15, blurred, noisy: in this order."""
-  count = 300
-  with demo.open_cats(types.SimpleNamespace(split="train"), 64) as source:
-    load = lambda numbers: np.stack([source.load(i)[0] for i in numbers])
-    bodies = np.array([demo.cat_parts(i).body for i in range(20_000)])
-    later = np.arange(20_000) >= count
-    choose = lambda which: np.flatnonzero(which & later)[:count]
-    reals, others = load(range(count)), load(choose(bodies >= 0))
-    some, one = (load(choose(which)) for which in (bodies < 8, bodies == 0))
-  half = others.reshape(count, 32, 2, 32, 2, 3).mean(axis=(2, 4))
-  blurred = jax.image.resize(half, others.shape, "linear")
-  noise = np.random.RandomState(0).randn(*others.shape) * 10
-  network = metrics.EfficientNetLite0.from_package()
-  distances = []
-  real_features = network.features(reals)["1280"]
-  for images in (others, some, one, blurred, others + noise):
-    pixels = np.clip(np.rint(images), 0, 255).astype(np.uint8)
-    features = network.features(pixels)["1280"]
-    distances.append(metrics.kernel_distance(real_features, features))
-  print(distances)
-  assert distances == sorted(distances)
-  assert abs(distances[0]) < 0.003
-  assert distances[1] > 0.003
