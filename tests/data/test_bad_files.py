@@ -54,9 +54,9 @@ def chunk(kind, content):
   )
 
 
-def png(width, height, pixels, bits=8, color=2):
+def png(width, height, pixels):
   """Return a PNG with a header of our choice."""
-  header = struct.pack(">IIBBBBB", width, height, bits, color, 0, 0, 0)
+  header = struct.pack(">IIBBBBB", width, height, 8, 2, 0, 0, 0)
   parts = [chunk(b"IHDR", header), chunk(b"IDAT", pixels), chunk(b"IEND", b"")]
   return b"\x89PNG\r\n\x1a\n" + b"".join(parts)
 
@@ -74,50 +74,22 @@ IDAT = GOOD_PNG.index(b"IDAT")
 # File name to contents and a part of the reason.
 BAD_CONTENTS = {
   "empty.png": (b"", "empty file"),
-  "one byte.jpg": (b"\xff", "cannot identify"),
-  "zeros.png": (bytes(5000), "cannot identify"),
   "random.jpg": (random.Random(0).randbytes(5000), "cannot identify"),
   "text.jpg": (b"<html>404 not found</html>", "cannot identify"),
-  "svg.png": (b"<svg xmlns='http://www.w3.org/2000/svg'/>", "cannot identify"),
-  "pdf.jpg": (b"%PDF-1.4\n1 0 obj\n", "cannot identify"),
   "postscript.jpg": (b"%!PS-Adobe-3.0 EPSF-3.0\n", "cannot identify"),
-  "program.png": (b"\x7fELF" + bytes(200), "cannot identify"),
-  "signature only.png": (GOOD_PNG[:8], "cannot identify"),
-  "header only.png": (GOOD_PNG[:33], "cannot identify"),
   "truncated.png": (GOOD_PNG[: len(GOOD_PNG) // 2], "truncated"),
   "truncated.jpg": (encoded("JPEG")[:700], "truncated"),
-  "truncated.gif": (encoded("GIF")[:1000], "truncated"),
-  "truncated.bmp": (encoded("BMP")[:1000], "truncated"),
-  "truncated.tga": (encoded("TGA")[:1000], "truncated"),
-  "truncated.ppm": (encoded("PPM")[:1000], "truncated"),
-  "truncated.tif": (encoded("TIFF")[:1000], ""),
-  "truncated.webp": (encoded("WEBP")[:200], ""),
-  "truncated.jp2": (encoded("JPEG2000")[:600], ""),
-  "flipped header.png": (flipped(GOOD_PNG, 20), ""),
   "flipped data.png": (flipped(GOOD_PNG, IDAT + 1000), ""),
-  "no pixels.png": (png(40, 40, zlib.compress(b"")), ""),
   "width 0.png": (png(0, 40, ZEROS), ""),
   "bomb.png": (png(20_000, 20_000, ZEROS), "decompression bomb"),
-  "huge.png": (png(2**31 - 1, 2**31 - 1, ZEROS), "decompression bomb"),
-  "bomb.bmp": (
-    flipped(encoded("BMP"), 20)[:54],
-    "decompression bomb",
-  ),
-  "bits 5.png": (png(40, 40, ZEROS, bits=5), ""),
   "small.png": (encoded("PNG", Image.new("L", (15, 400))), "too small: 15x400"),
   "float.tiff": (encoded("TIFF", Image.new("F", (40, 40))), "floating-point"),
   "32 bits.tiff": (
     encoded("TIFF", Image.fromarray(np.full((40, 40), 70_000, np.int32))),
     "32-bit",
   ),
-  "negative.tiff": (
-    encoded("TIFF", Image.fromarray(np.full((40, 40), -1, np.int32))),
-    "32-bit",
-  ),
-  "zip.png": (b"PK\x05\x06" + bytes(18), "cannot identify"),
   "photos.zip": (b"PK\x05\x06" + bytes(18), "nested zip file"),
   "line\nbreak\t\x1b[31m.png": (b"", "empty"),
-  'quote".png': (b"", "empty"),
   "\u2028 \U0001f600.png": (b"", "empty"),
   "9" * 240 + ".png": (b"", "empty"),
 }
@@ -126,18 +98,16 @@ BAD_CONTENTS = {
 def make_bad_folder(path, outside):
   """Fill a folder; return name to a part of the expected reason."""
   path.mkdir()
+  outside.mkdir()
+  (outside / "secret.png").write_bytes(GOOD_PNG)
   reasons = {}
   for name, (content, reason) in BAD_CONTENTS.items():
     (path / name).write_bytes(content)
     reasons[name] = reason
-  outside.mkdir()
-  (outside / "secret.png").write_bytes(GOOD_PNG)
   links = {
     "broken.png": (outside / "nothing", "not a regular file"),
     "loop.png": ("loop.png", "not a regular file"),
-    "null.png": ("/dev/null", "not a regular file"),
     "zero.png": ("/dev/zero", "not a regular file"),
-    "outside": (outside, "a link to a folder"),
     "round": (path, "a link to a folder"),
     "outside.png": (outside, "a link to a folder"),
   }
@@ -149,17 +119,7 @@ def make_bad_folder(path, outside):
   return reasons
 
 
-@contextlib.contextmanager
-def in_folder(path):
-  before = os.getcwd()
-  os.chdir(path)
-  try:
-    yield
-  finally:
-    os.chdir(before)
-
-
-def test_a_folder_of_bad_files(tmp_path):
+def test_a_folder_of_bad_files(tmp_path, monkeypatch):
   path = tmp_path / "photos"
   reasons = make_bad_folder(path, tmp_path / "outside")
   # Names that Python has only as surrogates; a socket's must be short.
@@ -167,7 +127,8 @@ def test_a_folder_of_bad_files(tmp_path):
   with contextlib.suppress(OSError):  # some file systems refuse
     with open(foreign, "wb"):
       reasons[r"\xff\xfe.png"] = "empty"
-  with in_folder(path), socket.socket(socket.AF_UNIX) as server:
+  monkeypatch.chdir(path)
+  with socket.socket(socket.AF_UNIX) as server:
     server.bind("socket.png")
     reasons["socket.png"] = "not a regular file"
     sparse = path / "sparse.png"
@@ -182,7 +143,6 @@ def test_a_folder_of_bad_files(tmp_path):
   assert len(images) == len(good)
   found = rejected(images)
   assert found.keys() == reasons.keys()
-  assert len(found) > 45
   for name, reason in reasons.items():
     assert reason in found[name], name
     assert found[name].isprintable() and 4 < len(found[name]) <= 200
@@ -224,27 +184,17 @@ def test_folders_that_cannot_be_read(tmp_path, monkeypatch):
     prepare(tmp_path / "photos" / "secret", tmp_path / "other")
 
 
-def write_member(archive, name, content, mode=0, **fields):
+def write_member(archive, name, content, mode=0):
   info = zipfile.ZipInfo(name)
   info.external_attr = mode << 16
   info.compress_type = zipfile.ZIP_DEFLATED
-  archive.writestr(info, content, **fields)
+  archive.writestr(info, content)
 
 
 def patch_entry(content, name, offset, form, value):
   """Change a number in the central directory's entry of a member."""
   content = bytearray(content)
-  entry = content.rindex(name) - 46
-  assert content[entry : entry + 4] == b"PK\x01\x02"
-  struct.pack_into(form, content, entry + offset, value)
-  return bytes(content)
-
-
-def patch_local(content, name, offset, form, value):
-  content = bytearray(content)
-  entry = content.index(name) - 30
-  assert content[entry : entry + 4] == b"PK\x03\x04"
-  struct.pack_into(form, content, entry + offset, value)
+  struct.pack_into(form, content, content.rindex(name) - 46 + offset, value)
   return bytes(content)
 
 
@@ -256,11 +206,6 @@ BAD_MEMBERS = {
   "C:/dos.png": "absolute",
   "\\\\server\\share.png": "absolute",
 }
-BAD_MODES = {
-  "link.png": (stat.S_IFLNK, "link"),
-  "device.png": (stat.S_IFCHR, "not a regular file"),
-  "pipe.png": (stat.S_IFIFO, "not a regular file"),
-}
 
 
 def test_a_zip_of_bad_files(tmp_path):
@@ -270,7 +215,10 @@ def test_a_zip_of_bad_files(tmp_path):
     write_member(archive, "good.png", GOOD_PNG)
     for name in BAD_MEMBERS:
       write_member(archive, name, GOOD_PNG)
-    for name, (kind, reason) in BAD_MODES.items():
+    for name, kind, reason in (
+      ("link.png", stat.S_IFLNK, "link"),
+      ("device.png", stat.S_IFCHR, "not a regular file"),
+    ):
       write_member(archive, name, "/etc/passwd", kind | 0o777)
       reasons[name] = reason
     for name in ("crc", "locked", "method", "bomb", "other"):
@@ -282,17 +230,21 @@ def test_a_zip_of_bad_files(tmp_path):
       write_member(archive, "twice.png", GOOD_PNG)
     write_member(archive, "hollow.png", bytes(10**6))
   content = file.getvalue()
-  for patch, name, offset, form, value, reason in (
-    (patch_entry, "crc.png", 16, "<I", 0, "CRC"),
-    (patch_entry, "locked.png", 8, "<H", 1, "encrypted"),
-    (patch_entry, "method.png", 10, "<H", 99, "compression"),
-    (patch_entry, "bomb.png", 24, "<I", 2**32 - 2, "too large"),
-    (patch_local, "other.png", 30, "<B", 0x41, "differ"),
-    (patch_entry, "hollow.png", 24, "<I", 100, "CRC"),  # it inflates to more
+  for name, offset, form, value, reason in (
+    ("crc.png", 16, "<I", 0, "CRC"),
+    ("locked.png", 8, "<H", 1, "encrypted"),
+    ("method.png", 10, "<H", 99, "compression"),
+    ("bomb.png", 24, "<I", 2**32 - 2, "too large"),
+    ("hollow.png", 24, "<I", 100, "CRC"),  # it inflates to more
   ):
-    content = patch(content, name.encode(), offset, form, value)
+    content = patch_entry(content, name.encode(), offset, form, value)
     reasons[name] = reason
-  reasons |= {"inner.zip": "nested zip file", "7" * 9000 + ".png": "empty"}
+  content = content.replace(b"other.png", b"Other.png", 1)  # of its own header
+  reasons |= {
+    "other.png": "differ",
+    "inner.zip": "nested zip file",
+    "7" * 9000 + ".png": "empty",
+  }
   reasons["twice.png"] = "a later file in the zip"
   (tmp_path / "photos.zip").write_bytes(content)
   before = {*tmp_path.parent.rglob("*")}
@@ -334,16 +286,7 @@ def test_members_are_never_inflated_beyond_their_size(tmp_path, monkeypatch):
   assert 0 < max(sizes) <= 4096
 
 
-@pytest.mark.parametrize(
-  "damage",
-  [
-    lambda content: flipped(content, content.rindex(b"PK\x01\x02")),
-    lambda content: flipped(content, content.rindex(b"PK\x05\x06") + 12),
-    lambda content: patch_entry(content, b"\xe4.png", 8, "<H", 0x800),
-    lambda content: patch_entry(content, b"\xe4.png", 6, "<H", 99),
-  ],
-)
-def test_zips_that_cannot_be_opened(tmp_path, damage):
+def test_zips_that_cannot_be_opened(tmp_path):
   path = tmp_path / "photos.zip"
   with zipfile.ZipFile(path, "w") as archive:
     archive.writestr("x.png", GOOD_PNG)
@@ -351,30 +294,17 @@ def test_zips_that_cannot_be_opened(tmp_path, damage):
   content = path.read_bytes().replace(b"x.png", b"\xe4.png")
   path.write_bytes(content)
   assert len(prepare(path, tmp_path / "good")) == 1
-  path.write_bytes(damage(content))
-  with pytest.raises(ValueError, match=r"photos\.zip") as error:
-    prepare(path, tmp_path / "set")
-  assert len(str(error.value).splitlines()) == 1
-  assert not (tmp_path / "set").exists()
-
-
-def test_a_pipe_is_no_source(tmp_path):
-  os.mkfifo(tmp_path / "pipe")
-  with pytest.raises(ValueError, match="neither a folder nor a zip file"):
-    prepare(tmp_path / "pipe", tmp_path / "set")
-
-
-def test_a_source_of_a_foreign_name(tmp_path):
-  path = os.path.join(os.fsencode(tmp_path), b"photos\xff")
-  try:
-    os.mkdir(path)
-  except OSError:
-    pytest.skip("the file system has only names in UTF-8")
-  with open(path + b"/1.png", "wb") as file:
-    file.write(GOOD_PNG)
-  images = prepare(os.fsdecode(path), tmp_path / "set")
-  assert images.metadata.source.endswith(r"photos\xff")
-  data.summary(images.path).encode()
+  for damaged in (
+    flipped(content, content.rindex(b"PK\x01\x02")),
+    flipped(content, content.rindex(b"PK\x05\x06") + 12),
+    patch_entry(content, b"\xe4.png", 8, "<H", 0x800),
+    patch_entry(content, b"\xe4.png", 6, "<H", 99),
+  ):
+    path.write_bytes(damaged)
+    with pytest.raises(ValueError, match=r"photos\.zip") as error:
+      prepare(path, tmp_path / "set")
+    assert len(str(error.value).splitlines()) == 1
+    assert not (tmp_path / "set").exists()
 
 
 def test_reasons_are_for_people():

@@ -67,13 +67,6 @@ def test_an_epoch_has_every_image_and_groups_of_its_own(images):
   assert len(groups) == len(epochs)
 
 
-def test_a_class_smaller_than_the_group_repeats_its_images(images):
-  numbers, labels = read(images, 3 * 4, class_group=4)
-  smallest = numbers.reshape(-1, 4)[labels.reshape(-1, 4)[:, 0] == 1]
-  assert len(smallest) == 3  # epochs of 8 + 4 + 4 images
-  assert {tuple(sorted(group)) for group in smallest} == {(3, 3, 7, 7)}
-
-
 def test_order_depends_on_the_seed_and_the_step_alone(images):
   whole, _ = read(images, 40)
   later, _ = read(images, 5, first_step=35)

@@ -89,11 +89,6 @@ def test_a_zip_has_the_labels_of_its_folder(photos, tmp_path, kind):
   assert [int(image["label"]) for image in prepare(path, kind)] == LABELS
 
 
-def test_the_first_level_with_several_folders_counts(photos):
-  images = prepare(photos.parent, "folders")  # all in photos/
-  assert images.metadata.class_names == ("cat", "dog")
-
-
 def test_other_labels_are_another_preparation(photos, tmp_path):
   write_json(photos, {"labels": pairs()})
   dataset = dataset_of(str(photos), "train", "center", labels="dataset.json")

@@ -2,12 +2,10 @@
 
 import json
 import os
-import resource
 import signal
 import subprocess
 import sys
 
-import numpy as np
 import pytest
 import tensorflow_datasets as tfds
 from PIL import Image
@@ -53,14 +51,14 @@ class Killed(BaseException):
   """Ends a preparation as a kill does: nothing handles it."""
 
 
-def kill_at(patch, owner, name, count):
+def kill_at(patch, owner, name, count, error=Killed):
   """Make the call of a function with a number from 0 the last one."""
   original = getattr(owner, name)
   calls = iter(range(count + 1))
 
   def function(*args, **kwargs):
     if next(calls) == count:
-      raise Killed
+      raise error
     return original(*args, **kwargs)
 
   patch.setattr(owner, name, function)
@@ -180,28 +178,17 @@ def test_bad_input_leaves_nothing(photos, tmp_path, monkeypatch, strict):
   assert not list(path.parent.iterdir())
 
 
-def test_a_full_disk_keeps_what_was_finished(tmp_path, monkeypatch):
-  monkeypatch.setattr(set_writer, "PIECE_IMAGES", 6)
-  (tmp_path / "photos").mkdir()
-  rng = np.random.default_rng(0)
-  for i in range(24):
-    # Nothing to compress in the third piece and after it.
-    pixels = rng.integers(0, 256 if i > 11 else 1, (256, 256, 3), np.uint8)
-    Image.fromarray(pixels).save(tmp_path / "photos" / f"{i}.png")
-  dataset = dataset_of(str(tmp_path / "photos"), "train", "center")
-  path = tmp_path / "set"
-  limits = resource.getrlimit(resource.RLIMIT_FSIZE)
-  resource.setrlimit(resource.RLIMIT_FSIZE, (300_000, limits[1]))
-  try:
-    with pytest.raises(OSError, match="cannot write .*array_record-00002: "):
-      data.prepare(dataset, 256, 3, output=path)
-  finally:
-    resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+def test_a_full_disk_keeps_what_was_finished(photos, tmp_path, monkeypatch):
+  whole, path = prepare(photos, tmp_path / "whole"), tmp_path / "set"
+  with monkeypatch.context() as patch:
+    full = RuntimeError("No space left")  # ArrayRecord's
+    kill_at(patch, prepared_set.RecordWriter, "_serialize", 6, full)
+    with pytest.raises(OSError, match="cannot write .*record-00002: No space"):
+      prepare(photos, path)
   left = contents(tmp_path / ".set.partial")
   assert {"piece-00000.json", "piece-00001.json"} < left.keys()
   assert not any(name.endswith(".tmp") for name in left)
-  data.prepare(dataset, 256, 3, output=path)
-  whole = data.prepare(dataset, 256, 3, output=tmp_path / "whole")
+  prepare(photos, path)
   assert contents(path) == contents(whole)
 
 
