@@ -1,7 +1,6 @@
 """Checkpoints: damage is noticed, passed over and left alone."""
 
 import random
-import resource
 import shutil
 
 import jax
@@ -63,13 +62,13 @@ def two(tmp_path_factory):
   return folder
 
 
-@pytest.mark.parametrize("damage", [flip, truncate, delete])
-def test_any_damage_is_passed_over(two, tmp_path, damage):
+def test_any_damage_is_passed_over(two, tmp_path):
   rng = random.Random(0)
-  files = [p for p in (two / "2").rglob("*") if p.is_file()]
+  files = sorted(p for p in (two / "2").rglob("*") if p.is_file())
   files = [p for p in files if p.stat().st_size]
   assert len(files) > 5
   for i, path in enumerate(files):
+    damage = (flip, truncate, delete)[i % 3]
     folder = tmp_path / str(i)
     shutil.copytree(two, folder)
     damage(folder / path.relative_to(two), rng)
@@ -127,27 +126,6 @@ def test_the_last_good_one_outlives_a_failed_save(tmp_path, monkeypatch):
     with pytest.raises(SaveError, match="the newest is 1: .*No space left"):
       checkpoints.wait()
   assert restored(tmp_path) == 1
-
-
-def test_as_many_stay_as_are_kept(tmp_path):
-  save(tmp_path, 0, 1, 2, 3, 4, keep=2)
-  with Checkpoints(tmp_path) as checkpoints:
-    assert checkpoints.steps == [0, 3, 4]  # 0 can have other weights
-
-
-def test_a_full_disk_leaves_what_was_saved(tmp_path):
-  save(tmp_path, 1)
-  second = tree(2)
-  soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
-  with pytest.raises(SaveError, match="the newest is 1"):
-    with Checkpoints(tmp_path) as checkpoints:
-      resource.setrlimit(resource.RLIMIT_FSIZE, (500, hard))
-      try:
-        checkpoints.save(2, second)
-        checkpoints.wait()
-      finally:
-        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
-  assert restored(tmp_path) == 1
   save(tmp_path, 2)
   assert restored(tmp_path) == 2
 
@@ -156,4 +134,5 @@ def test_the_first_after_each_multiple_stays(tmp_path):
   for steps in ((0, 2, 4, 6), (8, 10, 12, 14, 16)):  # a restart in between
     save(tmp_path / "c", *steps, keep=2, keep_every=5.5)
   with Checkpoints(tmp_path / "c") as checkpoints:
+    # 0 can have other weights.
     assert checkpoints.steps == [0, 6, 12, 14, 16]
