@@ -60,13 +60,8 @@ def test_a_run_fills_one_page(tmp_path):
     assert attrs.get("src", "data:image/").startswith("data:image/")
   said = read.said()
   headings = [text for tag, text in read.texts if tag == "h2"][1:]
-  assert headings == [
-    "Samples over training",
-    "Scores",
-    "Records of training",
-    "Where the time went",
-    "Configuration",
-  ]
+  assert headings[:2] == ["Samples over training", "Scores"]
+  assert headings[2:4] == ["Records of training", "Where the time went"]
   assert f"The best {METRIC} is 0.25 at 4 kimg, of 4 evaluations" in said
   kinds = [a["src"].partition(";")[0] for a in read.all("img")]
   # The newest sheet, three strips of three, the real images.
@@ -83,15 +78,11 @@ def test_a_run_fills_one_page(tmp_path):
 
 def test_hostile_records_stay_text(tmp_path):
   bad = {
-    "loss": SCRIPT,
-    SCRIPT: "x",
-    "metrics": f"{METRIC},{SCRIPT}",
+    **{"loss": SCRIPT, SCRIPT: "x", "metrics": f"{METRIC},{SCRIPT}"},
+    **{"base_grid": 5, "total_kimg": SCRIPT, "resolution": 1e300},
     "penalty": "{{ 7 * 7 }}{% for x in y %}",
-    "base_grid": 5,
     "optimizer": "\x00\x1b[31m \ud800 $x^2$ \u202e" + "long " * 9999,
-    "total_kimg": SCRIPT,
     "eval_kimg": {"a": SCRIPT},
-    "resolution": 1e300,
   }
   stats = [
     {**row, SCRIPT: 1.0, "secs/" + SCRIPT: 2.0, "a\x00$": 3.0, "x/\u202e": 1}
@@ -174,7 +165,6 @@ def test_a_report_that_cannot_be_written(tmp_path, monkeypatch):
 
 COMMAND = """
 import runpy, sys
-sys.argv = ["report", *sys.argv[1:]]
 if {block!r}:
   sys.modules[{block!r}] = None
 try:
@@ -184,26 +174,19 @@ finally:
 """
 
 
-def command(*arguments, block=""):
+def command(argument, block=""):
   """Run the command; return its exit code and what it says."""
-  done = subprocess.run(
-    [sys.executable, "-c", COMMAND.format(block=block), *arguments],
-    capture_output=True,
-    text=True,
-  )
+  python = [sys.executable, "-c", COMMAND.format(block=block)]
+  done = subprocess.run([*python, argument], capture_output=True, text=True)
   return done.returncode, done.stdout + done.stderr
 
 
-def test_the_command_needs_no_jax(tmp_path):
+def test_the_command_needs_no_jax_and_names_a_missing_extra(tmp_path):
   workdir = write_run(tmp_path / "cats")
   code, said = command(f"--workdir={workdir}")
   assert code == 0
   assert re.fullmatch(rf"{workdir}/report.html: 0\.\d MB\n", said)
   assert (workdir / "report.html").read_text().startswith("<!DOCTYPE html>")
-
-
-def test_a_missing_extra_is_named(tmp_path):
-  workdir = write_run(tmp_path / "cats")
   code, said = command(f"--workdir={workdir}", block="jinja2")
   assert code == 2 and said == (
     "error: the report needs the package jinja2: pip install "

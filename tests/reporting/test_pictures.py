@@ -14,7 +14,6 @@ from tests.reporting.written_runs import noise_grid, write_run
 
 
 def texts(plot):
-  """Return the texts of a plot's SVG."""
   kind, content = plot.uri.split(",")
   assert kind == "data:image/svg+xml;base64"
   root = ET.fromstring(base64.b64decode(content))
@@ -60,12 +59,9 @@ def test_long_lines_are_thinned_and_outliers_cut_off():
   assert "Rare values outside of the axis are cut off." in plot.caption
 
 
-@pytest.mark.parametrize(
-  ("value", "text"),
-  [(0, "0"), (0.123456, "0.1235"), (12345.6, "12,346"), (1e-9, "1.000e-09")],
-)
-def test_numbers(value, text):
-  assert records.number(value) == text
+def test_numbers():
+  numbers = [records.number(x) for x in (0, 0.123456, 12345.6, 1e-9)]
+  assert numbers == ["0", "0.1235", "12,346", "1.000e-09"]
 
 
 def test_strips(tmp_path, monkeypatch):

@@ -2,8 +2,6 @@
 
 import types
 
-import pytest
-
 from msggan_jax.reporting import records, verdict
 from tests.reporting.written_runs import (
   METRIC,
@@ -29,17 +27,8 @@ def judged(workdir, diversity=DIVERSE):
 
 
 def scores(*values):
-  """Return rows of metrics.jsonl with these values, evenly until 4 kimg."""
   count = len(values)
   return [metrics_row(4 * (i + 1) / count, x) for i, x in enumerate(values)]
-
-
-def changed_rows(name, value, last):
-  """Return rows whose last ones have another value."""
-  made = rows()
-  for row in made[-last:]:
-    row[name] = value
-  return made
 
 
 def test_a_sound_run(tmp_path):
@@ -58,35 +47,34 @@ def test_a_sound_run(tmp_path):
   )
 
 
-@pytest.mark.parametrize(
-  ("values", "spread", "kind", "advice"),
-  [
-    ((0.4, 0.2, 0.201, 0.199), 0, SOUND, "Try wider networks"),
+def test_trends_of_scores(tmp_path):
+  workdir = write_run(tmp_path / "run")
+  for values, spread, kind, advice in (
     ((0.4, 0.2, 0.4), 0, SOUND, "Try wider networks"),  # one is not a trend
     ((0.4, 0.2, 0.3, 0.21), 0, SOUND, "Try wider networks"),
     ((0.4, 0.2, 0.3, 0.31), 0.06, SOUND, "Try wider networks"),  # noise
     ((0.4, 0.2, 0.3, 0.4), 0, "worsens", "the checkpoint of 2 kimg."),
     ((), 0, SOUND, "Evaluate more often"),
-  ],
-)
-def test_trends_of_scores(tmp_path, values, spread, kind, advice):
-  metrics = scores(*values)
-  for row in metrics:
-    row[f"{METRIC}_subsets_error"] = spread
-  found = judged(write_run(tmp_path / "run", metrics=metrics))
-  assert found.kind == kind
-  assert advice in found.advice
-  assert values or "There is no score: evaluations" in found.score
+  ):
+    error = {f"{METRIC}_subsets_error": spread}
+    metrics = [row | error for row in scores(*values)]
+    write_lines(workdir / "metrics.jsonl", metrics)
+    found = judged(workdir)
+    assert found.kind == kind
+    assert advice in found.advice
+    assert values or "There is no score: evaluations" in found.score
 
 
-@pytest.mark.parametrize("kimg", [3.0, 0.2])
-def test_a_run_in_the_middle_goes_on(tmp_path, kimg):
-  stats = [row for row in rows() if row["kimg"] <= kimg]
-  found = judged(write_run(tmp_path / "run", stats=stats, metrics=[]), [])
-  assert found.kind == (SOUND if kimg > 1 else "is too young to judge")
-  left = "20s" if kimg > 1 else "1m 16s"
-  assert f" to 4 kimg, about {left} at 50 images/s" in found.advice
-  assert kimg < 1 or "overfitting cannot be judged" in found.health
+def test_a_run_in_the_middle_goes_on(tmp_path):
+  for kimg, kind, left in (
+    (3.0, SOUND, "20s"),
+    (0.2, "is too young to judge", "1m 16s"),
+  ):
+    stats = [row for row in rows() if row["kimg"] <= kimg]
+    found = judged(write_run(tmp_path / kind, stats=stats, metrics=[]), [])
+    assert found.kind == kind
+    assert f" to 4 kimg, about {left} at 50 images/s" in found.advice
+    assert kimg < 1 or "overfitting cannot be judged" in found.health
 
 
 def test_a_collapse(tmp_path):
@@ -101,7 +89,7 @@ def test_a_collapse(tmp_path):
 
 
 def test_a_divergence(tmp_path):
-  stats = changed_rows("g_loss", 5e4, last=4)
+  stats = [*rows()[:-4], *(row | {"g_loss": 5e4} for row in rows()[-4:])]
   found = judged(write_run(tmp_path / "run", stats=stats))
   assert found.kind == "diverges"
   assert "g_loss is 50,000 in the last 5 log rows, 10000 times" in found.health
@@ -109,9 +97,7 @@ def test_a_divergence(tmp_path):
 
 
 def test_overfitting(tmp_path):
-  stats = rows()
-  for row in stats:
-    row["real_logits"] = row["kimg"]
+  stats = [row | {"real_logits": row["kimg"]} for row in rows()]
   metrics = scores(0.4, 0.2, 0.3, 0.4)
   workdir = write_run(tmp_path / "run", stats=stats, metrics=metrics)
   write_lines(workdir / "best.json", [{"step": 250, "metric": METRIC}])
@@ -123,29 +109,26 @@ def test_overfitting(tmp_path):
 
 
 def test_unsteadiness(tmp_path):
-  stats = changed_rows("stability/8", 0.9, last=1)
+  stats = [*rows()[:-1], rows()[-1] | {"stability/8": 0.9}]
   found = judged(write_run(tmp_path / "run", stats=stats))
   assert found.kind == "is unsteady"
   assert "changed by 0.9 (mean square), " in found.health
 
 
-@pytest.mark.parametrize(
-  ("precision", "attempts", "advice"),
-  [
+def test_a_run_that_gave_up(tmp_path):
+  attempt = {"step": 500, "not_finite": ["d_loss", "g/kernel"]}
+  for precision, attempts, advice in (
     ("bfloat16", 1, "--new_randomness"),
     ("bfloat16", 2, "precision=float32"),
     ("float32", 2, "learning_rate=0.0015"),
-  ],
-)
-def test_a_run_that_gave_up(tmp_path, precision, attempts, advice):
-  workdir = write_run(tmp_path / "run", config={"precision": precision})
-  attempt = {"step": 500, "not_finite": ["d_loss", "g/kernel"]}
-  report = {"attempts": [attempt] * attempts}
-  write_lines(workdir / "not_finite.json", [report])
-  found = judged(workdir)
-  assert found.kind == "gave up"
-  assert "NaN or Inf in d_loss and g/kernel." in found.health
-  assert advice in found.advice
+  ):
+    workdir = write_run(tmp_path / advice, config={"precision": precision})
+    report = {"attempts": [attempt] * attempts}
+    write_lines(workdir / "not_finite.json", [report])
+    found = judged(workdir)
+    assert found.kind == "gave up"
+    assert "NaN or Inf in d_loss and g/kernel." in found.health
+    assert advice in found.advice
   write_lines(workdir / "not_finite.json", [report | {"continued": True}])
   assert judged(workdir).kind == SOUND
 

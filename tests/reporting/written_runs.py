@@ -5,6 +5,7 @@ import json
 import numpy as np
 from PIL import Image
 
+METRIC = "kid_efficientnet_lite0_200"
 CONFIG = {
   "model": "progan",
   "resolution": 8,
@@ -13,17 +14,13 @@ CONFIG = {
   "log_kimg": 0.1,
   "eval_kimg": 1.0,
   "learning_rate": 0.003,
-  "loss": "wasserstein",
   "penalty": "gradient_penalty",
-  "metrics": "kid_efficientnet_lite0_200",
-  "mirror": False,
+  "metrics": METRIC,
   "dataset": {"name": "cats", "path": ""},
 }
-METRIC = "kid_efficientnet_lite0_200"
 
 
 def stats_row(kimg, **others):
-  """Return a row of stats.jsonl."""
   return {
     "step": round(kimg * 125),
     "kimg": kimg,
@@ -47,7 +44,6 @@ def stats_row(kimg, **others):
 
 
 def metrics_row(kimg, value, name=METRIC):
-  """Return a row of metrics.jsonl."""
   return {
     "step": round(kimg * 125),
     "kimg": kimg,
@@ -59,16 +55,14 @@ def metrics_row(kimg, value, name=METRIC):
   }
 
 
-def rows(count=40, **others):
+def rows():
   """Return rows of stats.jsonl, up to 4 kimg."""
-  return [stats_row(4 * (i + 1) / count, **others) for i in range(count)]
+  return [stats_row((i + 1) / 10) for i in range(40)]
 
 
-def noise_grid(seed, side=8, columns=4, spread=255):
-  """Return a grid of different images."""
-  random = np.random.default_rng(seed)
-  size = (columns * side, columns * side, 3)
-  return random.integers(0, spread + 1, size, dtype=np.uint8)
+def noise_grid(seed, side=8):
+  size = (4 * side, 4 * side, 3)
+  return np.random.default_rng(seed).integers(0, 256, size, dtype=np.uint8)
 
 
 def write_lines(path, objects):
