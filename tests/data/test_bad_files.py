@@ -122,18 +122,16 @@ def make_bad_folder(path, outside):
 def test_a_folder_of_bad_files(tmp_path, monkeypatch):
   path = tmp_path / "photos"
   reasons = make_bad_folder(path, tmp_path / "outside")
-  # Names that Python has only as surrogates; a socket's must be short.
-  foreign = os.fsencode(path) + b"/\xff\xfe.png"
-  with contextlib.suppress(OSError):  # some file systems refuse
-    with open(foreign, "wb"):
+  # Some file systems refuse names that Python has only as surrogates.
+  with contextlib.suppress(OSError):
+    with open(os.fsencode(path) + b"/\xff\xfe.png", "wb"):
       reasons[r"\xff\xfe.png"] = "empty"
   monkeypatch.chdir(path)
   with socket.socket(socket.AF_UNIX) as server:
     server.bind("socket.png")
     reasons["socket.png"] = "not a regular file"
-    sparse = path / "sparse.png"
-    with sparse.open("wb") as file:
-      file.truncate(2**40)
+    (path / "sparse.png").touch()
+    os.truncate("sparse.png", 2**40)
     reasons["sparse.png"] = "too large"
     good = {"good.png", "x.png/good.png", "z/good.png"}  # a folder named x.png
     for name in good:
@@ -160,22 +158,23 @@ def test_folders_that_cannot_be_read(tmp_path, monkeypatch):
     (tmp_path / "photos" / name).mkdir(parents=True)
     (tmp_path / "photos" / name / "1.png").write_bytes(GOOD_PNG)
   (tmp_path / "photos" / "2.png").write_bytes(GOOD_PNG)
-  scandir, read_bytes = os.scandir, type(tmp_path).read_bytes
 
   def refuse(path):
     raise PermissionError(13, "Permission denied", str(path))
 
   # Tests may run as root, to whom nothing is denied.
-  monkeypatch.setattr(
-    os,
-    "scandir",
-    lambda path: (refuse if "secret" in str(path) else scandir)(path),
-  )
-  monkeypatch.setattr(
-    type(tmp_path),
-    "read_bytes",
-    lambda path: (refuse if path.name == "2.png" else read_bytes)(path),
-  )
+  for owner, name, end in (
+    (os, "scandir", "secret"),
+    (type(tmp_path), "read_bytes", "2.png"),
+  ):
+    allowed = getattr(owner, name)
+    monkeypatch.setattr(
+      owner,
+      name,
+      lambda path, end=end, allowed=allowed: (
+        refuse if str(path).endswith(end) else allowed
+      )(path),
+    )
   assert rejected(prepare(tmp_path / "photos", tmp_path / "set")) == {
     "secret": "a folder that cannot be read",
     "2.png": "Permission denied",
@@ -278,9 +277,8 @@ def test_members_are_never_inflated_beyond_their_size(tmp_path, monkeypatch):
       return getattr(self._inflater, name)
 
   monkeypatch.setattr(zipfile.zlib, "decompressobj", Inflater)
-  with folder.open_folder(
-    dataset_of(str(path), "train", "center"), 16
-  ) as source:
+  dataset = dataset_of(str(path), "train", "center")
+  with folder.open_folder(dataset, 16) as source:
     with pytest.raises(zipfile.BadZipFile, match="CRC"):
       source.load(0)
   assert 0 < max(sizes) <= 4096

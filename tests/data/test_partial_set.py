@@ -64,10 +64,19 @@ def kill_at(patch, owner, name, count, error=Killed):
   patch.setattr(owner, name, function)
 
 
+@pytest.fixture
+def killed(photos, tmp_path, monkeypatch):
+  """The target of a preparation that has finished four pieces."""
+  with monkeypatch.context() as patch:
+    kill_at(patch, set_writer.PartialSet, "add_piece", 4)
+    with pytest.raises(Killed):
+      prepare(photos, tmp_path / "set")
+  return tmp_path / "set"
+
+
 # Where it is killed: the function and its number of calls before.
 KILLS = {
   "before the first piece": [(set_writer, "_make_piece", 0)],
-  "in a piece": [(prepared_set.RecordWriter, "_serialize", 7)],
   "before a shard has its name": [(os, "fsync", 4)],
   "before a piece is noted": [(set_writer.PartialSet, "add_piece", 3)],
   "between pieces": [(set_writer, "_make_piece", 5)],
@@ -95,19 +104,11 @@ def test_a_killed_preparation_goes_on(photos, tmp_path, monkeypatch, kills):
   assert [entry.name for entry in path.parent.iterdir()] == ["killed"]
 
 
-def test_what_was_finished_is_not_read_again(photos, tmp_path, monkeypatch):
-  with monkeypatch.context() as patch:
-    kill_at(patch, set_writer.PartialSet, "add_piece", 4)
-    with pytest.raises(Killed):
-      prepare(photos, tmp_path / "set")
-  read = []
-  make_picture = set_writer._make_picture
-  monkeypatch.setattr(
-    set_writer,
-    "_make_picture",
-    lambda source, i, shape: read.append(i) or make_picture(source, i, shape),
-  )
-  images = data.open_prepared(prepare(photos, tmp_path / "set"))
+def test_what_was_finished_is_not_read_again(photos, killed, monkeypatch):
+  read, make = [], set_writer._make_picture
+  note = lambda source, i, shape: read.append(i) or make(source, i, shape)
+  monkeypatch.setattr(set_writer, "_make_picture", note)
+  images = data.open_prepared(prepare(photos, killed))
   assert sorted(read) == list(range(12, NUM_FILES))
   assert len(images) == NUM_FILES - len(BAD)
   left = [int(image["image"][0, 0, 1]) for image in images]
@@ -132,12 +133,7 @@ def test_shards_are_what_tfds_reads(photos, tmp_path):
 
 
 @pytest.mark.parametrize("change", ["image", "name", "settings"])
-def test_another_source_begins_anew(photos, tmp_path, monkeypatch, change):
-  path = tmp_path / "set"
-  with monkeypatch.context() as patch:
-    kill_at(patch, set_writer.PartialSet, "add_piece", 4)
-    with pytest.raises(Killed):
-      prepare(photos, path)
+def test_another_source_begins_anew(photos, tmp_path, killed, change):
   if change == "image":
     Image.new("RGB", (16, 16), (7, 7, 7)).save(photos / "0.png")
   elif change == "name":
@@ -145,8 +141,8 @@ def test_another_source_begins_anew(photos, tmp_path, monkeypatch, change):
   channels = 1 if change == "settings" else 3
   dataset = dataset_of(str(photos), "train", "center")
   expected = data.prepare(dataset, 16, channels, output=tmp_path / "whole")
-  data.prepare(dataset, 16, channels, output=path)
-  assert contents(path) == contents(expected)
+  data.prepare(dataset, 16, channels, output=killed)
+  assert contents(killed) == contents(expected)
 
 
 def test_a_torn_piece_is_made_again(photos, tmp_path, monkeypatch):
@@ -164,18 +160,13 @@ def test_a_torn_piece_is_made_again(photos, tmp_path, monkeypatch):
 
 
 @pytest.mark.parametrize("strict", [True, False])
-def test_bad_input_leaves_nothing(photos, tmp_path, monkeypatch, strict):
-  path = tmp_path / "sets" / "set"
-  with monkeypatch.context() as patch:
-    kill_at(patch, set_writer.PartialSet, "add_piece", 4)
-    with pytest.raises(Killed):
-      prepare(photos, path)
+def test_bad_input_leaves_nothing(photos, killed, strict):
   if not strict:
     for file in photos.iterdir():
       file.write_bytes(b"")
   with pytest.raises(ValueError, match=r"unusable images in .*photos"):
-    prepare(photos, path, strict=strict)
-  assert not list(path.parent.iterdir())
+    prepare(photos, killed, strict=strict)
+  assert [*killed.parent.iterdir()] == [photos]
 
 
 def test_a_full_disk_keeps_what_was_finished(photos, tmp_path, monkeypatch):
