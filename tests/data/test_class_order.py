@@ -72,10 +72,6 @@ def test_order_depends_on_the_seed_and_the_step_alone(images):
   np.testing.assert_array_equal(later, whole[35:])
   other, _ = read(images, 40, seed=4)
   assert not np.array_equal(other, whole)
-  parts = [
-    read(images, 40, process_index=i, process_count=2)[0] for i in range(2)
-  ]
-  np.testing.assert_array_equal(np.concatenate(parts, axis=1), whole)
 
 
 def test_groups_of_the_stddev_share_a_class(images):
