@@ -1,7 +1,5 @@
 """Start a run from other weights; freeze the discriminator's first blocks."""
 
-import contextlib
-
 import jax
 import numpy as np
 import pytest
@@ -18,7 +16,6 @@ from msggan_jax.config import saved
 from msggan_jax.runtime import sharding
 from msggan_jax.sharing import portable
 from msggan_jax.training import loop
-from tests.conftest import load_config
 
 
 @pytest.fixture
@@ -114,9 +111,6 @@ def test_the_resolution_shrinks_and_grows(config, source, resolution):
   fate = fates(lines)
   assert fate["generator/block_4x4/conv/kernel"] == COPIED
   assert_same(state.g_params["block_4x4"], ema["block_4x4"])
-  if resolution == 16:
-    assert_same(state.d_params["block_4x4"], d_params["block_4x4"])
-    assert_same(state.g_params["block_8x8"], ema["block_8x8"])
   top = f"{resolution}x{resolution}"
   assert fate[f"discriminator/from_rgb_{top}/kernel"] == NEW
   assert_same(
@@ -124,6 +118,7 @@ def test_the_resolution_shrinks_and_grows(config, source, resolution):
   )
   assert fate["discriminator/from_rgb_8x8/kernel"] == DROPPED
   if resolution == 16:
+    assert_same(state.d_params["block_4x4"], d_params["block_4x4"])
     assert fate["generator/to_rgb_16x16/kernel"] == NEW
     assert_same(state.g_params["to_rgb_8x8"], ema["to_rgb_8x8"])
     # The image of 8x8 enters its block now: three more channels.
@@ -145,20 +140,15 @@ def test_other_labels_and_other_functions(config, source):
   assert "config.pixel_norm is False, in the source True" in lines
 
 
-@pytest.mark.parametrize(
-  ("fields", "message"),
-  [
+def test_another_architecture_is_refused(config, source):
+  other = {"max_channels": 6, "latent_size": 6, "channels": 1}
+  for fields, message in (
     ({"model": "stylegan"}, r"config\.model 'progan' and not 'stylegan'"),
-    ({"equalized": False}, r"config\.equalized True and not False"),
-    ({"max_channels": 6, "latent_size": 6}, "no tensor of the generator"),
-  ],
-)
-def test_another_architecture_is_refused(config, source, fields, message):
-  if "max_channels" in fields:  # images of other channels, too
-    fields = fields | {"channels": 1}
-  with pytest.raises(ValueError, match=message) as error:
-    start_from(source, changed(config, **fields))
-  assert "\n" not in str(error.value)
+    (other, "no tensor of the generator"),
+  ):
+    with pytest.raises(ValueError, match=message) as error:
+      start_from(source, changed(config, **fields))
+    assert "\n" not in str(error.value)
 
 
 def test_missing_and_damaged_sources_are_refused(config, tmp_path):
@@ -170,6 +160,8 @@ def test_missing_and_damaged_sources_are_refused(config, tmp_path):
 
 
 def test_frozen_blocks_have_no_gradient(config):
+  with pytest.raises(ValueError, match="has 2 blocks; choose 0 to 2"):
+    check_frozen(changed(config, freeze_d=3))
   program = program_of(config)
   state, network = program.create_state(), program.discriminator
   config.freeze_d = 1
@@ -191,32 +183,6 @@ def test_frozen_blocks_have_no_gradient(config):
 
 
 @pytest.mark.slow
-def test_frozen_blocks_get_no_updates(config):
-  config = changed(config, resolution=16, freeze_d=2, batch_size=8)
-  program = program_of(config)
-  state = program.create_state()
-  before = jax.device_get(state.d_params)
-  images = np.random.RandomState(0).randint(0, 256, (8, 16, 16, 3), np.uint8)
-  batch = sharding.put_batch(
-    program.mesh, {"image": images, "label": np.zeros(8, np.int32)}
-  )
-  for _ in range(2):
-    state, _ = program.step(state, batch)
-  assert frozen_modules(config)[1:] == ("block_16x16", "block_8x8")
-  for name, module in state.d_params.items():
-    check = pytest.raises(AssertionError)
-    if name in frozen_modules(config):
-      check = contextlib.nullcontext()
-    with check:
-      assert_same(module, before[name])
-
-
-def test_more_frozen_blocks_than_there_are_are_refused(config):
-  with pytest.raises(ValueError, match="has 2 blocks; choose 0 to 2"):
-    check_frozen(changed(config, freeze_d=3))
-
-
-@pytest.mark.slow
 def test_a_fine_tuned_run_resumes_without_its_source(
   config, source, tmp_path, capfd
 ):
@@ -234,5 +200,3 @@ def test_a_fine_tuned_run_resumes_without_its_source(
   halves = loop.train(config, tmp_path / "halves", init_from=str(source))
   assert "tensors: " not in capfd.readouterr().out
   assert_same(whole, halves)
-  first = load_config("default")
-  assert first.freeze_d == 0

