@@ -80,9 +80,13 @@ def test_any_damage_is_passed_over(two, tmp_path):
     assert (folder / "2").is_dir()
 
 
-def test_a_damaged_one_that_is_asked_for_is_refused(two, tmp_path):
-  folder = tmp_path / "run"
-  shutil.copytree(two, folder)
+@pytest.fixture
+def folder(two, tmp_path):
+  """A copy of theirs."""
+  return shutil.copytree(two, tmp_path / "run")
+
+
+def test_a_damaged_one_that_is_asked_for_is_refused(folder):
   delete(folder / "1" / "state" / "manifest.ocdbt", None)
   assert restored(folder) == 2
   with pytest.raises(ValueError, match=r"1 is damaged: state/.* is missing"):
@@ -92,9 +96,7 @@ def test_a_damaged_one_that_is_asked_for_is_refused(two, tmp_path):
     restored(folder)
 
 
-def test_a_damaged_one_is_moved_aside_by_the_next_save(two, tmp_path):
-  folder = tmp_path / "run"
-  shutil.copytree(two, folder)
+def test_a_damaged_one_is_moved_aside_by_the_next_save(folder):
   flip(folder / "2" / "state" / "manifest.ocdbt", random.Random(1))
   with Checkpoints(folder, keep=1) as checkpoints:
     assert int(checkpoints.restore(ABSTRACT)["b"]) == 1

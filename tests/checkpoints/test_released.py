@@ -21,7 +21,7 @@ def test_the_package_has_cats():
 
 
 @pytest.mark.parametrize("name", trained.released())
-def test_a_released_generator_draws(name):
+def test_a_released_generator_draws_and_its_card_is_complete(name):
   generator = msggan_jax.load_generator(name)
   z = generator.sample_latents(jax.random.key(0), 8)
   labels = np.arange(8) if generator.config.num_classes else None
@@ -34,9 +34,6 @@ def test_a_released_generator_draws(name):
   differences = np.asarray(pyramid[-1]) - np.asarray(pyramid[-1])[::-1]
   assert np.std(differences) > 0.1
 
-
-@pytest.mark.parametrize("name", trained.released())
-def test_its_card_is_complete(name):
   content = (FOLDER / f"{name}.safetensors").read_bytes()
   assert len(content) <= 5_000_000
   card = (FOLDER / f"{name}.md").read_text()
@@ -52,8 +49,5 @@ def test_own_folders_come_first(tmp_path, monkeypatch):
   Path("cats").mkdir()
   assert trained.find("cats") == Path("cats")
   assert trained.find("runs/cats") == Path("runs/cats")
-
-
-def test_an_unknown_name_lists_the_known_ones():
   with pytest.raises(FileNotFoundError, match="released generators: cats"):
     msggan_jax.load_generator("dogs")

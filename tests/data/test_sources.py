@@ -50,8 +50,6 @@ def test_cats_can_have_their_bodies_as_classes():
   assert len(flank) == 15
   colors = [flank[name].argmax() for name in ("coral", "green", "blue")]
   assert colors == [0, 1, 2]
-  assert np.ptp(flank["dark grey"]) < 10
-  assert flank["cream"].min() > flank["grey"].max()
 
 
 def test_cats_match_pillows_own_composition():

@@ -144,9 +144,10 @@ def test_only_scores_of_the_same_protocol_count(tmp_path):
   metrics[0]["data_hash"] = "another"
   found = judged(write_run(tmp_path / "other_data", metrics=metrics))
   assert "is 0.3 at 4 kimg, of 2 evaluations" in found.score
-  metrics = [metrics_row(4.0, 0.5, "fd_mine_10k_full")]
-  metrics[0]["weights_hash"] = {"mine": None}  # an extractor of one's own
-  found = judged(write_run(tmp_path / "own", metrics=metrics))
+  own = metrics_row(4.0, 0.5, "fd_mine_10k_full") | {
+    "weights_hash": {"mine": None}  # an extractor of one's own
+  }
+  found = judged(write_run(tmp_path / "own", metrics=[own]))
   assert found.score.startswith("The best fd_mine_10k_full is 0.5 at 4 kimg")
   name = "is_efficientnet_lite0_200"
   metrics = [metrics_row(k, v, name) for k, v in ((2.0, 9.0), (4.0, 6.0))]
