@@ -155,9 +155,42 @@ def draw(
     return None
   policy, grid = POLICIES[config.augment], base_grid.parse(config.base_grid)
   num_colors = 3 if config.channels in (3, 4) else 1
-  return jax.vmap(
-    lambda key: _draw_one(policy, num_colors, grid, strength, key)
-  )(sharding.example_keys(key, size))
+
+  def of_example(key):
+    # All at once, because each call of the generator is much to compile.
+    numbers = jax.random.uniform(key, (len(policy), 3), minval=1e-7)
+    drawn, used = {}, {}
+    for (name, draw_number), (gate, *place) in zip(
+      policy.items(), numbers, strict=True
+    ):
+      drawn[name] = draw_number(jnp.stack(place))
+      # Two rotations, each with 1 - sqrt(1 - p): one of them with p.
+      probability = (
+        1 - (1 - strength) ** 0.5 if name in _ROTATIONS else strength
+      )
+      used[name] = gate < probability
+
+    def choose(name: str, unused: Any) -> Any:
+      if name not in policy:
+        return None
+      return jnp.where(used[name], drawn[name], unused)
+
+    if "turns" in policy and grid[0] != grid[1]:
+      drawn["turns"] = drawn["turns"] // 2 * 2
+    if "cutout" in policy:  # its corner is a cell from -1 to the last one
+      corner = drawn["cutout"]
+      cells = jnp.floor(corner * (jnp.array(grid, corner.dtype) + 1))
+      drawn["cutout"] = cells.astype(jnp.int32) - 1
+    return Transformation(
+      color=_color(num_colors, policy, choose),
+      flip=choose("flip", unused=False),
+      turns=choose("turns", 0),
+      cells=choose("cells", 0),
+      warp=_warp(choose, grid) if "zoom" in policy else None,
+      cutout=choose("cutout", OUTSIDE),
+    )
+
+  return jax.vmap(of_example)(sharding.example_keys(key, size))
 
 
 def statistics(
@@ -214,45 +247,6 @@ def rate(state: AugmentState) -> jax.Array:
   positive = state.denominator > 0
   denominator = jnp.where(positive, state.denominator, 1.0)
   return jnp.where(positive, state.numerator / denominator, 0.0)
-
-
-def _draw_one(
-  policy: dict,
-  num_colors: int,
-  grid: tuple[int, int],
-  strength: float | jax.Array,
-  key: jax.Array,
-) -> Transformation:
-  # All at once, because each call of the generator is much to compile.
-  numbers = jax.random.uniform(key, (len(policy), 3), minval=1e-7)
-  drawn, used = {}, {}
-  for (name, draw_number), (gate, *place) in zip(
-    policy.items(), numbers, strict=True
-  ):
-    drawn[name] = draw_number(jnp.stack(place))
-    # Two rotations, each with 1 - sqrt(1 - p): one of them with p.
-    probability = 1 - (1 - strength) ** 0.5 if name in _ROTATIONS else strength
-    used[name] = gate < probability
-
-  def choose(name: str, unused: Any) -> Any:
-    if name not in policy:
-      return None
-    return jnp.where(used[name], drawn[name], unused)
-
-  if "turns" in policy and grid[0] != grid[1]:
-    drawn["turns"] = drawn["turns"] // 2 * 2
-  if "cutout" in policy:  # its corner is a cell from -1 to the last one
-    corner = drawn["cutout"]
-    cells = jnp.floor(corner * (jnp.array(grid, corner.dtype) + 1))
-    drawn["cutout"] = cells.astype(jnp.int32) - 1
-  return Transformation(
-    color=_color(num_colors, policy, choose),
-    flip=choose("flip", unused=False),
-    turns=choose("turns", 0),
-    cells=choose("cells", 0),
-    warp=_warp(choose, grid) if "zoom" in policy else None,
-    cutout=choose("cutout", OUTSIDE),
-  )
 
 
 def _color(

@@ -1,8 +1,4 @@
-"""Adversarial losses on logits.
-
-Nothing here knows networks, configurations or devices. `gradient_penalty` and
-`r1_penalty` are public names of this module, too.
-"""
+"""Adversarial losses on logits, without networks, configurations or devices."""
 
 from collections.abc import Callable
 from typing import NamedTuple
@@ -10,15 +6,11 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 
-from msggan_jax.algorithm.penalties import gradient_penalty, r1_penalty
+from msggan_jax.algorithm import penalties
 
-__all__ = [
-  "ADVERSARIAL_LOSSES",
-  "AdversarialLoss",
-  "adversarial",
-  "gradient_penalty",
-  "r1_penalty",
-]
+# Public names of this module, too.
+gradient_penalty = penalties.gradient_penalty
+r1_penalty = penalties.r1_penalty
 
 Mean = Callable[[jax.Array], jax.Array]  # (B,) -> ()
 

@@ -130,13 +130,13 @@ PENALTIES = {
 }
 
 
-# `config.penalty_scales` -> a scale's weight, from the scale, the resolution
+# `config.penalty_scales` -> a scale's weight, from its share of the resolution
 # and the number of scales.
 SCALE_WEIGHTS = {
-  "mean": lambda scale, resolution, num_scales: 1 / num_scales,
-  "sum": lambda scale, resolution, num_scales: 1.0,
-  "pixels": lambda scale, resolution, num_scales: (scale / resolution) ** 2,
-  "sides": lambda scale, resolution, num_scales: scale / resolution,
+  "mean": lambda share, num_scales: 1 / num_scales,
+  "sum": lambda share, num_scales: 1.0,
+  "pixels": lambda share, num_scales: share**2,
+  "sides": lambda share, num_scales: share,
 }
 
 
@@ -146,7 +146,7 @@ def scale_weights(
   """Return the weight of each scale's penalty, low to high."""
   if isinstance(chosen, str):
     rule = SCALE_WEIGHTS[chosen]
-    return [rule(scale, scales[-1], len(scales)) for scale in scales]
+    return [rule(scale / scales[-1], len(scales)) for scale in scales]
   if len(chosen) != len(scales):
     raise ValueError(
       f"config.penalty_scales has {len(chosen)} weights; give one for each of "

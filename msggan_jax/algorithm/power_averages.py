@@ -32,11 +32,6 @@ def exponent(width: float) -> float:
   return float(roots.real.max())
 
 
-def initial(g_params: Tree) -> tuple[Tree, ...]:
-  """Return the averages at step 0: copies."""
-  return tuple(jax.tree.map(jnp.copy, g_params) for _ in WIDTHS)
-
-
 def update(
   averages: tuple[Tree, ...], g_params: Tree, step: jax.Array
 ) -> tuple[Tree, ...]:

@@ -45,6 +45,7 @@ def assemble(
   Without those of the EMA generator, it is a copy of the generator.
   """
   ema_params, ema_state = ema or jax.tree.map(jnp.copy, g)
+  widths = power_averages.WIDTHS if config.ema_averages else ()
   return TrainState(
     step=jnp.zeros((), jnp.int32),
     rollbacks=jnp.zeros((), jnp.int32),
@@ -57,7 +58,7 @@ def assemble(
     g_opt_state=optimizer.init(g[0]),
     d_opt_state=optimizer.init(d[0]),
     augment_state=augment.initial_state(config),
-    averages=power_averages.initial(g[0]) if config.ema_averages else (),
+    averages=tuple(jax.tree.map(jnp.copy, g[0]) for _ in widths),
   )
 
 

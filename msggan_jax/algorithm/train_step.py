@@ -199,32 +199,24 @@ class TrainStep:
     return state, grads, {"g_loss": loss, "g_grad_norm": optax.tree.norm(grads)}
 
   def _adapt(self, before, strength, d_values, key, batch: Batch):
-    state = before.augment_state
-    if not augment.is_adaptive(self._config):
+    config, state = self._config, before.augment_state
+    if not augment.is_adaptive(config):
       return state, {}
     held_out = None
-    if augment.needs_holdout(self._config):
-      held_out = self._score_holdout(before, strength, key, batch)
+    if augment.needs_holdout(config):  # augmented as the reals are
+      mirror_key, draw_key = jax.random.split(key)
+      images = {name: batch[f"holdout_{name}"] for name in ("image", "label")}
+      reals, labels = make_reals(config, mirror_key, images)
+      size = len(reals[-1])
+      given = Given(labels, augment.draw(config, draw_key, size, strength))
+      critic = self._critic(before.d_params, before.d_state)
+      held_out = global_mean(critic(reals, given))
     signal = augment.overfitting(d_values, held_out)
-    state = augment.adapt(self._config, state, signal)
+    state = augment.adapt(config, state, signal)
     return state, {
       "augment_strength": state.strength,
       "overfitting": augment.rate(state),
     }
-
-  def _score_holdout(self, before, strength, key, batch: Batch) -> jax.Array:
-    """Return D's mean logit of held-out images, augmented as the reals are."""
-    mirror_key, draw_key = jax.random.split(key)
-    reals, labels = make_reals(
-      self._config,
-      mirror_key,
-      {"image": batch["holdout_image"], "label": batch["holdout_label"]},
-    )
-    transformation = augment.draw(
-      self._config, draw_key, len(reals[-1]), strength
-    )
-    critic = self._critic(before.d_params, before.d_state)
-    return global_mean(critic(reals, Given(labels, transformation)))
 
   def _make_fakes(
     self, state: TrainState, key: jax.Array, size: int, labels
