@@ -100,9 +100,8 @@ def test_everything_fits_the_same_networks(config, source, tmp_path):
   assert_same(state.d_params, program_of(new).create_state().d_params)
 
 
-@pytest.mark.parametrize("resolution", [4, 16])
-def test_the_resolution_shrinks_and_grows(config, source, resolution):
-  new = changed(config, resolution=resolution, seed=5)
+def test_the_resolution_grows(config, source):
+  new = changed(config, resolution=16, seed=5)
   program = program_of(new)
   state, lines = fine_tuning.start_from(source, program, new)
   initial = program.create_state()
@@ -111,24 +110,18 @@ def test_the_resolution_shrinks_and_grows(config, source, resolution):
   fate = fates(lines)
   assert fate["generator/block_4x4/conv/kernel"] == COPIED
   assert_same(state.g_params["block_4x4"], ema["block_4x4"])
-  top = f"{resolution}x{resolution}"
-  assert fate[f"discriminator/from_rgb_{top}/kernel"] == NEW
-  assert_same(
-    state.d_params[f"from_rgb_{top}"], initial.d_params[f"from_rgb_{top}"]
-  )
   assert fate["discriminator/from_rgb_8x8/kernel"] == DROPPED
-  if resolution == 16:
-    assert_same(state.d_params["block_4x4"], d_params["block_4x4"])
-    assert fate["generator/to_rgb_16x16/kernel"] == NEW
-    assert_same(state.g_params["to_rgb_8x8"], ema["to_rgb_8x8"])
-    # The image of 8x8 enters its block now: three more channels.
-    assert any(
-      "block_8x8/conv_0/kernel" in line and "(in the source 3x3x9x8)" in line
-      for line in lines
-    )
-  else:
-    assert fate["generator/to_rgb_8x8/kernel"] == DROPPED
-  assert f"config.resolution is {resolution}, in the source 8" in lines
+  top = "from_rgb_16x16"
+  assert fate[f"discriminator/{top}/kernel"] == NEW
+  assert_same(state.d_params[top], initial.d_params[top])
+  assert_same(state.d_params["block_4x4"], d_params["block_4x4"])
+  assert_same(state.g_params["to_rgb_8x8"], ema["to_rgb_8x8"])
+  # The image of 8x8 enters its block now: three more channels.
+  assert any(
+    "block_8x8/conv_0/kernel" in line and "(in the source 3x3x9x8)" in line
+    for line in lines
+  )
+  assert "config.resolution is 16, in the source 8" in lines
 
 
 def test_other_labels_and_other_functions(config, source):
@@ -190,13 +183,12 @@ def test_a_fine_tuned_run_resumes_without_its_source(
   config.total_kimg = 0.064  # two steps
   config.log_kimg = config.snapshot_kimg = 0.032
   whole = loop.train(config, tmp_path / "whole", init_from=str(source))
-  assert "tensors: " in capfd.readouterr().out
   config.total_kimg = 0.032
   loop.train(config, tmp_path / "halves", init_from=str(source))
+  assert "tensors: " in capfd.readouterr().out
   for file in source.rglob("*.json"):
     file.unlink()
   config.total_kimg = 0.064
-  capfd.readouterr()
   halves = loop.train(config, tmp_path / "halves", init_from=str(source))
   assert "tensors: " not in capfd.readouterr().out
   assert_same(whole, halves)
