@@ -8,7 +8,7 @@ import pytest
 from PIL import Image
 
 from msggan_jax import data
-from msggan_jax.data import preparation
+from msggan_jax.data import preparation, prepared_set
 from msggan_jax.data.sources import labels
 from msggan_jax.data.sources.source import dataset_of
 
@@ -71,7 +71,10 @@ def test_all_forms_give_the_same_labels(photos):
   assert prepare(photos, "none").metadata.class_names == ()
   assert "classes:        2 (0 3, 1 2)" in data.summary(images.path)
   metadata = dataclasses.replace(metadata, class_counts=(43, 2))
-  assert "'1' has 2 image(s), '0' has 43" in preparation.imbalance(metadata)
+  prepared_set.write_metadata(images.path, metadata)
+  warning = preparation.imbalance(metadata)
+  assert "'1' has 2 image(s), '0' has 43" in warning
+  assert warning in data.summary(images.path)
 
 
 @pytest.mark.parametrize("kind", [labels.FOLDERS, labels.CSV, labels.JSON])
@@ -83,6 +86,11 @@ def test_a_zip_has_the_labels_of_its_folder(photos, tmp_path, kind):
     for file in photos.rglob("*"):
       archive.write(file, file.relative_to(photos))
   assert [int(image["label"]) for image in prepare(path, kind)] == LABELS
+
+
+def test_the_first_level_with_several_folders_counts(photos):
+  images = prepare(photos.parent, "folders")  # all in photos/
+  assert images.metadata.class_names == ("cat", "dog")
 
 
 def test_other_labels_are_another_preparation(photos, tmp_path):
