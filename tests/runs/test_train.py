@@ -199,6 +199,7 @@ def test_a_folder_of_mixed_images_trains(config, tmp_path):
     Image.fromarray(pixels).convert(mode).save(folder / f"{i}.png")
   config.dataset.name = "folder"
   config.dataset.path = str(tmp_path / "photos")
+  config.penalty = "none"  # halves the compilation
   config.total_kimg = 0.032
   state = loop.train(config, tmp_path / "run")
   assert int(state.step) == 1
@@ -228,7 +229,7 @@ def test_importing_the_package_imports_little():
 
 
 def test_training_and_sampling_need_no_tensorflow(tmp_path):
-  """Prepare, train, resume and sample: TensorFlow is never imported.
+  """Prepare, train and sample: TensorFlow is never imported.
 
   The tests are usually run where it is not even installed.
   """
@@ -249,19 +250,19 @@ def test_training_and_sampling_need_no_tensorflow(tmp_path):
     )
     assert done.returncode == 0, done.stderr
 
-  for total_kimg in (0.008, 0.016):
-    run(
-      "main",
-      "--config=configs/demo.py",
-      "--config.resolution=8",
-      "--config.max_channels=4",
-      f"--config.total_kimg={total_kimg}",
-      "--config.batch_size=8",
-      "--config.log_kimg=0.008",
-      "--config.eval_kimg=0",
-      "--config.dataset.data_dir=TMP/data",
-      "--workdir=TMP/run",
-    )
+  run(
+    "main",
+    "--config=configs/demo.py",
+    "--config.resolution=4",
+    "--config.max_channels=4",
+    "--config.penalty=none",
+    "--config.total_kimg=0.008",
+    "--config.batch_size=8",
+    "--config.log_kimg=0.008",
+    "--config.eval_kimg=0",
+    "--config.dataset.data_dir=TMP/data",
+    "--workdir=TMP/run",
+  )
   run("sample", "--workdir=TMP/run", "--output=TMP/images", "--seeds=0")
-  assert [row["step"] for row in stats(tmp_path / "run")] == [1, 2]
-  assert (tmp_path / "images" / "8x8" / "seed0000.png").is_file()
+  assert [row["step"] for row in stats(tmp_path / "run")] == [1]
+  assert (tmp_path / "images" / "4x4" / "seed0000.png").is_file()
