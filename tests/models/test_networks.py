@@ -69,8 +69,9 @@ def test_parameter_counts_of_the_paper(resolution):
     assert count(discriminator) == expected[resolution]
 
 
-@pytest.mark.parametrize("channels", [1, 3, 4])
-@pytest.mark.parametrize("resolution", [4, 8, 64, 2048])
+@pytest.mark.parametrize(
+  ("resolution", "channels"), [(4, 4), (8, 3), (64, 1), (2048, 3)]
+)
 def test_shapes_at_every_scale(resolution, channels):
   config = load_config("default")
   config.resolution, config.channels = resolution, channels

@@ -137,8 +137,14 @@ def scores_beside_others(config):
   return [discriminator.jitted_apply(*d, each) for each in (images, others)]
 
 
-@pytest.mark.parametrize("combine", ["simple", "lin_cat", "lin_cat_equal"])
-@pytest.mark.parametrize("placement", ["every_block", "last_block"])
+@pytest.mark.parametrize(
+  ("combine", "placement"),
+  [
+    ("simple", "every_block"),
+    ("lin_cat", "last_block"),
+    ("lin_cat_equal", "every_block"),
+  ],
+)
 def test_every_phi_and_the_minibatch_stddev(combine, placement):
   """Channels that join are projected back to the width."""
   config = residual_config(combine=combine, stddev_placement=placement)
