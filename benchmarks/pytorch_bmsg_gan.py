@@ -1,9 +1,9 @@
-"""Time the authors' own BMSG-GAN in PyTorch, one training step after another.
+r"""Time the authors' own BMSG-GAN in PyTorch, one training step after another.
 
 compare_with_pytorch.py runs it; alone:
 
   git clone https://github.com/akanimax/BMSG-GAN
-  python benchmarks/pytorch_bmsg_gan.py --source=BMSG-GAN/sourcecode \\
+  python benchmarks/pytorch_bmsg_gan.py --source=BMSG-GAN/sourcecode \
     --resolution=32 --mode=compile
 """
 

@@ -1,6 +1,6 @@
-"""Put a run's best generator into the package, with a card of its making.
+r"""Put a run's best generator into the package, with a card of its making.
 
-  python -m benchmarks.release --workdir=runs/demo --name=cats_conditional \\
+  python -m benchmarks.release --workdir=runs/demo --name=cats_conditional \
       --command="make demo"
 
 Writes NAME.safetensors and NAME.md into msggan_jax/checkpoints/released/, and

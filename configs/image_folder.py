@@ -1,6 +1,6 @@
-"""Any folder or zip of images.
+r"""Any folder or zip of images.
 
-  python -m msggan_jax.main --config=configs/image_folder.py \\
+  python -m msggan_jax.main --config=configs/image_folder.py \
     --config.dataset.path=photos --config.resolution=128 --workdir=runs/photos
 
 image_folder.py:few_images, or :few_images,PRESET, chooses augmentation, gamma,

@@ -1,4 +1,4 @@
-"""MSG-GAN in one file: the paper's MSG-ProGAN, trained on a folder of images.
+r"""MSG-GAN in one file: the paper's MSG-ProGAN, trained on a folder of images.
 
 Karnewar & Wang, "MSG-GAN: Multi-Scale Gradients for Generative Adversarial
 Networks", CVPR 2020; tables, equations and sections are theirs. ProGAN is
@@ -6,12 +6,13 @@ Karras et al. 2018. It needs numpy, jax, optax and Pillow. On drawings of cats
 (`pip install robohash`), a quarter of an hour on two CPU cores:
 
   python examples/draw_cats.py --output=runs/cats
-  python examples/msg_gan.py --images=runs/cats --resolution=32 --kimg=24 \\
+  python examples/msg_gan.py --images=runs/cats --resolution=32 --kimg=24 \
     --latent_size=64 --max_channels=48 --batch_size=16 --ema_kimg=1
 
 G makes an image at every scale and D sees them all, so gradients reach every
 scale of G. In comments: B examples, H x W pixels, C channels, S scales. A
 pyramid is a tuple of S arrays, (B, H, W, 3) in [-1, 1], 4x4 first.
+Images are not mirrored; the package mirrors them by default.
 """
 
 import argparse
@@ -31,7 +32,8 @@ STDDEV_GROUP = 4  # neighbors in a batch
 EPSILON = 1e-8
 PENALTY_WEIGHT = 10
 DRIFT_WEIGHT = 0.001  # ProGAN, appendix A.1
-RMSPROP = {"decay": 0.99, "eps": EPSILON, "eps_in_sqrt": False}  # section 4
+RMSPROP = {"decay": 0.99, "eps": EPSILON, "eps_in_sqrt": False}  # as PyTorch's
+leaky_relu = functools.partial(jax.nn.leaky_relu, negative_slope=0.2)
 
 
 def scaled(kernel, gain):
@@ -46,10 +48,6 @@ def conv(layer, x, gain=LRELU_GAIN, padding="SAME"):
     x, kernel, (1, 1), padding, dimension_numbers=("NHWC", "HWIO", "NHWC")
   )
   return y + layer["bias"]
-
-
-def leaky_relu(x):
-  return jax.nn.leaky_relu(x, 0.2)
 
 
 def pixel_norm(x):
@@ -111,7 +109,7 @@ def generate(params, z):
   pyramid = []
   for r in scales_of(params):
     block = params[f"block_{r}x{r}"]
-    if r == 4:  # a 4x4 transposed convolution; its fan_in is latent_size
+    if r == 4:  # z @ kernel: fan_in is latent_size, in scaled() 16 times that
       kernel = scaled(block["conv_0"]["kernel"], 4 * LRELU_GAIN)
       x = jnp.einsum("bl,lhwc->bhwc", z, kernel) + block["conv_0"]["bias"]
       x = leaky_relu(x)
@@ -141,7 +139,7 @@ def discriminate(params, pyramid):
 
 def make_pyramid(images, num_scales):
   """Average uint8 images, (B, H, W, 3), down to 4x4 (section 3)."""
-  pyramid = [images.astype(jnp.result_type(float)) / 127.5 - 1]
+  pyramid = [images.astype(float) / 127.5 - 1]  # float32, float64 with x64
   while len(pyramid) < num_scales:
     pyramid.append(downsample(pyramid[-1]))
   return tuple(reversed(pyramid))
@@ -153,15 +151,17 @@ def gradient_penalty(d_params, reals, fakes, epsilon):
   share = epsilon[:, None, None, None]  # of the reals, in [0, 1]
   mixed = jax.tree.map(lambda a, b: share * a + (1 - share) * b, reals, fakes)
   gradients = jax.grad(lambda x: discriminate(d_params, x).sum())(mixed)
-  norms = [jnp.sqrt(jnp.square(g).sum(axis=(1, 2, 3))) for g in gradients]
-  return jnp.square(jnp.stack(norms) - 1).mean()  # (S, B) to ()
+  squares = [jnp.square(g).sum(axis=(1, 2, 3)) for g in gradients]
+  norms = jnp.sqrt(jnp.maximum(jnp.stack(squares), 1e-30))  # sqrt'(0) is inf
+  return jnp.square(norms - 1).mean()  # (S, B) to ()
 
 
 def d_loss(d_params, reals, fakes, epsilon):
+  """E D(fakes) - E D(reals) + 0.001 E D(reals)^2 + 10 penalty."""
   real, fake = (discriminate(d_params, x) for x in (reals, fakes))  # (B,)
   penalty = gradient_penalty(d_params, reals, fakes, epsilon)
   loss = fake.mean() - real.mean() + DRIFT_WEIGHT * jnp.square(real).mean()
-  return loss + PENALTY_WEIGHT * penalty, penalty
+  return loss + PENALTY_WEIGHT * penalty, (loss, penalty)
 
 
 def g_loss(g_params, d_params, z):
@@ -172,7 +172,7 @@ def init_state(g_params, d_params, optimizer):
   return {
     "g_params": g_params,
     "d_params": d_params,
-    "ema_params": jax.tree.map(jnp.copy, g_params),  # G to draw with
+    "ema_params": jax.tree.map(jnp.copy, g_params),  # to draw with; not aliased
     "g_opt_state": optimizer.init(g_params),
     "d_opt_state": optimizer.init(d_params),
   }
@@ -191,8 +191,8 @@ def train_step(state, images, z, epsilon, *, optimizer, ema_decay):
     state[params] = optax.apply_updates(state[params], updates)
 
   reals = make_pyramid(images, len(scales_of(state["g_params"])))
-  fakes = generate(state["g_params"], z)
-  (loss, penalty), grads = jax.value_and_grad(d_loss, has_aux=True)(
+  fakes = generate(state["g_params"], z)  # no gradient; G's update reuses z
+  grads, (loss, penalty) = jax.grad(d_loss, has_aux=True)(
     state["d_params"], reals, fakes, epsilon
   )
   update("d", grads)
@@ -208,21 +208,21 @@ def load_images(folder, resolution):
   kinds = Image.registered_extensions()
   paths = sorted(p for p in folder.rglob("*") if p.suffix.lower() in kinds)
   if not paths:
-    raise ValueError(f"--images={folder} has no images; give a folder of some")
+    raise ValueError(f"--images={folder} has no images; give one with images")
   images = np.empty((len(paths), resolution, resolution, 3), np.uint8)
   for i, path in enumerate(paths):
     try:
       with Image.open(path) as file:
         images[i] = ImageOps.fit(file.convert("RGB"), images.shape[1:3])
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, Image.DecompressionBombError) as error:
       raise ValueError(f"{path} is unusable, remove it: {error}") from error
   return images
 
 
 def save_grids(pyramid, folder, kimg):
-  """Write a grid of 8x8 images per scale, all in the largest one's size."""
+  """Write an 8x8 grid per scale, enlarged to the largest scale's size."""
   side = 8 * len(pyramid[-1][0])
-  for images in pyramid:
+  for images in jax.device_get(pyramid):
     r = images.shape[1]
     pixels = np.clip(np.rint((images + 1) * 127.5), 0, 255).astype(np.uint8)
     grid = pixels.reshape(8, 8, r, r, 3).swapaxes(1, 2).reshape(8 * r, 8 * r, 3)
@@ -254,8 +254,7 @@ def train(args):
       kimg = i * args.batch_size / 1000
       values = (f"{name} {value:.3g}" for name, value in metrics.items())
       print(f"{kimg:.2f} kimg", *values, sep=", ", flush=True)
-      pyramid = jax.device_get(draw(state["ema_params"], grid_z))
-      save_grids(pyramid, args.output, kimg)
+      save_grids(draw(state["ema_params"], grid_z), args.output, kimg)
   weights = {
     jax.tree_util.keystr(path, separator=".", simple=True): x
     for path, x in jax.tree.leaves_with_path(state["ema_params"])
@@ -272,24 +271,26 @@ def main():
     "kimg": (1000.0, "length, in thousands of images shown"),
     "sample_kimg": (1.0, "thousands of images between grids"),
     "ema_kimg": (10.0, "half-life of G's moving average"),
-    "learning_rate": (0.003, "of G and D"),
+    "learning_rate": (0.003, "of G and D (section 4)"),
     "seed": (1, "of all random numbers"),
   }
   parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
   parser.add_argument("--images", type=pathlib.Path, required=True)
   parser.add_argument("--output", type=pathlib.Path, default="runs/msg_gan")
   for name, (default, help) in options.items():
-    kind = type(default)
+    kind, help = type(default), f"{help} (default: {default})"
     parser.add_argument(f"--{name}", type=kind, default=default, help=help)
   args = parser.parse_args()
   try:
     for name in options:
-      if getattr(args, name) <= 0:
+      if getattr(args, name) <= 0 and name != "seed":
         raise ValueError(f"--{name}={getattr(args, name)}; give more than 0")
     if args.resolution not in SCALES[1:]:
       raise ValueError(f"--resolution={args.resolution}; give 8, 16, ... 1024")
     if args.batch_size % STDDEV_GROUP:
       raise ValueError(f"--batch_size={args.batch_size}; give a multiple of 4")
+    if 1000 * args.kimg < args.batch_size:
+      raise ValueError(f"--kimg={args.kimg} is less than a batch; give more")
     train(args)
   except ValueError as error:
     parser.exit(2, f"error: {error}\n")

@@ -1,7 +1,7 @@
-"""Time the training step of a configuration on this machine.
+r"""Time the training step of a configuration on this machine.
 
   python -m msggan_jax.benchmark --config=configs/demo.py --steps=20
-  python -m msggan_jax.benchmark --config=configs/ffhq.py \\
+  python -m msggan_jax.benchmark --config=configs/ffhq.py \
     --config.batch_size=auto --json=speed.json
 
 It needs neither data set nor workdir; --loader also prepares and reads the data

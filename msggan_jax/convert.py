@@ -1,8 +1,8 @@
-"""Convert weight files of a public version of MSG-GAN to a workdir.
+r"""Convert weight files of a public version of MSG-GAN to a workdir.
 
-  python -m msggan_jax.convert --source=bmsg-gan \\
+  python -m msggan_jax.convert --source=bmsg-gan \
     --generator=GAN_GEN_SHADOW_1.pth --discriminator=GAN_DIS_1.pth --workdir=DIR
-  python -m msggan_jax.convert --source=msg-stylegan-tf \\
+  python -m msggan_jax.convert --source=msg-stylegan-tf \
     --generator=network-final.pkl --workdir=DIR
 
 The workdir holds a run at step 0, to sample from, evaluate and train further.

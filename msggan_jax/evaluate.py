@@ -1,6 +1,6 @@
-"""Compute metrics of a run's checkpoints, or of two sets of images.
+r"""Compute metrics of a run's checkpoints, or of two sets of images.
 
-  python -m msggan_jax.evaluate --workdir=runs/demo \\
+  python -m msggan_jax.evaluate --workdir=runs/demo \
     --metrics=fid50k_full,kid50k_full --inception=FILE
   python -m msggan_jax.evaluate --reals=DIR --fakes=DIR
 

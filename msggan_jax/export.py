@@ -1,7 +1,7 @@
-"""Export a generator as one file, to share or to run elsewhere.
+r"""Export a generator as one file, to share or to run elsewhere.
 
   python -m msggan_jax.export --workdir=runs/demo --output=demo.safetensors
-  python -m msggan_jax.export --workdir=runs/demo --output=demo.stablehlo \\
+  python -m msggan_jax.export --workdir=runs/demo --output=demo.stablehlo \
     --format=stablehlo
 
 safetensors holds the EMA weights and the run's configuration without paths;

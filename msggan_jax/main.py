@@ -1,6 +1,6 @@
-"""Train MSG-GAN, or resume the run in the workdir.
+r"""Train MSG-GAN, or resume the run in the workdir.
 
-  python -m msggan_jax.main --config=configs/celebahq.py \\
+  python -m msggan_jax.main --config=configs/celebahq.py \
     --config.batch_size=auto
 
 Set any field of the configuration with --config.<field>=<value>, such as

@@ -1,6 +1,6 @@
-"""Plan a launch: does the configuration fit, and how fast will it be?
+r"""Plan a launch: does the configuration fit, and how fast will it be?
 
-  python -m msggan_jax.plan --config=configs/ffhq.py --topology=v5e:16x16 \\
+  python -m msggan_jax.plan --config=configs/ffhq.py --topology=v5e:16x16 \
     --config.precision=bfloat16 --device_batch_size=8
   python -m msggan_jax.plan --config=configs/demo.py
 

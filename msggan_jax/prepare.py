@@ -1,6 +1,6 @@
-"""Prepare a data set: crop, resize and store its images once.
+r"""Prepare a data set: crop, resize and store its images once.
 
-  python -m msggan_jax.prepare --source=photos --output=data/photos \\
+  python -m msggan_jax.prepare --source=photos --output=data/photos \
     --resolution=128 [--labels=folders] [--holdout=0.1]
   python -m msggan_jax.prepare --config=configs/cifar10.py
 """

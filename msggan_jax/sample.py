@@ -1,7 +1,7 @@
-"""Generate images and pictures from a run's newest checkpoint, or another one.
+r"""Generate images and pictures from a run's newest checkpoint, or another one.
 
   python -m msggan_jax.sample --workdir=runs/demo --output=images --seeds=0-15
-  python -m msggan_jax.sample --workdir=cats --output=images \\
+  python -m msggan_jax.sample --workdir=cats --output=images \
     --mode=multiscale
 
 Modes: grid writes OUTPUT/<res>x<res>/seed<N>.png and a grid of all seeds per

@@ -117,7 +117,8 @@ def test_bad_input_ends_in_a_sentence(tmp_path, monkeypatch, capsys):
     (empty, "--resolution=33", "--resolution=33; give 8, 16, ... 1024"),
     (empty, "--batch_size=6", "--batch_size=6; give a multiple of 4"),
     (empty, "--kimg=0", "--kimg=0.0; give more than 0"),
-    (empty, "--seed=1", "has no images"),
+    (empty, "--kimg=0.01", "--kimg=0.01 is less than a batch; give more"),
+    (empty, "--seed=0", "has no images"),
     (bad, "--seed=1", "cat.png is unusable, remove it"),
   ):
     with pytest.raises(SystemExit) as error:
