@@ -1,4 +1,4 @@
-"""Adversarial losses on logits, without networks, configurations or devices."""
+"""Adversarial losses on logits; only their `mean` crosses devices."""
 
 from collections.abc import Callable
 from typing import NamedTuple

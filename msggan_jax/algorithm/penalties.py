@@ -181,7 +181,9 @@ def make_penalty(
   """
   terms = PENALTIES[name]
 
-  def over_scales(value):  # (S, B) -> ()
+  # (S, B) -> (): the mean or weighted sum of the scales, averaged over the
+  # global batch.
+  def over_scales(value):
     if scale_rule == "mean":
       return sharding.global_mean(value)
     weights = jnp.asarray(scale_weights(scale_rule, scales), value.dtype)

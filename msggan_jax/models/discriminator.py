@@ -202,7 +202,7 @@ class Combine(nnx.Module):
         use_bias=False,
       )
       self.out_channels = width
-    else:
+    elif name in ("lin_cat", "lin_cat_equal"):
       features = width if name == "lin_cat_equal" else max(1, width // 2)
       self.conv = conv(
         image_channels, features, kernel_size=1, gain=linear_gain
@@ -216,7 +216,9 @@ class Combine(nnx.Module):
       return self.forms.prepend(image, x)
     if self.name == "cat_lin":
       return self.conv(concatenate(image, x))
-    return concatenate(self.conv(image), x)
+    if self.name in ("lin_cat", "lin_cat_equal"):
+      return concatenate(self.conv(image), x)
+    raise NotImplementedError(self.name)
 
 
 class Block(nnx.Module):
