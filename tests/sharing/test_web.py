@@ -145,7 +145,7 @@ def opened(page, width=1280):
   service = webdriver.ChromeService(DRIVER)
   driver = webdriver.Chrome(options=options, service=service)
   try:
-    driver.set_script_timeout(60)
+    driver.set_script_timeout(600)
     driver.get((page / "index.html").as_uri())
     yield driver
   finally:
