@@ -41,7 +41,7 @@ def records(count: int, folder: Path) -> dict[str, float]:
 def preparing(count: int, folder: Path) -> dict[str, float]:
   """Prepare a set of random smooth images."""
   from msggan_jax.data import set_writer
-  from msggan_jax.data.sources.source import Source
+  from msggan_jax.data.sources import Source
   from msggan_jax.runtime import machine
 
   def load(index):

@@ -9,7 +9,7 @@ from absl import flags
 from ml_collections import config_flags
 
 from msggan_jax import data
-from msggan_jax.data.sources.source import dataset_of
+from msggan_jax.data.sources import dataset_of
 from msggan_jax.runtime import cli
 
 _CONFIG = config_flags.DEFINE_config_file(

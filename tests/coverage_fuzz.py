@@ -20,7 +20,7 @@ import pytest
 
 with atheris.instrument_imports(include=["msggan_jax", "PIL", "zipfile"]):
   from msggan_jax.data import pixels, set_writer
-  from msggan_jax.data.sources.source import Source
+  from msggan_jax.data.sources import Source
   from msggan_jax.sharing.foreign import read_torch
   from tests import fuzzing, weight_files
   from tests.data import test_fuzz_prepare as images

@@ -15,8 +15,14 @@ import PIL
 from absl import logging
 
 from msggan_jax.data import holdout, pixels, prepared_set, reading, set_writer
-from msggan_jax.data.sources import demo, folder, labels, tfds_sets
-from msggan_jax.data.sources.source import OpenSource, Source
+from msggan_jax.data.sources import (
+  OpenSource,
+  Source,
+  demo,
+  folder,
+  labels,
+  tfds_sets,
+)
 from msggan_jax.models import base_grid as grids
 
 # Sources by `dataset.name`; any other name belongs to TFDS.

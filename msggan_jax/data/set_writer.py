@@ -40,7 +40,7 @@ from msggan_jax.data import (
   prepared_set,
   reading,
 )
-from msggan_jax.data.sources.source import Source
+from msggan_jax.data.sources import Source
 from msggan_jax.models import base_grid
 from msggan_jax.runtime.machine import usable_cores
 

@@ -13,8 +13,7 @@ from PIL import Image, ImageOps
 
 from msggan_jax.data import prepared_set
 from msggan_jax.data.pixels import fit
-from msggan_jax.data.sources import folder
-from msggan_jax.data.sources.source import Source
+from msggan_jax.data.sources import Source, folder
 from msggan_jax.metrics import feature_pass, protocols
 from msggan_jax.metrics.extractors import Extractors
 from msggan_jax.metrics.protocols import Protocol

@@ -18,8 +18,7 @@ from PIL import Image
 
 from msggan_jax import data
 from msggan_jax.data import reading
-from msggan_jax.data.sources import folder
-from msggan_jax.data.sources.source import dataset_of
+from msggan_jax.data.sources import dataset_of, folder
 
 
 def prepare(source, output, **options):

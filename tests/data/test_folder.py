@@ -10,8 +10,7 @@ from PIL import Image
 
 from msggan_jax import data
 from msggan_jax.data import pixels, set_writer
-from msggan_jax.data.sources import folder
-from msggan_jax.data.sources.source import dataset_of
+from msggan_jax.data.sources import dataset_of, folder
 
 RED, GREEN, BLUE = (220, 30, 40), (20, 160, 60), (30, 40, 200)
 

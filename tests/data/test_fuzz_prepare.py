@@ -11,7 +11,7 @@ import pytest
 from PIL import Image, features
 
 from msggan_jax import data
-from msggan_jax.data.sources.source import dataset_of
+from msggan_jax.data.sources import dataset_of
 from tests import fuzzing
 
 TOKENS = [b"IHDR", b"IDAT", b"IEND", b"acTL", b"Exif\0\0", b"\xff\xda", b"RIFF"]

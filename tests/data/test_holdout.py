@@ -8,7 +8,7 @@ from PIL import Image
 
 from msggan_jax import data
 from msggan_jax.data import duplicates, holdout, prepared_set, set_writer
-from msggan_jax.data.sources.source import dataset_of
+from msggan_jax.data.sources import dataset_of
 from tests.data.test_partial_set import Killed, contents, kill_at
 
 COUNT = 40

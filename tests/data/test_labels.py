@@ -9,8 +9,7 @@ from PIL import Image
 
 from msggan_jax import data
 from msggan_jax.data import preparation, prepared_set
-from msggan_jax.data.sources import labels
-from msggan_jax.data.sources.source import dataset_of
+from msggan_jax.data.sources import dataset_of, labels
 
 NAMES = ["cat/1.png", "cat/2.png", "cat/10.png", "dog/1.png", "dog/old/2.png"]
 LABELS = [0, 0, 0, 1, 1]

@@ -12,8 +12,7 @@ from PIL import Image
 
 from msggan_jax import data
 from msggan_jax.data import prepared_set, set_writer
-from msggan_jax.data.sources import folder
-from msggan_jax.data.sources.source import dataset_of
+from msggan_jax.data.sources import dataset_of, folder
 
 NUM_FILES = 23
 BAD = {3, 4, 5, 11, 22}  # 3 to 5: a whole piece of those below

@@ -9,7 +9,7 @@ import pytest
 from PIL import Image
 
 from msggan_jax import data
-from msggan_jax.data.sources.source import dataset_of
+from msggan_jax.data.sources import dataset_of
 
 
 def test_prepares_a_folder(tmp_path):

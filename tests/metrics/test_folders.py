@@ -7,7 +7,7 @@ import pytest
 from PIL import Image
 
 from msggan_jax import data, metrics
-from msggan_jax.data.sources.source import dataset_of
+from msggan_jax.data.sources import dataset_of
 from tests.evaluating import EXTRACTOR, evaluate_command
 from tests.golden_metrics.mean_colors import mean_colors
 

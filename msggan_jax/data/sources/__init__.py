@@ -1,1 +1,70 @@
-"""Where images come from: folders, the demo, TFDS, LSUN."""
+"""Where images come from: folders, the demo, TFDS, LSUN; their interface."""
+
+import contextlib
+import dataclasses
+from collections.abc import Callable, Sequence
+from typing import TypeAlias
+
+from ml_collections import ConfigDict
+from PIL import Image
+
+
+@dataclasses.dataclass(frozen=True)
+class Source:
+  """Images in a fixed order, before they are cropped and resized.
+
+  Attributes:
+    names: One name per image, for the report of rejected images.
+    load: Index -> (image, label); called from several threads. It raises any
+      exception for an unusable image. The label is 0 without labels.
+    class_names: Names of the labels, empty without labels.
+    state: Returns a text that changes with the images: sizes, times and so on.
+  """
+
+  names: Sequence[str]
+  load: Callable[[int], tuple[Image.Image, int]]
+  class_names: tuple[str, ...] = ()
+  state: Callable[[], str] = str  # the empty string
+
+
+# A source may hold a file open (zip, LMDB), so openers return a context. They
+# raise ValueError, in one sentence, if they cannot open what is asked for.
+OpenSource: TypeAlias = contextlib.AbstractContextManager[Source]
+
+_DEMOS = ("cats", "earth")
+
+
+def dataset_of(
+  source: str,
+  split: str,
+  crop: str,
+  *,
+  labels: str = "none",
+  holdout: float = 0.0,
+) -> ConfigDict:
+  """Return the `config.dataset` that a --source means.
+
+  It is "tfds:NAME", "lmdb:DIR", "demo:cats", "demo:earth", or the path of a
+  folder or zip file.
+  """
+  kind, colon, rest = source.partition(":")
+  if not colon or kind not in ("tfds", "lmdb", "demo"):
+    name, path = "folder", source
+  elif kind == "lmdb":
+    name, path = "lsun_church", rest
+  else:
+    name, path = rest, ""
+  if kind == "demo" and name not in _DEMOS:
+    choices = " and ".join(f"demo:{demo}" for demo in _DEMOS)
+    raise ValueError(f"--source: {source} is unknown; choose {choices}")
+  return ConfigDict(
+    {
+      "name": name,
+      "path": path,
+      "split": split,
+      "crop": crop,
+      "labels": labels,
+      "holdout": holdout,
+      "data_dir": ".",
+    }
+  )

@@ -16,8 +16,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from PIL import Image
 
-from msggan_jax.data.sources import labels
-from msggan_jax.data.sources.source import OpenSource, Source
+from msggan_jax.data.sources import OpenSource, Source, labels
 
 
 class CatParts(NamedTuple):

@@ -12,8 +12,7 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 from msggan_jax.data import pixels, reading
-from msggan_jax.data.sources import labels
-from msggan_jax.data.sources.source import OpenSource, Source
+from msggan_jax.data.sources import OpenSource, Source, labels
 
 _MAX_FILE_BYTES = 2**29  # larger than any image within Pillow's pixel limit
 _READ_BYTES = 4096  # zipfile's smallest chunk

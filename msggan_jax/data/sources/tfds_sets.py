@@ -12,7 +12,7 @@ import tensorflow_datasets as tfds
 from PIL import Image
 
 from msggan_jax.data import pixels
-from msggan_jax.data.sources.source import OpenSource, Source
+from msggan_jax.data.sources import OpenSource, Source
 from msggan_jax.runtime import cli
 
 
