@@ -90,7 +90,7 @@ flags.DEFINE_integer("neighbors", 5, "nearest: training images for each seed.")
 flags.DEFINE_integer(
   "max_reals",
   0,
-  "nearest: training images to search, the first ones; 0: all.",
+  "nearest: training images to search, a random sample; 0: all.",
   lower_bound=0,
 )
 flags.DEFINE_string(

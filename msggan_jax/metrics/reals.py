@@ -118,13 +118,13 @@ class Reals:
     *,
     count: int,
     **options,
-  ) -> np.ndarray:
-    """Return pooled features of the first `count` images, 0: all, (N, D)."""
-    count = min(count or self.num_images, self.num_images)
+  ) -> tuple[np.ndarray, np.ndarray]:
+    """Return a sample of `count` images, 0: all: indices, pooled features."""
+    draw = self.draw("", count)
     pooled = extractors[extractor].pooled
-    request = Request(extractor, pooled, resolution, Rows, count)
-    found = self._of_draw(Draw.first(count), [request], extractors, **options)
-    return found[request].array
+    request = Request(extractor, pooled, resolution, Rows, len(draw.numbers))
+    found = self._of_draw(draw, [request], extractors, **options)
+    return draw.numbers, found[request].array
 
   def _of_draw(
     self,

@@ -146,12 +146,17 @@ def diversity(run: Run) -> Points:
     grid = base_grid.parse(run.config["base_grid"])
   except ValueError:  # of a damaged file
     return []
-  of_reals = _nearest(run.workdir / "reals.png", resolution, side, grid)
+  reals = _tiles(run.workdir / "reals.png", resolution, side, grid)
+  of_reals = _nearest(reals)
   if not side or not of_reals:
     return []
   grids = _spread(scales[side], _DIVERSITY_GRIDS)
-  ratios = [(kimg, _nearest(path, side, side, grid)) for kimg, path in grids]
-  return [(kimg, r / of_reals) for kimg, r in ratios if r is not None]
+  # As many fakes as reals: of more images, one is nearer.
+  fakes = [
+    (kimg, _nearest(_tiles(path, side, side, grid)[: len(reals)]))
+    for kimg, path in grids
+  ]
+  return [(kimg, r / of_reals) for kimg, r in fakes if r is not None]
 
 
 def _data_uri(kind: str, content: bytes) -> Markup:
@@ -243,28 +248,34 @@ def _open(path: Path) -> Image.Image | None:
     return None
 
 
-def _nearest(
+def _tiles(
   path: Path, tile: int, side: int, grid: tuple[int, int]
-) -> float | None:
-  """Return the median distance of a grid's images to their nearest other.
+) -> np.ndarray:
+  """Return the images of a sheet, of resolution `tile`, made `side`: (N, D).
 
-  In [0, 255]; None if the file is not readable or has too few images, which
-  are of resolution `tile` and compared at `side`.
+  (0, 0) if the file is not readable or has another form.
   """
   image = _open(path)
   tall, wide = base_grid.image_size(tile, grid)
   if image is None or not side or image.width % wide or image.height % tall:
-    return None
+    return np.empty((0, 0), np.float32)
   columns, rows = image.width // wide, image.height // tall
-  if columns * rows < _FEWEST_IMAGES:
-    return None
   tall, wide = base_grid.image_size(side, grid)
   image = image.resize((columns * wide, rows * tall), Image.Resampling.BOX)
   pixels = np.asarray(image, np.float32)
   tiles = pixels.reshape(rows, tall, columns, wide, 3).swapaxes(1, 2)
-  flat = tiles.reshape(rows * columns, -1)
-  squares = np.square(flat).sum(1)
-  distances = squares[:, None] + squares[None] - 2 * flat @ flat.T
+  return tiles.reshape(rows * columns, -1)
+
+
+def _nearest(images: np.ndarray) -> float | None:
+  """Return the median distance of images, (N, D), to their nearest other.
+
+  In [0, 255]; None of too few images.
+  """
+  if len(images) < _FEWEST_IMAGES:
+    return None
+  squares = np.square(images).sum(1)
+  distances = squares[:, None] + squares[None] - 2 * images @ images.T
   np.fill_diagonal(distances, np.inf)
-  nearest = np.maximum(distances.min(1), 0) / flat.shape[1]
+  nearest = np.maximum(distances.min(1), 0) / images.shape[1]
   return float(np.median(np.sqrt(nearest)))

@@ -23,8 +23,8 @@ def nearest(
 ) -> list[str]:
   """Write a sheet: each seed's image and the nearest training images.
 
-  A sentence compares the distances with those between training images. The
-  first `max_reals` are searched, or all.
+  A sentence compares the distances with those between training images. A
+  sample of `max_reals` is searched, or all.
   """
   config = job.generator.config
   if "dataset" not in config:
@@ -38,7 +38,7 @@ def nearest(
   network = extractors[name]  # missing weights are reported before any work
   prepared = data.open_prepared(data.prepare_of_run(config, data_dir))
   resolution = job.available[-1]
-  reals = Reals.of(prepared).features(
+  numbers, reals = Reals.of(prepared).features(
     name,
     extractors,
     resolution,
@@ -60,7 +60,7 @@ def nearest(
     found = np.where(closer, mirrored[0], found)
     places = np.where(closer, mirrored[1], places)
   rows = [
-    [fake, *(prepared[int(place)]["image"] for place in row)]
+    [fake, *(prepared[int(i)]["image"] for i in numbers[row])]
     for fake, row in zip(fakes, places, strict=True)
   ]
   later = [f"{number}th" for number in range(4, 1 + neighbors)]

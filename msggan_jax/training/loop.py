@@ -21,6 +21,7 @@ from msggan_jax.checkpoints import averages, fine_tuning, trained
 from msggan_jax.checkpoints.checkpoint import Checkpoints
 from msggan_jax.config import saved
 from msggan_jax.data import pictures
+from msggan_jax.metrics.reals import Reals
 from msggan_jax.metrics.stability import Stability
 from msggan_jax.runtime import folder_lock, processes, sharding
 from msggan_jax.runtime.clock import TimeRecord
@@ -163,11 +164,15 @@ class _Run:
   reporter: Reporter
 
   def begin(self, state: TrainState) -> None:
-    """Log the setup; on a new run, write the initial images."""
+    """Log the setup; write real images and, on a new run, samples."""
     self.reporter.say(f"{len(self.prepared)} images in {self.prepared.path}")
     if self.evaluator is None and self.config.eval_kimg:
       self.reporter.say(evaluation.WITHOUT_WEIGHTS)
     self._save_averages(int(state.step), state)
+    if processes.is_first():
+      # Always: older versions wrote the first images, perhaps of one class.
+      sheet = sheet_of_reals(self.prepared)
+      pictures.save_png(sheet, self.workdir / "reals.png")
     if state.step > 0:
       self.reporter.say(
         f"resuming {self.workdir} at step {int(state.step)} of "
@@ -182,13 +187,6 @@ class _Run:
       self.reporter.say(f"{name}: {size:,} parameters")
       parameter_overview.log_parameter_overview(
         params, include_stats=False, msg=name
-      )
-    if processes.is_first():
-      columns = pictures.grid_columns(self.config.resolution)
-      count = min(columns * columns, len(self.prepared))
-      reals = np.stack([self.prepared[i]["image"] for i in range(count)])
-      pictures.save_png(
-        pictures.grid(reals, columns), self.workdir / "reals.png"
       )
     self.reporter.write_samples(0, self._ema_generator(state))
 
@@ -294,6 +292,16 @@ class _Run:
   def _ema_generator(self, state: TrainState) -> trained.Generator:
     ema = sharding.local_copy((state.ema_params, state.ema_state))
     return trained.Generator(self.config, self.program.generator, *ema)
+
+
+def sheet_of_reals(prepared: data.PreparedSet) -> np.ndarray:
+  """Return a grid of reals, always the same ones, as large as the samples'."""
+  columns = pictures.grid_columns(prepared.metadata.resolution)
+  numbers, _ = Reals.of(prepared).draw("", columns * columns)
+  if len(numbers) > columns:  # whole rows: a black place is no image
+    numbers = numbers[: len(numbers) // columns * columns]
+  reals = np.stack([prepared[int(i)]["image"] for i in numbers])
+  return pictures.grid(reals, columns)
 
 
 def _with_randomness(

@@ -8,8 +8,12 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from msggan_jax import data
+from msggan_jax.data import pictures as sheets
+from msggan_jax.data.sources import dataset_of
 from msggan_jax.reporting import pictures, records
 from msggan_jax.reporting.pictures import Line
+from msggan_jax.training import loop
 from tests.reporting.written_runs import noise_grid, write_run
 
 
@@ -96,3 +100,30 @@ def test_diversity(tmp_path):
   assert pictures.diversity(run_of(workdir)) == []
   few = write_run(tmp_path / "few", config={"resolution": 16})
   assert pictures.diversity(run_of(few)) == []  # reals: 2 x 2
+
+
+def test_diversity_is_compared_with_a_sample_of_sorted_classes(tmp_path):
+  """A quarter of the set, its first class, is of nearly equal images."""
+  images = np.random.default_rng(0).integers(0, 256, (256, 8, 8, 3), np.uint8)
+  sizes = images[:64] // 32, images[64:]
+  for name, part in zip(("a", "b"), sizes, strict=True):
+    (tmp_path / "photos" / name).mkdir(parents=True)
+    for i, image in enumerate(part):
+      Image.fromarray(image).save(tmp_path / "photos" / name / f"{i}.png")
+  dataset = dataset_of(str(tmp_path / "photos"), "", "center", holdout=20)
+  path = data.prepare(dataset, 8, 3, output=tmp_path / "set")
+  few = loop.sheet_of_reals(data.open_prepared(path, "holdout"))
+  assert few.shape == (2 * 8, 8 * 8, 3)  # no black places
+  prepared = data.open_prepared(path)
+  workdir = write_run(tmp_path / "run", grids=1)
+  Image.fromarray(loop.sheet_of_reals(prepared)).save(workdir / "reals.png")
+  (grid,) = (workdir / "samples" / "8x8").iterdir()
+  shuffled = np.random.default_rng(1).permutation(np.concatenate(sizes))
+  for fakes, expected in (
+    (shuffled, 1),
+    (np.tile(shuffled[:8], (8, 1, 1, 1)), 0),  # a collapse
+  ):
+    sheet = sheets.grid(fakes[:64], columns=8)
+    Image.fromarray(sheet).save(grid)
+    ((_, ratio),) = pictures.diversity(run_of(workdir))
+    assert ratio == pytest.approx(expected, abs=0.07)

@@ -165,13 +165,17 @@ def test_nearest_finds_the_training_images(tmp_path, monkeypatch):
   prepared = nearest.data.open_prepared(
     nearest.data.prepare_of_run(generator.config, options["data_dir"])
   )
-  # Generated "images": mirrored training images.
-  copies = np.stack([prepared[i]["image"][:, ::-1] for i in (4, 9, 0)])
+  # Generated "images": mirrored training images, of a sample, too.
+  some = nearest.Reals.of(prepared).draw("", 10).numbers
+  assert some.max() > 10
+  copies = np.stack([prepared[int(i)]["image"][:, ::-1] for i in some[:3]])
   monkeypatch.setattr(Job, "generate", lambda job: {8: copies})
-  line, sentence = nearest.nearest(job, 2, **options)
-  shown = cells(line, rows=3, columns=3)
-  assert (shown[:, 0] == shown[:, 1][:, :, ::-1]).all()
-  assert "nearest of 20 training images: median 0, least 0" in sentence
+  for most, count in ((0, 20), (10, 10)):
+    line, sentence = nearest.nearest(job, 2, max_reals=most, **options)
+    shown = cells(line, rows=3, columns=3)
+    assert (shown[:, 0] == shown[:, 1][:, :, ::-1]).all()
+    message = f"nearest of {count} training images: median 0, least 0"
+    assert message in sentence
   with pytest.raises(ValueError, match="21 nearest images are asked for"):
     nearest.nearest(job, 21, **options)
   with pytest.raises(ValueError, match="keeps its data set in"):
