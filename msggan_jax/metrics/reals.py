@@ -5,7 +5,6 @@ import contextlib
 import dataclasses
 import hashlib
 import json
-import secrets
 import zipfile
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -14,6 +13,7 @@ from typing import NamedTuple
 import numpy as np
 
 from msggan_jax.data import PreparedSet
+from msggan_jax.data.prepared_set import replacing
 from msggan_jax.metrics import feature_pass
 from msggan_jax.metrics.extractors import Extractors
 from msggan_jax.metrics.feature_pass import ImagesAt, Request, Rows, Statistics
@@ -195,25 +195,22 @@ def _at_scale(batch: Images, resolution: int) -> Images:
 
 
 def _load(path: Path | None, request: Request) -> Statistics | None:
-  if path is None or not path.is_file():
+  """Read statistics; None if the cache lacks them or is of no use."""
+  if path is None:
     return None
   try:
     with path.open("rb") as file, np.load(file) as arrays:
       return request.statistics.from_arrays(dict(arrays))
-  except (ValueError, KeyError, EOFError, OSError, zipfile.BadZipFile):
-    return None  # truncated by a full disk: recomputed and replaced
+  except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile):
+    return None
 
 
 def _save(path: Path | None, statistics: Statistics) -> None:
-  """Write statistics, if they have a path and the folder can be written to."""
+  """Write statistics; a cache that cannot be written to changes nothing."""
   if path is None:
     return
-  # Several processes may write the same file: rename makes it atomic.
-  temporary = path.with_name(f".{secrets.token_hex(4)}.npz")
   with contextlib.suppress(OSError):
-    try:
-      path.parent.mkdir(parents=True, exist_ok=True)
-      np.savez(temporary, **statistics.arrays())
-      temporary.replace(path)
-    finally:
-      temporary.unlink(missing_ok=True)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    # Several processes may write the same file.
+    with replacing(path) as temporary, temporary.open("wb") as file:
+      np.savez(file, **statistics.arrays())

@@ -1,5 +1,6 @@
 """Shared by all commands: flags, and bad input in one clear sentence."""
 
+import errno
 import json
 import os
 import sys
@@ -12,9 +13,21 @@ from ml_collections import config_flags
 
 from msggan_jax.runtime import jsonl, machine
 
-EXIT_FAILURE = 1
+EXIT_FAILURE = 1  # launch scripts repeat the command
 EXIT_HOPELESS = 2  # bad input: the same command would end the same way
 STDOUT = "-"
+
+# Bad input: a path that is missing, forbidden or of another kind. Other errors
+# of the system, such as a full disk, may be gone the next time.
+_HOPELESS = (
+  ValueError,
+  FileNotFoundError,
+  FileExistsError,
+  PermissionError,
+  IsADirectoryError,
+  NotADirectoryError,
+)
+_HOPELESS_CODES = (errno.EROFS, errno.ENAMETOOLONG, errno.ELOOP)
 
 
 def define_config() -> flags.FlagHolder:
@@ -30,8 +43,7 @@ def define_config() -> flags.FlagHolder:
 def run(main: Callable[[], None]) -> None:
   """Parse the flags and call main; bad input ends in one sentence.
 
-  `main` raises ValueError or FileNotFoundError for it, and OSError for errors
-  of the system.
+  `main` raises ValueError for it, and OSError for errors of the system.
   """
   # Through the environment: JAX is imported only when it is needed.
   folder = str(machine.cache_folder() / "compiled")
@@ -42,12 +54,16 @@ def run(main: Callable[[], None]) -> None:
       logging.set_verbosity(logging.WARNING)
     try:
       main()
-    except (ValueError, FileNotFoundError) as error:
-      fail(str(error))
-    except OSError as error:  # such as a full disk
-      fail(str(error), EXIT_FAILURE)
+    except (ValueError, OSError) as error:
+      fail(str(error), EXIT_HOPELESS if is_hopeless(error) else EXIT_FAILURE)
 
   app.run(main_or_sentence, flags_parser=_parse_flags)
+
+
+def is_hopeless(error: Exception) -> bool:
+  """Return whether the same command would fail again: it is bad input."""
+  code = error.errno if isinstance(error, OSError) else None
+  return isinstance(error, _HOPELESS) or code in _HOPELESS_CODES
 
 
 def config_file() -> tuple[str, str]:

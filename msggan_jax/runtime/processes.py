@@ -71,18 +71,13 @@ def ending_together() -> Iterator[None]:
   except Exception as error:
     if jax.process_count() == 1:
       raise
-    hopeless = is_hopeless(error)
+    hopeless = cli.is_hopeless(error)
     if hopeless or isinstance(error, OSError):  # such as a full disk
       print(f"error: {error}", file=sys.stderr, flush=True)
     else:
       traceback.print_exc()
       sys.stderr.flush()
     os._exit(cli.EXIT_HOPELESS if hopeless else cli.EXIT_FAILURE)
-
-
-def is_hopeless(error: Exception) -> bool:
-  """Return whether the same command would fail again: it is bad input."""
-  return isinstance(error, ValueError | FileNotFoundError)
 
 
 @contextlib.contextmanager
@@ -96,7 +91,7 @@ def raising_together() -> Iterator[None]:
   try:
     yield
   except Exception as error:
-    of_system = isinstance(error, OSError) and not is_hopeless(error)
+    of_system = isinstance(error, OSError) and not cli.is_hopeless(error)
     failure, ours = error, (str(error) or repr(error), of_system)
   errors = from_all(ours)
   if failure is not None:

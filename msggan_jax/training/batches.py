@@ -14,7 +14,7 @@ from msggan_jax import data
 from msggan_jax.algorithm import augment, randomness
 from msggan_jax.algorithm.program import RUN_AHEAD
 from msggan_jax.algorithm.train_state import TrainState
-from msggan_jax.runtime import processes, sharding
+from msggan_jax.runtime import cli, processes, sharding
 
 
 def open_set(
@@ -83,7 +83,7 @@ class Unreadable(Exception):
 
   def __init__(self, error: Exception):
     super().__init__(str(error))
-    self.hopeless = processes.is_hopeless(error)
+    self.hopeless = cli.is_hopeless(error)
 
 
 class Feed:

@@ -1,5 +1,6 @@
 """Protocols, the reals' cache, evaluating runs."""
 
+import errno
 import json
 import math
 
@@ -174,15 +175,26 @@ def test_the_cache_holds_what_distances_need_of_the_reals(
     calls.clear()
     return [feature_pass.compute(p, found[p], fakes[p]) for p in parsed]
 
+  def full(file, **arrays):
+    file.write(b"a part")
+    raise OSError(errno.ENOSPC, "No space left on device")
+
   calls = []
   for owner, name in ((np.linalg, "eigh"), (distances, "_mean_kernel_within")):
     whole = getattr(owner, name)
     counted = lambda x, n=name, whole=whole: calls.append(n) or whole(x)
     monkeypatch.setattr(owner, name, counted)
-  source.cache = tmp_path / "file"  # no folder: nothing can be kept
-  source.cache.touch()
+  (tmp_path / "file").touch()
+  # No folder; one that cannot be searched, as another user's; a full disk.
+  source.cache = tmp_path / "file"
   without = compute_all()
+  source.cache = tmp_path / ("x" * 300)
+  assert compute_all() == without
   source.cache = tmp_path / "statistics"
+  with monkeypatch.context() as context:
+    context.setattr(np, "savez", full)
+    assert compute_all() == without
+  assert not list(source.cache.iterdir())
   first = compute_all()
   assert first == without
   for _ in range(2):

@@ -1,6 +1,8 @@
 """What commands share: --json, and bad input in one sentence."""
 
+import errno
 import json
+import os
 
 import pytest
 from absl import flags
@@ -55,3 +57,22 @@ def test_json_goes_to_stdout_or_to_a_new_file(tmp_path, capsys):
     cli.JsonOutput(str(path))
   with pytest.raises(ValueError, match="there is no such folder"):
     cli.JsonOutput(str(tmp_path / "none" / "numbers.json"))
+
+
+def test_wrong_input_is_never_worth_another_attempt(monkeypatch, capsys):
+  """Launch scripts repeat a command that ends with code 1."""
+  monkeypatch.setattr(cli.app, "run", lambda main, flags_parser: main([]))
+  wrong = (errno.ENOENT, errno.EEXIST, errno.EACCES, errno.EPERM, errno.EISDIR)
+  wrong += (errno.ENOTDIR, errno.EROFS, errno.ENAMETOOLONG, errno.ELOOP)
+  passing = (errno.ENOSPC, errno.EDQUOT, errno.EIO, errno.ESTALE, errno.EMFILE)
+  errors = [(OSError(n, os.strerror(n), "a"), 2) for n in wrong]
+  errors += [(OSError(n, os.strerror(n), "a"), 1) for n in passing]
+  for error, code in [*errors, (ValueError("a"), 2), (OSError("a"), 1)]:
+
+    def main(error=error):
+      raise error
+
+    with pytest.raises(SystemExit) as ended:
+      cli.run(main)
+    assert ended.value.code == code, error
+    assert capsys.readouterr().err == f"error: {error}\n"
