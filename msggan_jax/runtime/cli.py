@@ -56,6 +56,10 @@ def run(main: Callable[[], None]) -> None:
       main()
     except (ValueError, OSError) as error:
       fail(str(error), EXIT_HOPELESS if is_hopeless(error) else EXIT_FAILURE)
+    except (RuntimeError, AssertionError):
+      if problem := machine.platform_problem():
+        fail(problem)
+      raise
 
   app.run(main_or_sentence, flags_parser=_parse_flags)
 

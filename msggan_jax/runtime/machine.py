@@ -13,6 +13,23 @@ def usable_cores() -> int:
   return os.cpu_count() or 1
 
 
+def platform_problem() -> str | None:
+  """Return what is wrong with JAX_PLATFORMS, for an error of JAX, or None."""
+  platforms = os.environ.get("JAX_PLATFORMS")
+  if not platforms:
+    return None
+  import jax
+
+  try:
+    jax.devices()
+  except (RuntimeError, AssertionError):  # the second for cuda without a GPU
+    return (
+      f"JAX_PLATFORMS={platforms}: JAX finds no such device here; unset it to "
+      "use what there is"
+    )
+  return None
+
+
 def peak_bytes() -> int:
   """Return the peak use: of the first accelerator, else of this process."""
   stats = _memory_stats()

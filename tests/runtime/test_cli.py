@@ -3,6 +3,8 @@
 import errno
 import json
 import os
+import subprocess
+import sys
 
 import pytest
 from absl import flags
@@ -76,3 +78,19 @@ def test_wrong_input_is_never_worth_another_attempt(monkeypatch, capsys):
       cli.run(main)
     assert ended.value.code == code, error
     assert capsys.readouterr().err == f"error: {error}\n"
+
+
+@pytest.mark.parametrize("platform", ["cuda", "gpus"])
+def test_a_platform_that_is_not_here(platform):
+  command = (
+    "from msggan_jax.runtime import cli; import jax; cli.run(jax.devices)"
+  )
+  ended = subprocess.run(
+    [sys.executable, "-c", command],
+    env=os.environ | {"JAX_PLATFORMS": platform},
+    capture_output=True,
+    text=True,
+  )
+  assert ended.returncode == cli.EXIT_HOPELESS
+  assert ended.stderr.startswith(f"error: JAX_PLATFORMS={platform}: ")
+  assert ended.stderr.count("\n") == 1
