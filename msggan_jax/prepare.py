@@ -6,15 +6,12 @@ r"""Prepare a data set: crop, resize and store its images once.
 """
 
 from absl import flags
-from ml_collections import config_flags
 
 from msggan_jax import data
 from msggan_jax.data.sources import dataset_of
 from msggan_jax.runtime import cli
 
-_CONFIG = config_flags.DEFINE_config_file(
-  "config", None, "Configuration whose data set to prepare."
-)
+_CONFIG = cli.define_config(required=False)
 _SOURCE = flags.DEFINE_string(
   "source",
   None,

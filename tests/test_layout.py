@@ -16,6 +16,7 @@ LAYERS = (
   "metrics",
   "sharing",
   "checkpoints",
+  "configs",
   "config",
   "algorithm",
   "data",

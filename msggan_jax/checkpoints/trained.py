@@ -245,7 +245,7 @@ def find(source: str | Path) -> Path:
 
   A folder or a file comes before a name; FileNotFoundError for another word.
   """
-  path = Path(source)
+  path = Path(source).expanduser()
   if path.exists() or len(path.parts) != 1:
     return path
   if path.name in released():

@@ -8,6 +8,7 @@ from typing import Any
 from ml_collections import ConfigDict
 
 from msggan_jax.config.fields import FIELDS, RESUMABLE, default_config
+from msggan_jax.runtime import cli
 
 # A resumed run may change them, and its numbers then differ by rounding.
 _ROUNDING = ("micro_batch_size", "remat_from")
@@ -28,6 +29,7 @@ def load_config(workdir: str | Path) -> ConfigDict:
     raise FileNotFoundError(f"{workdir} is not the workdir of a run: {problem}")
   try:
     config = ConfigDict(json.loads(path.read_text()))
+    cli.expand_home(config)
     if "base_grid" not in config:  # older runs lack it
       config.base_grid = FIELDS["base_grid"].default
     return config

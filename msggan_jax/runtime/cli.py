@@ -1,21 +1,26 @@
 """Shared by all commands: flags, and bad input in one clear sentence."""
 
+import difflib
 import errno
 import json
 import os
+import re
+import runpy
 import sys
+import traceback
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NoReturn
 
 from absl import app, flags, logging
-from ml_collections import config_flags
+from ml_collections import ConfigDict, config_flags
 
 from msggan_jax.runtime import jsonl, machine
 
 EXIT_FAILURE = 1  # launch scripts repeat the command
 EXIT_HOPELESS = 2  # bad input: the same command would end the same way
 STDOUT = "-"
+PACKAGE = Path(__file__).parents[1]
 
 # Bad input: a path that is missing, forbidden or of another kind. Other errors
 # of the system, such as a full disk, may be gone the next time.
@@ -30,14 +35,100 @@ _HOPELESS = (
 _HOPELESS_CODES = (errno.EROFS, errno.ENAMETOOLONG, errno.ELOOP)
 
 
-def define_config() -> flags.FlagHolder:
-  """Define --config, a file of configs/ and its fields; it is required."""
+def define_config(*, required: bool = True) -> flags.FlagHolder:
+  """Define --config, a configuration file and its fields."""
   holder = config_flags.DEFINE_config_file(
     "config",
-    help_string="Configuration file, with its argument after a colon.",
+    help_string="Configuration file, with its argument after a colon; without "
+    "such a file here, the package's of that name: "
+    f"{', '.join(_package_configs())}.",
   )
-  flags.mark_flag_as_required("config")
+  flags.FLAGS["config"].parser = _ConfigParser()
+  if required:
+    flags.mark_flag_as_required("config")
   return holder
+
+
+def _package_configs() -> list[str]:
+  paths = sorted(PACKAGE.glob("configs/[!_]*.py"))
+  return [str(path.relative_to(PACKAGE)) for path in paths]
+
+
+class _ConfigParser(flags.ArgumentParser):
+  """Loads a configuration; a ValueError says in a sentence why not."""
+
+  def parse(self, argument: str) -> ConfigDict:
+    """Return the locked configuration of FILE or FILE:ARGUMENT."""
+    path, colon, choice = argument.partition(":")
+    file = find_config(path)
+    try:
+      get_config = runpy.run_path(str(file)).get("get_config")
+      if get_config is None:
+        raise ValueError(f"{file} defines no get_config")
+      config = get_config(*([choice] if colon else []))
+      expand_home(config)
+      config.lock()
+    except ValueError:
+      raise
+    except Exception as error:  # of somebody's program
+      at = traceback.extract_tb(error.__traceback__)[-1]
+      place = f" ({at.filename}, line {at.lineno})"
+      if isinstance(error, SyntaxError):  # whose text names the place
+        place = ""
+      raise ValueError(
+        f"{type(error).__name__}: {first_line(error)}{place}"
+      ) from error
+    _check_fields(config, sys.argv[1:])
+    return config
+
+
+def find_config(path: str) -> Path:
+  """Return a configuration file: of this folder, else the package's."""
+  for file in (Path(path), PACKAGE / path):
+    if file.is_file():
+      return file
+  raise ValueError(
+    f"no such file; the package has {', '.join(_package_configs())}"
+  )
+
+
+def _check_fields(config: ConfigDict, arguments: Sequence[str]) -> None:
+  """Raise ValueError for a flag that sets no field of the configuration."""
+  names = _names(config)
+  for argument in arguments:
+    found = re.match(r"--?(?:no)?config\.([^=\[]+)", argument)
+    if found and found[1] not in names:
+      near = difflib.get_close_matches(found[1], names, 1)
+      raise ValueError(
+        f"the configuration has no field {found[1]}"
+        + (f"; did you mean {near[0]}?" if near else "")
+      )
+
+
+def _names(config: ConfigDict, prefix: str = "") -> list[str]:
+  """Return the dotted names of a configuration's fields and sections."""
+  names = []
+  for name, value in config.items():
+    names.append(f"{prefix}{name}")
+    if isinstance(value, ConfigDict):
+      names += _names(value, f"{prefix}{name}.")
+  return names
+
+
+def expand_home(config: ConfigDict) -> None:
+  """Expand ~ in a configuration's texts, in place, as in all flags."""
+  for name, value in config.items():
+    if isinstance(value, ConfigDict):
+      expand_home(value)
+    elif isinstance(value, str) and "~" in value:
+      config[name] = _expanded(value)
+
+
+def _expanded(text: str) -> str:
+  """Expand ~ where a shell does: at the start and after "=", ":" and ","."""
+  return re.sub(
+    r"(?<![^=:,])~[^/=:,]*", lambda found: os.path.expanduser(found[0]), text
+  )
 
 
 def run(main: Callable[[], None]) -> None:
@@ -161,19 +252,14 @@ def _parse_flags(argv: Sequence[str]) -> Sequence[str]:
     app.usage(writeto_stdout=True)
     sys.exit(0)
   try:
-    left = flags.FLAGS(argv)
-  except AttributeError as error:
-    # ml_collections' message for an unknown field, with a suggestion.
-    reason = str(error).strip("\"'").replace("\\n", "; ").replace("\\'", "'")
-    fail(f"the configuration has no field {reason}")
-  except flags.Error as error:
-    # The last line has the reason, after a traceback of the config file.
-    lines = [line for line in str(error).splitlines() if line.strip()]
-    fail(lines[-1].strip().removeprefix("ValueError: "))
+    left = flags.FLAGS([argv[0], *map(_expanded, argv[1:])])
+  except (flags.Error, LookupError, TypeError) as error:
+    # The others are ml_collections' for what is no field of a field.
+    fail(str(error.args[0]).splitlines()[0].removeprefix("flag "))
   if "config" in flags.FLAGS and flags.FLAGS["config"].present:
     path, _ = config_file()
-    if not Path(path).is_file():
-      fail(f"--config={path}: no such file")
+    if str(file := find_config(path)) != path:
+      print(f"--config={path}: not here; using {file}", file=sys.stderr)
   if len(left) > 1:
     fail(f"unexpected argument {left[1]!r}; see --help")
   return left

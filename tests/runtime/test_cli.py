@@ -1,4 +1,4 @@
-"""What commands share: --json, and bad input in one sentence."""
+"""What commands share: --config, --json, ~, and bad input in one sentence."""
 
 import errno
 import json
@@ -9,7 +9,10 @@ import sys
 import pytest
 from absl import flags
 
+from msggan_jax.checkpoints import trained
+from msggan_jax.config import saved
 from msggan_jax.runtime import cli
+from tests.conftest import CONFIGS, load_config
 
 
 @pytest.fixture
@@ -23,6 +26,96 @@ def values(monkeypatch):
     lambda *args, **options: define(*args, flag_values=own, **options),
   )
   return own, cli.define_json("Numbers.")
+
+
+def test_a_bad_configuration_ends_in_one_sentence(tmp_path, monkeypatch):
+  monkeypatch.chdir(tmp_path)
+  for name, text in (
+    ("empty", ""),
+    ("typo", "get_config ="),
+    ("bug", "def get_config():\n  return 1 / 0"),
+    ("none", "def get_config():\n  return None"),
+    ("mine", f"{text_of_default()}\n\ndef bad(): pass"),
+  ):
+    (tmp_path / f"{name}.py").write_text(text)
+  for argument, override, sentence in (
+    ("configs/typo.py", "", "no such file; the package has configs/celebahq"),
+    ("empty.py", "", "empty.py defines no get_config"),
+    ("typo.py", "", r"SyntaxError: invalid syntax \(typo.py, line 1\)"),
+    ("bug.py", "", r"ZeroDivisionError: division by zero \(bug.py, line 2\)"),
+    ("none.py", "", "AttributeError: 'NoneType' object"),
+    ("configs/demo.py:dogs", "", "choose cats or earth"),
+    ("configs/workdir.py", "", "missing 1 required positional argument"),
+    (
+      "mine.py",
+      "--config.dataset.pth=a",
+      "field dataset.pth; did you mean dat",
+    ),
+    ("configs/demo.py", "--noconfig.miror", "field miror; did you mean mirror"),
+    ("configs/demo.py", "--config.seed.x=1", "field seed.x"),
+    ("configs/demo.py", "-config.foo.bar", "has no field foo.bar"),
+  ):
+    monkeypatch.setattr(sys, "argv", ["main", override])
+    with pytest.raises(ValueError, match=sentence) as raised:
+      cli._ConfigParser().parse(argument)
+    assert "\n" not in str(raised.value)
+  monkeypatch.setattr(sys, "argv", ["main", "--config.dataset.path=a"])
+  assert cli._ConfigParser().parse("mine.py").dataset.name == "cifar10"
+
+
+def text_of_default():
+  return (CONFIGS / "cifar10.py").read_text()
+
+
+def test_home_is_expanded_in_every_flag_and_field(tmp_path, monkeypatch):
+  (tmp_path / "mine.py").write_text(
+    f"{text_of_default()}\n\nours = get_config\n\n"
+    "def get_config():\n"
+    "  config = ours()\n"
+    "  config.dataset.path = '~/photos'\n"
+    "  config.inception_path = 'a~/b'\n"
+    "  return config\n"
+  )
+  monkeypatch.setenv("HOME", str(tmp_path))
+  monkeypatch.setattr(sys, "argv", ["main"])
+  config = cli._ConfigParser().parse(str(tmp_path / "mine.py"))
+  assert config.dataset.path == f"{tmp_path}/photos"
+  assert config.inception_path == "a~/b"
+  for text, expanded in (
+    ("--workdir=~/a,~/b", f"--workdir={tmp_path}/a,{tmp_path}/b"),
+    ("~", str(tmp_path)),
+    ("--source=lmdb:~/c", f"--source=lmdb:{tmp_path}/c"),
+    ("--output=a~/b", "--output=a~/b"),
+  ):
+    assert cli._expanded(text) == expanded
+  # An older run's config.json has the path as it was given.
+  config = load_config("cifar10")
+  config.dataset.path = "~/photos"
+  saved.save_config(config, tmp_path)
+  assert saved.load_config(tmp_path).dataset.path == f"{tmp_path}/photos"
+  assert trained.find("~/run") == tmp_path / "run"
+
+
+def test_the_packages_configuration_is_used_in_any_folder(tmp_path):
+  done = subprocess.run(
+    [
+      *(sys.executable, "-m", "msggan_jax.prepare"),
+      "--config=configs/image_folder.py",
+      "--config.dataset.path=~/photos",
+    ],
+    cwd=tmp_path,
+    env=os.environ | {"HOME": str(tmp_path)},
+    capture_output=True,
+    text=True,
+    timeout=600,
+  )
+  assert done.returncode == 2
+  which, sentence = done.stderr.splitlines()
+  file = cli.PACKAGE / "configs" / "image_folder.py"
+  assert which == f"--config=configs/image_folder.py: not here; using {file}"
+  assert (
+    sentence == f"error: dataset.path: {tmp_path / 'photos'} does not exist"
+  )
 
 
 @pytest.mark.parametrize(

@@ -35,6 +35,15 @@ def test_help_and_an_unknown_flag(command):
   assert len(done.stderr.splitlines()) == 1
 
 
+def test_the_package_lists_its_commands():
+  done = subprocess.run(
+    [sys.executable, "-m", "msggan_jax"], capture_output=True, text=True
+  )
+  lines = done.stdout.splitlines()[1:]
+  assert [line.split()[0] for line in lines] == COMMANDS
+  assert all(line.endswith(("?", ".")) for line in lines)
+
+
 def test_no_test_imports_a_command():
   # Flags belong to a process: two commands in one would both define --config.
   assert not {f"msggan_jax.{command}" for command in COMMANDS} & set(

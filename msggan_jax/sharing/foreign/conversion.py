@@ -1,6 +1,5 @@
 """Convert weight files of other implementations to a workdir."""
 
-import runpy
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +15,7 @@ from msggan_jax.checkpoints.tensors import (
   to_trees,
 )
 from msggan_jax.config import saved
+from msggan_jax.configs import default
 from msggan_jax.data.pixels import check_resolution
 from msggan_jax.models import networks
 from msggan_jax.sharing.foreign import bmsg_gan, msg_stylegan_tf
@@ -26,7 +26,6 @@ PRESETS = {
   "msg-gan-v1": "msg_gan_v1",
   "msg-stylegan-tf": "msg_stylegan_official",
 }
-_FOLDER = Path(__file__).parents[3] / "configs" / "presets"
 
 
 def read(source: str, generator: str, discriminator: str | None) -> Weights:
@@ -64,7 +63,7 @@ def write(weights: Weights, preset: str, workdir: Path) -> ConfigDict:
   if workdir.exists() and not is_empty_folder:
     raise ValueError(f"{workdir} is not empty; choose another --workdir")
   check_resolution(weights.fields["resolution"])
-  config = _load_preset(preset)
+  config = default.get_config(preset)
   config.update(weights.fields)
   generator = networks.make_generator(config)
   discriminator = networks.make_discriminator(config)
@@ -97,12 +96,3 @@ def _fit(weights: Weights, generator, discriminator) -> dict[str, Any]:
   if problems:
     raise ValueError("\n".join(problems))
   return {"ema": fitted["g"], **fitted}
-
-
-def _load_preset(preset: str) -> ConfigDict:
-  path = _FOLDER / f"{preset}.py"
-  if not path.is_file():
-    raise FileNotFoundError(
-      f"the preset {path} is missing; run this in a clone of the repository"
-    )
-  return runpy.run_path(str(path))["get_config"]()

@@ -3,15 +3,12 @@
 The paper's FID (Table 1): MSG-ProGAN 28.27, MSG-StyleGAN 19.60.
 """
 
-import pathlib
-import runpy
-
-_DEFAULT = pathlib.Path(__file__).with_name("default.py")
+from msggan_jax.configs import default
 
 
 def get_config(preset="msg_progan"):
   """Return a preset on Oxford Flowers; MSG-ProGAN's batch size is ours."""
-  config = runpy.run_path(str(_DEFAULT))["get_config"](preset)
+  config = default.get_config(preset)
   config.dataset.name = "oxford_flowers102"
   config.dataset.split = "train+validation+test"
   config.resolution = 256

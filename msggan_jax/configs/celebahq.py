@@ -4,15 +4,12 @@ The paper's FID (Table 2): MSG-StyleGAN 6.37. TFDS needs a manual download,
 which the command explains.
 """
 
-import pathlib
-import runpy
-
-_DEFAULT = pathlib.Path(__file__).with_name("default.py")
+from msggan_jax.configs import default
 
 
 def get_config(preset="msg_progan"):
   """Return a preset on CelebA-HQ; length and MSG-ProGAN's batch are ours."""
-  config = runpy.run_path(str(_DEFAULT))["get_config"](preset)
+  config = default.get_config(preset)
   config.dataset.name = "celeb_a_hq/1024"
   config.resolution = 1024
   stylegan = config.model == "stylegan"

@@ -6,18 +6,25 @@ python -m msggan_jax.main --config=configs/default.py:msg_stylegan \
   --config.dataset.name=cifar10 --config.resolution=32
 """
 
-import pathlib
-import runpy
-
-PRESETS = (
-  "msg_progan",
-  "msg_stylegan",
-  "msg_stylegan_official",
-  "bmsg_gan",
-  "msg_gan_v1",
-  "msg_r3",
-  "msg_residual",
+from msggan_jax.configs.presets import (
+  bmsg_gan,
+  msg_gan_v1,
+  msg_progan,
+  msg_r3,
+  msg_residual,
+  msg_stylegan,
+  msg_stylegan_official,
 )
+
+PRESETS = {
+  "msg_progan": msg_progan,
+  "msg_stylegan": msg_stylegan,
+  "msg_stylegan_official": msg_stylegan_official,
+  "bmsg_gan": bmsg_gan,
+  "msg_gan_v1": msg_gan_v1,
+  "msg_r3": msg_r3,
+  "msg_residual": msg_residual,
+}
 
 
 def get_config(preset="msg_progan"):
@@ -30,5 +37,4 @@ def get_config(preset="msg_progan"):
     raise ValueError(
       f"there is no preset {preset!r}; choose one of {', '.join(PRESETS)}"
     )
-  path = pathlib.Path(__file__).parent / "presets" / f"{preset}.py"
-  return runpy.run_path(str(path))["get_config"]()
+  return PRESETS[preset].get_config()

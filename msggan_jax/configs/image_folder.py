@@ -7,10 +7,7 @@ image_folder.py:few_images, or :few_images,PRESET, chooses augmentation, gamma,
 EMA and length by the number of images, and prints which and why.
 """
 
-import pathlib
-import runpy
-
-_DEFAULT = pathlib.Path(__file__).with_name("default.py")
+from msggan_jax.configs import default
 
 
 def get_config(choice="msg_progan"):
@@ -18,7 +15,7 @@ def get_config(choice="msg_progan"):
   few, _, preset = choice.partition(",")
   if few != "few_images":
     few, preset = "", choice
-  config = runpy.run_path(str(_DEFAULT))["get_config"](preset or "msg_progan")
+  config = default.get_config(preset or "msg_progan")
   config.dataset.name = "folder"
   config.resolution = 128
   config.batch_size = 32

@@ -1,14 +1,11 @@
 """CIFAR-10, 50,000 images, 32x32; the paper's IS is 8.63 (Table 3)."""
 
-import pathlib
-import runpy
-
-_DEFAULT = pathlib.Path(__file__).with_name("default.py")
+from msggan_jax.configs import default
 
 
 def get_config(preset="msg_progan"):
   """Return a preset on CIFAR-10; the batch size is ours."""
-  config = runpy.run_path(str(_DEFAULT))["get_config"](preset)
+  config = default.get_config(preset)
   config.dataset.name = "cifar10"
   config.resolution = 32
   config.batch_size = 32

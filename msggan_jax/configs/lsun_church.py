@@ -4,15 +4,12 @@ Set --config.dataset.path to the folder church_outdoor_train_lmdb. The paper's
 FID (Table 1): MSG-StyleGAN 5.20.
 """
 
-import pathlib
-import runpy
-
-_DEFAULT = pathlib.Path(__file__).with_name("default.py")
+from msggan_jax.configs import default
 
 
 def get_config(preset="msg_progan"):
   """Return a preset on LSUN Churches; MSG-ProGAN's numbers here are ours."""
-  config = runpy.run_path(str(_DEFAULT))["get_config"](preset)
+  config = default.get_config(preset)
   config.dataset.name = "lsun_church"
   config.resolution = 256
   config.mirror = False

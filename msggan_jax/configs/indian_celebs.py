@@ -4,15 +4,12 @@ Set --config.dataset.path to it. The paper's FID (Table 1): MSG-ProGAN 36.72,
 MSG-StyleGAN 28.44.
 """
 
-import pathlib
-import runpy
-
-_DEFAULT = pathlib.Path(__file__).with_name("default.py")
+from msggan_jax.configs import default
 
 
 def get_config(preset="msg_progan"):
   """Return a preset on Indian Celebs; MSG-ProGAN's batch size is ours."""
-  config = runpy.run_path(str(_DEFAULT))["get_config"](preset)
+  config = default.get_config(preset)
   config.dataset.name = "folder"
   config.resolution = 256
   stylegan = config.model == "stylegan"

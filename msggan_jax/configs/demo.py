@@ -10,10 +10,7 @@ picture in minutes, and the cats' bodies are classes, see docs/results.md. Its
 batch is for one or two devices; on more add --config.batch_size=auto.
 """
 
-import pathlib
-import runpy
-
-_DEFAULT = pathlib.Path(__file__).with_name("default.py")
+from msggan_jax.configs import default
 
 
 def get_config(choice="cats"):
@@ -21,8 +18,7 @@ def get_config(choice="cats"):
   name, _, preset = choice.partition(",")
   if name not in ("cats", "earth"):
     raise ValueError(f"configs/demo.py:{choice}; choose cats or earth")
-  default = runpy.run_path(str(_DEFAULT))["get_config"]
-  config = default(preset) if preset else default()
+  config = default.get_config(preset or "msg_progan")
   config.dataset.name = name
   config.resolution = 32
   config.mirror = name == "earth"  # all cats look the same way

@@ -1,0 +1,1 @@
+"""Configuration files: a data set each, and presets."""

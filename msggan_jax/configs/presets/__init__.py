@@ -1,0 +1,1 @@
+"""Presets: networks, loss and optimizer, without a data set."""
