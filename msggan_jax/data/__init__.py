@@ -2,6 +2,7 @@
 
 from msggan_jax.data.loader import make_loader
 from msggan_jax.data.preparation import (
+  OutOfDate,
   check_classes,
   count_images,
   prepare,
@@ -18,6 +19,7 @@ from msggan_jax.data.prepared_set import (
 
 __all__ = [
   "Metadata",
+  "OutOfDate",
   "PreparedSet",
   "check_classes",
   "count_images",

@@ -12,6 +12,10 @@ TRAIN, HOLDOUT = "train", "holdout"  # the parts of a set
 _FILE = "holdout.json"
 
 
+class Impossible(ValueError):
+  """No hold-out of the wanted size can be made of the prepared images."""
+
+
 def check(size: float, num_images: int) -> None:
   """Check a hold-out's size: a share below 1, or a number; 0: none."""
   if not 0 <= size < 2**31 or (size >= 1 and size != int(size)):
@@ -20,7 +24,7 @@ def check(size: float, num_images: int) -> None:
       "of images"
     )
   if size and not 1 <= count(size, num_images) < num_images:
-    raise ValueError(
+    raise Impossible(
       f"dataset.holdout is {size:g}, but the set has {num_images:,} image(s); "
       "choose a share or number that leaves images on both sides"
     )
@@ -49,7 +53,7 @@ def choose(
       chosen += unit
       left -= len(unit)
   if not chosen:
-    raise ValueError(
+    raise Impossible(
       f"dataset.holdout is {size:g}, but the images are near-duplicates of "
       "each other, which stay together; choose more, or 0"
     )
@@ -59,7 +63,10 @@ def choose(
 def write(
   path: Path, images: Sequence[int], class_counts: Sequence[int]
 ) -> None:
-  """Record the held-out images of a set, and their number by class."""
+  """Record the held-out images of a set, if any, and their number by class."""
+  if not images:
+    (path / _FILE).unlink(missing_ok=True)  # of an earlier attempt
+    return
   content = {"images": list(images), "class_counts": list(class_counts)}
   (path / _FILE).write_text(json.dumps(content) + "\n")
 

@@ -1,20 +1,29 @@
 """Prepare a source once: choose the set's folder, reuse a finished set."""
 
 import contextlib
-import fcntl
+import functools
+import glob
 import hashlib
 import json
-import os
+import math
 import re
-import tempfile
-from collections.abc import Callable, Iterator
+import shutil
+import sys
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import PIL
 from absl import logging
 
-from msggan_jax.data import holdout, pixels, prepared_set, reading, set_writer
+from msggan_jax.data import (
+  fingerprint,
+  holdout,
+  pixels,
+  prepared_set,
+  reading,
+  set_writer,
+)
 from msggan_jax.data.sources import (
   OpenSource,
   Source,
@@ -33,8 +42,23 @@ _OPENERS: dict[str, Callable[[Any, int], OpenSource]] = {
   "lsun_church": folder.open_lsun,
 }
 _MOST_CLASSES_SHOWN = 20
+_MOST_REASONS = 5
+_MOST_ENDINGS = 8
 _UNBALANCED = 10  # times as many images as another class has
-_WITHOUT_SPLIT = ("folder", "lsun_church")
+# They may change; other sources are those of a catalog or a package.
+_OF_PATHS = ("folder", "lsun_church")
+
+
+class OutOfDate(ValueError):
+  """A source has changed since its set was prepared.
+
+  Attributes:
+    path: The set.
+  """
+
+  def __init__(self, path: Path, changes: Sequence[str]):
+    super().__init__(f"{path} is out of date: {'; '.join(changes)}")
+    self.path = path
 
 
 def prepare(
@@ -46,68 +70,64 @@ def prepare(
   output: str | Path | None = None,
   strict: bool = False,
   num_classes: int = 0,
+  content_hash: str = "",
+  unchanged: bool = False,
 ) -> Path:
   """Prepare a data set, or return the one that is already prepared.
 
-  A killed preparation resumes, and its set is identical to an uninterrupted
-  one's.
+  If the source or a setting has changed since, another set is prepared beside
+  the old one. A killed preparation resumes, and its set is identical to an
+  uninterrupted one's.
 
   Args:
     dataset: Configuration with the fields `name`, `path`, `split`, `crop` and
       `data_dir`; `labels` and `holdout` may be missing.
     resolution: Side of square images in pixels, a power of two from 4.
     output: By default a folder in `dataset.data_dir` named after the data set.
-    strict: Whether an unusable image is an error; otherwise it is skipped and
-      listed in `rejected.jsonl`.
+    strict: Whether the first unusable image is an error; otherwise they are
+      skipped and listed in `rejected.jsonl`.
     num_classes: The wanted number of classes; 0: any.
+    content_hash: Of the images that a run was trained on; their set is
+      returned if it exists, however the source has changed since.
+    unchanged: Refuse a source that has changed instead.
 
   Raises:
     ValueError: If the set cannot be made; no files remain then.
+    OutOfDate: If the source must be unchanged and is not.
   """
   _check_shape(dataset, resolution, channels)
   size = grids.image_size(resolution, grids.parse(base_grid))
-  wanted_labels, wanted_holdout = _parts(dataset)
-  if dataset.name == "folder" and dataset.path:
-    path = Path(dataset.path).expanduser()
-    if prepared_set.is_prepared(path):
-      if output:
-        raise ValueError(f"{path} is prepared already; train on it as it is")
-      _check_as_is(path, (*size, channels), wanted_holdout)
-      logging.info("Using the prepared data set %s", path)
-      return path
-  wanted = {
-    "source": _source_name(dataset),
-    "split": "" if dataset.name in _WITHOUT_SPLIT else dataset.split,
-    "crop": dataset.crop,
-    "resolution": resolution,
-    "channels": channels,
-    "labels": wanted_labels,
-    "holdout": wanted_holdout,
-    "base_grid": base_grid,
-  }
-  target = Path(output or _default_output(dataset, (*size, channels)))
-  target = target.expanduser()
-  with _one_at_a_time(target):
-    if prepared_set.is_prepared(target):
-      _check_same(target, wanted, strict)
-      set_writer.remove_partial(target)
-      logging.info("Using the prepared data set %s", target)
-      return target
-    if target.exists() and not (target.is_dir() and not any(target.iterdir())):
-      raise ValueError(f"{target} exists and is not a prepared data set")
-
-    with _open_source(dataset, max(size)) as source:
-      check_classes(num_classes, len(source.class_names))
-      identity = _identity(source, wanted)
-      with set_writer.open_partial(target, identity) as work:
-        if not prepared_set.is_prepared(target):  # another machine was faster
-          set_writer.write_set(source, work, wanted, strict)
-        work.move_to(target)
-  _check_same(target, wanted, strict)
-  logging.info("Prepared the data set %s", target)
-  if warning := imbalance(prepared_set.read_metadata(target)):
-    logging.warning("%s: %s", target, warning)
-  return target
+  as_it_is = _prepared_source(dataset, (*size, channels))
+  if as_it_is:
+    if output:
+      raise ValueError(f"{as_it_is} is prepared already; train on it as it is")
+    return as_it_is
+  wanted = _settings(dataset, resolution, channels, base_grid)
+  of_path = dataset.name in _OF_PATHS  # it may change, and opens at once
+  target, partial = _outputs(dataset, (*size, channels), output)
+  there = _sets_at(target, wanted)
+  of_run = [
+    p for p in there if content_hash and _hash_of_run(p) == content_hash
+  ]
+  if of_run and not unchanged:
+    return of_run[0]
+  open_source = functools.partial(_open_source, dataset, max(size))
+  is_compared = of_path and not (there and _is_away(dataset))
+  with open_source() if is_compared else contextlib.nullcontext() as source:
+    here = fingerprint.of(source) if source else None
+    find = functools.partial(_find, target, wanted, here, of_run)
+    if there and not find() and unchanged:
+      _check_unchanged((of_run or there)[0], wanted, here)
+    if path := find():
+      return _reuse(path, dataset, is_compared, strict)
+    with set_writer.open_partial(partial) as work:
+      if path := find():  # another process has made it
+        return _reuse(path, dataset, is_compared, strict)
+      with (
+        contextlib.nullcontext(source) if source else open_source() as source
+      ):
+        check_classes(num_classes, len(source.class_names))
+        return _write(source, work, target, wanted, strict)
 
 
 def prepare_for(
@@ -172,23 +192,173 @@ def _open_source(dataset: Any, resolution: int) -> Iterator[Source]:
   opener = _OPENERS.get(dataset.name, tfds_sets.open_tfds)
   with opener(dataset, resolution) as source:
     if not source.names:
-      raise ValueError(f"{_source_name(dataset)} has no images")
+      unread = _unread(set_writer.count_endings(source.unread))
+      more = f", but files that are not read: {unread}" if unread else ""
+      raise ValueError(f"{_source_name(dataset)} has no images{more}")
     holdout.check(_parts(dataset)[1], len(source.names))
     yield source
 
 
-@contextlib.contextmanager
-def _one_at_a_time(target: Path) -> Iterator[None]:
-  """Let one process of a machine prepare a set while the others wait.
+def _settings(
+  dataset: Any, resolution: int, channels: int, base_grid: str
+) -> dict[str, Any]:
+  """Return the fields of a set's metadata that a preparation is asked for."""
+  wanted_labels, wanted_holdout = _parts(dataset)
+  return {
+    "source": _source_name(dataset),
+    "split": "" if dataset.name in _OF_PATHS else dataset.split,
+    "crop": dataset.crop,
+    "resolution": resolution,
+    "channels": channels,
+    "labels": wanted_labels,
+    "holdout": wanted_holdout,
+    "base_grid": base_grid,
+  }
 
-  The lock is outside the data, where nothing must remain after an error. On
-  machines that share a disk the first finished set is kept.
+
+def _sets_at(target: Path, wanted: dict[str, Any]) -> list[Path]:
+  """Return the sets at a target and beside it, the most similar first."""
+  beside = target.parent.glob(glob.escape(target.name) + "-" + 8 * "[0-9a-f]")
+  sets = [path for path in (target, *beside) if prepared_set.is_prepared(path)]
+
+  def order(path: Path) -> tuple[int, int]:
+    other = len(_changes(path, wanted, None))  # settings
+    time = (path / prepared_set.METADATA_FILE).stat().st_mtime_ns
+    return other, -time
+
+  return sorted(sets, key=order)
+
+
+def _hash_of_run(path: Path) -> str:
+  """Return the content hash of the images of a set that a run trains on."""
+  return prepared_set.open_prepared(path).metadata.content_hash
+
+
+def _is_away(dataset: Any) -> bool:
+  """Return whether a source was removed, or its disk is not mounted."""
+  path = Path(dataset.path).expanduser()
+  try:
+    return not path.exists() or (path.is_dir() and not any(path.iterdir()))
+  except OSError:
+    return True
+
+
+def _find(
+  target: Path,
+  wanted: dict[str, Any],
+  here: fingerprint.Fingerprint | None,
+  preferred: Sequence[Path],
+) -> Path | None:
+  """Return a set of these settings and this source, if it is prepared."""
+  there = _sets_at(target, wanted)
+  fitting = [path for path in there if not _changes(path, wanted, here)]
+  fitting.sort(key=lambda path: path not in preferred)
+  return fitting[0] if fitting else None
+
+
+def _changes(
+  path: Path,
+  wanted: dict[str, Any],
+  here: fingerprint.Fingerprint | None,
+  *,
+  harmless: bool = True,
+) -> list[str]:
+  """Return what has changed since a set was prepared, in words.
+
+  Args:
+    here: The source as it is now; None: only the settings are compared.
+    harmless: Also changes after which the images may be the same.
   """
-  name = hashlib.sha256(str(target.absolute()).encode()).hexdigest()[:16]
-  path = Path(tempfile.gettempdir(), f"msggan_jax-{os.getuid()}-{name}.lock")
-  with path.open("w") as lock:
-    fcntl.flock(lock, fcntl.LOCK_EX)
-    yield
+  metadata = prepared_set.read_metadata(path)
+  changes = [
+    f"{field} was {getattr(metadata, field)!r}, is {value!r}"
+    for field, value in wanted.items()
+    if getattr(metadata, field) != value
+  ]
+  if not metadata.fingerprint:  # an older set
+    return changes
+  if harmless and metadata.version != fingerprint.VERSION:
+    changes.append(
+      f"the preparation's version was {metadata.version}, is "
+      f"{fingerprint.VERSION}"
+    )
+  if here is not None and metadata.fingerprint != here.digest():
+    before = fingerprint.read(path)
+    found = fingerprint.differences(before, here)
+    if harmless and not found:
+      found = [fingerprint.newer(before, here) or "the order of its images"]
+    changes += found
+  return changes
+
+
+def _check_unchanged(
+  path: Path, wanted: dict[str, Any], here: fingerprint.Fingerprint | None
+) -> None:
+  if changes := _changes(path, wanted, here, harmless=False):
+    raise OutOfDate(path, changes)
+
+
+def _reuse(path: Path, dataset: Any, is_compared: bool, strict: bool) -> Path:
+  """Return a prepared set; say what is not known of it."""
+  metadata = prepared_set.read_metadata(path)
+  if strict and metadata.num_rejected:
+    raise ValueError(
+      f"{path} lacks {metadata.num_rejected} unusable images, listed in its "
+      f"{prepared_set.REJECTED_FILE}"
+    )
+  if dataset.name in _OF_PATHS and not is_compared:
+    _say_once(f"{dataset.path} is not there; using {path} as it was prepared")
+  elif dataset.name in _OF_PATHS and not metadata.fingerprint:
+    _say_once(
+      f"{path} was prepared before sets kept a fingerprint of their source, so "
+      "changes are not noticed; remove it to prepare it anew"
+    )
+  return path
+
+
+def _write(
+  source: Source,
+  work: set_writer.PartialSet,
+  target: Path,
+  wanted: dict[str, Any],
+  strict: bool,
+) -> Path:
+  """Prepare a set at the target, or beside the one that is there."""
+  here = fingerprint.of(source)
+  path = target
+  if prepared_set.is_prepared(target):
+    identity = json.dumps([wanted, fingerprint.VERSION, here.digest()])
+    suffix = hashlib.sha256(identity.encode()).hexdigest()[:8]
+    path = target.with_name(f"{target.name}-{suffix}")
+    old = _sets_at(target, wanted)[0]
+    old = OutOfDate(old, _changes(old, wanted, here))
+    _say_once(f"{old}; preparing anew in {path}")
+  if path.exists() and not (path.is_dir() and not any(path.iterdir())):
+    raise ValueError(f"{path} exists and is not a prepared data set")
+  work.begin(_identity(source, here, wanted))
+  _say_once(_size(source, wanted, path))
+  set_writer.write_set(source, here, work, wanted, strict)
+  work.move_to(path)
+  if warning := imbalance(prepared_set.read_metadata(path)):
+    logging.warning("%s: %s", path, warning)
+  return path
+
+
+def _size(source: Source, wanted: dict[str, Any], path: Path) -> str:
+  grid = grids.parse(wanted["base_grid"])
+  shape = (*grids.image_size(wanted["resolution"], grid), wanted["channels"])
+  most = len(source.names) * math.prod(shape)
+  free = shutil.disk_usage(path.parent).free
+  return (
+    f"preparing {len(source.names):,} images of {'x'.join(map(str, shape))} in "
+    f"{path}: at most {max(most / 1e6, 0.1):,.1f} MB of "
+    f"{free / 1e6:,.0f} MB that are free"
+  )
+
+
+@functools.cache
+def _say_once(line: str) -> None:
+  print(line, file=sys.stderr, flush=True)
 
 
 def _check_shape(dataset: Any, resolution: int, channels: int) -> None:
@@ -220,10 +390,20 @@ def _parts(dataset: Any) -> tuple[str, float]:
   return kind, float(getattr(dataset, "holdout", 0.0))
 
 
-def _check_as_is(
-  path: Path, shape: tuple[int, int, int], wanted_holdout: float
-) -> None:
+def _prepared_source(dataset: Any, shape: tuple[int, int, int]) -> Path | None:
+  """Return the prepared set that a data set's path names, if it does."""
+  if dataset.name != "folder" or not dataset.path:
+    return None
+  path = Path(dataset.path).expanduser()
+  if not prepared_set.is_prepared(path):
+    return None
   metadata = prepared_set.read_metadata(path)
+  wanted_labels, wanted_holdout = _parts(dataset)
+  if wanted_labels != labels.NONE and not metadata.num_classes:
+    raise ValueError(
+      f"dataset.labels is {wanted_labels}, but {path} is prepared without "
+      "labels; choose none, or prepare its source again"
+    )
   if wanted_holdout not in (0, metadata.holdout):
     raise ValueError(
       f"dataset.holdout is {wanted_holdout:g}, but {path} is prepared with "
@@ -235,21 +415,7 @@ def _check_as_is(
       f"{path} is prepared at {there}, but the configuration says "
       "{}x{} with {} channels (resolution, base_grid)".format(*shape)
     )
-
-
-def _check_same(target: Path, wanted: dict[str, Any], strict: bool) -> None:
-  metadata = prepared_set.read_metadata(target)
-  for field, value in wanted.items():
-    if getattr(metadata, field) != value:
-      raise ValueError(
-        f"{target} was prepared with {field} {getattr(metadata, field)!r}, not "
-        f"{value!r}; remove it or choose another place"
-      )
-  if strict and metadata.num_rejected:
-    raise ValueError(
-      f"{target} lacks {metadata.num_rejected} unusable images, listed in its "
-      f"{prepared_set.REJECTED_FILE}"
-    )
+  return path
 
 
 def _source_name(dataset: Any) -> str:
@@ -261,37 +427,49 @@ def _source_name(dataset: Any) -> str:
   return f"tfds:{dataset.name}"
 
 
-def _default_output(dataset: Any, shape: tuple[int, int, int]) -> Path:
+def _outputs(
+  dataset: Any, shape: tuple[int, int, int], output: str | Path | None
+) -> tuple[Path, Path]:
+  """Return the folder of a set, and of its parts until it is complete.
+
+  Sets that differ only in the hold-out share their parts.
+  """
+  if output:
+    return Path(output).expanduser(), Path(output).expanduser()
   if dataset.name == "folder":
     # The hash keeps two folders of the same name apart.
     path_hash = hashlib.sha256(_source_name(dataset).encode()).hexdigest()[:8]
     parts = [Path(dataset.path).expanduser().resolve().stem, path_hash]
   else:
     parts = [dataset.name]
-  if dataset.name not in _WITHOUT_SPLIT:
+  if dataset.name not in _OF_PATHS:
     parts.append(dataset.split)
   if dataset.crop != "center":
     parts.append(dataset.crop)
   kind, size = _parts(dataset)
   if kind != labels.NONE:
     parts.append(Path(kind).stem)
-  if size:
-    parts.append(f"holdout{size:g}")
-  parts.append("x".join(map(str, shape)))
-  return Path(dataset.data_dir, re.sub(r"[^\w.+-]", "_", "-".join(parts)))
+  held = [f"holdout{size:g}"] if size else []
+  names = [[*parts, *held, "x".join(map(str, shape))], [*parts, *shape]]
+  target, partial = (
+    re.sub(r"[^\w.+-]", "_", "-".join(map(str, name))) for name in names
+  )
+  folder = Path(dataset.data_dir).expanduser()
+  return folder / target, folder / partial
 
 
-def _identity(source: Source, wanted: dict[str, Any]) -> dict[str, Any]:
+def _identity(
+  source: Source, here: fingerprint.Fingerprint, wanted: dict[str, Any]
+) -> dict[str, Any]:
   """Return everything that must be equal for a preparation to resume."""
-  state = hashlib.sha256(json.dumps(list(source.names)).encode())
-  state.update(source.state().encode())
   return wanted | {
-    "class_names": list(source.class_names),
+    "holdout": None,  # the pieces do not depend on it
+    "fingerprint": here.digest(),
     "images": len(source.names),
     "piece_images": set_writer.PIECE_IMAGES,
     "pieces": 2,  # their format
     "pillow": PIL.__version__,
-    "state": state.hexdigest(),
+    "version": fingerprint.VERSION,
   }
 
 
@@ -312,6 +490,7 @@ def summary(path: Path) -> str:
   if metadata.num_rejected:
     where = path / prepared_set.REJECTED_FILE
     lines.append(f"rejected:       {metadata.num_rejected:,}, see {where}")
+  lines += skipped(metadata)
   if metadata.num_duplicates:
     where = path / prepared_set.DUPLICATES_FILE
     lines.append(
@@ -325,6 +504,27 @@ def summary(path: Path) -> str:
   if warning := imbalance(metadata):
     lines.append(f"warning:        {warning}")
   return "\n".join(lines)
+
+
+def skipped(metadata: prepared_set.Metadata) -> list[str]:
+  """Return lines about the images and files of a source that a set lacks."""
+  reasons = sorted(metadata.rejected.items(), key=lambda item: -item[1])
+  lines = [f"{n:,} skipped: {why}" for why, n in reasons[:_MOST_REASONS]]
+  shown = sum(count for _, count in reasons[:_MOST_REASONS])
+  if left := metadata.num_rejected - shown:
+    lines.append(f"{left:,} skipped: {'other' if shown else 'several'} reasons")
+  if metadata.unread:
+    lines.append(f"files that are not read: {_unread(metadata.unread)}")
+  return lines
+
+
+def _unread(endings: Mapping[str, int]) -> str:
+  """Count files by ending, as in "12 .heic, 1 .npy"."""
+  counts = sorted(endings.items(), key=lambda item: -item[1])
+  shown = ", ".join(
+    f"{n:,} {reading.one_line(e)}" for e, n in counts[:_MOST_ENDINGS]
+  )
+  return shown + (", ..." if len(counts) > _MOST_ENDINGS else "")
 
 
 def imbalance(metadata: prepared_set.Metadata) -> str:

@@ -57,6 +57,13 @@ class Metadata:
   num_duplicates: int = 0  # images listed in `duplicates.jsonl`
   part: str = ""  # "train" or "holdout" of a set with a hold-out
   base_grid: str = grids.SQUARE  # rows and columns of the smallest scale
+  rejected: dict[str, int] = dataclasses.field(
+    default_factory=dict
+  )  # by reason
+  # Files of the source that are no images, by ending.
+  unread: dict[str, int] = dataclasses.field(default_factory=dict)
+  fingerprint: str = ""  # digest of `fingerprint.py`; empty in older sets
+  version: int = 0  # of the preparation
 
   @property
   def size(self) -> tuple[int, int]:
@@ -166,10 +173,16 @@ def _metadata_of_part(path: Path, metadata: Metadata, part: str) -> Metadata:
 
 def read_metadata(path: Path) -> Metadata:
   """Read the metadata of a prepared set."""
-  fields = json.loads((path / METADATA_FILE).read_text(encoding="utf-8"))
-  for name in ("class_names", "class_counts"):
-    fields[name] = tuple(fields.get(name, ()))
-  return Metadata(**fields)
+  try:
+    fields = json.loads((path / METADATA_FILE).read_text(encoding="utf-8"))
+    for name in ("class_names", "class_counts"):
+      fields[name] = tuple(fields.get(name, ()))
+    return Metadata(**fields)
+  except (ValueError, TypeError, AttributeError) as error:
+    raise ValueError(
+      f"{path / METADATA_FILE} is damaged, or of a newer version; delete the "
+      "folder and prepare the set again"
+    ) from error
 
 
 def write_metadata(path: Path, metadata: Metadata) -> None:

@@ -21,12 +21,13 @@ import json
 import os
 import re
 import shutil
+import socket
 import sys
 import threading
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from pathlib import Path
-from typing import Any, NamedTuple, TypeVar
+from pathlib import Path, PurePath
+from typing import IO, Any, NamedTuple, TypeVar
 
 import numpy as np
 from PIL import Image
@@ -34,6 +35,7 @@ from tqdm import tqdm
 
 from msggan_jax.data import (
   duplicates,
+  fingerprint,
   holdout,
   pictures,
   pixels,
@@ -87,6 +89,17 @@ class PartialSet:
   folder: Path
   set_path: Path  # of the set itself
 
+  def begin(self, identity: Mapping[str, Any]) -> None:
+    """Keep the pieces of a preparation of this identity, and no others."""
+    if _read_json(self.folder / _SOURCE) != identity:
+      for entry in self.folder.iterdir():
+        if entry.name == _SET:
+          shutil.rmtree(entry)
+        elif entry.name != _LOCK:
+          entry.unlink()
+      _write_json(self.folder / _SOURCE, identity)
+    self.set_path.mkdir(exist_ok=True)
+
   def read_pieces(self) -> list[Piece]:
     """Return the finished pieces, in order."""
     pieces = []
@@ -116,86 +129,88 @@ class PartialSet:
     except OSError:
       if not prepared_set.is_prepared(target):
         raise
-    shutil.rmtree(self.folder)
 
   def _piece_path(self, number: int) -> Path:
     return self.folder / f"piece-{number:05d}.json"
 
 
-def remove_partial(target: Path) -> None:
-  """Remove the remains of a kill beside a complete target."""
-  folder = _folder_of(target)
-  if folder.is_dir() and not _foreign(folder):
-    # Readers of a set may lack the right to write beside it.
-    with contextlib.suppress(OSError), _locked(folder):
-      shutil.rmtree(folder)
-
-
 @contextlib.contextmanager
-def open_partial(
-  target: Path, identity: Mapping[str, Any]
-) -> Iterator[PartialSet]:
+def open_partial(target: Path) -> Iterator[PartialSet]:
   """Open or create the folder of a partly prepared set, exclusively.
 
-  A ValueError in the block removes the folder, as `move_to` does; it survives
-  other errors. The remains of a set of another identity are removed.
+  It is removed after the block or a ValueError in it, with the folders that
+  were made for it. It survives other errors, and an impossible hold-out.
   """
-  folder = _folder_of(target)
+  folder = target.with_name(f".{target.name}.partial")
+  new = [path for path in folder.parents if not path.exists()]
   with _locked(folder):
     if foreign := _foreign(folder):
       raise ValueError(
         f"{folder}, where the set would be prepared, holds {foreign!r}, which "
         "belongs to something else; move it away"
       )
-    if _read_json(folder / _SOURCE) != identity:
-      _clear(folder)
-      _write_json(folder / _SOURCE, identity)
     partial = PartialSet(folder, folder / _SET)
-    partial.set_path.mkdir(exist_ok=True)
     try:
       yield partial
-    except ValueError:
-      shutil.rmtree(folder)
+    except ValueError as error:
+      is_complete = isinstance(error, holdout.Impossible)
+      if not (is_complete and partial.read_pieces()):
+        shutil.rmtree(folder)
+        for path in new:
+          with contextlib.suppress(OSError):
+            path.rmdir()
       raise
-
-
-def _folder_of(target: Path) -> Path:
-  return target.with_name(f".{target.name}.partial")
+    shutil.rmtree(folder)
 
 
 @contextlib.contextmanager
 def _locked(folder: Path) -> Iterator[None]:
-  """Let machines that share a disk work one at a time."""
+  """Let processes, also of machines that share a disk, work one at a time."""
   path = folder / _LOCK
   while True:
-    folder.mkdir(parents=True, exist_ok=True)
     try:
-      lock = path.open("w")
+      folder.mkdir(parents=True, exist_ok=True)
+      lock = path.open("a+")
     except FileNotFoundError:  # another one has finished just now
       continue
+    except PermissionError as error:
+      raise ValueError(
+        f"cannot prepare a set in {folder.parent}: {error.strerror}; choose "
+        "another folder (config.dataset.data_dir)"
+      ) from error
     with lock:
-      # A disk without locks: several machines then write the same bytes.
-      with contextlib.suppress(OSError):
-        fcntl.flock(lock, fcntl.LOCK_EX)
+      _wait_for(lock, folder)
       if path.exists() and os.path.samestat(
         os.fstat(lock.fileno()), path.stat()
       ):
+        lock.truncate(0)
+        lock.write(f"process {os.getpid()} on {socket.gethostname()}\n")
+        lock.flush()
         yield
         return
+
+
+def _wait_for(lock: IO[str], folder: Path) -> None:
+  """Take a lock, and say who holds it."""
+  # A disk without locks: several machines then write the same bytes.
+  with contextlib.suppress(OSError):
+    try:
+      fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+      lock.seek(0)
+      holder = lock.readline().strip() or "another process"
+      print(
+        f"waiting for {holder}, which prepares {folder}",
+        file=sys.stderr,
+        flush=True,
+      )
+      fcntl.flock(lock, fcntl.LOCK_EX)
 
 
 def _foreign(folder: Path) -> str:
   """Return the name of an entry that no preparation makes, or ""."""
   names = [entry.name for entry in folder.iterdir()]
   return next((name for name in names if not _OURS.fullmatch(name)), "")
-
-
-def _clear(folder: Path) -> None:
-  for entry in folder.iterdir():
-    if entry.name == _SET:
-      shutil.rmtree(entry)
-    elif entry.name != _LOCK:
-      entry.unlink()
 
 
 def _read_json(path: Path) -> Any:
@@ -212,7 +227,11 @@ def _write_json(path: Path, value: Any) -> None:
 
 
 def write_set(
-  source: Source, work: PartialSet, wanted: dict[str, Any], strict: bool
+  source: Source,
+  here: fingerprint.Fingerprint,
+  work: PartialSet,
+  wanted: dict[str, Any],
+  strict: bool,
 ) -> None:
   """Write the prepared set of a source after its finished pieces."""
   size = base_grid.image_size(
@@ -246,11 +265,22 @@ def write_set(
   with _quiet_pillow(), contextlib.closing(made):
     ready = iter(progress)
     while len(pieces) * PIECE_IMAGES < total:
-      piece = _make_piece(writer, itertools.islice(ready, PIECE_IMAGES))
+      piece = _make_piece(
+        writer,
+        itertools.islice(ready, PIECE_IMAGES),
+        wanted["source"] if strict else "",
+      )
       work.add_piece(len(pieces), piece)
       pieces.append(piece)
   writer.close()
-  _finish(work.set_path, pieces, wanted=wanted, source=source, strict=strict)
+  _finish(
+    work.set_path,
+    pieces,
+    wanted=wanted,
+    source=source,
+    here=here,
+    strict=strict,
+  )
 
 
 def _make_picture(
@@ -275,8 +305,11 @@ def _make_picture(
 
 
 def _make_piece(
-  writer: prepared_set.RecordWriter, ready: Iterable[tuple[bytes, Any]]
+  writer: prepared_set.RecordWriter,
+  ready: Iterable[tuple[bytes, Any]],
+  strict_source: str,
 ) -> Piece:
+  """Write the next shard; raise ValueError at an image that is rejected."""
   images, rejected = [], []
 
   def records() -> Iterator[tuple[bytes, int]]:
@@ -286,6 +319,8 @@ def _make_piece(
         yield png, entry.label
       else:
         rejected.append(entry)
+        if strict_source:
+          raise ValueError(_describe_rejected(rejected, strict_source))
 
   return Piece(writer.add(records()), images, rejected)
 
@@ -296,6 +331,7 @@ def _finish(
   *,
   wanted: dict[str, Any],
   source: Source,
+  here: fingerprint.Fingerprint,
   strict: bool,
 ) -> None:
   """Write a set's metadata, contact sheets, hold-out and lists of images."""
@@ -303,11 +339,12 @@ def _finish(
   images = [entry for piece in pieces for entry in piece.images]
   if rejected and (strict or not images):
     raise ValueError(_describe_rejected(rejected, wanted["source"]))
-  _write_rows(path / prepared_set.REJECTED_FILE, rejected)
   labels = [entry.label for entry in images]
   digests = [entry.digest for entry in images]
   groups = duplicates.find_groups([entry.thumbnail for entry in images])
   held = holdout.choose(wanted["holdout"], digests, groups)
+  here.write(path)
+  _write_rows(path / prepared_set.REJECTED_FILE, rejected)
   names = [reading.printable_name(source.names[e.number]) for e in images]
   _write_rows(
     path / prepared_set.DUPLICATES_FILE,
@@ -316,11 +353,11 @@ def _finish(
   class_counts = _count_by_class(labels, source.class_names)
   if source.class_names:
     prepared_set.write_labels(path, labels)
-  if held:
-    held_labels = [labels[i] for i in held]
-    counts = _count_by_class(held_labels, source.class_names)
-    holdout.write(path, held, counts)
+  held_labels = [labels[i] for i in held]
+  holdout.write(path, held, _count_by_class(held_labels, source.class_names))
   sizes = collections.Counter(entry.bits for entry in images)
+  grid = base_grid.parse(wanted["base_grid"])
+  size = base_grid.image_size(wanted["resolution"], grid)
   metadata = prepared_set.Metadata(
     **wanted,
     num_images=len(labels),
@@ -333,9 +370,30 @@ def _finish(
     class_counts=class_counts,
     num_holdout=len(held),
     num_duplicates=sum(map(len, groups)),
+    rejected=_count_reasons(rejected, size),
+    unread=count_endings(source.unread),
+    fingerprint=here.digest(),
+    version=fingerprint.VERSION,
   )
   _write_contact_sheets(prepared_set.PreparedSet(path, metadata), labels)
   prepared_set.write_metadata(path, metadata)
+
+
+def _count_reasons(
+  rows: Sequence[dict[str, str]], size: tuple[int, int]
+) -> dict[str, int]:
+  """Count rejected images by the kind of the reason."""
+  kinds = collections.Counter(row["reason"].partition(":")[0] for row in rows)
+  width, height = size[::-1]
+  # In the words of the field that decides.
+  names = {"too small": f"smaller than {width}x{height} (--config.resolution)"}
+  return {names.get(kind, kind): count for kind, count in kinds.items()}
+
+
+def count_endings(unread: Sequence[tuple[str, str]]) -> dict[str, int]:
+  """Count the files of a source that are no images, by ending."""
+  endings = (PurePath(name).suffix.lower() for name, _ in unread)
+  return dict(collections.Counter(e or "without an ending" for e in endings))
 
 
 def _write_rows(path: Path, rows: Sequence[dict[str, Any]]) -> None:

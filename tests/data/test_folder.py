@@ -208,8 +208,6 @@ def test_other_content_is_never_overwritten(dataset, tmp_path):
   output = tmp_path / "output"
   output.mkdir()
   assert prepare(dataset, output=output).path == output  # it was empty
-  with pytest.raises(ValueError, match="prepared with crop 'center', not"):
-    prepare(ConfigDict({**dataset, "crop": "pad"}), output=output)
   mine = tmp_path / "mine"
   mine.mkdir()
   (mine / "thesis.txt").write_text("important")

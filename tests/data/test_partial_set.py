@@ -191,17 +191,6 @@ def test_what_is_not_ours_stays(photos, tmp_path):
   assert (mine / "thesis.txt").read_text() == "important"
 
 
-def test_a_leftover_beside_a_complete_set_goes(photos, tmp_path, monkeypatch):
-  path = tmp_path / "set"
-  with monkeypatch.context() as patch:
-    # As if it were killed when the set has its name already.
-    patch.setattr(set_writer.shutil, "rmtree", lambda folder: None)
-    prepare(photos, path)
-  assert (tmp_path / ".set.partial").is_dir()
-  prepare(photos, path)
-  assert not (tmp_path / ".set.partial").exists()
-
-
 def test_the_faster_machine_wins(photos, tmp_path, monkeypatch):
   whole, path = prepare(photos, tmp_path / "whole"), tmp_path / "set"
 

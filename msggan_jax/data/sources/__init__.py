@@ -2,7 +2,7 @@
 
 import contextlib
 import dataclasses
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import TypeAlias
 
 from ml_collections import ConfigDict
@@ -18,13 +18,18 @@ class Source:
     load: Index -> (image, label); called from several threads. It raises any
       exception for an unusable image. The label is 0 without labels.
     class_names: Names of the labels, empty without labels.
-    state: Returns a text that changes with the images: sizes, times and so on.
+    labels: Image's name -> label, where they are known before loading.
+    stamps: Returns a text for each image, such as "size/time", that changes
+      with it; another time alone need not mean another image.
+    unread: Files that are no images: (name, reason).
   """
 
   names: Sequence[str]
   load: Callable[[int], tuple[Image.Image, int]]
   class_names: tuple[str, ...] = ()
-  state: Callable[[], str] = str  # the empty string
+  labels: Mapping[str, int] = dataclasses.field(default_factory=dict)
+  stamps: Callable[[], Sequence[str]] = tuple  # none: they never change
+  unread: Sequence[tuple[str, str]] = ()
 
 
 # A source may hold a file open (zip, LMDB), so openers return a context. They

@@ -1,13 +1,11 @@
 """Images of a folder or a zip file in natural order, or of an LSUN LMDB."""
 
 import contextlib
-import hashlib
-import json
 import os
 import re
 import stat
 import zipfile
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path, PurePosixPath
 from typing import Any
 
@@ -63,6 +61,16 @@ def _is_wanted(name: str) -> bool:
   return wanted and not _is_hidden(name)
 
 
+def _list_unread(names: Iterable[str]) -> list[tuple[str, str]]:
+  """Return the visible files that are no images, and why."""
+  label_files = (labels.CSV, labels.JSON)
+  return [
+    (name, "not an image")
+    for name in names
+    if not (_is_wanted(name) or _is_hidden(name) or name in label_files)
+  ]
+
+
 def _is_zip_name(name: str) -> bool:
   return name.lower().endswith(".zip")
 
@@ -88,6 +96,7 @@ def _folder_source(root: Path, kind: str) -> Source:
     paths = [os.path.join(folder, name) for name in subfolders]
     folders.update(map(relative, filter(os.path.islink, paths)))
     names += [relative(os.path.join(folder, name)) for name in files]
+  unread = _list_unread(names)
   names = list(filter(_is_wanted, names))
   names += [name for name in folders if not _is_hidden(name)]
   names.sort(key=_natural_key)
@@ -115,17 +124,10 @@ def _folder_source(root: Path, kind: str) -> Source:
     names,
     load,
     found.class_names,
-    state=lambda: " ".join(
-      [*(_stamp(root / name) for name in names), _digest(found)]
-    ),
+    labels=found.of,
+    stamps=lambda: [_stamp(root / name) for name in names],
+    unread=unread,
   )
-
-
-def _digest(found: labels.Labels) -> str:
-  if not found.class_names:
-    return ""
-  items = json.dumps([found.class_names, sorted(found.of.items())])
-  return hashlib.sha256(items.encode()).hexdigest()
 
 
 def _stamp(path: Path) -> str:
@@ -147,12 +149,13 @@ def _open_zip(path: Path, kind: str) -> Iterator[Source]:
       f"dataset.path: {path} is a damaged zip file: {reading.reason_of(error)}"
     ) from error
   with archive:
-    members = [
+    # Python's is_dir fails for an empty name.
+    files = [
       member
       for member in archive.infolist()
-      # In this order: Python's is_dir fails for an empty name.
-      if _is_wanted(member.filename) and not member.is_dir()
+      if member.filename and not member.is_dir()
     ]
+    members = [member for member in files if _is_wanted(member.filename)]
     members.sort(key=lambda member: _natural_key(member.filename))
     names = [member.filename for member in members]
     found = labels.read(
@@ -170,12 +173,13 @@ def _open_zip(path: Path, kind: str) -> Iterator[Source]:
       image = pixels.open_image(_read_member(archive, members[index]))
       return image, found.of.get(names[index], 0)
 
-    sums = " ".join(str(member.CRC) for member in members)
     yield Source(
       names,
       load,
       found.class_names,
-      state=lambda: f"{_stamp(path)} {sums} {_digest(found)}",
+      labels=found.of,
+      stamps=lambda: [f"{m.file_size}:{m.CRC}" for m in members],
+      unread=_list_unread(member.filename for member in files),
     )
 
 
@@ -234,4 +238,5 @@ def _open_lmdb(lmdb: Any, path: Path) -> Iterator[Source]:
         return pixels.open_image(transaction.get(keys[index])), 0
 
     names = [key.decode("utf-8", "backslashreplace") for key in keys]
-    yield Source(names, load, state=lambda: _stamp(path / "data.mdb"))
+    stamp = _stamp(path / "data.mdb")
+    yield Source(names, load, stamps=lambda: [stamp] * len(names))

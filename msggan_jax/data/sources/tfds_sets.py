@@ -51,8 +51,10 @@ def open_tfds(dataset: Any, resolution: int) -> OpenSource:
     return image, int(record["label"]) if class_names else 0
 
   names = [f"{dataset.split} {index}" for index in range(len(records))]
-  state = f"{builder.info.full_name}: {builder.info.dataset_size} bytes"
-  return contextlib.nullcontext(Source(names, load, class_names, lambda: state))
+  stamp = f"{builder.info.full_name}: {builder.info.dataset_size} bytes"
+  return contextlib.nullcontext(
+    Source(names, load, class_names, stamps=lambda: [stamp] * len(names))
+  )
 
 
 def _find_builder(name: str, path: str) -> tfds.core.DatasetBuilder:

@@ -1,0 +1,108 @@
+"""What a prepared set was made of, so that a changed source is noticed."""
+
+import hashlib
+import json
+from collections.abc import Iterable
+from pathlib import Path
+from typing import NamedTuple
+
+from msggan_jax.data import reading
+from msggan_jax.data.sources import Source
+
+# Of the preparation; raise it when the images of a source become other pixels.
+VERSION = 1
+
+_FILE = "source.json"
+_MOST_CHARACTERS = 80  # of the names of classes
+
+
+class Image(NamedTuple):
+  """An image of a source, before it is read."""
+
+  content: str  # its size, or more
+  time: str  # when it was written; a copy may have another
+  label: str  # the name of its class, or ""
+
+
+class Fingerprint(NamedTuple):
+  """The images of a source by name, and its classes, both in order."""
+
+  class_names: tuple[str, ...]
+  images: dict[str, Image]
+
+  def digest(self) -> str:
+    """Return a SHA-256 of everything."""
+    return hashlib.sha256(self._text().encode()).hexdigest()
+
+  def write(self, path: Path) -> None:
+    """Write it into the folder of a set."""
+    (path / _FILE).write_text(self._text() + "\n")
+
+  def _text(self) -> str:
+    rows = [[name, *image] for name, image in self.images.items()]
+    return json.dumps({"class_names": self.class_names, "images": rows})
+
+
+def of(source: Source) -> Fingerprint:
+  """Return the fingerprint of a source as it is now."""
+  images = {}
+  stamps = source.stamps() or [""] * len(source.names)
+  for name, stamp in zip(source.names, stamps, strict=True):
+    content, _, time = stamp.partition("/")
+    label = source.labels.get(name)
+    label = "" if label is None else source.class_names[label]
+    images[reading.printable_name(name)] = Image(content, time, label)
+  return Fingerprint(source.class_names, images)
+
+
+def read(path: Path) -> Fingerprint:
+  """Read the fingerprint in the folder of a set; empty if it has none."""
+  try:
+    content = json.loads((path / _FILE).read_bytes())
+    images = {name: Image(*image) for name, *image in content["images"]}
+    return Fingerprint(tuple(content["class_names"]), images)
+  except (OSError, ValueError, TypeError, KeyError):
+    return Fingerprint((), {})
+
+
+def differences(there: Fingerprint, here: Fingerprint) -> list[str]:
+  """Return what has changed between two fingerprints, beside times."""
+  both = [
+    (name, there.images[name], image)
+    for name, image in here.images.items()
+    if name in there.images
+  ]
+  kinds = [
+    ("added", [n for n in here.images if n not in there.images]),
+    ("removed", [n for n in there.images if n not in here.images]),
+    ("changed", [n for n, a, b in both if a.content != b.content]),
+    ("with another label", [n for n, a, b in both if a.label != b.label]),
+  ]
+  changes = [_count(names, what) for what, names in kinds if names]
+  if there.class_names != here.class_names:
+    was, now = map(class_list, (there.class_names, here.class_names))
+    changes.append(f"the classes were {was}, are {now}")
+  return changes
+
+
+def newer(there: Fingerprint, here: Fingerprint) -> str:
+  """Return which images of equal names were written at another time."""
+  names = [
+    name
+    for name, image in here.images.items()
+    if there.images.get(name, image).time != image.time
+  ]
+  return _count(names, "written at another time") if names else ""
+
+
+def _count(names: list[str], what: str) -> str:
+  images = "1 image" if len(names) == 1 else f"{len(names):,} images"
+  return f"{images} {what}, such as {reading.one_line(names[0])}"
+
+
+def class_list(names: Iterable[str]) -> str:
+  """Return the names of classes, in few words."""
+  text = ", ".join(names) or "none"
+  if len(text) > _MOST_CHARACTERS:
+    text = f"{text[:_MOST_CHARACTERS]}..."
+  return text
