@@ -4,7 +4,7 @@
 `benchmarks/release.py` writes.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -18,9 +18,13 @@ from msggan_jax.checkpoints.checkpoint import Checkpoints
 from msggan_jax.checkpoints.safetensors_file import DISCRIMINATOR, GENERATOR
 from msggan_jax.checkpoints.tensors import shapes_of
 from msggan_jax.config.saved import load_config
-from msggan_jax.models import networks
+from msggan_jax.models import base_grid, networks
 from msggan_jax.models.layers import normalize_latents
-from msggan_jax.models.pyramid import Pyramid
+from msggan_jax.models.pyramid import (
+  Pyramid,
+  connected_scales,
+  resolutions_up_to,
+)
 from msggan_jax.runtime import progress as progress_bars
 from msggan_jax.runtime import sharding
 
@@ -96,6 +100,7 @@ class Generator(_Trained):
       with a small overshoot of the linear output; see `to_uint8`.
     """
     if self.config.model != "stylegan":
+      _check_shape("z", z, (self.config.latent_size,))
       if truncation_psi != 1:
         raise ValueError(
           f"truncation_psi is {truncation_psi}, but this generator has no w to "
@@ -112,6 +117,7 @@ class Generator(_Trained):
     self, z: jax.Array, labels: Labels | None = None
   ) -> jax.Array:
     """Map latents, (B, latent_size), to w, (B, w_size), not truncated."""
+    _check_shape("z", z, (self.config.latent_size,))
     labels = _check_labels(self.config, labels, len(z))
     return self._apply_with_w("map_latents", z, labels)
 
@@ -125,6 +131,7 @@ class Generator(_Trained):
 
     w is (B, w_size) or (B, layers, w_size); returns (B, layers, w_size).
     """
+    self._check_w(w)
     psi = float(truncation_psi)
     return self._apply_with_w("truncate", w, psi, truncation_cutoff)
 
@@ -136,12 +143,21 @@ class Generator(_Trained):
     Both are as in `truncate`; there are two layers a resolution, from 4x4 up.
     Returns (B, layers, w_size), for `synthesize`.
     """
+    for w in (coarse, fine):
+      self._check_w(w)
     coarse, fine = (self._apply_with_w("for_layers", w) for w in (coarse, fine))
     return jnp.concatenate([coarse[:, :crossover], fine[:, crossover:]], axis=1)
 
   def synthesize(self, w: jax.Array, *, noise: Noise = "fixed") -> Pyramid:
     """Generate images from w, (B, w_size) or one a layer, as `__call__`."""
+    self._check_w(w)
     return self._apply_with_w("synthesize", w, example_keys(noise, len(w)))
+
+  def _check_w(self, w: jax.Array) -> None:
+    if self.config.model == "stylegan":
+      layers = 2 * len(resolutions_up_to(self.config.resolution))
+      sides = (self.config.w_size,)
+      _check_shape("w", w, sides, (layers, *sides))
 
   def _apply_with_w(self, method: str, *args) -> Any:
     if self.config.model != "stylegan":
@@ -165,7 +181,18 @@ class Discriminator(_Trained):
         [-1, 1]; B a multiple of the minibatch stddev's group.
       labels: Classes, (B,), of a conditional discriminator.
     """
-    labels = _check_labels(self.config, labels, len(pyramid[0]))
+    config = self.config
+    scales = connected_scales(config.resolution, config.connected_scales)
+    if len(pyramid) != len(scales):
+      raise ValueError(
+        f"the pyramid has {len(pyramid)} scales; give {len(scales)}: "
+        f"{', '.join(map(str, scales))}"
+      )
+    grid = base_grid.parse(config.base_grid)
+    for r, images in zip(scales, pyramid, strict=True):
+      shape = (*base_grid.image_size(r, grid), config.channels)
+      _check_shape(f"scale {r}", images, shape)
+    labels = _check_labels(config, labels, len(pyramid[0]))
     return self._apply(pyramid, labels)
 
 
@@ -289,21 +316,45 @@ def map_batches(
 ) -> tuple[np.ndarray, ...]:
   """Map arrays, (N, ...), to a function's arrays, (N, ...), in host memory.
 
+  Arguments as in `each_batch`.
+  """
+  results = each_batch(
+    function, *arrays, batch_size=batch_size, progress=progress
+  )
+  return tuple(np.concatenate(parts) for parts in zip(*results, strict=True))
+
+
+def each_batch(
+  function: Callable[..., Sequence[jax.Array]],
+  *arrays: Any,
+  batch_size: int,
+  progress: str = "",
+) -> Iterator[list[np.ndarray]]:
+  """Yield a function's arrays, in host memory, of parts of arrays, (N, ...).
+
   The function gets batches of one shape; the last example fills the last one.
   An argument None stays None. `progress` is the title of a progress bar.
   """
   total = len(arrays[0])
   size = min(batch_size, total)
-  results = []
   with progress_bars.bar(total, progress, "images") as bar:
     for start in range(0, total, size):
       indices = np.minimum(np.arange(start, start + size), total - 1)
       batch = [None if array is None else array[indices] for array in arrays]
       count = min(size, total - start)
       result = jax.device_get(tuple(function(*batch)))
-      results.append([part[:count] for part in result])
+      yield [part[:count] for part in result]
       bar.update(count)
-  return tuple(np.concatenate(parts) for parts in zip(*results, strict=True))
+
+
+def _check_shape(name: str, array: Any, *wanted: tuple[int, ...]) -> None:
+  """Raise ValueError unless a batch's examples have one of some shapes."""
+  shape = np.shape(array)
+  if shape[1:] not in wanted:
+    texts = (f"(B, {', '.join(map(str, sides))})" for sides in wanted)
+    raise ValueError(
+      f"{name} has shape {shape}; this network needs {' or '.join(texts)}"
+    )
 
 
 def _check_labels(

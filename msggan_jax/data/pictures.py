@@ -73,12 +73,20 @@ def scale_sheet(pyramid: tuple[np.ndarray, ...], examples: int) -> np.ndarray:
   return grid(np.concatenate(rows), columns=min(examples, len(rows[0])))
 
 
-def save_png(image: np.ndarray, path: str | Path) -> None:
-  """Write an image, uint8 (H, W, C), as PNG; of C > 4 the first 3 channels."""
+def save_png(image: np.ndarray, path: str | Path, **options) -> None:
+  """Write an image, uint8 (H, W, C), as PNG; of C > 4 the first 3 channels.
+
+  The file is written completely or not at all; options are those of Pillow.
+  """
   path = Path(path)
   path.parent.mkdir(parents=True, exist_ok=True)
   if image.shape[-1] > 4:
     image = image[..., :3]
   if image.shape[-1] == 1:
     image = image[..., 0]
-  Image.fromarray(image).save(path)
+  temporary = path.with_name(f".{path.name}")
+  try:
+    Image.fromarray(image).save(temporary, "PNG", **options)
+    temporary.replace(path)
+  finally:
+    temporary.unlink(missing_ok=True)

@@ -4,32 +4,83 @@ Each takes a job and the mode's options, and returns lines for the user.
 """
 
 import itertools
+import sys
 from collections.abc import Sequence
+from pathlib import Path
 
 import jax
 import jax.numpy as jnp
 import matplotlib
 import numpy as np
+from PIL import Image
+from PIL.PngImagePlugin import PngInfo
 
 from msggan_jax.checkpoints import trained
 from msggan_jax.data import pictures
+from msggan_jax.data.pixels import decode_png
 from msggan_jax.models.pyramid import resolutions_up_to
 from msggan_jax.sampling.job import Job, Scales, scale_title, titles
 
+_MARK = "msggan_jax"  # PNG files: the text that has an image's `Job.marks`
+_GRID = 16  # images in a grid, or more, up to about 1,000 pixels a side
+
 
 def grid(job: Job) -> list[str]:
-  """Write each seed's image and a grid of them, at every chosen scale."""
-  images = job.generate()
+  """Write each seed's image and a grid of the first, at every chosen scale.
+
+  The images are made and written batch by batch; those that an earlier, perhaps
+  interrupted command has made are kept.
+  """
+  folders = {r: job.output / f"{r}x{r}" for r in job.chosen}
+  names = [f"seed{seed:04d}.png" for seed in job.seeds]
+  missing = sorted(
+    set().union(*(_missing(job, each, names) for each in folders.values()))
+  )
+  places = iter(missing)
+  for images in job.batches(missing) if missing else ():
+    for scales in zip(*(images[r] for r in folders), strict=True):
+      place = next(places)
+      about = PngInfo()
+      about.add_text(_MARK, job.marks[place])
+      for folder, image in zip(folders.values(), scales, strict=True):
+        pictures.save_png(image, folder / names[place], pnginfo=about)
   lines = []
-  for resolution in job.chosen:
-    pixels = images[resolution]
-    folder = job.output / f"{resolution}x{resolution}"
-    for seed, image in zip(job.seeds, pixels, strict=True):
-      pictures.save_png(image, folder / f"seed{seed:04d}.png")
-    path = job.output / f"grid_{resolution}x{resolution}.png"
-    pictures.save_png(pictures.grid(pixels), path)
-    lines.append(f"{folder}: {len(job.seeds)} images; {path}")
+  for r, folder in folders.items():
+    shown = names[: max(_GRID, pictures.grid_columns(r) ** 2)]
+    images = [decode_png((folder / name).read_bytes()) for name in shown]
+    path = job.output / f"grid_{r}x{r}.png"
+    pictures.save_png(pictures.grid(np.stack(images)), path)
+    what = f", the first {len(shown)}" if len(shown) < len(names) else ""
+    lines.append(f"{folder}: {len(names):,} images; {path}{what}")
   return lines
+
+
+def _missing(job: Job, folder: Path, names: Sequence[str]) -> set[int]:
+  """Return which of the job's images a folder lacks; say what it holds."""
+  there = {path.name for path in folder.glob("*.png")}
+  missing = {
+    place
+    for place, (name, mark) in enumerate(zip(names, job.marks, strict=True))
+    if name not in there or _mark_of(folder / name) != mark
+  }
+  kept, ours = len(names) - len(missing), len(there & {*names})
+  for count, what in (
+    (kept, "of these images, which are kept"),
+    (ours - kept, "older images of these seeds, which are replaced"),
+    (len(there) - ours, "other images, which stay there"),
+  ):
+    if count:
+      print(f"{folder} has {count:,} {what}", file=sys.stderr)
+  return missing
+
+
+def _mark_of(path: Path) -> str | None:
+  """Return the mark of an image file; None without one."""
+  try:
+    with Image.open(path, formats=["PNG"]) as image:
+      return image.info.get(_MARK)
+  except (OSError, SyntaxError, ValueError):  # damaged
+    return None
 
 
 def multiscale(job: Job) -> list[str]:

@@ -2,7 +2,8 @@
 
 import dataclasses
 import functools
-from collections.abc import Callable, Sequence
+import hashlib
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 import jax
@@ -71,15 +72,37 @@ class Job:
 
   def generate(self, progress: str = "images") -> Scales:
     """Generate the seeds' images at every scale, truncated."""
-    pyramid = trained.in_batches(
-      self.generator,
-      self.latents,
-      self.batch_size,
-      self.labels,
-      truncation_psi=self.truncation_psi,
+    parts = list(self.batches(range(len(self.seeds)), progress))
+    return {r: np.concatenate([x[r] for x in parts]) for r in self.available}
+
+  def batches(
+    self, chosen: Sequence[int], progress: str = "images"
+  ) -> Iterator[Scales]:
+    """Generate in batches the images of some seeds, given by their places."""
+
+    def generate(places: np.ndarray) -> Sequence[jax.Array]:
+      labels = None
+      if self.labels is not None:
+        labels = [self.labels[i] for i in places]
+      z = self.latents_of([self.seeds[i] for i in places])
+      return self.generator(z, labels, truncation_psi=self.truncation_psi)
+
+    for pyramid in trained.each_batch(
+      generate,
+      np.array(chosen),
+      batch_size=self.batch_size,
       progress=progress,
-    )
-    return self.to_scales(pyramid)
+    ):
+      yield self.to_scales(pyramid)
+
+  @functools.cached_property
+  def marks(self) -> list[str]:
+    """A text for each seed that tells its image from all others."""
+    weights = hashlib.sha256()
+    for array in jax.tree.leaves((self.generator.params, self.generator.state)):
+      weights.update(np.ascontiguousarray(array))
+    about = f"{weights.hexdigest()[:16]} psi {self.truncation_psi:g} "
+    return [about + title.replace("\n", " ") for title in self.titles]
 
   def synthesize(self, w: jax.Array, progress: str = "images") -> Scales:
     """Generate the images of w, (N, w_size) or (N, layers, w_size)."""

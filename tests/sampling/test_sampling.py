@@ -91,6 +91,62 @@ def test_images_do_not_depend_on_the_batch_size(tmp_path):
     assert np.abs(difference).max() <= 1
 
 
+def test_a_grid_is_written_by_batches_and_resumes(
+  tmp_path, monkeypatch, capsys
+):
+  generator = make_generator(num_classes=2)
+  seeds = range(70)
+  fields = {"labels": [s % 2 for s in seeds], "scales": (4, 8), "batch_size": 8}
+  job = Job(generator, tmp_path, seeds, **fields)
+  whole, made = job.generate(""), []
+
+  def generate(self, z, labels, **options):
+    if made == [8, 8, 8]:
+      raise KeyboardInterrupt
+    made.append(len(z))
+    return call(self, z, labels, **options)
+
+  call = trained.Generator.__call__
+  monkeypatch.setattr(trained.Generator, "__call__", generate)
+  with pytest.raises(KeyboardInterrupt):
+    grids.grid(job)
+  assert len([*tmp_path.glob("8x8/*")]) == 24
+  made.clear()
+  (tmp_path / "4x4" / "seed0003.png").write_bytes(b"damaged")
+  made.append(0)  # it is not interrupted
+  lines = grids.grid(job)
+  assert made[1:] == [8] * 6  # 46 images and the damaged one
+  for resolution in (4, 8):
+    for seed in seeds:
+      image = read(tmp_path / f"{resolution}x{resolution}/seed{seed:04d}.png")
+      difference = whole[resolution][seed].astype(int) - image
+      assert np.abs(difference).max() <= 1
+  assert lines[1].endswith(
+    "70 images; {}, the first 64".format(tmp_path / "grid_8x8.png")
+  )
+  assert read(tmp_path / "grid_8x8.png").shape == (64, 64, 3)
+  assert f"{tmp_path / '8x8'} has 24 of these images" in capsys.readouterr().err
+
+  # Images of another class, or of other weights, are not those of the job.
+  labels = [1, 1, 0]
+  params = jax.tree.map(lambda x: x + 1, generator.params)
+  other = trained.Generator(generator.config, generator._network, params, {})
+  for each, seeds in ((generator, (0, 1, 2)), (other, (1, 2, 80))):
+    grids.grid(Job(each, tmp_path, seeds, labels, scales=(8,)))
+  said = [
+    line.removeprefix(f"{tmp_path / '8x8'} has ")
+    for line in capsys.readouterr().err.splitlines()
+    if line.startswith(str(tmp_path))
+  ]
+  assert said == [
+    "2 of these images, which are kept",
+    "1 older images of these seeds, which are replaced",
+    "67 other images, which stay there",
+    "2 older images of these seeds, which are replaced",
+    "68 other images, which stay there",
+  ]
+
+
 def test_truncation(tmp_path):
   generator = make_generator("stylegan")
   job = make_job(generator, tmp_path, scales=(4, 8))
@@ -236,6 +292,35 @@ def test_project_refuses_other_images(tmp_path):
   Image.new("L", (9, 8)).save(path)
   with pytest.raises(ValueError, match="has 9x8 pixels, .* makes 8x8"):
     projection.read_image(path, (8, 8), 3)
+
+
+def test_arrays_of_another_size_are_refused_with_both_sizes():
+  progan, stylegan = make_generator(), make_generator("stylegan")
+  network = networks.make_discriminator(progan.config)
+  arrays = jax.jit(network.init)(jax.random.key(1))
+  discriminator = trained.Discriminator(progan.config, network, *arrays)
+  zeros = jnp.zeros
+  for call, sentence in (
+    (lambda: progan(zeros((2, 5))), "z has shape (2, 5); .* needs (B, 6)"),
+    (lambda: progan(zeros(6)), "z has shape (6,); .* needs (B, 6)"),
+    (lambda: stylegan(zeros((2, 5))), "z has shape (2, 5); .* needs (B, 6)"),
+    (
+      lambda: stylegan.synthesize(zeros((2, 3, 6))),
+      "w has shape (2, 3, 6); .* needs (B, 6) or (B, 4, 6)",
+    ),
+    (lambda: stylegan.truncate(zeros((2, 5)), 1), "w has shape (2, 5);"),
+    (
+      lambda: stylegan.mix_styles(zeros((2, 6)), zeros((2, 5)), 2),
+      "w has shape (2, 5);",
+    ),
+    (lambda: discriminator((zeros((4, 8, 8, 3)),)), "has 1 scales; give 2: 4"),
+    (
+      lambda: discriminator((zeros((4, 4, 4, 3)), zeros((4, 8, 8, 1)))),
+      "scale 8 has shape (4, 8, 8, 1); .* needs (B, 8, 8, 3)",
+    ),
+  ):
+    with pytest.raises(ValueError, match=sentence.replace("(", r"\(")):
+      call()
 
 
 def test_titles_name_the_classes():
