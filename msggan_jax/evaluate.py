@@ -11,7 +11,7 @@ results of a run are also appended to its metrics.jsonl.
 import time
 from pathlib import Path
 
-from absl import flags
+from absl import flags, logging
 
 from msggan_jax.runtime import cli
 
@@ -43,7 +43,8 @@ _EXTRACTOR = flags.DEFINE_string(
 _DATA_DIR = flags.DEFINE_string(
   "data_dir",
   "data",
-  "Folder of prepared sets; the run's set is prepared there if necessary.",
+  "Folder of prepared sets; the run's set, or photos of other sizes than the "
+  "fakes', are prepared there if necessary.",
 )
 _STEP = flags.DEFINE_string(
   "step", "", "A checkpoint's step, or best; by default the newest."
@@ -90,14 +91,23 @@ def evaluate_run(workdir: Path, output: cli.JsonOutput) -> None:
   prepared = data.open_prepared(data.prepare_of_run(config, _DATA_DIR.value))
   evaluator = metrics.Evaluator(config, prepared, *chosen, progress=True)
   for step in steps:
-    generator = trained.load_generator(workdir, step)
+    try:
+      generator = trained.load_generator(workdir, step)
+    except (ValueError, OSError):
+      if not _ALL_STEPS.value or step in choose_steps(workdir):
+        raise
+      logging.warning("step %d: a run has deleted its checkpoint", step)
+      continue
     began = time.monotonic()
     values = evaluator.evaluate(generator.params, generator.state)
     row = evaluator.record(step, values)
     row["secs"] = round(time.monotonic() - began, 3)
-    jsonl.append(workdir / jsonl.METRICS_FILE, row)
-    evaluator.write_sheets(workdir, step)
     output.show(row, [line(f"step {step}", values)])
+    try:  # somebody else's run: the printed number is the result
+      jsonl.append(workdir / jsonl.METRICS_FILE, row)
+      evaluator.write_sheets(workdir, step)
+    except OSError as error:
+      logging.warning("the result is only printed: %s", error)
 
 
 def compare_folders(output: cli.JsonOutput) -> None:
@@ -110,7 +120,12 @@ def compare_folders(output: cli.JsonOutput) -> None:
   )
   names = _METRICS.value or protocols.defaults(extractors.has_inception)
   values, made = metrics.compare(
-    _REALS.value, _FAKES.value, extractors, names, progress=True
+    _REALS.value,
+    _FAKES.value,
+    extractors,
+    names,
+    data_dir=_DATA_DIR.value,
+    progress=True,
   )
   output.show({**values, **made}, [line(_FAKES.value, values)])
 

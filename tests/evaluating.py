@@ -6,8 +6,8 @@ import sys
 EXTRACTOR = "tests.golden_metrics.mean_colors:mean_colors"
 
 
-def evaluate_command(*arguments, code=0):
-  command = [sys.executable, "-m", "msggan_jax.evaluate", "--json"]
+def evaluate_command(*arguments, code=0, program=("-m", "msggan_jax.evaluate")):
+  command = [sys.executable, *program, "--json"]
   command += [*arguments, f"--extractor={EXTRACTOR}"]
   done = subprocess.run(command, capture_output=True, text=True, check=False)
   assert done.returncode == code, done.stderr

@@ -5,6 +5,9 @@ from pathlib import Path
 
 import numpy as np
 from PIL import Image
+from PIL.PngImagePlugin import PngInfo
+
+from msggan_jax.data.pixels import MARK, SHEET
 
 
 def grid_columns(resolution: int) -> int:
@@ -71,6 +74,13 @@ def scale_sheet(pyramid: tuple[np.ndarray, ...], examples: int) -> np.ndarray:
     factor = full // images.shape[1]
     rows.append(images.repeat(factor, axis=1).repeat(factor, axis=2))
   return grid(np.concatenate(rows), columns=min(examples, len(rows[0])))
+
+
+def save_sheet(image: np.ndarray, path: str | Path) -> None:
+  """Write a picture of several images, which `pixels.open_image` refuses."""
+  about = PngInfo()
+  about.add_text(MARK, SHEET)
+  save_png(image, path, pnginfo=about)
 
 
 def save_png(image: np.ndarray, path: str | Path, **options) -> None:

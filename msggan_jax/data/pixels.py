@@ -8,6 +8,8 @@ from PIL import ExifTags, Image, ImageOps, UnidentifiedImageError
 
 MODES = {1: "L", 3: "RGB", 4: "RGBA"}  # by number of channels
 CROPS = ("center", "pad")
+MARK = "msggan_jax"  # the text of PNG files that says what they are
+SHEET = "sheet"  # several images; a sample has `Job.marks`
 
 # Formats of photos and drawings. Not EPS, PDF and the like, which run other
 # programs or are not images.
@@ -39,6 +41,10 @@ def is_image_name(name: str) -> bool:
   return name.lower().endswith(tuple(_format_of_extension()))
 
 
+class SheetError(ValueError):
+  """A picture of several images, which this package has made."""
+
+
 def open_image(data: bytes) -> Image.Image:
   """Open an encoded image, of an animation the first frame.
 
@@ -49,9 +55,12 @@ def open_image(data: bytes) -> Image.Image:
     raise ValueError("empty file")
   formats = sorted(set(_format_of_extension().values()))
   try:
-    return Image.open(io.BytesIO(data), formats=formats)
+    image = Image.open(io.BytesIO(data), formats=formats)
   except UnidentifiedImageError:  # its words name an object in memory
     raise UnidentifiedImageError("cannot identify the image's format") from None
+  if image.info.get(MARK) == SHEET:
+    raise SheetError("a sheet of images that msggan_jax has made")
+  return image
 
 
 def fit(
@@ -71,7 +80,7 @@ def fit(
     uint8, (height, width, channels).
   """
   height, width = size
-  there = _upright_size(image)
+  there = upright_size(image)
   enough = there[0] >= width, there[1] >= height
   # "pad" fits the whole image into the result, "center" the result into it.
   if not (all(enough) if crop == "center" else any(enough)):
@@ -103,7 +112,7 @@ def decode_png(data: bytes) -> np.ndarray:
   return pixels[..., None] if pixels.ndim == 2 else pixels
 
 
-def _upright_size(image: Image.Image) -> tuple[int, int]:
+def upright_size(image: Image.Image) -> tuple[int, int]:
   """Return the width and height after EXIF rotation."""
   if image.width == image.height:
     return image.size

@@ -476,4 +476,4 @@ def _write_contact_sheet(
     image = images[int(number)]["image"]
     image = Image.fromarray(image[..., 0] if image.shape[-1] == 1 else image)
     sheet.append(pixels.fit(image, crop="center", **shape))
-  pictures.save_png(pictures.grid(np.stack(sheet)), path)
+  pictures.save_sheet(pictures.grid(np.stack(sheet)), path)

@@ -44,6 +44,12 @@ class Moments:
     return tuple(self._sums.values())
 
   @property
+  def shape(self) -> tuple[int, int]:
+    """The number of features and their dimension, (N, D)."""
+    count, total, _ = self._all()
+    return int(count), len(total)
+
+  @property
   def mean(self) -> np.ndarray:
     """The mean, (D,), float64."""
     count, total, _ = self._all()
@@ -204,6 +210,26 @@ def kernel_distance_of_subsets(
   return float(np.mean(distances)), float(error)
 
 
+def kernel_distance_error(
+  features_a: np.ndarray, features_b: np.ndarray
+) -> float:
+  """Estimate the standard error of `kernel_distance` by a jackknife.
+
+  Features are (N, D), N at least 3; all pairs are in memory.
+  """
+  a, b = (np.asarray(x, np.float64) for x in (features_a, features_b))
+  between = _kernel(a, b)
+  variance = 0.0
+  for x, cross in ((a, between.sum(axis=1)), (b, between.sum(axis=0))):
+    n, others = len(x), between.size // len(x)
+    within = _kernel(x, x)
+    rows = within.sum(axis=1) - within.diagonal()
+    # The distance without x_i, up to a constant.
+    without = -2 * rows / ((n - 1) * (n - 2)) + 2 * cross / ((n - 1) * others)
+    variance += (n - 1) * without.var()
+  return float(np.sqrt(variance))
+
+
 def precision_recall(
   reals: np.ndarray, fakes: np.ndarray, neighbors: int = 3
 ) -> tuple[float, float]:
@@ -267,12 +293,17 @@ def _blocks(features: np.ndarray) -> Iterator[np.ndarray]:
   return (np.asarray(block, np.float64) for block in _split(features))
 
 
+def _kernel(a: np.ndarray, b: np.ndarray) -> np.ndarray:
+  """Return the kernel of all pairs, (N, D) and (M, D): (N, M)."""
+  base = a @ b.T / a.shape[1] + 1
+  return base * base * base  # NumPy's power is many times slower
+
+
 def _kernel_sum(a: np.ndarray, b: np.ndarray) -> float:
   """Sum the kernel over all pairs, (N, D) and (M, D)."""
   if jax.default_backend() != "cpu":
     return _kernel_sum_on_device(a, b)
-  base = a @ b.T / a.shape[1] + 1
-  return (base * base * base).sum()  # NumPy's power is many times slower
+  return _kernel(a, b).sum()
 
 
 def _kernel_sum_on_device(a: np.ndarray, b: np.ndarray) -> float:

@@ -9,6 +9,7 @@ from typing import Any
 
 import jax
 import numpy as np
+from absl import logging
 from ml_collections import ConfigDict
 
 from msggan_jax import data
@@ -86,6 +87,8 @@ class Evaluator:
     self.protocols = protocols.parse(names, extractors.names)
     self.sheets: dict[str, np.ndarray] = {}
     self._of_reals: dict[Protocol, Statistics] | None = None
+    self._floors: dict[str, float] = {}
+    self._doubts: dict[Protocol, str] = {}
     self._of_holdout: dict[Protocol, Statistics] = {}
     self._network = networks.make_generator(config)
     self._mesh = sharding.make_mesh(jax.local_devices())
@@ -133,13 +136,14 @@ class Evaluator:
           values |= self._copying(protocol, reals, fakes[request], fakes_at)
         else:
           values |= feature_pass.compute(protocol, reals, fakes[request])
+      values |= self._floors
     return processes.from_first(values)
 
   def write_sheets(self, workdir: Path, step: int) -> None:
     """Write `<metric>/<step>.png` for each picture of the last evaluation."""
     for name, sheet in self.sheets.items():
       folder = workdir / name.replace("/", "_at_")
-      pictures.save_png(sheet, folder / f"{step}.png")
+      pictures.save_sheet(sheet, folder / f"{step}.png")
 
   def record(self, step: int, values: dict[str, float]) -> dict[str, Any]:
     """Return a row of `metrics.jsonl`: numbers and their provenance."""
@@ -148,7 +152,7 @@ class Evaluator:
       "kimg": round(step * self._config.batch_size / 1000, 6),
       **values,
       "data_hash": self._prepared.metadata.content_hash,
-      **feature_pass.provenance(self.protocols, self._extractors),
+      **feature_pass.provenance(self.protocols, self._extractors, self._doubts),
     }
 
   def _check(self, protocol: Protocol) -> None:
@@ -173,12 +177,29 @@ class Evaluator:
         f"{name}: the generator is unconditional: config.num_classes is 0"
       )
     feature_pass.check(protocol, self._extractors)
+    if protocol.per_class:
+      names = self._prepared.metadata.class_names
+      if rare := [x for x in names if x not in self._places_by_class(protocol)]:
+        some = ", ".join(rare[:3]) + (", ..." if len(rare) > 3 else "")
+        reason = (
+          f"without {len(rare)} of {len(names)} classes, which have fewer than "
+          f"{_FEWEST} of the reals or fakes: {some}"
+        )
+        if len(rare) == len(names):
+          raise ValueError(f"{name} has no number {reason}; ask for more fakes")
+        self._doubt(protocol, reason)
+
+  def _doubt(self, protocol: Protocol, reason: str) -> None:
+    """Log why a number may mislead; its rows say it, too."""
+    if reason:
+      self._doubts[protocol] = reason
+      logging.warning("%s: %s", protocol.name, reason)
 
   def _read_reals(self, after_batch: Callable[[], None]) -> None:
     """Compute the features of the reals and of the hold-out, once."""
 
-    def statistics(reals: Reals, wanted: Sequence[Protocol], title: str):
-      return reals.statistics(
+    def compute(method: Callable, wanted: Any, title: str) -> dict:
+      return method(
         wanted,
         self._extractors,
         self._config.resolution,
@@ -188,14 +209,20 @@ class Evaluator:
       )
 
     if self._of_reals is None:
-      self._of_reals = statistics(self._reals, self.protocols, "reals")
+      found = compute(self._reals.statistics, self.protocols, "reals")
+      self._floors = compute(self._reals.floors, found, "few reals")
+      for protocol, reals in found.items():
+        self._doubt(
+          protocol, feature_pass.doubt(protocol, reals, protocol.num_fakes)
+        )
+      self._of_reals = found
     for protocol in self.protocols:
       if protocol.kind == "copying" and protocol not in self._of_holdout:
         holdout = Reals.of(self._open_holdout())
         # More than fakes or training images would show a copy no better.
         most = max(protocol.num_fakes, len(self._prepared))
         some = dataclasses.replace(protocol, draws="", num_fakes=most)
-        found = statistics(holdout, [some], "hold-out")
+        found = compute(holdout.statistics, [some], "hold-out")
         self._of_holdout[protocol] = found[some]
 
   def _open_holdout(self) -> data.PreparedSet:
@@ -226,19 +253,18 @@ class Evaluator:
     self, protocol: Protocol, reals: Rows, fakes: Rows
   ) -> dict[str, float]:
     """Compute the numbers of each class with enough images, and their means."""
-    drawn, _ = self._reals.draw(protocol.draws, protocol.num_fakes)
-    real_labels = data.read_labels(self._prepared)[drawn]
-    fake_labels = self._labels[: len(fakes.array)]
     kind = dataclasses.replace(protocol, per_class=False)
     statistics = feature_pass.statistics_of(kind)
-    by_class = {}
-    for label, name in enumerate(self._prepared.metadata.class_names):
-      real_part = reals.array[real_labels == label]
-      fake_part = fakes.array[fake_labels == label]
-      if min(len(real_part), len(fake_part)) >= _FEWEST:
-        by_class[name] = feature_pass.compute(
-          kind, statistics(real_part), statistics(fake_part)
-        )
+    by_class = {
+      name: feature_pass.compute(
+        kind,
+        statistics(reals.array[real_places]),
+        statistics(fakes.array[fake_places]),
+      )
+      for name, (real_places, fake_places) in self._places_by_class(
+        protocol
+      ).items()
+    }
     by_key: dict[str, dict[str, float]] = {}
     for name, values in by_class.items():
       for key, value in values.items():
@@ -247,6 +273,22 @@ class Evaluator:
     for each in by_key.values():
       means |= each
     return means
+
+  def _places_by_class(
+    self, protocol: Protocol
+  ) -> dict[str, tuple[np.ndarray, np.ndarray]]:
+    """Return the places of each class's reals and fakes, if both are enough."""
+    drawn, _ = self._reals.draw(protocol.draws, protocol.num_fakes)
+    labels = (
+      data.read_labels(self._prepared)[drawn],
+      self._labels[: protocol.num_fakes],
+    )
+    found = {}
+    for label, name in enumerate(self._prepared.metadata.class_names):
+      places = tuple(np.flatnonzero(x == label) for x in labels)
+      if min(map(len, places)) >= _FEWEST:
+        found[name] = places
+    return found
 
   def _fakes_at(
     self, params: Any, state: Any, resolutions: set[int]

@@ -7,7 +7,7 @@ all receive the features of the whole batch.
 import concurrent.futures
 import dataclasses
 import importlib.metadata
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 import jax
@@ -23,6 +23,7 @@ from msggan_jax.runtime import processes
 from msggan_jax.runtime import progress as progress_bars
 
 _SUBSET_SIZE = 1000  # of KID's subsets
+_SEED = 0  # of samples and halves
 _FEWEST_FAKES = 10  # the inception score's splits
 _PACKAGES = ("msggan-jax", "jax", "numpy")
 
@@ -134,7 +135,7 @@ def compute(
   """Compute a protocol's numbers by name; the inception score needs no reals.
 
   Precision and recall have suffixes; the inception score and KID of many images
-  also have the spread over the parts.
+  also have the spread over the parts, KID of fewer its standard error.
   """
   name = protocol.name
   if protocol.kind in ("fid", "fd"):
@@ -152,17 +153,54 @@ def compute(
       reals.array, fakes.array, subset_size=_SUBSET_SIZE
     )
     values |= {f"{name}_subsets": mean, f"{name}_subsets_error": error}
+  elif min(len(reals.array), len(fakes.array)) > 2:
+    # More images of the other set hardly change it.
+    some = [_shuffled(x.array)[:_SUBSET_SIZE] for x in (reals, fakes)]
+    values[f"{name}_error"] = distances.kernel_distance_error(*some)
   return values
 
 
+def floor(protocol: Protocol, reals: np.ndarray) -> dict[str, float]:
+  """Return the Frechet distance of two halves of the reals, (N, D), by name.
+
+  It is what a perfect generator may have: zero is out of reach of few images.
+  """
+  if len(reals) < 4:
+    return {}
+  halves = np.array_split(_shuffled(reals), 2)
+  return {f"{protocol.name}_floor": distances.frechet_distance(*halves)}
+
+
+def doubt(protocol: Protocol, reals: Statistics, num_fakes: int) -> str:
+  """Return why a Frechet distance of so few images misleads, or ""."""
+  if not isinstance(reals, Moments):
+    return ""
+  num_reals, dimension = reals.shape
+  if min(num_reals, num_fakes) > dimension:
+    return ""
+  return (
+    f"biased: {num_reals:,} reals and {num_fakes:,} fakes are too few for "
+    f"{dimension:,} features; kid is not"
+  )
+
+
+def _shuffled(features: np.ndarray) -> np.ndarray:
+  return features[np.random.RandomState(_SEED).permutation(len(features))]
+
+
 def provenance(
-  protocols: Sequence[Protocol], extractors: Extractors
+  protocols: Sequence[Protocol],
+  extractors: Extractors,
+  doubts: Mapping[Protocol, str],
 ) -> dict[str, Any]:
   """Return where numbers come from: protocols, weights and versions."""
   used = dict.fromkeys(protocol.extractor for protocol in protocols)
   return {
     "weights_hash": {name: extractors[name].weights_hash for name in used},
-    "protocols": {p.name: p.describe() for p in protocols},
+    "protocols": {
+      p.name: "; ".join(filter(None, (p.describe(), doubts.get(p))))
+      for p in protocols
+    },
     "versions": {x: importlib.metadata.version(x) for x in _PACKAGES},
   }
 

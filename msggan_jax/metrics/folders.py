@@ -1,25 +1,33 @@
 """Metrics of two folders, zips or prepared sets, without any model."""
 
+import collections
+import concurrent.futures
 import contextlib
 import hashlib
 import types
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 import jax
 import numpy as np
+from absl import logging
 from PIL import Image, ImageOps
 
+from msggan_jax import data
 from msggan_jax.data import prepared_set
-from msggan_jax.data.pixels import fit
-from msggan_jax.data.sources import Source, folder
+from msggan_jax.data.pixels import SheetError, fit, upright_size
+from msggan_jax.data.reading import printable_name, reason_of
+from msggan_jax.data.sources import Source, dataset_of, folder
 from msggan_jax.metrics import feature_pass, protocols
 from msggan_jax.metrics.extractors import Extractors
 from msggan_jax.metrics.protocols import Protocol
 from msggan_jax.metrics.reals import Draw, Reals, read_images
+from msggan_jax.models import base_grid
 
 _BATCH_PER_DEVICE = 16
+
+Size = tuple[int, int]  # height and width
 
 
 def compare(
@@ -28,50 +36,69 @@ def compare(
   extractors: Extractors,
   names: str | Sequence[str],
   *,
+  data_dir: str = "data",
   progress: bool = False,
 ) -> tuple[dict[str, float], dict[str, Any]]:
   """Return metrics of two folders, zip files or prepared sets, and provenance.
 
-  Each set's images must be readable and of one size.
+  The fakes are of one size. Real photos of other sizes are prepared at it in
+  `data_dir`, and a larger prepared set is averaged like training's pyramid.
   """
   parsed = protocols.parse(names, extractors.names)
   for protocol in parsed:
     _check(protocol, extractors)
-  batch_size = _BATCH_PER_DEVICE * jax.local_device_count()
-  with _open(reals) as real_images, _open(fakes) as fake_images:
-    requests = {}
+  with contextlib.ExitStack() as stack:
+    fake_images = _open(fakes, stack)
+    size = fake_images.only_size()
+    count = len(fake_images)
+    counts = {protocol: protocol.num_fakes or count for protocol in parsed}
     for protocol in parsed:
-      count = protocol.num_fakes or len(fake_images)
-      if count > len(fake_images):
-        raise ValueError(
-          f"{protocol.name}: {fakes} has only {len(fake_images)} images"
-        )
-      requests[protocol] = feature_pass.request_of(
-        protocol, extractors, fake_images.height, count
+      if counts[protocol] > count:
+        raise ValueError(f"{protocol.name}: {fakes} has only {count} images")
+    real_images = _open_reals(reals, fake_images, data_dir, stack)
+    resolution = base_grid.resolution_of(*size)
+    batch_size = _BATCH_PER_DEVICE * jax.local_device_count()
+    requests = {
+      protocol: feature_pass.request_of(
+        protocol, extractors, resolution, counts[protocol]
       )
-    all_fakes = Draw.first(len(fake_images))
+      for protocol in parsed
+    }
     measured = feature_pass.measure(
-      read_images(fake_images.read, {fake_images.height}, all_fakes),
+      read_images(
+        fake_images.read,
+        {resolution},
+        Draw.shuffled(count, min(counts.values()) < count),
+      ),
       requests.values(),
       extractors,
       batch_size=batch_size,
       progress="fakes" if progress else "",
     )
-    real_statistics = Reals(real_images.read, len(real_images)).statistics(
-      parsed,
-      extractors,
-      real_images.height,
-      batch_size=batch_size,
-      progress="reals" if progress else "",
-    )
-    values = {}
+
+    def of_reals(method: Callable, wanted: Any, title: str) -> dict:
+      return method(
+        wanted,
+        extractors,
+        resolution,
+        batch_size=batch_size,
+        progress=title if progress else "",
+      )
+
+    source = Reals(real_images.read, len(real_images))
+    found = of_reals(source.statistics, parsed, "reals")
+    values, doubts = {}, {}
     for protocol, request in requests.items():
-      both = real_statistics.get(protocol), measured[request]
-      values |= feature_pass.compute(protocol, *both)
+      statistics = found.get(protocol)
+      values |= feature_pass.compute(protocol, statistics, measured[request])
+      if reason := feature_pass.doubt(protocol, statistics, request.count):
+        doubts[protocol] = reason
+        logging.warning("%s: %s", protocol.name, reason)
+    values |= of_reals(source.floors, found, "few reals")
     return values, {
       "data_hash": real_images.content_hash,
       "fakes_hash": fake_images.content_hash,
-      **feature_pass.provenance(parsed, extractors),
+      **feature_pass.provenance(parsed, extractors, doubts),
     }
 
 
@@ -85,34 +112,70 @@ def _check(protocol: Protocol, extractors: Extractors) -> None:
 
 
 class _Images:
-  """The images of a folder, all of one size."""
+  """The images of a folder, zip or prepared set.
 
-  def __init__(self, source: Source, path: str):
-    if len(source.names) < 2:
-      raise ValueError(f"{path} has {len(source.names)} image(s)")
+  Attributes:
+    sizes: Height and width of each image, in order.
+    unreadable: A sentence on the first file that is no image, or "".
+  """
+
+  def __init__(self, source: Source, path: str, size: Size | None = None):
+    """Look at all images' sizes, unless all have the given one."""
+    self.path = path
+    self.unreadable = ""
     self._source = source
-    self._path = path
     self._hashes: dict[int, bytes] = {}
-    self._shape: tuple[int, ...] | None = None
-    self._shape = self.read(0).shape
-    self.height = self._shape[0]
+    count = len(source.names)
+    looked: list[Size | None] = [size] * count
+    if size is None:
+      with concurrent.futures.ThreadPoolExecutor() as pool:
+        looked = list(pool.map(self._size_of, range(count)))
+    self._numbers = [i for i in range(count) if looked[i]]
+    self.sizes = [looked[i] for i in self._numbers]
+    if len(self) < 2:
+      raise ValueError(self.unreadable or f"{path} has {len(self)} image(s)")
 
   def __len__(self) -> int:
-    return len(self._source.names)
+    return len(self._numbers)
+
+  def only_size(self) -> Size:
+    """Return the height and width of all images, or refuse several."""
+    if self.unreadable:
+      raise ValueError(self.unreadable)
+    counts = collections.Counter(self.sizes)
+    if len(counts) > 1:
+      some = ", ".join(
+        f"{w}x{h} ({n:,})" for (h, w), n in counts.most_common(3)
+      )
+      raise ValueError(
+        f"{self.path} has images of {len(counts)} sizes, {some}; name a folder "
+        "with images of one size"
+      )
+    return self.sizes[0]
+
+  def _size_of(self, number: int) -> Size | None:
+    """Return an image's size after EXIF rotation; None of what is not one."""
+    try:
+      width, height = upright_size(self._source.load(number)[0])
+    except SheetError:
+      return None
+    except Exception as error:  # Pillow raises many types for damaged files
+      self.unreadable = self.unreadable or self._complaint(number, error)
+      return None
+    return height, width
+
+  def _complaint(self, number: int, error: Exception) -> str:
+    name = printable_name(self._source.names[number])
+    return f"{self.path}: {name} cannot be read: {reason_of(error)}"
 
   def read(self, index: int) -> np.ndarray:
     """Read an image: uint8 (H, W, 3), transparency over white."""
-    name = f"{self._path}: {self._source.names[index]}"
+    number = self._numbers[index]
     try:
-      image = ImageOps.exif_transpose(self._source.load(index)[0])
+      image = ImageOps.exif_transpose(self._source.load(number)[0])
       pixels = fit(image, (image.height, image.width), 3, "center")
-    except Exception as error:  # Pillow raises many types for damaged files
-      raise ValueError(f"{name} cannot be read: {error}") from error
-    if self._shape and pixels.shape != self._shape:
-      raise ValueError(
-        f"{name} has {pixels.shape[1]}x{pixels.shape[0]} pixels, the first "
-        f"image {self._shape[1]}x{self._shape[0]}; make all of one size"
-      )
+    except Exception as error:
+      raise ValueError(self._complaint(number, error)) from error
     self._hashes[index] = hashlib.sha256(pixels.tobytes()).digest()
     return pixels
 
@@ -123,21 +186,53 @@ class _Images:
     return hashlib.sha256(b"".join(hashes)).hexdigest()
 
 
-@contextlib.contextmanager
-def _open(path: str) -> Iterator[_Images]:
+def _open(path: str, stack: contextlib.ExitStack) -> _Images:
   if not Path(path).exists():
     raise ValueError(f"{path} does not exist")
   if prepared_set.is_prepared(Path(path)):
-    yield _Images(_prepared_source(path), path)
-    return
+    images = prepared_set.open_prepared(path)
+    return _Images(_prepared_source(images), path, images.metadata.size)
   dataset = types.SimpleNamespace(path=path)
-  with folder.open_folder(dataset, resolution=0) as source:
-    yield _Images(source, path)
+  opened = folder.open_folder(dataset, resolution=0)
+  return _Images(stack.enter_context(opened), path)
 
 
-def _prepared_source(path: str) -> Source:
-  images = prepared_set.open_prepared(path)
+def _open_reals(
+  path: str, fakes: _Images, data_dir: str, stack: contextlib.ExitStack
+) -> _Images:
+  """Open reals that can be compared with fakes of one size."""
+  size = fakes.only_size()
+  height, width = size
+  images = _open(path, stack)
+  if set(images.sizes) == {size} and not images.unreadable:
+    return images
+  sizes = f"{fakes.path} has images of {width}x{height}"
+  if prepared_set.is_prepared(Path(path)):
+    tall, wide = images.only_size()
+    factor = tall // height
+    if (tall, wide) != (factor * height, factor * width) or (
+      factor.bit_count() != 1
+    ):
+      raise ValueError(
+        f"{sizes}, {path} of {wide}x{tall}, which is no larger scale of that; "
+        "compare images of one size"
+      )
+    return images
+  if not any(h >= height and w >= width for h, w in images.sizes):
+    raise ValueError(f"{sizes}, and {path} none that is as large")
+  try:
+    resolution, grid = base_grid.of_size(height, width)
+  except ValueError as error:
+    raise ValueError(
+      f"{sizes}, {path} others: {error}; make all of one size"
+    ) from error
+  dataset = dataset_of(path, split="", crop="center")
+  dataset.data_dir = data_dir
+  prepared = data.prepare(dataset, resolution, 3, base_grid=grid)
+  return _open(str(prepared), stack)
 
+
+def _prepared_source(images: prepared_set.PreparedSet) -> Source:
   def load(index: int) -> tuple[Image.Image, int]:
     record = images[index]
     return Image.fromarray(record["image"].squeeze()), int(record["label"])

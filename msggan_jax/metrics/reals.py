@@ -6,17 +6,30 @@ import dataclasses
 import hashlib
 import json
 import zipfile
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 
-from msggan_jax.data import PreparedSet
+from msggan_jax import kernels
+from msggan_jax.data import PreparedSet, pictures
 from msggan_jax.data.prepared_set import replacing
-from msggan_jax.metrics import feature_pass
+from msggan_jax.kernels import plain
+from msggan_jax.metrics import (
+  efficientnet,
+  feature_pass,
+  frozen_network,
+  inception,
+)
 from msggan_jax.metrics.extractors import Extractors
-from msggan_jax.metrics.feature_pass import ImagesAt, Request, Rows, Statistics
+from msggan_jax.metrics.feature_pass import (
+  ImagesAt,
+  Moments,
+  Request,
+  Rows,
+  Statistics,
+)
 from msggan_jax.metrics.frozen_network import Images, on_local_devices
 from msggan_jax.metrics.protocols import Protocol
 from msggan_jax.models import pyramid
@@ -34,9 +47,11 @@ class Draw(NamedTuple):
   flips: np.ndarray  # whether each is mirrored, (N,)
 
   @classmethod
-  def first(cls, count: int) -> "Draw":
-    """Return the first images, not mirrored."""
-    return cls(np.arange(count), np.zeros(count, bool))
+  def shuffled(cls, count: int, shuffle: bool = True) -> "Draw":
+    """Return all images, not mirrored, whose first ones are then a sample."""
+    numbers = np.random.RandomState(_SEED).permutation(count)
+    numbers = numbers if shuffle else np.arange(count)
+    return cls(numbers, np.zeros(count, bool))
 
   def digest(self) -> str:
     """Return the SHA-256 of the choice."""
@@ -67,12 +82,11 @@ class Reals:
 
   def draw(self, draws: str, count: int | None) -> Draw:
     """Choose reals, always the same, by `Protocol.draws` and `num_fakes`."""
-    random = np.random.RandomState(_SEED)
     n = self.num_images
-    if draws == "full" or (draws == "" and (count or n) >= n):
-      return Draw.first(n)
-    if draws == "":
-      return Draw(random.permutation(n)[:count], np.zeros(count, bool))
+    if draws in ("full", ""):
+      some = count if draws == "" and count else n
+      return Draw(*(x[:some] for x in Draw.shuffled(n, some < n)))
+    random = np.random.RandomState(_SEED)
     epochs = [random.permutation(n) for _ in range(-(-count // n))]
     flips = random.rand(count) < 0.5 if self.mirror else np.zeros(count, bool)
     return Draw(np.concatenate(epochs)[:count], flips)
@@ -110,13 +124,37 @@ class Reals:
           _save(self._path(request, draw, extractors), ours)
     return found
 
+  def floors(
+    self,
+    found: Mapping[Protocol, Statistics],
+    extractors: Extractors,
+    resolution: int,
+    **options,
+  ) -> dict[str, float]:
+    """Return `feature_pass.floor` of the Frechet distances of few reals."""
+    values = {}
+    for protocol, statistics in found.items():
+      if not isinstance(statistics, Moments):
+        continue
+      num_reals, dimension = statistics.shape
+      if num_reals <= dimension:
+        _, features = self.features(
+          protocol.extractor,
+          extractors,
+          protocol.resolution or resolution,
+          count=protocol.num_fakes if protocol.draws == "" else 0,
+          **options,
+        )
+        values |= feature_pass.floor(protocol, features)
+    return values
+
   def features(
     self,
     extractor: str,
     extractors: Extractors,
     resolution: int,
     *,
-    count: int,
+    count: int | None,
     **options,
   ) -> tuple[np.ndarray, np.ndarray]:
     """Return a sample of `count` images, 0: all: indices, pooled features."""
@@ -164,9 +202,23 @@ class Reals:
       "resolution": request.resolution,
       "statistics": request.statistics.__name__,
       "draw": draw.digest(),
+      "code": code_hash(),
     }
     text = json.dumps(key, sort_keys=True)
     return self.cache / f"{hashlib.sha256(text.encode()).hexdigest()[:32]}.npz"
+
+
+def code_hash() -> str:
+  """Return the SHA-256 of the code between a set's images and features.
+
+  Extractors of a user identify their code by their `weights_hash`.
+  """
+  modules = (pyramid, kernels, plain, pictures, frozen_network)
+  modules += (inception, efficientnet)
+  state = hashlib.sha256()
+  for module in modules:
+    state.update(Path(module.__file__).read_bytes())
+  return state.hexdigest()
 
 
 def read_images(read: ReadImage, resolutions: set[int], draw: Draw) -> ImagesAt:

@@ -30,6 +30,18 @@ def image_size(resolution: int, grid: tuple[int, int]) -> tuple[int, int]:
   return resolution * rows // 4, resolution * columns // 4
 
 
+def of_size(height: int, width: int) -> tuple[int, str]:
+  """Return the resolution and the base grid of images of a size, or raise."""
+  resolution = resolution_of(height, width)
+  grid = f"{4 * height // resolution}x{4 * width // resolution}"
+  try:
+    if image_size(resolution, parse(grid)) == (height, width):
+      return resolution, grid
+  except ValueError:
+    pass
+  raise ValueError(f"no run makes images of {width}x{height}")
+
+
 def size_of(config: Any) -> tuple[int, int]:
   """Return the height and width of a configuration's largest images."""
   return image_size(config.resolution, parse(config.base_grid))

@@ -134,7 +134,7 @@ def _scores(
   name = protocol.main_value
   rows = protocols.rows_like(run.metrics, protocol, like)
   best = protocols.best_row(rows, protocol, like)
-  ends = (f"{name}_std", f"{name}_subsets_error")
+  ends = (f"{name}_std", f"{name}_subsets_error", f"{name}_error")
   spreads = [row.get(end) for row in rows for end in ends]
   return Scores(
     protocol=protocol,

@@ -17,11 +17,10 @@ from PIL.PngImagePlugin import PngInfo
 
 from msggan_jax.checkpoints import trained
 from msggan_jax.data import pictures
-from msggan_jax.data.pixels import decode_png
+from msggan_jax.data.pixels import MARK, decode_png
 from msggan_jax.models.pyramid import resolutions_up_to
 from msggan_jax.sampling.job import Job, Scales, scale_title, titles
 
-_MARK = "msggan_jax"  # PNG files: the text that has an image's `Job.marks`
 _GRID = 16  # images in a grid, or more, up to about 1,000 pixels a side
 
 
@@ -41,7 +40,7 @@ def grid(job: Job) -> list[str]:
     for scales in zip(*(images[r] for r in folders), strict=True):
       place = next(places)
       about = PngInfo()
-      about.add_text(_MARK, job.marks[place])
+      about.add_text(MARK, job.marks[place])
       for folder, image in zip(folders.values(), scales, strict=True):
         pictures.save_png(image, folder / names[place], pnginfo=about)
   lines = []
@@ -49,7 +48,7 @@ def grid(job: Job) -> list[str]:
     shown = names[: max(_GRID, pictures.grid_columns(r) ** 2)]
     images = [decode_png((folder / name).read_bytes()) for name in shown]
     path = job.output / f"grid_{r}x{r}.png"
-    pictures.save_png(pictures.grid(np.stack(images)), path)
+    pictures.save_sheet(pictures.grid(np.stack(images)), path)
     what = f", the first {len(shown)}" if len(shown) < len(names) else ""
     lines.append(f"{folder}: {len(names):,} images; {path}{what}")
   return lines
@@ -78,7 +77,7 @@ def _mark_of(path: Path) -> str | None:
   """Return the mark of an image file; None without one."""
   try:
     with Image.open(path, formats=["PNG"]) as image:
-      return image.info.get(_MARK)
+      return image.info.get(MARK)
   except (OSError, SyntaxError, ValueError):  # damaged
     return None
 

@@ -139,7 +139,7 @@ class Job:
   def save_sheet(self, name: str, rows, **options) -> list[str]:
     """Write a sheet as PNG in the output and return a line with its path."""
     path = self.output / f"{name}.png"
-    pictures.save_png(sheets.make_sheet(rows, **options), path)
+    pictures.save_sheet(sheets.make_sheet(rows, **options), path)
     return [str(path)]
 
   def save_sheets(self, name: str, rows: Rows, **titles) -> list[str]:

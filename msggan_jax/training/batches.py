@@ -3,6 +3,7 @@
 import collections
 import contextlib
 import functools
+import itertools
 from collections.abc import Iterator
 
 import jax
@@ -42,6 +43,17 @@ def open_holdout(
     raise ValueError(
       f"config.augment_holdout is {config.augment_holdout!r}, which is the "
       "training set; give images that D is not trained on"
+    )
+  ours, theirs = prepared.metadata.class_names, holdout.metadata.class_names
+  if config.num_classes and ours != theirs:  # labels are numbers of the names
+    pairs = itertools.zip_longest(ours, theirs)
+    label, (our, their) = next(
+      x for x in enumerate(pairs) if len(set(x[1])) > 1
+    )
+    raise ValueError(
+      f"config.augment_holdout is {config.augment_holdout!r}, whose class "
+      f"{label} is {their!r}, but {our!r} in the training set; give the same "
+      "classes"
     )
   return holdout
 

@@ -172,7 +172,7 @@ class _Run:
     if processes.is_first():
       # Always: older versions wrote the first images, perhaps of one class.
       sheet = sheet_of_reals(self.prepared)
-      pictures.save_png(sheet, self.workdir / "reals.png")
+      pictures.save_sheet(sheet, self.workdir / "reals.png")
     if state.step > 0:
       self.reporter.say(
         f"resuming {self.workdir} at step {int(state.step)} of "

@@ -180,7 +180,7 @@ class Reporter:
         sheets[name] = pictures.grid(scale, columns)
       for name, sheet in sheets.items():
         file = f"{self.kimg(step):010.3f}.png"
-        pictures.save_png(sheet, self._workdir / "samples" / name / file)
+        pictures.save_sheet(sheet, self._workdir / "samples" / name / file)
       self._events.write_image(step, "samples", sheet)
 
   def say(self, line: str) -> None:

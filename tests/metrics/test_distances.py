@@ -101,3 +101,24 @@ def test_nearest_agrees_with_all_distances(monkeypatch):
   assert (found[:50, 0] == 0).all()  # copies
   with pytest.raises(ValueError, match="651 nearest .* there are 650"):
     distances.nearest(B, features, 651)
+
+
+def test_the_error_of_a_kernel_distance():
+  """That of a jackknife as written, and about the spread of many distances."""
+  r = np.random.RandomState(0)
+
+  def draw():
+    return r.randn(30, 8), r.randn(40, 8) * 1.2 + 0.3
+
+  a, b = draw()
+  parts = [
+    [distances.kernel_distance(np.delete(a, i, 0), b) for i in range(30)],
+    [distances.kernel_distance(a, np.delete(b, i, 0)) for i in range(40)],
+  ]
+  expected = np.sqrt(sum((len(x) - 1) * np.var(x) for x in parts))
+  actual = distances.kernel_distance_error(a, b)
+  np.testing.assert_allclose(actual, expected, rtol=1e-9)
+  pairs = [draw() for _ in range(200)]
+  spread = np.std([distances.kernel_distance(*pair) for pair in pairs])
+  errors = [distances.kernel_distance_error(*pair) for pair in pairs]
+  assert 0.8 < np.sqrt(np.mean(np.square(errors))) / spread < 1.3

@@ -3,6 +3,7 @@
 import errno
 import json
 import math
+from pathlib import Path
 
 import jax
 import numpy as np
@@ -130,7 +131,7 @@ def test_one_pass_serves_all_requests():
     np.testing.assert_allclose(found[requests[2]].mean, expected[:20].mean(0))
 
 
-def test_a_changed_data_set_never_meets_a_stale_cache(tmp_path):
+def test_changed_data_or_code_never_meets_a_stale_cache(tmp_path, monkeypatch):
   images = np.random.RandomState(0).randint(0, 256, (20, 4, 4, 3), np.uint8)
 
   def measure_reals(content_hash, name):
@@ -150,6 +151,13 @@ def test_a_changed_data_set_never_meets_a_stale_cache(tmp_path):
   assert measure_reals("b", "fd_mean_colors_10k_full")[1] == 20
   assert measure_reals("a", "kid_mean_colors_10k_full")[1] == 20
   assert measure_reals("a", "fd_mean_colors_10")[1] == 20
+  with monkeypatch.context() as context:  # another version of the code
+    source = Path(reals.pyramid.__file__).read_text()
+    other = tmp_path.with_name("pyramid.py")
+    other.write_text(f"{source}\n")
+    context.setattr(reals.pyramid, "__file__", str(other))
+    assert measure_reals("a", "fd_mean_colors_10k_full")[1] == 20
+  assert measure_reals("a", "fd_mean_colors_10k_full")[1] == 0
   for path in tmp_path.iterdir():
     path.write_bytes(path.read_bytes()[:100])
   assert measure_reals("a", "fd_mean_colors_10k_full")[1] == 20
@@ -204,7 +212,7 @@ def test_the_cache_holds_what_distances_need_of_the_reals(
     first, (metrics.frechet_distance, metrics.kernel_distance), strict=True
   ):
     expected = distance(mean_colors(images), mean_colors(images[:12]))
-    np.testing.assert_allclose(list(values.values()), expected, rtol=1e-5)
+    np.testing.assert_allclose(next(iter(values.values())), expected, rtol=1e-5)
 
 
 NAMES = (
@@ -218,8 +226,12 @@ def test_evaluator_and_the_command(config, prepared, folder):
   weights = make_weights(config)
   evaluator = evaluator_of(config, prepared, NAMES)
   values = evaluator.evaluate(*weights)
-  both = "pr_mean_colors_64_precision,pr_mean_colors_64_recall"
-  assert ",".join(values) == NAMES.replace("pr_mean_colors_64", both)
+  parts = {
+    "pr_mean_colors_64": "pr_mean_colors_64_precision,pr_mean_colors_64_recall",
+    "kid_mean_colors_40": "kid_mean_colors_40,kid_mean_colors_40_error",
+  }
+  expected = ",".join(parts.get(name, name) for name in NAMES.split(","))
+  assert ",".join(values) == expected
   assert all(np.isfinite(value) for value in values.values())
   assert evaluator.evaluate(*weights) == values
   row = json.loads(json.dumps(evaluator.record(5, values)))
@@ -302,6 +314,26 @@ def test_metrics_per_class_and_copying(config, tmp_path):
   assert len(holdout.array) == len(prepared)
 
 
+def test_rare_classes_are_named_where_a_mean_lacks_them(
+  config, prepared, caplog
+):
+  """Of 64 fakes about 20 are blue; of 20 about 7, too few for a number."""
+  config.num_classes = 2
+  name = "kid_mean_colors_20_per_class"
+  evaluator = evaluator_of(config, prepared, name)
+  values = evaluator.evaluate(*make_weights(config))
+  reason = (
+    "without 1 of 2 classes, which have fewer than 10 of the reals or fakes: "
+    "blue"
+  )
+  assert f"{name}: {reason}" in caplog.text
+  assert reason in evaluator.record(1, values)["protocols"][name]
+  assert values[name] == values[f"{name}/red"]
+  assert f"{name}/blue" not in values
+  with pytest.raises(ValueError, match="no number without 2 of 2 classes"):
+    evaluator_of(config, prepared, name.replace("20", "10"))
+
+
 def test_the_test_split_of_the_demo_is_a_hold_out(
   config, prepared, monkeypatch
 ):
@@ -315,6 +347,42 @@ def test_the_test_split_of_the_demo_is_a_hold_out(
   expected = ConfigDict(config.dataset)
   expected.split = "test"
   assert dataset == expected
+
+
+DELETING = """
+import shutil, sys
+from msggan_jax import evaluate
+from msggan_jax.checkpoints import trained
+load = trained.load_generator
+def delete_first(workdir, step):
+  if step == 2:
+    shutil.rmtree(workdir / "checkpoints" / "2")
+  return load(workdir, step)
+trained.load_generator = delete_first
+evaluate.cli.run(evaluate.main)
+"""
+
+
+def test_runs_of_others_and_running_ones(config, folder, tmp_path):
+  """A number is printed before it is written; deleted steps are left out."""
+  saved.save_config(config, tmp_path)
+  (tmp_path / "metrics.jsonl").mkdir()  # cannot be written to
+  params, state = make_weights(config)
+  with checkpoint.Checkpoints(tmp_path / "checkpoints") as checkpoints:
+    for step in (1, 2, 3):
+      checkpoints.save(step, {"ema_params": params, "ema_state": state})
+  command = evaluate_command(
+    f"--workdir={tmp_path}",
+    f"--data_dir={folder / 'data'}",
+    "--metrics=kid_mean_colors_20",
+    "--all_steps",
+    program=("-c", DELETING),
+  )
+  rows = [json.loads(row) for row in command.stdout.splitlines()]
+  assert [row["step"] for row in rows] == [1, 3]
+  assert all("kid_mean_colors_20" in row for row in rows)
+  assert "step 2: a run has deleted its checkpoint" in command.stderr
+  assert "only printed: [Errno 21] Is a directory" in command.stderr
 
 
 def test_impossible_protocols_are_refused(config, prepared):

@@ -1,13 +1,16 @@
 """Comparing folders and prepared sets; wrong flags of `evaluate`."""
 
 import json
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 from PIL import Image
 
 from msggan_jax import data, metrics
+from msggan_jax.data import pictures
 from msggan_jax.data.sources import dataset_of
+from msggan_jax.metrics import feature_pass
 from tests.evaluating import EXTRACTOR, evaluate_command
 from tests.golden_metrics.mean_colors import mean_colors
 
@@ -28,11 +31,12 @@ def test_comparing_two_folders(tmp_path):
   networks = metrics.Extractors(user=EXTRACTOR)
   values, made = metrics.compare(str(a), str(b), networks, names)
   assert row == values | made
+  some = np.random.RandomState(0).permutation(20)[:10]
   colors = [
     mean_colors(
-      np.stack([np.asarray(Image.open(x / f"{i}.png")) for i in range(n)])
+      np.stack([np.asarray(Image.open(x / f"{i}.png")) for i in numbers])
     ).astype(np.float32)
-    for x, n in ((a, 30), (b, 20), (b, 10))
+    for x, numbers in ((a, range(30)), (b, range(20)), (b, some))
   ]
   for name, fakes in (
     ("fd_mean_colors", colors[1]),
@@ -53,9 +57,96 @@ def test_comparing_two_folders(tmp_path):
   name = "fd_mean_colors"
   found, _ = metrics.compare(str(prepared), str(b), networks, name)
   np.testing.assert_allclose(found[name], values[name])
-  Image.new("RGB", (6, 6)).save(b / "20.png")
-  with pytest.raises(ValueError, match="20.png has 6x6 pixels.*8x8"):
+  Image.new("RGB", (6, 9)).save(b / "20.png")
+  with pytest.raises(ValueError, match=r"2 sizes, 8x8 \(20\), 6x9 \(1\); name"):
     metrics.compare(str(a), str(b), networks, "kid_mean_colors")
+  (b / "20.png").write_bytes(b"no image")
+  with pytest.raises(
+    ValueError, match="20.png cannot be read: cannot identify"
+  ):
+    metrics.compare(str(a), str(b), networks, "kid_mean_colors")
+
+
+def write_images(folder, sizes, seed=0):
+  folder.mkdir(parents=True)
+  r = np.random.RandomState(seed)
+  for i, (height, width) in enumerate(sizes):
+    pixels = r.randint(0, 256, (height, width, 3), np.uint8)
+    Image.fromarray(pixels).save(folder / f"{i}.png")
+  return folder
+
+
+def test_sets_of_different_sizes_meet_at_the_fakes_size(tmp_path, monkeypatch):
+  """What `sample` writes against photos of any sizes, as in the README."""
+  fakes = tmp_path / "images"
+  write_images(fakes / "8x8", [(8, 8)] * 12)
+  pictures.save_sheet(np.zeros((24, 32, 3), np.uint8), fakes / "grid_8x8.png")
+  sizes = [(20 + i, 31 - i) for i in range(12)]
+  photos = write_images(tmp_path / "photos", [*sizes, (7, 30)])
+  (photos / "broken.png").write_bytes(b"no image")
+  networks = metrics.Extractors(user=EXTRACTOR)
+  data_dir = str(tmp_path / "data")
+
+  def compare(reals, data_dir=data_dir):
+    name = "fd_mean_colors"
+    values, made = metrics.compare(
+      str(reals), str(fakes), networks, name, data_dir=data_dir
+    )
+    return values[name], made["data_hash"]
+
+  # Training on the photos at 8x8 prepares the same set.
+  dataset = dataset_of(str(photos), "", "center")
+  dataset.data_dir = data_dir
+  trained_on = data.prepare(dataset, 8, 3)
+  assert compare(photos) == compare(trained_on)
+  assert [path.name for path in (tmp_path / "data").iterdir()] == [
+    trained_on.name
+  ]
+  # A larger prepared set is averaged like the pyramid of training.
+  large = data.prepare(dataset, 16, 3, output=tmp_path / "large")
+  images = np.stack([x["image"] for x in data.open_prepared(large)])
+  halved = write_images(tmp_path / "halved", [])
+  for i, image in enumerate(pictures.resized(images, 8)):
+    Image.fromarray(image).save(halved / f"{i}.png")
+  assert compare(large)[0] == pytest.approx(compare(halved)[0], rel=0.02)
+
+  monkeypatch.setattr(feature_pass, "measure", None)  # before any pass
+  for reals, sentence in (
+    (write_images(tmp_path / "small", [(4, 9)] * 3), "none that is as large"),
+    (data.prepare(dataset, 4, 3), "of 4x4, which is no larger scale of that"),
+  ):
+    with pytest.raises(ValueError, match=f"images of 8x8, .*{sentence}"):
+      compare(reals)
+  (fakes / "8x8").rename(tmp_path / "odd")
+  write_images(fakes / "9x9", [(9, 9)] * 3)
+  with pytest.raises(ValueError, match="no run makes images of 9x9"):
+    compare(photos)
+
+
+def test_few_images_make_a_doubtful_frechet_distance(tmp_path, caplog):
+  """The row says so, with the distance of halves and an error of KID."""
+  reals = write_images(tmp_path / "reals", [(8, 8)] * 7)
+  fakes = write_images(tmp_path / "fakes", [(8, 8)] * 9, seed=1)
+  networks = metrics.Extractors()
+  networks._loaders["pixels"] = lambda: SimpleNamespace(
+    pooled="all",
+    weights_hash="none",
+    features=lambda x: {"all": np.asarray(x, np.float32).reshape(len(x), -1)},
+  )
+  names = "fd_pixels,kid_pixels"
+  values, made = metrics.compare(str(reals), str(fakes), networks, names)
+  assert list(values) == [
+    *names.split(","),
+    "kid_pixels_error",
+    "fd_pixels_floor",
+  ]
+  # Halves of so few differ about as much as both sets of one kind.
+  assert 0.5 < values["fd_pixels_floor"] / values["fd_pixels"] < 2
+  assert abs(values["kid_pixels"]) < 4 * values["kid_pixels_error"]
+  doubt = "biased: 7 reals and 9 fakes are too few for 192 features"
+  assert doubt in made["protocols"]["fd_pixels"]
+  assert "biased" not in made["protocols"]["kid_pixels"]
+  assert f"fd_pixels: {doubt}" in caplog.text
 
 
 def test_wrong_flags_end_in_one_sentence():

@@ -14,7 +14,7 @@ import msggan_jax
 from msggan_jax.checkpoints import checkpoint
 from msggan_jax.config import saved
 from msggan_jax.config.resolve import resolve
-from msggan_jax.training import loop
+from msggan_jax.training import batches, loop
 from tests.conftest import load_config
 
 
@@ -117,6 +117,28 @@ def test_a_workdir_of_another_configuration_is_refused(config, tmp_path):
   assert "combine (there 'simple', here 'cat_lin')" in str(error.value)
   assert "learning_rate (there 0.003, here 0.001)" in str(error.value)
   assert "total_kimg" not in str(error.value)
+
+
+def test_other_classes_of_a_holdout_are_refused(config, tmp_path):
+  """Labels are numbers, which mean the same class only by the same names."""
+  for folder, names in (("ours", "ab"), ("theirs", "bc")):
+    for name in names:
+      (tmp_path / folder / name).mkdir(parents=True)
+      for i in range(2):
+        image = Image.new("RGB", (8, 8), (ord(name), i, len(folder)))
+        image.save(tmp_path / folder / name / f"{i}.png")
+  config.num_classes = 2
+  config.augment, config.augment_target = "exact", 0.5
+  config.augment_holdout = str(tmp_path / "theirs")
+  config.dataset.update(
+    name="folder",
+    path=str(tmp_path / "ours"),
+    labels="folders",
+    data_dir=str(tmp_path / "data"),
+  )
+  prepared = batches.open_set(config)
+  with pytest.raises(ValueError, match="class 0 is 'b', but 'a' in the train"):
+    batches.open_holdout(config, prepared)
 
 
 @pytest.mark.slow
