@@ -319,8 +319,9 @@ def test_arrays_of_another_size_are_refused_with_both_sizes():
       "scale 8 has shape (4, 8, 8, 1); .* needs (B, 8, 8, 3)",
     ),
   ):
-    with pytest.raises(ValueError, match=sentence.replace("(", r"\(")):
+    with pytest.raises(ValueError) as raised:
       call()
+    assert all(part in str(raised.value) for part in sentence.split(".*"))
 
 
 def test_titles_name_the_classes():
