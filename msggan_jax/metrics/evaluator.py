@@ -179,7 +179,8 @@ class Evaluator:
     feature_pass.check(protocol, self._extractors)
     if protocol.per_class:
       names = self._prepared.metadata.class_names
-      if rare := [x for x in names if x not in self._places_by_class(protocol)]:
+      have = self._places_by_class(protocol)
+      if rare := [name for name in names if name not in have]:
         some = ", ".join(rare[:3]) + (", ..." if len(rare) > 3 else "")
         reason = (
           f"without {len(rare)} of {len(names)} classes, which have fewer than "
@@ -280,7 +281,7 @@ class Evaluator:
     """Return the places of each class's reals and fakes, if both are enough."""
     drawn, _ = self._reals.draw(protocol.draws, protocol.num_fakes)
     labels = (
-      data.read_labels(self._prepared)[drawn],
+      self._real_labels[drawn],
       self._labels[: protocol.num_fakes],
     )
     found = {}
@@ -326,9 +327,13 @@ class Evaluator:
     return jax.jit(jax.vmap(draw_one))
 
   @functools.cached_property
+  def _real_labels(self) -> np.ndarray:
+    return data.read_labels(self._prepared)
+
+  @functools.cached_property
   def _labels(self) -> np.ndarray:
     """A label for every fake: that of a random real image."""
     most = max(protocol.num_fakes for protocol in self.protocols)
     random = np.random.RandomState(_SEED)
     numbers = random.randint(len(self._prepared), size=most)
-    return data.read_labels(self._prepared)[numbers]
+    return self._real_labels[numbers]
