@@ -88,7 +88,9 @@ def evaluate_run(workdir: Path, output: cli.JsonOutput) -> None:
   config.metrics = _METRICS.value
   chosen = metrics.choose(config)
   steps = choose_steps(workdir)
-  prepared = data.open_prepared(data.prepare_of_run(config, _DATA_DIR.value))
+  prepared = data.open_prepared(
+    data.prepare_of_run(config, _DATA_DIR.value, workdir)
+  )
   evaluator = metrics.Evaluator(config, prepared, *chosen, progress=True)
   for step in steps:
     try:

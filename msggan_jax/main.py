@@ -63,6 +63,12 @@ _NEW_RANDOMNESS = flags.DEFINE_bool(
   "with other random numbers.",
 )
 
+_NEW_DATA = flags.DEFINE_bool(
+  "new_data",
+  False,
+  "Resume a run whose data set has changed, with the changed data.",
+)
+
 
 def main() -> None:
   """Train, or print the dry run."""
@@ -94,6 +100,7 @@ def main() -> None:
         began=_BEGAN,
         init_from=_INIT_FROM.value,
         new_randomness=_NEW_RANDOMNESS.value,
+        new_data=_NEW_DATA.value,
       )
     except preemption.Stopped as stopped:
       print(f"{stopped}; the same command resumes it", flush=True)

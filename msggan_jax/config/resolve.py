@@ -25,7 +25,7 @@ def resolve(
   workdir: Path | None = None,
   fits: Callable[[ConfigDict], bool] | None = None,
 ) -> FrozenConfigDict:
-  """Settle batch_size, augment and remat_from "auto", check, and freeze.
+  """Settle what is "auto", and the number of classes; check, and freeze.
 
   Prints each value and why. A run keeps its batch and its values for few images
   when it resumes on other devices, because its length, its moving average and
@@ -49,6 +49,8 @@ def resolve(
       _settle_batch(settled, num_devices, file_batch_size, workdir)
     if settled.augment == AUTO:
       _settle_few_images(settled, given, workdir)
+    if not settled.num_classes and "num_classes" not in given:
+      _settle_classes(settled, workdir)
     checks.validate(settled, num_devices)
     if workdir is not None:
       saved.check_config(settled, workdir)
@@ -88,6 +90,21 @@ def _settle_batch(
     why = ", as the config has it"
   devices = "1 device" if num_devices == 1 else f"{num_devices} devices"
   _say(f"batch_size: {size} for {devices}{why}")
+
+
+def _settle_classes(config: ConfigDict, workdir: Path | None) -> None:
+  """Let a data set with labels have its own number of classes."""
+  if config.dataset.get("labels", "none") == "none":
+    return
+  # One process counts: another may see other files on a shared disk.
+  count = 0
+  with processes.raising_together():
+    if processes.is_first() and not saved.exists(workdir):
+      count = data.count_classes(config.dataset, config.resolution)
+    elif processes.is_first():
+      count = saved.load_config(workdir).get("num_classes", 0)
+  config.num_classes = processes.from_first(count)
+  _say(f"num_classes: {config.num_classes}, from dataset.labels")
 
 
 def _settle_few_images(

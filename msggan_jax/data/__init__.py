@@ -4,10 +4,12 @@ from msggan_jax.data.loader import make_loader
 from msggan_jax.data.preparation import (
   OutOfDate,
   check_classes,
+  count_classes,
   count_images,
   prepare,
   prepare_for,
   prepare_of_run,
+  skipped,
   summary,
 )
 from msggan_jax.data.prepared_set import (
@@ -22,6 +24,7 @@ __all__ = [
   "OutOfDate",
   "PreparedSet",
   "check_classes",
+  "count_classes",
   "count_images",
   "make_loader",
   "open_prepared",
@@ -29,5 +32,6 @@ __all__ = [
   "prepare_for",
   "prepare_of_run",
   "read_labels",
+  "skipped",
   "summary",
 ]

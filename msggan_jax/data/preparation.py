@@ -22,6 +22,7 @@ from msggan_jax.data import (
   pixels,
   prepared_set,
   reading,
+  run_data,
   set_writer,
 )
 from msggan_jax.data.sources import (
@@ -131,7 +132,12 @@ def prepare(
 
 
 def prepare_for(
-  config: Any, dataset: Any = None, *, num_classes: int = 0
+  config: Any,
+  dataset: Any = None,
+  *,
+  num_classes: int = 0,
+  content_hash: str = "",
+  unchanged: bool = False,
 ) -> Path:
   """Prepare a configuration's data set, or another one in the same shape."""
   return prepare(
@@ -140,13 +146,19 @@ def prepare_for(
     config.channels,
     base_grid=config.base_grid,
     num_classes=num_classes,
+    content_hash=content_hash,
+    unchanged=unchanged,
   )
 
 
-def prepare_of_run(config: Any, data_dir: str) -> Path:
+def prepare_of_run(
+  config: Any, data_dir: str, workdir: Path | None = None
+) -> Path:
   """Prepare the data set of a run, or return the prepared one.
 
-  The workdir may be somebody else's, so it does not choose where to write.
+  It is the set that the run was trained on, if that is there still; otherwise
+  the change is printed. The workdir may be somebody else's, so it does not
+  choose where to write.
 
   Raises:
     ValueError: If the run keeps its set in another folder; as `prepare`.
@@ -159,7 +171,15 @@ def prepare_of_run(config: Any, data_dir: str) -> Path:
       f"add --data_dir={theirs}"
     )
   dataset.data_dir = theirs
-  return prepare_for(config, dataset)
+  known = run_data.read(workdir) if workdir else None
+  known = known or run_data.RunData(class_names=None)
+  path = prepare_for(config, dataset, content_hash=known.content_hash)
+  if changes := known.changes(prepared_set.open_prepared(path)):
+    _say_once(
+      f"{path} is not the data set that {workdir} was trained on: "
+      f"{'; '.join(changes)}"
+    )
+  return path
 
 
 def check_classes(num_classes: int, found: int) -> None:
@@ -184,6 +204,15 @@ def count_images(dataset: Any, resolution: int) -> int:
   with _open_source(dataset, resolution) as source:
     num_images = len(source.names)
   return num_images - holdout.count(_parts(dataset)[1], num_images)
+
+
+def count_classes(dataset: Any, resolution: int) -> int:
+  """Count the classes of a data set before it is prepared."""
+  path = Path(dataset.path).expanduser()
+  if dataset.name == "folder" and prepared_set.is_prepared(path):
+    return prepared_set.read_metadata(path).num_classes
+  with _open_source(dataset, resolution) as source:
+    return len(source.class_names)
 
 
 @contextlib.contextmanager
@@ -506,13 +535,20 @@ def summary(path: Path) -> str:
   return "\n".join(lines)
 
 
-def skipped(metadata: prepared_set.Metadata) -> list[str]:
-  """Return lines about the images and files of a source that a set lacks."""
+def skipped(
+  metadata: prepared_set.Metadata, path: Path | None = None
+) -> list[str]:
+  """Return lines about the images and files of a source that a set lacks.
+
+  With the path of the set also where they are listed.
+  """
   reasons = sorted(metadata.rejected.items(), key=lambda item: -item[1])
   lines = [f"{n:,} skipped: {why}" for why, n in reasons[:_MOST_REASONS]]
   shown = sum(count for _, count in reasons[:_MOST_REASONS])
   if left := metadata.num_rejected - shown:
     lines.append(f"{left:,} skipped: {'other' if shown else 'several'} reasons")
+  if path and metadata.num_rejected:
+    lines.append(f"skipped images: {path / prepared_set.REJECTED_FILE}")
   if metadata.unread:
     lines.append(f"files that are not read: {_unread(metadata.unread)}")
   return lines

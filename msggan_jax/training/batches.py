@@ -5,6 +5,8 @@ import contextlib
 import functools
 import itertools
 from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
 
 import jax
 import numpy as np
@@ -15,14 +17,71 @@ from msggan_jax import data
 from msggan_jax.algorithm import augment, randomness
 from msggan_jax.algorithm.program import RUN_AHEAD
 from msggan_jax.algorithm.train_state import TrainState
+from msggan_jax.checkpoints.checkpoint import Checkpoints
+from msggan_jax.data import run_data
 from msggan_jax.runtime import cli, processes, sharding
+
+CONTENT_HASH = "the images' content hash"  # among what a checkpoint depends on
+
+
+def trained_on(workdir: Path) -> run_data.RunData | None:
+  """Return what is known of the data of a workdir's checkpoints, if it has any.
+
+  Older runs know only the hash of their images, or nothing.
+  """
+  with Checkpoints(workdir / "checkpoints") as checkpoints:
+    if not checkpoints.steps:
+      return None
+    recorded = checkpoints.provenance(checkpoints.steps[-1]) or {}
+  content_hash = str(recorded.get(CONTENT_HASH, ""))
+  return run_data.read(workdir) or run_data.RunData(content_hash, None)
+
+
+def open_set_of_run(
+  config: ConfigDict, workdir: Path, *, new_data: bool = False
+) -> data.PreparedSet:
+  """Prepare and open the data set of a new run, or the same one of a resumed.
+
+  Args:
+    new_data: Whether the data of a resumed run may have changed.
+
+  Raises:
+    ValueError: If they have, and may not.
+  """
+  known = None if new_data else trained_on(workdir)
+  if known is None:
+    return open_set(config)
+  options = "--new_data accepts that"
+  old = (
+    "{}, --config.dataset.name=folder --config.dataset.path={} keeps the old"
+  )
+  try:
+    prepared = open_set(config, content_hash=known.content_hash, unchanged=True)
+  except data.OutOfDate as error:
+    raise ValueError(
+      f"{error}; {workdir} would resume with other data: "
+      f"{old.format(options, error.path)}"
+    ) from error
+  if changes := known.changes(prepared):
+    if known.is_there():
+      options = old.format(options, known.path)
+    raise ValueError(
+      f"{prepared.path} is not the data set that {workdir} was trained on: "
+      f"{'; '.join(changes)}; {options}"
+    )
+  return prepared
 
 
 def open_set(
-  config: ConfigDict, dataset: ConfigDict | None = None
+  config: ConfigDict, dataset: ConfigDict | None = None, **of_run: Any
 ) -> data.PreparedSet:
-  """Prepare the data set, or another one, and open it, the same everywhere."""
-  path = data.prepare_for(config, dataset, num_classes=config.num_classes)
+  """Prepare the data set, or another one, and open it, the same everywhere.
+
+  `of_run` are arguments of `data.prepare`.
+  """
+  path = data.prepare_for(
+    config, dataset, num_classes=config.num_classes, **of_run
+  )
   prepared = data.open_prepared(path)
   processes.check_same("the data set", prepared.metadata.content_hash)
   data.check_classes(config.num_classes, prepared.metadata.num_classes)

@@ -20,7 +20,7 @@ from msggan_jax.algorithm.train_state import TrainState
 from msggan_jax.checkpoints import averages, fine_tuning, trained
 from msggan_jax.checkpoints.checkpoint import Checkpoints
 from msggan_jax.config import saved
-from msggan_jax.data import pictures
+from msggan_jax.data import pictures, run_data
 from msggan_jax.metrics.reals import Reals
 from msggan_jax.metrics.stability import Stability
 from msggan_jax.runtime import folder_lock, processes, sharding
@@ -43,6 +43,7 @@ def train(
   began: float | None = None,
   init_from: str | None = None,
   new_randomness: bool = False,
+  new_data: bool = False,
 ) -> TrainState:
   """Train a new run, or resume the workdir's.
 
@@ -51,6 +52,7 @@ def train(
     init_from: A run's folder or a file whose weights a new run starts from.
     new_randomness: Continue with other random numbers, if the run has stopped
       at NaN or Inf.
+    new_data: Resume although the data set has changed.
 
   Raises:
     ValueError: If the configuration or the workdir is unfit.
@@ -65,23 +67,19 @@ def train(
     fine_tuning.check(init_from, _shapes_of(config))
   program = make_program(config, sharding.make_mesh())
 
-  prepared = batches.open_set(config)
+  prepared = batches.open_set_of_run(config, workdir, new_data=new_data)
   holdout = batches.open_holdout(config, prepared)
   evaluator = metrics.make_evaluator(config, prepared)
   with (
     folder_lock.only_run_in(workdir),
     # The step compiles while everything else is set up.
     ThreadPoolExecutor(max_workers=1) as background,
-    Checkpoints(
-      workdir / "checkpoints",
-      keep=config.keep,
-      keep_every=1000 * config.keep_kimg / config.batch_size,
-      provenance=replay.provenance(config, prepared),
-    ) as checkpoints,
+    _open_checkpoints(config, workdir, prepared) as checkpoints,
     Preemption() as stop,
   ):
     if processes.is_first():
       saved.save_config(config, workdir)
+      run_data.of(prepared).write(workdir)
       checkpoints.remove_leftovers()
     compiling = background.submit(program.compile)
     state = _newest_state(checkpoints, program, init_from, _shapes_of(config))
@@ -166,6 +164,8 @@ class _Run:
   def begin(self, state: TrainState) -> None:
     """Log the setup; write real images and, on a new run, samples."""
     self.reporter.say(f"{len(self.prepared)} images in {self.prepared.path}")
+    for line in data.skipped(self.prepared.metadata, self.prepared.path):
+      self.reporter.say(line)
     if self.evaluator is None and self.config.eval_kimg:
       self.reporter.say(evaluation.WITHOUT_WEIGHTS)
     self._save_averages(int(state.step), state)
@@ -322,6 +322,17 @@ def _shapes_of(config: ConfigDict) -> dict[str, Any]:
   """Return the fields that shape the networks, as JSON would have them."""
   fields = ConfigDict(config)
   return {name: fields[name] for name in fine_tuning.SHAPES}
+
+
+def _open_checkpoints(
+  config: ConfigDict, workdir: Path, prepared: data.PreparedSet
+) -> Checkpoints:
+  return Checkpoints(
+    workdir / "checkpoints",
+    keep=config.keep,
+    keep_every=1000 * config.keep_kimg / config.batch_size,
+    provenance=replay.provenance(config, prepared),
+  )
 
 
 def _newest_state(

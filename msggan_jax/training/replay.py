@@ -22,7 +22,7 @@ from msggan_jax.algorithm.program import make_program
 from msggan_jax.algorithm.train_state import TrainState
 from msggan_jax.checkpoints.checkpoint import Checkpoints
 from msggan_jax.config import saved
-from msggan_jax.data import prepared_set
+from msggan_jax.data import prepared_set, run_data
 from msggan_jax.runtime import processes, sharding
 from msggan_jax.training import batches
 
@@ -40,7 +40,7 @@ def provenance(
       code.update(f"{path.relative_to(root)} ".encode() + path.read_bytes())
   return {
     **saved.decisive(config),
-    "the images' content hash": prepared.metadata.content_hash,
+    batches.CONTENT_HASH: prepared.metadata.content_hash,
     "msggan_jax's code": code.hexdigest(),
     "XLA_FLAGS": os.environ.get("XLA_FLAGS", ""),
     "jax": jax.__version__,
@@ -73,12 +73,16 @@ def verify(
   """
   saved.load_config(workdir)  # exists
   program = make_program(config, sharding.make_mesh())
-  prepared = data.open_prepared(data.prepare_for(config))
+  known = batches.trained_on(workdir) or run_data.RunData(class_names=None)
+  path = data.prepare_for(config, content_hash=known.content_hash)
+  prepared = data.open_prepared(path)
   with Checkpoints(workdir / "checkpoints") as checkpoints:
     chosen = _choose(checkpoints, steps)
     recorded = checkpoints.provenance(chosen[-1])
     for line in _differences(recorded, provenance(config, prepared)):
       say(line)
+    for change in known.changes(prepared):
+      say(f"{path} is not the data set of the run: {change}")
     images = _KnownImages(prepared)
     holdout = batches.open_holdout(config, prepared)
     compiled, _ = program.compile()

@@ -201,3 +201,18 @@ def test_too_few_images_are_one_sentence(tmp_path):
   ):
     with pytest.raises(ValueError, match=sentence):
       resolve(few(path), 1)
+
+
+def test_labels_settle_the_number_of_classes(tmp_path, capsys):
+  config = load_config("default")
+  config.dataset.update({"name": "folder", "labels": "folders"})
+  config.dataset.path = str(tmp_path / "photos")
+  for name in ("a", "b", "c"):
+    (tmp_path / "photos" / name).mkdir(parents=True)
+    Image.new("RGB", (8, 8)).save(tmp_path / "photos" / name / "1.png")
+  settled = resolve(config, 1)
+  assert settled.num_classes == 3
+  assert "num_classes: 3, from dataset.labels" in capsys.readouterr().err
+  assert resolve(config, 1, given=["num_classes"]).num_classes == 0
+  saved.save_config(config, tmp_path / "run")  # an older one, without labels
+  assert resolve(config, 1, workdir=tmp_path / "run").num_classes == 0

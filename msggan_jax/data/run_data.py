@@ -1,0 +1,100 @@
+"""The data set that a run was trained on: `data.json` in its workdir."""
+
+import dataclasses
+import json
+from collections.abc import Sequence
+from pathlib import Path
+
+from msggan_jax.data import fingerprint, prepared_set, reading
+
+_FILE = "data.json"
+_DIGITS = 16  # hexadecimal, of the SHA-256 of an image
+
+
+@dataclasses.dataclass(frozen=True)
+class RunData:
+  """What a run's images were, and the names of its classes."""
+
+  content_hash: str = ""  # of a part of a prepared set; empty: not known
+  class_names: tuple[str, ...] | None = ()  # None: not known
+  path: str = ""  # of the prepared set
+  digests: Sequence[str] = ()  # of the images, in order; maybe not known
+
+  def is_there(self) -> bool:
+    """Return whether the prepared set is where it was, and the same."""
+    path = Path(self.path)
+    return prepared_set.is_prepared(path) and (
+      self.content_hash
+      == prepared_set.open_prepared(path).metadata.content_hash
+    )
+
+  def changes(self, prepared: prepared_set.PreparedSet) -> list[str]:
+    """Return in which ways a set is another one than the run's, in words."""
+    changes = []
+    ours = prepared.metadata.class_names
+    if self.class_names is not None and ours != self.class_names:
+      was, now = map(fingerprint.class_list, (self.class_names, ours))
+      changes.append(f"the classes were {was}, are {now}")
+    if self.content_hash not in ("", prepared.metadata.content_hash):
+      changes += self._changed_images(prepared)
+    return changes
+
+  def _changed_images(self, prepared: prepared_set.PreparedSet) -> list[str]:
+    now, before = _digests(prepared), self.digests
+    if not (now and before):
+      return ["its images are others"]
+    ours, theirs = frozenset(now), frozenset(before)
+    names = fingerprint.names_of(prepared)
+    new = [i for i, digest in enumerate(now) if digest not in theirs]
+    lost = [i for i, digest in enumerate(before) if digest not in ours]
+    changes = []
+    if new:
+      name = f" ({reading.one_line(names[new[0]])})" if names else ""
+      changes.append(
+        f"{len(new):,} of its {len(now):,} images are new or changed, the "
+        f"first is image {new[0]}{name}"
+      )
+    if lost:
+      changes.append(
+        f"{len(lost):,} of the run's {len(before):,} images are missing, the "
+        f"first was image {lost[0]}"
+      )
+    return changes or ["its images are in another order"]
+
+  def write(self, workdir: Path) -> None:
+    """Write it into a workdir."""
+    fields = dataclasses.asdict(self) | {"digests": "".join(self.digests)}
+    with prepared_set.replacing(workdir / _FILE) as temporary:
+      temporary.write_text(json.dumps(fields, indent=1) + "\n")
+
+
+def of(prepared: prepared_set.PreparedSet) -> RunData:
+  """Return what a run needs to know of a set again."""
+  metadata = prepared.metadata
+  return RunData(
+    metadata.content_hash,
+    metadata.class_names,
+    str(prepared.path.absolute()),
+    _digests(prepared),
+  )
+
+
+def read(workdir: Path) -> RunData | None:
+  """Read it from a workdir; None if an older run lacks it."""
+  try:
+    fields = json.loads((workdir / _FILE).read_bytes())
+    text = str(fields["digests"])
+    return RunData(
+      str(fields["content_hash"]),
+      tuple(map(str, fields["class_names"])),
+      str(fields["path"]),
+      [text[i : i + _DIGITS] for i in range(0, len(text), _DIGITS)],
+    )
+  except FileNotFoundError:
+    return None
+  except (ValueError, TypeError, KeyError) as error:
+    raise ValueError(f"{workdir / _FILE} is damaged; delete it") from error
+
+
+def _digests(prepared: prepared_set.PreparedSet) -> list[str]:
+  return [x.hex()[:_DIGITS] for x in prepared_set.read_digests(prepared)]

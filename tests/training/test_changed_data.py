@@ -1,0 +1,108 @@
+"""A run resumes with the data that it was trained on, and no other unasked."""
+
+import shutil
+
+import pytest
+from PIL import Image
+
+from msggan_jax import data
+from msggan_jax.data import run_data
+from msggan_jax.training import batches, loop, replay
+
+
+@pytest.fixture
+def config(tiny_config, tmp_path):
+  """A step at 8x8, of photos and sets that may change."""
+  tiny_config.resolution = 8
+  tiny_config.penalty = "none"  # halves the compilation
+  photos = shutil.copytree(tiny_config.dataset.path, tmp_path / "photos")
+  for i in range(8):  # 4 is too small, the text no image
+    side = 4 if i == 4 else 8
+    Image.new("RGB", (side, side), (30 * i, 0, 0)).save(photos / f"x{i}.png")
+  (photos / "notes.TXT").write_text("notes")
+  tiny_config.dataset.path = str(photos)
+  tiny_config.dataset.data_dir = str(tmp_path / "data")
+  tiny_config.total_kimg = 0.032
+  tiny_config.sample_kimg = 0.0
+  return tiny_config
+
+
+def lines_of_verify(config, workdir):
+  lines = []
+  try:
+    replay.verify(config, workdir, None, lines.append)
+  except replay.Mismatch as error:
+    lines.append(str(error))
+  return lines
+
+
+def test_a_run_whose_data_has_changed(config, tmp_path, capfd):
+  run, photos = tmp_path / "run", tmp_path / "photos"
+  loop.train(config, run)
+  assert "135 images in" in (printed := capfd.readouterr().out)
+  assert "1 skipped: smaller than 8x8 (--config.resolution)\n" in printed
+  assert "skipped images: " in printed and "rejected.jsonl" in printed
+  assert "files that are not read: 1 .txt" in printed
+  old = data.prepare_for(config)
+  for name in ("x5.png", "y.png"):
+    Image.new("RGB", (9, 9), (1, 2, 3)).save(photos / name)
+  config.total_kimg = 0.064
+  before = (run / "config.json").read_bytes()
+  with pytest.raises(ValueError) as error:
+    loop.train(config, run)
+  assert str(error.value) == (
+    f"{old} is out of date: 1 image added, such as y.png; 1 image changed, "
+    f"such as x5.png; {run} would resume with other data: --new_data accepts "
+    f"that, --config.dataset.name=folder --config.dataset.path={old} keeps the "
+    "old"
+  )
+  assert (run / "config.json").read_bytes() == before
+  # The run's own set is replayed, however the source has changed.
+  (line,) = lines_of_verify(config, run)
+  assert line.startswith("step 1: all ")
+  data.prepare_for(config)  # beside; the sentence names images now
+  with pytest.raises(
+    ValueError,
+    match=r"2 of its 136 images are new or changed"
+    r", the first is image 132 \(x5\.png\); 1 of the run's 135 images are "
+    r"missing, the first was image 132; --new_data accepts .* keeps the old",
+  ):
+    loop.train(config, run)
+  shutil.rmtree(old)
+  assert any(
+    "first is image 132 (x5" in x for x in lines_of_verify(config, run)
+  )
+  (run / "data.json").unlink()  # as in an older run
+  with pytest.raises(ValueError, match="images are others; --new_data accepts"):
+    loop.train(config, run)
+  state = loop.train(config, run, new_data=True)
+  assert int(state.step) == 2
+  loop.train(config, run)  # it is the run's data now
+
+
+def test_classes_and_exchanged_sets(config, tmp_path):
+  photos = tmp_path / "labeled"
+  for i in range(4):
+    folder = photos / "ba"[i % 2]
+    folder.mkdir(parents=True, exist_ok=True)
+    Image.new("RGB", (8, 8), (60 * i, 0, 0)).save(folder / f"{i}.png")
+  config.dataset.path, config.dataset.labels = str(photos), "folders"
+  prepared = batches.open_set(config)
+  assert run_data.read(tmp_path) is None
+  run_data.of(prepared).write(tmp_path)
+  known = run_data.read(tmp_path)
+  assert known.class_names == ("a", "b") and known.is_there()
+  assert known.changes(prepared) == []
+  (photos / "b").rename(photos / "c")
+  (change,) = known.changes(batches.open_set(config))
+  assert change == "the classes were a, b, are a, c"  # the same images
+  (photos / "a").rename(photos / "d")
+  classes, new, _ = known.changes(batches.open_set(config))
+  assert classes == "the classes were a, b, are c, d"
+  assert new.startswith("4 of its 4 images are new") and "(c/0.png)" in new
+  shutil.rmtree(prepared.path)
+  data.prepare_for(config).rename(prepared.path)
+  assert not known.is_there()  # another set has its place
+  (tmp_path / "data.json").write_text('{"path": 1}')
+  with pytest.raises(ValueError, match=r"data\.json is damaged; delete it"):
+    run_data.read(tmp_path)
