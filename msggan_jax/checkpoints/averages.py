@@ -24,6 +24,7 @@ from msggan_jax.checkpoints import checkpoint, safetensors_file
 from msggan_jax.checkpoints.tensors import from_own, shapes_of, to_own
 from msggan_jax.config import saved
 from msggan_jax.models import networks
+from msggan_jax.runtime import files
 
 _FILE = "averages.safetensors"
 _STATE = "state"
@@ -42,14 +43,16 @@ def save(
   folder = _folder(workdir, step)
   if checkpoint.find_damage(folder) is None:
     return
-  shutil.rmtree(folder, ignore_errors=True)
-  folder.mkdir(parents=True)
+  files.remove(folder)
+  folder.parent.mkdir(parents=True, exist_ok=True)
   if step == 0:  # all are the initial parameters
     averages = averages[:1]
   trees = {str(i): tree for i, tree in enumerate(averages)}
   tensors = to_own(trees, {_STATE: state})
-  (folder / _FILE).write_bytes(safetensors.numpy.save(tensors))
-  checkpoint.write_manifest(folder)
+  with files.replacing(folder) as temporary:
+    temporary.mkdir()
+    (temporary / _FILE).write_bytes(safetensors.numpy.save(tensors))
+    checkpoint.write_manifest(temporary)
   for surplus in set(_steps(workdir)) - _kept(_steps(workdir)):
     shutil.rmtree(_folder(workdir, surplus))
 

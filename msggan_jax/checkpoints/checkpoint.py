@@ -7,8 +7,8 @@ whether its files have changed.
 import hashlib
 import itertools
 import json
-import os
 import shutil
+import time
 from collections.abc import Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path, PurePosixPath
@@ -18,17 +18,30 @@ import jax
 from absl import logging
 from orbax.checkpoint import v1 as ocp
 
-from msggan_jax.runtime import cli, processes
+from msggan_jax.runtime import cli, files, processes
 
 BEST = "best"  # instead of a step
 MANIFEST = "manifest.json"
+STARTING = ".starting"  # in the workdir until its first checkpoint is complete
 
 _NAME = "state"
 _PROVENANCE = "provenance.json"
+_UNFINISHED = "{}.orbax-checkpoint-tmp*"
+# What a run leaves in its workdir once it has trained.
+_OF_A_RUN = (
+  *("stats.jsonl", "metrics.jsonl", "averages/[1-9]*"),
+  *("checkpoints/[0-9]*", "samples/*/*[1-9]*.png"),
+)
 # Errors of reading a malformed file of JSON.
 _MALFORMED = (
   *(ValueError, TypeError, AttributeError, KeyError),
   *(OverflowError, RecursionError),
+)
+
+
+# Orbax logs a traceback of every thread whose error it raises, too.
+logging.get_absl_logger().addFilter(
+  lambda record: not (record.exc_info and "orbax" in record.pathname)
 )
 
 
@@ -55,6 +68,7 @@ class Checkpoints:
     self._directory = Path(directory).absolute()
     self._mark = self._directory.with_name("best.json")
     self._best = _read_step(self._mark)
+    self._starting = self._directory.with_name(STARTING)
     self._keep = keep
     self._keep_every = keep_every
     self._provenance = provenance
@@ -85,9 +99,7 @@ class Checkpoints:
     """
     self._best = step
     if jax.process_index() == 0:
-      temporary = self._mark.with_suffix(".tmp")
-      temporary.write_text(json.dumps({"step": step, **reasons}) + "\n")
-      temporary.replace(self._mark)
+      files.write(self._mark, json.dumps({"step": step, **reasons}) + "\n")
 
   def save(self, step: int, tree: Any) -> None:
     """Start to save a tree of arrays; wait only for the previous save.
@@ -164,12 +176,46 @@ class Checkpoints:
     if saving:
       saving.result()
 
-  def remove_leftovers(self) -> None:
-    """Remove the unfinished folders of killed saves; needs the run's lock."""
-    for folder in self._directory.glob("[0-9]*.orbax-checkpoint-tmp*"):
+  def check(self) -> None:
+    """Raise SaveError if the last save has failed already, without waiting."""
+    if self._saving and self._saving.done():
+      self.wait()
+
+  def begin(self) -> int | None:
+    """Return the newest good checkpoint's step for a run that trains on.
+
+    Needs the run's lock: what a kill has left is removed. All processes call
+    it, and get the first one's answer.
+
+    Raises:
+      ValueError: If the run has trained, but its checkpoints are away.
+    """
+    with processes.raising_together():
+      step = self._begin() if processes.is_first() else None
+    return processes.from_first(step)
+
+  def _begin(self) -> int | None:
+    for folder in self._directory.glob(_UNFINISHED.format("[0-9]*")):
       if not folder.is_symlink():
         logging.warning("removing %s, which a killed save left", folder)
         shutil.rmtree(folder)
+    workdir = self._directory.parent
+    for left in workdir.glob(".*.json*.tmp"):
+      left.unlink()
+    step = self._newest_good()
+    if not step:  # nothing is overwritten by a run that begins anew
+      left = (path for name in _OF_A_RUN for path in workdir.glob(name))
+      names = (str(path.relative_to(workdir)) for path in left)
+      ours = f"{self._directory.name}/{step}"
+      name = next((name for name in names if name != ours), None)
+      if name and not self._starting.exists():
+        raise ValueError(
+          f"{workdir} has {name} of a run, but {self._directory} has no good "
+          "checkpoint of it: bring the checkpoints back, with their "
+          f"{MANIFEST}, or choose another --workdir"
+        )
+      files.write(self._starting, "")
+    return step
 
   def _folder(self, step: int) -> Path:
     return self._directory / str(step)
@@ -249,8 +295,12 @@ class Checkpoints:
           text = json.dumps(self._provenance, indent=1)
           (self._folder(step) / _PROVENANCE).write_text(text + "\n")
         write_manifest(self._folder(step))
+        if step:
+          self._starting.unlink(missing_ok=True)
         self._delete_surplus()
     except Exception as error:  # whatever Orbax raises
+      if jax.process_index() == 0 and not has_manifest(self._folder(step)):
+        files.remove(self._folder(step))
       raise self._failure(step, error) from error
 
   def _delete_surplus(self) -> None:
@@ -273,11 +323,20 @@ class Checkpoints:
         shutil.rmtree(folder)
 
   def _failure(self, step: int, error: Exception) -> SaveError:
+    if jax.process_index() == 0:
+      self._remove_failed(step)
     have = f"the newest is {self.steps[-1]}" if self.steps else "there is none"
     return SaveError(
       f"checkpoint {step} could not be saved in {self._directory}, {have}: "
-      f"{cli.first_line(error)}"
+      f"{cli.reason(error)}"
     )
+
+  def _remove_failed(self, step: int) -> None:
+    """Remove what a failed save has written; some threads may still write."""
+    for _ in range(10):
+      for folder in self._directory.glob(_UNFINISHED.format(step)):
+        files.remove(folder)
+      time.sleep(0.1)
 
   def __enter__(self) -> "Checkpoints":
     return self
@@ -295,20 +354,13 @@ def write_manifest(folder: Path) -> None:
 
   All files reach the disk before, so the manifest means a complete folder.
   """
-  for path in (*folder.rglob("*"), folder):
-    _sync(path)
-  files = {
+  files.sync(folder)
+  content = {
     str(path.relative_to(folder)): [path.stat().st_size, _digest(path)]
     for path in sorted(folder.rglob("*"))
     if path.is_file()
   }
-  temporary = folder / f".{MANIFEST}"
-  with temporary.open("w") as file:
-    json.dump(files, file, indent=1)
-    file.flush()
-    os.fsync(file.fileno())
-  temporary.replace(folder / MANIFEST)
-  _sync(folder)
+  files.write(folder / MANIFEST, json.dumps(content, indent=1))
 
 
 def has_manifest(folder: Path) -> bool:
@@ -326,10 +378,10 @@ def find_damage(folder: Path) -> str | None:
   if link is not None:
     return f"{link} is a symbolic link, which no checkpoint has"
   try:
-    files = json.loads((folder / MANIFEST).read_bytes())
+    listed = json.loads((folder / MANIFEST).read_bytes())
     expected = [
       (str(name), int(size), str(digest))
-      for name, (size, digest) in files.items()
+      for name, (size, digest) in listed.items()
     ]
   except OSError:
     return f"it has no {MANIFEST}"
@@ -351,15 +403,6 @@ def find_damage(folder: Path) -> str | None:
     except (OSError, ValueError):
       return f"{name} is missing"
   return None
-
-
-def _sync(path: Path) -> None:
-  """Wait until a file or the names in a folder have reached the disk."""
-  descriptor = os.open(path, os.O_RDONLY)
-  try:
-    os.fsync(descriptor)
-  finally:
-    os.close(descriptor)
 
 
 def _is_inside(name: str) -> bool:

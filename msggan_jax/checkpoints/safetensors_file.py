@@ -10,7 +10,6 @@ in it is opened.
 
 import contextlib
 import json
-import secrets
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -23,7 +22,7 @@ from ml_collections import ConfigDict
 from msggan_jax.checkpoints.tensors import from_own, quote, shapes_of, to_own
 from msggan_jax.config import checks
 from msggan_jax.models import networks
-from msggan_jax.runtime import cli
+from msggan_jax.runtime import cli, files
 
 FORMAT = "msggan_jax"
 VERSION = "1"
@@ -76,12 +75,7 @@ def write_new(path: Path, content: bytes) -> None:
   """Write a new file, completely or not at all; ValueError if it exists."""
   check_free(path)
   path.parent.mkdir(parents=True, exist_ok=True)
-  temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}")
-  try:
-    temporary.write_bytes(content)
-    temporary.replace(path)
-  finally:
-    temporary.unlink(missing_ok=True)
+  files.write(path, content)
 
 
 def check_free(path: Path) -> None:

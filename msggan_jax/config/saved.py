@@ -8,7 +8,7 @@ from typing import Any
 from ml_collections import ConfigDict
 
 from msggan_jax.config.fields import FIELDS, RESUMABLE, default_config
-from msggan_jax.runtime import cli
+from msggan_jax.runtime import cli, files
 
 # A resumed run may change them, and its numbers then differ by rounding.
 _ROUNDING = ("micro_batch_size", "remat_from")
@@ -51,9 +51,7 @@ def save_config(config: ConfigDict, workdir: Path) -> None:
   """Write a workdir's `config.json`."""
   workdir.mkdir(parents=True, exist_ok=True)
   text = json.dumps(config.to_dict(), indent=2, sort_keys=True)
-  temporary = workdir / ".config.json"
-  temporary.write_text(text + "\n")
-  temporary.replace(workdir / "config.json")
+  files.write(workdir / "config.json", text + "\n")
 
 
 def check_config(config: ConfigDict, workdir: Path) -> None:

@@ -10,9 +10,7 @@ import dataclasses
 import hashlib
 import itertools
 import json
-import os
-import secrets
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -23,6 +21,7 @@ from tensorflow_datasets.core.data_sources import array_record
 
 from msggan_jax.data import holdout, pixels, reading
 from msggan_jax.models import base_grid as grids
+from msggan_jax.runtime import files
 
 METADATA_FILE = "metadata.json"
 REJECTED_FILE = "rejected.jsonl"
@@ -188,7 +187,8 @@ def read_metadata(path: Path) -> Metadata:
 def write_metadata(path: Path, metadata: Metadata) -> None:
   """Write the metadata; the last step, which makes a directory a set."""
   text = json.dumps(dataclasses.asdict(metadata), indent=2)
-  (path / METADATA_FILE).write_text(text + "\n", encoding="utf-8")
+  files.sync(path)
+  files.write(path / METADATA_FILE, text + "\n")
 
 
 def digest_of(image: np.ndarray, label: int) -> bytes:
@@ -299,7 +299,7 @@ class RecordWriter:
       )
     )
     num_images = num_bytes = 0
-    with replacing(path) as temporary:
+    with files.replacing(path) as temporary:
       # Groups of one, as Grain's random access needs them.
       writer = array_record_module.ArrayRecordWriter(
         str(temporary), "group_size:1"
@@ -337,23 +337,6 @@ class RecordWriter:
     example = self._info.features.encode_example(example)
     example = self._serializer.get_tf_example(example)
     return example.SerializeToString(deterministic=True)
-
-
-@contextlib.contextmanager
-def replacing(path: Path) -> Iterator[Path]:
-  """Yield a temporary path whose content becomes `path` atomically.
-
-  It is synced to disk before it is renamed. A kill may leave a `*.tmp`.
-  """
-  temporary = path.with_name(f"{path.name}.{secrets.token_hex(4)}.tmp")
-  try:
-    yield temporary
-    with temporary.open("rb") as file:
-      os.fsync(file.fileno())
-    temporary.replace(path)
-  except BaseException:
-    temporary.unlink(missing_ok=True)
-    raise
 
 
 def _dataset_info(

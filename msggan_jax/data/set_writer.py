@@ -44,6 +44,7 @@ from msggan_jax.data import (
 )
 from msggan_jax.data.sources import Source
 from msggan_jax.models import base_grid
+from msggan_jax.runtime import files
 from msggan_jax.runtime.machine import usable_cores
 
 _LOCK = "lock"
@@ -222,7 +223,7 @@ def _read_json(path: Path) -> Any:
 
 
 def _write_json(path: Path, value: Any) -> None:
-  with prepared_set.replacing(path) as temporary:
+  with files.replacing(path) as temporary:
     temporary.write_text(json.dumps(value), encoding="utf-8")
 
 

@@ -14,7 +14,6 @@ import numpy as np
 
 from msggan_jax import kernels
 from msggan_jax.data import PreparedSet, pictures
-from msggan_jax.data.prepared_set import replacing
 from msggan_jax.kernels import plain
 from msggan_jax.metrics import (
   efficientnet,
@@ -34,6 +33,7 @@ from msggan_jax.metrics.frozen_network import Images, on_local_devices
 from msggan_jax.metrics.protocols import Protocol
 from msggan_jax.models import pyramid
 from msggan_jax.runtime import processes
+from msggan_jax.runtime.files import replacing
 
 _SEED = 0  # of the draws: the same reals for every run and step
 

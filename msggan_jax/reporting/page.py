@@ -1,11 +1,9 @@
 """One HTML file about runs, with everything in it."""
 
 import base64
-import contextlib
 import datetime
 import hashlib
 import json
-import os
 import time
 from collections.abc import Sequence
 from pathlib import Path
@@ -18,6 +16,7 @@ from msggan_jax import models
 from msggan_jax.reporting import pictures, verdict
 from msggan_jax.reporting.pictures import Line, Plot
 from msggan_jax.reporting.records import Run, natural, number, plain
+from msggan_jax.runtime import files
 from msggan_jax.runtime.clock import duration
 
 NAME = "report.html"
@@ -54,13 +53,9 @@ Table = tuple[str, Sequence[str], Sequence[Sequence[str]]]
 def write(runs: Sequence[Run], path: Path) -> int:
   """Write the page in one move, and return its size in bytes."""
   page = render(runs)
-  temporary = path.with_name(f".{path.name}.{os.getpid()}")
   try:
-    temporary.write_bytes(page)
-    temporary.replace(path)
+    files.write(path, page)
   except OSError as error:
-    with contextlib.suppress(OSError):
-      temporary.unlink()
     raise ValueError(
       f"{path} cannot be written: {error.strerror or error}; close it where it "
       "is open, or give another file with --output"

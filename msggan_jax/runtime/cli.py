@@ -6,10 +6,12 @@ import json
 import os
 import re
 import runpy
+import signal
 import sys
 import traceback
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
+from types import FrameType
 from typing import Any, NoReturn
 
 from absl import app, flags, logging
@@ -23,7 +25,7 @@ STDOUT = "-"
 PACKAGE = Path(__file__).parents[1]
 
 # Bad input: a path that is missing, forbidden or of another kind. Other errors
-# of the system, such as a full disk, may be gone the next time.
+# of the system may be gone the next time; a full disk stays full.
 _HOPELESS = (
   ValueError,
   FileNotFoundError,
@@ -33,6 +35,8 @@ _HOPELESS = (
   NotADirectoryError,
 )
 _HOPELESS_CODES = (errno.EROFS, errno.ENAMETOOLONG, errno.ELOOP)
+# By their texts: libraries wrap them in errors of their own.
+_FULL = [os.strerror(n) for n in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)]
 
 
 def define_config(*, required: bool = True) -> flags.FlagHolder:
@@ -146,19 +150,59 @@ def run(main: Callable[[], None]) -> None:
     try:
       main()
     except (ValueError, OSError) as error:
-      fail(str(error), EXIT_HOPELESS if is_hopeless(error) else EXIT_FAILURE)
+      fail(
+        describe(error), EXIT_HOPELESS if is_hopeless(error) else EXIT_FAILURE
+      )
     except (RuntimeError, AssertionError):
       if problem := machine.platform_problem():
         fail(problem)
       raise
 
-  app.run(main_or_sentence, flags_parser=_parse_flags)
+  # SIGTERM, too: without a handler a container's first process ignores it.
+  for number in (signal.SIGINT, signal.SIGTERM):
+    if signal.getsignal(number) != signal.SIG_IGN:
+      signal.signal(number, _interrupt)
+  try:
+    app.run(main_or_sentence, flags_parser=_parse_flags)
+  except KeyboardInterrupt as interrupt:
+    # At once: a normal exit would wait for threads and other processes.
+    sys.stdout.flush()
+    os._exit(128 + interrupt.args[0])
+
+
+def _interrupt(number: int, frame: FrameType | None) -> None:
+  """End the command by way of its `finally`s: no half file remains."""
+  del frame
+  signal.signal(number, signal.SIG_DFL)  # the next one ends it at once
+  raise KeyboardInterrupt(number)
 
 
 def is_hopeless(error: Exception) -> bool:
   """Return whether the same command would fail again: it is bad input."""
   code = error.errno if isinstance(error, OSError) else None
-  return isinstance(error, _HOPELESS) or code in _HOPELESS_CODES
+  hopeless = isinstance(error, _HOPELESS) or code in _HOPELESS_CODES
+  return hopeless or _is_full_disk(error)
+
+
+def describe(error: Exception) -> str:
+  """Return an error's sentence, with the remedy for a full disk."""
+  room = "; make room, then give the same command again"
+  return f"{error}{room if _is_full_disk(error) else ''}"
+
+
+def reason(error: BaseException) -> str:
+  """Return why a library has failed: its error's first line, or a full disk."""
+  around: BaseException | None = error
+  while around:
+    for text in _FULL:
+      if text in str(around):
+        return text
+    around = around.__context__
+  return first_line(error)
+
+
+def _is_full_disk(error: Exception) -> bool:
+  return isinstance(error, OSError) and reason(error) in _FULL
 
 
 def config_file() -> tuple[str, str]:
@@ -265,7 +309,7 @@ def _parse_flags(argv: Sequence[str]) -> Sequence[str]:
   return left
 
 
-def first_line(error: Exception) -> str:
+def first_line(error: BaseException) -> str:
   """Return the first line of a library's error, for a sentence of ours."""
   return (str(error).strip() or repr(error)).splitlines()[0][:300]
 

@@ -6,13 +6,20 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+from msggan_jax.runtime import files
+
 METRICS_FILE = "metrics.jsonl"  # of a run
 
 
 def append(path: Path, row: Mapping[str, Any]) -> None:
-  """Append a row and sync it to disk."""
-  with path.open("a") as file:
-    file.write(json.dumps(row) + "\n")
+  """Append a row, on a line of its own, and sync it to disk."""
+  line = json.dumps(row).encode() + b"\n"
+  with files.naming(path), path.open("ab+") as file:
+    if file.tell():
+      file.seek(-1, os.SEEK_END)
+      # A kill or a full disk may have cut the row before.
+      line = line if file.read() == b"\n" else b"\n" + line
+    file.write(line)
     file.flush()
     os.fsync(file.fileno())
 
@@ -42,9 +49,7 @@ def drop_after(path: Path, step: int) -> None:
     if (row := _parse(line)) and row["step"] <= step and line.endswith("\n")
   ]
   if kept != lines:
-    temporary = path.with_suffix(".tmp")
-    temporary.write_text("".join(kept))
-    temporary.replace(path)
+    files.write(path, "".join(kept))
 
 
 def _parse(line: str) -> dict[str, Any] | None:

@@ -73,7 +73,7 @@ def ending_together() -> Iterator[None]:
       raise
     hopeless = cli.is_hopeless(error)
     if hopeless or isinstance(error, OSError):  # such as a full disk
-      print(f"error: {error}", file=sys.stderr, flush=True)
+      print(f"error: {cli.describe(error)}", file=sys.stderr, flush=True)
     else:
       traceback.print_exc()
       sys.stderr.flush()

@@ -3,8 +3,6 @@
 import base64
 import hashlib
 import json
-import secrets
-import shutil
 from pathlib import Path
 
 import jax
@@ -13,6 +11,7 @@ import numpy as np
 from msggan_jax import models
 from msggan_jax.checkpoints import safetensors_file, trained
 from msggan_jax.models import base_grid
+from msggan_jax.runtime.files import replacing
 from msggan_jax.sharing import model_card, portable
 
 RUNTIME = Path(".onnxruntime-web")  # `make web` writes it
@@ -124,11 +123,7 @@ def _script(name: str, value: dict) -> bytes:
 def _write_folder(output: Path, files: dict[str, bytes]) -> None:
   """Write a folder, completely or not at all."""
   output.parent.mkdir(parents=True, exist_ok=True)
-  temporary = output.with_name(f".{output.name}.{secrets.token_hex(4)}")
-  temporary.mkdir()
-  try:
+  with replacing(output) as temporary:
+    temporary.mkdir()
     for name, content in files.items():
       (temporary / name).write_bytes(content)
-    temporary.rename(output)
-  finally:
-    shutil.rmtree(temporary, ignore_errors=True)

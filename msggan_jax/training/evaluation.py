@@ -77,6 +77,7 @@ class Evaluation:
     """
     if self.evaluator is None or self._is_evaluated(step):
       return
+    self.checkpoints.wait()  # no long work beside a save that fails
     kimg = f"kimg {self.reporter.kimg(step):.2f}"
     with self.reporter.paused("evaluation"):
       self.reporter.say(f"{kimg}  evaluating")
@@ -108,7 +109,6 @@ class Evaluation:
   def _mark_best(self) -> int | None:
     """Mark the best existing checkpoint and return its step, if any."""
     protocol = self.evaluator.protocols[0]
-    self.checkpoints.wait()
     steps = self.checkpoints.steps
     rows = [row for row in self.rows if row["step"] in steps]
     like = self.evaluator.record(0, {})

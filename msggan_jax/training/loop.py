@@ -1,5 +1,6 @@
 """Training: build everything, then loop over steps, logs and snapshots."""
 
+import collections
 import contextlib
 import dataclasses
 import time
@@ -62,10 +63,10 @@ def train(
   """
   times = TimeRecord(time.time() if began is None else began)
   workdir = Path(workdir)
-  metrics.choose(config)  # refuses, before any work
-  if init_from and not (workdir / "config.json").is_file():
-    fine_tuning.check(init_from, _shapes_of(config))
+  _refuse(config, workdir, init_from, new_randomness)
   program = make_program(config, sharding.make_mesh())
+  if processes.is_first():
+    print(f"{describe_devices()}, precision {config.precision}", flush=True)
 
   prepared = batches.open_set_of_run(config, workdir, new_data=new_data)
   holdout = batches.open_holdout(config, prepared)
@@ -77,15 +78,16 @@ def train(
     _open_checkpoints(config, workdir, prepared) as checkpoints,
     Preemption() as stop,
   ):
+    newest = checkpoints.begin()
+    schedule = Schedule(config)
+    schedule.check(newest or 0, workdir)
     if processes.is_first():
       saved.save_config(config, workdir)
       run_data.of(prepared).write(workdir)
-      checkpoints.remove_leftovers()
     compiling = background.submit(program.compile)
-    state = _newest_state(checkpoints, program, init_from, _shapes_of(config))
+    state = _first_state(newest, checkpoints, program, init_from, config)
     state = _with_randomness(state, workdir, new=new_randomness)
     names = train_state.step_tensor_names(state.d_params, state.g_params)
-    schedule = Schedule(config)
     run = _Run(
       config=config,
       workdir=workdir,
@@ -115,6 +117,16 @@ def train(
     return run.train(step, state)
 
 
+def _refuse(
+  config: ConfigDict, workdir: Path, init_from: str | None, new_randomness: bool
+) -> None:
+  """Raise ValueError before any work if a run is impossible."""
+  metrics.choose(config)
+  nonfinite.check_stopped(workdir, new=new_randomness)
+  if init_from and not saved.exists(workdir):
+    fine_tuning.check(init_from, _shapes_of(config))
+
+
 class Schedule:
   """What is due after each step.
 
@@ -126,12 +138,21 @@ class Schedule:
     self.total_steps = round(1000 * config.total_kimg / config.batch_size)
     self._config = config
 
+  def check(self, step: int, workdir: Path) -> None:
+    """Raise ValueError if a run stands at a step after its end."""
+    if step > self.total_steps:
+      kimg = self._config.batch_size * step / 1000
+      raise ValueError(
+        f"config.total_kimg is {self._config.total_kimg:g}, but {workdir} has "
+        f"trained for {kimg:g} kimg already; choose more to train on"
+      )
+
   def due(self, step: int, stopping: bool) -> set[str]:
     """Return what is due after a step, before which a run may be stopping."""
     actions = (LOG, SAMPLE, SNAPSHOT, EVALUATE)
     due = {name for name in actions if self.is_due(name, step)}
     if step == self.total_steps:
-      due |= {SAMPLE, SNAPSHOT}
+      due |= {SAMPLE, SNAPSHOT, *([EVALUATE] if self._config.eval_kimg else [])}
     if stopping or EVALUATE in due:
       due.add(SNAPSHOT)
     return due
@@ -228,6 +249,7 @@ class _Run:
       self.reporter.add(step, step_metrics)
 
       stopping = self.stop.reached()
+      self.checkpoints.check()
       with self.times.during("data"):
         is_last = not feed.has_next()
       due = self.schedule.due(step, stopping or is_last)
@@ -260,7 +282,7 @@ class _Run:
       )
       evaluating.begin(step)
     # The last session may have stopped between a checkpoint and its evaluation.
-    if step and self.schedule.is_due(EVALUATE, step):
+    if step and EVALUATE in self.schedule.due(step, stopping=False):
       evaluating.evaluate(step, self._ema_generator(state))
     return evaluating
 
@@ -292,6 +314,14 @@ class _Run:
   def _ema_generator(self, state: TrainState) -> trained.Generator:
     ema = sharding.local_copy((state.ema_params, state.ema_state))
     return trained.Generator(self.config, self.program.generator, *ema)
+
+
+def describe_devices() -> str:
+  """Return the devices of a run, such as 8 x TPU v5 lite in 2 processes."""
+  kinds = collections.Counter(d.device_kind for d in jax.devices())
+  devices = ", ".join(f"{count} x {kind}" for kind, count in kinds.items())
+  several = jax.process_count()
+  return f"{devices} in {several} processes" if several > 1 else devices
 
 
 def sheet_of_reals(prepared: data.PreparedSet) -> np.ndarray:
@@ -335,19 +365,19 @@ def _open_checkpoints(
   )
 
 
-def _newest_state(
+def _first_state(
+  step: int | None,
   checkpoints: Checkpoints,
   program: Program,
   init_from: str | None,
-  shapes: dict[str, Any],
+  config: ConfigDict,
 ) -> TrainState:
-  """Return the newest good checkpoint's state, or the state at step 0."""
-  step = checkpoints.newest_good()
+  """Return the state of a checkpoint, or that of a new run."""
   if step is not None:
     return checkpoints.restore(program.abstract_state, step)
   if init_from is None:
     return program.create_state()
-  state, lines = fine_tuning.start_from(init_from, program, shapes)
+  state, lines = fine_tuning.start_from(init_from, program, _shapes_of(config))
   if processes.is_first():
     print("\n".join(lines), flush=True)
   checkpoints.save(0, state)  # a restart needs the source no more

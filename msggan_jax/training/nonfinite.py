@@ -11,7 +11,7 @@ import numpy as np
 from msggan_jax.algorithm import train_state
 from msggan_jax.algorithm.train_state import TrainState
 from msggan_jax.algorithm.train_step import StepMetrics
-from msggan_jax.runtime import jsonl, processes
+from msggan_jax.runtime import files, jsonl, processes
 
 REPORT = "not_finite.json"
 
@@ -87,6 +87,15 @@ def write_report(workdir: Path, error: NonFinite, rollbacks: int) -> None:
   _write_report(workdir, report)
 
 
+def check_stopped(workdir: Path, *, new: bool) -> None:
+  """Raise ValueError if new random numbers are for no stopped run."""
+  if new and not (workdir / REPORT).is_file():
+    raise ValueError(
+      f"--new_randomness continues a run that has stopped at NaN or Inf, but "
+      f"{workdir} has no {REPORT}; leave the flag out"
+    )
+
+
 def attempt(workdir: Path, step: int, *, new: bool) -> int:
   """Return the `rollbacks` with which a run continues; a call of all.
 
@@ -119,9 +128,7 @@ def _read_report(workdir: Path) -> dict[str, Any]:
 
 
 def _write_report(workdir: Path, report: Mapping[str, Any]) -> None:
-  temporary = workdir / f".{REPORT}"
-  temporary.write_text(json.dumps(report, indent=2) + "\n")
-  temporary.replace(workdir / REPORT)
+  files.write(workdir / REPORT, json.dumps(report, indent=2) + "\n")
 
 
 def remove_report(workdir: Path) -> None:

@@ -1,6 +1,9 @@
 """Checkpoints: damage is noticed, passed over and left alone."""
 
+import errno
+import os
 import random
+import resource
 import shutil
 
 import jax
@@ -10,7 +13,7 @@ import pytest
 
 from msggan_jax.checkpoints import checkpoint
 from msggan_jax.checkpoints.checkpoint import Checkpoints, SaveError
-from msggan_jax.runtime import sharding
+from msggan_jax.runtime import cli, sharding
 
 
 def tree(step):
@@ -116,17 +119,32 @@ def test_an_unfinished_one_is_no_checkpoint(tmp_path):
   assert restored(tmp_path) == 1
 
 
-def test_the_last_good_one_outlives_a_failed_save(tmp_path, monkeypatch):
+@pytest.mark.parametrize("limit", [1024, None])
+def test_a_full_disk_leaves_the_last_good_one(
+  tmp_path, monkeypatch, caplog, limit
+):
+  """While Orbax writes, or afterwards, when the manifest is written."""
   save(tmp_path, 1)
 
-  def fail(folder):
-    raise OSError(28, "No space left on device")
+  def fail(*_):
+    raise OSError(errno.ENOSPC, "No space left on device")
 
+  wanted, (soft, hard) = tree(2), resource.getrlimit(resource.RLIMIT_FSIZE)
   with monkeypatch.context() as patch, Checkpoints(tmp_path, 1) as checkpoints:
-    patch.setattr(checkpoint, "write_manifest", fail)
-    checkpoints.save(2, tree(2))
-    with pytest.raises(SaveError, match="the newest is 1: .*No space left"):
-      checkpoints.wait()
+    if limit:
+      resource.setrlimit(resource.RLIMIT_FSIZE, (limit, hard))
+    else:
+      patch.setattr(checkpoint.files, "write", fail)
+    try:
+      checkpoints.save(2, wanted)
+      assert checkpoints._saving.exception()
+    finally:
+      resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    text = "the newest is 1: (No space left on device|File too large)$"
+    with pytest.raises(SaveError, match=text) as caught:
+      checkpoints.check()
+  assert cli.is_hopeless(caught.value) and not caplog.records
+  assert os.listdir(tmp_path) == ["1"]
   assert restored(tmp_path) == 1
   save(tmp_path, 2)
   assert restored(tmp_path) == 2
@@ -138,3 +156,40 @@ def test_the_first_after_each_multiple_stays(tmp_path):
   with Checkpoints(tmp_path / "c") as checkpoints:
     # 0 can have other weights.
     assert checkpoints.steps == [0, 6, 12, 14, 16]
+
+
+def test_a_run_whose_checkpoints_are_away_is_not_begun_anew(two, tmp_path):
+  def begin():
+    with Checkpoints(tmp_path / "checkpoints") as checkpoints:
+      return checkpoints.begin()
+
+  def refused(name):
+    before = sorted(tmp_path.rglob("*"))
+    with pytest.raises(
+      ValueError, match=f" has {name} of a run, but .* no goo"
+    ):
+      begin()
+    assert sorted(tmp_path.rglob("*")) == before
+
+  stats = tmp_path / "stats.jsonl"
+  assert begin() is None
+  stats.write_text("{}\n")
+  assert begin() is None  # killed before its first checkpoint
+  save(tmp_path / "checkpoints", 0)  # of a fine-tuned run
+  assert begin() == 0
+  save(tmp_path / "checkpoints", 1)
+  assert begin() == 1
+  shutil.rmtree(tmp_path / "checkpoints/1")
+  refused("stats.jsonl")
+  (tmp_path / "checkpoints/0" / checkpoint.MANIFEST).unlink()
+  refused("stats.jsonl")
+  stats.unlink()
+  refused("checkpoints/0")
+  shutil.rmtree(tmp_path / "checkpoints")
+  for name in ("metrics.jsonl", "samples/4x4/000001.000.png", "averages/20"):
+    path = tmp_path / name
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text("")
+    refused(name)
+    path.unlink()
+  assert begin() is None

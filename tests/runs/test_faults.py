@@ -224,11 +224,15 @@ def test_a_disk_without_locks_is_warned_about(tmp_path, monkeypatch, caplog):
 def test_leftovers_of_killed_saves_are_removed(tmp_path):
   ours = ["5.orbax-checkpoint-tmp", "7.orbax-checkpoint-tmp-123"]
   others = ["5", "5.damaged", "x.orbax-checkpoint-tmp", "notes"]
+  folder = tmp_path / "checkpoints"
   for name in (*ours, *others):
-    (tmp_path / name / "state").mkdir(parents=True)
-  with checkpoint.Checkpoints(tmp_path) as checkpoints:
-    checkpoints.remove_leftovers()
-  assert sorted(os.listdir(tmp_path)) == sorted(others)
+    (folder / name / "state").mkdir(parents=True)
+  (tmp_path / ".config.json.0123abcd.tmp").write_text("{")
+  (tmp_path / checkpoint.STARTING).write_text("")
+  with checkpoint.Checkpoints(folder) as checkpoints:
+    assert checkpoints.begin() is None
+  assert sorted(os.listdir(folder)) == sorted(others)
+  assert sorted(os.listdir(tmp_path)) == [checkpoint.STARTING, "checkpoints"]
 
 
 def test_a_clock_that_jumps_counts_no_negative_time(monkeypatch):

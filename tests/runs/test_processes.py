@@ -215,7 +215,7 @@ def test_a_full_disk_ends_in_one_sentence(tmp_path, num_processes):
     start(tmp_path, "run", num_processes, prefix=FULL_DISK, **fields)
   )
   log = (tmp_path / "run-0.log").read_text()
-  assert codes[0] == 1 and 0 not in codes, log
+  assert codes[0] == 2 and 0 not in codes, log
   (line,) = [line for line in log.splitlines() if line.startswith("error: ")]
   assert "File too large" in line and "Traceback" not in log
   run(tmp_path, "run", num_processes, **fields)

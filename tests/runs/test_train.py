@@ -55,6 +55,11 @@ def test_a_run_resumes_byte_for_byte(config, tmp_path):
       assert whole_row[name] == halves_row[name]
     assert whole_row.get("stability/8") == halves_row.get("stability/8")
 
+  config.total_kimg = 0.064
+  with pytest.raises(ValueError, match=r"0\.064, but .* for 0\.128 kimg"):
+    loop.train(config, tmp_path / "halves")
+  assert saved.load_config(tmp_path / "halves").total_kimg == 0.128
+
   check_what_a_run_leaves(tmp_path / "whole")
   check_sampling(tmp_path / "whole", whole)
 

@@ -67,6 +67,15 @@ def test_a_resumed_run_evaluates_as_a_whole_one(config, tmp_path):
   assert json.loads((halves / "best.json").read_text()) == best
 
 
+def test_the_last_step_is_evaluated(config):
+  config.eval_kimg = 0.096
+  schedule = loop.Schedule(config)
+  due = [loop.EVALUATE in schedule.due(i, False) for i in range(1, 5)]
+  assert due == [False, False, True, True]
+  config.eval_kimg = 0.0
+  assert loop.EVALUATE not in loop.Schedule(config).due(4, False)
+
+
 def test_a_signal_ends_an_evaluation(config, tmp_path, monkeypatch):
   """It comes during step 2's evaluation; the next session repeats that."""
   run, evaluate = tmp_path / "run", metrics.Evaluator.evaluate

@@ -135,11 +135,14 @@ def test_bad_data_ends_a_run_at_its_start(
 ):
   to_float = train_step.to_float
   monkeypatch.setattr(train_step, "to_float", lambda x: jnp.nan * to_float(x))
+  with pytest.raises(ValueError, match=r"new has no not_finite\.json; leave"):
+    loop.train(config, tmp_path / "new", new_randomness=True)
+  assert not (tmp_path / "new").exists()
   for rollbacks in (0, 1):
     with pytest.raises(
       nonfinite.NonFinite, match="d_grad_norm and d_grads/block"
     ):
-      loop.train(config, tmp_path, new_randomness=True)
+      loop.train(config, tmp_path, new_randomness=rollbacks > 0)
     report = json.loads((tmp_path / "not_finite.json").read_text())
     attempts = report["attempts"]
     assert [a["rollbacks"] for a in attempts] == list(range(rollbacks + 1))
