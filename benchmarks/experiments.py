@@ -58,7 +58,6 @@ AUGMENTATIONS: dict[str, dict[str, Any]] = {
     "augment": "exact",
     "augment_strength": 0.8,
     "augment_target": 0.5,
-    "augment_holdout": "test",
     "augment_kimg": 8.0,
   },
 }

@@ -103,8 +103,8 @@ class AugmentState:
 class Overfitting(NamedTuple):
   """How D treats reals it has trained on; r is the ratio of the two, ().
 
-  ADA's r_t = E sign(D(reals)) where the loss has a meaningful zero, else ADA's
-  r_v = (D(reals) - D(held out)) / (D(reals) - D(fakes)).
+  With held-out images ADA's r_v = (D(reals) - D(held out)) / (D(reals) -
+  D(fakes)), else r_t = E sign(D(reals)), by the loss's zero.
   """
 
   numerator: jax.Array
@@ -118,7 +118,7 @@ def is_adaptive(config: ConfigDict) -> bool:
 
 def needs_holdout(config: ConfigDict) -> bool:
   """Return whether the signal compares with held-out images."""
-  return is_adaptive(config) and config.loss not in BOUNDARIES
+  return is_adaptive(config) and bool(config.augment_holdout)
 
 
 def check(config: ConfigDict) -> None:
@@ -129,7 +129,17 @@ def check(config: ConfigDict) -> None:
       f"adaptive strength has no schedule; choose {SAME}, or "
       "config.augment_target 0"
     )
-  if needs_holdout(config) and not config.augment_holdout:
+  if config.augment_holdout and not is_adaptive(config):
+    raise ValueError(
+      f"config.augment_holdout is {config.augment_holdout!r}, but the strength "
+      "is not adaptive; choose config.augment_target, such as 0.5, or no "
+      "held-out images"
+    )
+  if (
+    is_adaptive(config)
+    and config.loss not in BOUNDARIES
+    and not config.augment_holdout
+  ):
     raise ValueError(
       f"config.loss {config.loss} has no zero between reals and fakes, so an "
       "adaptive strength needs held-out images; give config.augment_holdout, "
@@ -209,7 +219,7 @@ def overfitting(
   """Return the signal that an adaptive strength follows.
 
   `values` are means over the global batch, with `statistics`, and so is
-  `held_out`, the logit of held-out images; None: the loss has a zero.
+  `held_out`, the logit of held-out images; None: there are none.
   """
   if held_out is None:
     signs = values["real_signs"]

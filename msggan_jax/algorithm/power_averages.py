@@ -12,7 +12,8 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
-import optax
+
+from msggan_jax.algorithm import averaging
 
 # Standard deviations of the weights over steps, relative to the run so far
 # (EDM2's sigma_rel).
@@ -33,19 +34,25 @@ def exponent(width: float) -> float:
 
 
 def update(
-  averages: tuple[Tree, ...], g_params: Tree, step: jax.Array
-) -> tuple[Tree, ...]:
+  averages: tuple[Tree, ...],
+  remainders: tuple[Tree, ...],
+  g_params: Tree,
+  step: jax.Array,
+) -> tuple[tuple[Tree, ...], tuple[Tree, ...]]:
   """Move the averages to the parameters after step t, () int32, from 1.
 
-  The rate is 1 - (1 - 1 / t)^(gamma + 1), computed so that it keeps its digits
-  for large t; the first step replaces the initial parameters.
+  Also returns their remainders (`averaging.move`). The rate is
+  1 - (1 - 1 / t)^(gamma + 1), computed so that it keeps its digits for large t;
+  the first step replaces the initial parameters.
   """
   moved = []
-  for width, average in zip(WIDTHS[: len(averages)], averages, strict=True):
+  widths = WIDTHS[: len(averages)]
+  for width, *average in zip(widths, averages, remainders, strict=True):
     remaining = jnp.log1p(-1.0 / step.astype(jnp.result_type(float)))
     rate = -jnp.expm1((exponent(width) + 1) * remaining)
-    moved.append(optax.incremental_update(g_params, average, rate))
-  return tuple(moved)
+    moved.append(averaging.move(*average, g_params, rate))
+  averages, remainders = zip(*moved, strict=True) if moved else ((), ())
+  return averages, remainders
 
 
 def coefficients(

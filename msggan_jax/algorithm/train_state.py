@@ -9,7 +9,7 @@ import optax
 from flax import struct
 from ml_collections import ConfigDict
 
-from msggan_jax.algorithm import augment, power_averages
+from msggan_jax.algorithm import augment, averaging, power_averages
 from msggan_jax.models.networks import Tree
 from msggan_jax.models.pyramid import resolutions_up_to
 
@@ -31,6 +31,13 @@ class TrainState:
   # Parts of a run's options; () if they are not in use.
   augment_state: Any = ()  # the strength of an adaptive augmentation
   averages: Any = ()  # power-function averages of g_params
+  # Of the average ema_params, if it is slow, and of each of `averages`.
+  ema_remainder: Any = ()
+  averages_remainders: Any = ()
+
+
+# Fields that older checkpoints may lack; they start with zeros.
+REMAINDERS = ("ema_remainder", "averages_remainders")
 
 
 def assemble(
@@ -46,6 +53,7 @@ def assemble(
   """
   ema_params, ema_state = ema or jax.tree.map(jnp.copy, g)
   widths = power_averages.WIDTHS if config.ema_averages else ()
+  zeros = jax.tree.map(jnp.zeros_like, ema_params)
   return TrainState(
     step=jnp.zeros((), jnp.int32),
     rollbacks=jnp.zeros((), jnp.int32),
@@ -59,6 +67,8 @@ def assemble(
     d_opt_state=optimizer.init(d[0]),
     augment_state=augment.initial_state(config),
     averages=tuple(jax.tree.map(jnp.copy, g[0]) for _ in widths),
+    ema_remainder=zeros if averaging.ema_is_slow(config) else (),
+    averages_remainders=tuple(jax.tree.map(jnp.copy, zeros) for _ in widths),
   )
 
 
@@ -81,22 +91,6 @@ def make_optimizer(config: ConfigDict) -> optax.GradientTransformationExtraArgs:
     return rule(now).update(grads, state, params)
 
   return optax.GradientTransformationExtraArgs(rule(config).init, update)
-
-
-def ema_decay(config: ConfigDict, now: Any) -> float | jax.Array:
-  """Return the EMA's decay per step, by the values at the step.
-
-  `ema_decay` if it is set, else from the half-life `ema_kimg`:
-  0.5^(batch_size / (1000 ema_kimg)); both 0: no averaging.
-  """
-  if config.ema_decay:
-    return config.ema_decay
-  if isinstance(now.ema_kimg, jax.Array):  # scheduled; 0 at its start
-    half_lives = config.batch_size / (1000 * jnp.maximum(now.ema_kimg, 1e-9))
-    return jnp.exp2(-half_lives)
-  if not now.ema_kimg:
-    return 0.0
-  return 0.5 ** (config.batch_size / (1000 * now.ema_kimg))
 
 
 def check_frozen(config: ConfigDict) -> None:

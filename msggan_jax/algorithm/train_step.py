@@ -11,6 +11,7 @@ from ml_collections import ConfigDict
 
 from msggan_jax.algorithm import (
   augment,
+  averaging,
   losses,
   penalties,
   power_averages,
@@ -24,7 +25,6 @@ from msggan_jax.algorithm.accumulation import (
 )
 from msggan_jax.algorithm.train_state import (
   TrainState,
-  ema_decay,
   first_not_finite,
   freeze,
 )
@@ -134,17 +134,24 @@ class TrainStep:
       state, now, reals, fakes, given_in_g
     )
 
+    ema_params, ema_remainder = averaging.move(
+      state.ema_params,
+      state.ema_remainder,
+      state.g_params,
+      averaging.ema_rate(config, now),
+    )
+    averages, averages_remainders = power_averages.update(
+      state.averages, state.averages_remainders, state.g_params, state.step + 1
+    )
     state = state.replace(
       step=state.step + 1,
       g_state=fakes.g_state,
       ema_state=fakes.g_state,
-      averages=power_averages.update(
-        state.averages, state.g_params, state.step + 1
-      ),
+      ema_params=ema_params,
+      ema_remainder=ema_remainder,
+      averages=averages,
+      averages_remainders=averages_remainders,
       augment_state=augment_state,
-      ema_params=optax.incremental_update(
-        state.g_params, state.ema_params, 1 - ema_decay(config, now)
-      ),
     )
     values = d_values | g_values | a_values | now.moving()
     counts = dict.fromkeys(values, jnp.int32(1))

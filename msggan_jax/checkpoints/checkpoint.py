@@ -9,12 +9,13 @@ import itertools
 import json
 import shutil
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path, PurePosixPath
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 from absl import logging
 from orbax.checkpoint import v1 as ocp
 
@@ -141,12 +142,18 @@ class Checkpoints:
       raise FileNotFoundError(f"{self._directory} has {wanted}{have}")
     return steps[-1] if step is None else step
 
-  def restore(self, abstract_tree: Any, step: int | str | None = None) -> Any:
+  def restore(
+    self,
+    abstract_tree: Any,
+    step: int | str | None = None,
+    optional: Sequence[str] = (),
+  ) -> Any:
     """Load a checkpoint, or a part of it, after checking its checksums.
 
     All processes call it with the same step, and all load it or none. The
     abstract tree has `jax.ShapeDtypeStruct` with shardings. `step` is as in
-    `find`, but None skips damaged ones with a warning.
+    `find`, but None skips damaged ones with a warning. `optional` fields of a
+    `flax.struct` are zeros if an older checkpoint lacks them.
 
     Raises:
       FileNotFoundError: If the checkpoint does not exist.
@@ -157,13 +164,30 @@ class Checkpoints:
     with processes.raising_together():
       step = processes.once_visible(lambda: self._check(step))
     try:
-      misfits = self._misfits(step, abstract_tree)
+      there = self._shapes_there(step)
+      have = {name.partition("/")[0] for name in there}
+      zeros = {
+        name: jax.tree.map(
+          lambda x: jnp.zeros(x.shape, x.dtype, device=x.sharding),
+          getattr(abstract_tree, name),
+        )
+        for name in optional
+        if name not in have
+      }
+      if zeros:
+        abstract_tree = abstract_tree.replace(**dict.fromkeys(zeros, ()))
+      misfits = [
+        f"{name} is {there.get(name, 'missing')}, expected {shape}"
+        for name, shape in _shapes(abstract_tree).items()
+        if there.get(name) != shape
+      ]
       if misfits:
         raise ValueError("; ".join(misfits))
       with _context():
-        return ocp.load(
+        tree = ocp.load(
           self._folder(step), abstract_tree, checkpointable_name=_NAME
         )
+      return tree.replace(**zeros) if zeros else tree
     except Exception as error:  # whatever Orbax raises
       raise ValueError(
         f"checkpoint {self._folder(step)} cannot be loaded: "
@@ -258,18 +282,13 @@ class Checkpoints:
       )
     return found
 
-  def _misfits(self, step: int, abstract_tree: Any) -> list[str]:
-    """Return a line for each array of a checkpoint with another shape.
+  def _shapes_there(self, step: int) -> dict[str, tuple[int, ...]]:
+    """Return the shapes of a checkpoint's arrays.
 
-    Orbax itself would first read them all and print each result.
+    Orbax itself would first read all arrays and print each misfit.
     """
     metadata = ocp.metadata(self._folder(step), checkpointable_name=_NAME)
-    there = _shapes(metadata.metadata)
-    return [
-      f"{name} is {there.get(name, 'missing')}, expected {shape}"
-      for name, shape in _shapes(abstract_tree).items()
-      if there.get(name) != shape
-    ]
+    return _shapes(metadata.metadata)
 
   def _make_way(self, step: int) -> bool:
     """Return whether a step must be saved; the first process's decision.

@@ -15,6 +15,7 @@ AUTO = "auto"  # `resolve` settles it
 SAME = "same"  # an end value: the field does not change
 
 _ENDLESS = 2**31 - 1
+_LARGEST_DECAY = 1 - 2**-24  # of float32, below 1
 
 
 class Field(NamedTuple):
@@ -92,9 +93,15 @@ def _number(
   )
 
 
-def _end(meaning: str, **bounds: Any) -> Field:
+def _decay(default: float | str, meaning: str) -> Field:
+  """Return a field of a running mean's decay; with 1 it would never move."""
+  number = _number(default, meaning, high=_LARGEST_DECAY)
+  return number._replace(expected="a number from 0, below 1 in float32")
+
+
+def _end(meaning: str, make: Callable = _number, **bounds: Any) -> Field:
   """Return the end value of a schedule: a number, or the start value."""
-  number = _number(SAME, meaning, **bounds)
+  number = make(SAME, meaning, **bounds)
   return _or(number, lambda x: x == SAME, f"{SAME}, or {{}}")
 
 
@@ -309,8 +316,9 @@ _AUGMENTATION = {
   ),
   "augment_holdout": _text(
     "",
-    "adaptive, losses without a zero (wasserstein, relativistic): held-out "
-    "images; a folder, a zip or a prepared set, or the split of another set",
+    "adaptive: held-out images that D's overfitting is measured with, which "
+    "losses without a zero (wasserstein, relativistic) need; a folder, a zip "
+    "or a prepared set, or the split of another set",
     resumable=True,
   ),
 }
@@ -338,13 +346,13 @@ _OPTIMIZATION = {
   "optimizer": _choice("of both networks", "rmsprop", "adam"),
   "learning_rate": _number(0.003, "of both networks", above=True),
   "learning_rate_end": _end("learning_rate after the burn-in", above=True),
-  "beta1": _number(0.0, "Adam's", high=1.0),
-  "beta2": _number(0.99, "Adam's, and RMSprop's decay", high=1.0),
-  "beta2_end": _end("beta2 after the burn-in", high=1.0),
+  "beta1": _decay(0.0, "Adam's"),
+  "beta2": _decay(0.99, "Adam's, and RMSprop's decay"),
+  "beta2_end": _end("beta2 after the burn-in", make=_decay),
   "ema_kimg": _number(10.0, "half-life of G's moving average; 0: none"),
   "ema_kimg_end": _end("ema_kimg after the burn-in"),
-  "ema_decay": _number(
-    0.0, "decay a step, instead of the half-life; 0: not set", high=1.0
+  "ema_decay": _decay(
+    0.0, "decay a step, instead of the half-life; 0: not set"
   ),
   "ema_averages": _switch(
     False,

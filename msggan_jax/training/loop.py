@@ -374,7 +374,9 @@ def _first_state(
 ) -> TrainState:
   """Return the state of a checkpoint, or that of a new run."""
   if step is not None:
-    return checkpoints.restore(program.abstract_state, step)
+    return checkpoints.restore(
+      program.abstract_state, step, train_state.REMAINDERS
+    )
   if init_from is None:
     return program.create_state()
   state, lines = fine_tuning.start_from(init_from, program, _shapes_of(config))

@@ -5,6 +5,7 @@ configuration, images, versions and devices.
 """
 
 import contextlib
+import functools
 import hashlib
 import os
 from collections.abc import Callable, Mapping, Sequence
@@ -19,7 +20,7 @@ from ml_collections import ConfigDict
 import msggan_jax
 from msggan_jax import data
 from msggan_jax.algorithm.program import make_program
-from msggan_jax.algorithm.train_state import TrainState
+from msggan_jax.algorithm.train_state import REMAINDERS, TrainState
 from msggan_jax.checkpoints.checkpoint import Checkpoints
 from msggan_jax.config import saved
 from msggan_jax.data import prepared_set, run_data
@@ -86,9 +87,12 @@ def verify(
     images = _KnownImages(prepared)
     holdout = batches.open_holdout(config, prepared)
     compiled, _ = program.compile()
+    restore = functools.partial(
+      checkpoints.restore, program.abstract_state, optional=REMAINDERS
+    )
     state = program.create_state()
     if chosen[0] in checkpoints.steps:  # at 0: a run of --init_from
-      state = checkpoints.restore(program.abstract_state, chosen[0])
+      state = restore(chosen[0])
     for last in chosen[1:]:
       first = int(state.step)
       state = _with_numbers_of(last, state, checkpoints, say)
@@ -97,7 +101,7 @@ def verify(
         for _ in range(first, last):
           batch = sharding.put_batch(program.mesh, next(loader))
           state, _ = compiled(state, batch)
-      expected = checkpoints.restore(program.abstract_state, last)
+      expected = restore(last)
       for line in images.lines():
         say(line)
       one = last == first + 1

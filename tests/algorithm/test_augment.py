@@ -157,12 +157,29 @@ def test_the_signal_of_the_losses():
 
 def test_impossible_combinations_end_in_a_sentence():
   config = load_config("default")
+  config.augment_holdout = "photos"
+  with pytest.raises(ValueError, match="'photos', but the strength is not"):
+    augment.check(config)
+  config.augment_holdout = ""
   config.augment, config.augment_target = "exact", 0.5
   with pytest.raises(ValueError, match="wasserstein has no zero .*_holdout"):
     augment.check(config)
   config.augment_strength_end = 0.3
   with pytest.raises(ValueError, match="_end is 0.3, but an adaptive strength"):
     augment.check(config)
+
+
+@pytest.mark.parametrize("loss", losses.ADVERSARIAL_LOSSES)
+def test_held_out_images_are_the_signal_of_every_loss(loss):
+  config = load_config("default")
+  config.augment, config.augment_target, config.loss = "exact", 0.5, loss
+  assert not augment.needs_holdout(config)
+  config.augment_holdout = "test"
+  augment.check(config)
+  assert augment.needs_holdout(config)
+  assert augment.statistics(config, jnp.zeros(4)) == {}
+  config.augment_target = 0.0
+  assert not augment.needs_holdout(config)
 
 
 def adaptive_config(policy="exact"):

@@ -8,7 +8,7 @@ import numpy as np
 import optax
 import pytest
 
-from msggan_jax.algorithm import penalties, schedules, train_state
+from msggan_jax.algorithm import averaging, penalties, schedules, train_state
 from msggan_jax.models.pyramid import make_pyramid
 from msggan_jax.runtime import sharding
 from tests.algorithm.runs import small_config
@@ -46,8 +46,8 @@ def test_values_follow_half_a_cosine(float64):
     }
     for name, value in expected.items():
       assert getattr(now, name) == pytest.approx(value, rel=1e-12), name
-    beta = 0.5 ** (0.008 / expected["ema_kimg"]) if step else 0.0
-    assert train_state.ema_decay(config, now) == pytest.approx(beta, rel=1e-12)
+    rate = 1 - 0.5 ** (0.008 / expected["ema_kimg"]) if step else 1.0
+    assert averaging.ema_rate(config, now) == pytest.approx(rate, rel=1e-12)
     assert now.moving().keys() == {*expected, "r2_gamma"}
 
 

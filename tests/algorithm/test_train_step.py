@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from msggan_jax import kernels
-from msggan_jax.algorithm import train_state
+from msggan_jax.algorithm import averaging
 from tests.algorithm.runs import Run, assert_same, small_config
 
 
@@ -76,10 +76,10 @@ def test_a_lazy_penalty_comes_every_kth_step(config):
     assert (value > 0) == (step % 2 == 0)
 
 
-def test_ema_decay_is_a_half_life(config):
+def test_ema_rate_is_a_half_life(config):
   config.ema_kimg, config.batch_size = 2.0, 1000
-  assert train_state.ema_decay(config, config) == pytest.approx(0.5**0.5)
+  assert averaging.ema_rate(config, config) == pytest.approx(1 - 0.5**0.5)
   config.ema_decay = 0.999
-  assert train_state.ema_decay(config, config) == 0.999
+  assert averaging.ema_rate(config, config) == 1 - 0.999
   config.ema_decay = config.ema_kimg = 0.0
-  assert train_state.ema_decay(config, config) == 0.0
+  assert averaging.ema_rate(config, config) == 1.0

@@ -120,7 +120,7 @@ IMPOSSIBLE = (
   ({"num_classes": -1}, f"config.num_classes is -1; {FROM_0}"),
   ({"stddev_group": -4}, f"config.stddev_group is -4; {FROM_0}"),
   ({"learning_rate": 0.0}, "learning_rate is 0.0; choose a number above"),
-  ({"beta2": 1.5}, "beta2 is 1.5; choose a number from 0 to 1"),
+  ({"beta2": 1.0}, "beta2 is 1.0; choose a number from 0, below 1 in float"),
   ({"remat_from": "all"}, "is 'all'; choose a resolution, 0 or auto"),
   ({"mapping_layers": 0}, "mapping_layers is 0; choose a whole number from 1"),
   ({"output_activation": "relu"}, "choose one of linear, tanh"),

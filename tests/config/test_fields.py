@@ -75,9 +75,10 @@ def test_each_type_of_field():
     ("metrics", ["", "fid50k_full"], [None, 1]),
     ("total_kimg", [1, 0.5], [0, -1.0, float("nan"), float("inf"), 10**400]),
     ("linear_gain", [-1, 1.5], [float("nan"), True, "1"]),
-    ("beta1", [0, 1.0], [1.01, -0.1]),
+    ("beta1", [0, 0.999999], [1, 1 - 1e-9, -0.1]),
+    ("ema_decay", [0, 0.999999], [1.0, 1 - 1e-9]),
     ("remat_from", [0, 64, "auto"], [-1, "64", 1.5, True]),
-    ("beta2_end", ["same", 0.5, 1], ["start", 1.01, None]),
+    ("beta2_end", ["same", 0.5], ["start", 1.0, None]),
     ("penalty_scales", ["sum", [1, 0.5], (0,)], ["max", [-1.0], 1.0, ["1"]]),
     ("connected_scales", ["coarse", 8, [4, 8], (16,)], [None, {}, [[8]]]),
   ):
