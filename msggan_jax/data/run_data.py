@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from msggan_jax.data import fingerprint, prepared_set, reading
+from msggan_jax.runtime import files
 
 _FILE = "data.json"
 _DIGITS = 16  # hexadecimal, of the SHA-256 of an image
@@ -64,8 +65,7 @@ class RunData:
   def write(self, workdir: Path) -> None:
     """Write it into a workdir."""
     fields = dataclasses.asdict(self) | {"digests": "".join(self.digests)}
-    with prepared_set.replacing(workdir / _FILE) as temporary:
-      temporary.write_text(json.dumps(fields, indent=1) + "\n")
+    files.write(workdir / _FILE, json.dumps(fields, indent=1) + "\n")
 
 
 def of(prepared: prepared_set.PreparedSet) -> RunData:
