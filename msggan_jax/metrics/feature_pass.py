@@ -180,7 +180,7 @@ def doubt(protocol: Protocol, reals: Statistics, num_fakes: int) -> str:
     return ""
   return (
     f"biased: {num_reals:,} reals and {num_fakes:,} fakes are too few for "
-    f"{dimension:,} features; kid is not"
+    f"{dimension:,} features; kid is unbiased"
   )
 
 
