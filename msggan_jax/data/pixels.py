@@ -2,20 +2,53 @@
 
 import functools
 import io
+import math
+import re
+import struct
+from collections.abc import Callable
+from typing import Any
 
 import numpy as np
-from PIL import ExifTags, Image, ImageOps, UnidentifiedImageError
+from PIL import ExifTags, Image, ImageCms, ImageOps, UnidentifiedImageError
+
+from msggan_jax.data import reading
 
 MODES = {1: "L", 3: "RGB", 4: "RGBA"}  # by number of channels
 CROPS = ("center", "pad")
 MARK = "msggan_jax"  # the text of PNG files that says what they are
 SHEET = "sheet"  # several images; a sample has `Job.marks`
+HEAD_BYTES = 256  # of a file, by which `is_image` knows it
+MOST_BYTES = 2**30  # of an image in memory, and of all that threads decode
 
 # Formats of photos and drawings. Not EPS, PDF and the like, which run other
 # programs or are not images.
 _FORMATS = frozenset(
-  "AVIF BMP GIF JPEG JPEG2000 MPO PNG PPM TGA TIFF WEBP".split()
+  "AVIF BMP GIF HEIF JPEG JPEG2000 MPO PNG PPM TGA TIFF WEBP".split()
 )
+_WEAK_SIGNATURES = frozenset("PPM TGA".split())  # two bytes, or none
+# Other images by their first bytes, and what to do about them.
+_UNREAD = {
+  rb"\xff\x0a|\0\0\0\x0cJXL ": "JPEG XL is not read: convert it to PNG",
+  rb".{128}DICM": "DICOM is not read: convert it to PNG",
+  rb"\x93NUMPY": "a NumPy array is not read: convert it to PNG",
+  rb"8BPS": "a Photoshop file is not read: export it as PNG",
+  rb"v/1\x01|#\?RADIANCE": "HDR is not read: convert it to PNG",
+  rb"II\*\0....CR|....ftypcrx |FUJIFILMCCD-RAW|IIRO|IIRS|IIU\0|FOVb": (
+    _RAW := "a raw photo is not read: develop it to PNG or JPEG"
+  ),
+}
+_HEIC = rb"....ftyp(?:hei|hev|(?:mif1|msf1).{4,40}hei)"
+_TIFF_SUBFILE_TYPE, _TIFF_DNG_VERSION = 254, 50706
+
+_SRGB = ImageCms.createProfile("sRGB")
+# Color space of an ICC profile and mode of its sRGB image, by an image's mode.
+_COLOR_SPACES = {
+  "L": ("GRAY", "RGB"),
+  "RGB": ("RGB", "RGB"),
+  "RGBA": ("RGB", "RGBA"),
+  "CMYK": ("CMYK", "RGB"),
+}
+_memory = reading.Budget(MOST_BYTES)
 
 
 def check_resolution(resolution: int) -> None:
@@ -27,18 +60,53 @@ def check_resolution(resolution: int) -> None:
 
 
 @functools.cache
-def _format_of_extension() -> dict[str, str]:
-  """Return the formats we accept that this Pillow can read, by extension."""
-  return {
-    extension: name
-    for extension, name in Image.registered_extensions().items()
-    if name in _FORMATS and name in Image.OPEN
-  }
+def _openers() -> dict[str, tuple[Any, Any]]:
+  """Return Pillow's factory and test of each format that we read."""
+  try:
+    import pillow_heif
+
+    pillow_heif.register_heif_opener()
+  except ImportError:  # an extra
+    pass
+  Image.init()
+  known = sorted(_FORMATS & Image.OPEN.keys(), key=lambda x: (x == "TGA", x))
+  return {name: Image.OPEN[name] for name in known}
+
+
+@functools.cache
+def _extensions() -> tuple[str, ...]:
+  return tuple(
+    extension
+    for extension, name in [*Image.registered_extensions().items()]
+    if name in _openers()
+  )
 
 
 def is_image_name(name: str) -> bool:
-  """Tell whether a file name has the extension of an image format."""
-  return name.lower().endswith(tuple(_format_of_extension()))
+  """Return whether a file name has the extension of a readable format."""
+  _openers()
+  return name.lower().endswith(_extensions())
+
+
+def is_image(head: bytes) -> bool:
+  """Return whether a file is a readable image, by its first bytes."""
+  return any(
+    test and _passes(test, head)
+    for name, (_, test) in _openers().items()
+    if name not in _WEAK_SIGNATURES
+  )
+
+
+def why_unread(head: bytes) -> str:
+  """Return why an image with these first bytes is not read, or ""."""
+  if "HEIF" not in _openers() and re.match(_HEIC, head, re.DOTALL):
+    return "HEIC needs pillow-heif: pip install 'msggan_jax[heic]'"
+  matching = (k for k in _UNREAD if re.match(k, head, re.DOTALL))
+  return next(map(_UNREAD.get, matching), "")
+
+
+def _passes(test: Callable[[bytes], bool | str], head: bytes) -> bool:
+  return test(head[:16]) is True  # a text says which library is missing
 
 
 class SheetError(ValueError):
@@ -46,21 +114,38 @@ class SheetError(ValueError):
 
 
 def open_image(data: bytes) -> Image.Image:
-  """Open an encoded image, of an animation the first frame.
+  """Open an encoded image, of an animation or a TIFF the first page.
 
   Its pixels are decoded later, on first use. What cannot be used raises one of
   many exceptions of Pillow's.
   """
   if not data:
     raise ValueError("empty file")
-  formats = sorted(set(_format_of_extension().values()))
-  try:
-    image = Image.open(io.BytesIO(data), formats=formats)
-  except UnidentifiedImageError:  # its words name an object in memory
-    raise UnidentifiedImageError("cannot identify the image's format") from None
-  if image.info.get(MARK) == SHEET:
-    raise SheetError("a sheet of images that msggan_jax has made")
-  return image
+  if reason := why_unread(data[:HEAD_BYTES]):
+    raise ValueError(reason)
+  # Not `Image.open`: it refuses large JPEGs, which `fit` decodes reduced.
+  for factory, test in _openers().values():
+    if test and not _passes(test, data):
+      continue
+    try:
+      image = factory(io.BytesIO(data), "")
+    except (SyntaxError, IndexError, TypeError, struct.error):
+      continue  # another format, or damaged
+    if image.format == "TIFF" and _is_preview(image):
+      raise ValueError(_RAW)
+    if image.format not in ("JPEG", "MPO"):  # `fit` reduces these first
+      _check_memory(image, image.size)
+    if image.info.get(MARK) == SHEET:
+      raise SheetError("a sheet of images that msggan_jax has made")
+    return image
+  # Pillow's words name an object in memory.
+  raise UnidentifiedImageError("cannot identify the image's format")
+
+
+def _is_preview(image: Any) -> bool:
+  """Return whether a TIFF is a camera's raw file, such as DNG and NEF."""
+  tags = image.tag_v2
+  return tags.get(_TIFF_SUBFILE_TYPE) == 1 or _TIFF_DNG_VERSION in tags
 
 
 def fit(
@@ -68,8 +153,9 @@ def fit(
 ) -> np.ndarray:
   """Turn an image of any mode and aspect ratio into one of a given size.
 
-  EXIF rotation is applied, transparency composited over white (unless alpha is
-  wanted), and nothing is squashed or enlarged.
+  EXIF rotation is applied, colors converted to sRGB by the ICC profile,
+  transparency composited over white (unless alpha is wanted), and nothing is
+  squashed or enlarged. Resizing averages the sRGB values, not linear light.
 
   Args:
     crop: "center" cuts out the central part of the wanted aspect ratio, "pad"
@@ -88,11 +174,13 @@ def fit(
   # JPEG decodes at 1/2, 1/4, 1/8 of its size for almost nothing; the margin of
   # two leaves the last reduction to the better filter below.
   image.draft(None, (2 * max(size), 2 * max(size)))
-  image = _to_mode(ImageOps.exif_transpose(image), MODES[channels])
-  if crop == "center":
-    image = _center_crop(image, width, height)
-  else:
-    image = _pad(image, width, height)
+  with _memory.take(_check_memory(image, there)):
+    image = ImageOps.exif_transpose(image)
+    image = _to_mode(image, MODES[channels])
+    if crop == "center":
+      image = _center_crop(image, width, height)
+    else:
+      image = _pad(image, width, height)
   return np.asarray(image).reshape(height, width, channels)
 
 
@@ -118,6 +206,23 @@ def upright_size(image: Image.Image) -> tuple[int, int]:
     return image.size
   turned = image.getexif().get(ExifTags.Base.Orientation, 1) in range(5, 9)
   return image.size[::-1] if turned else image.size
+
+
+def _check_memory(image: Image.Image, size: tuple[int, int]) -> int:
+  """Return the bytes that decoding takes, of an image of a size in its file.
+
+  Raises:
+    ValueError: If it takes more than MOST_BYTES.
+  """
+  needed = 4 * math.prod(image.size)  # Pillow's, of most modes
+  if "progressive" in image.info:  # the JPEG decoder keeps all coefficients
+    needed += 2 * len(image.getbands()) * math.prod(size)
+  if needed > MOST_BYTES:
+    raise ValueError(
+      f"too large: {size[0]}x{size[1]} pixels take {needed / 2**30:.1f} GiB of "
+      f"memory, more than {MOST_BYTES / 2**30:g}"
+    )
+  return needed
 
 
 def _center_crop(image: Image.Image, width: int, height: int) -> Image.Image:
@@ -146,15 +251,53 @@ def _pad(image: Image.Image, width: int, height: int) -> Image.Image:
 def _to_mode(image: Image.Image, mode: str) -> Image.Image:
   if image.mode == "F":
     raise ValueError("floating-point pixels have no known range")
+  profile = image.info.get("icc_profile")
   if image.mode.startswith("I"):
     image = _sixteen_to_eight_bits(image)
   if image.has_transparency_data:
     image = image.convert("RGBA")
-    if mode != "RGBA":
-      white = Image.new("RGBA", image.size, "white")
-      white.alpha_composite(image)
-      image = white
+  elif image.mode == "P":
+    image = image.convert("RGB")
+  if profile and (to_srgb := _transform_to_srgb(profile, image.mode)):
+    image = ImageCms.applyTransform(image, to_srgb)
+  if image.mode == "RGBA" and mode != "RGBA":
+    white = Image.new("RGBA", image.size, "white")
+    white.alpha_composite(image)
+    image = white
   return image.convert(mode)
+
+
+@functools.lru_cache(64)
+def _transform_to_srgb(
+  profile: bytes, mode: str
+) -> ImageCms.ImageCmsTransform | None:
+  """Return the transform of a profile's colors; None if they are sRGB already.
+
+  As browsers do, a profile that is damaged or of other colors is ignored.
+  """
+  space, new_mode = _COLOR_SPACES.get(mode, ("", ""))
+  try:
+    theirs = ImageCms.ImageCmsProfile(io.BytesIO(profile))
+    if theirs.profile.xcolor_space.strip() != space:
+      return None
+    transform = ImageCms.buildTransform(
+      theirs,
+      _SRGB,
+      mode,
+      new_mode,
+      ImageCms.Intent.RELATIVE_COLORIMETRIC,
+      ImageCms.Flags.BLACKPOINTCOMPENSATION,
+    )
+  except (ImageCms.PyCMSError, OSError):
+    return None
+  if space == "RGB":
+    levels = np.arange(0, 256, 15, np.uint8)
+    cube = np.stack(np.meshgrid(levels, levels, levels), -1).reshape(1, -1, 3)
+    colors = Image.fromarray(cube).convert(mode)
+    there = np.asarray(ImageCms.applyTransform(colors, transform))
+    if np.abs(there.astype(int) - np.asarray(colors)).max() <= 1:
+      return None
+  return transform
 
 
 def _sixteen_to_eight_bits(image: Image.Image) -> Image.Image:

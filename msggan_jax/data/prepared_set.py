@@ -25,6 +25,7 @@ from msggan_jax.runtime import files
 
 METADATA_FILE = "metadata.json"
 REJECTED_FILE = "rejected.jsonl"
+UNREAD_FILE = "unread.jsonl"
 CONTACT_SHEET_FILE = "contact_sheet.png"
 DUPLICATES_FILE = "duplicates.jsonl"
 

@@ -3,11 +3,13 @@
 Names and reasons are fit for people and JSON.
 """
 
+import contextlib
 import errno
 import re
 import struct
+import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import TypeVar
 
 from absl import logging
@@ -41,6 +43,28 @@ _T = TypeVar("_T")
 
 class DiskError(OSError):
   """The disk has failed repeatedly; the file may be good."""
+
+
+class Budget:
+  """Bytes that threads share; who wants more than all of them gets all."""
+
+  def __init__(self, total: int):
+    self._total = self._left = total
+    self._changed = threading.Condition()
+
+  @contextlib.contextmanager
+  def take(self, amount: int) -> Iterator[None]:
+    """Wait until so many bytes are free, and hold them in the block."""
+    amount = min(amount, self._total)
+    with self._changed:
+      self._changed.wait_for(lambda: amount <= self._left)
+      self._left -= amount
+    try:
+      yield
+    finally:
+      with self._changed:
+        self._left += amount
+        self._changed.notify_all()
 
 
 def read(function: Callable[[], _T], what: str) -> _T:

@@ -23,7 +23,6 @@ import re
 import shutil
 import socket
 import sys
-import threading
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path, PurePath
@@ -42,7 +41,7 @@ from msggan_jax.data import (
   prepared_set,
   reading,
 )
-from msggan_jax.data.sources import Source
+from msggan_jax.data.sources import NOT_AN_IMAGE, Source
 from msggan_jax.models import base_grid
 from msggan_jax.runtime import files
 from msggan_jax.runtime.machine import usable_cores
@@ -55,13 +54,12 @@ _OURS = re.compile(rf"{_LOCK}|{_SOURCE}|{_SET}|piece-\d+\.json|.*\.tmp")
 CLASS_SHEETS = "classes"  # folder with a contact sheet for each class
 PIECE_IMAGES = 4096  # of the source; a kill loses at most one piece
 _PROGRESS_SECS = 30  # between two lines without a terminal
-_LARGE_PIXELS = 2**26  # decoded, such an image can take a gigabyte
 _CONTACT_SHEET_IMAGES = 64
 _MOST_CLASS_SHEETS = 100
 _CONTACT_SHEET_CELL = 128  # largest side of one image on it, in pixels
 
 _T = TypeVar("_T")
-_one_large_image = threading.Lock()
+_memory = reading.Budget(2**30)  # bytes of files that threads read
 
 
 class Entry(NamedTuple):
@@ -290,10 +288,9 @@ def _make_picture(
   """Return a PNG and its entry, or b"" and why the image is rejected."""
   name = reading.printable_name(source.names[index])
   try:
-    image, label = reading.read(lambda: source.load(index), name)
-    bits = min(image.size).bit_length()
-    large = image.width * image.height > _LARGE_PIXELS
-    with _one_large_image if large else contextlib.nullcontext():
+    with _memory.take(source.num_bytes(index)):
+      image, label = reading.read(lambda: source.load(index), name)
+      bits = min(image.size).bit_length()
       fitted = pixels.fit(image, **shape)
   except reading.DiskError:
     raise
@@ -346,6 +343,13 @@ def _finish(
   held = holdout.choose(wanted["holdout"], digests, groups)
   here.write(path)
   _write_rows(path / prepared_set.REJECTED_FILE, rejected)
+  _write_rows(
+    path / prepared_set.UNREAD_FILE,
+    [
+      {"name": reading.printable_name(name), "reason": reason}
+      for name, reason in source.unread
+    ],
+  )
   names = [reading.printable_name(source.names[e.number]) for e in images]
   _write_rows(
     path / prepared_set.DUPLICATES_FILE,
@@ -392,9 +396,15 @@ def _count_reasons(
 
 
 def count_endings(unread: Sequence[tuple[str, str]]) -> dict[str, int]:
-  """Count the files of a source that are no images, by ending."""
-  endings = (PurePath(name).suffix.lower() for name, _ in unread)
-  return dict(collections.Counter(e or "without an ending" for e in endings))
+  """Count the files of a source that are not read, by ending and reason."""
+  kinds = collections.Counter()
+  for name, reason in unread:
+    ending = PurePath(name).suffix.lower()
+    if reason == NOT_AN_IMAGE:
+      kinds[ending or "without an ending"] += 1
+    else:
+      kinds[f"{ending} ({reason})" if ending else reason] += 1
+  return dict(kinds)
 
 
 def _write_rows(path: Path, rows: Sequence[dict[str, Any]]) -> None:

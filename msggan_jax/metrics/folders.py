@@ -12,7 +12,7 @@ from typing import Any
 import jax
 import numpy as np
 from absl import logging
-from PIL import Image, ImageOps
+from PIL import Image
 
 from msggan_jax import data
 from msggan_jax.data import prepared_set
@@ -172,8 +172,9 @@ class _Images:
     """Read an image: uint8 (H, W, 3), transparency over white."""
     number = self._numbers[index]
     try:
-      image = ImageOps.exif_transpose(self._source.load(number)[0])
-      pixels = fit(image, (image.height, image.width), 3, "center")
+      image = self._source.load(number)[0]
+      width, height = upright_size(image)
+      pixels = fit(image, (height, width), 3, "center")
     except Exception as error:
       raise ValueError(self._complaint(number, error)) from error
     self._hashes[index] = hashlib.sha256(pixels.tobytes()).digest()

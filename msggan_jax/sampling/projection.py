@@ -8,7 +8,6 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
-from PIL import ImageOps
 
 from msggan_jax.checkpoints import trained
 from msggan_jax.data import pictures, pixels
@@ -67,13 +66,14 @@ def read_image(path: Path, size: tuple[int, int], channels: int) -> np.ndarray:
       f"--mode=project reads images of 1, 3 or 4 channels, not {channels}"
     )
   try:
-    image = ImageOps.exif_transpose(pixels.open_image(path.read_bytes()))
-    if image.size == size[::-1]:
+    image = pixels.open_image(path.read_bytes())
+    width, height = pixels.upright_size(image)
+    if (height, width) == size:
       return pixels.fit(image, size, channels, "center")
   except (OSError, ValueError, SyntaxError) as error:
     raise ValueError(f"--image={path} cannot be read: {error}") from error
   raise ValueError(
-    f"--image={path} has {image.width}x{image.height} pixels, this generator "
+    f"--image={path} has {width}x{height} pixels, this generator "
     f"makes {size[1]}x{size[0]}; crop and resize it first"
   )
 

@@ -73,8 +73,8 @@ BAD_CONTENTS = {
   "truncated.jpg": (encoded("JPEG")[:700], "truncated"),
   "flipped data.png": (flipped(GOOD_PNG, IDAT + 1000), ""),
   "width 0.png": (png(0, 40), ""),
-  "bomb.png": (png(20_000, 20_000), "decompression bomb"),
-  "of a warning.png": (png(12_000, 12_000), "decompression bomb"),
+  "bomb.png": (png(20_000, 20_000), "too large: 20000x20000 pixels take 1.5"),
+  "just too large.png": (png(20_000, 13_422), "memory, more than 1"),
   "small.png": (encoded("PNG", Image.new("L", (15, 400))), "too small: 15x400"),
   "float.tiff": (encoded("TIFF", Image.new("F", (40, 40))), "floating-point"),
   "32 bits.tiff": (

@@ -8,6 +8,8 @@ from typing import TypeAlias
 from ml_collections import ConfigDict
 from PIL import Image
 
+NOT_AN_IMAGE = "not an image"  # the usual reason for a file not read
+
 
 @dataclasses.dataclass(frozen=True)
 class Source:
@@ -21,7 +23,8 @@ class Source:
     labels: Image's name -> label, where they are known before loading.
     stamps: Returns a text for each image, such as "size/time", that changes
       with it; another time alone need not mean another image.
-    unread: Files that are no images: (name, reason).
+    unread: Files that are not read: (name, reason).
+    num_bytes: Index -> bytes of memory that `load` takes, 0 if few.
   """
 
   names: Sequence[str]
@@ -30,6 +33,7 @@ class Source:
   labels: Mapping[str, int] = dataclasses.field(default_factory=dict)
   stamps: Callable[[], Sequence[str]] = tuple  # none: they never change
   unread: Sequence[tuple[str, str]] = ()
+  num_bytes: Callable[[int], int] = lambda index: 0
 
 
 # A source may hold a file open (zip, LMDB), so openers return a context. They

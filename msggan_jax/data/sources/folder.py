@@ -1,27 +1,44 @@
 """Images of a folder or a zip file in natural order, or of an LSUN LMDB."""
 
+import collections
 import contextlib
+import itertools
+import mimetypes
 import os
 import re
 import stat
+import unicodedata
 import zipfile
-from collections.abc import Iterable, Iterator
-from pathlib import Path, PurePosixPath
+from collections.abc import Callable, Iterable, Iterator, Set
+from pathlib import Path
 from typing import Any
 
+from absl import logging
+from PIL import Image
+
 from msggan_jax.data import pixels, reading
-from msggan_jax.data.sources import OpenSource, Source, labels
+from msggan_jax.data.sources import NOT_AN_IMAGE, OpenSource, Source, labels
 
 _MAX_FILE_BYTES = 2**29  # larger than any image within Pillow's pixel limit
 _READ_BYTES = 4096  # zipfile's smallest chunk
+_MOST_NOTES = 10
+
+# Types of files that are no images, so that nobody has to open them.
+_OTHER_TYPES = re.compile(r"(audio|text|video)/|application/(json|xml|pdf)")
+# Files that tell what one of our commands has written into their folder.
+_OURS = {
+  "a prepared set": {"metadata.json", "dataset_info.json"},
+  "a run": {"config.json", "reals.png"},
+}
+_SAMPLE = re.compile(r"seed\d{4,}\.png")
 
 
 def open_folder(dataset: Any, resolution: int) -> OpenSource:
   """Open the images of a folder and its sub-folders, or of a zip file.
 
-  Images are in the natural order (2 before 10) of their relative paths.
-  Hidden files are skipped. Links to folders are not followed; they count as
-  unusable images, like unreadable folders.
+  Images are in the natural order (2 before 10) of their relative paths; a file
+  without the ending of an image is one if its first bytes are. Links to folders
+  are not followed; they count as unusable images, like unreadable folders.
   """
   del resolution
   if not dataset.path:
@@ -40,7 +57,9 @@ def open_folder(dataset: Any, resolution: int) -> OpenSource:
 def _natural_key(name: str) -> tuple[list[str | tuple[int, str]], str]:
   # The pattern's group puts digits at every odd index, so any two keys compare
   # text with text and number with number.
-  parts: list[str | tuple[int, str]] = re.split(r"([0-9]+)", name.lower())
+  # macOS writes "e\u0301" where other systems write "\u00e9".
+  text = unicodedata.normalize("NFC", name).lower()
+  parts: list[str | tuple[int, str]] = re.split(r"([0-9]+)", text)
   for i in range(1, len(parts), 2):
     # Orders like int(digits), which Python limits to 4300 digits.
     digits = parts[i].lstrip("0")
@@ -48,36 +67,107 @@ def _natural_key(name: str) -> tuple[list[str | tuple[int, str]], str]:
   return parts, name
 
 
-def _is_hidden(name: str) -> bool:
-  # macOS zip files hold a "__MACOSX/._x.jpg" for every "x.jpg".
-  return any(
-    part == "__MACOSX" or (part.startswith(".") and part != "..")
-    for part in PurePosixPath(name.replace("\\", "/")).parts
-  )
-
-
-def _is_wanted(name: str) -> bool:
-  wanted = pixels.is_image_name(name) or _is_zip_name(name)
-  return wanted and not _is_hidden(name)
-
-
-def _list_unread(names: Iterable[str]) -> list[tuple[str, str]]:
-  """Return the visible files that are no images, and why."""
-  label_files = (labels.CSV, labels.JSON)
-  return [
-    (name, "not an image")
-    for name in names
-    if not (_is_wanted(name) or _is_hidden(name) or name in label_files)
-  ]
+def _hidden_part(name: str) -> str:
+  """Return the hidden file or folder in a path, or ""."""
+  parts = name.replace("\\", "/").split("/")
+  for i, part in enumerate(parts, 1):
+    # macOS zip files hold a "__MACOSX/._x.jpg" for every "x.jpg".
+    if part == "__MACOSX" or (part.startswith(".") and part not in (".", "..")):
+      return "/".join(parts[:i])
+  return ""
 
 
 def _is_zip_name(name: str) -> bool:
   return name.lower().endswith(".zip")
 
 
-def _check_no_zip(name: str) -> None:
+def _split(name: str) -> tuple[str, str]:
+  """Return the folder and the file of a name."""
+  folder, _, file = name.replace("\\", "/").rpartition("/")
+  return folder, file
+
+
+def _part_in(name: str, folders: Set[str]) -> str:
+  """Return the one of some folders that a file is in, or ""."""
+  parts = _split(name)[0].split("/") if folders else []
+  above = itertools.accumulate(parts, "{}/{}".format)
+  return next((folder for folder in above if folder in folders), "")
+
+
+def _sort_out(
+  files: Iterable[str], read_head: Callable[[str], bytes]
+) -> tuple[list[str], list[tuple[str, str]]]:
+  """Return the images among files in natural order, and why others are none.
+
+  Nested zip files count as images that cannot be used.
+  """
+  unread: dict[str, str] = {}
+  shown, contents = [], collections.defaultdict(set)  # of each folder
+  for name in files:
+    if hidden := _hidden_part(name):
+      unread[hidden] = "hidden"
+    elif name not in (labels.CSV, labels.JSON):
+      shown.append(name)
+      folder, file = _split(name)
+      contents[folder].add(file)
+  ours = {
+    folder: what
+    for folder, names in contents.items()
+    for what, signs in _OURS.items()
+    if folder and signs <= names
+  }
+  images = []
+  for name in shown:
+    if folder := _part_in(name, ours.keys()):
+      unread[folder] = f"{ours[folder]}, no images of this source"
+    elif reason := _why_no_image(name, read_head):
+      unread[name] = reason
+    else:
+      images.append(name)
+  samples = {
+    folder
+    for folder, names in contents.items()
+    if folder and any(map(_SAMPLE.fullmatch, names))
+  }
+  apart = {name: _part_in(name, samples) for name in images}
+  if not all(apart.values()):  # a source of nothing but samples keeps them
+    images = [name for name in images if not apart[name]]
+    reason = "samples of a generator, no images of this source"
+    unread |= {folder: reason for folder in apart.values() if folder}
+  images.sort(key=_natural_key)
+  return images, sorted(unread.items(), key=lambda item: _natural_key(item[0]))
+
+
+def _why_no_image(name: str, read_head: Callable[[str], bytes]) -> str:
+  if pixels.is_image_name(name) or _is_zip_name(name):
+    return ""
+  if not _OTHER_TYPES.match(mimetypes.guess_type(name)[0] or ""):
+    try:
+      head = reading.read(lambda: read_head(name), name)
+      if reason := pixels.why_unread(head):
+        return reason
+      if pixels.is_image(head):
+        return ""
+    except reading.DiskError:
+      raise
+    except Exception as error:  # of files, zipfile
+      return reading.reason_of(error)
+  return NOT_AN_IMAGE
+
+
+def _open_image(data: bytes, name: str) -> Image.Image:
   if _is_zip_name(name):
     raise ValueError("a nested zip file is not opened: unpack it")
+  image = pixels.open_image(data)
+  if image.format == "TIFF" and (pages := getattr(image, "n_frames", 1)) > 1:
+    logging.log_first_n(
+      logging.WARNING,
+      "%s: page 1 of %d is used",
+      _MOST_NOTES,
+      reading.printable_name(name),
+      pages,
+    )
+  return image
 
 
 def _folder_source(root: Path, kind: str) -> Source:
@@ -91,34 +181,39 @@ def _folder_source(root: Path, kind: str) -> Source:
       raise ValueError(f"dataset.path: cannot read {root}: {error.strerror}")
     folders.add(relative(error.filename))
 
-  names = []
-  for folder, subfolders, files in os.walk(root, onerror=note_unreadable):
+  def read_head(name: str) -> bytes:
+    if not (root / name).is_file():
+      raise ValueError("not a regular file")
+    with (root / name).open("rb") as file:
+      return file.read(pixels.HEAD_BYTES)
+
+  files = []
+  for folder, subfolders, names in os.walk(root, onerror=note_unreadable):
+    hidden = list(filter(_hidden_part, subfolders))
+    subfolders[:] = [name for name in subfolders if name not in hidden]
     paths = [os.path.join(folder, name) for name in subfolders]
     folders.update(map(relative, filter(os.path.islink, paths)))
-    names += [relative(os.path.join(folder, name)) for name in files]
-  unread = _list_unread(names)
-  names = list(filter(_is_wanted, names))
-  names += [name for name in folders if not _is_hidden(name)]
-  names.sort(key=_natural_key)
+    names += hidden
+    files += [relative(os.path.join(folder, name)) for name in names]
+  names, unread = _sort_out(files, read_head)
   found = labels.read(
     kind,
-    [n for n in names if pixels.is_image_name(n) and n not in folders],
+    [name for name in names if not _is_zip_name(name)],
     lambda name: (root / name).read_bytes(),
   )
+  names = sorted([*names, *folders], key=_natural_key)
 
   def load(index):
-    if names[index] in folders:
-      if (root / names[index]).is_symlink():
+    name, path = names[index], root / names[index]
+    if name in folders:
+      if path.is_symlink():
         raise ValueError("a link to a folder, which is not followed")
       raise ValueError("a folder that cannot be read")
-    _check_no_zip(names[index])
-    path = root / names[index]
     if not path.is_file():  # a pipe would block, a broken link has no data
       raise ValueError("not a regular file")
     if path.stat().st_size > _MAX_FILE_BYTES:
       raise ValueError("the file is too large")
-    image = pixels.open_image(path.read_bytes())
-    return image, found.of.get(names[index], 0)
+    return _open_image(path.read_bytes(), name), found.of.get(name, 0)
 
   return Source(
     names,
@@ -127,7 +222,15 @@ def _folder_source(root: Path, kind: str) -> Source:
     labels=found.of,
     stamps=lambda: [_stamp(root / name) for name in names],
     unread=unread,
+    num_bytes=lambda index: _size_of(root / names[index]),
   )
+
+
+def _size_of(path: Path) -> int:
+  try:
+    return path.stat().st_size
+  except OSError:
+    return 0
 
 
 def _stamp(path: Path) -> str:
@@ -149,29 +252,31 @@ def _open_zip(path: Path, kind: str) -> Iterator[Source]:
       f"dataset.path: {path} is a damaged zip file: {reading.reason_of(error)}"
     ) from error
   with archive:
-    # Python's is_dir fails for an empty name.
-    files = [
-      member
-      for member in archive.infolist()
-      if member.filename and not member.is_dir()
-    ]
-    members = [member for member in files if _is_wanted(member.filename)]
+    # In this order: Python's is_dir fails for an empty name.
+    files = [x for x in archive.infolist() if not x.filename or not x.is_dir()]
+
+    def read(name: str, size: int = -1) -> bytes:
+      return _read_member(archive, _check_member(archive.getinfo(name)), size)
+
+    images, unread = _sort_out(
+      (member.filename for member in files),
+      lambda name: read(name, pixels.HEAD_BYTES),
+    )
+    wanted = {*images}
+    members = [member for member in files if member.filename in wanted]
     members.sort(key=lambda member: _natural_key(member.filename))
     names = [member.filename for member in members]
     found = labels.read(
-      kind,
-      list(filter(pixels.is_image_name, names)),
-      lambda name: _read_member(archive, _check_member(archive.getinfo(name))),
+      kind, [name for name in names if not _is_zip_name(name)], read
     )
 
     def load(index):
-      _check_member(members[index])
-      _check_no_zip(names[index])
+      name, member = names[index], _check_member(members[index])
       # Of equal names, unpacking a zip file keeps the last.
-      if names[index + 1 : index + 2] == [names[index]]:
+      if names[index + 1 : index + 2] == [name]:
         raise ValueError("a later file in the zip file has the same name")
-      image = pixels.open_image(_read_member(archive, members[index]))
-      return image, found.of.get(names[index], 0)
+      image = _open_image(_read_member(archive, member), name)
+      return image, found.of.get(name, 0)
 
     yield Source(
       names,
@@ -179,7 +284,8 @@ def _open_zip(path: Path, kind: str) -> Iterator[Source]:
       found.class_names,
       labels=found.of,
       stamps=lambda: [f"{m.file_size}:{m.CRC}" for m in members],
-      unread=_list_unread(member.filename for member in files),
+      unread=unread,
+      num_bytes=lambda index: members[index].file_size,
     )
 
 
@@ -199,10 +305,15 @@ def _check_member(member: zipfile.ZipInfo) -> zipfile.ZipInfo:
   return member
 
 
-def _read_member(archive: zipfile.ZipFile, member: zipfile.ZipInfo) -> bytes:
-  # In chunks: otherwise zipfile decompresses everything before it truncates to
-  # the declared size.
+def _read_member(
+  archive: zipfile.ZipFile, member: zipfile.ZipInfo, size: int = -1
+) -> bytes:
+  """Read a member, or its first bytes."""
   with archive.open(member) as file:
+    if size >= 0:
+      return file.read(size)
+    # In chunks: otherwise zipfile decompresses everything before it truncates
+    # to the declared size.
     return b"".join(iter(lambda: file.read(_READ_BYTES), b""))
 
 

@@ -8,6 +8,7 @@ relative paths with slashes.
 import csv
 import io
 import json
+import unicodedata
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import PurePosixPath
 from typing import NamedTuple
@@ -53,7 +54,7 @@ def read(
 
 def _of_folders(images: Sequence[str]) -> Labels:
   """Take the first folder level that has several folders as the classes."""
-  paths = [PurePosixPath(name.replace("\\", "/")).parts for name in images]
+  paths = [PurePosixPath(_comparable(name)).parts for name in images]
   level = 0
   while len({path[: level + 1] for path in paths}) == 1 and all(
     len(path) > level + 1 for path in paths
@@ -86,7 +87,7 @@ def _csv_rows(data: bytes) -> list[tuple[str, str]]:
   for number, row in rows[1:]:
     if len(row) != 2 or not row[1].strip():
       raise ValueError(f"{CSV}: row {number} is not a file and its label")
-  return [(row[0], row[1].strip()) for _, row in rows[1:]]
+  return [(row[0], _composed(row[1].strip())) for _, row in rows[1:]]
 
 
 def _json_rows(data: bytes) -> list[tuple[str, int]]:
@@ -117,19 +118,29 @@ def _of_rows(
 ) -> Labels:
   by_name: dict[str, str | int] = {}
   for name, label in rows:
-    name = PurePosixPath(name.strip().replace("\\", "/")).as_posix()
+    name = _comparable(name.strip())
     if by_name.setdefault(name, label) != label:
       raise ValueError(f"{kind}: {name!r} has two labels")
-  paths = {PurePosixPath(n.replace("\\", "/")).as_posix(): n for n in images}
-  if unknown := [name for name in by_name if name not in paths]:
+  paths = {name: _comparable(name) for name in images}
+  there = dict.fromkeys(paths.values())
+  if unknown := [name for name in by_name if name not in there]:
     raise ValueError(
       f"{kind} names {len(unknown):,} files that are not images of the source, "
       f"such as {unknown[0]!r}"
     )
-  if missing := [path for path in paths if path not in by_name]:
+  if missing := [path for path in there if path not in by_name]:
     raise ValueError(f"{kind}: {_some(missing)} without a label")
   names, numbers = _classes(kind, set(by_name.values()))
-  return Labels(names, {n: numbers[by_name[path]] for path, n in paths.items()})
+  return Labels(names, {n: numbers[by_name[path]] for n, path in paths.items()})
+
+
+def _comparable(name: str) -> str:
+  return _composed(PurePosixPath(name.replace("\\", "/")).as_posix())
+
+
+def _composed(text: str) -> str:
+  """Return text as all systems write it: macOS decomposes accents."""
+  return unicodedata.normalize("NFC", text)
 
 
 def _classes(
@@ -138,7 +149,7 @@ def _classes(
   """Return the classes' names, and the number of each label."""
   if not all(str(label).lstrip("-").isdecimal() for label in labels):
     names = tuple(sorted(map(str, labels)))
-    return names, {label: names.index(str(label)) for label in labels}
+    return names, {name: number for number, name in enumerate(names)}
   numbers = {label: int(label) for label in labels}
   low, high = min(numbers.values()), max(numbers.values())
   if low < 0 or high >= _MOST_CLASSES:

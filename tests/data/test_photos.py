@@ -1,0 +1,292 @@
+"""Pictures as cameras and phones write them: formats, colors, sizes, names."""
+
+import io
+import struct
+import threading
+import unicodedata
+import zipfile
+
+import numpy as np
+import pillow_heif
+import pytest
+from PIL import Image, ImageCms
+
+from msggan_jax import data
+from msggan_jax.data import pixels, reading
+from msggan_jax.data.sources import dataset_of, folder, labels
+
+RED = (220, 30, 40)
+P3_TO_XYZ = [  # its primaries under D50, from Apple's own profile
+  (0.51512, 0.24120, -0.00105),
+  (0.29198, 0.69225, 0.04189),
+  (0.15710, 0.06657, 0.78407),
+]
+
+
+def encoded(kind, image=None, **options):
+  file = io.BytesIO()
+  (image or Image.new("RGB", (40, 40), RED)).save(file, kind, **options)
+  return file.getvalue()
+
+
+def icc_profile(space, connection, tags):
+  """Return an ICC profile, version 2."""
+  number = struct.pack(">I", len(tags))
+  table, body, start = b"", b"", 132 + 12 * len(tags)
+  for name, content in tags.items():
+    content += bytes(-len(content) % 4)
+    table += struct.pack(">4sII", name, start + len(body), len(content))
+    body += content
+  header = struct.pack(
+    ">I4sI4s4s4s12s4s28x3I48x",
+    start + len(body),
+    bytes(4),
+    0x02100000,
+    b"prtr" if space == b"CMYK" else b"mntr",
+    space,
+    connection,
+    bytes(12),
+    b"acsp",
+    *(0xF6D6, 0x10000, 0xD32D),  # D50
+  )
+  return header + number + table + body
+
+
+def xyz(*numbers):
+  fixed = (round(number * 65536) for number in numbers)
+  return b"XYZ \0\0\0\0" + struct.pack(">3i", *fixed)
+
+
+def p3_profile():
+  linear = np.linspace(0, 1, 1024)
+  curve = np.where(
+    linear <= 0.04045, linear / 12.92, ((linear + 0.055) / 1.055) ** 2.4
+  )
+  levels = np.rint(65535 * curve).astype(">u2").tobytes()
+  tags = {b"wtpt": xyz(0.9642, 1, 0.8249)}
+  for letter, column in zip(b"rgb", P3_TO_XYZ, strict=True):
+    tags[bytes([letter]) + b"XYZ"] = xyz(*column)
+    tags[bytes([letter]) + b"TRC"] = (
+      b"curv\0\0\0\0" + struct.pack(">I", 1024) + levels
+    )
+  return icc_profile(b"RGB ", b"XYZ ", tags)
+
+
+def cmyk_profile():
+  """Return a profile of inks that print gray: C, M, Y nothing, K black."""
+  lightness = [(0 if key else 255) for _ in range(8) for key in (0, 1)]
+  table = bytes(x for level in lightness for x in (level, 128, 128))
+  unit = struct.pack(">9i", *(65536 * int(i % 4 == 0) for i in range(9)))
+  content = (
+    b"mft1\0\0\0\0" + bytes([4, 3, 2, 0]) + unit + bytes(range(256)) * 4 + table
+  )
+  tags = {
+    b"wtpt": xyz(0.9642, 1, 0.8249),
+    b"A2B0": content + bytes(range(256)) * 3,
+  }
+  return icc_profile(b"CMYK", b"Lab ", tags)
+
+
+def color_of(content, channels=3):
+  image = pixels.open_image(content)
+  return pixels.fit(image, (4, 4), channels, "center")[2, 2].tolist()
+
+
+def test_colors_are_converted_to_srgb():
+  p3 = Image.new("RGB", (8, 8), (200, 80, 40))
+  profile = p3_profile()
+  for content in (
+    encoded("PNG", p3, icc_profile=profile),
+    encoded("PNG", p3.convert("RGBA"), icc_profile=profile),
+    encoded("PNG", p3.quantize(4), icc_profile=profile),
+    encoded("TIFF", p3, icc_profile=profile),
+  ):
+    np.testing.assert_allclose(color_of(content), (216, 69, 17), atol=1)
+  assert color_of(encoded("PNG", p3)) == [200, 80, 40]
+  srgb = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
+  for useless in (srgb, b"damaged", profile[:200], cmyk_profile()):
+    content = encoded("PNG", p3, icc_profile=useless)
+    assert color_of(content) == [200, 80, 40]
+  # Without a profile these inks are green.
+  inks = Image.new("CMYK", (8, 8), (255, 0, 255, 0))
+  np.testing.assert_allclose(color_of(encoded("TIFF", inks)), (0, 255, 0))
+  content = encoded("TIFF", inks, icc_profile=cmyk_profile())
+  np.testing.assert_allclose(color_of(content), (255,) * 3, atol=2)
+
+
+def make_files():
+  """Return contents by name, and a part of the reason of the unusable ones."""
+  pillow_heif.register_heif_opener()
+  heic = encoded("HEIF")
+  dng = encoded("TIFF", tiffinfo={50706: b"\1\4\0\0"})
+  raw = encoded("TIFF", tiffinfo={254: 1})
+  cr2 = encoded("TIFF")
+  cr2 = cr2[:8] + b"CR" + cr2[10:]
+  contents = {
+    "1.heic": (heic, ""),
+    "2": (encoded("JPEG"), ""),
+    "3.0001": (encoded("PNG"), ""),
+    "4.jpg": (heic, ""),
+    "5.dat": (encoded("WEBP"), ""),
+    "a.dng": (dng, "raw photo"),
+    "b.nef": (raw, "raw photo"),
+    "c.jpg": (b"\xff\x0a" + bytes(50), "JPEG XL"),
+  }
+  others = {
+    "1.CR2": (cr2, pixels._RAW),
+    "2.CR3": (b"\0\0\0\x18ftypcrx " + bytes(9), pixels._RAW),
+    "3.jxl": (b"\xff\x0a", "JPEG XL is not read: convert it to PNG"),
+    "4.npy": (b"\x93NUMPY\1\0", "a NumPy array is not read: convert it to PNG"),
+    "5": (bytes(128) + b"DICM", "DICOM is not read: convert it to PNG"),
+    "notes.txt": (b"no image", "not an image"),
+    "x/unknown.bin": (b"P5 or so", "not an image"),
+    "x/empty": (b"", "not an image"),
+    "x/.hidden.png": (encoded("PNG"), "hidden"),
+  }
+  return contents, others
+
+
+@pytest.mark.parametrize("kind", ["folder", "zip"])
+def test_files_are_known_by_content_and_none_vanishes(tmp_path, kind):
+  contents, others = make_files()
+  everything = contents | others | {".git/x/1.png": (b"", "")}
+  path = tmp_path / ("photos.zip" if kind == "zip" else "photos")
+  if kind == "zip":
+    with zipfile.ZipFile(path, "w") as archive:
+      for name, (content, _) in everything.items():
+        archive.writestr(name, content)
+  else:
+    for name, (content, _) in everything.items():
+      (path / name).parent.mkdir(parents=True, exist_ok=True)
+      (path / name).write_bytes(content)
+  dataset = dataset_of(str(path), "train", "center")
+  with folder.open_folder(dataset, 16) as source:
+    assert source.names == sorted(contents, key=folder._natural_key)
+    assert dict(source.unread) == {
+      **{name: reason for name, (_, reason) in others.items()},
+      ".git": "hidden",
+    }
+    for index, name in enumerate(source.names):
+      content, reason = contents[name]
+      assert source.num_bytes(index) == len(content)
+      if reason:
+        with pytest.raises(ValueError, match=reason):
+          source.load(index)
+      else:
+        assert source.load(index)[0].size == (40, 40)
+
+
+def test_heic_without_its_package_says_what_to_install(monkeypatch):
+  known = {k: v for k, v in pixels._openers().items() if k != "HEIF"}
+  monkeypatch.setattr(pixels, "_openers", lambda: known)
+  heic = make_files()[0]["1.heic"][0]
+  assert "pip install" in pixels.why_unread(heic[: pixels.HEAD_BYTES])
+  with pytest.raises(ValueError, match=r"pip install 'msggan_jax\[heic\]'"):
+    pixels.open_image(heic)
+
+
+def test_large_jpegs_are_reduced_while_they_are_decoded():
+  image = Image.new("L", (16320, 12240), 90)  # 200 megapixels
+  assert color_of(encoded("JPEG", image)) == [90] * 3
+  small = encoded("JPEG", progressive=True)
+  frame = small.index(b"\xff\xc2") + 5
+  huge = small[:frame] + struct.pack(">HH", 65000, 65000) + small[frame + 4 :]
+  with pytest.raises(ValueError, match="too large: 65000x65000 pixels take"):
+    color_of(huge)
+
+
+def test_names_match_however_accents_are_written(tmp_path):
+  composed, decomposed = (
+    unicodedata.normalize(form, "Kätzchen/é 1.png") for form in ("NFC", "NFD")
+  )
+  assert composed != decomposed
+  for name, row in ((composed, decomposed), (decomposed, composed)):
+    table = f"file,label\n{row},Löwe\n".encode()
+    assert labels.read(labels.CSV, [name], lambda _, table=table: table) == (
+      ("Löwe",),
+      {name: 0},
+    )
+    found = labels.read(
+      labels.FOLDERS, [name, "Kuh/2.png"], lambda _: pytest.fail("not read")
+    )
+    assert found.class_names == ("Kätzchen", "Kuh")
+  order = ["e2.png", "é1.png", "f.png"]
+  for form in ("NFC", "NFD"):
+    names = [unicodedata.normalize(form, name) for name in order]
+    expected = [names[0], names[2], names[1]]
+    assert sorted(names, key=folder._natural_key) == expected
+
+
+def test_many_classes_are_numbered():
+  names = [f"{i}.png" for i in range(20_000)]
+  table = "".join(f"{name},class {name}\n" for name in names)
+  found = labels.read(
+    labels.CSV, names, lambda _: f"file,label\n{table}".encode()
+  )
+  assert len(found.class_names) == len(names)
+  assert all(
+    found.class_names[found.of[name]] == f"class {name}" for name in names
+  )
+
+
+def test_what_our_commands_write_is_no_image_of_a_source(tmp_path):
+  path = tmp_path / "photos"
+  for name in (
+    "1.png",
+    "a/2.png",
+    "runs/cats/reals.png",
+    "runs/cats/samples/32x32/1.png",
+    "images/32x32/seed0000.png",
+    "images/32x32/seed0001.png",
+  ):
+    (path / name).parent.mkdir(parents=True, exist_ok=True)
+    (path / name).write_bytes(encoded("PNG"))
+  (path / "runs/cats/config.json").write_text("{}")
+  dataset = dataset_of(str(path), "train", "center")
+  data.prepare(dataset, 16, 3, output=path / "data/set")
+  with folder.open_folder(dataset, 16) as source:
+    assert source.names == ["1.png", "a/2.png"]
+    assert dict(source.unread) == {
+      "runs/cats": "a run, no images of this source",
+      "data/set": "a prepared set, no images of this source",
+      "images/32x32": "samples of a generator, no images of this source",
+    }
+  # A folder of nothing but samples is what somebody wants to read.
+  samples = dataset_of(str(path / "images"), "train", "center")
+  with folder.open_folder(samples, 16) as source:
+    assert source.names == ["32x32/seed0000.png", "32x32/seed0001.png"]
+
+
+def test_a_tiff_of_several_pages_says_which_is_used(tmp_path, monkeypatch):
+  page = Image.new("RGB", (40, 40), RED)
+  options = {"save_all": True, "append_images": [page] * 7}
+  (tmp_path / "scan.tif").write_bytes(encoded("TIFF", page, **options))
+  notes = []
+  monkeypatch.setattr(
+    folder.logging,
+    "log_first_n",
+    lambda level, text, most, *values: notes.append(text % values),
+  )
+  dataset = dataset_of(str(tmp_path), "train", "center")
+  with folder.open_folder(dataset, 16) as source:
+    assert source.load(0)[0].size == (40, 40)
+  assert notes == ["scan.tif: page 1 of 8 is used"]
+
+
+def test_threads_share_a_budget():
+  budget, order = reading.Budget(10), []
+  holds = threading.Event()
+
+  def want_more_than_all():
+    holds.wait()
+    with budget.take(1000):
+      order.append("second")
+
+  thread = threading.Thread(target=want_more_than_all)
+  thread.start()
+  with budget.take(4), budget.take(6):
+    holds.set()
+    thread.join(0.05)
+    order.append("first")
+  thread.join()
+  assert order == ["first", "second"]
