@@ -69,14 +69,15 @@ def _compile(devices: list, chip: Any) -> dict[str, Any]:
   from msggan_jax.planning import estimate
 
   def plan_for(device_batch_size: int | None) -> dict[str, Any]:
-    config = ConfigDict(_CONFIG.value)
+    config, origin = ConfigDict(_CONFIG.value), cli.config_origin()
     if device_batch_size:
       config.batch_size = device_batch_size * len(devices)
+      origin["given"] = {*origin["given"], "batch_size"}
     config = resolve(
       config,
       len(devices),
       fits=lambda config: estimate.fits(config, devices, chip.hbm_bytes),
-      **cli.config_origin(),
+      **origin,
     )
     return estimate.make_plan(config, devices, chip)
 

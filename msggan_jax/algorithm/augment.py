@@ -87,6 +87,9 @@ POLICIES = {
     "fraction": lambda u: 0.25 * jax.scipy.special.ndtri(u),
   },
 }
+# Above, G learns a policy's turns and hues: an untouched image is no longer the
+# most frequent one (Karras et al. 2020, section 2.2).
+HIGHEST = {NONE: 1.0, "diffaugment": 1.0, "exact": 0.8, "ada": 0.8}
 _ROTATIONS = ("rotation", "last_rotation")
 _OF_HUES = ("hue", "saturation")  # images without colors have none
 
@@ -128,6 +131,14 @@ def check(config: ConfigDict) -> None:
       f"config.augment_strength_end is {config.augment_strength_end}, but an "
       f"adaptive strength has no schedule; choose {SAME}, or "
       "config.augment_target 0"
+    )
+  ends = (config.augment_strength, config.augment_strength_end)
+  strength = max(end for end in ends if end != SAME)
+  if strength > HIGHEST[config.augment] and not is_adaptive(config):
+    raise ValueError(
+      f"config.augment_strength {strength} would teach G the turns and hues of "
+      f"config.augment {config.augment}; choose at most "
+      f"{HIGHEST[config.augment]}, or config.augment_target 0.6 to adapt it"
     )
   if config.augment_holdout and not is_adaptive(config):
     raise ValueError(

@@ -1,88 +1,116 @@
-"""augment "auto": values of some fields by the number of images."""
+"""image_folder.py:few_images: values of some fields by the number of images."""
 
+import math
 from collections.abc import Collection
 from typing import Any, NamedTuple
 
 from ml_collections import ConfigDict
 
-from msggan_jax.algorithm.augment import BOUNDARIES
-from msggan_jax.models import base_grid
-from msggan_jax.models.pyramid import connected_scales
+from msggan_jax.algorithm import augment
+from msggan_jax.config.fields import AUTO, SAME
 
-# What `choose` may choose.
+# What `choose` may choose, and in older runs did.
 CHOSEN = (
   *("augment", "augment_strength", "augment_target", "augment_kimg"),
-  *("r1_gamma", "ema_kimg", "total_kimg"),
+  *("batch_size", "total_kimg", "ema_decay", "ema_kimg", "ema_kimg_end"),
+  *("loss", "penalty", "penalty_derivatives", "r1_gamma"),
 )
 
 
 class _Rule(NamedTuple):
   below: float  # images
   augment: str
-  strength: float
   source: str
 
 
 _RULES = (
-  _Rule(1_000, "diffaugment", 1.0, "Zhao et al. 2020 with 100 images"),
-  _Rule(5_000, "ada", 0.6, "ours, between Zhao et al. and Karras et al. 2020"),
-  _Rule(30_000, "ada", 0.4, "ours; Karras et al. 2020 help below 30,000"),
-  _Rule(100_000, "ada", 0.1, "ours; Karras et al. 2020 find little use"),
-  _Rule(float("inf"), "none", 1.0, "enough images, Karras et al. 2020"),
+  _Rule(1_000, "diffaugment", "Zhao et al. 2020 with 100 images"),
+  _Rule(100_000, "ada", "Karras et al. 2020, whom it helps below 30,000"),
+  _Rule(math.inf, "none", "enough images, Karras et al. 2020"),
 )
 _SHORTEST_KIMG = 200.0
 
+Chosen = dict[str, tuple[Any, str]]  # field -> its value and the reason
+
 
 def choose(
-  config: ConfigDict, num_images: int, given: Collection[str] = ()
-) -> dict[str, tuple[Any, str]]:
-  """Choose augmentation, gamma, EMA and length for a number of images.
+  config: ConfigDict,
+  num_images: int,
+  given: Collection[str] = (),
+  unit: int = 1,
+) -> Chosen:
+  """Choose augmentation, batch, EMA and length for a number of images.
 
-  With augment_target 0 among the `given` fields, the strength is fixed.
-
-  Returns:
-    Field -> its value and the reason.
+  Fields that are `given` keep their values, which the others follow: with
+  augment_target 0 the strength is fixed, and loss and strength are the
+  config's. The batch is a multiple of `unit`.
   """
-  if num_images < config.batch_size:
-    raise ValueError(
-      f"{config.dataset.path or config.dataset.name} has {num_images} "
-      f"image(s), fewer than config.batch_size, {config.batch_size}; add "
-      "images or choose a smaller batch"
-    )
   rule = next(rule for rule in _RULES if num_images < rule.below)
   images = f"{num_images:,} images"
-  chosen: dict[str, tuple[Any, str]] = {
-    "augment": (rule.augment, f"{images} ({rule.source})"),
-    "augment_strength": (rule.strength, f"{images} ({rule.source})"),
-  }
-  if config.penalty == "r1":
-    scales = len(connected_scales(config.resolution, config.connected_scales))
-    share = scales if config.penalty_scales == "mean" else 1
-    height, width = base_grid.size_of(config)
-    gamma = 0.0002 * height * width / config.batch_size * share
-    why = "0.0002 pixels / batch (Karras et al. 2020)"
-    if share > 1:
-      why += f", times {scales} scales whose mean the penalty is"
-    chosen["r1_gamma"] = (gamma, why)
-  total = min(max(float(num_images), _SHORTEST_KIMG), config.total_kimg)
-  chosen["total_kimg"] = (
-    total,
-    f"1,000 passes over {images} (the authors' advice), from "
-    f"{_SHORTEST_KIMG:g} to the config's {config.total_kimg:g}",
-  )
+  policy, chosen = config.augment, Chosen()
+  if policy == AUTO:
+    policy = rule.augment
+    chosen["augment"] = (policy, f"{images} ({rule.source})")
+  size = max(num_images // unit, 1) * unit
+  if "batch_size" in given or size >= config.batch_size:
+    size = config.batch_size
+  else:
+    chosen["batch_size"] = (size, f"{images}, in multiples of {unit}")
+  total = config.total_kimg
+  why = f"the config's; {images}"
+  if "total_kimg" not in given:
+    total = min(max(float(num_images), _SHORTEST_KIMG), total)
+    why = (
+      f"1,000 passes over {images} (the authors' advice), from "
+      f"{_SHORTEST_KIMG:g} to the config's {config.total_kimg:g}"
+    )
+  chosen["total_kimg"] = (total, why)
   fixed = "augment_target" in given and config.augment_target == 0
-  if rule.augment != "none" and config.loss in BOUNDARIES and not fixed:
-    # ADA above about 0.8 leaks into G's images (Karras et al. 2020, section
-    # 2.2).
-    limit = 0.8 if rule.augment == "ada" else rule.strength
-    zero = f"{config.loss} has a zero (Karras et al. 2020)"
-    kimg = min(config.augment_kimg, total / 4)
-    chosen |= {
-      "augment_strength": (limit, "the limit of an adaptive strength"),
-      "augment_target": (0.6, zero),
-      "augment_kimg": (kimg, "a quarter of the run at most (ours)"),
+  if policy != augment.NONE and not fixed:
+    chosen |= _adaptive(config, policy, total, given)
+  return chosen | _ema(config, size, total, given)
+
+
+def _adaptive(
+  config: ConfigDict, policy: str, total_kimg: float, given: Collection[str]
+) -> Chosen:
+  """Choose an adaptive strength, and a loss that allows it."""
+  held_out, chosen = bool(config.augment_holdout), Chosen()
+  if not (held_out or config.loss in augment.BOUNDARIES or "loss" in given):
+    why = f"an adaptive strength needs a zero, which {config.loss} lacks"
+    chosen["loss"] = ("logistic", why)
+    if config.penalty not in ("r1", "r2", "r1_r2") and "penalty" not in given:
+      why = "as our best recipe with it; gamma is the config's"
+      chosen |= {
+        "penalty": ("r1", why),
+        "penalty_derivatives": ("partial", why),
+      }
+  limit, target = augment.HIGHEST[policy], 0.5 if held_out else 0.6
+  kimg = min(config.augment_kimg, total_kimg / 4)
+  return chosen | {
+    "augment_strength": (limit, "the limit of an adaptive strength"),
+    "augment_target": (target, "adaptive (Karras et al. 2020)"),
+    "augment_kimg": (kimg, "a quarter of the run at most (ours)"),
+  }
+
+
+def _ema(
+  config: ConfigDict, batch_size: int, total_kimg: float, given: Collection[str]
+) -> Chosen:
+  """Choose an average that forgets the first pictures of a short run."""
+  longest = total_kimg / 50
+  why = "a fiftieth of the run at most (ours)"
+  if config.ema_decay and "ema_decay" in given:
+    return {}
+  if config.ema_decay:
+    half_life = math.log(0.5) / math.log(config.ema_decay) * batch_size / 1000
+    return {
+      "ema_decay": (0.0, f"not {config.ema_decay}, but a half-life"),
+      "ema_kimg": (min(half_life, longest), why),
     }
-  # The average must forget the first pictures of a short run.
-  ema = min(config.ema_kimg, total / 50)
-  chosen["ema_kimg"] = (ema, "a fiftieth of the run at most (ours)")
-  return chosen
+  lengths = {name: config[name] for name in ("ema_kimg", "ema_kimg_end")}
+  return {
+    name: (min(length, longest), why)
+    for name, length in lengths.items()
+    if length != SAME
+  }

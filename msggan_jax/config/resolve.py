@@ -21,6 +21,7 @@ def resolve(
   num_devices: int,
   *,
   file_batch_size: Any = None,
+  for_few_images: bool = False,
   given: Collection[str] = (),
   workdir: Path | None = None,
   fits: Callable[[ConfigDict], bool] | None = None,
@@ -35,6 +36,7 @@ def resolve(
     config: As the file and the command line have it.
     num_devices: Devices of all processes.
     file_batch_size: The file's own.
+    for_few_images: The file has augment "auto", whatever the command line has.
     given: Fields of the command line, which keep their values.
     workdir: May hold a run to resume.
     fits: Compiles a configuration's step; returns whether it fits a device.
@@ -46,9 +48,10 @@ def resolve(
   settled = ConfigDict(config).copy_and_resolve_references()
   with settled.ignore_type():  # a number takes the place of a name
     if settled.batch_size == AUTO:
+      given = {*given} - {"batch_size"}
       _settle_batch(settled, num_devices, file_batch_size, workdir)
-    if settled.augment == AUTO:
-      _settle_few_images(settled, given, workdir)
+    if for_few_images or settled.augment == AUTO:
+      _settle_few_images(settled, num_devices, given, workdir)
     if not settled.num_classes and "num_classes" not in given:
       _settle_classes(settled, workdir)
     checks.validate(settled, num_devices)
@@ -61,9 +64,14 @@ def resolve(
 
 def least_possible(config: ConfigDict, wanted: int, num_devices: int) -> int:
   """Return the least batch size that devices can share, from `wanted` up."""
-  group, micro = examples_together(config), config.micro_batch_size
-  unit = num_devices * math.lcm(max(group, 1), max(micro, 1))
+  unit = _unit(config, num_devices)
   return math.ceil(wanted / unit) * unit
+
+
+def _unit(config: ConfigDict, num_devices: int) -> int:
+  """Return the number of which batches that devices share are multiples."""
+  group, micro = examples_together(config), config.micro_batch_size
+  return num_devices * math.lcm(max(group, 1), max(micro, 1))
 
 
 def _settle_batch(
@@ -108,7 +116,10 @@ def _settle_classes(config: ConfigDict, workdir: Path | None) -> None:
 
 
 def _settle_few_images(
-  config: ConfigDict, given: Collection[str], workdir: Path | None
+  config: ConfigDict,
+  num_devices: int,
+  given: Collection[str],
+  workdir: Path | None,
 ) -> None:
   # One process counts: another may see other files on a shared disk.
   count = 0
@@ -117,14 +128,15 @@ def _settle_few_images(
       count = data.count_images(config.dataset, config.resolution)
   count = processes.from_first(count)
   if count:
-    chosen = few_images.choose(config, count, given)
+    unit = _unit(config, num_devices)
+    chosen = few_images.choose(config, count, given, unit)
   else:
     theirs = saved.by_name(saved.load_config(workdir).to_dict())
     why = f"as the run in {workdir} has it"
     names = [name for name in few_images.CHOSEN if name in theirs]
     chosen = {name: (theirs[name], why) for name in names}
   for name, (value, why) in chosen.items():
-    if name in given and name != "augment":
+    if name in given and config[name] != AUTO:
       value, why = config[name], "given"
     config[name] = value
     _say(f"few images: {name} {value}: {why}")

@@ -3,8 +3,8 @@ r"""Any folder or zip of images.
   python -m msggan_jax.main --config=configs/image_folder.py \
     --config.dataset.path=photos --config.resolution=128 --workdir=runs/photos
 
-image_folder.py:few_images, or :few_images,PRESET, chooses augmentation, gamma,
-EMA and length by the number of images, and prints which and why.
+image_folder.py:few_images, or :few_images,PRESET, chooses augmentation, loss,
+batch, EMA and length by the number of images, and prints which and why.
 """
 
 from msggan_jax.configs import default

@@ -218,6 +218,7 @@ def config_origin() -> dict[str, Any]:
   in_file = flag.parser.parse(config_flags.get_config_filename(flag))
   return {
     "file_batch_size": in_file.batch_size,
+    "for_few_images": in_file.augment == "auto",
     "given": config_flags.get_override_values(flag),
   }
 

@@ -7,6 +7,7 @@ import pytest
 from ml_collections import FrozenConfigDict
 from PIL import Image
 
+from msggan_jax import data
 from msggan_jax.config import checks, saved
 from msggan_jax.config.few_images import choose
 from msggan_jax.config.resolve import least_possible, resolve
@@ -131,47 +132,86 @@ def few(path, preset="msg_progan"):
   return config
 
 
-def chosen(config, num, given=()):
-  return {name: v for name, (v, _) in choose(config, num, given).items()}
+def chosen(config, num, given=(), **fields):
+  config.update(fields)
+  made = choose(config, num, {*given, *fields}, unit=4)
+  return {name: value for name, (value, _) in made.items()}
+
+
+LOGISTIC = {
+  **{"loss": "logistic", "penalty": "r1", "penalty_derivatives": "partial"}
+}
 
 
 def test_the_number_of_images_chooses():
-  for num, augment, strength, total in (
+  for num, augment, limit, total in (
     (100, "diffaugment", 1.0, 200.0),
-    (1_000, "ada", 0.6, 1000.0),
-    (29_999, "ada", 0.4, 2000.0),
-    (99_999, "ada", 0.1, 2000.0),
-    (100_000, "none", 1.0, 2000.0),
+    (1_000, "ada", 0.8, 1000.0),
+    (99_999, "ada", 0.8, 2000.0),
+    (100_000, "none", None, 2000.0),
   ):
+    adaptive = LOGISTIC | {
+      **{"augment_strength": limit, "augment_target": 0.6},
+      "augment_kimg": min(500.0, total / 4),
+    }
     assert chosen(few("a"), num) == {
-      **{"augment": augment, "augment_strength": strength},
-      **{"total_kimg": total, "ema_kimg": min(10, total / 50)},
-    }  # no r1_gamma: WGAN-GP has none
+      **{"augment": augment, "total_kimg": total},
+      **({} if limit is None else adaptive),
+      "ema_kimg": min(10, total / 50),
+    }  # and no r1_gamma: it is the preset's
 
 
-def test_gamma_follows_resolution_and_batch():
-  config = few("a", "msg_stylegan")
-  gamma, why = choose(config, 500)["r1_gamma"]
-  assert gamma == pytest.approx(0.0002 * 64**2 / 8 * 5)
-  assert "times 5 scales" in why
-  config.penalty_scales = "sum"
-  assert choose(config, 500)["r1_gamma"][0] == pytest.approx(0.0002 * 64**2 / 8)
+def test_the_preset_s_loss_and_length_of_average_count():
+  # A loss with a zero, R1 or R2, and held-out images stay.
+  assert not LOGISTIC.keys() & chosen(few("a", "msg_stylegan"), 100).keys()
+  made = chosen(few("a", "msg_r3"), 100)
+  assert made["loss"] == "logistic" and "penalty" not in made
+  assert (made["ema_kimg"], made["ema_kimg_end"]) == (0.0, 4.0)
+  made = chosen(few("a", "msg_r3"), 100, augment_holdout="held_out")
+  assert "loss" not in made and made["augment_target"] == 0.5
+  # 0.999 a step of 8 images is a half-life of 5.5 kimg.
+  made = chosen(few("a", "bmsg_gan"), 100)
+  assert (made["ema_decay"], made["ema_kimg"]) == (0.0, 4.0)
+  made = chosen(few("a", "bmsg_gan"), 1000)
+  assert made["ema_kimg"] == pytest.approx(5.54, rel=1e-3)
 
 
-def test_a_loss_with_a_zero_gets_an_adaptive_strength():
-  config = few("a", "msg_stylegan")  # its loss is logistic
-  for num, augment, limit, constant in (
-    (100, "diffaugment", 1.0, 1.0),
-    (1_000, "ada", 0.8, 0.6),
-  ):
-    made = chosen(config, num)
-    assert made["augment"] == augment
-    assert (made["augment_strength"], made["augment_target"]) == (limit, 0.6)
-    assert made["augment_kimg"] == min(500.0, made["total_kimg"] / 4)
-    fixed = chosen(config, num, {"augment_target"})
-    assert "augment_target" not in fixed
-    assert fixed["augment_strength"] == constant
-  assert "augment_target" not in chosen(config, 100_000)
+def test_given_fields_are_in_force():
+  made = chosen(few("a"), 100, augment_target=0.0)
+  assert not made.keys() & {"augment_strength", "augment_target", "loss"}
+  assert "loss" not in chosen(few("a"), 100, loss="wasserstein")
+  made = chosen(few("a"), 100, penalty="gradient_penalty")
+  assert "penalty_derivatives" not in made
+  made = chosen(few("a"), 100, total_kimg=1000.0)
+  assert (made["total_kimg"], made["ema_kimg"]) == (1000.0, 10.0)
+  made = chosen(few("a"), 100, augment="exact")
+  assert "augment" not in made and made["augment_strength"] == 0.8
+  made = chosen(few("a", "bmsg_gan"), 100, ema_decay=0.9)
+  assert not made.keys() & {"ema_decay", "ema_kimg"}
+
+
+@pytest.mark.parametrize(
+  ("num", "devices", "size"),
+  [(20, 1, 20), (5, 1, 4), (1, 1, 4), (4, 8, 32), (100, 1, 32)],
+)
+def test_the_batch_is_no_larger_than_the_set(num, devices, size, monkeypatch):
+  monkeypatch.setattr(data, "count_images", lambda *_: num)
+  config = few("photos")
+  config.batch_size = 32
+  made = resolve(config, devices, for_few_images=True)
+  assert made.batch_size == size
+  given = resolve(config, devices, for_few_images=True, given={"batch_size"})
+  assert given.batch_size == 32
+
+
+@pytest.mark.parametrize("policy", ["ada", "exact"])
+def test_a_policy_without_a_strength_is_refused(policy):
+  config = load_config("default", "msg_stylegan")
+  config.augment = policy
+  with pytest.raises(ValueError, match="at most 0.8, or config.augment_target"):
+    resolve(config, 1)
+  config.augment_target = 0.6
+  resolve(config, 1)
 
 
 def test_values_are_printed_and_kept_by_a_resumed_run(tmp_path, capsys):
@@ -190,29 +230,10 @@ def test_values_are_printed_and_kept_by_a_resumed_run(tmp_path, capsys):
   assert f"augment diffaugment: as the run in {run}" in capsys.readouterr().err
 
 
-def test_too_few_images_are_one_sentence(tmp_path):
+def test_a_missing_or_empty_folder_is_one_sentence(tmp_path):
   for path, sentence in (
     (tmp_path / "none", "dataset.path: .*none does not exist"),
     (folder(tmp_path / "empty", 0), "has no images"),
-    (
-      folder(tmp_path / "one", 1),
-      r"has 1 image\(s\), fewer than config.batch_size, 8; add",
-    ),
   ):
     with pytest.raises(ValueError, match=sentence):
       resolve(few(path), 1)
-
-
-def test_labels_settle_the_number_of_classes(tmp_path, capsys):
-  config = load_config("default")
-  config.dataset.update({"name": "folder", "labels": "folders"})
-  config.dataset.path = str(tmp_path / "photos")
-  for name in ("a", "b", "c"):
-    (tmp_path / "photos" / name).mkdir(parents=True)
-    Image.new("RGB", (8, 8)).save(tmp_path / "photos" / name / "1.png")
-  settled = resolve(config, 1)
-  assert settled.num_classes == 3
-  assert "num_classes: 3, from dataset.labels" in capsys.readouterr().err
-  assert resolve(config, 1, given=["num_classes"]).num_classes == 0
-  saved.save_config(config, tmp_path / "run")  # an older one, without labels
-  assert resolve(config, 1, workdir=tmp_path / "run").num_classes == 0
