@@ -108,6 +108,22 @@ def test_a_killed_preparation_chooses_the_same(photos, monkeypatch):
   assert contents(prepare(photos, 0.25)) == contents(whole)
 
 
+def test_an_impossible_holdout_keeps_what_is_prepared(tmp_path, monkeypatch):
+  photos = tmp_path / "photos"
+  photos.mkdir()
+  for i in range(5):
+    picture(0).save(photos / f"{i}.png")
+  dataset = dataset_of(str(photos), "train", "center", holdout=2.0)
+  dataset.data_dir = str(tmp_path / "data")
+  with pytest.raises(holdout.Impossible, match="near-duplicates of each other"):
+    data.prepare(dataset, 32, 3)
+  dataset.holdout = 0.0
+  monkeypatch.setattr(set_writer, "_make_picture", None)  # would fail if called
+  path = data.prepare(dataset, 32, 3)
+  assert len(data.open_prepared(path)) == 5
+  assert [*path.parent.iterdir()] == [path]
+
+
 def test_impossible_sizes_are_refused(photos):
   for size, message in (
     (COUNT, "dataset.holdout is 40, but the set has 40 image"),

@@ -92,6 +92,21 @@ def test_the_first_level_with_several_folders_counts(photos):
   assert images.metadata.class_names == ("cat", "dog")
 
 
+def test_numbered_folders_of_stylegan_are_no_classes(photos, tmp_path):
+  images = {f"{i // 2:05d}/img{i:08d}.png": i % 2 for i in range(4)}
+  content = json.dumps({"labels": [*map(list, images.items())]})
+  for labels_, path in ((content, "a.zip"), ('{"labels": null}', "b.zip")):
+    with zipfile.ZipFile(tmp_path / path, "w") as archive:
+      for name in images:
+        archive.write(photos / NAMES[0], name)
+      archive.writestr("dataset.json", labels_)
+  found = prepare(tmp_path / "a.zip", "folders")
+  assert found.metadata.class_names == ("0", "1")
+  assert [int(image["label"]) for image in found] == [0, 1, 0, 1]
+  message = r"no labels \(null\), and numbered folders such as 00000 are no cl"
+  refused(tmp_path / "b.zip", "folders", message)
+
+
 def test_other_labels_are_another_preparation(photos, tmp_path):
   write_json(photos, {"labels": pairs()})
   dataset = dataset_of(str(photos), "train", "center", labels="dataset.json")
@@ -117,7 +132,8 @@ def refused(photos, kind, match):
 
 def test_impossible_json_is_refused(photos):
   for content, message in (
-    ({"labels": None}, "None is not a label"),
+    ({"labels": None}, r"has no labels \(null\).*choose dataset.labels none"),
+    ({"labels": 7}, "7 is not a label"),
     ({"labels": pairs()[:3]}, "2 images, such as dog/1.png, are without"),
     ({"labels": [*pairs(), ["no.png", 0]]}, "1 files that are not images"),
     ({"labels": [*pairs(), ["cat/1.png", 1]]}, "'cat/1.png' has two labels"),

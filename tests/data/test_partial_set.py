@@ -1,5 +1,6 @@
 """Preparation resumes after a kill, with identical results."""
 
+import fcntl
 import json
 import os
 import signal
@@ -163,7 +164,8 @@ def test_bad_input_leaves_nothing(photos, killed, strict):
   if not strict:
     for file in photos.iterdir():
       file.write_bytes(b"")
-  with pytest.raises(ValueError, match=r"unusable images in .*photos"):
+  count = 1 if strict else NUM_FILES
+  with pytest.raises(ValueError, match=rf"images in .*photos: {count} \("):
     prepare(photos, killed, strict=strict)
   assert [*killed.parent.iterdir()] == [photos]
 
@@ -180,6 +182,27 @@ def test_a_full_disk_keeps_what_was_finished(photos, tmp_path, monkeypatch):
   assert not any(name.endswith(".tmp") for name in left)
   prepare(photos, path)
   assert contents(path) == contents(whole)
+
+
+def test_a_second_preparation_says_whom_it_waits_for(
+  photos, killed, monkeypatch, capfd
+):
+  held = (killed.parent / ".set.partial" / "lock").open("a+")
+  held.truncate(0)
+  held.write("process 7 on another\n")
+  held.flush()
+  fcntl.flock(held, fcntl.LOCK_EX)
+  take = fcntl.flock
+
+  def flock(file, how):
+    if how == fcntl.LOCK_EX:  # it would wait now
+      held.close()
+    take(file, how)
+
+  monkeypatch.setattr(fcntl, "flock", flock)
+  prepare(photos, killed)
+  found = capfd.readouterr().err
+  assert "waiting for process 7 on another, which prepares " in found
 
 
 def test_what_is_not_ours_stays(photos, tmp_path):

@@ -17,6 +17,8 @@ def test_prepares_a_folder(tmp_path):
   source.mkdir()
   Image.new("RGB", (40, 30), (10, 20, 30)).save(source / "1.png")
   (source / "2.png").write_bytes(b"")
+  for name in ("a.npy", "b.npy", "c.dcm"):
+    (source / name).write_bytes(b"no image")
   command = [sys.executable, "-m", "msggan_jax.prepare", "--source=photos"]
   command += ["--output=out", "--resolution=16"]
   run = functools.partial(subprocess.run, capture_output=True, text=True)
@@ -25,6 +27,9 @@ def test_prepares_a_folder(tmp_path):
   assert "images:         1 of 16x16x3" in done.stdout
   assert "out/contact_sheet.png" in done.stdout
   assert "rejected:       1" in done.stdout
+  assert "1 skipped: empty file\n" in done.stdout
+  assert "files that are not read: 2 .npy, 1 .dcm\n" in done.stdout
+  assert "preparing 2 images of 16x16x3 in out: at most 0.1 MB" in done.stderr
   (image,) = data.open_prepared(tmp_path / "out")
   np.testing.assert_array_equal(image["image"][0, 0], (10, 20, 30))
   done = run([*command, "--source=nowhere", "--output=new"], cwd=tmp_path)
