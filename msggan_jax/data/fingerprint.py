@@ -1,5 +1,7 @@
 """What a prepared set was made of, so that a changed source is noticed."""
 
+import dataclasses
+import functools
 import hashlib
 import json
 from collections.abc import Iterable
@@ -24,14 +26,16 @@ class Image(NamedTuple):
   label: str  # the name of its class, or ""
 
 
-class Fingerprint(NamedTuple):
+@dataclasses.dataclass(frozen=True)
+class Fingerprint:
   """The images of a source by name, and its classes, both in order."""
 
   class_names: tuple[str, ...]
   images: dict[str, Image]
 
+  @functools.cached_property
   def digest(self) -> str:
-    """Return a SHA-256 of everything."""
+    """SHA-256 of everything."""
     return hashlib.sha256(self._text().encode()).hexdigest()
 
   def write(self, path: Path) -> None:

@@ -311,7 +311,7 @@ def _changes(
       f"the preparation's version was {metadata.version}, is "
       f"{fingerprint.VERSION}"
     )
-  if here is not None and metadata.fingerprint != here.digest():
+  if here is not None and metadata.fingerprint != here.digest:
     before = fingerprint.read(path)
     found = fingerprint.differences(before, here)
     if harmless and not found:
@@ -356,7 +356,7 @@ def _write(
   here = fingerprint.of(source)
   path = target
   if prepared_set.is_prepared(target):
-    identity = json.dumps([wanted, fingerprint.VERSION, here.digest()])
+    identity = json.dumps([wanted, fingerprint.VERSION, here.digest])
     suffix = hashlib.sha256(identity.encode()).hexdigest()[:8]
     path = target.with_name(f"{target.name}-{suffix}")
     old = _sets_at(target, wanted)[0]
@@ -493,7 +493,7 @@ def _identity(
   """Return everything that must be equal for a preparation to resume."""
   return wanted | {
     "holdout": None,  # the pieces do not depend on it
-    "fingerprint": here.digest(),
+    "fingerprint": here.digest,
     "images": len(source.names),
     "piece_images": set_writer.PIECE_IMAGES,
     "pieces": 2,  # their format
@@ -550,7 +550,8 @@ def skipped(
   if path and metadata.num_rejected:
     lines.append(f"skipped images: {path / prepared_set.REJECTED_FILE}")
   if metadata.unread:
-    lines.append(f"files that are not read: {_unread(metadata.unread)}")
+    where = f", see {path / prepared_set.UNREAD_FILE}" if path else ""
+    lines.append(f"files that are not read: {_unread(metadata.unread)}{where}")
   return lines
 
 

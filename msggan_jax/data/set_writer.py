@@ -172,11 +172,6 @@ def _locked(folder: Path) -> Iterator[None]:
       lock = path.open("a+")
     except FileNotFoundError:  # another one has finished just now
       continue
-    except PermissionError as error:
-      raise ValueError(
-        f"cannot prepare a set in {folder.parent}: {error.strerror}; choose "
-        "another folder (config.dataset.data_dir)"
-      ) from error
     with lock:
       _wait_for(lock, folder)
       if path.exists() and os.path.samestat(
@@ -377,7 +372,7 @@ def _finish(
     num_duplicates=sum(map(len, groups)),
     rejected=_count_reasons(rejected, size),
     unread=count_endings(source.unread),
-    fingerprint=here.digest(),
+    fingerprint=here.digest,
     version=fingerprint.VERSION,
   )
   _write_contact_sheets(prepared_set.PreparedSet(path, metadata), labels)

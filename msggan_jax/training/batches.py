@@ -21,7 +21,9 @@ from msggan_jax.checkpoints.checkpoint import Checkpoints
 from msggan_jax.data import run_data
 from msggan_jax.runtime import cli, processes, sharding
 
-CONTENT_HASH = "the images' content hash"  # among what a checkpoint depends on
+# Among what a checkpoint depends on.
+CONTENT_HASH = "the images' content hash"
+HELD_OUT_HASH = "the held-out images' content hash"
 
 
 def trained_on(workdir: Path) -> run_data.RunData | None:
@@ -29,12 +31,18 @@ def trained_on(workdir: Path) -> run_data.RunData | None:
 
   Older runs know only the hash of their images, or nothing.
   """
-  with Checkpoints(workdir / "checkpoints") as checkpoints:
-    if not checkpoints.steps:
-      return None
-    recorded = checkpoints.provenance(checkpoints.steps[-1]) or {}
+  recorded = _recorded(workdir)
+  if recorded is None:
+    return None
   content_hash = str(recorded.get(CONTENT_HASH, ""))
   return run_data.read(workdir) or run_data.RunData(content_hash, None)
+
+
+def _recorded(workdir: Path) -> dict[str, Any] | None:
+  """Return what the newest checkpoint depends on; None without one."""
+  with Checkpoints(workdir / "checkpoints") as checkpoints:
+    steps = checkpoints.steps
+    return (checkpoints.provenance(steps[-1]) or {}) if steps else None
 
 
 def open_set_of_run(
@@ -89,16 +97,20 @@ def open_set(
 
 
 def open_holdout(
-  config: ConfigDict, prepared: data.PreparedSet
+  config: ConfigDict, prepared: data.PreparedSet, workdir: Path | None = None
 ) -> data.PreparedSet | None:
-  """Open the held-out images if the augmentation needs them."""
+  """Open the held-out images if the augmentation needs them.
+
+  ValueError if they are not those that the run in a workdir resumes with.
+  """
   if not augment.needs_holdout(config):
     return None
   dataset = ConfigDict(config.dataset)
   field = "path" if dataset.name == "folder" else "split"
   dataset[field] = config.augment_holdout
   holdout = open_set(config, dataset)
-  if holdout.metadata.content_hash == prepared.metadata.content_hash:
+  content_hash = holdout.metadata.content_hash
+  if content_hash == prepared.metadata.content_hash:
     raise ValueError(
       f"config.augment_holdout is {config.augment_holdout!r}, which is the "
       "training set; give images that D is not trained on"
@@ -113,6 +125,12 @@ def open_holdout(
       f"config.augment_holdout is {config.augment_holdout!r}, whose class "
       f"{label} is {their!r}, but {our!r} in the training set; give the same "
       "classes"
+    )
+  known = (_recorded(workdir) if workdir else None) or {}
+  if known.get(HELD_OUT_HASH, content_hash) != content_hash:
+    raise ValueError(
+      f"{holdout.path} is not the hold-out that {workdir} was trained with; "
+      "--new_data accepts that"
     )
   return holdout
 

@@ -69,13 +69,14 @@ def train(
     print(f"{describe_devices()}, precision {config.precision}", flush=True)
 
   prepared = batches.open_set_of_run(config, workdir, new_data=new_data)
-  holdout = batches.open_holdout(config, prepared)
+  known = None if new_data else workdir
+  holdout = batches.open_holdout(config, prepared, known)
   evaluator = metrics.make_evaluator(config, prepared)
   with (
     folder_lock.only_run_in(workdir),
     # The step compiles while everything else is set up.
     ThreadPoolExecutor(max_workers=1) as background,
-    _open_checkpoints(config, workdir, prepared) as checkpoints,
+    _open_checkpoints(config, workdir, prepared, holdout) as checkpoints,
     Preemption() as stop,
   ):
     newest = checkpoints.begin()
@@ -355,13 +356,16 @@ def _shapes_of(config: ConfigDict) -> dict[str, Any]:
 
 
 def _open_checkpoints(
-  config: ConfigDict, workdir: Path, prepared: data.PreparedSet
+  config: ConfigDict,
+  workdir: Path,
+  prepared: data.PreparedSet,
+  holdout: data.PreparedSet | None,
 ) -> Checkpoints:
   return Checkpoints(
     workdir / "checkpoints",
     keep=config.keep,
     keep_every=1000 * config.keep_kimg / config.batch_size,
-    provenance=replay.provenance(config, prepared),
+    provenance=replay.provenance(config, prepared, holdout),
   )
 
 

@@ -31,10 +31,15 @@ _SHOWN = 12  # hexadecimal digits of a hash
 
 
 def provenance(
-  config: ConfigDict, prepared: data.PreparedSet
+  config: ConfigDict,
+  prepared: data.PreparedSet,
+  holdout: data.PreparedSet | None = None,
 ) -> dict[str, str | int]:
   """Return everything that the bytes of a run's states depend on."""
   root = Path(msggan_jax.__file__).parent
+  held_out = {}
+  if holdout is not None:
+    held_out[batches.HELD_OUT_HASH] = holdout.metadata.content_hash
   code = hashlib.sha256()
   for part in ("algorithm", "data", "kernels", "models", "runtime"):
     for path in sorted((root / part).rglob("*.py")):
@@ -42,6 +47,7 @@ def provenance(
   return {
     **saved.decisive(config),
     batches.CONTENT_HASH: prepared.metadata.content_hash,
+    **held_out,
     "msggan_jax's code": code.hexdigest(),
     "XLA_FLAGS": os.environ.get("XLA_FLAGS", ""),
     "jax": jax.__version__,
@@ -77,15 +83,15 @@ def verify(
   known = batches.trained_on(workdir) or run_data.RunData(class_names=None)
   path = data.prepare_for(config, content_hash=known.content_hash)
   prepared = data.open_prepared(path)
+  holdout = batches.open_holdout(config, prepared)
   with Checkpoints(workdir / "checkpoints") as checkpoints:
     chosen = _choose(checkpoints, steps)
     recorded = checkpoints.provenance(chosen[-1])
-    for line in _differences(recorded, provenance(config, prepared)):
+    for line in _differences(recorded, provenance(config, prepared, holdout)):
       say(line)
     for change in known.changes(prepared):
       say(f"{path} is not the data set of the run: {change}")
     images = _KnownImages(prepared)
-    holdout = batches.open_holdout(config, prepared)
     compiled, _ = program.compile()
     restore = functools.partial(
       checkpoints.restore, program.abstract_state, optional=REMAINDERS

@@ -2,10 +2,12 @@
 
 import shutil
 
+import jax.numpy as jnp
 import pytest
 from PIL import Image
 
 from msggan_jax import data
+from msggan_jax.checkpoints import checkpoint
 from msggan_jax.data import run_data
 from msggan_jax.training import batches, loop, replay
 
@@ -106,3 +108,25 @@ def test_classes_and_exchanged_sets(config, tmp_path):
   (tmp_path / "data.json").write_text('{"path": 1}')
   with pytest.raises(ValueError, match=r"data\.json is damaged; delete it"):
     run_data.read(tmp_path)
+
+
+def test_other_held_out_images_are_refused(config, tmp_path):
+  held_out = tmp_path / "held out"
+  held_out.mkdir()
+  Image.new("RGB", (8, 8)).save(held_out / "1.png")
+  config.augment, config.augment_target = "exact", 0.5
+  config.augment_holdout = str(held_out)
+  prepared = batches.open_set(config)
+  holdout = batches.open_holdout(config, prepared, tmp_path)
+  depends = replay.provenance(config, prepared, holdout)
+  with checkpoint.Checkpoints(
+    tmp_path / "checkpoints", None, 0.0, depends
+  ) as c:
+    c.save(1, {"a": jnp.ones(1)})
+  assert batches.open_holdout(config, prepared, tmp_path)
+  Image.new("RGB", (8, 8)).save(held_out / "2.png")
+  with pytest.raises(
+    ValueError, match=r"held_out-.* is not the hold-out that "
+  ):
+    batches.open_holdout(config, prepared, tmp_path)
+  assert batches.open_holdout(config, prepared)
