@@ -1,39 +1,70 @@
 """Start a run from the weights of another one: transfer what fits."""
 
 import collections
-from collections.abc import Mapping, Sequence
+import json
+import shlex
+from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 from ml_collections import ConfigDict
 
 from msggan_jax.algorithm.program import Program
-from msggan_jax.algorithm.train_state import TrainState
+from msggan_jax.algorithm.train_state import TrainState, frozen_modules
 from msggan_jax.checkpoints import safetensors_file, trained
 from msggan_jax.checkpoints.safetensors_file import DISCRIMINATOR, GENERATOR
 from msggan_jax.checkpoints.tensors import flatten
 from msggan_jax.config import saved
 from msggan_jax.config.fields import FIELDS
+from msggan_jax.models.networks import Network
 
-# The fields that shape networks.
-SHAPES = tuple(
+# The fields that shape networks; the first are of the images.
+_SHAPES = tuple(
   name
   for name, field in FIELDS.items()
   if field.shapes_networks and not field.resumable
 )
+_OF_IMAGES = ("resolution", "base_grid", "channels", "num_classes", "precision")
 # With other values, tensors of the same name and shape mean something else.
-_ARCHITECTURE = ("model", "equalized", "spectral_norm")
+_ARCHITECTURE = (
+  *("model", "spectral_norm", "pixel_norm"),
+  *("output_activation", "normalize_latents", "mapping_layers"),
+)
 
 COPIED, NEW, DROPPED = "copied", "new", "dropped"
-Row = tuple[str, str, str]  # the fate of a tensor, its name and its shape
 
 
-def check(source: str | Path, fields: Mapping[str, Any]) -> None:
-  """Check that a source has the architecture of the new run's `SHAPES`.
+class _Row(NamedTuple):
+  fate: str
+  name: str  # of a tensor, such as generator/block_4x4/conv/kernel
+  shape: str
 
-  ValueError also if it is a run's folder and there are several processes.
+
+class _Transfer(NamedTuple):
+  trees: Any  # parameters and state
+  rows: list[_Row]
+  summary: str
+
+  def copies_kernels(self) -> bool:
+    return any(
+      row.fate == COPIED and row.name.endswith("/kernel") for row in self.rows
+    )
+
+
+def check(source: str | Path | None, config: ConfigDict) -> None:
+  """Check that a new run may start from a source, or from None.
+
+  ValueError if it would freeze random weights, if the source has another
+  architecture, or is a run's folder while there are several processes.
   """
+  if source is None:
+    if config.freeze_d:
+      raise ValueError(
+        f"config.freeze_d is {config.freeze_d}, which would freeze blocks of "
+        "random weights; give --init_from, or choose 0"
+      )
+    return
   source = trained.find(source)
   if source.is_file():
     theirs, _, _ = safetensors_file.read_header(source)
@@ -44,58 +75,91 @@ def check(source: str | Path, fields: Mapping[str, Any]) -> None:
         f"--init_from: {source} is a run's folder, which several processes "
         "cannot start from; export it to a .safetensors file first"
       )
-  for name in _ARCHITECTURE:
-    if theirs[name] != fields[name]:
-      raise ValueError(
-        f"--init_from: {source} has another architecture, config.{name} "
-        f"{theirs[name]!r} and not {fields[name]!r}; choose that, or another "
-        "source"
-      )
+  if flags := _flags_of(theirs, config, _ARCHITECTURE):
+    raise ValueError(
+      f"--init_from: {source} has another architecture; choose {flags}, or "
+      "another source"
+    )
 
 
 def start_from(
-  source: str | Path, program: Program, fields: Mapping[str, Any]
+  source: str | Path, program: Program
 ) -> tuple[TrainState, list[str]]:
   """Make a program's state at step 0 from the weights of a run or a file.
 
   Both generators start from the source's moving average, and the optimizers
-  afresh. A tensor is copied if its name and shape agree; the others keep their
-  initial values. The source is one of `trained.load_generator`, `fields` are
-  the new run's `SHAPES`. Also returns a table of all tensors for people, a line
-  each. Raises as `check`, and ValueError if nothing of the generator fits.
+  afresh. A tensor is copied if its name and shape agree, rescaled if the layer
+  scales it by another factor (linear_gain, equalized, the depth of residual
+  networks); the others keep their initial values. The source is one of
+  `trained.load_generator`. Also returns a
+  table of all tensors for people, a line each. Raises as `check`, and
+  ValueError if no kernel of a network fits, or a frozen block is not the
+  source's.
   """
   source = trained.find(source)
-  check(source, fields)
+  config = program.config
+  check(source, config)
   initial = program.create_state()
-  theirs, _, *tensors = trained.load_network(source, None, GENERATOR)
-  g = (initial.g_params, initial.g_state)
-  g, rows = _transfer(GENERATOR, g, tensors)
-  if not any(fate == COPIED for fate, _, _ in rows):
-    raise ValueError(
-      f"--init_from: no tensor of the generator in {source} fits this "
-      "configuration; choose its widths (config.base_channels, max_channels)"
-    )
-  d, notes = (initial.d_params, initial.d_state), []
+  theirs, network, *tensors = trained.load_network(source, None, GENERATOR)
+  ratios = _ratios(network, program.generator)
+  g = _transfer(GENERATOR, (initial.g_params, initial.g_state), tensors, ratios)
+  notes, tensors = [], [{}]
   if source.is_file() and (
     DISCRIMINATOR not in safetensors_file.read_header(source)[2]
   ):
     notes = [f"{source} has no discriminator: it starts anew"]
   else:
-    _, _, *tensors = trained.load_network(source, None, DISCRIMINATOR)
-    d, d_rows = _transfer(DISCRIMINATOR, d, tensors)
-    rows += d_rows
-  state = program.assemble(g, d)
+    _, network, *tensors = trained.load_network(source, None, DISCRIMINATOR)
+    ratios = _ratios(network, program.discriminator)
+  initial_d = (initial.d_params, initial.d_state)
+  d = _transfer(DISCRIMINATOR, initial_d, tensors, ratios)
+
+  names = [name for name in _SHAPES if name not in _OF_IMAGES]
+  flags = _flags_of(theirs, config, names)
+  choose = f"choose {flags}" if flags else "choose another source"
+  networks = {GENERATOR: g} if notes else {GENERATOR: g, DISCRIMINATOR: d}
+  for name, transfer in networks.items():
+    if not transfer.copies_kernels():
+      raise ValueError(
+        f"--init_from: no kernel of the {name} in {source} fits this "
+        f"configuration; {choose}"
+      )
+  frozen = [f"{DISCRIMINATOR}/{name}/" for name in frozen_modules(config)]
+  for row in d.rows:
+    if row.fate == NEW and row.name.startswith(tuple(frozen)):
+      raise ValueError(
+        f"config.freeze_d {config.freeze_d} would freeze {row.name}, "
+        f"{row.shape}, with random weights: {source} has no such tensor; "
+        f"choose config.freeze_d 0, or {choose.removeprefix('choose ')}"
+      )
+  state = program.assemble(g.trees, d.trees)
   state = jax.tree.map(
     lambda new, old: jax.device_put(new, old.sharding), state, initial
   )
-  lines = _differences(theirs, fields) + _table(rows)
-  return state, lines + notes
+  rows = g.rows + d.rows
+  width = max(len(row.name) for row in rows) + 2
+  lines = [f"{row.fate:8}{row.name:{width}}{row.shape}" for row in rows]
+  lines += [g.summary, d.summary]
+  return state, _differences(theirs, config) + lines + notes
+
+
+def _ratios(theirs: Network, ours: Network) -> dict[str, float]:
+  """Return the factors with which the source's tensors do the same in ours."""
+  scales = theirs.scales()
+  return {
+    path: scales[path] / scale
+    for path, scale in ours.scales().items()
+    if path in scales and scales[path] != scale
+  }
 
 
 def _transfer(
-  name: str, trees: Sequence[Any], tensors: Sequence[Any]
-) -> tuple[Any, list[Row]]:
-  """Return a network's trees with the tensors that fit, and all fates."""
+  name: str,
+  trees: tuple[Any, Any],
+  tensors: Iterable[dict[str, Any]],
+  ratios: Mapping[str, float],
+) -> _Transfer:
+  """Return a network's parameters and state with the tensors that fit."""
   theirs = flatten(*tensors)
   rows = []
 
@@ -103,34 +167,57 @@ def _transfer(
     path = "/".join(key.key for key in keys)
     there = theirs.pop(path, None)
     if there is not None and there.shape == old.shape:
-      rows.append((COPIED, f"{name}/{path}", _shape(old)))
-      return there.astype(old.dtype)
+      ratio = ratios.get(path, 1.0)
+      note = "" if ratio == 1 else f" (times {ratio:.4g})"
+      rows.append(_Row(COPIED, f"{name}/{path}", f"{_shape(old)}{note}"))
+      return (there * ratio).astype(old.dtype)
     note = "" if there is None else f" (in the source {_shape(there)})"
-    rows.append((NEW, f"{name}/{path}", f"{_shape(old)}{note}"))
+    rows.append(_Row(NEW, f"{name}/{path}", f"{_shape(old)}{note}"))
     return old
 
   fitted = tuple(jax.tree.map_with_path(fit, tree) for tree in trees)
   for path, array in theirs.items():
-    rows.append((DROPPED, f"{name}/{path}", _shape(array)))
-  return fitted, rows
+    rows.append(_Row(DROPPED, f"{name}/{path}", _shape(array)))
+  sizes = {f"{name}/{path}": x.size for path, x in flatten(trees[0]).items()}
+  copied = sum(sizes.get(row.name, 0) for row in rows if row.fate == COPIED)
+  total = sum(sizes.values())
+  counts = collections.Counter(row.fate for row in rows)
+  fates = ", ".join(f"{counts[fate]} {fate}" for fate in (COPIED, NEW, DROPPED))
+  summary = (
+    f"{name}: {copied / total:.1%} of {total:,} parameters copied; "
+    f"tensors: {fates}"
+  )
+  return _Transfer(fitted, rows, summary)
 
 
 def _shape(array: jax.Array) -> str:
   return "x".join(map(str, array.shape)) or "scalar"
 
 
-def _differences(theirs: ConfigDict, ours: Mapping[str, Any]) -> list[str]:
+def _differing(
+  theirs: Mapping[str, Any], config: ConfigDict, names: Iterable[str]
+) -> dict[str, tuple[Any, Any]]:
+  """Return the fields in which a source differs: its value and ours."""
+  ours = json.loads(json.dumps(config.to_dict()))  # lists, as the source has
+  defaults = {name: FIELDS[name].default for name in names}
+  values = {
+    name: (theirs.get(name, default), ours[name])
+    for name, default in defaults.items()
+  }
+  return {name: pair for name, pair in values.items() if pair[0] != pair[1]}
+
+
+def _flags_of(
+  theirs: Mapping[str, Any], config: ConfigDict, names: Iterable[str]
+) -> str:
+  """Return the flags that give the fields the source's values."""
+  differing = _differing(theirs, config, names)
+  return shlex.join(f"--config.{k}={v}" for k, (v, _) in differing.items())
+
+
+def _differences(theirs: Mapping[str, Any], config: ConfigDict) -> list[str]:
   """Return a line for each field of the networks that differs."""
   return [
-    f"config.{name} is {ours[name]!r}, in the source {theirs[name]!r}"
-    for name in SHAPES
-    if name in theirs and theirs[name] != ours[name]
+    f"config.{name} is {ours!r}, in the source {there!r}"
+    for name, (there, ours) in _differing(theirs, config, _SHAPES).items()
   ]
-
-
-def _table(rows: list[Row]) -> list[str]:
-  width = max(len(name) for _, name, _ in rows) + 2
-  counts = collections.Counter(fate for fate, _, _ in rows)
-  total = ", ".join(f"{counts[fate]} {fate}" for fate in (COPIED, NEW, DROPPED))
-  lines = [f"{fate:8}{name:{width}}{shape}" for fate, name, shape in rows]
-  return [*lines, f"tensors: {total}"]

@@ -79,6 +79,16 @@ class Network:
         layer.power_iterate()
     return _state_of(module)
 
+  def scales(self) -> dict[str, float]:
+    """Return what kernels and biases are multiplied by at run time, by path."""
+    module = nnx.eval_shape(self.create, jax.random.key(0))
+    return {
+      "/".join(map(str, (*path, name))): scale
+      for path, layer in nnx.iter_modules(module)
+      if isinstance(layer, Layer)
+      for name, scale in (("kernel", layer.scale), ("bias", layer.bias_scale))
+    }
+
   @functools.cached_property
   def jitted_apply(self) -> Callable:
     """Compile `apply` once for all users of this network."""

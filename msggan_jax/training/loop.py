@@ -7,7 +7,6 @@ import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Any
 
 import jax
 import numpy as np
@@ -124,8 +123,8 @@ def _refuse(
   """Raise ValueError before any work if a run is impossible."""
   metrics.choose(config)
   nonfinite.check_stopped(workdir, new=new_randomness)
-  if init_from and not saved.exists(workdir):
-    fine_tuning.check(init_from, _shapes_of(config))
+  if not saved.exists(workdir):
+    fine_tuning.check(init_from, config)
 
 
 class Schedule:
@@ -349,12 +348,6 @@ def _with_randomness(
   return state.replace(rollbacks=state.rollbacks + (after - before))
 
 
-def _shapes_of(config: ConfigDict) -> dict[str, Any]:
-  """Return the fields that shape the networks, as JSON would have them."""
-  fields = ConfigDict(config)
-  return {name: fields[name] for name in fine_tuning.SHAPES}
-
-
 def _open_checkpoints(
   config: ConfigDict,
   workdir: Path,
@@ -381,9 +374,10 @@ def _first_state(
     return checkpoints.restore(
       program.abstract_state, step, train_state.REMAINDERS
     )
+  fine_tuning.check(init_from, program.config)
   if init_from is None:
     return program.create_state()
-  state, lines = fine_tuning.start_from(init_from, program, _shapes_of(config))
+  state, lines = fine_tuning.start_from(init_from, program)
   if processes.is_first():
     print("\n".join(lines), flush=True)
   checkpoints.save(0, state)  # a restart needs the source no more

@@ -1,9 +1,14 @@
 """Start a run from other weights; freeze the discriminator's first blocks."""
 
+import math
+
 import jax
 import numpy as np
 import pytest
+from absl import flags
+from ml_collections import config_flags
 
+from msggan_jax import load_generator
 from msggan_jax.algorithm.program import make_program
 from msggan_jax.algorithm.train_state import (
   check_frozen,
@@ -13,9 +18,12 @@ from msggan_jax.algorithm.train_state import (
 from msggan_jax.checkpoints import checkpoint, fine_tuning
 from msggan_jax.checkpoints.fine_tuning import COPIED, DROPPED, NEW
 from msggan_jax.config import saved
+from msggan_jax.config.resolve import resolve
 from msggan_jax.runtime import sharding
 from msggan_jax.sharing import portable
 from msggan_jax.training import loop
+from tests.conftest import CONFIGS
+from tests.runtime.test_documented_commands import COMMANDS
 
 
 @pytest.fixture
@@ -47,7 +55,10 @@ def ema_of(config):
 @pytest.fixture
 def source(config, tmp_path):
   """A run's folder whose EMA differs from its generator."""
-  workdir = tmp_path / "source"
+  return save(config, tmp_path / "source")
+
+
+def save(config, workdir):
   state = program_of(config).create_state()
   state = state.replace(ema_params=ema_of(config), step=state.step + 7)
   with checkpoint.Checkpoints(workdir / "checkpoints") as checkpoints:
@@ -63,7 +74,7 @@ def contents(folder):
 
 
 def start_from(source, config):
-  return fine_tuning.start_from(source, program_of(config), config)
+  return fine_tuning.start_from(source, program_of(config))
 
 
 def fates(lines):
@@ -103,7 +114,7 @@ def test_everything_fits_the_same_networks(config, source, tmp_path):
 def test_the_resolution_grows(config, source):
   new = changed(config, resolution=16, seed=5)
   program = program_of(new)
-  state, lines = fine_tuning.start_from(source, program, new)
+  state, lines = fine_tuning.start_from(source, program)
   initial = program.create_state()
   ema = ema_of(config)
   d_params = program_of(config).create_state().d_params
@@ -124,24 +135,127 @@ def test_the_resolution_grows(config, source):
   assert "config.resolution is 16, in the source 8" in lines
 
 
-def test_other_labels_and_other_functions(config, source):
-  new = changed(config, num_classes=3, combine="cat_lin", pixel_norm=False)
+def test_other_labels_and_another_phi(config, source):
+  new = changed(config, num_classes=3, combine="cat_lin")
   _, lines = start_from(source, new)
   fate = fates(lines)
   assert fate["generator/label_embedding"] == NEW
   assert fate["generator/block_8x8/conv_0/kernel"] == COPIED
-  assert "config.pixel_norm is False, in the source True" in lines
+  assert "config.combine is 'cat_lin', in the source 'simple'" in lines
 
 
-def test_another_architecture_is_refused(config, source):
-  other = {"max_channels": 6, "latent_size": 6, "channels": 1}
+def test_the_share_of_copied_parameters_is_said(config, source):
+  new = changed(config, num_classes=3)
+  state, lines = start_from(source, new)
+  rows = [line.split() for line in lines]
+  for name, params in (
+    ("generator", state.g_params),
+    ("discriminator", state.d_params),
+  ):
+    shapes = [
+      map(int, row[2].split("x"))
+      for row in rows
+      if row[0] == COPIED and row[1].startswith(name)
+    ]
+    copied = sum(map(math.prod, shapes))
+    total = sum(x.size for x in jax.tree.leaves(params))
+    assert 0 < copied < total
+    share = f"{name}: {copied / total:.1%} of {total:,} parameters copied; "
+    assert any(line.startswith(share) for line in lines)
+  _, lines = start_from(source, config)
+  assert sum("100.0% of" in line for line in lines) == 2
+
+
+RESCALED = (
+  ({"linear_gain": 2**0.5}, {"linear_gain": 1.0}),
+  ({"equalized": False}, {"equalized": True}),
+  # Residual blocks are scaled by the depth of their network.
+  ({"model": "residual", "stddev_placement": "none"}, {"resolution": 16}),
+)
+
+
+@pytest.mark.parametrize(("theirs", "ours"), RESCALED)
+def test_kernels_are_rescaled_to_do_the_same(config, tmp_path, theirs, ours):
+  """The scales of both networks have the source's images."""
+  config.update(theirs)
+  source = save(config, tmp_path / "source")
+  new = changed(config, seed=5, **ours)
+  state, lines = start_from(source, new)
+  assert any("(times " in line for line in lines)
+  generator = load_generator(source)
+  z = generator.sample_latents(jax.random.key(0), 4)
+  pyramid = program_of(new).generator.jitted_apply(
+    state.g_params, state.g_state, z
+  )
+  for x, y in zip(generator(z), pyramid, strict=False):
+    np.testing.assert_allclose(y, x, rtol=1e-4, atol=1e-4)
+
+
+def test_another_architecture_is_refused_with_its_flags(config, source):
   for fields, message in (
-    ({"model": "stylegan"}, r"config\.model 'progan' and not 'stylegan'"),
-    (other, "no tensor of the generator"),
+    ({"model": "stylegan"}, r"architecture; choose --config\.model=progan, or"),
+    (
+      {"pixel_norm": False, "output_activation": "tanh"},
+      r"choose --config\.pixel_norm=True --config\.output_activation=linear,",
+    ),
+    ({"normalize_latents": False}, r"--config\.normalize_latents=True"),
+    (
+      # to_rgb's biases would fit.
+      {"max_channels": 6, "latent_size": 6},
+      r"no kernel of the generator in .*; choose --config\.latent_size=8 "
+      r"--config\.max_channels=8$",
+    ),
   ):
     with pytest.raises(ValueError, match=message) as error:
       start_from(source, changed(config, **fields))
     assert "\n" not in str(error.value)
+
+
+def test_random_weights_are_not_frozen(config, source, tmp_path):
+  with pytest.raises(ValueError, match="is 1, which would .* --init_from, or"):
+    fine_tuning.check(None, changed(config, freeze_d=1))
+  fine_tuning.check(None, config)
+  start_from(source, changed(config, freeze_d=2))
+  new = changed(config, resolution=16, freeze_d=1)
+  message = "freeze discriminator/.*16x16.*choose config.freeze_d 0"
+  with pytest.raises(ValueError, match=message):
+    start_from(source, new)
+  alone = tmp_path / "generator.safetensors"
+  portable.export(source, alone)
+  with pytest.raises(
+    ValueError, match="with random weights: .*safetensors has"
+  ):
+    start_from(alone, changed(config, freeze_d=1))
+  _, lines = start_from(alone, config)
+  assert any(line.startswith("discriminator: 0.0% of") for line in lines)
+
+
+# ml_collections loads configuration files in an old way.
+@pytest.mark.filterwarnings("ignore:the load_module:DeprecationWarning")
+def test_the_documented_command_copies_everything(config, source):
+  """As docs/operations.md has it, with a run and photographs of the test."""
+  (words,) = (
+    words
+    for place, _, words in COMMANDS
+    if place == "operations.md" and any("init_from" in word for word in words)
+  )
+  assert "--init_from=runs/photos" in words
+  configs = f"--config={CONFIGS}/workdir.py:{source}"
+  words = [
+    configs if word == "--config=configs/workdir.py:runs/photos" else word
+    for word in words
+  ]
+  assert configs in words
+  own = flags.FlagValues()
+  arguments = [word for word in words if word.startswith("--config")]
+  holder = config_flags.DEFINE_config_file(
+    "config", flag_values=own, sys_argv=["command", *arguments]
+  )
+  own(["command", *arguments])
+  new = resolve(changed(holder.value, freeze_d=2), 1)
+  assert "--freeze_d=2" in words and new.dataset.path == "few"
+  _, lines = start_from(source, new)
+  assert set(fates(lines).values()) == {COPIED}
 
 
 def test_missing_and_damaged_sources_are_refused(config, tmp_path):
