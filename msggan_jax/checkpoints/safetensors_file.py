@@ -21,6 +21,7 @@ from ml_collections import ConfigDict
 
 from msggan_jax.checkpoints.tensors import from_own, quote, shapes_of, to_own
 from msggan_jax.config import checks
+from msggan_jax.config.fields import FIELDS
 from msggan_jax.models import networks
 from msggan_jax.runtime import cli, files
 
@@ -33,9 +34,6 @@ _MAKERS = {
   GENERATOR: networks.make_generator,
   DISCRIMINATOR: networks.make_discriminator,
 }
-# Fields about the author's disk and programs.
-_PRIVATE = ("inception_path", "extractor")
-_PRIVATE_OF_DATASET = ("path", "data_dir")
 _DEMO = ("cats", "earth")  # data sets that everybody can prepare
 
 
@@ -176,8 +174,8 @@ def _read_tensors(file: Any, name: str) -> dict[str, np.ndarray]:
 
 def _public(config: ConfigDict) -> dict[str, Any]:
   fields = config.to_dict()
-  for name in _PRIVATE:
-    fields.pop(name, None)
-  for name in _PRIVATE_OF_DATASET:
-    fields.get("dataset", {}).pop(name, None)
+  for name, field in FIELDS.items():
+    if field.private:
+      group, _, last = name.rpartition(".")
+      (fields.get(group, {}) if group else fields).pop(last, None)
   return fields

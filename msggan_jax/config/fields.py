@@ -31,6 +31,9 @@ class Field(NamedTuple):
   shapes_networks: bool = False
   resumable: bool = False  # a resumed run may have another value
   untyped: bool = False  # its values have several types
+  # Names files, folders or programs of one machine: neither published nor taken
+  # from files of others.
+  private: bool = False
 
 
 def _switch(default: bool, meaning: str) -> Field:
@@ -152,7 +155,9 @@ _DATASET = {
   "dataset.name": _text(
     "", "cats, earth, folder, lsun_church, or a TFDS name such as cifar10"
   ),
-  "dataset.path": _text("", "folder, zip or LMDB; TFDS: its data_dir"),
+  "dataset.path": _text(
+    "", "folder, zip or LMDB; TFDS: its data_dir", private=True
+  ),
   "dataset.split": _text("train", "split of a TFDS or demo set"),
   "dataset.crop": _choice(
     "how images of another aspect ratio fit: crop the center, or add borders",
@@ -168,7 +173,9 @@ _DATASET = {
     "images kept from training: a share below 1, or their number; "
     "near-duplicates stay together",
   ),
-  "dataset.data_dir": _text("data", "folder of the prepared sets"),
+  "dataset.data_dir": _text(
+    "data", "folder of the prepared sets", private=True
+  ),
 }
 
 _IMAGES = {
@@ -320,6 +327,7 @@ _AUGMENTATION = {
     "losses without a zero (wasserstein, relativistic) need; a folder, a zip "
     "or a prepared set, or the split of another set",
     resumable=True,
+    private=True,
   ),
 }
 
@@ -411,8 +419,10 @@ _EVALUATION = {
     "names with commas; the first decides which checkpoint is the best; empty: "
     "a Frechet and a kernel distance",
   ),
-  "inception_path": _text("", "pt_inception-2015-12-05-6726825d.pth"),
-  "extractor": _text("", "module:function of your own, instead"),
+  "inception_path": _text(
+    "", "pt_inception-2015-12-05-6726825d.pth", private=True
+  ),
+  "extractor": _text("", "module:function of your own, instead", private=True),
   "extractor_precision": _choice(
     "of the extractor's activations", "float32", "bfloat16"
   ),

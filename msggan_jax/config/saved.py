@@ -37,12 +37,19 @@ def load_config(workdir: str | Path) -> ConfigDict:
     raise ValueError(f"{path} holds no configuration") from error
 
 
-def load_with_defaults(workdir: str | Path) -> ConfigDict:
-  """Read today's fields of a `config.json`; new ones have their defaults."""
+def load_of_others(workdir: str | Path) -> ConfigDict:
+  """Read a `config.json`, perhaps somebody else's, to train further.
+
+  New fields have their defaults; so have those that choose a data set, files,
+  folders or programs of this machine.
+  """
   config = default_config()
-  names = by_name(config.to_dict())
   theirs = by_name(load_config(workdir).to_dict())
-  known = {name: theirs[name] for name in names if name in theirs}
+  known = {
+    name: theirs[name]
+    for name, field in FIELDS.items()
+    if name in theirs and not field.private and name != "dataset.name"
+  }
   config.update_from_flattened_dict(known)
   return config
 

@@ -8,17 +8,14 @@ from msggan_jax.config import saved
 
 
 def get_config(workdir):
-  """Return a run's `config.json` without `extractor`.
+  """Return a run's `config.json` without a data set, folders and programs.
 
-  The workdir may be somebody else's, and that field names code to be run.
+  The workdir may be somebody else's, so name those of this machine.
 
   Raises:
     ValueError: If the folder is not a workdir.
   """
-  # A field that is newer than the run has its default.
   try:
-    config = saved.load_with_defaults(workdir)
+    return saved.load_of_others(workdir)
   except FileNotFoundError as error:
     raise ValueError(str(error)) from error
-  config.extractor = ""
-  return config

@@ -33,6 +33,7 @@ def workdir(tmp_path_factory):
   config.base_channels, config.max_channels = 32, 4
   config.dataset.path = "/home/author/photos"
   config.inception_path = "/home/author/inception.pth"
+  config.augment_holdout = "/home/author/others"
   config.extractor = "author:features"
   rng = np.random.default_rng(0)
 

@@ -14,6 +14,7 @@ import msggan_jax
 from msggan_jax import data, load_discriminator, load_generator
 from msggan_jax.checkpoints import checkpoint
 from msggan_jax.config import saved
+from msggan_jax.config.fields import FIELDS, default_config
 from msggan_jax.models import networks
 from msggan_jax.runtime import sharding
 from tests import fuzzing
@@ -118,11 +119,24 @@ def test_loading_runs_and_writes_nothing(workdir, tmp_path):
     np.testing.assert_array_equal(leaf, 0.5)
 
 
-def test_training_on_names_no_code(workdir):
-  rewrite(
-    workdir / "config.json", lambda fields: fields.update(extractor="os:abort")
-  )
-  assert load_config("workdir", str(workdir)).extractor == ""
+def test_training_on_takes_no_names_of_files_folders_sets_and_code(workdir):
+  def change(fields):
+    fields |= {"extractor": "os:abort", "augment_holdout": "/secret"}
+    fields |= {"inception_path": "/secret", "keep": 7}
+    fields["dataset"] |= {"name": "folder", "path": "/secret", "split": "test"}
+    fields["dataset"]["data_dir"] = "/secret"
+
+  rewrite(workdir / "config.json", change)
+  config = load_config("workdir", str(workdir))
+  ours = default_config()
+  ours.keep, ours.dataset.split = 7, "test"
+  differing = {
+    name
+    for name, value in saved.by_name(config.to_dict()).items()
+    if value != saved.by_name(ours.to_dict())[name]
+  }
+  assert all(FIELDS[name].shapes_networks for name in differing), differing
+  assert {"resolution", "latent_size"} <= differing
 
 
 def test_no_code_of_data_sets_is_downloaded(tmp_path):
