@@ -15,7 +15,7 @@ from ml_collections import ConfigDict
 from msggan_jax import data
 from msggan_jax.checkpoints import trained
 from msggan_jax.data import pictures
-from msggan_jax.metrics import copying, feature_pass, protocols
+from msggan_jax.metrics import agreement, copying, feature_pass, protocols
 from msggan_jax.metrics.extractors import Extractors
 from msggan_jax.metrics.feature_pass import ImagesAt, Rows, Statistics
 from msggan_jax.metrics.protocols import Protocol
@@ -115,8 +115,7 @@ class Evaluator:
       for p in self.protocols
     }
     self._read_reals(after_batch)
-    resolutions = {request.resolution for request in requests.values()}
-    fakes_at = self._fakes_at(params, state, resolutions)
+    fakes_at = self._fakes_at(params, state)
     fakes = feature_pass.measure(
       fakes_at,
       requests.values(),
@@ -137,6 +136,7 @@ class Evaluator:
         else:
           values |= feature_pass.compute(protocol, reals, fakes[request])
       values |= self._floors
+      values |= self._agreement(fakes_at)
     return processes.from_first(values)
 
   def write_sheets(self, workdir: Path, step: int) -> None:
@@ -147,12 +147,17 @@ class Evaluator:
 
   def record(self, step: int, values: dict[str, float]) -> dict[str, Any]:
     """Return a row of `metrics.jsonl`: numbers and their provenance."""
+    made = feature_pass.provenance(
+      self.protocols, self._extractors, self._doubts
+    )
+    if agreement.NAME in values:
+      made["protocols"][agreement.NAME] = agreement.PROTOCOL
     return {
       "step": step,
       "kimg": round(step * self._config.batch_size / 1000, 6),
       **values,
       "data_hash": self._prepared.metadata.content_hash,
-      **feature_pass.provenance(self.protocols, self._extractors, self._doubts),
+      **made,
     }
 
   def _check(self, protocol: Protocol) -> None:
@@ -291,9 +296,18 @@ class Evaluator:
         found[name] = places
     return found
 
-  def _fakes_at(
-    self, params: Any, state: Any, resolutions: set[int]
-  ) -> ImagesAt:
+  def _agreement(self, fakes_at: ImagesAt) -> dict[str, float]:
+    """Compute the agreement of the first fakes' scales."""
+    count, size = agreement.NUM_FAKES, self._batch_size
+
+    def batches():
+      for start in range(0, count, size):
+        batch = fakes_at(start + np.arange(size))
+        yield {r: images[: count - start] for r, images in batch.items()}
+
+    return agreement.measure(batches())
+
+  def _fakes_at(self, params: Any, state: Any) -> ImagesAt:
     # From the mesh of all processes to the mesh of this process.
     here = sharding.replicated(self._mesh)
     params, state = jax.tree.map(
@@ -309,7 +323,6 @@ class Evaluator:
       return {
         resolution: quantize(scale)
         for resolution, scale in zip(self._scales, pyramid, strict=True)
-        if resolution in resolutions
       }
 
     return images_at
@@ -334,6 +347,7 @@ class Evaluator:
   def _labels(self) -> np.ndarray:
     """A label for every fake: that of a random real image."""
     most = max(protocol.num_fakes for protocol in self.protocols)
+    most = max(most, agreement.NUM_FAKES + self._batch_size)
     random = np.random.RandomState(_SEED)
     numbers = random.randint(len(self._prepared), size=most)
     return self._real_labels[numbers]

@@ -5,7 +5,7 @@ import datetime
 import hashlib
 import json
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,9 +13,10 @@ import jinja2
 from markupsafe import Markup
 
 from msggan_jax import models
+from msggan_jax.metrics import agreement
 from msggan_jax.reporting import pictures, verdict
 from msggan_jax.reporting.pictures import Line, Plot
-from msggan_jax.reporting.records import Run, natural, number, plain
+from msggan_jax.reporting.records import Points, Run, natural, number, plain
 from msggan_jax.runtime import files
 from msggan_jax.runtime.clock import duration
 
@@ -42,6 +43,13 @@ _CAPTIONS = {
   ("images_per_sec",): "Without evaluations and samples.",
   ("memory_bytes",): "Most memory in use so far: of the accelerator, or of the "
   "process on a CPU.",
+}
+# The same of metrics.
+_AGREEMENT = {
+  f"{agreement.NAME}/": "Whether all scales show one picture: each against the "
+  "largest one averaged over areas, the correlation of the deviations from the "
+  "mean image; 1 is the same picture.",
+  f"{agreement.NAME}_rmse/": "RMSE of the same, in [-1, 1].",
 }
 _NOT_PLOTTED = ("step", "kimg", "unix_secs", "secs")  # or what begins so
 
@@ -132,7 +140,12 @@ def _names(runs: Sequence[Run], prefix: str = "") -> list[str]:
 
 
 def _plot(
-  runs: Sequence[Run], names: Sequence[str], caption: str
+  runs: Sequence[Run],
+  names: Sequence[str],
+  caption: str,
+  points: Callable[[Run, str], Points] = Run.series,
+  *,
+  log: bool = True,
 ) -> list[Plot | None]:
   """Plot numbers of one run, each of several runs, or each run's scales."""
   if not names:
@@ -140,20 +153,26 @@ def _plot(
   what, has_scales, _ = names[0].rpartition("/")
   if len(runs) > 1 and not has_scales:
     return [
-      pictures.plot(name, caption, [Line(r.name, r.series(name)) for r in runs])
+      pictures.plot(
+        name, caption, [Line(r.name, points(r, name)) for r in runs]
+      )
       for name in names
     ]
   title, labels = " and ".join(names), names
   if has_scales:
     title = what.replace("_", " ").capitalize()
     labels = [name.rpartition("/")[2] for name in names]
-    caption = f"{caption} By scale; a logarithmic axis."
+    ending = "; a logarithmic axis" if log else ""
+    caption = f"{caption} By scale{ending}."
   return [
     pictures.plot(
       title if len(runs) == 1 else f"{title}: {run.name}",
       caption,
-      [Line(*x) for x in zip(labels, map(run.series, names), strict=True)],
-      log=bool(has_scales),
+      [
+        Line(label, points(run, name))
+        for label, name in zip(labels, names, strict=True)
+      ],
+      log=log and bool(has_scales),
     )
     for run in runs
   ]
@@ -162,7 +181,13 @@ def _plot(
 def _scores(cases: Sequence[verdict.Case]) -> list[Plot]:
   """Return plots of each metric, a star at the best, and of the diversity."""
   plots = []
-  for name in dict.fromkeys(n for case in cases for n in case.run.metric_names):
+  names = [*dict.fromkeys(n for c in cases for n in c.run.metric_names)]
+  for what, caption in _AGREEMENT.items():
+    scales = [name for name in names if name.startswith(what)]
+    names = [name for name in names if name not in scales]
+    runs = [case.run for case in cases]
+    plots += _plot(runs, scales, caption, Run.scores, log=False)
+  for name in names:
     lines, caption = [], ""
     for case in cases:
       star = None

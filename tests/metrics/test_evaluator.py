@@ -14,7 +14,13 @@ from PIL import Image
 from msggan_jax import data, metrics
 from msggan_jax.checkpoints import checkpoint
 from msggan_jax.config import saved
-from msggan_jax.metrics import distances, feature_pass, protocols, reals
+from msggan_jax.metrics import (
+  agreement,
+  distances,
+  feature_pass,
+  protocols,
+  reals,
+)
 from msggan_jax.metrics.feature_pass import Request, Rows, measure
 from msggan_jax.models import networks
 from tests.evaluating import EXTRACTOR, evaluate_command
@@ -231,6 +237,7 @@ def test_evaluator_and_the_command(config, prepared, folder):
     "kid_mean_colors_40": "kid_mean_colors_40,kid_mean_colors_40_error",
   }
   expected = ",".join(parts.get(name, name) for name in NAMES.split(","))
+  expected += ",agreement,agreement/4,agreement_rmse/4"
   assert ",".join(values) == expected
   assert all(np.isfinite(value) for value in values.values())
   assert evaluator.evaluate(*weights) == values
@@ -242,7 +249,7 @@ def test_evaluator_and_the_command(config, prepared, folder):
 
   images = np.stack([image["image"] for image in prepared])
   small = images.reshape(NUM_IMAGES, 4, 2, 4, 2, 3).mean(axis=(2, 4))
-  pyramid = evaluator._fakes_at(*weights, {4, 8})(np.arange(64))
+  pyramid = evaluator._fakes_at(*weights)(np.arange(64))
   for fakes in pyramid.values():
     assert isinstance(fakes, jax.Array) and fakes.dtype == np.uint8
   # Averages of four pixels often lie between two levels: either is right.
@@ -253,6 +260,11 @@ def test_evaluator_and_the_command(config, prepared, folder):
     )
     actual = values[f"fd_mean_colors_64_full{name}"]
     np.testing.assert_allclose(actual, expected, rtol=tolerance)
+
+  found = agreement.measure([evaluator._fakes_at(*weights)(np.arange(256))])
+  for name, value in found.items():
+    np.testing.assert_allclose(values[name], value, rtol=1e-3)
+  assert "256 fakes" in row["protocols"]["agreement"]
 
   workdir = folder / "run"
   saved.save_config(config, workdir)
@@ -290,7 +302,7 @@ def test_metrics_per_class_and_copying(config, tmp_path):
   blue = np.stack([x["image"] for x in prepared if x["label"] == 0])
   numbers = np.arange(64)
   evaluator._labels = np.resize(evaluator._labels, 64)
-  fakes = np.asarray(evaluator._fakes_at(*weights, {8})(numbers)[8])[:60]
+  fakes = np.asarray(evaluator._fakes_at(*weights)(numbers)[8])[:60]
   fakes = fakes[evaluator._labels[:60] == 0]
   expected = metrics.kernel_distance(
     *(mean_colors(x.astype(np.float32)) for x in (blue, fakes))
