@@ -30,7 +30,7 @@ _MODES = {
   "style_mix": ("grids", "fine_seeds", "crossover"),
   "noise": ("grids", "draws"),
   "nearest": tuple(
-    "nearest neighbors max_reals data_dir inception extractor".split()
+    "nearest neighbors max_reals workdir data_dir inception extractor".split()
   ),
   "project": ("projection", "image", "iterations"),
   "interpolate": ("videos", "frames"),

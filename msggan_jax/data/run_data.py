@@ -90,7 +90,7 @@ def read(workdir: Path) -> RunData | None:
       str(fields["path"]),
       [text[i : i + _DIGITS] for i in range(0, len(text), _DIGITS)],
     )
-  except FileNotFoundError:
+  except (FileNotFoundError, NotADirectoryError):
     return None
   except (ValueError, TypeError, KeyError) as error:
     raise ValueError(f"{workdir / _FILE} is damaged; delete it") from error

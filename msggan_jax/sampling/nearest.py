@@ -1,5 +1,7 @@
 """Mode nearest: the training images nearest to generated ones."""
 
+from pathlib import Path
+
 import numpy as np
 
 from msggan_jax import data
@@ -17,6 +19,7 @@ def nearest(
   neighbors: int,
   *,
   data_dir: str,
+  workdir: Path | None = None,
   max_reals: int = 0,
   inception: str = "",
   extractor: str = "",
@@ -36,7 +39,7 @@ def nearest(
   name = INCEPTION if inception else EFFICIENTNET
   name = extractors.names[-1] if extractor else name
   network = extractors[name]  # missing weights are reported before any work
-  prepared = data.open_prepared(data.prepare_of_run(config, data_dir))
+  prepared = data.open_prepared(data.prepare_of_run(config, data_dir, workdir))
   resolution = job.available[-1]
   numbers, reals = Reals.of(prepared).features(
     name,
