@@ -202,7 +202,8 @@ def decode_png(data: bytes) -> np.ndarray:
 
 def upright_size(image: Image.Image) -> tuple[int, int]:
   """Return the width and height after EXIF rotation."""
-  if image.width == image.height:
+  # Pillow turns TIFFs itself, before they are decoded.
+  if image.width == image.height or image.format == "TIFF":
     return image.size
   turned = image.getexif().get(ExifTags.Base.Orientation, 1) in range(5, 9)
   return image.size[::-1] if turned else image.size

@@ -257,6 +257,18 @@ def test_what_our_commands_write_is_no_image_of_a_source(tmp_path):
     assert source.names == ["32x32/seed0000.png", "32x32/seed0001.png"]
 
 
+@pytest.mark.parametrize("kind", ["AVIF", "JPEG", "PNG", "TIFF", "WEBP"])
+def test_every_format_is_turned_upright(kind):
+  image, exif = Image.new("RGB", (64, 32), "blue"), Image.Exif()
+  image.paste("red", (0, 0, 32, 32))
+  exif[0x0112] = 6  # 90 degrees clockwise
+  image = pixels.open_image(encoded(kind, image, exif=exif))
+  assert pixels.upright_size(image) == (32, 64)
+  top, bottom = pixels.fit(image, (32, 16), 3, "center")[[4, 28], 8]
+  np.testing.assert_allclose(top, (255, 0, 0), atol=3)
+  np.testing.assert_allclose(bottom, (0, 0, 255), atol=3)
+
+
 def test_a_tiff_of_several_pages_says_which_is_used(tmp_path, monkeypatch):
   page = Image.new("RGB", (40, 40), RED)
   options = {"save_all": True, "append_images": [page] * 7}
