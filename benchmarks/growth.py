@@ -88,6 +88,17 @@ SERIES = {
     (100, 1000, 10_000, 100_000, 1_000_000),
     (Measure("secs_an_image", "an image, ms", 1e-3, "none"), _MEMORY),
   ),
+  "duplicates": Series(
+    "images compared",
+    (1000, 10_000, 100_000),
+    (
+      *(
+        Measure(f"secs_{kind}", f"{kind}, an image, ms", 1e-3, "none")
+        for kind in ("photos", "white", "black", "equal", "digits")
+      ),
+      _MEMORY,
+    ),
+  ),
   "records": Series(
     "images in the set",
     (100, 1000, 10_000, 100_000, 1_000_000),

@@ -40,7 +40,7 @@ def records(count: int, folder: Path) -> dict[str, float]:
 
 def preparing(count: int, folder: Path) -> dict[str, float]:
   """Prepare a set of random smooth images."""
-  from msggan_jax.data import set_writer
+  from msggan_jax.data import fingerprint, set_writer
   from msggan_jax.data.sources import Source
   from msggan_jax.runtime import machine
 
@@ -63,11 +63,14 @@ def preparing(count: int, folder: Path) -> dict[str, float]:
     "base_grid": "4x4",
   }
   # A stopped measurement leaves finished pieces, which would not be timed.
-  shutil.rmtree(target, ignore_errors=True)
-  set_writer.remove_partial(target)
+  for left in (target, folder / f".{target.name}.partial"):
+    shutil.rmtree(left, ignore_errors=True)
+  source = Source(names, load)
+  here = fingerprint.of(source)
   began = time.monotonic()
-  with set_writer.open_partial(target, wanted) as work:
-    set_writer.write_set(Source(names, load), work, wanted, strict=True)
+  with set_writer.open_partial(target) as work:
+    work.begin(wanted)
+    set_writer.write_set(source, here, work, wanted, strict=True)
     work.move_to(target)
   return {
     "secs_an_image": (time.monotonic() - began) / count,
@@ -108,7 +111,40 @@ def snapshots(count: int, folder: Path) -> dict[str, float]:
   }
 
 
-POINTS = {"records": records, "preparing": preparing, "snapshots": snapshots}
+def duplicates(count: int, folder: Path) -> dict[str, float]:
+  """Find the near-duplicates among images of several kinds."""
+  from msggan_jax.data import duplicates, prepared_set
+  from msggan_jax.runtime import machine
+
+  del folder
+  random, shape = np.random.default_rng(0), (count, 16, 16, 1)
+  strokes = random.integers(0, 2, (count, 4, 4, 1), np.uint8) * 255
+  strokes = strokes.repeat(2, axis=1).repeat(2, axis=2)
+  kinds = {
+    "photos": random.integers(0, 256, (count, 4, 4, 1), np.uint8)
+    .repeat(4, axis=1)
+    .repeat(4, axis=2),
+    "white": random.integers(250, 256, shape, np.uint8),
+    "black": random.integers(0, 6, shape, np.uint8),
+    "equal": np.full(shape, 7, np.uint8),
+    "digits": np.pad(strokes, ((0, 0), (4, 4), (4, 4), (0, 0))),
+  }
+  secs = {}
+  for kind, images in kinds.items():
+    thumbnails = [duplicates.thumbnail(image) for image in images]
+    digests = [prepared_set.digest_of(image, 0).hex() for image in images]
+    began = time.monotonic()
+    duplicates.find_groups(thumbnails, digests, images.__getitem__)
+    secs[f"secs_{kind}"] = (time.monotonic() - began) / count
+  return secs | {"peak_memory_bytes": machine.peak_bytes()}
+
+
+POINTS = {
+  "records": records,
+  "preparing": preparing,
+  "duplicates": duplicates,
+  "snapshots": snapshots,
+}
 
 
 def main() -> None:

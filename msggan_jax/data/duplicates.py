@@ -1,22 +1,31 @@
 """Find near-duplicates: the same picture, mirrored, compressed or resized.
 
-A thumbnail of 9x8 pixels is a picture's perceptual hash. Its 64 bits, whether a
-pixel is brighter than its left neighbor, find candidates (dHash); they are
-near-duplicates if no color of the thumbnails differs by more than a few
-levels. Sorting finds the candidates: a million pictures take minutes.
+A thumbnail of 9x8 pixels has 16 coarse features. Cut into classes of about
+equally many images, they are the digits of a number; in an order by these
+numbers, near-duplicates are neighbors. Several orders have other digits first
+and other classes. Only neighbors are compared, by thumbnails and then by
+pixels, so the time is n log n for images of any kind.
 """
 
 import base64
-import itertools
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 
 import numpy as np
 from PIL import Image
 
+from msggan_jax.runtime import progress
+
 _SIZE = (9, 8)  # columns, rows
-_MOST_BITS = 3  # by which the hashes of candidates differ
-_MOST_LEVELS = 12  # of 255, by which near-duplicates differ anywhere
-_PARTS = 6  # of a hash; near ones agree in 3 of them at least
+_ORDERS = 8
+_NEIGHBORS = 8  # that follow an image in an order
+_CLASSES = 16  # of a feature
+_MOST_LEVELS = 12  # of 255, by which thumbnails of near-duplicates differ
+# Part of the contrast by which near-duplicates differ, as a standard deviation:
+# JPEG of quality 60 has 0.1 to 0.4, another picture 0.5 to 5.
+_MOST_DIFFERENCE = 0.4
+_NOISE = 8  # of 255; smaller differences are none
+_THUMBNAIL_NOISE = 3  # what is left of it in thumbnails
+_MOST_FAILURES = 16  # comparisons of an image's pixels without success
 _BLOCK = 2**14  # pairs of thumbnails compared at a time
 
 
@@ -27,32 +36,93 @@ def thumbnail(pixels: np.ndarray) -> str:
   return base64.b85encode(small.tobytes()).decode()
 
 
-def find_groups(thumbnails: Sequence[str]) -> list[list[int]]:
+def find_groups(
+  thumbnails: Sequence[str],
+  digests: Sequence[str],
+  read: Callable[[int], np.ndarray],
+) -> list[list[int]]:
   """Return the groups of two or more near-duplicates: indices, ascending.
 
   Near-duplicates of one image are in one group, even if they are not of each
-  other.
+  other. The groups depend on the images alone, not on their order.
+
+  Args:
+    digests: Equal for equal images, which are not compared.
+    read: Returns an image's pixels, uint8 (H, W, C).
   """
-  data = b"".join(map(base64.b85decode, thumbnails))
-  colors = np.frombuffer(data, np.uint8).reshape(len(thumbnails), -1)
-  # Equal thumbnails are compared once.
-  colors, place = np.unique(colors, axis=0, return_inverse=True)
-  parents = np.arange(len(colors))
+  copies: dict[str, list[int]] = {}
+  for index, digest in enumerate(digests):
+    copies.setdefault(digest, []).append(index)
+  unique = [copies[digest] for digest in sorted(copies)]
+  data = b"".join(base64.b85decode(thumbnails[i]) for i, *_ in unique)
+  colors = np.frombuffer(data, np.uint8).reshape(len(unique), -1)
+  # Rows after these are the thumbnails of the mirrored images.
+  colors = np.concatenate([colors, _mirrored(colors)])
+  joined = _Groups(len(unique))
+  failures = np.zeros(len(unique), np.int64)
+  with progress.bar(0, "Near-duplicates", "comparisons", brief=True) as bar:
+    for first, others in _neighbors(_features(colors)):
+      i, j = first % len(unique), others % len(unique)
+      wanted = joined.roots(i) != joined.roots(j)
+      wanted &= np.maximum(failures[i], failures[j]) < _MOST_FAILURES
+      wanted &= np.minimum(first, others) < len(unique)  # not both mirrored
+      first, others = _similar(colors, first[wanted], others[wanted])
+      bar.total += len(first)
+      for i, j in zip(first.tolist(), others.tolist(), strict=True):
+        bar.update()
+        mirror = max(i, j) >= len(unique)
+        i, j = i % len(unique), j % len(unique)
+        if joined.same(i, j) or max(failures[[i, j]]) >= _MOST_FAILURES:
+          continue
+        there = read(unique[j][0])
+        if are_alike(read(unique[i][0]), there[:, ::-1] if mirror else there):
+          joined.join(i, j)
+        else:
+          failures[[i, j]] += 1
+  groups: dict[int, list[int]] = {}
+  roots = joined.roots(np.arange(len(unique))).tolist()
+  for root, indices in zip(roots, unique, strict=True):
+    groups.setdefault(root, []).extend(indices)
+  return sorted(sorted(group) for group in groups.values() if len(group) > 1)
 
-  def root(i: int) -> int:
-    while parents[i] != i:
-      parents[i] = parents[parents[i]]
-      i = parents[i]
+
+def are_alike(a: np.ndarray, b: np.ndarray) -> bool:
+  """Return whether two images, uint8 (H, W, C), show the same picture."""
+  difference = a.astype(np.float32) - b
+  if np.abs(difference).max() <= _NOISE:
+    return True
+  contrast = min(np.sqrt(image.var(axis=(0, 1)).mean()) for image in (a, b))
+  return bool(
+    np.sqrt(np.square(difference).mean()) <= _MOST_DIFFERENCE * contrast
+  )
+
+
+class _Groups:
+  """Numbers that are joined to groups."""
+
+  def __init__(self, count: int):
+    self._parents = np.arange(count)
+
+  def roots(self, numbers: np.ndarray) -> np.ndarray:
+    """Return a number of each one's group, equal for the same group."""
+    while not np.array_equal(
+      above := self._parents[self._parents], self._parents
+    ):
+      self._parents = above
+    return self._parents[numbers]
+
+  def same(self, i: int, j: int) -> bool:
+    return self._root(i) == self._root(j)
+
+  def join(self, i: int, j: int) -> None:
+    i, j = sorted((self._root(i), self._root(j)))
+    self._parents[j] = i
+
+  def _root(self, i: int) -> int:
+    while self._parents[i] != i:
+      self._parents[i] = self._parents[self._parents[i]]
+      i = self._parents[i]
     return i
-
-  for i, j in _near_pairs(np.concatenate([colors, _mirrored(colors)])):
-    if i < len(colors) or j < len(colors):  # else both are mirrored
-      parents[root(j % len(colors))] = root(i % len(colors))
-  roots = np.array([root(i) for i in range(len(colors))])[place.ravel()]
-  order = np.argsort(roots, kind="stable")
-  starts = np.flatnonzero(np.diff(roots[order])) + 1
-  groups = [group.tolist() for group in np.split(order, starts)]
-  return sorted(group for group in groups if len(group) > 1)
 
 
 def _mirrored(colors: np.ndarray) -> np.ndarray:
@@ -62,52 +132,58 @@ def _mirrored(colors: np.ndarray) -> np.ndarray:
   return pixels[:, :, ::-1].reshape(colors.shape)
 
 
-def _hashes(colors: np.ndarray) -> np.ndarray:
-  """Return the dHash of thumbnails, uint64."""
+def _features(colors: np.ndarray) -> np.ndarray:
+  """Return 10 cosine coefficients of brightness and 6 of color, float32.
+
+  No feature differs by more than the thumbnails do anywhere.
+  """
   columns, rows = _SIZE
-  levels = colors.reshape(-1, rows, columns, 3).sum(axis=-1, dtype=np.int32)
-  bits = levels[:, :, 1:] > levels[:, :, :-1]
-  return np.packbits(bits.reshape(len(bits), -1), axis=1).view(np.uint64)[:, 0]
+  waves = [
+    np.cos(np.pi * np.outer(np.arange(4), np.arange(n) + 0.5) / n)
+    for n in (rows, columns)
+  ]
+  patterns = [
+    np.multiply.outer(np.outer(waves[0][i], waves[1][j]), channels)
+    for channels, most in (((1, 1, 1), 3), ((1, -1, 0), 1), ((0, -1, 1), 1))
+    for i in range(most + 1)
+    for j in range(most + 1 - i)
+  ]
+  matrix = np.stack([(p / np.abs(p).sum()).ravel() for p in patterns], axis=1)
+  return colors.astype(np.float32) @ matrix.astype(np.float32)
 
 
-def _near_pairs(colors: np.ndarray) -> Iterator[tuple[int, int]]:
-  """Yield all pairs of near-duplicates, some of them several times."""
-  brightness = colors.sum(axis=1, dtype=np.int32)
-  by_brightness = np.argsort(brightness, kind="stable")
-  hashes = _hashes(colors[by_brightness])
-  most = _MOST_LEVELS * colors.shape[1]
-  for parts in itertools.combinations(range(_PARTS), _PARTS - _MOST_BITS):
-    keys = hashes & np.uint64(sum(map(_bits_of_part, parts)))
-    places = np.argsort(keys, kind="stable")  # then by brightness
-    order = by_brightness[places]
-    keys, levels = keys[places], brightness[order]
-    # Positions whose successor at `distance` has the same key and a close
-    # brightness. The pictures between are sorted, so they have them, too.
-    first = np.arange(len(order))
-    for distance in itertools.count(1):
-      first = first[first < len(order) - distance]
-      others = first + distance
-      keep = keys[first] == keys[others]
-      keep &= levels[others] - levels[first] <= most
-      if not keep.any():
-        break
-      first, others = first[keep], others[keep]
-      differing = hashes[places[first]] ^ hashes[places[others]]
-      near = np.bitwise_count(differing) <= _MOST_BITS
-      yield from _confirmed(colors, order[first[near]], order[others[near]])
+def _neighbors(
+  features: np.ndarray,
+) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+  """Yield pairs of similar features, some of them several times."""
+  by_value = np.sort(features, axis=0)
+  random = np.random.RandomState(0)
+  for shift in np.arange(_ORDERS) / _ORDERS:
+    limits = (np.arange(_CLASSES - 1) + shift + 0.5) / _CLASSES
+    limits = by_value[(limits * len(features)).astype(int)]
+    numbers = np.zeros(len(features), np.uint64)
+    for feature in random.permutation(features.shape[1]):
+      classes = np.searchsorted(limits[:, feature], features[:, feature])
+      numbers = numbers * np.uint64(_CLASSES) + classes.astype(np.uint64)
+    order = np.argsort(numbers, kind="stable")
+    ordered = features[order]
+    for distance in range(1, min(_NEIGHBORS + 1, len(order))):
+      difference = np.abs(ordered[distance:] - ordered[:-distance])
+      near = np.flatnonzero(difference.max(axis=1) <= _MOST_LEVELS)
+      yield order[near], order[near + distance]
 
 
-def _bits_of_part(part: int) -> int:
-  """Return the bits of a hash's part, as a number."""
-  first, last = (64 * i // _PARTS for i in (part, part + 1))
-  return 2**last - 2**first
-
-
-def _confirmed(
+def _similar(
   colors: np.ndarray, first: np.ndarray, others: np.ndarray
-) -> Iterator[tuple[int, int]]:
+) -> tuple[np.ndarray, np.ndarray]:
+  """Return the pairs whose thumbnails are similar."""
+  near = np.zeros(len(first), bool)
   for start in range(0, len(first), _BLOCK):
-    i, j = (x[start : start + _BLOCK] for x in (first, others))
-    difference = np.abs(colors[i].astype(np.int16) - colors[j])
-    near = difference.max(axis=1) <= _MOST_LEVELS
-    yield from zip(i[near].tolist(), j[near].tolist(), strict=True)
+    part = slice(start, start + _BLOCK)
+    a, b = (colors[rows[part]].astype(np.int16) for rows in (first, others))
+    contrast = np.minimum(np.ptp(a, axis=1), np.ptp(b, axis=1))
+    most = np.minimum(
+      _THUMBNAIL_NOISE + _MOST_DIFFERENCE * contrast, _MOST_LEVELS
+    )
+    near[part] = np.abs(a - b).max(axis=1) <= most
+  return first[near], others[near]

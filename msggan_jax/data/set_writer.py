@@ -16,6 +16,7 @@ import concurrent.futures
 import contextlib
 import dataclasses
 import fcntl
+import functools
 import itertools
 import json
 import os
@@ -30,7 +31,6 @@ from typing import IO, Any, NamedTuple, TypeVar
 
 import numpy as np
 from PIL import Image
-from tqdm import tqdm
 
 from msggan_jax.data import (
   duplicates,
@@ -43,7 +43,7 @@ from msggan_jax.data import (
 )
 from msggan_jax.data.sources import NOT_AN_IMAGE, Source
 from msggan_jax.models import base_grid
-from msggan_jax.runtime import files
+from msggan_jax.runtime import files, progress
 from msggan_jax.runtime.machine import usable_cores
 
 _LOCK = "lock"
@@ -53,7 +53,6 @@ _OURS = re.compile(rf"{_LOCK}|{_SOURCE}|{_SET}|piece-\d+\.json|.*\.tmp")
 
 CLASS_SHEETS = "classes"  # folder with a contact sheet for each class
 PIECE_IMAGES = 4096  # of the source; a kill loses at most one piece
-_PROGRESS_SECS = 30  # between two lines without a terminal
 _CONTACT_SHEET_IMAGES = 64
 _MOST_CLASS_SHEETS = 100
 _CONTACT_SHEET_CELL = 128  # largest side of one image on it, in pixels
@@ -245,19 +244,15 @@ def write_set(
   made = _map_in_order(
     lambda index: _make_picture(source, index, shape), range(first, total)
   )
-  between_secs = 0.1 if sys.stderr.isatty() else _PROGRESS_SECS
-  progress = tqdm(
-    made,
-    "Preparing",
-    total,
-    unit=" images",
-    initial=first,
-    leave=False,
-    mininterval=between_secs,
-    delay=between_secs,
-  )
-  with _quiet_pillow(), contextlib.closing(made):
-    ready = iter(progress)
+  bar = progress.bar(total, "Preparing", "images", done=first, brief=True)
+
+  def count(made: Iterable[_T]) -> Iterator[_T]:
+    for picture in made:
+      bar.update()
+      yield picture
+
+  with _quiet_pillow(), bar, contextlib.closing(made):
+    ready = count(made)
     while len(pieces) * PIECE_IMAGES < total:
       piece = _make_piece(
         writer,
@@ -334,7 +329,32 @@ def _finish(
     raise ValueError(_describe_rejected(rejected, wanted["source"]))
   labels = [entry.label for entry in images]
   digests = [entry.digest for entry in images]
-  groups = duplicates.find_groups([entry.thumbnail for entry in images])
+  sizes = collections.Counter(entry.bits for entry in images)
+  grid = base_grid.parse(wanted["base_grid"])
+  metadata = prepared_set.Metadata(
+    **wanted,
+    num_images=len(labels),
+    num_rejected=len(rejected),
+    class_names=source.class_names,
+    source_sizes={
+      f"{2 ** (bits - 1)}-{2**bits - 1}": sizes[bits] for bits in sorted(sizes)
+    },
+    content_hash=prepared_set.write_digests(path, digests),
+    class_counts=_count_by_class(labels, source.class_names),
+    rejected=_count_reasons(
+      rejected, base_grid.image_size(wanted["resolution"], grid)
+    ),
+    unread=count_endings(source.unread),
+    fingerprint=here.digest,
+    version=fingerprint.VERSION,
+  )
+  written = prepared_set.PreparedSet(path, metadata)
+  groups = duplicates.find_groups(
+    [entry.thumbnail for entry in images],
+    digests,
+    # Comparisons in a row have an image in common.
+    functools.lru_cache(16)(lambda index: written[index]["image"]),
+  )
   held = holdout.choose(wanted["holdout"], digests, groups)
   here.write(path)
   _write_rows(path / prepared_set.REJECTED_FILE, rejected)
@@ -350,32 +370,14 @@ def _finish(
     path / prepared_set.DUPLICATES_FILE,
     [{"images": group, "names": [names[i] for i in group]} for group in groups],
   )
-  class_counts = _count_by_class(labels, source.class_names)
   if source.class_names:
     prepared_set.write_labels(path, labels)
   held_labels = [labels[i] for i in held]
   holdout.write(path, held, _count_by_class(held_labels, source.class_names))
-  sizes = collections.Counter(entry.bits for entry in images)
-  grid = base_grid.parse(wanted["base_grid"])
-  size = base_grid.image_size(wanted["resolution"], grid)
-  metadata = prepared_set.Metadata(
-    **wanted,
-    num_images=len(labels),
-    num_rejected=len(rejected),
-    class_names=source.class_names,
-    source_sizes={
-      f"{2 ** (bits - 1)}-{2**bits - 1}": sizes[bits] for bits in sorted(sizes)
-    },
-    content_hash=prepared_set.write_digests(path, digests),
-    class_counts=class_counts,
-    num_holdout=len(held),
-    num_duplicates=sum(map(len, groups)),
-    rejected=_count_reasons(rejected, size),
-    unread=count_endings(source.unread),
-    fingerprint=here.digest,
-    version=fingerprint.VERSION,
+  _write_contact_sheets(written, labels)
+  metadata = dataclasses.replace(
+    metadata, num_holdout=len(held), num_duplicates=sum(map(len, groups))
   )
-  _write_contact_sheets(prepared_set.PreparedSet(path, metadata), labels)
   prepared_set.write_metadata(path, metadata)
 
 

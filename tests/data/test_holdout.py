@@ -148,20 +148,67 @@ def test_another_holdout_is_not_reused(photos):
     data.open_prepared(path)
 
 
-def test_all_near_pairs_are_found():
-  """Compared with all pairs, one by one."""
+def groups_of(images):
+  """Return the groups of duplicates, and how many images were read for it."""
+  reads = []
+
+  def read(index):
+    reads.append(index)
+    return images[index]
+
+  thumbnails = [duplicates.thumbnail(image) for image in images]
+  digests = [prepared_set.digest_of(image, 0).hex() for image in images]
+  return duplicates.find_groups(thumbnails, digests, read), len(reads)
+
+
+def test_groups_are_those_of_all_pairs():
+  """Compared with all pairs, one by one, of noisy and mirrored images."""
   random = np.random.RandomState(0)
-  base = random.randint(20, 230, (30, 8 * 9 * 3))
-  noisy = base[random.randint(30, size=120)] + random.randint(-7, 8, (120, 216))
-  colors = np.concatenate([base, noisy]).astype(np.uint8)
-  pairs = {tuple(sorted(pair)) for pair in duplicates._near_pairs(colors)}
-  hashes = duplicates._hashes(colors)
-  expected = {
-    (i, j)
-    for j in range(len(colors))
-    for i in range(j)
-    if bin(int(hashes[i] ^ hashes[j])).count("1") <= 3
-    and np.abs(colors[i].astype(int) - colors[j]).max() <= 12
-  }
-  assert pairs == expected
-  assert len(expected) > 100
+  base = np.stack([np.asarray(picture(seed, 32)) for seed in range(40)])
+  noise = random.normal(0, 6, (80, 32, 32, 3))
+  noisy = np.clip(base[random.randint(40, size=80)] + noise, 0, 255)
+  noisy[::3] = noisy[::3, :, ::-1]
+  images = np.concatenate([base, noisy.astype(np.uint8)])
+  parents = np.arange(len(images))
+  for j, other in enumerate(images):
+    for i in range(j):
+      if any(
+        duplicates.are_alike(images[i], x) for x in (other, other[:, ::-1])
+      ):
+        parents[parents == parents[j]] = parents[i]
+  expected = [np.flatnonzero(parents == root) for root in np.unique(parents)]
+  expected = [group.tolist() for group in expected if len(group) > 1]
+  assert len(expected) > 10
+  assert groups_of(images)[0] == expected
+  order = random.permutation(len(images))
+  found = {frozenset(order[group]) for group in groups_of(images[order])[0]}
+  assert found == set(map(frozenset, expected))
+
+
+@pytest.mark.parametrize("kind", ["white", "black", "equal", "digits", "scans"])
+def test_duplicates_on_plain_backgrounds(kind):
+  """Their number is right, and few images are read, of all kinds."""
+  random, count, side = np.random.RandomState(0), 300, 32
+  images = np.zeros((count, side, side, 3), np.uint8)
+  if kind == "white":
+    images += random.randint(250, 256, images.shape, np.uint8)
+  if kind == "black":
+    images += random.randint(0, 6, images.shape, np.uint8)
+  for image in images:
+    if kind == "digits":
+      strokes = random.randint(0, 2, (4, 4, 1)) * np.uint8(255)
+      image[8:24, 8:24] = strokes.repeat(4, axis=0).repeat(4, axis=1)
+    if kind == "scans":
+      y, x = random.randint(0, side, 2)
+      image[y, x] = 255
+  groups, reads = groups_of(images)
+  if kind in ("white", "black", "equal"):
+    assert groups == [list(range(count))]
+  else:
+    both = np.unique(
+      np.concatenate([images, images[:, :, ::-1]]), axis=0, return_inverse=True
+    )[1].ravel()
+    numbers = np.minimum(both[:count], both[count:])
+    same = [np.flatnonzero(numbers == number) for number in np.unique(numbers)]
+    assert groups == sorted(g.tolist() for g in same if len(g) > 1)
+  assert reads <= 2 * count * duplicates._MOST_FAILURES
