@@ -201,6 +201,7 @@ class AdaptiveRun(Run):
 def test_a_step_with_schedules_and_an_adaptive_strength():
   """Its metrics; step 2 from a copy of step 1's state has the same numbers."""
   config = adaptive_config("diffaugment")
+  config.loss = "logistic"  # held-out images count although it has a zero
   # To compile quickly.
   config.resolution, config.penalty, config.num_classes = 4, "none", 0
   config.burn_in_kimg, config.learning_rate_end = 0.08, 0.001  # 10 steps
