@@ -48,14 +48,13 @@ def main() -> None:
   print(f"{_WORKDIR.value}: {_SOURCE.value} at step 0")
   if weights.discriminator is None:
     print("the discriminator is untrained: no --discriminator was given")
-  fields = " ".join(
-    f"--config.{name}={value}" for name, value in weights.fields.items()
+  command = cli.command(
+    "main",
+    f"--config=configs/presets/{preset}.py",
+    *(f"--config.{name}={value}" for name, value in weights.fields.items()),
+    f"--workdir={_WORKDIR.value}",
   )
-  print(
-    "to train it further: python -m msggan_jax.main "
-    f"--config=configs/presets/{preset}.py {fields} "
-    f"--workdir={_WORKDIR.value}, and a data set"
-  )
+  print(f"to train it further: {command}, and a data set")
 
 
 if __name__ == "__main__":

@@ -9,7 +9,6 @@ for all devices. The same command resumes a stopped run; with --verify it
 replays steps of the run and compares every byte.
 """
 
-import shlex
 import sys
 import time
 from pathlib import Path
@@ -121,10 +120,11 @@ def main() -> None:
   if not processes.is_first():
     return
   print(f"done: pictures in {workdir / 'samples'}; sample with")
-  print(
-    f"  python -m msggan_jax.sample --workdir={workdir} "
-    f"--output={workdir / 'images'} --seeds=0-15"
+  images = f"--output={workdir / 'images'}"
+  command = cli.command(
+    "sample", f"--workdir={workdir}", images, "--seeds=0-15"
   )
+  print(f"  {command}")
 
 
 def read_config(workdir: Path) -> ConfigDict:
@@ -153,7 +153,7 @@ def command_with(flag: str) -> str:
     for argument in sys.argv[1:]
     if argument.lstrip("-").partition("=")[0] not in (*cluster, flag[2:])
   ]
-  return shlex.join(["python", "-m", "msggan_jax.main", *own, flag])
+  return cli.command("main", *own, flag)
 
 
 def verify(workdir: Path) -> None:

@@ -6,6 +6,7 @@ import json
 import os
 import re
 import runpy
+import shlex
 import signal
 import sys
 import traceback
@@ -308,6 +309,11 @@ def _parse_flags(argv: Sequence[str]) -> Sequence[str]:
   if len(left) > 1:
     fail(f"unexpected argument {left[1]!r}; see --help")
   return left
+
+
+def command(name: str, *arguments: str) -> str:
+  """Return a command of this package, to copy into a shell."""
+  return shlex.join(["python", "-m", f"msggan_jax.{name}", *arguments])
 
 
 def first_line(error: BaseException) -> str:
