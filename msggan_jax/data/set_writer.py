@@ -397,10 +397,11 @@ def count_endings(unread: Sequence[tuple[str, str]]) -> dict[str, int]:
   kinds = collections.Counter()
   for name, reason in unread:
     ending = PurePath(name).suffix.lower()
+    why = reason.partition(":")[0]  # without the remedy
     if reason == NOT_AN_IMAGE:
       kinds[ending or "without an ending"] += 1
     else:
-      kinds[f"{ending} ({reason})" if ending else reason] += 1
+      kinds[f"{ending} ({why})" if ending else why] += 1
   return dict(kinds)
 
 
