@@ -13,6 +13,9 @@ docs/sampling.md.
 
 import importlib
 import math
+import re
+import sys
+import unicodedata
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -60,8 +63,8 @@ _SCALES = flags.DEFINE_string(
 _LABELS = flags.DEFINE_string(
   "labels",
   "",
-  "Classes of a conditional run, 3 or 0-4,7, repeated over the seeds; by "
-  "default all in turn.",
+  "Classes of a conditional run, numbers or names such as 0-4,7 or cat,dog, "
+  "repeated over the seeds; by default all in turn.",
 )
 _TRUNCATION_PSI = flags.DEFINE_float(
   "truncation_psi", 1.0, "MSG-StyleGAN: below 1 less varied, more typical."
@@ -144,7 +147,9 @@ def main() -> None:
     generator=generator,
     output=Path(_OUTPUT.value),
     seeds=seeds,
-    labels=assign_labels(_LABELS.value, config.num_classes, len(seeds)),
+    labels=assign_labels(
+      _LABELS.value, config.num_classes, len(seeds), generator.class_names
+    ),
     scales=parse_scales(
       _SCALES.value,
       connected_scales(config.resolution, config.connected_scales),
@@ -210,21 +215,48 @@ def parse_numbers(flag: str, text: str) -> list[int]:
   return all_numbers
 
 
-def assign_labels(text: str, num_classes: int, num: int) -> list[int] | None:
+def assign_labels(
+  text: str, num_classes: int, num: int, names: Sequence[str] = ()
+) -> list[int] | None:
   """Return a class for each of `num` seeds: those of --labels, or all, in turn.
 
-  None for an unconditional run, which has no classes.
+  None for an unconditional run, which has no classes; `names` are those of the
+  classes, if they are known.
   """
   if not num_classes:
     if text:
       raise ValueError(f"--labels={text}: this run has no classes")
     return None
-  classes = parse_numbers("labels", text) if text else range(num_classes)
+  classes = parse_labels(text, names) if text else range(num_classes)
   if max(classes) >= num_classes:
     raise ValueError(
       f"--labels={text}: this run has classes 0 to {num_classes - 1}"
     )
   return [classes[i % len(classes)] for i in range(num)]
+
+
+def parse_labels(text: str, names: Sequence[str]) -> list[int]:
+  """Parse classes by number, range or name; a number is never a name."""
+  text = unicodedata.normalize("NFC", text)
+  labels = {name: label for label, name in enumerate(names)}
+  classes = []
+  for part in [text] if text in labels else map(str.strip, text.split(",")):
+    if not names or re.fullmatch(r"\d+(-\d+)?", part):
+      classes += parse_numbers("labels", part)
+      if labels.get(part, classes[-1]) != classes[-1]:
+        print(
+          f"--labels={part} is the number; the class of that name has number "
+          f"{labels[part]}",
+          file=sys.stderr,
+        )
+    elif part in labels:
+      classes.append(labels[part])
+    else:
+      known = ", ".join(f"{label}: {name}" for name, label in labels.items())
+      raise ValueError(
+        f"--labels={text}: there is no class {part!r}; there are {known}"
+      )
+  return classes
 
 
 def parse_scales(text: str, available: tuple[int, ...]) -> tuple[int, ...]:

@@ -29,6 +29,7 @@ FORMAT = "msggan_jax"
 VERSION = "1"
 GENERATOR = "generator"  # its moving average
 DISCRIMINATOR = "discriminator"
+CLASS_NAMES = "class_names"  # in the header's metadata: a list in JSON
 
 _MAKERS = {
   GENERATOR: networks.make_generator,

@@ -4,6 +4,9 @@
 `benchmarks/release.py` writes.
 """
 
+import contextlib
+import json
+import unicodedata
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -18,6 +21,7 @@ from msggan_jax.checkpoints.checkpoint import Checkpoints
 from msggan_jax.checkpoints.safetensors_file import DISCRIMINATOR, GENERATOR
 from msggan_jax.checkpoints.tensors import shapes_of
 from msggan_jax.config.saved import load_config
+from msggan_jax.data import run_data
 from msggan_jax.models import base_grid, networks
 from msggan_jax.models.layers import normalize_latents
 from msggan_jax.models.pyramid import (
@@ -34,6 +38,7 @@ Noise = str | jax.Array
 # A configuration, the network, its parameters and its state.
 Loaded = tuple[ConfigDict, networks.Network, networks.Tree, networks.Tree]
 
+_LONGEST = 100  # characters of a class's name
 TRUNCATION_CUTOFF = 8  # layers, as the official code has it
 
 _RELEASED = Path(__file__).parent / "released"
@@ -45,14 +50,24 @@ _FIELDS = {
 
 
 class _Trained:
-  """A network with its weights."""
+  """A network with its weights.
+
+  Attributes:
+    class_names: Names of the labels; empty if they are not known.
+  """
 
   def __init__(
-    self, config: ConfigDict, network: networks.Network, params, state
+    self,
+    config: ConfigDict,
+    network: networks.Network,
+    params,
+    state,
+    class_names: Sequence[str] = (),
   ):
     self.config = config
     self.params = params
     self.state = state
+    self.class_names = class_names
     self._network = network
 
   def _apply(self, *args, **kwargs):
@@ -216,9 +231,13 @@ def load_generator(
     FileNotFoundError: If the run, the checkpoint or the averages do not exist.
     ValueError: In one sentence, if the source is damaged or impossible.
   """
+  workdir = find(workdir)
   if ema_kimg is not None:
-    return Generator(*averages.reconstruct(workdir, step, ema_kimg))
-  return Generator(*load_network(workdir, step, GENERATOR))
+    loaded = averages.reconstruct(workdir, step, ema_kimg)
+  else:
+    loaded = load_network(workdir, step, GENERATOR)
+  names = class_names_of(workdir, loaded[0].num_classes)
+  return Generator(*loaded, class_names=names)
 
 
 def load_discriminator(
@@ -283,6 +302,24 @@ def find(source: str | Path) -> Path:
     f"{source} is not the workdir of a run: it does not exist; released "
     f"generators: {', '.join(released()) or 'none'}"
   )
+
+
+def class_names_of(source: Path, num_classes: int) -> tuple[str, ...]:
+  """Return the names of a run's or a file's classes, or () without any.
+
+  They may be somebody else's, so only their printable characters are returned.
+  """
+  names: Any = ()
+  with contextlib.suppress(ValueError, RecursionError):  # damaged
+    if source.is_file():
+      metadata = safetensors_file.read_header(source)[1]
+      names = json.loads(metadata.get(safetensors_file.CLASS_NAMES, "[]"))
+    elif known := run_data.read(source):
+      names = known.class_names or ()
+  if not isinstance(names, list | tuple) or len(names) != num_classes:
+    return ()
+  texts = (unicodedata.normalize("NFC", str(name)) for name in names)
+  return tuple("".join(filter(str.isprintable, x))[:_LONGEST] for x in texts)
 
 
 def in_batches(

@@ -273,8 +273,10 @@ class Evaluator:
     }
     by_key: dict[str, dict[str, float]] = {}
     for name, values in by_class.items():
+      # "kid_per_class/64" is the scale of 64x64.
+      title = f"class {name}" if name.isdecimal() else name
       for key, value in values.items():
-        by_key.setdefault(key, {})[f"{key}/{name}"] = value
+        by_key.setdefault(key, {})[f"{key}/{title}"] = value
     means = {k: float(np.mean([*v.values()])) for k, v in by_key.items()}
     for each in by_key.values():
       means |= each

@@ -19,7 +19,7 @@ from msggan_jax.checkpoints import trained
 from msggan_jax.data import pictures
 from msggan_jax.data.pixels import MARK, decode_png
 from msggan_jax.models.pyramid import resolutions_up_to
-from msggan_jax.sampling.job import Job, Scales, scale_title, titles
+from msggan_jax.sampling.job import Job, Scales, scale_title
 
 _GRID = 16  # images in a grid, or more, up to about 1,000 pixels a side
 
@@ -147,7 +147,7 @@ def style_mix(job: Job, fine_seeds: Sequence[int], crossover: int) -> list[str]:
     "style_mix",
     rows,
     row_titles=[corner, *job.titles],
-    column_titles=["", *titles(fine_seeds, labels)],
+    column_titles=["", *job.titles_of(fine_seeds, labels)],
   )
 
 

@@ -17,6 +17,8 @@ from msggan_jax.models import base_grid
 from msggan_jax.models.pyramid import connected_scales, to_uint8
 from msggan_jax.sampling import sheets
 
+_LONGEST = 14  # characters of a class in a title
+
 Scales = dict[int, np.ndarray]  # resolution -> uint8 images, (N, r, r, C)
 Rows = Callable[[int], Sequence[Sequence[np.ndarray | None]]]
 
@@ -101,8 +103,10 @@ class Job:
     weights = hashlib.sha256()
     for array in jax.tree.leaves((self.generator.params, self.generator.state)):
       weights.update(np.ascontiguousarray(array))
-    about = f"{weights.hexdigest()[:16]} psi {self.truncation_psi:g} "
-    return [about + title.replace("\n", " ") for title in self.titles]
+    about = f"{weights.hexdigest()[:16]} psi {self.truncation_psi:g}"
+    labels = self.labels or [None] * len(self.seeds)
+    pairs = zip(self.seeds, labels, strict=True)
+    return [f"{about} seed {seed} class {label}" for seed, label in pairs]
 
   def synthesize(self, w: jax.Array, progress: str = "images") -> Scales:
     """Generate the images of w, (N, w_size) or (N, layers, w_size)."""
@@ -126,7 +130,18 @@ class Job:
   @property
   def titles(self) -> list[str]:
     """A title for each seed, with its class if there is one."""
-    return titles(self.seeds, self.labels)
+    return self.titles_of(self.seeds, self.labels)
+
+  def titles_of(
+    self, seeds: Sequence[int], labels: Sequence[int] | None
+  ) -> list[str]:
+    """Return a title for each seed, with its class if there is one."""
+    if labels is None:
+      return [f"seed {seed}" for seed in seeds]
+    names = self.generator.class_names
+    classes = [f"{x}: {names[x]}" if names else f"class {x}" for x in labels]
+    pairs = zip(seeds, map(_shortened, classes), strict=True)
+    return [f"seed {seed}\n{name}" for seed, name in pairs]
 
   def require_styles(self, mode: str) -> None:
     """Raise ValueError if the generator has no w."""
@@ -150,12 +165,9 @@ class Job:
     return lines
 
 
-def titles(seeds: Sequence[int], labels: Sequence[int] | None) -> list[str]:
-  """Return a title for each seed, with its class if there is one."""
-  if labels is None:
-    return [f"seed {seed}" for seed in seeds]
-  pairs = zip(seeds, labels, strict=True)
-  return [f"seed {seed}\nclass {label}" for seed, label in pairs]
+def _shortened(text: str) -> str:
+  """Return a text that fits above a column."""
+  return text if len(text) <= _LONGEST else f"{text[: _LONGEST - 1]}…"
 
 
 def scale_title(resolution: int, config: ConfigDict) -> str:

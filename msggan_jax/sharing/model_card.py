@@ -46,13 +46,16 @@ class Card(NamedTuple):
   # WebP picture of the fakes nearest to training images, above those images, if
   # the metric `copying` was computed; else b"".
   pairs: bytes
+  class_names: tuple[str, ...] = ()  # if they are recorded
 
 
 def read(source: str | Path, step: int | str | None = None) -> Card:
   """Read the card of a generator; arguments as in `trained.load_generator`."""
   source = trained.find(source)
   if source.is_file():
-    return _parse(safetensors_file.read_header(source)[1])
+    config, metadata, _ = safetensors_file.read_header(source)
+    names = trained.class_names_of(source, config.num_classes)
+    return _parse(metadata)._replace(class_names=names)
   config = load_config(source)
   with checkpoint.Checkpoints(source / "checkpoints") as checkpoints:
     step = checkpoints.find(step)
@@ -61,13 +64,15 @@ def read(source: str | Path, step: int | str | None = None) -> Card:
     kimg=step * config.batch_size / 1000,
     metrics=_metrics(source, step),
     pairs=_pairs(source, step),
+    class_names=trained.class_names_of(source, config.num_classes),
   )
 
 
 def summarize(card: Card) -> list[tuple[str, str, str]]:
   """Return (name, value, protocol) of each metric.
 
-  "kid/8" and "kid_x" are details of "kid", after its value.
+  "kid/8" and "kid_x" are details of "kid", after its value, and of
+  "kid_per_class", "kid_per_class/cat".
   """
   lines = []
   for name, (value, protocol) in card.metrics.items():
@@ -87,14 +92,22 @@ def _detail(name: str, of: str) -> str:
   """Return "8x8" of "kid/8", "novel data" of "kid_novel_data"; else ""."""
   if not name.startswith((f"{of}/", f"{of}_")):
     return ""
-  detail = name[len(of) + 1 :].replace("_", " ")
-  return f"{detail}x{detail}" if detail.isdecimal() else detail
+  detail = name[len(of) + 1 :]
+  if name[len(of)] == "_":
+    return detail.replace("_", " ")
+  if not detail.isdecimal():
+    return detail
+  return f"class {detail}" if "_per_class" in of else f"{detail}x{detail}"
 
 
 def to_metadata(card: Card) -> dict[str, str]:
   """Return what a file's header holds of a card, for `read`."""
   pairs = base64.b64encode(card.pairs).decode()
-  return {"metrics": json.dumps(card.metrics), "pairs": pairs}
+  return {
+    "metrics": json.dumps(card.metrics),
+    "pairs": pairs,
+    safetensors_file.CLASS_NAMES: json.dumps(card.class_names),
+  }
 
 
 def _metrics(workdir: Path, step: int) -> dict[str, tuple[float, str]]:

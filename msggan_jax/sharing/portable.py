@@ -97,11 +97,16 @@ def write(
   safetensors_file.check_free(output)
   if kind == "onnx":
     check_jax2onnx()
-  function = whole(trained.load_generator(source, step), variant)
+  generator = trained.load_generator(source, step)
+  function = whole(generator, variant)
   serialize = {"onnx": to_onnx, "stablehlo": to_stablehlo}[kind]
   safetensors_file.write_new(output, serialize(function))
   inputs = ", ".join(map(_describe, function.inputs))
-  return [f"inputs: {inputs}", f"outputs: {', '.join(function.outputs)}"]
+  lines = [f"inputs: {inputs}", f"outputs: {', '.join(function.outputs)}"]
+  if names := generator.class_names:
+    pairs = (f"{label}: {name}" for label, name in enumerate(names))
+    lines.append(f"classes: {', '.join(pairs)}")
+  return lines
 
 
 def _describe(each: Input) -> str:

@@ -67,7 +67,7 @@ def write(
     "latentSize": config.latent_size,
     "normalize": config.normalize_latents,
     "channels": config.channels,
-    "classes": config.num_classes,
+    "classes": generator.class_names or [*range(config.num_classes)],
     "stylegan": portable.is_stylegan(generator),
     "segments": described,
     "card": _rows(generator, card),

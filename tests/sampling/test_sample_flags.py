@@ -1,15 +1,38 @@
 """Flags of `sample` that end in one sentence before anything is loaded."""
 
+import json
 import subprocess
 import sys
 
+import jax
+import numpy as np
 import pytest
+from PIL import Image
+
+from msggan_jax.checkpoints import safetensors_file
+from msggan_jax.data import pixels
+from msggan_jax.models import networks
+from tests.conftest import load_config
 
 
-def run(*flags):
-  command = [sys.executable, "-m", "msggan_jax.sample", "--workdir=none"]
+@pytest.fixture(scope="module")
+def shared(tmp_path_factory):
+  """A file of a conditional generator whose classes have names."""
+  config = load_config("default")
+  config.update(resolution=4, latent_size=4, base_channels=16, num_classes=3)
+  network = networks.make_generator(config)
+  shapes = network.abstract_params(), network.abstract_state()
+  trees = jax.tree.map(lambda x: np.zeros(x.shape, x.dtype), shapes)
+  card = {safetensors_file.CLASS_NAMES: json.dumps(["2", "Hund", "Kätzchen"])}
+  path = tmp_path_factory.mktemp("shared") / "a.safetensors"
+  safetensors_file.write(path, config, 1, {"generator": trees}, card)
+  return path
+
+
+def run(*flags, workdir="none", output="none"):
+  command = [sys.executable, "-m", "msggan_jax.sample"]
   return subprocess.run(
-    [*command, "--output=none", *flags],
+    [*command, f"--workdir={workdir}", f"--output={output}", *flags],
     capture_output=True,
     text=True,
     check=False,
@@ -38,3 +61,25 @@ def test_bad_flags_end_in_one_sentence(flags, sentence):
   assert done.stdout == ""
   assert len(done.stderr.splitlines()) == 1
   assert sentence in done.stderr
+
+
+def test_classes_are_chosen_by_name_or_number(shared, tmp_path):
+  # "a" and two dots above it: as macOS writes names.
+  labels = "--labels=Ka\u0308tzchen,0-1,2"
+  done = run("--seeds=5-8", labels, workdir=shared, output=tmp_path)
+  assert done.returncode == 0, done.stderr
+  assert "--labels=2 is the number; the class of that name has number 0" in (
+    done.stderr
+  )
+  for seed, label in zip(range(5, 9), (2, 0, 1, 2), strict=True):
+    with Image.open(tmp_path / "4x4" / f"seed000{seed}.png") as image:
+      assert image.info[pixels.MARK].endswith(f"seed {seed} class {label}")
+
+
+def test_an_unknown_class_lists_the_classes(shared, tmp_path):
+  done = run("--labels=Maus", workdir=shared, output=tmp_path)
+  assert done.returncode == 2
+  assert done.stderr.endswith(
+    "--labels=Maus: there is no class 'Maus'; there are 0: 2, 1: Hund, "
+    "2: Kätzchen\n"
+  )

@@ -1,5 +1,6 @@
 """The modes of `sample` on small random networks."""
 
+import copy
 import functools
 
 import jax
@@ -12,7 +13,7 @@ from msggan_jax.checkpoints import trained
 from msggan_jax.models import networks
 from msggan_jax.models.pyramid import make_pyramid, to_float, to_uint8
 from msggan_jax.sampling import grids, nearest, projection, sheets
-from msggan_jax.sampling.job import Job, titles
+from msggan_jax.sampling.job import Job
 from tests.conftest import load_config
 
 EXTRACTOR = "tests.golden_metrics.mean_colors:mean_colors"
@@ -324,6 +325,10 @@ def test_arrays_of_another_size_are_refused_with_both_sizes():
     assert all(part in str(raised.value) for part in sentence.split(".*"))
 
 
-def test_titles_name_the_classes():
-  assert titles((5, 6), (1, 0)) == ["seed 5\nclass 1", "seed 6\nclass 0"]
-  assert titles((5, 6), None) == ["seed 5", "seed 6"]
+def test_titles_name_the_classes(tmp_path):
+  generator = copy.copy(make_generator())
+  job = Job(generator, tmp_path, (5, 6), (1, 0))
+  assert job.titles == ["seed 5\nclass 1", "seed 6\nclass 0"]
+  generator.class_names = ("Katze", "Hund mit langem Haar")
+  assert job.titles == ["seed 5\n1: Hund mit l…", "seed 6\n0: Katze"]
+  assert job.titles_of((5, 6), None) == ["seed 5", "seed 6"]

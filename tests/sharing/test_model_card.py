@@ -15,6 +15,7 @@ from msggan_jax.checkpoints import (
   trained,
 )
 from msggan_jax.config import saved
+from msggan_jax.data import run_data
 from msggan_jax.models import networks
 from msggan_jax.runtime import jsonl
 from msggan_jax.sharing import model_card, portable
@@ -48,6 +49,36 @@ def workdir(tiny_config, tmp_path):
   return workdir
 
 
+def test_class_names_are_in_the_run_and_its_file(
+  workdir, tiny_config, tmp_path
+):
+  path, old = tmp_path / "shared.safetensors", tmp_path / "old.safetensors"
+  tiny_config.num_classes = 3
+  params, state = zeros(tiny_config)
+  with checkpoint.Checkpoints(workdir / "checkpoints") as checkpoints:
+    checkpoints.save(
+      STEP + 1,
+      jax.device_put(
+        {"ema_params": params, "ema_state": state, "step": np.int32(STEP + 1)}
+      ),
+    )
+  saved.save_config(tiny_config, workdir)
+  portable.export(workdir, old)
+  names = ("Katze", "a/b", "\x1b[31mred\n")
+  run_data.RunData("", names, "", ()).write(workdir)
+  portable.export(workdir, path)
+  shown = ("Katze", "a/b", "[31mred")
+  for source in (workdir, path):
+    assert trained.load_generator(source).class_names == shown
+    assert model_card.read(source).class_names == shown
+  lines = portable.write(path, tmp_path / "a.stablehlo", "stablehlo")
+  assert lines[-1] == "classes: 0: Katze, 1: a/b, 2: [31mred"
+  assert trained.load_generator(old).class_names == ()
+  for text in ("damaged", '{"digests": "", "class_names": ["a"]}'):
+    (workdir / "data.json").write_text(text)
+    assert trained.load_generator(workdir).class_names == ()
+
+
 def zeros(config):
   generator = networks.make_generator(config)
   shapes = generator.abstract_params(), generator.abstract_state()
@@ -76,11 +107,15 @@ def test_details_stand_beside_their_metric():
     "kid_x_1000": (0.125, ""),
     "combinations_x_100": (7.0, "100 fakes"),
     "combinations_x_100_error_body": (0.0, ""),
+    "kid_x_per_class": (1.0, ""),
+    "kid_x_per_class/64": (2.0, ""),  # as older versions wrote the class 64
+    "kid_x_per_class/red_cat": (3.0, ""),
   }
   assert model_card.summarize(model_card.Card("", None, metrics, b"")) == [
     ("kid_x_100", "0.5; 8x8 0.25", "how"),
     ("kid_x_1000", "0.125", ""),
     ("combinations_x_100", "7; error body 0", "100 fakes"),
+    ("kid_x_per_class", "1; class 64 2, red_cat 3", ""),
   ]
 
 

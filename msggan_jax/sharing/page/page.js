@@ -163,8 +163,10 @@ function fillPage() {
   if (MODEL.pairs) {
     byId("pairs-image").src = `data:image/webp;base64,${MODEL.pairs}`;
   }
-  byId("class-box").hidden = !MODEL.classes;
-  byId("class").max = MODEL.classes - 1;
+  byId("class-box").hidden = !MODEL.classes.length;
+  MODEL.classes.forEach((name, label) => {
+    byId("class").append(new Option(name, label));
+  });
   for (const box of document.querySelectorAll(".style")) {
     box.hidden = !MODEL.stylegan;
   }
