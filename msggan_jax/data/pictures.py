@@ -8,6 +8,7 @@ from PIL import Image
 from PIL.PngImagePlugin import PngInfo
 
 from msggan_jax.data.pixels import MARK, SHEET
+from msggan_jax.runtime import files
 
 
 def grid_columns(resolution: int) -> int:
@@ -94,9 +95,5 @@ def save_png(image: np.ndarray, path: str | Path, **options) -> None:
     image = image[..., :3]
   if image.shape[-1] == 1:
     image = image[..., 0]
-  temporary = path.with_name(f".{path.name}")
-  try:
+  with files.replacing(path, durable=False) as temporary:
     Image.fromarray(image).save(temporary, "PNG", **options)
-    temporary.replace(path)
-  finally:
-    temporary.unlink(missing_ok=True)

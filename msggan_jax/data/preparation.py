@@ -165,7 +165,7 @@ def prepare_of_run(
   """
   dataset = config.dataset.copy_and_resolve_references()
   theirs = dataset.data_dir or data_dir  # a shared file names no folder
-  if Path(theirs).expanduser() != Path(data_dir).expanduser():
+  if Path(theirs) != Path(data_dir):
     raise ValueError(
       f"this run keeps its data set in {theirs}; if it may be written to, "
       f"add --data_dir={theirs}"
@@ -197,7 +197,7 @@ def count_images(dataset: Any, resolution: int) -> int:
 
   Unusable images are among them; prepared sets know their own number.
   """
-  path = Path(dataset.path).expanduser()
+  path = Path(dataset.path)
   if dataset.name == "folder" and prepared_set.is_prepared(path):
     metadata = prepared_set.read_metadata(path)
     return metadata.num_images - metadata.num_holdout
@@ -208,7 +208,7 @@ def count_images(dataset: Any, resolution: int) -> int:
 
 def count_classes(dataset: Any, resolution: int) -> int:
   """Count the classes of a data set before it is prepared."""
-  path = Path(dataset.path).expanduser()
+  path = Path(dataset.path)
   if dataset.name == "folder" and prepared_set.is_prepared(path):
     return prepared_set.read_metadata(path).num_classes
   with _open_source(dataset, resolution) as source:
@@ -265,7 +265,7 @@ def _hash_of_run(path: Path) -> str:
 
 def _is_away(dataset: Any) -> bool:
   """Return whether a source was removed, or its disk is not mounted."""
-  path = Path(dataset.path).expanduser()
+  path = Path(dataset.path)
   try:
     return not path.exists() or (path.is_dir() and not any(path.iterdir()))
   except OSError:
@@ -423,7 +423,7 @@ def _prepared_source(dataset: Any, shape: tuple[int, int, int]) -> Path | None:
   """Return the prepared set that a data set's path names, if it does."""
   if dataset.name != "folder" or not dataset.path:
     return None
-  path = Path(dataset.path).expanduser()
+  path = Path(dataset.path)
   if not prepared_set.is_prepared(path):
     return None
   metadata = prepared_set.read_metadata(path)
@@ -449,7 +449,7 @@ def _prepared_source(dataset: Any, shape: tuple[int, int, int]) -> Path | None:
 
 def _source_name(dataset: Any) -> str:
   if dataset.name == "folder":
-    path = str(Path(dataset.path).expanduser().resolve())
+    path = str(Path(dataset.path).resolve())
     return f"folder:{reading.printable_name(path)}"
   if dataset.name in _OPENERS:
     return dataset.name
@@ -464,11 +464,11 @@ def _outputs(
   Sets that differ only in the hold-out share their parts.
   """
   if output:
-    return Path(output).expanduser(), Path(output).expanduser()
+    return Path(output), Path(output)
   if dataset.name == "folder":
     # The hash keeps two folders of the same name apart.
     path_hash = hashlib.sha256(_source_name(dataset).encode()).hexdigest()[:8]
-    parts = [Path(dataset.path).expanduser().resolve().stem, path_hash]
+    parts = [Path(dataset.path).resolve().stem, path_hash]
   else:
     parts = [dataset.name]
   if dataset.name not in _OF_PATHS:
@@ -483,7 +483,7 @@ def _outputs(
   target, partial = (
     re.sub(r"[^\w.+-]", "_", "-".join(map(str, name))) for name in names
   )
-  folder = Path(dataset.data_dir).expanduser()
+  folder = Path(dataset.data_dir)
   return folder / target, folder / partial
 
 

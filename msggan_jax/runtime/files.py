@@ -9,20 +9,22 @@ from pathlib import Path
 
 
 @contextlib.contextmanager
-def replacing(path: Path) -> Iterator[Path]:
+def replacing(path: Path, *, durable: bool = True) -> Iterator[Path]:
   """Yield a temporary path; what the block makes there becomes `path` at once.
 
-  That is a file, or a new folder. It reaches the disk before it is renamed. An
-  error leaves no file, a kill may leave a hidden `*.tmp`. An OSError names
-  `path`.
+  That is a file, or a new folder. If `durable`, it reaches the disk before it
+  is renamed. An error leaves no file, a kill may leave a hidden `*.tmp`. An
+  OSError names `path`.
   """
   temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}.tmp")
   try:
     with naming(path):
       yield temporary
-      sync(temporary)
+      if durable:
+        sync(temporary)
       temporary.replace(path)
-      _sync(path.parent)
+      if durable:
+        _sync(path.parent)
   except BaseException:
     remove(temporary)
     raise

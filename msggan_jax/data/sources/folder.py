@@ -44,7 +44,7 @@ def open_folder(dataset: Any, resolution: int) -> OpenSource:
   if not dataset.path:
     raise ValueError("dataset.path is empty: set it to a folder or zip file")
   kind = getattr(dataset, "labels", labels.NONE)
-  path = Path(dataset.path).expanduser()
+  path = Path(dataset.path)
   if not path.exists():
     raise ValueError(f"dataset.path: {path} does not exist")
   if path.is_dir():
@@ -320,7 +320,7 @@ def _read_member(
 def open_lsun(dataset: Any, resolution: int) -> OpenSource:
   """Open the images of an LSUN category, in the order of its LMDB."""
   del resolution
-  path = Path(dataset.path).expanduser()
+  path = Path(dataset.path)
   if not dataset.path or not (path / "data.mdb").is_file():
     raise ValueError(
       f"dataset.path: no LSUN database in {str(dataset.path)!r}; download "

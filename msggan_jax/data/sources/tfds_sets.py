@@ -64,7 +64,7 @@ def open_tfds(dataset: Any, resolution: int) -> OpenSource:
 
 
 def _find_builder(name: str, path: str) -> tfds.core.DatasetBuilder:
-  data_dir = Path(path).expanduser() if path else None
+  data_dir = Path(path) if path else None
   if not name:
     raise ValueError(
       "dataset.name is empty; name a data set, such as folder with its "
