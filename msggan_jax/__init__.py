@@ -5,7 +5,13 @@ quick and brings in neither Flax nor TensorFlow.
 """
 
 import importlib
+import sys
 from typing import Any
+
+from msggan_jax.runtime import interrupts
+
+if sys.argv[:1] == ["-m"]:  # while Python looks for `-m msggan_jax.<command>`
+  interrupts.end_at_once()
 
 _HOMES = {
   "load_generator": "msggan_jax.checkpoints.trained",

@@ -7,12 +7,10 @@ import os
 import re
 import runpy
 import shlex
-import signal
 import sys
 import traceback
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from types import FrameType
 from typing import Any, NoReturn
 
 from absl import app, flags, logging
@@ -159,23 +157,7 @@ def run(main: Callable[[], None]) -> None:
         fail(problem)
       raise
 
-  # SIGTERM, too: without a handler a container's first process ignores it.
-  for number in (signal.SIGINT, signal.SIGTERM):
-    if signal.getsignal(number) != signal.SIG_IGN:
-      signal.signal(number, _interrupt)
-  try:
-    app.run(main_or_sentence, flags_parser=_parse_flags)
-  except KeyboardInterrupt as interrupt:
-    # At once: a normal exit would wait for threads and other processes.
-    sys.stdout.flush()
-    os._exit(128 + interrupt.args[0])
-
-
-def _interrupt(number: int, frame: FrameType | None) -> None:
-  """End the command by way of its `finally`s: no half file remains."""
-  del frame
-  signal.signal(number, signal.SIG_DFL)  # the next one ends it at once
-  raise KeyboardInterrupt(number)
+  app.run(main_or_sentence, flags_parser=_parse_flags)
 
 
 def is_hopeless(error: Exception) -> bool:

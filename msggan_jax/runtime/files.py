@@ -3,9 +3,10 @@
 import contextlib
 import os
 import secrets
-import shutil
 from collections.abc import Iterator
 from pathlib import Path
+
+from msggan_jax.runtime.interrupts import remove, unfinished
 
 
 @contextlib.contextmanager
@@ -13,10 +14,11 @@ def replacing(path: Path, *, durable: bool = True) -> Iterator[Path]:
   """Yield a temporary path; what the block makes there becomes `path` at once.
 
   That is a file, or a new folder. If `durable`, it reaches the disk before it
-  is renamed. An error leaves no file, a kill may leave a hidden `*.tmp`. An
-  OSError names `path`.
+  is renamed. An error or a signal leaves nothing, a kill may leave a hidden
+  `*.tmp`. Errors of the system name `path`.
   """
   temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}.tmp")
+  unfinished.add(temporary)
   try:
     with naming(path):
       yield temporary
@@ -25,9 +27,9 @@ def replacing(path: Path, *, durable: bool = True) -> Iterator[Path]:
       temporary.replace(path)
       if durable:
         _sync(path.parent)
-  except BaseException:
+  finally:
     remove(temporary)
-    raise
+    unfinished.discard(temporary)
 
 
 def write(path: Path, content: str | bytes) -> None:
@@ -47,15 +49,6 @@ def naming(path: Path) -> Iterator[None]:
     if error.filename is None and error.strerror:
       error.filename = str(path)
     raise
-
-
-def remove(path: Path) -> None:
-  """Remove a file or a folder, as far as it exists and can be removed."""
-  if path.is_dir() and not path.is_symlink():
-    shutil.rmtree(path, ignore_errors=True)
-  else:
-    with contextlib.suppress(OSError):
-      path.unlink()
 
 
 def sync(path: Path) -> None:

@@ -3,7 +3,6 @@
 import errno
 import json
 import os
-import signal as signals
 import subprocess
 import sys
 
@@ -175,27 +174,6 @@ def test_wrong_input_is_never_worth_another_attempt(monkeypatch, capsys):
     room = "; make room, then give the same command again"
     remedy = room if getattr(error, "errno", 0) in full else ""
     assert capsys.readouterr().err == f"error: {error}{remedy}\n"
-
-
-@pytest.mark.parametrize("signal", ["SIGINT", "SIGTERM"])
-def test_a_signal_ends_any_command_without_a_traceback(tmp_path, signal):
-  """Its file is removed, and it waits for no thread."""
-  command = f"""if True:
-  import os, signal, threading
-  from pathlib import Path
-  from msggan_jax.runtime import cli, files
-
-  def main():
-    threading.Thread(target=threading.Event().wait).start()
-    with files.replacing(Path({str(tmp_path / "a")!r})) as temporary:
-      temporary.write_text("")
-      signal.raise_signal(signal.{signal})
-
-  cli.run(main)
-  """
-  ended = subprocess.run([sys.executable, "-c", command], capture_output=True)
-  assert ended.returncode == 128 + getattr(signals, signal)
-  assert not (ended.stderr or os.listdir(tmp_path))
 
 
 @pytest.mark.parametrize("platform", ["cuda", "gpus"])
