@@ -34,6 +34,7 @@ _HOPELESS = (
   NotADirectoryError,
 )
 _HOPELESS_CODES = (errno.EROFS, errno.ENAMETOOLONG, errno.ELOOP)
+_NO_MEMORY = "RESOURCE_EXHAUSTED"  # XLA's, for a device
 # By their texts: libraries wrap them in errors of their own.
 _FULL = [os.strerror(n) for n in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)]
 
@@ -148,29 +149,40 @@ def run(main: Callable[[], None]) -> None:
       logging.set_verbosity(logging.WARNING)
     try:
       main()
-    except (ValueError, OSError) as error:
-      fail(
-        describe(error), EXIT_HOPELESS if is_hopeless(error) else EXIT_FAILURE
-      )
-    except (RuntimeError, AssertionError):
-      if problem := machine.platform_problem():
-        fail(problem)
-      raise
+    except Exception as error:
+      sentence = describe(error)
+      if sentence is None:
+        raise
+      fail(sentence, EXIT_HOPELESS if is_hopeless(error) else EXIT_FAILURE)
 
   app.run(main_or_sentence, flags_parser=_parse_flags)
 
 
 def is_hopeless(error: Exception) -> bool:
   """Return whether the same command would fail again: it is bad input."""
-  code = error.errno if isinstance(error, OSError) else None
-  hopeless = isinstance(error, _HOPELESS) or code in _HOPELESS_CODES
-  return hopeless or _is_full_disk(error)
+  if isinstance(error, OSError):
+    listed = isinstance(error, _HOPELESS) or error.errno in _HOPELESS_CODES
+    return listed or _is_full_disk(error)
+  return describe(error) is not None
 
 
-def describe(error: Exception) -> str:
-  """Return an error's sentence, with the remedy for a full disk."""
-  room = "; make room, then give the same command again"
-  return f"{error}{room if _is_full_disk(error) else ''}"
+def describe(error: Exception) -> str | None:
+  """Return an error's sentence; None for a bug, which needs its traceback."""
+  if isinstance(error, OSError):
+    named = isinstance(error.filename, str) and error.strerror
+    sentence = f"{error.filename}: {error.strerror}" if named else str(error)
+    room = "; make room, then give the same command again"
+    return sentence + (room if _is_full_disk(error) else "")
+  if isinstance(error, ValueError):
+    return str(error)
+  if isinstance(error, MemoryError) or _NO_MEMORY in str(error):
+    return (
+      f"not enough memory ({first_line(error)}); choose smaller batches, such "
+      "as config.micro_batch_size, or fewer pixels"
+    )
+  if isinstance(error, RuntimeError | AssertionError):
+    return machine.platform_problem()
+  return None
 
 
 def reason(error: BaseException) -> str:

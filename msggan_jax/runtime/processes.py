@@ -72,8 +72,8 @@ def ending_together() -> Iterator[None]:
     if jax.process_count() == 1:
       raise
     hopeless = cli.is_hopeless(error)
-    if hopeless or isinstance(error, OSError):  # such as a full disk
-      print(f"error: {cli.describe(error)}", file=sys.stderr, flush=True)
+    if sentence := cli.describe(error):
+      print(f"error: {sentence}", file=sys.stderr, flush=True)
     else:
       traceback.print_exc()
       sys.stderr.flush()

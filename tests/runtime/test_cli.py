@@ -161,9 +161,19 @@ def test_wrong_input_is_never_worth_another_attempt(monkeypatch, capsys):
   wrong += (errno.ENOTDIR, errno.EROFS, errno.ENAMETOOLONG, errno.ELOOP)
   full = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
   passing = (errno.EIO, errno.ESTALE, errno.EMFILE)
-  errors = [(OSError(n, os.strerror(n), "a"), 2) for n in wrong + full]
-  errors += [(OSError(n, os.strerror(n), "a"), 1) for n in passing]
-  for error, code in [*errors, (ValueError("a"), 2), (OSError("a"), 1)]:
+  cases = [(ValueError("b"), 2, "b"), (OSError("b"), 1, "b")]
+  for number in (*wrong, *full, *passing):
+    text = os.strerror(number)
+    sentence = f"a/b: {text}"
+    if number in full:
+      sentence += "; make room, then give the same command again"
+    error = OSError(number, text, "a/b")
+    cases.append((error, 1 if number in passing else 2, sentence))
+  for error in (RuntimeError("RESOURCE_EXHAUSTED: 9 bytes"), MemoryError("9")):
+    remedy = "choose smaller batches, such as config.micro_batch_size, or fewer"
+    sentence = f"not enough memory ({error}); {remedy} pixels"
+    cases.append((error, 2, sentence))
+  for error, code, sentence in cases:
 
     def main(error=error):
       raise error
@@ -171,9 +181,9 @@ def test_wrong_input_is_never_worth_another_attempt(monkeypatch, capsys):
     with pytest.raises(SystemExit) as ended:
       cli.run(main)
     assert ended.value.code == code, error
-    room = "; make room, then give the same command again"
-    remedy = room if getattr(error, "errno", 0) in full else ""
-    assert capsys.readouterr().err == f"error: {error}{remedy}\n"
+    assert capsys.readouterr().err == f"error: {sentence}\n"
+  with pytest.raises(KeyError):  # a bug shows its traceback
+    cli.run(lambda: {}["a"])
 
 
 @pytest.mark.parametrize("platform", ["cuda", "gpus"])
