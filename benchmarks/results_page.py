@@ -61,7 +61,8 @@ def plot_of(part: str) -> Path:
 
 def draw(rows: list[dict], path: Path) -> None:
   """Draw a point for each finished run, by arm; tuning runs are hollow."""
-  matplotlib.rcParams["svg.hashsalt"] = "0"  # the same bytes each time
+  # Text stays text, and the bytes are the same each time.
+  matplotlib.rcParams.update({"svg.fonttype": "none", "svg.hashsalt": "0"})
   arms, color = _arms(rows), palette.COLORS[0]
   figure = Figure(figsize=(8, 0.8 + 0.45 * len(arms)), layout="tight")
   axes = figure.add_subplot()
