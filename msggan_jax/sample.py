@@ -40,6 +40,8 @@ _MODES = {
   "training": ("videos", "workdir", "frames"),
 }
 
+_MOST_CLASSES = 20  # in an error
+
 _WORKDIR = flags.DEFINE_string(
   "workdir",
   None,
@@ -252,9 +254,12 @@ def parse_labels(text: str, names: Sequence[str]) -> list[int]:
     elif part in labels:
       classes.append(labels[part])
     else:
-      known = ", ".join(f"{label}: {name}" for name, label in labels.items())
+      from msggan_jax.data import reading
+
+      known = (f"{label}: {name}" for name, label in labels.items())
       raise ValueError(
-        f"--labels={text}: there is no class {part!r}; there are {known}"
+        f"--labels={text}: there is no class {part!r}; there are "
+        f"{reading.listed(known, _MOST_CLASSES)}"
       )
   return classes
 

@@ -81,12 +81,10 @@ class Program:
   def abstract_batch(self) -> dict[str, jax.ShapeDtypeStruct]:
     """Return the shapes, dtypes and shardings of a global batch."""
     config = self.config
-    size, grid = config.batch_size, base_grid.parse(config.base_grid)
-    image_size = base_grid.image_size(config.resolution, grid)
+    size = config.batch_size
+    shape = (size, *base_grid.size_of(config), config.channels)
     batch = {
-      "image": jax.ShapeDtypeStruct(
-        (size, *image_size, config.channels), jnp.uint8
-      ),
+      "image": jax.ShapeDtypeStruct(shape, jnp.uint8),
       "label": jax.ShapeDtypeStruct((size,), jnp.int32),
     }
     if augment.needs_holdout(config):

@@ -7,7 +7,6 @@ whether its files have changed.
 import hashlib
 import itertools
 import json
-import shutil
 import time
 from collections.abc import Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -222,7 +221,7 @@ class Checkpoints:
     for folder in self._directory.glob(_UNFINISHED.format("[0-9]*")):
       if not folder.is_symlink():
         logging.warning("removing %s, which a killed save left", folder)
-        shutil.rmtree(folder)
+        files.remove(folder)
     workdir = self._directory.parent
     for left in workdir.glob(".*.json*.tmp"):
       left.unlink()
@@ -336,10 +335,7 @@ class Checkpoints:
     for step in {*steps} - kept:
       self._folder(step).rename(self._directory / f"{step}.deleted")
     for folder in self._directory.glob("*.deleted"):
-      if folder.is_symlink():
-        folder.unlink()
-      else:
-        shutil.rmtree(folder)
+      files.remove(folder)
 
   def _failure(self, step: int, error: Exception) -> SaveError:
     if jax.process_index() == 0:

@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterator, Sequence
 import numpy as np
 from PIL import Image
 
+from msggan_jax.data.pixels import to_image
 from msggan_jax.runtime import progress
 
 _SIZE = (9, 8)  # columns, rows
@@ -31,8 +32,8 @@ _BLOCK = 2**14  # pairs of thumbnails compared at a time
 
 def thumbnail(pixels: np.ndarray) -> str:
   """Return the thumbnail of an image, uint8 (H, W, C), as text."""
-  image = Image.fromarray(pixels[..., 0] if pixels.shape[-1] == 1 else pixels)
-  small = image.convert("RGB").resize(_SIZE, Image.Resampling.BOX)
+  image = to_image(pixels).convert("RGB")
+  small = image.resize(_SIZE, Image.Resampling.BOX)
   return base64.b85encode(small.tobytes()).decode()
 
 

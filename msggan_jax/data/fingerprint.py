@@ -4,7 +4,7 @@ import dataclasses
 import functools
 import hashlib
 import json
-from collections.abc import Iterable
+from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -15,7 +15,6 @@ from msggan_jax.data.sources import Source
 VERSION = 1
 
 _FILE = "source.json"
-_MOST_CHARACTERS = 80  # of the names of classes
 
 
 class Image(NamedTuple):
@@ -93,10 +92,13 @@ def differences(there: Fingerprint, here: Fingerprint) -> list[str]:
     ("with another label", [n for n, a, b in both if a.label != b.label]),
   ]
   changes = [_count(names, what) for what, names in kinds if names]
-  if there.class_names != here.class_names:
-    was, now = map(class_list, (there.class_names, here.class_names))
-    changes.append(f"the classes were {was}, are {now}")
-  return changes
+  return changes + of_classes(there.class_names, here.class_names)
+
+
+def of_classes(there: Sequence[str], here: Sequence[str]) -> list[str]:
+  """Return how the names of the classes have changed, if they have."""
+  was, now = (reading.listed(names) or "none" for names in (there, here))
+  return [f"the classes were {was}, are {now}"] if there != here else []
 
 
 def newer(there: Fingerprint, here: Fingerprint) -> str:
@@ -112,11 +114,3 @@ def newer(there: Fingerprint, here: Fingerprint) -> str:
 def _count(names: list[str], what: str) -> str:
   images = "1 image" if len(names) == 1 else f"{len(names):,} images"
   return f"{images} {what}, such as {reading.one_line(names[0])}"
-
-
-def class_list(names: Iterable[str]) -> str:
-  """Return the names of classes, in few words."""
-  text = ", ".join(names) or "none"
-  if len(text) > _MOST_CHARACTERS:
-    text = f"{text[:_MOST_CHARACTERS]}..."
-  return text

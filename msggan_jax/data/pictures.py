@@ -4,10 +4,9 @@ import math
 from pathlib import Path
 
 import numpy as np
-from PIL import Image
 from PIL.PngImagePlugin import PngInfo
 
-from msggan_jax.data.pixels import MARK, SHEET
+from msggan_jax.data.pixels import MARK, SHEET, to_image
 from msggan_jax.runtime import files
 
 
@@ -93,7 +92,5 @@ def save_png(image: np.ndarray, path: str | Path, **options) -> None:
   path.parent.mkdir(parents=True, exist_ok=True)
   if image.shape[-1] > 4:
     image = image[..., :3]
-  if image.shape[-1] == 1:
-    image = image[..., 0]
   with files.replacing(path, durable=False) as temporary:
-    Image.fromarray(image).save(temporary, "PNG", **options)
+    to_image(image).save(temporary, "PNG", **options)

@@ -42,9 +42,8 @@ _OPENERS: dict[str, Callable[[Any, int], OpenSource]] = {
   "folder": folder.open_folder,
   "lsun_church": folder.open_lsun,
 }
-_MOST_CLASSES_SHOWN = 20
+_MOST_CLASSES = 20
 _MOST_REASONS = 5
-_MOST_ENDINGS = 8
 _UNBALANCED = 10  # times as many images as another class has
 # They may change; other sources are those of a catalog or a package.
 _OF_PATHS = ("folder", "lsun_church")
@@ -108,7 +107,9 @@ def prepare(
   target, partial = _outputs(dataset, (*size, channels), output)
   there = _sets_at(target, wanted)
   of_run = [
-    p for p in there if content_hash and _hash_of_run(p) == content_hash
+    path
+    for path in (there if content_hash else ())
+    if prepared_set.open_prepared(path).metadata.content_hash == content_hash
   ]
   if of_run and not unchanged:
     return of_run[0]
@@ -117,8 +118,10 @@ def prepare(
   with open_source() if is_compared else contextlib.nullcontext() as source:
     here = fingerprint.of(source) if source else None
     find = functools.partial(_find, target, wanted, here, of_run)
-    if there and not find() and unchanged:
-      _check_unchanged((of_run or there)[0], wanted, here)
+    if there and unchanged and not find():
+      old = (of_run or there)[0]
+      if changes := _changes(old, wanted, here, harmless=False):
+        raise OutOfDate(old, changes)
     if path := find():
       return _reuse(path, dataset, is_compared, strict)
     with set_writer.open_partial(partial) as work:
@@ -131,23 +134,17 @@ def prepare(
         return _write(source, work, target, wanted, strict)
 
 
-def prepare_for(
-  config: Any,
-  dataset: Any = None,
-  *,
-  num_classes: int = 0,
-  content_hash: str = "",
-  unchanged: bool = False,
-) -> Path:
-  """Prepare a configuration's data set, or another one in the same shape."""
+def prepare_for(config: Any, dataset: Any = None, **options) -> Path:
+  """Prepare a configuration's data set, or another one in the same shape.
+
+  The options are those of `prepare`.
+  """
   return prepare(
     config.dataset if dataset is None else dataset,
     config.resolution,
     config.channels,
     base_grid=config.base_grid,
-    num_classes=num_classes,
-    content_hash=content_hash,
-    unchanged=unchanged,
+    **options,
   )
 
 
@@ -258,11 +255,6 @@ def _sets_at(target: Path, wanted: dict[str, Any]) -> list[Path]:
   return sorted(sets, key=order)
 
 
-def _hash_of_run(path: Path) -> str:
-  """Return the content hash of the images of a set that a run trains on."""
-  return prepared_set.open_prepared(path).metadata.content_hash
-
-
 def _is_away(dataset: Any) -> bool:
   """Return whether a source was removed, or its disk is not mounted."""
   path = Path(dataset.path)
@@ -318,13 +310,6 @@ def _changes(
       found = [fingerprint.newer(before, here) or "the order of its images"]
     changes += found
   return changes
-
-
-def _check_unchanged(
-  path: Path, wanted: dict[str, Any], here: fingerprint.Fingerprint | None
-) -> None:
-  if changes := _changes(path, wanted, here, harmless=False):
-    raise OutOfDate(path, changes)
 
 
 def _reuse(path: Path, dataset: Any, is_compared: bool, strict: bool) -> Path:
@@ -558,10 +543,7 @@ def skipped(
 def _unread(endings: Mapping[str, int]) -> str:
   """Count files by ending, as in "12 .heic, 1 .npy"."""
   counts = sorted(endings.items(), key=lambda item: -item[1])
-  shown = ", ".join(
-    f"{n:,} {reading.one_line(e)}" for e, n in counts[:_MOST_ENDINGS]
-  )
-  return shown + (", ..." if len(counts) > _MOST_ENDINGS else "")
+  return reading.listed(f"{count:,} {ending}" for ending, count in counts)
 
 
 def imbalance(metadata: prepared_set.Metadata) -> str:
@@ -581,7 +563,6 @@ def imbalance(metadata: prepared_set.Metadata) -> str:
 def _classes(metadata: prepared_set.Metadata) -> str:
   if not metadata.class_counts:
     return str(metadata.num_classes or "none")
-  pairs = list(zip(metadata.class_names, metadata.class_counts, strict=True))
-  shown = ", ".join(f"{n} {c:,}" for n, c in pairs[:_MOST_CLASSES_SHOWN])
-  more = ", ..." if len(pairs) > _MOST_CLASSES_SHOWN else ""
-  return f"{len(pairs)} ({shown}{more})"
+  pairs = zip(metadata.class_names, metadata.class_counts, strict=True)
+  texts = (f"{name} {count:,}" for name, count in pairs)
+  return f"{metadata.num_classes} ({reading.listed(texts, _MOST_CLASSES)})"

@@ -68,7 +68,7 @@ class Metadata:
   @property
   def size(self) -> tuple[int, int]:
     """Height and width of the images in pixels."""
-    return grids.image_size(self.resolution, grids.parse(self.base_grid))
+    return grids.size_of(self)
 
   @property
   def num_classes(self) -> int:

@@ -9,7 +9,7 @@ import re
 import struct
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import TypeVar
 
 from absl import logging
@@ -111,6 +111,13 @@ def printable_name(name: str) -> str:
 def one_line(text: str) -> str:
   r"""Return text with line breaks and control characters as \n and the like."""
   return "".join(c if c.isprintable() else repr(c)[1:-1] for c in text)
+
+
+def listed(texts: Iterable[str], most: int = 8, separator: str = ", ") -> str:
+  """Return the first of some texts on one line, and ... for the others."""
+  texts = list(map(one_line, texts))
+  more = ["..."] if len(texts) > most else []
+  return separator.join(texts[:most] + more)
 
 
 def reason_of(error: Exception) -> str:

@@ -32,10 +32,9 @@ class RunData:
   def changes(self, prepared: prepared_set.PreparedSet) -> list[str]:
     """Return in which ways a set is another one than the run's, in words."""
     changes = []
-    ours = prepared.metadata.class_names
-    if self.class_names is not None and ours != self.class_names:
-      was, now = map(fingerprint.class_list, (self.class_names, ours))
-      changes.append(f"the classes were {was}, are {now}")
+    if self.class_names is not None:
+      ours = prepared.metadata.class_names
+      changes += fingerprint.of_classes(self.class_names, ours)
     if self.content_hash not in ("", prepared.metadata.content_hash):
       changes += self._changed_images(prepared)
     return changes

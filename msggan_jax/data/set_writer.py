@@ -91,11 +91,9 @@ class PartialSet:
     """Keep the pieces of a preparation of this identity, and no others."""
     if _read_json(self.folder / _SOURCE) != identity:
       for entry in self.folder.iterdir():
-        if entry.name == _SET:
-          shutil.rmtree(entry)
-        elif entry.name != _LOCK:
-          entry.unlink()
-      _write_json(self.folder / _SOURCE, identity)
+        if entry.name != _LOCK:
+          files.remove(entry)
+      files.write(self.folder / _SOURCE, json.dumps(identity))
     self.set_path.mkdir(exist_ok=True)
 
   def read_pieces(self) -> list[Piece]:
@@ -113,7 +111,8 @@ class PartialSet:
 
   def add_piece(self, number: int, piece: Piece) -> None:
     """Record a piece whose shard is complete."""
-    _write_json(self._piece_path(number), dataclasses.asdict(piece))
+    content = json.dumps(dataclasses.asdict(piece))
+    files.write(self._piece_path(number), content)
 
   def move_to(self, target: Path) -> None:
     """Rename the complete set to the target, which is missing or empty.
@@ -214,11 +213,6 @@ def _read_json(path: Path) -> Any:
     return None
 
 
-def _write_json(path: Path, value: Any) -> None:
-  with files.replacing(path) as temporary:
-    temporary.write_text(json.dumps(value), encoding="utf-8")
-
-
 def write_set(
   source: Source,
   here: fingerprint.Fingerprint,
@@ -268,6 +262,7 @@ def write_set(
     wanted=wanted,
     source=source,
     here=here,
+    size=size,
     strict=strict,
   )
 
@@ -320,6 +315,7 @@ def _finish(
   wanted: dict[str, Any],
   source: Source,
   here: fingerprint.Fingerprint,
+  size: tuple[int, int],
   strict: bool,
 ) -> None:
   """Write a set's metadata, contact sheets, hold-out and lists of images."""
@@ -330,7 +326,6 @@ def _finish(
   labels = [entry.label for entry in images]
   digests = [entry.digest for entry in images]
   sizes = collections.Counter(entry.bits for entry in images)
-  grid = base_grid.parse(wanted["base_grid"])
   metadata = prepared_set.Metadata(
     **wanted,
     num_images=len(labels),
@@ -341,9 +336,7 @@ def _finish(
     },
     content_hash=prepared_set.write_digests(path, digests),
     class_counts=_count_by_class(labels, source.class_names),
-    rejected=_count_reasons(
-      rejected, base_grid.image_size(wanted["resolution"], grid)
-    ),
+    rejected=_count_reasons(rejected, size),
     unread=count_endings(source.unread),
     fingerprint=here.digest,
     version=fingerprint.VERSION,
@@ -448,12 +441,9 @@ def _quiet_pillow() -> Iterator[None]:
 
 
 def _describe_rejected(rejected: list[dict[str, str]], source: str) -> str:
-  examples = "; ".join(
-    f"{reading.one_line(item['name'])}: {item['reason']}"
-    for item in rejected[:3]
-  )
-  more = "; ..." if len(rejected) > 3 else ""
-  return f"unusable images in {source}: {len(rejected)} ({examples}{more})"
+  texts = (f"{item['name']}: {item['reason']}" for item in rejected)
+  some = reading.listed(texts, 3, "; ")
+  return f"unusable images in {source}: {len(rejected)} ({some})"
 
 
 def _write_contact_sheets(
@@ -483,6 +473,5 @@ def _write_contact_sheet(
   sheet = []
   for number in numbers[chosen]:
     image = images[int(number)]["image"]
-    image = Image.fromarray(image[..., 0] if image.shape[-1] == 1 else image)
-    sheet.append(pixels.fit(image, crop="center", **shape))
+    sheet.append(pixels.fit(pixels.to_image(image), crop="center", **shape))
   pictures.save_sheet(pictures.grid(np.stack(sheet)), path)

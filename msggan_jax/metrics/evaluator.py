@@ -14,7 +14,7 @@ from ml_collections import ConfigDict
 
 from msggan_jax import data
 from msggan_jax.checkpoints import trained
-from msggan_jax.data import pictures
+from msggan_jax.data import pictures, reading
 from msggan_jax.metrics import agreement, copying, feature_pass, protocols
 from msggan_jax.metrics.extractors import Extractors
 from msggan_jax.metrics.feature_pass import ImagesAt, Rows, Statistics
@@ -186,10 +186,9 @@ class Evaluator:
       names = self._prepared.metadata.class_names
       have = self._places_by_class(protocol)
       if rare := [name for name in names if name not in have]:
-        some = ", ".join(rare[:3]) + (", ..." if len(rare) > 3 else "")
         reason = (
           f"without {len(rare)} of {len(names)} classes, which have fewer than "
-          f"{_FEWEST} of the reals or fakes: {some}"
+          f"{_FEWEST} of the reals or fakes: {reading.listed(rare, 3)}"
         )
         if len(rare) == len(names):
           raise ValueError(f"{name} has no number {reason}; ask for more fakes")

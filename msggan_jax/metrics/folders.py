@@ -16,7 +16,7 @@ from PIL import Image
 
 from msggan_jax import data
 from msggan_jax.data import prepared_set
-from msggan_jax.data.pixels import SheetError, fit, upright_size
+from msggan_jax.data.pixels import SheetError, fit, to_image, upright_size
 from msggan_jax.data.reading import printable_name, reason_of
 from msggan_jax.data.sources import Source, dataset_of, folder
 from msggan_jax.metrics import feature_pass, protocols
@@ -236,6 +236,6 @@ def _open_reals(
 def _prepared_source(images: prepared_set.PreparedSet) -> Source:
   def load(index: int) -> tuple[Image.Image, int]:
     record = images[index]
-    return Image.fromarray(record["image"].squeeze()), int(record["label"])
+    return to_image(record["image"]), int(record["label"])
 
   return Source([f"image {i}" for i in range(len(images))], load)

@@ -107,19 +107,6 @@ def test_numbered_folders_of_stylegan_are_no_classes(photos, tmp_path):
   refused(tmp_path / "b.zip", "folders", message)
 
 
-def test_other_labels_are_another_preparation(photos, tmp_path):
-  write_json(photos, {"labels": pairs()})
-  dataset = dataset_of(str(photos), "train", "center", labels="dataset.json")
-  first = data.prepare(dataset, 16, 3, output=tmp_path / "a")
-  write_json(photos, {"labels": pairs([1, 1, 0, 0, 2])})
-  second = data.prepare(dataset, 16, 3, output=tmp_path / "b")
-  hashes = {
-    data.open_prepared(p).metadata.content_hash for p in (first, second)
-  }
-  assert len(hashes) == 2
-  assert data.open_prepared(second).metadata.class_counts == (2, 2, 1)
-
-
 def refused(photos, kind, match):
   output = photos.with_name("refused")
   dataset = dataset_of(str(photos), "train", "center", labels=kind)

@@ -9,7 +9,6 @@ from typing import Any
 
 import numpy as np
 import tensorflow_datasets as tfds
-from PIL import Image
 
 from msggan_jax.data import pixels
 from msggan_jax.data.sources import OpenSource, Source
@@ -48,7 +47,7 @@ def open_tfds(dataset: Any, resolution: int) -> OpenSource:
     record = records[index]
     image = record["image"]
     if isinstance(image, np.ndarray):  # a set stored without an image format
-      image = Image.fromarray(image.squeeze())
+      image = pixels.to_image(image)
     else:
       image = pixels.open_image(image)
     number = int(record["label"]) if class_names else 0
