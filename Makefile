@@ -5,7 +5,7 @@ INSTALLED := $(VENV)/.installed
 BIN := $(VENV)/bin
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-slow fuzz faults docs format onnx web clean
+.PHONY: help setup demo test test-slow test-lowest fuzz faults docs format onnx web clean
 
 help:  ## List what there is.
 	@grep -E '^[a-z-]+:.*##' Makefile | sed -E 's/:[^#]*## /\t/' | expand -t 12
@@ -32,6 +32,13 @@ test: $(INSTALLED)  ## Check style and types, run the tests: six minutes on two 
 
 test-slow: $(INSTALLED)  ## Run the tests that take longer, too.
 	$(BIN)/python -m pytest -m ''
+
+test-lowest:  ## Run the tests with the lowest versions that setup.cfg admits.
+	$(PYTHON) -m venv .venv-lowest
+	.venv-lowest/bin/python -m pip install --quiet uv
+	.venv-lowest/bin/uv pip install --quiet --python .venv-lowest/bin/python \
+	  --resolution lowest-direct --editable '.[demo,test]'
+	.venv-lowest/bin/python -m pytest
 
 SECS ?= 3600
 fuzz: $(INSTALLED)  ## Fuzz the readers of foreign files by coverage, SECS seconds each.
