@@ -109,8 +109,7 @@ class Checkpoints:
     """
     self.wait()
     try:
-      needed = self._make_way(step) if processes.is_first() else False
-      if not processes.from_first(needed):
+      if not processes.decided_by_first(lambda: self._make_way(step)):
         return
       # Not Orbax's Checkpointer, which reports steps to JAX's preemption
       # manager, where they mix with the steps of `runtime.preemption`.
@@ -213,9 +212,7 @@ class Checkpoints:
     Raises:
       ValueError: If the run has trained, but its checkpoints are away.
     """
-    with processes.raising_together():
-      step = self._begin() if processes.is_first() else None
-    return processes.from_first(step)
+    return processes.decided_by_first(self._begin)
 
   def _begin(self) -> int | None:
     for folder in self._directory.glob(_UNFINISHED.format("[0-9]*")):
@@ -253,8 +250,7 @@ class Checkpoints:
     All processes get the first one's answer. Damaged checkpoints are skipped
     with a warning; ValueError if every complete one is damaged.
     """
-    step = self._newest_good() if processes.is_first() else None
-    return processes.from_first(step)
+    return processes.decided_by_first(self._newest_good)
 
   def _newest_good(self) -> int | None:
     for step in reversed(self._all_steps()):

@@ -83,12 +83,14 @@ def _settle_batch(
       "config.batch_size auto needs the number of the configuration's file, "
       f"which has {wanted!r}; choose {field.expected}"
     )
-  # One process decides: another may see other files on a shared disk.
-  first, resumed = processes.is_first(), 0
-  if first and saved.exists(workdir):
+
+  def of_run() -> int:
+    if not saved.exists(workdir):
+      return 0
     there = saved.load_config(workdir).get("batch_size")
-    resumed = there if there != AUTO and field.accepts(there) else 0
-  resumed = processes.from_first(resumed)
+    return there if there != AUTO and field.accepts(there) else 0
+
+  resumed = processes.decided_by_first(of_run)
   size = resumed or least_possible(config, wanted, num_devices)
   config.batch_size = size
   why = f" (the config's {wanted} does not divide)"
@@ -104,14 +106,13 @@ def _settle_classes(config: ConfigDict, workdir: Path | None) -> None:
   """Let a data set with labels have its own number of classes."""
   if config.dataset.get("labels", "none") == "none":
     return
-  # One process counts: another may see other files on a shared disk.
-  count = 0
-  with processes.raising_together():
-    if processes.is_first() and not saved.exists(workdir):
-      count = data.count_classes(config.dataset, config.resolution)
-    elif processes.is_first():
-      count = saved.load_config(workdir).get("num_classes", 0)
-  config.num_classes = processes.from_first(count)
+
+  def count() -> int:
+    if saved.exists(workdir):
+      return saved.load_config(workdir).get("num_classes", 0)
+    return data.count_classes(config.dataset, config.resolution)
+
+  config.num_classes = processes.decided_by_first(count)
   _say(f"num_classes: {config.num_classes}, from dataset.labels")
 
 
@@ -121,13 +122,12 @@ def _settle_few_images(
   given: Collection[str],
   workdir: Path | None,
 ) -> None:
-  # One process counts: another may see other files on a shared disk.
-  count = 0
-  with processes.raising_together():
-    if processes.is_first() and not saved.exists(workdir):
-      count = data.count_images(config.dataset, config.resolution)
-  count = processes.from_first(count)
-  if count:
+  def count_new() -> int:
+    if saved.exists(workdir):
+      return 0
+    return data.count_images(config.dataset, config.resolution)
+
+  if count := processes.decided_by_first(count_new):
     unit = _unit(config, num_devices)
     chosen = few_images.choose(config, count, given, unit)
   else:

@@ -64,7 +64,7 @@ def find_groups(
   with progress.bar(0, "Near-duplicates", "comparisons", brief=True) as bar:
     for first, others in _neighbors(_features(colors)):
       i, j = first % len(unique), others % len(unique)
-      wanted = joined.roots(i) != joined.roots(j)
+      wanted = joined.of[i] != joined.of[j]
       wanted &= np.maximum(failures[i], failures[j]) < _MOST_FAILURES
       wanted &= np.minimum(first, others) < len(unique)  # not both mirrored
       first, others = _similar(colors, first[wanted], others[wanted])
@@ -73,7 +73,8 @@ def find_groups(
         bar.update()
         mirror = max(i, j) >= len(unique)
         i, j = i % len(unique), j % len(unique)
-        if joined.same(i, j) or max(failures[[i, j]]) >= _MOST_FAILURES:
+        is_joined = joined.of[i] == joined.of[j]
+        if is_joined or max(failures[[i, j]]) >= _MOST_FAILURES:
           continue
         there = read(unique[j][0])
         if are_alike(read(unique[i][0]), there[:, ::-1] if mirror else there):
@@ -81,9 +82,8 @@ def find_groups(
         else:
           failures[[i, j]] += 1
   groups: dict[int, list[int]] = {}
-  roots = joined.roots(np.arange(len(unique))).tolist()
-  for root, indices in zip(roots, unique, strict=True):
-    groups.setdefault(root, []).extend(indices)
+  for group, indices in zip(joined.of.tolist(), unique, strict=True):
+    groups.setdefault(group, []).extend(indices)
   return sorted(sorted(group) for group in groups.values() if len(group) > 1)
 
 
@@ -102,28 +102,16 @@ class _Groups:
   """Numbers that are joined to groups."""
 
   def __init__(self, count: int):
-    self._parents = np.arange(count)
-
-  def roots(self, numbers: np.ndarray) -> np.ndarray:
-    """Return a number of each one's group, equal for the same group."""
-    while not np.array_equal(
-      above := self._parents[self._parents], self._parents
-    ):
-      self._parents = above
-    return self._parents[numbers]
-
-  def same(self, i: int, j: int) -> bool:
-    return self._root(i) == self._root(j)
+    self.of = np.arange(count)  # the group of each number
+    self._members: dict[int, list[int]] = {}  # of groups of two or more
 
   def join(self, i: int, j: int) -> None:
-    i, j = sorted((self._root(i), self._root(j)))
-    self._parents[j] = i
-
-  def _root(self, i: int) -> int:
-    while self._parents[i] != i:
-      self._parents[i] = self._parents[self._parents[i]]
-      i = self._parents[i]
-    return i
+    """Join the groups of two numbers; the smaller one is renamed."""
+    groups = (self._members.pop(g, [g]) for g in self.of[[i, j]].tolist())
+    small, large = sorted(groups, key=len)
+    self.of[small] = group = int(self.of[large[0]])
+    self._members[group] = large
+    large += small
 
 
 def _mirrored(colors: np.ndarray) -> np.ndarray:

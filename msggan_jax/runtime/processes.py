@@ -134,6 +134,16 @@ def from_first(value: Any) -> Any:
   return from_all(value if is_first() else None)[0]
 
 
+def decided_by_first(look: Callable[[], Any]) -> Any:
+  """Return what process 0 finds, or raise its error in all; a call of all.
+
+  Others may see other files on a shared disk. JSON can hold the value.
+  """
+  with raising_together():
+    found = look() if is_first() else None
+  return from_first(found)
+
+
 def check_same(what: str, value: Any) -> None:
   """Raise ValueError in all processes if their values of `what` differ."""
   values = from_all(value)

@@ -160,6 +160,9 @@ def values_of_all():
   texts = ["é" * 300 * each for each in range(count)]
   assert processes.from_all(texts[i]) == texts
   assert processes.from_first({"x": 0.1 + i}) == {"x": 0.1}
+  assert processes.decided_by_first(lambda: f"of {i}") == "of 0"
+  with pytest.raises(ValueError, match="invalid literal for int"):
+    processes.decided_by_first(lambda: int("a"))  # nobody waits for the first
   processes.check_same("the data set", "ab")
   with pytest.raises(ValueError, match="the data set differs between the"):
     processes.check_same("the data set", f"{i}")
