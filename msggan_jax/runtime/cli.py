@@ -35,6 +35,12 @@ _HOPELESS = (
 )
 _HOPELESS_CODES = (errno.EROFS, errno.ENAMETOOLONG, errno.ELOOP)
 _NO_MEMORY = "RESOURCE_EXHAUSTED"  # XLA's, for a device
+# What absl says of a flag, in a user's words.
+_FLAG_TEXTS = (
+  (r"=None: .*must have a value.*", " is missing; see --help"),
+  (r"invalid literal for int\(\).*", "give a whole number"),
+  (r"could not convert string to float.*", "give a number"),
+)
 # By their texts: libraries wrap them in errors of their own.
 _FULL = [os.strerror(n) for n in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)]
 
@@ -295,7 +301,10 @@ def _parse_flags(argv: Sequence[str]) -> Sequence[str]:
     left = flags.FLAGS([argv[0], *map(_expanded, argv[1:])])
   except (flags.Error, LookupError, TypeError) as error:
     # The others are ml_collections' for what is no field of a field.
-    fail(str(error.args[0]).splitlines()[0].removeprefix("flag "))
+    sentence = str(error.args[0]).splitlines()[0].removeprefix("flag ")
+    for pattern, words in _FLAG_TEXTS:
+      sentence = re.sub(pattern, words, sentence)
+    fail(sentence)
   if "config" in flags.FLAGS and flags.FLAGS["config"].present:
     path, _ = config_file()
     if str(file := find_config(path)) != path:

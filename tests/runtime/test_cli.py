@@ -96,6 +96,26 @@ def test_home_is_expanded_in_every_flag_and_field(tmp_path, monkeypatch):
   assert trained.find("~/run") == tmp_path / "run"
 
 
+@pytest.mark.parametrize(
+  ("arguments", "sentence"),
+  [
+    ([], "--workdir is missing; see --help"),
+    (["--workdir=a", "--steps=b"], "--steps=b: give a whole number"),
+    (["--workdir=a", "--rate=b"], "--rate=b: give a number"),
+  ],
+)
+def test_a_bad_flag_is_told_in_the_users_words(
+  values, arguments, sentence, capsys
+):
+  own = {"flag_values": values[0]}
+  flags.DEFINE_string("workdir", None, "A folder.", required=True, **own)
+  flags.DEFINE_integer("steps", 1, "Steps.", **own)
+  flags.DEFINE_float("rate", 1.0, "A rate.", **own)
+  with pytest.raises(SystemExit, match="2"):
+    cli._parse_flags(["command", *arguments])
+  assert capsys.readouterr().err == f"error: {sentence}\n"
+
+
 def test_the_packages_configuration_is_used_in_any_folder(tmp_path):
   done = subprocess.run(
     [
