@@ -194,9 +194,7 @@ def count_images(dataset: Any, resolution: int) -> int:
 
   Unusable images are among them; prepared sets know their own number.
   """
-  path = Path(dataset.path)
-  if dataset.name == "folder" and prepared_set.is_prepared(path):
-    metadata = prepared_set.read_metadata(path)
+  if metadata := _metadata_of(dataset):
     return metadata.num_images - metadata.num_holdout
   with _open_source(dataset, resolution) as source:
     num_images = len(source.names)
@@ -205,9 +203,8 @@ def count_images(dataset: Any, resolution: int) -> int:
 
 def count_classes(dataset: Any, resolution: int) -> int:
   """Count the classes of a data set before it is prepared."""
-  path = Path(dataset.path)
-  if dataset.name == "folder" and prepared_set.is_prepared(path):
-    return prepared_set.read_metadata(path).num_classes
+  if metadata := _metadata_of(dataset):
+    return metadata.num_classes
   with _open_source(dataset, resolution) as source:
     return len(source.class_names)
 
@@ -404,14 +401,20 @@ def _parts(dataset: Any) -> tuple[str, float]:
   return kind, float(getattr(dataset, "holdout", 0.0))
 
 
+def _metadata_of(dataset: Any) -> prepared_set.Metadata | None:
+  """Return the metadata of the prepared set that a data set's path names."""
+  path = Path(dataset.path)
+  is_named = dataset.name == "folder" and dataset.path
+  if is_named and prepared_set.is_prepared(path):
+    return prepared_set.read_metadata(path)
+  return None
+
+
 def _prepared_source(dataset: Any, shape: tuple[int, int, int]) -> Path | None:
   """Return the prepared set that a data set's path names, if it does."""
-  if dataset.name != "folder" or not dataset.path:
+  metadata, path = _metadata_of(dataset), Path(dataset.path)
+  if metadata is None:
     return None
-  path = Path(dataset.path)
-  if not prepared_set.is_prepared(path):
-    return None
-  metadata = prepared_set.read_metadata(path)
   wanted_labels, wanted_holdout = _parts(dataset)
   if wanted_labels != labels.NONE and not metadata.num_classes:
     raise ValueError(
