@@ -7,7 +7,7 @@ from ml_collections import ConfigDict
 
 from msggan_jax.algorithm import augment, schedules, train_state
 from msggan_jax.algorithm.penalties import scale_weights
-from msggan_jax.config.fields import FIELDS
+from msggan_jax.config.fields import FIELDS, LATER
 from msggan_jax.config.saved import by_name
 from msggan_jax.data.pixels import check_resolution
 from msggan_jax.models import base_grid
@@ -46,7 +46,7 @@ def network_fields(fields: Mapping[str, Any]) -> ConfigDict:
   Weights of others come with a configuration, which is not trusted: a field
   that is missing or impossible raises ValueError.
   """
-  fields = {"base_grid": base_grid.SQUARE, **fields}  # older files lack it
+  fields = LATER | fields
   names = [name for name, field in FIELDS.items() if field.shapes_networks]
   config = ConfigDict({name: fields[name] for name in names if name in fields})
   _check_fields(config, names)

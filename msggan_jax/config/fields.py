@@ -228,6 +228,11 @@ _NETWORKS = {
     _are_scales,
     "{} or a list of resolutions",
   ),
+  "pyramid": _choice(
+    "G's images: those of to_rgb (the paper); exact: each gets the means of "
+    "the one below; pooled: means of the largest",
+    *("rgb", "exact", "pooled"),
+  ),
   "stddev_group": _count(
     4, "examples that share a minibatch stddev; 0: all", high=2**20
   ),
@@ -271,6 +276,16 @@ _LOSS = {
     "adversarial loss",
     *("wasserstein", "logistic", "hinge", "relativistic_hinge"),
     *("least_squares", "relativistic_pairing"),
+  ),
+  "agreement_weight": _number(
+    0.0,
+    "in G's loss, of the mean squared distance of each scale to its target; 0: "
+    "none",
+  ),
+  "agreement_target": _choice(
+    "means of G's largest image, held fixed; moving: not held fixed; next: "
+    "means of the next scale, held fixed",
+    *("largest", "moving", "next"),
   ),
   "penalty": _choice(
     "penalty of every scale, added to D's loss",
@@ -446,6 +461,8 @@ FIELDS: dict[str, Field] = {
   for section in SECTIONS.values()
   for name, field in section.items()
 }
+# Fields of networks that older files lack.
+LATER = {name: FIELDS[name].default for name in ("base_grid", "pyramid")}
 RESUMABLE = {name for name, field in FIELDS.items() if field.resumable}
 
 

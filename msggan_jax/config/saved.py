@@ -7,7 +7,7 @@ from typing import Any
 
 from ml_collections import ConfigDict
 
-from msggan_jax.config.fields import FIELDS, RESUMABLE, default_config
+from msggan_jax.config.fields import FIELDS, LATER, RESUMABLE, default_config
 from msggan_jax.runtime import cli, files
 
 # A resumed run may change them, and its numbers then differ by rounding.
@@ -30,8 +30,7 @@ def load_config(workdir: str | Path) -> ConfigDict:
   try:
     config = ConfigDict(json.loads(path.read_text()))
     cli.expand_home(config)
-    if "base_grid" not in config:  # older runs lack it
-      config.base_grid = FIELDS["base_grid"].default
+    config.update({k: v for k, v in LATER.items() if k not in config})
     return config
   except (ValueError, TypeError, AttributeError, RecursionError) as error:
     raise ValueError(f"{path} holds no configuration") from error

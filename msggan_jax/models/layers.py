@@ -35,6 +35,7 @@ class Common:
     remat_from: Lowest resolution that recomputes its activations; 0: none.
     precision: Of the blocks' 3x3 convolutions and of their activations.
     base_grid: Height and width of the smallest images.
+    pyramid: How G's images join, see `pyramid.join_images`.
     forms: The kernels.
   """
 
@@ -48,6 +49,7 @@ class Common:
   remat_from: int
   precision: Precision
   base_grid: tuple[int, int]
+  pyramid: str
   forms: Kernels
 
   def width(self, resolution: int) -> int:

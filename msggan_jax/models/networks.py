@@ -166,6 +166,7 @@ def _network(
     remat_from=0 if config.remat_from == "auto" else config.remat_from,
     precision=PRECISIONS[config.precision],
     base_grid=base_grid.parse(config.base_grid),
+    pyramid=config.pyramid,
     forms=forms,
   )
 

@@ -20,7 +20,7 @@ from msggan_jax.models.layers import (
   make_embedding,
   normalize_latents,
 )
-from msggan_jax.models.pyramid import Pyramid, resolutions_up_to
+from msggan_jax.models.pyramid import Pyramid, join_images, resolutions_up_to
 
 _OF_DENSE = ("equalized", "spectral_norm", "rngs")  # options of any layer
 
@@ -109,7 +109,7 @@ class Generator(nnx.Module):
       x, image = self.grow(r, x)
       if image is not None:
         pyramid.append(image)
-    return tuple(pyramid)
+    return join_images(pyramid, self.common.pyramid)
 
   def join(self, z: jax.Array, labels: jax.Array | None) -> jax.Array:
     """Return the first block's input, (B, latent_size or twice that)."""

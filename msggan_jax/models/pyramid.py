@@ -1,5 +1,6 @@
 """Image pyramids: their resolutions, uint8 and [-1, 1]."""
 
+import itertools
 import sys
 from collections.abc import Sequence
 
@@ -7,7 +8,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from msggan_jax.kernels import downsample
+from msggan_jax.kernels import downsample, like, upsample_like
 from msggan_jax.models import base_grid
 
 Pyramid = tuple[jax.Array, ...]  # low to high resolution, each (B, H, W, C)
@@ -69,6 +70,28 @@ def make_pyramid(images: jax.Array, resolutions: tuple[int, ...]) -> Pyramid:
     images = downsample(images)
     scales[resolution_of(images)] = images
   return tuple(scales[resolution] for resolution in resolutions)
+
+
+def join_images(images: Sequence[jax.Array], kind: str) -> Pyramid:
+  """Make G's pyramid of the images of `to_rgb`, low to high.
+
+  Args:
+    images: Each (B, H, W, C).
+    kind: "rgb": they are the pyramid (the paper); "exact": each gets the means
+      of the one below, see `refine`; "pooled": all are means of the largest.
+  """
+  if kind == "exact":
+    return tuple(itertools.accumulate(images, refine))
+  if kind == "pooled":
+    return make_pyramid(images[-1], tuple(map(resolution_of, images)))
+  return tuple(images)
+
+
+def refine(below: jax.Array, image: jax.Array) -> jax.Array:
+  """Return an image whose means over areas are the image below."""
+  means = downsample(image, image.shape[1] // below.shape[1])
+  missing = jax.tree.map(jnp.subtract, like(below, means), means)
+  return image + upsample_like(missing, image)
 
 
 def connected_scales(

@@ -26,7 +26,7 @@ from msggan_jax.models.layers import (
   level_scope,
   make_embedding,
 )
-from msggan_jax.models.pyramid import Pyramid, resolutions_up_to
+from msggan_jax.models.pyramid import Pyramid, join_images, resolutions_up_to
 from msggan_jax.models.stddev import BatchMean
 
 MAPPING_LR_MULTIPLIER = 0.01
@@ -163,7 +163,7 @@ class Generator(nnx.Module):
       )
       if image is not None:
         pyramid.append(image)
-    return tuple(pyramid)
+    return join_images(pyramid, self.common.pyramid)
 
   def grow(
     self,

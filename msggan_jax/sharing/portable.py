@@ -18,7 +18,7 @@ from flax import nnx
 from msggan_jax import kernels
 from msggan_jax.checkpoints import safetensors_file, trained
 from msggan_jax.models import base_grid, networks
-from msggan_jax.models.pyramid import resolutions_up_to
+from msggan_jax.models.pyramid import refine, resolutions_up_to
 from msggan_jax.sharing import model_card
 
 PLATFORMS = ("cpu", "cuda", "tpu")  # of StableHLO
@@ -203,8 +203,16 @@ def segments(generator: trained.Generator) -> list[Function]:
     for each scale "scale_<r>x<r>": x of the function before it, and of
     MSG-StyleGAN w and a noise map for each of its layers, to "next", the next
     x, and the image. The first scale of MSG-StyleGAN has no x, the last one
-    returns none.
+    returns none. An exact pyramid's scales also get the image before them.
+
+  Raises:
+    ValueError: If the pyramid is pooled, whose first image comes last.
   """
+  if generator.config.pyramid == "pooled":
+    raise ValueError(
+      "this generator's images are means of the largest (config.pyramid is "
+      "pooled), so no image can be drawn before it: choose another --format"
+    )
   module = _plain_module(generator)
   stylegan = is_stylegan(generator)
   inputs = _latent_inputs(generator, psi=stylegan)
@@ -219,12 +227,15 @@ def segments(generator: trained.Generator) -> list[Function]:
   made = [latent] if stylegan or generator.config.num_classes else []
   shape = None if stylegan else _first_shape(latent)
   blocks: list[int] = []
+  below = None
   for resolution in module.resolutions:
     blocks.append(resolution)
     if resolution in module.scales:
-      made.append(_segment(generator, module, tuple(blocks), shape))
+      made.append(_segment(generator, module, tuple(blocks), shape, below))
       shape = _first_shape(made[-1])
       blocks = []
+      if generator.config.pyramid == "exact":
+        below = _image_input(generator, resolution)
   return made
 
 
@@ -274,12 +285,15 @@ def _segment(
   module: nnx.Module,
   blocks: tuple[int, ...],
   shape: tuple[int, ...] | None,
+  below: Input | None,
 ) -> Function:
   """Return the blocks from below one connected scale up to it."""
   stylegan = is_stylegan(generator)
   first = 2 * module.resolutions.index(blocks[0])
   last = blocks[-1] == generator.config.resolution
   inputs = [] if shape is None else [Input("x", shape)]
+  if below is not None:
+    inputs.append(below)
   layers = range(first, first + 2 * len(blocks))
   if stylegan:
     maps = _noise_inputs(generator)
@@ -296,6 +310,8 @@ def _segment(
           [given[f"noise_{layer}"] for layer in pair],
         )
       x, image = module.grow(resolution, x, *styles)
+    if below is not None:
+      image = refine(given[below.name], image)
     return (image,) if last else (x, image)
 
   name = image_name(blocks[-1])
@@ -323,6 +339,12 @@ def _latent_inputs(
   if psi:
     inputs.append(Input("psi", (), batched=False))
   return tuple(inputs)
+
+
+def _image_input(generator: trained.Generator, resolution: int) -> Input:
+  grid = base_grid.parse(generator.config.base_grid)
+  size = base_grid.image_size(resolution, grid)
+  return Input(image_name(resolution), (*size, generator.config.channels))
 
 
 def _w_input(generator: trained.Generator) -> Input:

@@ -231,10 +231,12 @@ def narrow_config(preset):
   return config
 
 
-@pytest.mark.parametrize("grid", ["4x4", "3x4"])
-def test_images_and_scores_equal_their_plain_form(grid, float64):
+@pytest.mark.parametrize(
+  ("grid", "pyramid"), [("4x4", "exact"), ("3x4", "rgb"), ("3x4", "pooled")]
+)
+def test_images_and_scores_equal_their_plain_form(grid, pyramid, float64):
   config = narrow_config("msg_progan")
-  config.base_grid = grid
+  config.base_grid, config.pyramid = grid, pyramid
   rng = np.random.default_rng(0)
   z = jnp.asarray(rng.normal(size=(4, config.latent_size)))
   results = []

@@ -1,17 +1,22 @@
 """Conversions of images, pyramids, grids."""
 
+import itertools
+
 import jax
 import jax.numpy as jnp
 import numpy as np
+import pytest
 from PIL import Image
 
 from msggan_jax.data import pictures
+from msggan_jax.models import networks
 from msggan_jax.models.pyramid import (
   make_pyramid,
   quantize,
   to_float,
   to_uint8,
 )
+from tests.models.test_networks import random_arrays
 
 
 def test_uint8_round_trip():
@@ -39,6 +44,46 @@ def test_pyramid_is_repeated_averaging():
   expected = np.asarray(x).reshape(2, 4, 4, 4, 4, 3).mean(axis=(2, 4))
   np.testing.assert_allclose(pyramid[0], expected, rtol=1e-5, atol=1e-6)
   np.testing.assert_array_equal(pyramid[1], x)
+
+
+@pytest.mark.parametrize("model", ["progan", "stylegan"])
+@pytest.mark.parametrize(("grid", "scales"), [("4x4", "all"), ("3x4", (4, 16))])
+def test_scales_of_exact_and_pooled_pyramids_agree(
+  model, grid, scales, tiny_config
+):
+  """Means are the scale below; exact ones keep the details of `to_rgb`."""
+  config = tiny_config
+  config.model, config.base_grid, config.resolution = model, grid, 16
+  config.connected_scales = scales
+  config.w_size = config.mapping_size = config.latent_size
+  config.mapping_layers = 2
+  z = np.random.default_rng(1).normal(size=(4, config.latent_size))
+  pyramids = {}
+  for config.pyramid in ("rgb", "exact", "pooled"):
+    network = networks.make_generator(config)
+    images = network.jitted_apply(*random_arrays(network), z.astype("f"))
+    pyramids[config.pyramid] = [np.asarray(x, np.float64) for x in images]
+
+  def means(x, like):
+    b, h, w, c = like.shape
+    return x.reshape(b, h, len(x[0]) // h, w, -1, c).mean((2, 4))
+
+  def details(x, like):
+    factor = len(x[0]) // len(like[0])
+    return x - means(x, like).repeat(factor, 1).repeat(factor, 2)
+
+  rgb = pyramids["rgb"]
+  assert np.abs(means(rgb[1], rgb[0]) - rgb[0]).mean() > 0.1
+  for kind in ("exact", "pooled"):
+    for below, image in itertools.pairwise(pyramids[kind]):
+      np.testing.assert_allclose(means(image, below), below, atol=2e-5)
+  exact = pyramids["exact"]
+  np.testing.assert_array_equal(exact[0], rgb[0])
+  for i, below in enumerate(rgb[:-1]):
+    np.testing.assert_allclose(
+      details(exact[i + 1], below), details(rgb[i + 1], below), atol=2e-5
+    )
+  np.testing.assert_array_equal(pyramids["pooled"][-1], rgb[-1])
 
 
 def test_grid_places_images_row_by_row():

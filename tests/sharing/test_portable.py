@@ -126,9 +126,12 @@ def test_w_and_noise_maps_are_inputs():
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("model", ["progan", "stylegan", "residual"])
-def test_segments_equal_the_whole(model):
-  generator = make_generator(model, num_classes=3)
+@pytest.mark.parametrize(
+  ("model", "pyramid"),
+  [("progan", "exact"), ("stylegan", "rgb"), ("residual", "rgb")],
+)
+def test_segments_equal_the_whole(model, pyramid):
+  generator = make_generator(model, num_classes=3, pyramid=pyramid)
   z = generator.sample_latents(jax.random.key(0), 2)
   known = {"z": z, "labels": np.array([2, 0]), "psi": np.float32(0.7)}
   for layer in range(6):

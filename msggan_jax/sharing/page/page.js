@@ -110,7 +110,7 @@ async function render() {
     const out = await run(segment, given);
     const image = Object.keys(out).find((key) => key.startsWith("image_"));
     draw(image, out[image]);
-    given = { ...given, x: out.next };
+    given = { ...given, ...out, x: out.next };
   }
   const done = shown === scales.length;
   byId("grow").disabled = done;
