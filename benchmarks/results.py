@@ -12,12 +12,14 @@ time. Several parts can run side by side.
 import argparse
 import functools
 import json
+import os
 import runpy
 import subprocess
 import sys
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -80,17 +82,23 @@ def step_flops(run: Run) -> int:
   )
 
 
-def train(run: Run, kimg: float) -> int:
-  """Train, or resume; return the exit code."""
-  fields = COMMON | run.fields | {"seed": run.seed, "total_kimg": kimg}
+def train(
+  run: Run, argument: str, fields: Mapping[str, Any], environment: Mapping = {}
+) -> int:
+  """Train, or resume, configs/demo.py:ARGUMENT; return the exit code."""
   command = [sys.executable, "-m", "msggan_jax.main"]
-  command += [f"--config=configs/demo.py:{config_argument(run)}"]
+  command += [f"--config=configs/demo.py:{argument}"]
   command += [f"--workdir={run.folder}"]
   command += [f"--config.{name}={value}" for name, value in fields.items()]
   run.folder.parent.mkdir(parents=True, exist_ok=True)
   with Path(f"{run.folder}.log").open("a") as log:
     return subprocess.run(
-      command, cwd=ROOT, stdout=log, stderr=log, check=False
+      command,
+      cwd=ROOT,
+      env={**os.environ, **environment},
+      stdout=log,
+      stderr=log,
+      check=False,
     ).returncode
 
 
@@ -147,7 +155,9 @@ def run_all(runs: Iterable[Run]) -> None:
     if run.name in names:
       continue
     began = time.time()
-    code = train(run, kimg_of(run))
+    fields = COMMON | run.fields
+    fields |= {"seed": run.seed, "total_kimg": kimg_of(run)}
+    code = train(run, config_argument(run), fields)
     if code in (-2, 75, 130):  # stopped; the next command resumes it
       sys.exit(code)
     row = run._asdict() | {"name": run.name, "exit_code": code, "kid": None}
