@@ -97,6 +97,11 @@ def is_image(head: bytes) -> bool:
   )
 
 
+def is_sheet(head: bytes) -> bool:
+  """Return whether a file is a sheet of images that this package has made."""
+  return f"{MARK}\0{SHEET}".encode() in head
+
+
 def why_unread(head: bytes) -> str:
   """Return why an image with these first bytes is not read, or ""."""
   if "HEIF" not in _openers() and re.match(_HEIC, head, re.DOTALL):

@@ -12,7 +12,7 @@ import pytest
 from PIL import Image, ImageCms
 
 from msggan_jax import data
-from msggan_jax.data import pixels, reading
+from msggan_jax.data import pictures, pixels, reading
 from msggan_jax.data.sources import dataset_of, folder, labels
 
 RED = (220, 30, 40)
@@ -252,9 +252,12 @@ def test_what_our_commands_write_is_no_image_of_a_source(tmp_path):
       "images/32x32": "samples of a generator, no images of this source",
     }
   # A folder of nothing but samples is what somebody wants to read.
+  sheet = path / "images" / "grid_32x32.png"
+  pictures.save_sheet(np.zeros((8, 8, 3), np.uint8), sheet)
   samples = dataset_of(str(path / "images"), "train", "center")
   with folder.open_folder(samples, 16) as source:
     assert source.names == ["32x32/seed0000.png", "32x32/seed0001.png"]
+    assert dict(source.unread) == {"grid_32x32.png": "a sheet of samples"}
 
 
 @pytest.mark.parametrize("kind", ["AVIF", "JPEG", "PNG", "TIFF", "WEBP"])

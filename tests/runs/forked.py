@@ -1,20 +1,21 @@
-"""Training commands in processes that are forked after all imports.
+"""Commands in processes that are forked after all imports.
 
 A start then costs the run's own work, and not seconds of imports. The fork is
 made by a server process that has no other thread and no JAX backend.
 """
 
 import contextlib
+import importlib
 import multiprocessing
 import os
 import signal
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 _IMPORTS = [
-  "msggan_jax.main",
-  "msggan_jax.config.batch_size",
+  "msggan_jax.sampling.grids",
   "msggan_jax.training.loop",
   "orbax.checkpoint",
   "tests.runs.forked",
@@ -26,9 +27,17 @@ _context.set_forkserver_preload(_IMPORTS)
 class Forked:
   """A command; has what `subprocess.Popen` has of pid, poll and wait."""
 
-  def __init__(self, flags: list[str], environment: dict[str, str], log: Path):
+  def __init__(
+    self,
+    flags: list[str],
+    environment: dict[str, str],
+    log: Path,
+    command: str = "main",
+    before: Callable[[], None] | None = None,
+  ):
+    """Start a command of the package, after a function called there."""
     self._process = _context.Process(
-      target=_run, args=(flags, environment, str(log))
+      target=_run, args=(flags, environment, str(log), command, before)
     )
     self._process.start()
     self.pid = self._process.pid
@@ -56,24 +65,32 @@ class Forked:
     self.send_signal(signal.SIGKILL)
 
 
-def _run(flags: list[str], environment: dict[str, str], log: str) -> None:
-  """Be `python -m msggan_jax.main` with these flags."""
+def _run(
+  flags: list[str],
+  environment: dict[str, str],
+  log: str,
+  command: str,
+  before: Callable[[], None] | None,
+) -> None:
+  """Be `python -m msggan_jax.COMMAND` with these flags."""
   import jax
 
-  from msggan_jax import main
   from msggan_jax.runtime import cli
 
   descriptor = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
   for stream in (1, 2):
     os.dup2(descriptor, stream)
-  sys.argv = ["msggan_jax.main", *flags]
+  module = importlib.import_module(f"msggan_jax.{command}")
+  sys.argv = [module.__name__, *flags]
   for name, value in environment.items():
     os.environ[name] = value
     if name.startswith("JAX_"):  # JAX has read them at its import
       jax.config.update(name.lower(), _value(value))
   for number in (signal.SIGINT, signal.SIGTERM):
     signal.signal(number, signal.default_int_handler if number == 2 else 0)
-  cli.run(main.main)
+  if before:
+    before()
+  cli.run(module.main)
 
 
 def _value(text: str) -> object:

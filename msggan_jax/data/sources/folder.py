@@ -130,12 +130,26 @@ def _sort_out(
     if folder and any(map(_SAMPLE.fullmatch, names))
   }
   apart = {name: _part_in(name, samples) for name in images}
-  if not all(apart.values()):  # a source of nothing but samples keeps them
-    images = [name for name in images if not apart[name]]
+  others = [name for name in images if samples and not apart[name]]
+  if all(_is_sheet(name, read_head) for name in others):
+    # A source of nothing but samples keeps them.
+    images = [name for name in images if name not in others]
+    unread |= dict.fromkeys(others, "a sheet of samples")
+  else:
+    images = others
     reason = "samples of a generator, no images of this source"
     unread |= {folder: reason for folder in apart.values() if folder}
   images.sort(key=_natural_key)
   return images, sorted(unread.items(), key=lambda item: _natural_key(item[0]))
+
+
+def _is_sheet(name: str, read_head: Callable[[str], bytes]) -> bool:
+  try:
+    return pixels.is_sheet(reading.read(lambda: read_head(name), name))
+  except reading.DiskError:
+    raise
+  except Exception:  # it is listed when it is loaded
+    return False
 
 
 def _why_no_image(name: str, read_head: Callable[[str], bytes]) -> str:
