@@ -95,6 +95,7 @@ def test_a_checkpoint_without_remainders_starts_with_zeros(tmp_path):
   with Checkpoints(tmp_path / "checkpoints") as checkpoints:
     checkpoints.save(1, run.state)
     checkpoints.save(2, older)
+    checkpoints.wait()
     assert_same(checkpoints.restore(abstract, 1, REMAINDERS), run.state)
     state = checkpoints.restore(abstract, 2, REMAINDERS)
     with pytest.raises(ValueError, match="ema_remainder.* is missing"):
