@@ -152,7 +152,11 @@ class Schedule:
     actions = (LOG, SAMPLE, SNAPSHOT, EVALUATE)
     due = {name for name in actions if self.is_due(name, step)}
     if step == self.total_steps:
-      due |= {SAMPLE, SNAPSHOT, *([EVALUATE] if self._config.eval_kimg else [])}
+      due |= {SAMPLE, SNAPSHOT}
+      # Not of a run shorter than the interval: it would take longer than the
+      # training.
+      if 0 < self._config.eval_kimg <= self._config.total_kimg:
+        due.add(EVALUATE)
     if stopping or EVALUATE in due:
       due.add(SNAPSHOT)
     return due

@@ -72,8 +72,9 @@ def test_the_last_step_is_evaluated(config):
   schedule = loop.Schedule(config)
   due = [loop.EVALUATE in schedule.due(i, False) for i in range(1, 5)]
   assert due == [False, False, True, True]
-  config.eval_kimg = 0.0
-  assert loop.EVALUATE not in loop.Schedule(config).due(4, False)
+  for never in (0.0, 0.2):
+    config.eval_kimg = never
+    assert loop.EVALUATE not in loop.Schedule(config).due(4, False)
 
 
 def test_a_signal_ends_an_evaluation(config, tmp_path, monkeypatch):
