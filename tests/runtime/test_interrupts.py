@@ -30,7 +30,14 @@ gc.collect()
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 @pytest.mark.parametrize("program", [WRITE, IN_A_CALLBACK])
 def test_a_signal_ends_a_command_without_a_traceback(tmp_path, program, number):
-  begin = "from msggan_jax.runtime import interrupts\ninterrupts.end_at_once()"
+  begin = f"""if True:
+    import signal
+    from msggan_jax.runtime import interrupts
+
+    # A shell's background commands ignore SIGINT.
+    signal.signal({number.value}, signal.SIG_DFL)
+    interrupts.end_at_once()
+  """
   send = f"__import__('signal').raise_signal({number.value})"
   ended = subprocess.run(
     [sys.executable, "-c", begin + program.format(send=send)],
