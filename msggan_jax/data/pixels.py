@@ -15,7 +15,7 @@ from msggan_jax.data import reading
 
 MODES = {1: "L", 3: "RGB", 4: "RGBA"}  # by number of channels
 CROPS = ("center", "pad")
-MARK = "msggan_jax"  # the text of PNG files that says what they are
+MARK = "msggan_jax"  # keyword of the text in PNG files of this package
 SHEET = "sheet"  # several images; a sample has `Job.marks`
 HEAD_BYTES = 256  # of a file, by which `is_image` knows it
 MOST_BYTES = 2**30  # of an image in memory, and of all that threads decode
@@ -97,9 +97,12 @@ def is_image(head: bytes) -> bool:
   )
 
 
-def is_sheet(head: bytes) -> bool:
-  """Return whether a file is a sheet of images that this package has made."""
-  return f"{MARK}\0{SHEET}".encode() in head
+def mark_of(head: bytes) -> str | None:
+  """Return this package's mark on a PNG file, by its first bytes."""
+  try:
+    return Image.open(io.BytesIO(head), formats=["PNG"]).info.get(MARK)
+  except (OSError, SyntaxError, ValueError):  # damaged, or another file
+    return None
 
 
 def why_unread(head: bytes) -> str:

@@ -12,12 +12,11 @@ import jax
 import jax.numpy as jnp
 import matplotlib
 import numpy as np
-from PIL import Image
 from PIL.PngImagePlugin import PngInfo
 
 from msggan_jax.checkpoints import trained
 from msggan_jax.data import pictures
-from msggan_jax.data.pixels import MARK, decode_png
+from msggan_jax.data.pixels import HEAD_BYTES, MARK, decode_png, mark_of
 from msggan_jax.models.pyramid import resolutions_up_to
 from msggan_jax.sampling.job import Job, Scales, scale_title
 
@@ -74,12 +73,8 @@ def _missing(job: Job, folder: Path, names: Sequence[str]) -> set[int]:
 
 
 def _mark_of(path: Path) -> str | None:
-  """Return the mark of an image file; None without one."""
-  try:
-    with Image.open(path, formats=["PNG"]) as image:
-      return image.info.get(MARK)
-  except (OSError, SyntaxError, ValueError):  # damaged
-    return None
+  with path.open("rb") as file:
+    return mark_of(file.read(HEAD_BYTES))
 
 
 def multiscale(job: Job) -> list[str]:

@@ -145,7 +145,8 @@ def _sort_out(
 
 def _is_sheet(name: str, read_head: Callable[[str], bytes]) -> bool:
   try:
-    return pixels.is_sheet(reading.read(lambda: read_head(name), name))
+    head = reading.read(lambda: read_head(name), name)
+    return pixels.mark_of(head) == pixels.SHEET
   except reading.DiskError:
     raise
   except Exception:  # it is listed when it is loaded
