@@ -7,8 +7,6 @@ r"""Prepare a data set: crop, resize and store its images once.
 
 from absl import flags
 
-from msggan_jax import data
-from msggan_jax.data.sources import dataset_of
 from msggan_jax.runtime import cli
 
 _CONFIG = cli.define_config(required=False)
@@ -59,6 +57,10 @@ _OF_SOURCE = (
 
 def main() -> None:
   """Prepare a data set and describe it."""
+  # Imported late, so that --help returns at once.
+  from msggan_jax import data
+  from msggan_jax.data.sources import dataset_of
+
   if (_CONFIG.value is None) == (_SOURCE.value is None):
     raise ValueError("give either --config or --source; see --help")
   if _CONFIG.value is not None:
