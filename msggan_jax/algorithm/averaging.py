@@ -2,7 +2,7 @@
 
 An average that moves by `rate` a step is off by up to 2^-25 / rate in float32
 alone, which rounds 1 - rate and loses small moves. So a slow one has a
-remainder: what its last move was too small to add (Kahan 1965).
+remainder, the lost part of its last move (Kahan 1965).
 """
 
 import math

@@ -26,7 +26,7 @@ def resolve(
   workdir: Path | None = None,
   fits: Callable[[ConfigDict], bool] | None = None,
 ) -> FrozenConfigDict:
-  """Settle what is "auto", and the number of classes; check, and freeze.
+  """Settle "auto" values and the number of classes; check, and freeze.
 
   Prints each value and why. A run keeps its batch and its values for few images
   when it resumes on other devices, because its length, its moving average and

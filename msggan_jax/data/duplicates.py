@@ -25,7 +25,7 @@ _MOST_LEVELS = 12  # of 255, by which thumbnails of near-duplicates differ
 # JPEG of quality 60 has 0.1 to 0.4, another picture 0.5 to 5.
 _MOST_DIFFERENCE = 0.4
 _NOISE = 8  # of 255; smaller differences are none
-_THUMBNAIL_NOISE = 3  # what is left of it in thumbnails
+_THUMBNAIL_NOISE = 3  # of 255; the same in thumbnails
 _MOST_FAILURES = 16  # comparisons of an image's pixels without success
 _BLOCK = 2**14  # pairs of thumbnails compared at a time
 

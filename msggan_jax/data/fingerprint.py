@@ -1,4 +1,4 @@
-"""What a prepared set was made of, so that a changed source is noticed."""
+"""The source of a prepared set: its images and classes, to notice changes."""
 
 import dataclasses
 import functools
@@ -79,7 +79,7 @@ def names_of(prepared: prepared_set.PreparedSet) -> list[str]:
 
 
 def differences(there: Fingerprint, here: Fingerprint) -> list[str]:
-  """Return what has changed between two fingerprints, beside times."""
+  """Return the changes between two fingerprints, except times, in words."""
   both = [
     (name, there.images[name], image)
     for name, image in here.images.items()

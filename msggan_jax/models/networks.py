@@ -80,7 +80,7 @@ class Network:
     return _state_of(module)
 
   def scales(self) -> dict[str, float]:
-    """Return what kernels and biases are multiplied by at run time, by path."""
+    """Return the factors of kernels and biases at run time, by path."""
     module = nnx.eval_shape(self.create, jax.random.key(0))
     return {
       "/".join(map(str, (*path, name))): scale
