@@ -40,7 +40,7 @@ def records(count: int, folder: Path) -> dict[str, float]:
 
 def preparing(count: int, folder: Path) -> dict[str, float]:
   """Prepare a set of random smooth images."""
-  from msggan_jax.data import fingerprint, set_writer
+  from msggan_jax.data import fingerprint, partial_set, set_writer
   from msggan_jax.data.sources import Source
   from msggan_jax.runtime import machine
 
@@ -68,7 +68,7 @@ def preparing(count: int, folder: Path) -> dict[str, float]:
   source = Source(names, load)
   here = fingerprint.of(source)
   began = time.monotonic()
-  with set_writer.open_partial(target) as work:
+  with partial_set.open_partial(target) as work:
     work.begin(wanted)
     set_writer.write_set(source, here, work, wanted, strict=True)
     work.move_to(target)

@@ -16,7 +16,7 @@ from pathlib import Path
 from absl import flags
 from ml_collections import ConfigDict
 
-from msggan_jax.runtime import cli
+from msggan_jax.runtime import cli, errors
 
 _BEGAN = time.time()
 _CONFIG = cli.define_config()
@@ -105,14 +105,14 @@ def main() -> None:
       print(f"{stopped}; the same command resumes it", flush=True)
       sys.exit(preemption.EXIT_CODE)
     except batches.Unreadable as error:
-      code = cli.EXIT_HOPELESS if error.hopeless else cli.EXIT_FAILURE
+      code = errors.EXIT_HOPELESS if error.hopeless else errors.EXIT_FAILURE
       if not processes.is_first():
         sys.exit(code)
-      cli.fail(str(error), code)
+      errors.fail(str(error), code)
     except nonfinite.NonFinite as error:
       if not processes.is_first():
-        sys.exit(cli.EXIT_HOPELESS)
-      cli.fail(
+        sys.exit(errors.EXIT_HOPELESS)
+      errors.fail(
         f"{error}; the run stands at step {error.from_step}, see "
         f"{workdir / nonfinite.REPORT}; continue it with other random numbers: "
         f"{command_with('--new_randomness')}"
@@ -171,8 +171,8 @@ def verify(workdir: Path) -> None:
     replay.verify(read_config(workdir), workdir, steps, say)
   except replay.Mismatch as mismatch:
     if not processes.is_first():
-      sys.exit(cli.EXIT_FAILURE)
-    cli.fail(str(mismatch), cli.EXIT_FAILURE)
+      sys.exit(errors.EXIT_FAILURE)
+    errors.fail(str(mismatch), errors.EXIT_FAILURE)
 
 
 def default_workdir() -> str:

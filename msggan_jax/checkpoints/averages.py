@@ -20,7 +20,7 @@ from absl import logging
 from ml_collections import ConfigDict
 
 from msggan_jax.algorithm import power_averages
-from msggan_jax.checkpoints import checkpoint, safetensors_file
+from msggan_jax.checkpoints import checkpoint, manifest, safetensors_file
 from msggan_jax.checkpoints.tensors import from_own, shapes_of, to_own
 from msggan_jax.config import saved
 from msggan_jax.models import networks
@@ -41,7 +41,7 @@ def save(
   `state` is G's.
   """
   folder = _folder(workdir, step)
-  if checkpoint.find_damage(folder) is None:
+  if manifest.find_damage(folder) is None:
     return
   files.remove(folder)
   folder.parent.mkdir(parents=True, exist_ok=True)
@@ -49,10 +49,11 @@ def save(
     averages = averages[:1]
   trees = {str(i): tree for i, tree in enumerate(averages)}
   tensors = to_own(trees, {_STATE: state})
-  with files.replacing(folder) as temporary:
+  # The manifest syncs.
+  with files.replacing(folder, durable=False) as temporary:
     temporary.mkdir()
     (temporary / _FILE).write_bytes(safetensors.numpy.save(tensors))
-    checkpoint.write_manifest(temporary)
+    manifest.write(temporary)
   for surplus in set(_steps(workdir)) - _kept(_steps(workdir)):
     shutil.rmtree(_folder(workdir, surplus))
 
@@ -138,13 +139,13 @@ def _read(
 
 def _steps(workdir: Path) -> list[int]:
   """Return the steps with complete averages."""
-  folders = filter(checkpoint.has_manifest, (workdir / "averages").glob("*"))
+  folders = filter(manifest.exists, (workdir / "averages").glob("*"))
   return sorted(int(each.name) for each in folders if each.name.isdecimal())
 
 
 def _good_steps(workdir: Path) -> Iterator[int]:
   for step in _steps(workdir):
-    problem = checkpoint.find_damage(_folder(workdir, step))
+    problem = manifest.find_damage(_folder(workdir, step))
     if problem is None:
       yield step
     else:

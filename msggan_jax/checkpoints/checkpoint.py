@@ -1,16 +1,11 @@
-"""Checkpoints of trees of arrays, with Orbax v1; knows no GAN.
+"""Checkpoints of trees of arrays, with Orbax v1; knows no GAN."""
 
-A manifest of checksums, written last, shows that a checkpoint is complete and
-whether its files have changed.
-"""
-
-import hashlib
 import itertools
 import json
 import time
 from collections.abc import Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from typing import Any
 
 import jax
@@ -18,24 +13,19 @@ import jax.numpy as jnp
 from absl import logging
 from orbax.checkpoint import v1 as ocp
 
-from msggan_jax.runtime import cli, files, processes
+from msggan_jax.checkpoints import manifest
+from msggan_jax.runtime import errors, files, processes
 
 BEST = "best"  # instead of a step
-MANIFEST = "manifest.json"
 STARTING = ".starting"  # in the workdir until its first checkpoint is complete
 
 _NAME = "state"
 _PROVENANCE = "provenance.json"
 _UNFINISHED = "{}.orbax-checkpoint-tmp*"
-# What a run leaves in its workdir once it has trained.
+# Files of a run that has trained.
 _OF_A_RUN = (
   *("stats.jsonl", "metrics.jsonl", "averages/[1-9]*"),
   *("checkpoints/[0-9]*", "samples/*/*[1-9]*.png"),
-)
-# Errors of reading a malformed file of JSON.
-_MALFORMED = (
-  *(ValueError, TypeError, AttributeError, KeyError),
-  *(OverflowError, RecursionError),
 )
 
 
@@ -82,7 +72,7 @@ class Checkpoints:
     return [
       step
       for step in self._all_steps()
-      if has_manifest(self._folder(step)) and step not in self._damaged
+      if manifest.exists(self._folder(step)) and step not in self._damaged
     ]
 
   def provenance(self, step: int) -> dict[str, Any] | None:
@@ -189,7 +179,7 @@ class Checkpoints:
     except Exception as error:  # whatever Orbax raises
       raise ValueError(
         f"checkpoint {self._folder(step)} cannot be loaded: "
-        f"{cli.first_line(error)}"
+        f"{errors.first_line(error)}"
       ) from error
 
   def wait(self) -> None:
@@ -206,8 +196,8 @@ class Checkpoints:
   def begin(self) -> int | None:
     """Return the newest good checkpoint's step for a run that trains on.
 
-    Needs the run's lock: what a kill has left is removed. All processes call
-    it, and get the first one's answer.
+    Needs the run's lock: it removes unfinished files of a kill. All processes
+    call it, and get the first one's answer.
 
     Raises:
       ValueError: If the run has trained, but its checkpoints are away.
@@ -232,7 +222,7 @@ class Checkpoints:
         raise ValueError(
           f"{workdir} has {name} of a run, but {self._directory} has no good "
           "checkpoint of it: bring the checkpoints back, with their "
-          f"{MANIFEST}, or choose another --workdir"
+          f"{manifest.NAME}, or choose another --workdir"
         )
       files.write(self._starting, "")
     return step
@@ -254,11 +244,11 @@ class Checkpoints:
 
   def _newest_good(self) -> int | None:
     for step in reversed(self._all_steps()):
-      problem = find_damage(self._folder(step))
+      problem = manifest.find_damage(self._folder(step))
       if problem is None:
         return step
       logging.warning("skipping %s: %s", self._folder(step), problem)
-      if has_manifest(self._folder(step)):
+      if manifest.exists(self._folder(step)):
         self._damaged.add(step)
     if self._damaged:
       raise ValueError(
@@ -270,7 +260,7 @@ class Checkpoints:
   def _check(self, step: int | str | None) -> int:
     """Return the step of a checkpoint that this process sees and finds good."""
     found = self.find(step)
-    problem = find_damage(self._folder(found))
+    problem = manifest.find_damage(self._folder(found))
     if problem is not None:
       raise ValueError(
         f"checkpoint {self._folder(found)} is damaged: {problem}"
@@ -308,12 +298,12 @@ class Checkpoints:
         if self._provenance is not None:
           text = json.dumps(self._provenance, indent=1)
           (self._folder(step) / _PROVENANCE).write_text(text + "\n")
-        write_manifest(self._folder(step))
+        manifest.write(self._folder(step))
         if step:
           self._starting.unlink(missing_ok=True)
         self._delete_surplus()
     except Exception as error:  # whatever Orbax raises
-      if jax.process_index() == 0 and not has_manifest(self._folder(step)):
+      if jax.process_index() == 0 and not manifest.exists(self._folder(step)):
         files.remove(self._folder(step))
       raise self._failure(step, error) from error
 
@@ -339,11 +329,11 @@ class Checkpoints:
     have = f"the newest is {self.steps[-1]}" if self.steps else "there is none"
     return SaveError(
       f"checkpoint {step} could not be saved in {self._directory}, {have}: "
-      f"{cli.reason(error)}"
+      f"{errors.reason(error)}"
     )
 
   def _remove_failed(self, step: int) -> None:
-    """Remove what a failed save has written; some threads may still write."""
+    """Remove the files of a failed save, whose threads may still write."""
     for _ in range(10):
       for folder in self._directory.glob(_UNFINISHED.format(step)):
         files.remove(folder)
@@ -360,74 +350,6 @@ class Checkpoints:
       self._background.shutdown()
 
 
-def write_manifest(folder: Path) -> None:
-  """Write the bytes and SHA-256 of every file in a folder, atomically.
-
-  All files reach the disk before, so the manifest means a complete folder.
-  """
-  files.sync(folder)
-  content = {
-    str(path.relative_to(folder)): [path.stat().st_size, _digest(path)]
-    for path in sorted(folder.rglob("*"))
-    if path.is_file()
-  }
-  files.write(folder / MANIFEST, json.dumps(content, indent=1))
-
-
-def has_manifest(folder: Path) -> bool:
-  """Return whether the folder has a manifest, without reading files."""
-  return (folder / MANIFEST).is_file()
-
-
-def find_damage(folder: Path) -> str | None:
-  """Return the first difference between a folder and its manifest, or None.
-
-  The folder may be somebody else's: nothing outside of it is read.
-  """
-  paths = itertools.chain([folder], folder.rglob("*"))
-  link = next((path for path in paths if path.is_symlink()), None)
-  if link is not None:
-    return f"{link} is a symbolic link, which no checkpoint has"
-  try:
-    listed = json.loads((folder / MANIFEST).read_bytes())
-    expected = [
-      (str(name), int(size), str(digest))
-      for name, (size, digest) in listed.items()
-    ]
-  except OSError:
-    return f"it has no {MANIFEST}"
-  except _MALFORMED:
-    expected = []
-  if not expected:
-    return f"its {MANIFEST} is damaged"
-  if not all(_is_inside(name) for name, _, _ in expected):
-    return f"its {MANIFEST} names a path outside the folder"
-  for name, size, digest in expected:
-    path = folder / name
-    try:
-      if not path.is_file():  # such as a pipe, which would block
-        return f"{name} is missing"
-      if path.stat().st_size != size:
-        return f"{name} has {path.stat().st_size} bytes instead of {size}"
-      if _digest(path) != digest:
-        return f"{name} has changed"
-    except (OSError, ValueError):
-      return f"{name} is missing"
-  return None
-
-
-def _is_inside(name: str) -> bool:
-  path = PurePosixPath(name)
-  return (
-    name.isprintable() and not path.is_absolute() and ".." not in path.parts
-  )
-
-
-def _digest(path: Path) -> str:
-  with path.open("rb") as file:
-    return hashlib.file_digest(file, "sha256").hexdigest()
-
-
 def _context() -> ocp.Context:
   """Return Orbax's settings for saving and loading."""
   context = ocp.Context()
@@ -442,7 +364,7 @@ def _read_step(mark: Path) -> int | None:
     step = json.loads(mark.read_text())["step"]
   except (FileNotFoundError, NotADirectoryError):
     return None
-  except _MALFORMED:
+  except manifest.MALFORMED:
     step = None
   if type(step) is not int:
     logging.warning("skipping %s: it is damaged", mark)

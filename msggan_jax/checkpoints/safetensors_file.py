@@ -23,7 +23,7 @@ from msggan_jax.checkpoints.tensors import from_own, quote, shapes_of, to_own
 from msggan_jax.config import checks
 from msggan_jax.config.fields import FIELDS
 from msggan_jax.models import networks
-from msggan_jax.runtime import cli, files
+from msggan_jax.runtime import errors, files
 
 FORMAT = "msggan_jax"
 VERSION = "1"
@@ -123,12 +123,12 @@ def _opened(path: str | Path) -> Iterator[Any]:
   except safetensors.SafetensorError as error:
     raise ValueError(
       f"{path} is not a weight file: it is not a readable .safetensors file "
-      f"({cli.first_line(error)}); give a run's folder or a file written by "
+      f"({errors.first_line(error)}); give a run's folder or a file written by "
       "msggan_jax.export"
     ) from error
   except ValueError as error:
     raise ValueError(
-      f"{path} is not a weight file of msggan_jax: {cli.first_line(error)}"
+      f"{path} is not a weight file of msggan_jax: {errors.first_line(error)}"
     ) from error
 
 

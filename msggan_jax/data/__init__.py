@@ -1,5 +1,6 @@
 """Data: prepare a source of images once, then load batches of it."""
 
+from msggan_jax.data.description import skipped, summary
 from msggan_jax.data.loader import make_loader
 from msggan_jax.data.preparation import (
   OutOfDate,
@@ -9,8 +10,6 @@ from msggan_jax.data.preparation import (
   prepare,
   prepare_for,
   prepare_of_run,
-  skipped,
-  summary,
 )
 from msggan_jax.data.prepared_set import (
   Metadata,

@@ -9,7 +9,7 @@ import math
 import re
 import shutil
 import sys
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -17,8 +17,10 @@ import PIL
 from absl import logging
 
 from msggan_jax.data import (
+  description,
   fingerprint,
   holdout,
+  partial_set,
   pixels,
   prepared_set,
   reading,
@@ -42,9 +44,6 @@ _OPENERS: dict[str, Callable[[Any, int], OpenSource]] = {
   "folder": folder.open_folder,
   "lsun_church": folder.open_lsun,
 }
-_MOST_CLASSES = 20
-_MOST_REASONS = 5
-_UNBALANCED = 10  # times as many images as another class has
 # They may change; other sources are those of a catalog or a package.
 _OF_PATHS = ("folder", "lsun_church")
 
@@ -113,25 +112,27 @@ def prepare(
   ]
   if of_run and not unchanged:
     return of_run[0]
-  open_source = functools.partial(_open_source, dataset, max(size))
-  is_compared = of_path and not (there and _is_away(dataset))
-  with open_source() if is_compared else contextlib.nullcontext() as source:
+  with contextlib.ExitStack() as stack:
+
+    def open_source() -> Source:
+      return stack.enter_context(_open_source(dataset, max(size)))
+
+    is_compared = of_path and not (there and _is_away(dataset))
+    source = open_source() if is_compared else None
     here = fingerprint.of(source) if source else None
     find = functools.partial(_find, target, wanted, here, of_run)
-    if there and unchanged and not find():
+    if path := find():
+      return _reuse(path, dataset, is_compared, strict)
+    if there and unchanged:
       old = (of_run or there)[0]
       if changes := _changes(old, wanted, here, harmless=False):
         raise OutOfDate(old, changes)
-    if path := find():
-      return _reuse(path, dataset, is_compared, strict)
-    with set_writer.open_partial(partial) as work:
+    with partial_set.open_partial(partial) as work:
       if path := find():  # another process has made it
         return _reuse(path, dataset, is_compared, strict)
-      with (
-        contextlib.nullcontext(source) if source else open_source() as source
-      ):
-        check_classes(num_classes, len(source.class_names))
-        return _write(source, work, target, wanted, strict)
+      source = source or open_source()
+      check_classes(num_classes, len(source.class_names))
+      return _write(source, work, target, wanted, strict)
 
 
 def prepare_for(config: Any, dataset: Any = None, **options) -> Path:
@@ -215,7 +216,7 @@ def _open_source(dataset: Any, resolution: int) -> Iterator[Source]:
   opener = _OPENERS.get(dataset.name, tfds_sets.open_tfds)
   with opener(dataset, resolution) as source:
     if not source.names:
-      unread = _unread(set_writer.count_endings(source.unread))
+      unread = description.unread(set_writer.count_endings(source.unread))
       more = f", but files that are not read: {unread}" if unread else ""
       raise ValueError(f"{_source_name(dataset)} has no images{more}")
     holdout.check(_parts(dataset)[1], len(source.names))
@@ -329,7 +330,7 @@ def _reuse(path: Path, dataset: Any, is_compared: bool, strict: bool) -> Path:
 
 def _write(
   source: Source,
-  work: set_writer.PartialSet,
+  work: partial_set.PartialSet,
   target: Path,
   wanted: dict[str, Any],
   strict: bool,
@@ -350,7 +351,7 @@ def _write(
   _say_once(_size(source, wanted, path))
   set_writer.write_set(source, here, work, wanted, strict)
   work.move_to(path)
-  if warning := imbalance(prepared_set.read_metadata(path)):
+  if warning := description.imbalance(prepared_set.read_metadata(path)):
     logging.warning("%s: %s", path, warning)
   return path
 
@@ -488,84 +489,3 @@ def _identity(
     "pillow": PIL.__version__,
     "version": fingerprint.VERSION,
   }
-
-
-def summary(path: Path) -> str:
-  """Describe a prepared set, in a few lines."""
-  metadata = prepared_set.read_metadata(path)
-  sizes = ", ".join(
-    f"{size}: {count:,}" for size, count in metadata.source_sizes.items()
-  )
-  shape = "{}x{}x{}".format(*metadata.size, metadata.channels)
-  lines = [
-    f"source:         {metadata.source}",
-    f"images:         {metadata.num_images:,} of {shape}",
-    f"classes:        {_classes(metadata)}",
-    f"shorter sides:  {sizes}",
-    f"contact sheet:  {path / prepared_set.CONTACT_SHEET_FILE}",
-  ]
-  if metadata.num_rejected:
-    where = path / prepared_set.REJECTED_FILE
-    lines.append(f"rejected:       {metadata.num_rejected:,}, see {where}")
-  lines += skipped(metadata)
-  if metadata.num_duplicates:
-    where = path / prepared_set.DUPLICATES_FILE
-    lines.append(
-      f"duplicates:     {metadata.num_duplicates:,} images resemble others, "
-      f"see {where}"
-    )
-  if metadata.holdout:
-    lines.append(
-      f"hold-out:       {metadata.num_holdout:,} images, never trained on"
-    )
-  if warning := imbalance(metadata):
-    lines.append(f"warning:        {warning}")
-  return "\n".join(lines)
-
-
-def skipped(
-  metadata: prepared_set.Metadata, path: Path | None = None
-) -> list[str]:
-  """Return lines about the images and files of a source that a set lacks.
-
-  With the path of the set also where they are listed.
-  """
-  reasons = sorted(metadata.rejected.items(), key=lambda item: -item[1])
-  lines = [f"{n:,} skipped: {why}" for why, n in reasons[:_MOST_REASONS]]
-  shown = sum(count for _, count in reasons[:_MOST_REASONS])
-  if left := metadata.num_rejected - shown:
-    lines.append(f"{left:,} skipped: {'other' if shown else 'several'} reasons")
-  if path and metadata.num_rejected:
-    lines.append(f"skipped images: {path / prepared_set.REJECTED_FILE}")
-  if metadata.unread:
-    where = f", see {path / prepared_set.UNREAD_FILE}" if path else ""
-    lines.append(f"files that are not read: {_unread(metadata.unread)}{where}")
-  return lines
-
-
-def _unread(endings: Mapping[str, int]) -> str:
-  """Count files by ending, as in "12 .heic, 1 .npy"."""
-  counts = sorted(endings.items(), key=lambda item: -item[1])
-  return reading.listed(f"{count:,} {ending}" for ending, count in counts)
-
-
-def imbalance(metadata: prepared_set.Metadata) -> str:
-  """Return a warning if some classes are much rarer than others, or ""."""
-  counts = metadata.class_counts
-  if not counts or max(counts) <= _UNBALANCED * min(counts):
-    return ""
-  rare, often = counts.index(min(counts)), counts.index(max(counts))
-  return (
-    f"classes are unbalanced: {metadata.class_names[rare]!r} has "
-    f"{counts[rare]:,} image(s), {metadata.class_names[often]!r} has "
-    f"{counts[often]:,}; rare classes are learned badly, add images or merge "
-    "classes"
-  )
-
-
-def _classes(metadata: prepared_set.Metadata) -> str:
-  if not metadata.class_counts:
-    return str(metadata.num_classes or "none")
-  pairs = zip(metadata.class_names, metadata.class_counts, strict=True)
-  texts = (f"{name} {count:,}" for name, count in pairs)
-  return f"{metadata.num_classes} ({reading.listed(texts, _MOST_CLASSES)})"

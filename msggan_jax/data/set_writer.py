@@ -1,33 +1,17 @@
-"""Write a prepared set: crop, resize and check all images of a source.
-
-Finished pieces survive a kill. Beside the target NAME, `.NAME.partial` holds
-
-  lock              held by the preparing process, on any machine
-  source.json       source and settings of the set
-  piece-00000.json  metadata of a piece whose shard is complete, ...
-  set/              the shards; it becomes the target
-
-Files appear atomically, a piece's metadata after its shard. After a kill, the
-next process continues after the last piece.
-"""
+"""Write a prepared set: crop, resize and check all images of a source."""
 
 import collections
 import concurrent.futures
 import contextlib
 import dataclasses
-import fcntl
 import functools
 import itertools
 import json
-import os
 import re
-import shutil
-import socket
-import sys
 import warnings
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path, PurePath
-from typing import IO, Any, NamedTuple, TypeVar
+from typing import Any, TypeVar
 
 import numpy as np
 from PIL import Image
@@ -41,15 +25,11 @@ from msggan_jax.data import (
   prepared_set,
   reading,
 )
+from msggan_jax.data.partial_set import Entry, PartialSet, Piece
 from msggan_jax.data.sources import NOT_AN_IMAGE, Source
 from msggan_jax.models import base_grid
-from msggan_jax.runtime import files, progress
+from msggan_jax.runtime import progress
 from msggan_jax.runtime.machine import usable_cores
-
-_LOCK = "lock"
-_SOURCE = "source.json"
-_SET = "set"
-_OURS = re.compile(rf"{_LOCK}|{_SOURCE}|{_SET}|piece-\d+\.json|.*\.tmp")
 
 CLASS_SHEETS = "classes"  # folder with a contact sheet for each class
 PIECE_IMAGES = 4096  # of the source; a kill loses at most one piece
@@ -59,158 +39,6 @@ _CONTACT_SHEET_CELL = 128  # largest side of one image on it, in pixels
 
 _T = TypeVar("_T")
 _memory = reading.Budget(2**30)  # bytes of files that threads read
-
-
-class Entry(NamedTuple):
-  """What is known of an image beside its pixels."""
-
-  digest: str  # SHA-256 of its pixels and label, hexadecimal
-  bits: int  # of its shorter side before resizing
-  number: int  # in the source
-  label: int
-  thumbnail: str  # see `duplicates.thumbnail`
-
-
-@dataclasses.dataclass(frozen=True)
-class Piece:
-  """Successive images of a source, and the reasons of the rejected ones."""
-
-  shard: prepared_set.Shard
-  images: list[Entry]
-  rejected: list[dict[str, str]]
-
-
-@dataclasses.dataclass(frozen=True)
-class PartialSet:
-  """The folder of a partly prepared set."""
-
-  folder: Path
-  set_path: Path  # of the set itself
-
-  def begin(self, identity: Mapping[str, Any]) -> None:
-    """Keep the pieces of a preparation of this identity, and no others."""
-    if _read_json(self.folder / _SOURCE) != identity:
-      for entry in self.folder.iterdir():
-        if entry.name != _LOCK:
-          files.remove(entry)
-      files.write(self.folder / _SOURCE, json.dumps(identity))
-    self.set_path.mkdir(exist_ok=True)
-
-  def read_pieces(self) -> list[Piece]:
-    """Return the finished pieces, in order."""
-    pieces = []
-    for number in itertools.count():
-      fields = _read_json(self._piece_path(number))
-      if fields is None:
-        return pieces
-      shard = prepared_set.Shard(**fields.pop("shard"))
-      if not shard.is_in(self.set_path):
-        return pieces
-      images = [Entry(*entry) for entry in fields["images"]]
-      pieces.append(Piece(shard, images, fields["rejected"]))
-
-  def add_piece(self, number: int, piece: Piece) -> None:
-    """Record a piece whose shard is complete."""
-    content = json.dumps(dataclasses.asdict(piece))
-    files.write(self._piece_path(number), content)
-
-  def move_to(self, target: Path) -> None:
-    """Rename the complete set to the target, which is missing or empty.
-
-    If another machine has finished the same set first, that set is kept.
-    """
-    for left in self.set_path.glob("*.tmp"):  # by kills
-      left.unlink()
-    try:
-      self.set_path.rename(target)
-    except OSError:
-      if not prepared_set.is_prepared(target):
-        raise
-
-  def _piece_path(self, number: int) -> Path:
-    return self.folder / f"piece-{number:05d}.json"
-
-
-@contextlib.contextmanager
-def open_partial(target: Path) -> Iterator[PartialSet]:
-  """Open or create the folder of a partly prepared set, exclusively.
-
-  It is removed after the block or a ValueError in it, with the folders that
-  were made for it. It survives other errors, and an impossible hold-out.
-  """
-  folder = target.with_name(f".{target.name}.partial")
-  new = [path for path in folder.parents if not path.exists()]
-  with _locked(folder):
-    if foreign := _foreign(folder):
-      raise ValueError(
-        f"{folder}, where the set would be prepared, holds {foreign!r}, which "
-        "belongs to something else; move it away"
-      )
-    partial = PartialSet(folder, folder / _SET)
-    try:
-      yield partial
-    except ValueError as error:
-      is_complete = isinstance(error, holdout.Impossible)
-      if not (is_complete and partial.read_pieces()):
-        shutil.rmtree(folder)
-        for path in new:
-          with contextlib.suppress(OSError):
-            path.rmdir()
-      raise
-    shutil.rmtree(folder)
-
-
-@contextlib.contextmanager
-def _locked(folder: Path) -> Iterator[None]:
-  """Let processes, also of machines that share a disk, work one at a time."""
-  path = folder / _LOCK
-  while True:
-    try:
-      folder.mkdir(parents=True, exist_ok=True)
-      lock = path.open("a+")
-    except FileNotFoundError:  # another one has finished just now
-      continue
-    with lock:
-      _wait_for(lock, folder)
-      if path.exists() and os.path.samestat(
-        os.fstat(lock.fileno()), path.stat()
-      ):
-        lock.truncate(0)
-        lock.write(f"process {os.getpid()} on {socket.gethostname()}\n")
-        lock.flush()
-        yield
-        return
-
-
-def _wait_for(lock: IO[str], folder: Path) -> None:
-  """Take a lock, and say who holds it."""
-  # A disk without locks: several machines then write the same bytes.
-  with contextlib.suppress(OSError):
-    try:
-      fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-      lock.seek(0)
-      holder = lock.readline().strip() or "another process"
-      print(
-        f"waiting for {holder}, which prepares {folder}",
-        file=sys.stderr,
-        flush=True,
-      )
-      fcntl.flock(lock, fcntl.LOCK_EX)
-
-
-def _foreign(folder: Path) -> str:
-  """Return the name of an entry that no preparation makes, or ""."""
-  names = [entry.name for entry in folder.iterdir()]
-  return next((name for name in names if not _OURS.fullmatch(name)), "")
-
-
-def _read_json(path: Path) -> Any:
-  """Return a file's JSON; None if it is missing or incomplete."""
-  try:
-    return json.loads(path.read_bytes())
-  except (FileNotFoundError, ValueError):
-    return None
 
 
 def write_set(

@@ -5,7 +5,7 @@ import os
 import re
 from typing import NamedTuple
 
-from msggan_jax.runtime import cli
+from msggan_jax.runtime import errors
 
 GIB = 2**30
 
@@ -74,6 +74,6 @@ def describe(name: str) -> tuple[list, Chip]:
     )
   except Exception as error:  # libtpu raises many types
     raise ValueError(
-      f"libtpu refuses topology {name!r}: {cli.first_line(error)}"
+      f"libtpu refuses topology {name!r}: {errors.first_line(error)}"
     ) from error
   return topology.devices, CHIPS[match[1]]

@@ -1,7 +1,6 @@
-"""Shared by all commands: flags, and bad input in one clear sentence."""
+"""Flags, shared by all commands."""
 
 import difflib
-import errno
 import json
 import os
 import re
@@ -11,38 +10,22 @@ import sys
 import traceback
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any
 
 from absl import app, flags, logging
 from ml_collections import ConfigDict, config_flags
 
-from msggan_jax.runtime import jsonl, machine
+from msggan_jax.runtime import errors, jsonl, machine
 
-EXIT_FAILURE = 1  # launch scripts repeat the command
-EXIT_HOPELESS = 2  # bad input: the same command would end the same way
 STDOUT = "-"
 PACKAGE = Path(__file__).parents[1]
 
-# Bad input: a path that is missing, forbidden or of another kind. Other errors
-# of the system may be gone the next time; a full disk stays full.
-_HOPELESS = (
-  ValueError,
-  FileNotFoundError,
-  FileExistsError,
-  PermissionError,
-  IsADirectoryError,
-  NotADirectoryError,
-)
-_HOPELESS_CODES = (errno.EROFS, errno.ENAMETOOLONG, errno.ELOOP)
-_NO_MEMORY = "RESOURCE_EXHAUSTED"  # XLA's, for a device
 # What absl says of a flag, in a user's words.
 _FLAG_TEXTS = (
   (r"=None: .*must have a value.*", " is missing; see --help"),
   (r"invalid literal for int\(\).*", "give a whole number"),
   (r"could not convert string to float.*", "give a number"),
 )
-# By their texts: libraries wrap them in errors of their own.
-_FULL = [os.strerror(n) for n in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)]
 
 
 def define_config(*, required: bool = True) -> flags.FlagHolder:
@@ -86,7 +69,7 @@ class _ConfigParser(flags.ArgumentParser):
       if isinstance(error, SyntaxError):  # whose text names the place
         place = ""
       raise ValueError(
-        f"{type(error).__name__}: {first_line(error)}{place}"
+        f"{type(error).__name__}: {errors.first_line(error)}{place}"
       ) from error
     _check_fields(config, sys.argv[1:])
     return config
@@ -156,54 +139,17 @@ def run(main: Callable[[], None]) -> None:
     try:
       main()
     except Exception as error:
-      sentence = describe(error)
+      sentence = errors.describe(error)
       if sentence is None:
         raise
-      fail(sentence, EXIT_HOPELESS if is_hopeless(error) else EXIT_FAILURE)
+      errors.fail(
+        sentence,
+        errors.EXIT_HOPELESS
+        if errors.is_hopeless(error)
+        else errors.EXIT_FAILURE,
+      )
 
   app.run(main_or_sentence, flags_parser=_parse_flags)
-
-
-def is_hopeless(error: Exception) -> bool:
-  """Return whether the same command would fail again: it is bad input."""
-  if isinstance(error, OSError):
-    listed = isinstance(error, _HOPELESS) or error.errno in _HOPELESS_CODES
-    return listed or _is_full_disk(error)
-  return describe(error) is not None
-
-
-def describe(error: Exception) -> str | None:
-  """Return an error's sentence; None for a bug, which needs its traceback."""
-  if isinstance(error, OSError):
-    named = isinstance(error.filename, str) and error.strerror
-    sentence = f"{error.filename}: {error.strerror}" if named else str(error)
-    room = "; make room, then give the same command again"
-    return sentence + (room if _is_full_disk(error) else "")
-  if isinstance(error, ValueError):
-    return str(error)
-  if isinstance(error, MemoryError) or _NO_MEMORY in str(error):
-    return (
-      f"not enough memory ({first_line(error)}); choose smaller batches, such "
-      "as config.micro_batch_size, or fewer pixels"
-    )
-  if isinstance(error, RuntimeError | AssertionError):
-    return machine.platform_problem()
-  return None
-
-
-def reason(error: BaseException) -> str:
-  """Return why a library has failed: its error's first line, or a full disk."""
-  around: BaseException | None = error
-  while around:
-    for text in _FULL:
-      if text in str(around):
-        return text
-    around = around.__context__
-  return first_line(error)
-
-
-def _is_full_disk(error: Exception) -> bool:
-  return isinstance(error, OSError) and reason(error) in _FULL
 
 
 def config_file() -> tuple[str, str]:
@@ -304,27 +250,16 @@ def _parse_flags(argv: Sequence[str]) -> Sequence[str]:
     sentence = str(error.args[0]).splitlines()[0].removeprefix("flag ")
     for pattern, words in _FLAG_TEXTS:
       sentence = re.sub(pattern, words, sentence)
-    fail(sentence)
+    errors.fail(sentence)
   if "config" in flags.FLAGS and flags.FLAGS["config"].present:
     path, _ = config_file()
     if str(file := find_config(path)) != path:
       print(f"--config={path}: not here; using {file}", file=sys.stderr)
   if len(left) > 1:
-    fail(f"unexpected argument {left[1]!r}; see --help")
+    errors.fail(f"unexpected argument {left[1]!r}; see --help")
   return left
 
 
 def command(name: str, *arguments: str) -> str:
   """Return a command of this package, to copy into a shell."""
   return shlex.join(["python", "-m", f"msggan_jax.{name}", *arguments])
-
-
-def first_line(error: BaseException) -> str:
-  """Return the first line of a library's error, for a sentence of ours."""
-  return (str(error).strip() or repr(error)).splitlines()[0][:300]
-
-
-def fail(sentence: str, code: int = EXIT_HOPELESS) -> NoReturn:
-  """Print the sentence and end the process."""
-  print(f"error: {sentence}", file=sys.stderr)
-  sys.exit(code)

@@ -13,7 +13,7 @@ import jax
 import numpy as np
 from jax.experimental import multihost_utils
 
-from msggan_jax.runtime import cli
+from msggan_jax.runtime import errors
 
 # A lost process is detected within these times, and the others exit.
 _HEARTBEAT_SECS = 60
@@ -71,13 +71,13 @@ def ending_together() -> Iterator[None]:
   except Exception as error:
     if jax.process_count() == 1:
       raise
-    hopeless = cli.is_hopeless(error)
-    if sentence := cli.describe(error):
+    hopeless = errors.is_hopeless(error)
+    if sentence := errors.describe(error):
       print(f"error: {sentence}", file=sys.stderr, flush=True)
     else:
       traceback.print_exc()
       sys.stderr.flush()
-    os._exit(cli.EXIT_HOPELESS if hopeless else cli.EXIT_FAILURE)
+    os._exit(errors.EXIT_HOPELESS if hopeless else errors.EXIT_FAILURE)
 
 
 @contextlib.contextmanager
@@ -91,16 +91,16 @@ def raising_together() -> Iterator[None]:
   try:
     yield
   except Exception as error:
-    of_system = isinstance(error, OSError) and not cli.is_hopeless(error)
+    of_system = isinstance(error, OSError) and not errors.is_hopeless(error)
     failure, ours = error, (str(error) or repr(error), of_system)
-  errors = from_all(ours)
+  failures = from_all(ours)
   if failure is not None:
     raise failure
-  for i, error in enumerate(errors):
+  for i, error in enumerate(failures):
     if error:
       sentence, of_system = error
       kind = OSError if of_system else ValueError
-      raise kind(f"process {i} of {len(errors)}: {sentence}")
+      raise kind(f"process {i} of {len(failures)}: {sentence}")
 
 
 def once_visible(look: Callable[[], Any]) -> Any:

@@ -19,7 +19,7 @@ from msggan_jax.algorithm.program import RUN_AHEAD
 from msggan_jax.algorithm.train_state import TrainState
 from msggan_jax.checkpoints.checkpoint import Checkpoints
 from msggan_jax.data import run_data
-from msggan_jax.runtime import cli, processes, sharding
+from msggan_jax.runtime import errors, processes, sharding
 
 # Among what a checkpoint depends on.
 CONTENT_HASH = "the images' content hash"
@@ -172,7 +172,7 @@ class Unreadable(Exception):
 
   def __init__(self, error: Exception):
     super().__init__(str(error))
-    self.hopeless = cli.is_hopeless(error)
+    self.hopeless = errors.is_hopeless(error)
 
 
 class Feed:

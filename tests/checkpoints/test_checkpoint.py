@@ -11,9 +11,9 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from msggan_jax.checkpoints import checkpoint
+from msggan_jax.checkpoints import checkpoint, manifest
 from msggan_jax.checkpoints.checkpoint import Checkpoints, SaveError
-from msggan_jax.runtime import cli, sharding
+from msggan_jax.runtime import errors, sharding
 
 
 def tree(step):
@@ -75,10 +75,10 @@ def test_any_damage_is_passed_over(two, tmp_path):
     folder = tmp_path / str(i)
     shutil.copytree(two, folder)
     damage(folder / path.relative_to(two), rng)
-    assert checkpoint.find_damage(folder / "1") is None
+    assert manifest.find_damage(folder / "1") is None
     # A flip in the manifest's white space changes nothing that counts.
-    expected = 2 if checkpoint.find_damage(folder / "2") is None else 1
-    assert expected == 1 or path.name == checkpoint.MANIFEST
+    expected = 2 if manifest.find_damage(folder / "2") is None else 1
+    assert expected == 1 or path.name == manifest.NAME
     assert restored(folder) == expected
     assert (folder / "2").is_dir()
 
@@ -112,7 +112,7 @@ def test_a_damaged_one_is_moved_aside_by_the_next_save(folder):
 
 def test_an_unfinished_one_is_no_checkpoint(tmp_path):
   save(tmp_path, 1)
-  (tmp_path / "1" / checkpoint.MANIFEST).unlink()
+  (tmp_path / "1" / manifest.NAME).unlink()
   with pytest.raises(FileNotFoundError):
     restored(tmp_path)
   save(tmp_path, 1)
@@ -143,7 +143,7 @@ def test_a_full_disk_leaves_the_last_good_one(
     text = "the newest is 1: (No space left on device|File too large)$"
     with pytest.raises(SaveError, match=text) as caught:
       checkpoints.check()
-  assert cli.is_hopeless(caught.value) and not caplog.records
+  assert errors.is_hopeless(caught.value) and not caplog.records
   assert os.listdir(tmp_path) == ["1"]
   assert restored(tmp_path) == 1
   save(tmp_path, 2)
@@ -181,7 +181,7 @@ def test_a_run_whose_checkpoints_are_away_is_not_begun_anew(two, tmp_path):
   assert begin() == 1
   shutil.rmtree(tmp_path / "checkpoints/1")
   refused("stats.jsonl")
-  (tmp_path / "checkpoints/0" / checkpoint.MANIFEST).unlink()
+  (tmp_path / "checkpoints/0" / manifest.NAME).unlink()
   refused("stats.jsonl")
   stats.unlink()
   refused("checkpoints/0")

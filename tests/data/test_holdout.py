@@ -7,7 +7,13 @@ import pytest
 from PIL import Image
 
 from msggan_jax import data
-from msggan_jax.data import duplicates, holdout, prepared_set, set_writer
+from msggan_jax.data import (
+  duplicates,
+  holdout,
+  partial_set,
+  prepared_set,
+  set_writer,
+)
 from msggan_jax.data.sources import dataset_of
 from tests.data.test_partial_set import Killed, contents, kill_at
 
@@ -97,9 +103,9 @@ def test_a_killed_preparation_chooses_the_same(photos, monkeypatch):
   monkeypatch.setattr(set_writer, "PIECE_IMAGES", 7)
   whole = prepare(photos, 0.25, "whole")
   for owner, name, count in (
-    (set_writer.PartialSet, "add_piece", 3),
+    (partial_set.PartialSet, "add_piece", 3),
     (holdout, "write", 0),
-    (set_writer.PartialSet, "move_to", 0),
+    (partial_set.PartialSet, "move_to", 0),
   ):
     with monkeypatch.context() as patch:
       kill_at(patch, owner, name, count)

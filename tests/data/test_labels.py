@@ -8,7 +8,7 @@ import pytest
 from PIL import Image
 
 from msggan_jax import data
-from msggan_jax.data import preparation, prepared_set
+from msggan_jax.data import description, prepared_set
 from msggan_jax.data.sources import dataset_of, labels
 
 NAMES = ["cat/1.png", "cat/2.png", "cat/10.png", "dog/1.png", "dog/old/2.png"]
@@ -71,7 +71,7 @@ def test_all_forms_give_the_same_labels(photos):
   assert "classes:        2 (0 3, 1 2)" in data.summary(images.path)
   metadata = dataclasses.replace(metadata, class_counts=(43, 2))
   prepared_set.write_metadata(images.path, metadata)
-  warning = preparation.imbalance(metadata)
+  warning = description.imbalance(metadata)
   assert "'1' has 2 image(s), '0' has 43" in warning
   assert warning in data.summary(images.path)
 

@@ -12,7 +12,7 @@ import tensorflow_datasets as tfds
 from PIL import Image
 
 from msggan_jax import data
-from msggan_jax.data import prepared_set, set_writer
+from msggan_jax.data import partial_set, prepared_set, set_writer
 from msggan_jax.data.sources import dataset_of, folder
 
 NUM_FILES = 23
@@ -68,7 +68,7 @@ def kill_at(patch, owner, name, count, error=Killed):
 def killed(photos, tmp_path, monkeypatch):
   """The target of a preparation that has finished four pieces."""
   with monkeypatch.context() as patch:
-    kill_at(patch, set_writer.PartialSet, "add_piece", 4)
+    kill_at(patch, partial_set.PartialSet, "add_piece", 4)
     with pytest.raises(Killed):
       prepare(photos, tmp_path / "set")
   return tmp_path / "set"
@@ -78,14 +78,14 @@ def killed(photos, tmp_path, monkeypatch):
 KILLS = {
   "before the first piece": [(set_writer, "_make_piece", 0)],
   "before a shard has its name": [(os, "fsync", 4)],
-  "before a piece is noted": [(set_writer.PartialSet, "add_piece", 3)],
+  "before a piece is noted": [(partial_set.PartialSet, "add_piece", 3)],
   "between pieces": [(set_writer, "_make_piece", 5)],
   "twice": [
     (prepared_set.RecordWriter, "_serialize", 4),
     (prepared_set.RecordWriter, "_serialize", 5),
   ],
   "behind all pieces": [(set_writer, "_write_contact_sheet", 0)],
-  "when all is written": [(set_writer.PartialSet, "move_to", 0)],
+  "when all is written": [(partial_set.PartialSet, "move_to", 0)],
 }
 
 
@@ -232,7 +232,7 @@ def test_the_faster_machine_wins(photos, tmp_path, monkeypatch):
 # Prepare in pieces of three; at a call of a function, as numbered, die.
 DYING = """
 import os, runpy, signal, sys
-from msggan_jax.data import prepared_set, set_writer
+from msggan_jax.data import partial_set, prepared_set, set_writer
 set_writer.PIECE_IMAGES = 3
 owner, name, left = eval(sys.argv.pop(1))
 original = getattr(owner, name)
@@ -252,7 +252,7 @@ runpy.run_module("msggan_jax.prepare", run_name="__main__", alter_sys=True)
 def test_sigkill(photos, tmp_path):
   codes, flags = [], ["--source=photos", "--output=set", "--resolution=16"]
   for moment in (
-    "set_writer.PartialSet, 'add_piece', 2",
+    "partial_set.PartialSet, 'add_piece', 2",
     "prepared_set.RecordWriter, '_serialize', 4",
     "set_writer, '_make_picture', -1",
   ):

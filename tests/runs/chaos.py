@@ -19,7 +19,7 @@ from pathlib import Path
 import jax
 import numpy as np
 
-from msggan_jax.checkpoints import checkpoint
+from msggan_jax.checkpoints import manifest
 from msggan_jax.runtime import jsonl, preemption
 from tests.runs.faults import flip, halve
 from tests.runs.forked import Forked
@@ -170,7 +170,7 @@ def _damage(folder: Path, rng: random.Random) -> str:
     return ""
   names = (path.name for path in checkpoints.iterdir())
   steps = sorted(int(name) for name in names if name.isdecimal())
-  good = [s for s in steps if not checkpoint.find_damage(checkpoints / str(s))]
+  good = [s for s in steps if not manifest.find_damage(checkpoints / str(s))]
   if len(good) < 2:
     return ""
   damage = rng.choice([flip, halve])

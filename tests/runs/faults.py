@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from msggan_jax.checkpoints import checkpoint
+from msggan_jax.checkpoints import manifest
 
 
 def flip(folder: Path) -> None:
@@ -18,4 +18,4 @@ def halve(folder: Path) -> None:
   """Delete every other file and the manifest."""
   for path in sorted(path for path in folder.rglob("*") if path.is_file())[::2]:
     path.unlink()
-  (folder / checkpoint.MANIFEST).unlink(missing_ok=True)
+  (folder / manifest.NAME).unlink(missing_ok=True)

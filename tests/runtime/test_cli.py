@@ -11,7 +11,7 @@ from absl import flags
 
 from msggan_jax.checkpoints import trained
 from msggan_jax.config import saved
-from msggan_jax.runtime import cli
+from msggan_jax.runtime import cli, errors
 from tests.conftest import CONFIGS, load_config
 
 
@@ -217,7 +217,7 @@ def test_a_platform_that_is_not_here(platform):
     capture_output=True,
     text=True,
   )
-  assert ended.returncode == cli.EXIT_HOPELESS
+  assert ended.returncode == errors.EXIT_HOPELESS
   assert ended.stderr.startswith(f"error: JAX_PLATFORMS={platform}: ")
   assert ended.stderr.count("\n") == 1
 

@@ -12,7 +12,7 @@ import pytest
 
 import msggan_jax
 from msggan_jax import data, load_discriminator, load_generator
-from msggan_jax.checkpoints import checkpoint
+from msggan_jax.checkpoints import checkpoint, manifest
 from msggan_jax.config import saved
 from msggan_jax.config.fields import FIELDS, default_config
 from msggan_jax.models import networks
@@ -183,8 +183,8 @@ def test_odd_manifests(workdir):
     ("[" * 10**5, "is damaged"),
   ):
     text = files if isinstance(files, str) else json.dumps(files)
-    (folder / checkpoint.MANIFEST).write_text(text)
-    assert problem in checkpoint.find_damage(folder)
+    (folder / manifest.NAME).write_text(text)
+    assert problem in manifest.find_damage(folder)
     with pytest.raises(
       ValueError, match=f"^checkpoint .* is damaged: .*{problem}"
     ):
@@ -223,8 +223,8 @@ def test_odd_metadata_with_the_right_checksums(workdir, tmp_path):
   text = path.read_text()
   for odd in (text.replace("jax.Array", "os.system"), "[" * 10**5, "{}"):
     path.write_text(odd)
-    (folder / checkpoint.MANIFEST).unlink()
-    checkpoint.write_manifest(folder)
+    (folder / manifest.NAME).unlink()
+    manifest.write(folder)
     before = sorted(tmp_path.rglob("*"))
     with fuzzing.watch() as events:
       try:

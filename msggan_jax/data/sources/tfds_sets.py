@@ -12,7 +12,7 @@ import tensorflow_datasets as tfds
 
 from msggan_jax.data import pixels
 from msggan_jax.data.sources import OpenSource, Source
-from msggan_jax.runtime import cli
+from msggan_jax.runtime import errors
 
 
 def open_tfds(dataset: Any, resolution: int) -> OpenSource:
@@ -33,7 +33,7 @@ def open_tfds(dataset: Any, resolution: int) -> OpenSource:
   except Exception as error:  # TFDS has no error class of its own here
     raise ValueError(
       f"dataset.split: cannot read {dataset.split!r} of {dataset.name} in "
-      f"{builder.data_dir}: {cli.first_line(error)}"
+      f"{builder.data_dir}: {errors.first_line(error)}"
     ) from error
   label = features["label"] if "label" in features else None
   class_names = ()
@@ -86,7 +86,7 @@ def _find_builder(name: str, path: str) -> tfds.core.DatasetBuilder:
     ) from error
   except Exception as error:  # an unknown config or version, a missing package
     raise ValueError(
-      f"dataset.name: TFDS cannot build {name!r}: {cli.first_line(error)}"
+      f"dataset.name: TFDS cannot build {name!r}: {errors.first_line(error)}"
     ) from error
 
 
@@ -103,7 +103,7 @@ def _download(builder: tfds.core.DatasetBuilder) -> None:
   except Exception as error:  # network, packages, manual downloads, disk
     raise ValueError(
       f"dataset.name: TFDS cannot get {builder.name!r} "
-      f"({cli.first_line(error)}); {_remedy(builder, error)}"
+      f"({errors.first_line(error)}); {_remedy(builder, error)}"
     ) from error
 
 

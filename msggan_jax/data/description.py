@@ -1,0 +1,91 @@
+"""A prepared set in words: what it holds, lacks and warns of."""
+
+from collections.abc import Mapping
+from pathlib import Path
+
+from msggan_jax.data import prepared_set, reading
+
+_MOST_CLASSES = 20
+_MOST_REASONS = 5
+_UNBALANCED = 10  # times as many images as another class has
+
+
+def summary(path: Path) -> str:
+  """Describe a prepared set, in a few lines."""
+  metadata = prepared_set.read_metadata(path)
+  sizes = ", ".join(
+    f"{size}: {count:,}" for size, count in metadata.source_sizes.items()
+  )
+  shape = "{}x{}x{}".format(*metadata.size, metadata.channels)
+  lines = [
+    f"source:         {metadata.source}",
+    f"images:         {metadata.num_images:,} of {shape}",
+    f"classes:        {_classes(metadata)}",
+    f"shorter sides:  {sizes}",
+    f"contact sheet:  {path / prepared_set.CONTACT_SHEET_FILE}",
+  ]
+  if metadata.num_rejected:
+    where = path / prepared_set.REJECTED_FILE
+    lines.append(f"rejected:       {metadata.num_rejected:,}, see {where}")
+  lines += skipped(metadata)
+  if metadata.num_duplicates:
+    where = path / prepared_set.DUPLICATES_FILE
+    lines.append(
+      f"duplicates:     {metadata.num_duplicates:,} images resemble others, "
+      f"see {where}"
+    )
+  if metadata.holdout:
+    lines.append(
+      f"hold-out:       {metadata.num_holdout:,} images, never trained on"
+    )
+  if warning := imbalance(metadata):
+    lines.append(f"warning:        {warning}")
+  return "\n".join(lines)
+
+
+def skipped(
+  metadata: prepared_set.Metadata, path: Path | None = None
+) -> list[str]:
+  """Return lines about the images and files of a source that a set lacks.
+
+  With the path of the set also where they are listed.
+  """
+  reasons = sorted(metadata.rejected.items(), key=lambda item: -item[1])
+  lines = [f"{n:,} skipped: {why}" for why, n in reasons[:_MOST_REASONS]]
+  shown = sum(count for _, count in reasons[:_MOST_REASONS])
+  if left := metadata.num_rejected - shown:
+    lines.append(f"{left:,} skipped: {'other' if shown else 'several'} reasons")
+  if path and metadata.num_rejected:
+    lines.append(f"skipped images: {path / prepared_set.REJECTED_FILE}")
+  if metadata.unread:
+    where = f", see {path / prepared_set.UNREAD_FILE}" if path else ""
+    lines.append(f"files that are not read: {unread(metadata.unread)}{where}")
+  return lines
+
+
+def unread(endings: Mapping[str, int]) -> str:
+  """Count files by ending, as in "12 .heic, 1 .npy"."""
+  counts = sorted(endings.items(), key=lambda item: -item[1])
+  return reading.listed(f"{count:,} {ending}" for ending, count in counts)
+
+
+def imbalance(metadata: prepared_set.Metadata) -> str:
+  """Return a warning if some classes are much rarer than others, or ""."""
+  counts = metadata.class_counts
+  if not counts or max(counts) <= _UNBALANCED * min(counts):
+    return ""
+  rare, often = counts.index(min(counts)), counts.index(max(counts))
+  return (
+    f"classes are unbalanced: {metadata.class_names[rare]!r} has "
+    f"{counts[rare]:,} image(s), {metadata.class_names[often]!r} has "
+    f"{counts[often]:,}; rare classes are learned badly, add images or merge "
+    "classes"
+  )
+
+
+def _classes(metadata: prepared_set.Metadata) -> str:
+  if not metadata.class_counts:
+    return str(metadata.num_classes or "none")
+  pairs = zip(metadata.class_names, metadata.class_counts, strict=True)
+  texts = (f"{name} {count:,}" for name, count in pairs)
+  return f"{metadata.num_classes} ({reading.listed(texts, _MOST_CLASSES)})"
