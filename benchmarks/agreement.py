@@ -10,14 +10,13 @@ Rules, committed before the runs:
   half its learning rate, the best in docs/results.md. Arms differ by less than
   1 % in FLOPs, so their budgets are equal.
 - Tuning: every arm once, with seed 100. Nothing is concluded from one seed.
-- Confirming: no extra term, and the best arm of each family by score, with five
-  fresh seeds, 11 to 15, paired between arms. No other run is made with them. A
-  difference counts if its mean over the pairs is above twice its standard error
-  and at least four of the five pairs show it.
 - Score: the mean KID of the scales at the end, of 1,000 fakes in EfficientNet-
   Lite0's features; beside it, the KID of the largest scale and the agreement.
-  The winner has an agreement of at least 0.99 at every scale; among those, the
-  lowest score, unless its KID at the largest scale is worse than with no term.
+- Confirming: the arm without any of it, and the one with the best score among
+  those whose agreement is at least 0.99 at every scale, with five fresh seeds,
+  11 to 15, paired. No other run is made with them. A difference counts if its
+  mean over the pairs is above twice its standard error and at least four of the
+  five pairs show it. The arm wins unless it is worse at the largest scale.
 
 Each run that ends is a row of docs/agreement.jsonl, failures included; finished
 rows are skipped. Runs resume exactly, so the command can be stopped at any
@@ -40,39 +39,23 @@ ROWS = ROOT / "docs/agreement.jsonl"
 KIMG = 16.0
 TUNING_SEED, SEEDS = 100, (11, 12, 13, 14, 15)
 SCALES = (4, 8, 16, 32)
+AGREES = 0.99
 KID = "kid_efficientnet_lite0_1000"
 NONE = "none"
-_EXACT = {"pyramid": "exact"}
 _PIXELS = {"penalty_scales": "pixels", "r1_gamma": 2.5}
 _RATES = {"progan": 0.012, "stylegan": 0.006}
-# The demo has these weights: the arm without them is the same.
-_SAME = {"cats": "exact-sides", "earth": "exact-mean"}
-# Family -> arm -> fields, beside those of the demo; `rate` is a factor.
-FAMILIES: dict[str, dict[str, dict[str, Any]]] = {
-  NONE: {NONE: {}},
-  "term": {
-    "weight-0.3": {"agreement_weight": 0.3},
-    "weight-1": {"agreement_weight": 1.0},
-    "weight-3": {"agreement_weight": 3.0},
-    "weight-10": {"agreement_weight": 10.0},
-    "moving-1": {"agreement_weight": 1.0, "agreement_target": "moving"},
-    "next-1": {"agreement_weight": 1.0, "agreement_target": "next"},
-  },
-  "exact": {
-    "exact": _EXACT,
-    "exact-half-rate": _EXACT | {"rate": 0.5},
-    "exact-gain-0.5": _EXACT | {"linear_gain": 0.5},
-    # The same weight of the largest scale.
-    "exact-pixels": _EXACT | _PIXELS,
-    "exact-sides": _EXACT | {"penalty_scales": "sides", "r1_gamma": 2.5},
-    "exact-mean": _EXACT | {"penalty_scales": "mean", "r1_gamma": 10.0},
-  },
-  "pooled": {
-    "pooled": {"pyramid": "pooled"},
-    "pooled-pixels": {"pyramid": "pooled"} | _PIXELS,
-  },
+ARMS: dict[str, dict[str, Any]] = {  # fields beside those of the demo
+  NONE: {},
+  "weight-1": {"agreement_weight": 1.0},
+  "next-1": {"agreement_weight": 1.0, "agreement_target": "next"},
+  "exact": {"pyramid": "exact"},
+  "exact-half-rate": {"pyramid": "exact", "rate": 0.5},  # `rate` is a factor
+  "pooled": {"pyramid": "pooled"},
+  # The same weight of the largest scale.
+  "pooled-pixels": {"pyramid": "pooled", **_PIXELS},
+  "skip": {"pyramid": "skip"},
+  "skip-half-rate": {"pyramid": "skip", "rate": 0.5},
 }
-ARMS = {arm: x for family in FAMILIES.values() for arm, x in family.items()}
 
 
 def make_run(stage: str, arm: str, seed: int, data: str, network: str) -> Run:
@@ -85,28 +68,25 @@ def make_run(stage: str, arm: str, seed: int, data: str, network: str) -> Run:
 
 def tuning_runs(data: str, network: str) -> list[Run]:
   """Return one run of each arm."""
-  return [
-    make_run("tune", arm, TUNING_SEED, data, network)
-    for arm in ARMS
-    if arm != _SAME[data]
-  ]
+  return [make_run("tune", arm, TUNING_SEED, data, network) for arm in ARMS]
 
 
 def confirming_runs(rows: list[dict], data: str, network: str) -> list[Run]:
-  """Return pairs of the best of each family; none before all are tuned."""
-  runs = tuning_runs(data, network)
+  """Return pairs with the best that agrees; none before all are tuned."""
   by_name = {row["name"]: row for row in rows}
-  if any(run.name not in by_name for run in runs):
+  tuned = [by_name.get(run.name) for run in tuning_runs(data, network)]
+  if None in tuned:
     return []
-  scores = {run.arm: score(by_name[run.name]) for run in runs}
-  best = [
-    min((arm for arm in arms if arm in scores), key=scores.__getitem__)
-    for arms in FAMILIES.values()
+  agreeing = [
+    row
+    for row in tuned
+    if row["kid"] and min(row["agreement"].values()) >= AGREES
   ]
+  best = min(agreeing, key=score)["arm"]
   return [
     make_run("confirm", arm, seed, data, network)
     for seed in SEEDS
-    for arm in best
+    for arm in (NONE, best)
   ]
 
 
@@ -116,8 +96,8 @@ def run_one(run: Run) -> dict[str, Any]:
   fields = run.fields | {
     "seed": run.seed,
     "total_kimg": KIMG,
-    "eval_kimg": KIMG / 2,
-    "sample_kimg": KIMG / 2,
+    "eval_kimg": KIMG,
+    "sample_kimg": KIMG,
     "snapshot_kimg": 1.0,
     "metrics": ",".join(names),
   }
@@ -133,13 +113,12 @@ def run_one(run: Run) -> dict[str, Any]:
 
 def measure(run: Run) -> dict[str, Any]:
   """Return the numbers of a finished run, by scale."""
-  half, end = jsonl.read(run.folder / jsonl.METRICS_FILE)[-2:]
+  end = jsonl.read(run.folder / jsonl.METRICS_FILE)[-1]
   last = jsonl.read(run.folder / "stats.jsonl")[-1]
   lower = [str(scale) for scale in SCALES[:-1]]
   found = {
     "kimg": end["kimg"],
     "kid": {s: end[f"{KID}/{s}"] for s in lower} | {str(SCALES[-1]): end[KID]},
-    "kid_half": half[KID],
     "agreement": {s: end[f"agreement/{s}"] for s in lower},
     "rmse": {s: end[f"agreement_rmse/{s}"] for s in lower},
     # Of training alone, over all sessions.

@@ -1,5 +1,6 @@
 """Image pyramids: their resolutions, uint8 and [-1, 1]."""
 
+import functools
 import itertools
 import sys
 from collections.abc import Sequence
@@ -78,20 +79,28 @@ def join_images(images: Sequence[jax.Array], kind: str) -> Pyramid:
   Args:
     images: Each (B, H, W, C).
     kind: "rgb": they are the pyramid (the paper); "exact": each gets the means
-      of the one below, see `refine`; "pooled": all are means of the largest.
+      of the one below, see `refine`; "pooled": all are means of the largest;
+      "skip": the same, and the largest is the sum of all (StyleGAN2, fig. 7b).
   """
   if kind == "exact":
     return tuple(itertools.accumulate(images, refine))
-  if kind == "pooled":
-    return make_pyramid(images[-1], tuple(map(resolution_of, images)))
-  return tuple(images)
+  if kind == "rgb":
+    return tuple(images)
+  largest = images[-1]
+  if kind == "skip":
+    largest = functools.reduce(add, images)
+  return make_pyramid(largest, tuple(map(resolution_of, images)))
 
 
 def refine(below: jax.Array, image: jax.Array) -> jax.Array:
   """Return an image whose means over areas are the image below."""
   means = downsample(image, image.shape[1] // below.shape[1])
-  missing = jax.tree.map(jnp.subtract, like(below, means), means)
-  return image + upsample_like(missing, image)
+  return add(jax.tree.map(jnp.subtract, like(below, means), means), image)
+
+
+def add(below: jax.Array, image: jax.Array) -> jax.Array:
+  """Add an image of a lower resolution."""
+  return image + upsample_like(below, image)
 
 
 def connected_scales(

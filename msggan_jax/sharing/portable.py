@@ -206,12 +206,12 @@ def segments(generator: trained.Generator) -> list[Function]:
     returns none. An exact pyramid's scales also get the image before them.
 
   Raises:
-    ValueError: If the pyramid is pooled, whose first image comes last.
+    ValueError: If all images are means of the largest, which comes last.
   """
-  if generator.config.pyramid == "pooled":
+  if (kind := generator.config.pyramid) in ("pooled", "skip"):
     raise ValueError(
       "this generator's images are means of the largest (config.pyramid is "
-      "pooled), so no image can be drawn before it: choose another --format"
+      f"{kind}), so no image can be drawn before it: choose another --format"
     )
   module = _plain_module(generator)
   stylegan = is_stylegan(generator)

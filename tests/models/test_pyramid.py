@@ -48,9 +48,7 @@ def test_pyramid_is_repeated_averaging():
 
 @pytest.mark.parametrize("model", ["progan", "stylegan"])
 @pytest.mark.parametrize(("grid", "scales"), [("4x4", "all"), ("3x4", (4, 16))])
-def test_scales_of_exact_and_pooled_pyramids_agree(
-  model, grid, scales, tiny_config
-):
+def test_scales_of_all_other_pyramids_agree(model, grid, scales, tiny_config):
   """Means are the scale below; exact ones keep the details of `to_rgb`."""
   config = tiny_config
   config.model, config.base_grid, config.resolution = model, grid, 16
@@ -59,7 +57,7 @@ def test_scales_of_exact_and_pooled_pyramids_agree(
   config.mapping_layers = 2
   z = np.random.default_rng(1).normal(size=(4, config.latent_size))
   pyramids = {}
-  for config.pyramid in ("rgb", "exact", "pooled"):
+  for config.pyramid in ("rgb", "exact", "pooled", "skip"):
     network = networks.make_generator(config)
     images = network.jitted_apply(*random_arrays(network), z.astype("f"))
     pyramids[config.pyramid] = [np.asarray(x, np.float64) for x in images]
@@ -74,7 +72,7 @@ def test_scales_of_exact_and_pooled_pyramids_agree(
 
   rgb = pyramids["rgb"]
   assert np.abs(means(rgb[1], rgb[0]) - rgb[0]).mean() > 0.1
-  for kind in ("exact", "pooled"):
+  for kind in ("exact", "pooled", "skip"):
     for below, image in itertools.pairwise(pyramids[kind]):
       np.testing.assert_allclose(means(image, below), below, atol=2e-5)
   exact = pyramids["exact"]
@@ -84,6 +82,11 @@ def test_scales_of_exact_and_pooled_pyramids_agree(
       details(exact[i + 1], below), details(rgb[i + 1], below), atol=2e-5
     )
   np.testing.assert_array_equal(pyramids["pooled"][-1], rgb[-1])
+  factors = [len(rgb[-1][0]) // len(x[0]) for x in rgb]
+  total = sum(
+    x.repeat(f, 1).repeat(f, 2) for x, f in zip(rgb, factors, strict=True)
+  )
+  np.testing.assert_allclose(pyramids["skip"][-1], total, atol=2e-5)
 
 
 def test_grid_places_images_row_by_row():
