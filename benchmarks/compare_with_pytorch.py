@@ -42,7 +42,7 @@ def time_pytorch(command: list[str], fields: dict, steps: int) -> float:
 
 def time_ours(devices: int, fields: dict, steps: int) -> float:
   """Return the seconds of our median step on so many CPU devices."""
-  config = "configs/presets/bmsg_gan.py"
+  config = "configs/default.py:bmsg_gan"
   return time_step(config, fields, steps=steps, devices=devices)["step_secs"]
 
 

@@ -25,7 +25,7 @@ python -m msggan_jax.main --config=configs/ffhq.py:msg_stylegan \\
 ```
 
 Defaults are the paper's MSG-ProGAN where the paper has a value. Data sets
-(`configs/*.py`) and presets (`configs/presets/*.py`) change some of them.
+(`configs/*.py`) and presets (`configs/default.py`) change some of them.
 Durations are in kimg: thousands of real images shown; fractions are allowed. An
 impossible value ends in one sentence before compilation. A resumed run may
 change the fields marked in the last column, and no others.

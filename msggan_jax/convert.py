@@ -50,7 +50,7 @@ def main() -> None:
     print("the discriminator is untrained: no --discriminator was given")
   command = cli.command(
     "main",
-    f"--config=configs/presets/{preset}.py",
+    f"--config=configs/default.py:{preset}",
     *(f"--config.{name}={value}" for name, value in weights.fields.items()),
     f"--workdir={_WORKDIR.value}",
   )

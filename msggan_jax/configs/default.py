@@ -6,25 +6,9 @@ python -m msggan_jax.main --config=configs/default.py:msg_stylegan \
   --config.dataset.name=cifar10 --config.resolution=32
 """
 
-from msggan_jax.configs.presets import (
-  bmsg_gan,
-  msg_gan_v1,
-  msg_progan,
-  msg_r3,
-  msg_residual,
-  msg_stylegan,
-  msg_stylegan_official,
-)
+import math
 
-PRESETS = {
-  "msg_progan": msg_progan,
-  "msg_stylegan": msg_stylegan,
-  "msg_stylegan_official": msg_stylegan_official,
-  "bmsg_gan": bmsg_gan,
-  "msg_gan_v1": msg_gan_v1,
-  "msg_r3": msg_r3,
-  "msg_residual": msg_residual,
-}
+from msggan_jax.config.fields import default_config
 
 
 def get_config(preset="msg_progan"):
@@ -37,4 +21,123 @@ def get_config(preset="msg_progan"):
     raise ValueError(
       f"there is no preset {preset!r}; choose one of {', '.join(PRESETS)}"
     )
-  return PRESETS[preset].get_config()
+  config = default_config()
+  PRESETS[preset](config)
+  return config
+
+
+def msg_progan(config):
+  """Keep the defaults: MSG-ProGAN as the paper has it (sections 3 and 4)."""
+
+
+def msg_stylegan(config):
+  """Set MSG-StyleGAN as the paper has it (sections 3 and 4)."""
+  config.model = "stylegan"
+  config.combine = "cat_lin"
+  config.loss = "logistic"
+  # The paper's "1-sided GP" is R1 in the code; weight and form are the code's.
+  config.penalty = "r1"
+  config.r1_gamma = 10.0
+  config.penalty_derivatives = "total"
+  config.g_step_latents = "fresh"
+
+
+def msg_stylegan_official(config):
+  """Set MSG-StyleGAN as the official code trains it, with Adam."""
+  msg_stylegan(config)
+  config.optimizer = "adam"
+
+
+def bmsg_gan(config):
+  """Set BMSG-GAN, the authors' MSG-ProGAN in PyTorch.
+
+  The batch size is ours (its default is 20). Another latent_size wants
+  max_channels = latent_size and base_channels = 32 latent_size.
+  """
+  config.combine = "lin_cat_equal"
+  config.stddev_group = 0
+  config.stddev_placement = "last_block"
+  config.linear_gain = math.sqrt(2.0)
+  config.loss = "relativistic_hinge"
+  config.penalty = "none"
+  config.optimizer = "adam"
+  config.ema_decay = 0.999
+
+
+def msg_gan_v1(config):
+  """Set msg-gan-v1, the first public version, with spectral norm.
+
+  In its default size, 64x64 with 256 latents. Another latent_size wants
+  max_channels = latent_size and base_channels = 32 latent_size.
+  """
+  config.resolution = 64
+  config.mirror = False
+  config.latent_size = 256
+  config.base_channels = 32 * 256
+  config.max_channels = 256
+  config.combine = "lin_cat_equal"
+  config.stddev_group = 0
+  config.stddev_placement = "last_block"
+  config.stddev_spatial = True
+  config.equalized = False
+  config.pixel_norm = False
+  config.spectral_norm = True
+  config.normalize_latents = False
+  config.output_activation = "tanh"
+  config.loss = "relativistic_hinge"
+  config.penalty = "none"
+  config.optimizer = "adam"
+  config.learning_rate = 0.0003
+  config.ema_kimg = 0.0  # no moving average
+  config.g_step_latents = "fresh"
+  config.eval_kimg = 500.0
+
+
+def msg_r3(config):
+  """Set MSG-R3, R3GAN's loss and schedules on MSG-ProGAN's networks.
+
+  Huang et al., NeurIPS 2024. Burn-in and learning rates are ours.
+  """
+  config.combine = "lin_cat"
+  config.loss = "relativistic_pairing"
+  config.penalty = "r1_r2"
+  config.penalty_derivatives = "partial"  # the same for reals and fakes
+  config.penalty_scales = "pixels"  # gamma in the unit of a single scale
+  # R3GAN starts with 0.05 at 32x32, 2 at 64x64 and 150 at 256x256 and ends with
+  # a tenth; (resolution / 64)^4 is within a factor of 2 of all three. Another
+  # resolution moves gamma; setting gamma itself fixes it.
+  for name in ("r1_gamma", "r2_gamma"):
+    resolution = config.get_oneway_ref("resolution").to_float()
+    del config[name]  # which holds a number, not a rule
+    config[name] = (resolution / 64) ** 4
+    config[f"{name}_end"] = config.get_oneway_ref(name) / 10
+  config.optimizer = "adam"
+  config.beta1 = 0.0
+  config.beta2, config.beta2_end = 0.9, 0.99
+  config.learning_rate, config.learning_rate_end = 0.002, 0.0005
+  config.ema_kimg, config.ema_kimg_end = 0.0, 10.0
+  config.burn_in_kimg = 200.0
+
+
+def msg_residual(config):
+  """Set MSG-ProGAN with R3GAN's residual blocks, without normalization.
+
+  Neither pixel norm nor minibatch stddev. The loss is the one that these
+  networks were compared with, see docs/results.md.
+  """
+  config.model = "residual"
+  config.combine = "cat_lin"
+  config.stddev_placement = "none"
+  config.loss = "logistic"
+  config.penalty = "r1"
+  config.r1_gamma = 10.0
+  config.penalty_derivatives = "partial"
+
+
+PRESETS = {
+  preset.__name__: preset
+  for preset in (
+    *(msg_progan, msg_stylegan, msg_stylegan_official, bmsg_gan, msg_gan_v1),
+    *(msg_r3, msg_residual),
+  )
+}

@@ -45,7 +45,7 @@ def test_the_command(tmp_path):
   )
   assert done.returncode == 0, done.stderr
   assert (
-    "--config=configs/presets/bmsg_gan.py --config.resolution=32" in done.stdout
+    "--config=configs/default.py:bmsg_gan --config.resolution=32" in done.stdout
   )
   with pytest.raises(ValueError, match=f"^{new} is not empty; choose another"):
     convert_to(new, "bmsg-gan", BMSG_G)

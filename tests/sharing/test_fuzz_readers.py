@@ -119,7 +119,7 @@ def fit(source, weights):
 
 @functools.lru_cache(maxsize=1000)
 def make_networks(preset, fields):
-  config = ConfigDict(load_config(f"presets/{preset}"))
+  config = ConfigDict(load_config("default", preset))
   config.update(dict(fields))
   return networks.make_generator(config), networks.make_discriminator(config)
 

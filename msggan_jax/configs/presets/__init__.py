@@ -1,1 +1,0 @@
-"""Presets: networks, loss and optimizer, without a data set."""
