@@ -5,7 +5,7 @@ INSTALLED := $(VENV)/.installed
 BIN := $(VENV)/bin
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-slow test-lowest fuzz faults docs format onnx web clean
+.PHONY: help setup demo test test-slow test-lowest faults docs format onnx web clean
 
 help:  ## List what there is.
 	@grep -E '^[a-z-]+:.*##' Makefile | sed -E 's/:[^#]*## /\t/' | expand -t 12
@@ -39,13 +39,6 @@ test-lowest:  ## Run the tests with the lowest versions that setup.cfg admits.
 	.venv-lowest/bin/uv pip install --quiet --python .venv-lowest/bin/python \
 	  --resolution lowest-direct --editable '.[demo,test]'
 	.venv-lowest/bin/python -m pytest
-
-SECS ?= 3600
-fuzz: $(INSTALLED)  ## Fuzz the readers of foreign files by coverage, SECS seconds each.
-	$(BIN)/python -m pip install --quiet --editable '.[fuzz]'
-	for target in torch torch-zip tf safetensors image images-zip; do \
-	  $(BIN)/python -m tests.coverage_fuzz $$target --secs=$(SECS) --corpus=runs/fuzz \
-	    || exit; done
 
 FAULTS ?= 200
 faults: $(INSTALLED)  ## Kill, stop and damage a run of four processes FAULTS times.

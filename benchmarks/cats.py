@@ -46,7 +46,7 @@ def measure(generator: trained.Generator) -> dict[str, float]:
   labels = None
   if generator.config.num_classes:
     labels = parts[random.randint(len(parts), size=NUM_FAKES), 0]
-  *_, images = trained.in_batches(generator, z, 100, labels)
+  *_, images = trained.map_batches(generator, z, labels, batch_size=100)
   fakes = np.asarray(pyramid.to_uint8(images))
   network = EfficientNetLite0.from_package()
   real_features, fake_features = (

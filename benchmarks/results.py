@@ -106,7 +106,7 @@ def measure(run: Run) -> dict[str, float]:
   """Return the KID of each scale of the last generator, by resolution."""
   generator = trained.load_generator(run.folder)
   z = generator.sample_latents(jax.random.key(run.seed), NUM_FAKES)
-  *small, largest = trained.in_batches(generator, z, 100)
+  *small, largest = trained.map_batches(generator, z, batch_size=100)
   fakes = [*(images[:NUM_SMALL_FAKES] for images in small), largest]
   network = EfficientNetLite0.from_package()
 

@@ -4,8 +4,7 @@ r"""Time the training step of a configuration on this machine.
   python -m msggan_jax.benchmark --config=configs/ffhq.py \
     --config.batch_size=auto --json=speed.json
 
-It needs neither data set nor workdir; --loader also prepares and reads the data
-set.
+It needs neither data set nor workdir.
 """
 
 import os
@@ -18,7 +17,6 @@ _CONFIG = cli.define_config()
 _STEPS = flags.DEFINE_integer(
   "steps", 10, "Steps to time, after two others.", lower_bound=1
 )
-_LOADER = flags.DEFINE_bool("loader", False, "Time the data set's loader, too.")
 _JSON = cli.define_json("One JSON object.")
 
 
@@ -40,10 +38,6 @@ def main() -> None:
     **cli.config_origin(),
   )
   numbers = timing.measure_step(config, _STEPS.value)
-  if _LOADER.value:
-    numbers |= timing.measure_loader(config)
-    ratio = numbers["loader_images_per_sec"] / numbers["images_per_sec"]
-    numbers["loader_to_step"] = ratio
   output.show(numbers, timing.describe(numbers))
 
 

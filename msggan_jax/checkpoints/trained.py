@@ -322,29 +322,6 @@ def class_names_of(source: Path, num_classes: int) -> tuple[str, ...]:
   return tuple("".join(filter(str.isprintable, x))[:_LONGEST] for x in texts)
 
 
-def in_batches(
-  generator: Generator,
-  z: jax.Array,
-  batch_size: int,
-  labels: Labels | None = None,
-  *,
-  noise: Noise = "fixed",
-  progress: str = "",
-  **options,
-) -> tuple[np.ndarray, ...]:
-  """Generate many images, (N, r, r, channels) per scale, as `map_batches`."""
-  labels = _check_labels(generator.config, labels, len(z))
-  keys = example_keys(noise, len(z))
-
-  def generate(z, labels, keys):
-    noise = "fixed" if keys is None else keys
-    return generator(z, labels, noise=noise, **options)
-
-  return map_batches(
-    generate, z, labels, keys, batch_size=batch_size, progress=progress
-  )
-
-
 def map_batches(
   function: Callable[..., Sequence[jax.Array]],
   *arrays: Any,

@@ -47,7 +47,7 @@ class Stability:
   def _images(self, generator: trained.Generator) -> tuple[np.ndarray, ...]:
     z = generator.sample_latents(self._key, NUM_LATENTS)
     labels = generator.labels_in_turn(NUM_LATENTS)
-    return trained.in_batches(generator, z, _BATCH, labels)
+    return trained.map_batches(generator, z, labels, batch_size=_BATCH)
 
 
 def read_rows(stats_path: Path) -> list[dict[str, float]]:

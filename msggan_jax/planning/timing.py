@@ -1,6 +1,5 @@
-"""Times of the training step, matrix products and the loader."""
+"""Times of the training step and of matrix products."""
 
-import itertools
 import time
 from collections.abc import Callable
 from typing import Any
@@ -9,14 +8,12 @@ import jax
 import numpy as np
 from ml_collections import ConfigDict
 
-from msggan_jax import data
 from msggan_jax.algorithm import program
 from msggan_jax.planning import flops
 from msggan_jax.runtime import machine, sharding
 
 _WARM_UP_STEPS = 2
 _MATRIX = 2048  # side of the matrices that measure the peak
-_LOADER_SECS = 5.0
 
 
 def measure_step(config: ConfigDict, steps: int) -> dict[str, Any]:
@@ -74,25 +71,10 @@ def matmul_flops_per_sec() -> float:
   return mesh.size * 2 * _MATRIX**3 / secs
 
 
-def measure_loader(config: ConfigDict) -> dict[str, float]:
-  """Time reading batches for some seconds."""
-  prepared = data.open_prepared(data.prepare_for(config))
-  loader = data.make_loader(
-    prepared, batch_size=config.batch_size, seed=config.seed
-  )
-  next(loader)
-  began = time.monotonic()
-  for count in itertools.count(1):
-    next(loader)
-    secs = time.monotonic() - began
-    if secs > _LOADER_SECS:
-      return {"loader_images_per_sec": count * config.batch_size / secs}
-
-
 def describe(numbers: dict[str, Any]) -> list[str]:
   """Return the numbers as lines for people."""
   low, high = numbers["step_secs_quartiles"]
-  lines = [
+  return [
     f"devices            {numbers['devices']} x {numbers['device_kind']}",
     f"batch              {numbers['batch_size']}",
     f"step               {numbers['step_secs']:.4g} s, half of them within "
@@ -106,12 +88,6 @@ def describe(numbers: dict[str, Any]) -> list[str]:
     f"compilation        {numbers['compile_secs']:.3g} s",
     f"peak memory        {numbers['peak_memory_bytes'] / 2**30:.3g} GiB",
   ]
-  if "loader_images_per_sec" in numbers:
-    lines.append(
-      f"loader alone       {numbers['loader_images_per_sec']:.4g} images/s, "
-      f"{numbers['loader_to_step']:.3g} times the step's"
-    )
-  return lines
 
 
 def time_calls(f: Callable[[], Any], count: int) -> list[float]:

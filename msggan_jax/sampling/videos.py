@@ -166,8 +166,12 @@ def _with_norms(
 def _generate(job: Job, batch: jnp.ndarray, stylegan: bool) -> Scales:
   if stylegan:
     return job.synthesize(job.truncate(batch), "")
-  labels = None if job.labels is None else job.labels[:1] * len(batch)
-  pyramid = trained.in_batches(job.generator, batch, job.batch_size, labels)
+  labels = None
+  if job.labels is not None:
+    labels = np.full(len(batch), job.labels[0])
+  pyramid = trained.map_batches(
+    job.generator, batch, labels, batch_size=job.batch_size
+  )
   return job.to_scales(pyramid)
 
 

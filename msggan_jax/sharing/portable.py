@@ -25,29 +25,20 @@ PLATFORMS = ("cpu", "cuda", "tpu")  # of StableHLO
 _VARIANTS = {"psi", "w", "noise"}
 
 Arrays = dict[str, jax.Array]  # by the names of inputs
-
-
-class Input(NamedTuple):
-  """An argument of a function."""
-
-  name: str
-  shape: tuple[int, ...]  # without the batch
-  dtype: str = "float32"  # or "int32"
-  batched: bool = True  # whether a batch is the first dimension
+Inputs = dict[str, jax.ShapeDtypeStruct]  # of a symbolic batch
 
 
 class Function(NamedTuple):
   """A function of arrays, with named inputs and outputs in order."""
 
   name: str
-  inputs: tuple[Input, ...]
+  inputs: Inputs
   outputs: tuple[str, ...]
   compute: Callable[[Arrays], tuple[jax.Array, ...]]  # from named arrays
 
   def call(self, *arrays: jax.Array) -> tuple[jax.Array, ...]:
     """Map the inputs to the outputs."""
-    names = [each.name for each in self.inputs]
-    return self.compute(dict(zip(names, arrays, strict=True)))
+    return self.compute(dict(zip(self.inputs, arrays, strict=True)))
 
 
 def export(
@@ -101,18 +92,18 @@ def write(
   function = whole(generator, variant)
   serialize = {"onnx": to_onnx, "stablehlo": to_stablehlo}[kind]
   safetensors_file.write_new(output, serialize(function))
-  inputs = ", ".join(map(_describe, function.inputs))
-  lines = [f"inputs: {inputs}", f"outputs: {', '.join(function.outputs)}"]
+  inputs = (  # such as z (batch, 64) float32
+    f"{name} ({', '.join(map(str, x.shape))}) {x.dtype}"
+    for name, x in function.inputs.items()
+  )
+  lines = [
+    f"inputs: {', '.join(inputs)}",
+    f"outputs: {', '.join(function.outputs)}",
+  ]
   if names := generator.class_names:
     pairs = (f"{label}: {name}" for label, name in enumerate(names))
     lines.append(f"classes: {', '.join(pairs)}")
   return lines
-
-
-def _describe(each: Input) -> str:
-  """Return a name, shape and type as text, such as z (batch, 64) float32."""
-  sides = [*(["batch"] if each.batched else []), *map(str, each.shape)]
-  return f"{each.name} ({', '.join(sides)}) {each.dtype}"
 
 
 def to_stablehlo(function: Function) -> bytes:
@@ -125,7 +116,7 @@ def to_stablehlo(function: Function) -> bytes:
     return dict(zip(function.outputs, function.call(*arrays), strict=True))
 
   export_for = jax.export.export(jax.jit(named), platforms=PLATFORMS)
-  return bytes(export_for(*_any_batch(function)).serialize())
+  return bytes(export_for(*function.inputs.values()).serialize())
 
 
 def check_jax2onnx(format: str = "onnx") -> None:
@@ -144,17 +135,12 @@ def to_onnx(function: Function) -> bytes:
 
   model = jax2onnx.to_onnx(
     function.call,
-    inputs=_any_batch(function),
-    input_names=[each.name for each in function.inputs],
+    inputs=list(function.inputs.values()),
+    input_names=list(function.inputs),
     output_names=list(function.outputs),
     model_name=function.name,
   )
   return model.SerializeToString()
-
-
-def _any_batch(function: Function) -> list[jax.ShapeDtypeStruct]:
-  (batch,) = jax.export.symbolic_shape("batch")
-  return [_abstract(each, batch) for each in function.inputs]
 
 
 def whole(
@@ -177,11 +163,12 @@ def whole(
   """
   _check_variant(generator, variant)
   module = _plain_module(generator)
-  inputs = _noise_inputs(generator) if "noise" in variant else ()
-  if "w" in variant:
-    inputs = (_w_input(generator), *inputs)
-  else:
-    inputs = (*_latent_inputs(generator, "psi" in variant), *inputs)
+  wanted = {*variant} if "w" in variant else {"z", "labels", *variant}
+  inputs = {
+    name: x
+    for name, x in _inputs(generator).items()
+    if name.partition("_")[0] in wanted
+  }
 
   def compute(given: Arrays) -> tuple[jax.Array, ...]:
     if not is_stylegan(generator):
@@ -215,27 +202,34 @@ def segments(generator: trained.Generator) -> list[Function]:
     )
   module = _plain_module(generator)
   stylegan = is_stylegan(generator)
-  inputs = _latent_inputs(generator, psi=stylegan)
+  known = _inputs(generator)
 
-  def compute(given: Arrays) -> tuple[jax.Array, ...]:
+  def start(given: Arrays) -> tuple[jax.Array, ...]:
     if stylegan:
       return (_map_latents(module, given),)
     return (module.join(given["z"], given.get("labels")),)
 
-  output = "w" if stylegan else "next"
-  latent = Function("latent", inputs, (output,), compute)
+  names = ("z", "labels", "psi") if stylegan else ("z", "labels")
+  inputs = {name: known[name] for name in names if name in known}
+  latent = Function("latent", inputs, ("w" if stylegan else "next",), start)
   made = [latent] if stylegan or generator.config.num_classes else []
-  shape = None if stylegan else _first_shape(latent)
+  before = {} if stylegan else {"x": _first_output(latent)}
   blocks: list[int] = []
-  below = None
-  for resolution in module.resolutions:
+  for i, resolution in enumerate(module.resolutions):
     blocks.append(resolution)
-    if resolution in module.scales:
-      made.append(_segment(generator, module, tuple(blocks), shape, below))
-      shape = _first_shape(made[-1])
-      blocks = []
-      if generator.config.pyramid == "exact":
-        below = _image_input(generator, resolution)
+    if resolution not in module.scales:
+      continue
+    inputs = dict(before)
+    if stylegan:
+      layers = range(2 * (i + 1 - len(blocks)), 2 * (i + 1))
+      names = ("w", *(f"noise_{layer}" for layer in layers))
+      inputs |= {name: known[name] for name in names}
+    made.append(_segment(module, inputs, tuple(blocks)))
+    before = {"x": _first_output(made[-1])}
+    if kind == "exact":
+      name = image_name(resolution)
+      before[name] = known[name]
+    blocks = []
   return made
 
 
@@ -246,10 +240,8 @@ def _map_latents(module: nnx.Module, given: Arrays) -> jax.Array:
   return w
 
 
-def _first_shape(function: Function) -> tuple[int, ...]:
-  """Return the shape of the first output, without the batch."""
-  arrays = map(_abstract, function.inputs)
-  return jax.eval_shape(function.call, *arrays)[0].shape[1:]
+def _first_output(function: Function) -> jax.ShapeDtypeStruct:
+  return jax.eval_shape(function.call, *function.inputs.values())[0]
 
 
 def image_name(resolution: int) -> str:
@@ -281,43 +273,30 @@ def _check_variant(
 
 
 def _segment(
-  generator: trained.Generator,
-  module: nnx.Module,
-  blocks: tuple[int, ...],
-  shape: tuple[int, ...] | None,
-  below: Input | None,
+  module: nnx.Module, inputs: Inputs, blocks: tuple[int, ...]
 ) -> Function:
   """Return the blocks from below one connected scale up to it."""
-  stylegan = is_stylegan(generator)
-  first = 2 * module.resolutions.index(blocks[0])
-  last = blocks[-1] == generator.config.resolution
-  inputs = [] if shape is None else [Input("x", shape)]
-  if below is not None:
-    inputs.append(below)
-  layers = range(first, first + 2 * len(blocks))
-  if stylegan:
-    maps = _noise_inputs(generator)
-    inputs += [_w_input(generator), *(maps[layer] for layer in layers)]
 
   def compute(given: Arrays) -> tuple[jax.Array, ...]:
     x, image = given.get("x"), None
-    for i, resolution in enumerate(blocks):
+    for resolution in blocks:
       styles = ()
-      if stylegan:
-        pair = layers[2 * i : 2 * i + 2]
+      if "w" in given:
+        first = 2 * module.resolutions.index(resolution)
+        pair = (first, first + 1)
         styles = (
           [given["w"][:, layer] for layer in pair],
           [given[f"noise_{layer}"] for layer in pair],
         )
       x, image = module.grow(resolution, x, *styles)
-    if below is not None:
-      image = refine(given[below.name], image)
-    return (image,) if last else (x, image)
+    for below in (given[name] for name in given if name.startswith("image_")):
+      image = refine(below, image)
+    return (image,) if is_last else (x, image)
 
+  is_last = blocks[-1] == module.resolutions[-1]
   name = image_name(blocks[-1])
-  outputs = (name,) if last else ("next", name)
-  title = name.replace("image", "scale")
-  return Function(title, tuple(inputs), outputs, compute)
+  outputs = (name,) if is_last else ("next", name)
+  return Function(name.replace("image", "scale"), inputs, outputs, compute)
 
 
 def _plain_module(generator: trained.Generator) -> nnx.Module:
@@ -330,38 +309,24 @@ def _plain_module(generator: trained.Generator) -> nnx.Module:
   return nnx.merge(network.graphdef, params, state)
 
 
-def _latent_inputs(
-  generator: trained.Generator, psi: bool
-) -> tuple[Input, ...]:
-  inputs = [Input("z", (generator.config.latent_size,))]
-  if generator.config.num_classes:
-    inputs.append(Input("labels", (), "int32"))
-  if psi:
-    inputs.append(Input("psi", (), batched=False))
-  return tuple(inputs)
-
-
-def _image_input(generator: trained.Generator, resolution: int) -> Input:
-  grid = base_grid.parse(generator.config.base_grid)
-  size = base_grid.image_size(resolution, grid)
-  return Input(image_name(resolution), (*size, generator.config.channels))
-
-
-def _w_input(generator: trained.Generator) -> Input:
-  layers = 2 * len(resolutions_up_to(generator.config.resolution))
-  return Input("w", (layers, generator.config.w_size))
-
-
-def _noise_inputs(generator: trained.Generator) -> tuple[Input, ...]:
-  grid = base_grid.parse(generator.config.base_grid)
-  sides = resolutions_up_to(generator.config.resolution)
-  return tuple(
-    Input(f"noise_{2 * i + j}", base_grid.image_size(side, grid))
-    for i, side in enumerate(sides)
-    for j in range(2)
-  )
-
-
-def _abstract(each: Input, batch: int = 1) -> jax.ShapeDtypeStruct:
-  shape = (batch, *each.shape) if each.batched else each.shape
-  return jax.ShapeDtypeStruct(shape, jnp.dtype(each.dtype))
+def _inputs(generator: trained.Generator) -> Inputs:
+  """Return every input that a function can have, in their order."""
+  config = generator.config
+  grid = base_grid.parse(config.base_grid)
+  resolutions = resolutions_up_to(config.resolution)
+  (batch,) = jax.export.symbolic_shape("batch")
+  shapes = {"z": (batch, config.latent_size)}
+  if config.num_classes:
+    shapes["labels"] = (batch,)
+  shapes |= {"psi": (), "w": (batch, 2 * len(resolutions), config.w_size)}
+  sizes = [base_grid.image_size(r, grid) for r in resolutions]
+  for layer in range(2 * len(resolutions)):
+    shapes[f"noise_{layer}"] = (batch, *sizes[layer // 2])
+  for r, size in zip(resolutions, sizes, strict=True):
+    shapes[image_name(r)] = (batch, *size, config.channels)
+  return {
+    name: jax.ShapeDtypeStruct(
+      shape, jnp.int32 if name == "labels" else jnp.float32
+    )
+    for name, shape in shapes.items()
+  }

@@ -55,12 +55,12 @@ def write(
   files["runtime.js"] = _script("RUNTIME", wasm)
   described = []
   for segment in portable.segments(generator):
-    name, model = segment.name, portable.to_onnx(segment)
-    inputs = [[each.name, *each.shape] for each in segment.inputs]
+    title, model = segment.name, portable.to_onnx(segment)
+    inputs = [[name, *x.shape[1:]] for name, x in segment.inputs.items()]
     digest = hashlib.sha256(model).hexdigest()
-    described.append({"name": name, "inputs": inputs, "hash": digest})
-    text = f'SEGMENTS["{name}"] = "{_base64(model)}";\n'
-    files[f"{name}.js"] = text.encode()
+    described.append({"name": title, "inputs": inputs, "hash": digest})
+    text = f'SEGMENTS["{title}"] = "{_base64(model)}";\n'
+    files[f"{title}.js"] = text.encode()
   config = generator.config
   card = model_card.read(source, step)
   model = {

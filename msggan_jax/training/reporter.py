@@ -172,7 +172,7 @@ class Reporter:
       key = jax.random.fold_in(jax.random.key(config.seed), 2**31 - 1)
       z = generator.sample_latents(key, columns * columns)
       labels = generator.labels_in_turn(len(z))
-      pyramid = trained.in_batches(generator, z, batch_size=4, labels=labels)
+      pyramid = trained.map_batches(generator, z, labels, batch_size=4)
       pyramid = [to_uint8(scale) for scale in pyramid]
       sheets = {"scales": pictures.scale_sheet(pyramid, examples=columns)}
       for scale in pyramid:

@@ -167,7 +167,11 @@ def test_noise(generator, z):
   assert same(drawn, generator(z, noise=key))
   assert not same(drawn[:1], generator(z, noise=jax.random.key(4))[:1])
   # The noise of an example is independent of its batch.
-  whole = trained.in_batches(generator, z, batch_size=2, noise=key)
+  whole = trained.map_batches(
+    lambda z, keys: generator(z, noise=keys),
+    *(z, trained.example_keys(key, len(z))),
+    batch_size=2,
+  )
   assert same(drawn, whole)
   # Equal latents differ only by their noise.
   twice = jnp.concatenate([z[:1], z[:1]])

@@ -5,13 +5,12 @@ import os
 import pickle
 import zipfile
 
-import jax
 import numpy as np
 import pytest
 
+from msggan_jax.checkpoints.tensors import flatten, shapes_of
 from msggan_jax.models import networks
 from msggan_jax.sharing.foreign import (
-  bmsg_gan,
   msg_stylegan_tf,
   read_torch,
   restricted,
@@ -241,70 +240,34 @@ def test_pickles_in_a_row_are_read_one_by_one():
   assert file.read() == b"rest"
 
 
-# Names and shapes: reference/peers.md, sections 1.2 and 7.
-
-
-def their_shapes(config, make_network, table):
-  network = make_network(config)
-  leaves = jax.tree.leaves_with_path(
-    [network.abstract_params(), network.abstract_state()]
-  )
-  shapes = {}
-  for (_, *path), leaf in leaves:
-    source = table[".".join(key.key for key in path)]
-    shapes[source.name] = source.layout.their_shape(leaf.shape)
-  assert len(shapes) == len(leaves) == len(table)
-  return shapes
-
-
-def total(shapes, left_out=()):
-  return sum(
-    int(np.prod(shape))
-    for name, shape in shapes.items()
-    if not name.endswith(left_out)
-  )
-
-
-def test_bmsg_names_and_shapes():
-  config = load_config("default", "bmsg_gan")
-  config.resolution, scales = 64, (4, 8, 16, 32, 64)
-  g = their_shapes(
-    config, networks.make_generator, bmsg_gan.generator_table(scales)
-  )
-  d = their_shapes(
-    config, networks.make_discriminator, bmsg_gan.discriminator_table(scales)
-  )
-  assert (total(g), total(d)) == (22_490_383, 18_364_161)
-  assert (len(g), len(d)) == (30, 32)
-  assert g["layers.0.conv_1.weight"] == (512, 512, 4, 4)
-  assert g["layers.4.conv_1.weight"] == (256, 512, 3, 3)
-  assert d["rgb_to_features.3.weight"] == (256, 3, 1, 1)
-  assert d["layers.3.conv_1.weight"] == (256, 256, 3, 3)
-  assert d["layers.2.conv_2.weight"] == (256, 512, 3, 3)
-  assert d["final_block.conv_1.weight"] == (512, 513, 3, 3)
-
-
 def test_stylegan_names_and_shapes():
+  """With the official code's defaults; reference/peers.md, section 1.2."""
   config = load_config("default", "msg_stylegan_official")
-  # All settings are the official code's defaults.
-  networks_of_file = [Network(name) for name in "GDG"]
-  config.update(msg_stylegan_tf.architecture(networks_of_file))
+  config.update(msg_stylegan_tf.architecture([Network(name) for name in "GDG"]))
   scales = tuple(2**i for i in range(2, 11))
-  g = their_shapes(
-    config,
-    networks.make_generator,
-    msg_stylegan_tf.generator_table(scales, mapping_layers=8, num_classes=0),
+  g_table = msg_stylegan_tf.generator_table(
+    scales, mapping_layers=8, num_classes=0
   )
-  d = their_shapes(
-    config,
-    networks.make_discriminator,
-    msg_stylegan_tf.discriminator_table(scales, channels=3),
-  )
-  assert sum(name.startswith("synthesis/") for name in g) == 126
-  assert len(g) == 126 + 16 + 1 and len(d) == 48
-  maps = tuple(f"noise{i}" for i in range(2 * len(scales)))
-  assert total(g, (*maps, "dlatent_avg")) == 26_219_627
-  assert total(d) == 24_238_625
-  assert g["synthesis/4x4/Const/StyleMod/weight"] == (512, 1024)
-  assert d["128x128/combine/weight"] == (1, 1, 131, 128)
-  assert d["4x4/Dense0/weight"] == (8192, 512)
+  d_table = msg_stylegan_tf.discriminator_table(scales, channels=3)
+  shapes = {}
+  for make, table in (
+    (networks.make_generator, g_table),
+    (networks.make_discriminator, d_table),
+  ):
+    leaves = flatten(*shapes_of(make(config)))
+    assert len(leaves) == len(table) == len({s.name for s in table.values()})
+    for path, leaf in leaves.items():
+      name, layout = table[path.replace("/", ".")]
+      shapes[name] = layout.their_shape(leaf.shape)
+  of_synthesis = [name for name in shapes if name.startswith("synthesis/")]
+  assert len(of_synthesis) == 126
+  assert (len(g_table), len(d_table)) == (126 + 16 + 1, 48)
+  learned = {
+    name: int(np.prod(shape))
+    for name, shape in shapes.items()
+    if name != "dlatent_avg" and not name.startswith("synthesis/noise")
+  }
+  assert sum(learned.values()) == 26_219_627 + 24_238_625
+  assert shapes["synthesis/4x4/Const/StyleMod/weight"] == (512, 1024)
+  assert shapes["128x128/combine/weight"] == (1, 1, 131, 128)
+  assert shapes["4x4/Dense0/weight"] == (8192, 512)

@@ -8,7 +8,6 @@ import pickletools
 import random
 import zipfile
 
-import jax
 import numpy as np
 import pytest
 from ml_collections import ConfigDict
@@ -18,7 +17,9 @@ from msggan_jax.models import networks
 from msggan_jax.sharing.foreign import bmsg_gan, conversion, read_torch
 from msggan_jax.sharing.foreign.msg_stylegan_tf import read_tf_pickle
 from tests import fuzzing, weight_files
+from tests.algorithm.runs import small_config
 from tests.conftest import load_config
+from tests.models.test_networks import random_arrays
 from tests.sharing.test_convert import (
   tensors_of,
   tf_networks,
@@ -126,12 +127,8 @@ def make_networks(preset, fields):
 
 def safetensors_seeds(folder):
   """Return the weights of a tiny network in our own format."""
-  config = load_config("default", "msg_stylegan")
-  config.update(resolution=8, latent_size=6, w_size=5, mapping_size=7)
-  config.update(mapping_layers=2, base_channels=32, max_channels=4)
-  network = networks.make_generator(config)
-  trees = network.abstract_params(), network.abstract_state()
-  trees = jax.tree.map(lambda x: np.ones(x.shape, x.dtype), trees)
+  config = small_config("msg_stylegan")
+  trees = random_arrays(networks.make_generator(config))
   path = folder / "seed"
   named = {safetensors_file.GENERATOR: trees}
   safetensors_file.write(path, config, 3, named, {})

@@ -4,21 +4,16 @@ import base64
 import io
 import json
 
-import jax
-import numpy as np
 import pytest
 from PIL import Image
 
-from msggan_jax.checkpoints import (
-  checkpoint,
-  safetensors_file,
-  trained,
-)
-from msggan_jax.config import saved
+from msggan_jax.checkpoints import safetensors_file, trained
 from msggan_jax.data import run_data
 from msggan_jax.models import networks
 from msggan_jax.runtime import jsonl
 from msggan_jax.sharing import model_card, portable
+from tests.models.test_networks import random_arrays
+from tests.written_networks import write_run
 
 STEP = 4
 KID = "kid_efficientnet_lite0_1000"
@@ -28,13 +23,7 @@ KID = "kid_efficientnet_lite0_1000"
 def workdir(tiny_config, tmp_path):
   """A run with three evaluations, two of them at its step."""
   tiny_config.dataset.name = "cats"
-  params, state = zeros(tiny_config)
-  saved_state = {"ema_params": params, "ema_state": state}
-  saved_state["step"] = np.int32(STEP)
-  workdir = tmp_path / "run"
-  with checkpoint.Checkpoints(workdir / "checkpoints") as checkpoints:
-    checkpoints.save(STEP, jax.device_put(saved_state))
-  saved.save_config(tiny_config, workdir)
+  workdir = write_run(tiny_config, tmp_path / "run", STEP)
   row = {"step": STEP, "kimg": 0.008, "secs": 1.0, "versions": {"jax": "0"}}
   rows = [
     row | {KID: 0.5, "protocols": {KID: "old"}},
@@ -54,15 +43,7 @@ def test_class_names_are_in_the_run_and_its_file(
 ):
   path, old = tmp_path / "shared.safetensors", tmp_path / "old.safetensors"
   tiny_config.num_classes = 3
-  params, state = zeros(tiny_config)
-  with checkpoint.Checkpoints(workdir / "checkpoints") as checkpoints:
-    checkpoints.save(
-      STEP + 1,
-      jax.device_put(
-        {"ema_params": params, "ema_state": state, "step": np.int32(STEP + 1)}
-      ),
-    )
-  saved.save_config(tiny_config, workdir)
+  write_run(tiny_config, workdir, STEP + 1)
   portable.export(workdir, old)
   names = ("Katze", "a/b", "\x1b[31mred\n")
   run_data.RunData("", names, "", ()).write(workdir)
@@ -77,12 +58,6 @@ def test_class_names_are_in_the_run_and_its_file(
   for text in ("damaged", '{"digests": "", "class_names": ["a"]}'):
     (workdir / "data.json").write_text(text)
     assert trained.load_generator(workdir).class_names == ()
-
-
-def zeros(config):
-  generator = networks.make_generator(config)
-  shapes = generator.abstract_params(), generator.abstract_state()
-  return jax.tree.map(lambda x: np.zeros(x.shape, x.dtype), shapes)
 
 
 def test_a_run_and_its_file_have_the_same_card(workdir, tiny_config, tmp_path):
@@ -131,7 +106,8 @@ def test_details_stand_beside_their_metric():
 def test_a_strange_header_has_an_empty_card(header, tiny_config, tmp_path):
   tiny_config.dataset.name = "somebody's"
   path = tmp_path / "shared.safetensors"
-  trees = {safetensors_file.GENERATOR: zeros(tiny_config)}
+  arrays = random_arrays(networks.make_generator(tiny_config))
+  trees = {safetensors_file.GENERATOR: arrays}
   safetensors_file.write(path, tiny_config, STEP, trees, header)
   card = model_card.read(path)
   assert card.metrics == {} and card.pairs == b""

@@ -108,17 +108,15 @@ def test_images_are_the_same_at_any_batch_size(model):
 def test_w_and_noise_maps_are_inputs():
   generator = make_generator("stylegan")
   function = portable.whole(generator, ["w", "noise"])
-  assert [each.name for each in function.inputs] == [
-    "w",
-    *(f"noise_{layer}" for layer in range(6)),
-  ]
+  noise = [f"noise_{layer}" for layer in range(6)]
+  assert list(function.inputs) == ["w", *noise]
   w = generator.map_latents(generator.sample_latents(jax.random.key(0), 2))
   keys = trained.example_keys(jax.random.key(5), 2)
   maps = []
-  for each in function.inputs[1:]:
-    layer = int(each.name.removeprefix("noise_"))
+  for layer, name in enumerate(noise):
     folded = jax.vmap(jax.random.fold_in, in_axes=(0, None))(keys, layer)
-    maps.append(np.stack([jax.random.normal(k, each.shape) for k in folded]))
+    shape = function.inputs[name].shape[1:]
+    maps.append(np.stack([jax.random.normal(k, shape) for k in folded]))
   images = exported(generator, ["w", "noise"]).call(
     np.repeat(np.asarray(w)[:, None], 6, axis=1), *maps
   )
@@ -140,12 +138,11 @@ def test_segments_equal_the_whole(model, pyramid):
     known[f"noise_{layer}"] = noise.astype(np.float32)
   variant = ["psi", "noise"] if model == "stylegan" else []
   function = portable.whole(generator, variant)
-  wanted = function.call(*(known[each.name] for each in function.inputs))
+  wanted = function.call(*(known[name] for name in function.inputs))
   for part in portable.segments(generator):
-    results = part.call(*(known[each.name] for each in part.inputs))
-    for each in part.inputs:  # the declared shapes are true
-      shape = known[each.name].shape[1:] if each.batched else ()
-      assert shape == each.shape
+    results = part.call(*(known[name] for name in part.inputs))
+    for name, x in part.inputs.items():  # the declared shapes are true
+      assert known[name].shape[1:] == x.shape[1:]
     known |= dict(zip(part.outputs, results, strict=True))
     known["x"] = known.get("next")
   for name, scale in zip(function.outputs, wanted, strict=True):
@@ -243,14 +240,14 @@ def test_a_process_without_jax_draws_the_images(model, variant, tmp_path):
   function = portable.whole(generator, variant.split(",") if variant else ())
   random = np.random.default_rng(0)
   given = {"labels": np.array([2, 0, 1], np.int32), "psi": np.float32(0.5)}
-  for each in function.inputs:
-    if each.name not in given:
-      values = random.normal(size=(3, *each.shape))
-      given[each.name] = values.astype(np.float32)
-  arrays = [given[each.name] for each in function.inputs]
+  for name, x in function.inputs.items():
+    if name not in given:
+      values = random.normal(size=(3, *x.shape[1:]))
+      given[name] = values.astype(np.float32)
+  arrays = [given[name] for name in function.inputs]
   images = jax.jit(function.call)(*arrays)
   given |= dict(zip(function.outputs, images, strict=True))
   np.savez(tmp_path / "given.npz", **given)
   done = run(PYTHON, "-c", ONNX, output, tmp_path / "given.npz")
   assert done.returncode == 0, done.stderr
-  assert done.stdout.strip() == str([each.name for each in function.inputs])
+  assert done.stdout.strip() == str(list(function.inputs))
