@@ -4,14 +4,15 @@ Names are loaded when they are first used, so that importing the package is
 quick and brings in neither Flax nor TensorFlow.
 """
 
-import importlib
 import sys
-from typing import Any
 
 from msggan_jax.runtime import interrupts
 
 if sys.argv[:1] == ["-m"]:  # while Python looks for `-m msggan_jax.<command>`
-  interrupts.end_at_once()
+  interrupts.end_at_once()  # before slower imports
+
+import importlib
+from typing import Any
 
 _HOMES = {
   "load_generator": "msggan_jax.checkpoints.trained",

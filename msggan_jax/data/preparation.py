@@ -44,7 +44,8 @@ _OPENERS: dict[str, Callable[[Any, int], OpenSource]] = {
   "folder": folder.open_folder,
   "lsun_church": folder.open_lsun,
 }
-# They may change; other sources are those of a catalog or a package.
+# Their images change where they are; those of TFDS by another download only,
+# the demo's never.
 _OF_PATHS = ("folder", "lsun_church")
 
 
@@ -102,7 +103,6 @@ def prepare(
       raise ValueError(f"{as_it_is} is prepared already; train on it as it is")
     return as_it_is
   wanted = _settings(dataset, resolution, channels, base_grid)
-  of_path = dataset.name in _OF_PATHS  # it may change, and opens at once
   target, partial = _outputs(dataset, (*size, channels), output)
   there = _sets_at(target, wanted)
   of_run = [
@@ -117,7 +117,7 @@ def prepare(
     def open_source() -> Source:
       return stack.enter_context(_open_source(dataset, max(size)))
 
-    is_compared = of_path and not (there and _is_away(dataset))
+    is_compared = not _is_away(dataset, there)
     source = open_source() if is_compared else None
     here = fingerprint.of(source) if source else None
     find = functools.partial(_find, target, wanted, here, of_run)
@@ -161,6 +161,10 @@ def prepare_of_run(
   Raises:
     ValueError: If the run keeps its set in another folder; as `prepare`.
   """
+  known = run_data.read(workdir) if workdir else None
+  known = known or run_data.RunData(class_names=None)
+  if known.is_there():
+    return Path(known.path)
   dataset = config.dataset.copy_and_resolve_references()
   theirs = dataset.data_dir or data_dir  # a shared file names no folder
   if Path(theirs) != Path(data_dir):
@@ -169,8 +173,6 @@ def prepare_of_run(
       f"add --data_dir={theirs}"
     )
   dataset.data_dir = theirs
-  known = run_data.read(workdir) if workdir else None
-  known = known or run_data.RunData(class_names=None)
   path = prepare_for(config, dataset, content_hash=known.content_hash)
   if changes := known.changes(prepared_set.open_prepared(path)):
     _say_once(
@@ -253,8 +255,15 @@ def _sets_at(target: Path, wanted: dict[str, Any]) -> list[Path]:
   return sorted(sets, key=order)
 
 
-def _is_away(dataset: Any) -> bool:
-  """Return whether a source was removed, or its disk is not mounted."""
+def _is_away(dataset: Any, there: Sequence[Path]) -> bool:
+  """Return whether a source cannot be compared with the sets made of it.
+
+  It was removed or never downloaded, its disk is not mounted, or it is drawn.
+  """
+  if dataset.name not in _OF_PATHS:
+    return dataset.name in _OPENERS or not tfds_sets.is_there(dataset)
+  if not there:
+    return False
   path = Path(dataset.path)
   try:
     return not path.exists() or (path.is_dir() and not any(path.iterdir()))

@@ -85,7 +85,7 @@ def compare(
         progress=title if progress else "",
       )
 
-    source = Reals(real_images.read, len(real_images))
+    source = real_images.as_reals()
     found = of_reals(source.statistics, parsed, "reals")
     values, doubts = {}, {}
     for protocol, request in requests.items():
@@ -96,7 +96,7 @@ def compare(
         logging.warning("%s: %s", protocol.name, reason)
     values |= of_reals(source.floors, found, "few reals")
     return values, {
-      "data_hash": real_images.content_hash,
+      "data_hash": source.content_hash or real_images.content_hash,
       "fakes_hash": fake_images.content_hash,
       **feature_pass.provenance(parsed, extractors, doubts),
     }
@@ -119,15 +119,22 @@ class _Images:
     unreadable: A sentence on the first file that is no image, or "".
   """
 
-  def __init__(self, source: Source, path: str, size: Size | None = None):
-    """Look at all images' sizes, unless all have the given one."""
+  def __init__(
+    self,
+    source: Source,
+    path: str,
+    prepared: prepared_set.PreparedSet | None = None,
+  ):
+    """Look at all images' sizes, unless they are of a prepared set."""
     self.path = path
+    self._prepared = prepared
     self.unreadable = ""
     self._source = source
     self._hashes: dict[int, bytes] = {}
     count = len(source.names)
-    looked: list[Size | None] = [size] * count
-    if size is None:
+    if prepared:
+      looked = [prepared.metadata.size] * count
+    else:
       with concurrent.futures.ThreadPoolExecutor() as pool:
         looked = list(pool.map(self._size_of, range(count)))
     self._numbers = [i for i in range(count) if looked[i]]
@@ -180,6 +187,12 @@ class _Images:
     self._hashes[index] = hashlib.sha256(pixels.tobytes()).digest()
     return pixels
 
+  def as_reals(self) -> Reals:
+    """Return them as reals; a prepared set of RGB keeps their statistics."""
+    if self._prepared and self._prepared.metadata.channels == 3:
+      return Reals.of(self._prepared)
+    return Reals(self.read, len(self))
+
   @property
   def content_hash(self) -> str:
     """SHA-256 over those of the images that were read, in order."""
@@ -192,7 +205,7 @@ def _open(path: str, stack: contextlib.ExitStack) -> _Images:
     raise ValueError(f"{path} does not exist")
   if prepared_set.is_prepared(Path(path)):
     images = prepared_set.open_prepared(path)
-    return _Images(_prepared_source(images), path, images.metadata.size)
+    return _Images(_prepared_source(images), path, images)
   dataset = types.SimpleNamespace(path=path)
   opened = folder.open_folder(dataset, resolution=0)
   return _Images(stack.enter_context(opened), path)

@@ -6,7 +6,6 @@ imports little, and a package's first line can call it.
 
 import contextlib
 import os
-import shutil
 import signal
 import sys
 from pathlib import Path
@@ -27,6 +26,8 @@ def end_at_once() -> None:
 
 def remove(path: Path) -> None:
   """Remove a file or a folder, as far as it exists and can be removed."""
+  import shutil  # late: a signal during imports would not be handled
+
   if path.is_dir() and not path.is_symlink():
     shutil.rmtree(path, ignore_errors=True)
   else:

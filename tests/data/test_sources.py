@@ -125,19 +125,32 @@ def test_tfds_images_are_resized_and_keep_their_labels(tmp_path):
   # TFDS finds a data set by its files alone, as it does for cifar10 on disk.
   directory = tmp_path / "tfds" / "images" / "1.0.0"
   directory.mkdir(parents=True)
-  writer = prepared_set.RecordWriter(
-    directory, size=(64, 64), channels=3, has_labels=True
-  )
-  writer.add(
-    (pixels.encode_png(np.full((64, 64, 3), 50 * i, np.uint8)), i)
-    for i in range(4)
-  )
-  writer.close()
+
+  def write(count):
+    writer = prepared_set.RecordWriter(
+      directory, size=(64, 64), channels=3, has_labels=True
+    )
+    writer.add(
+      (pixels.encode_png(np.full((64, 64, 3), 50 * i, np.uint8)), i)
+      for i in range(count)
+    )
+    writer.close()
+
+  write(4)
   dataset = config(
     name="images", path=str(tmp_path / "tfds"), data_dir=str(tmp_path)
   )
   images = data.open_prepared(data.prepare(dataset, 16, 1))
   assert [int(image["image"][8, 8, 0]) for image in images] == [0, 50, 100, 150]
+  assert data.prepare(dataset, 16, 1) == images.path
+  write(5)  # another download
+  with pytest.raises(data.OutOfDate, match="1 image added, such as train 4$"):
+    data.prepare(dataset, 16, 1, unchanged=True)
+  other = data.prepare(dataset, 16, 1)
+  assert len(data.open_prepared(other)) == 5
+  away = directory.rename(tmp_path / "away")
+  assert data.prepare(dataset, 16, 1) in (images.path, other)
+  away.rename(directory)
   with pytest.raises(ValueError, match="'nope' of images"):
     data.prepare(config(**{**dataset, "split": "nope"}), 16, 1)
 

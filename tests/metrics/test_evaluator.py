@@ -14,6 +14,7 @@ from PIL import Image
 from msggan_jax import data, metrics
 from msggan_jax.checkpoints import checkpoint
 from msggan_jax.config import saved
+from msggan_jax.data import run_data
 from msggan_jax.metrics import (
   agreement,
   distances,
@@ -277,7 +278,8 @@ def test_evaluator_and_the_command(config, prepared, folder):
   refused = evaluate_command(*flags, code=2)
   data_dir = f"--data_dir={config.dataset.data_dir}"
   assert f"if it may be written to, add {data_dir}\n" in refused.stderr
-  command = evaluate_command(*flags, data_dir)
+  run_data.of(prepared).write(workdir)  # it names the prepared set
+  command = evaluate_command(*flags)
   printed = [json.loads(line) for line in command.stdout.splitlines()]
   rows = (workdir / "metrics.jsonl").read_text().splitlines()
   assert printed == [json.loads(row) for row in rows]

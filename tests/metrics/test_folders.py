@@ -8,14 +8,14 @@ import pytest
 from PIL import Image
 
 from msggan_jax import data, metrics
-from msggan_jax.data import pictures
+from msggan_jax.data import pictures, prepared_set
 from msggan_jax.data.sources import dataset_of
 from msggan_jax.metrics import feature_pass
 from tests.evaluating import EXTRACTOR, evaluate_command
 from tests.golden_metrics.mean_colors import mean_colors
 
 
-def test_comparing_two_folders(tmp_path):
+def test_comparing_two_folders(tmp_path, monkeypatch):
   r = np.random.RandomState(0)
   for folder, count in (("a", 30), ("b", 20)):
     (tmp_path / folder).mkdir()
@@ -55,8 +55,13 @@ def test_comparing_two_folders(tmp_path):
   dataset = dataset_of(str(a), "train", "center")
   prepared = data.prepare(dataset, 8, 3, output=tmp_path / "set")
   name = "fd_mean_colors"
-  found, _ = metrics.compare(str(prepared), str(b), networks, name)
+  found, made = metrics.compare(str(prepared), str(b), networks, name)
   np.testing.assert_allclose(found[name], values[name])
+  # A prepared set keeps its statistics, as those of a run.
+  images = data.open_prepared(prepared)
+  assert made["data_hash"] == images.metadata.content_hash
+  monkeypatch.setattr(prepared_set.PreparedSet, "__getitem__", None)
+  assert metrics.compare(str(prepared), str(b), networks, name)[0] == found
   Image.new("RGB", (6, 9)).save(b / "20.png")
   with pytest.raises(ValueError, match=r"2 sizes, 8x8 \(20\), 6x9 \(1\); name"):
     metrics.compare(str(a), str(b), networks, "kid_mean_colors")

@@ -62,6 +62,14 @@ def open_tfds(dataset: Any, resolution: int) -> OpenSource:
   )
 
 
+def is_there(dataset: Any) -> bool:
+  """Return whether a data set of TFDS needs no download."""
+  try:
+    return _find_builder(dataset.name, dataset.path).is_prepared()
+  except ValueError:
+    return False
+
+
 def _find_builder(name: str, path: str) -> tfds.core.DatasetBuilder:
   data_dir = Path(path) if path else None
   if not name:
