@@ -40,6 +40,7 @@ def records(count: int, folder: Path) -> dict[str, float]:
 
 def preparing(count: int, folder: Path) -> dict[str, float]:
   """Prepare a set of random smooth images."""
+  from msggan_jax import data
   from msggan_jax.data import fingerprint, partial_set, set_writer
   from msggan_jax.data.sources import Source
   from msggan_jax.runtime import machine
@@ -52,16 +53,7 @@ def preparing(count: int, folder: Path) -> dict[str, float]:
 
   target = folder / f"records-{count}"
   names = [f"image {index}" for index in range(count)]
-  wanted = {
-    "source": f"{count} random images",
-    "split": "",
-    "crop": "center",
-    "resolution": SIDE,
-    "channels": 3,
-    "labels": "none",
-    "holdout": 0.0,
-    "base_grid": "4x4",
-  }
+  wanted = data.Metadata(f"{count} random images", "", "center", SIDE, 3)
   # A stopped measurement leaves finished pieces, which would not be timed.
   for left in (target, folder / f".{target.name}.partial"):
     shutil.rmtree(left, ignore_errors=True)
@@ -69,7 +61,7 @@ def preparing(count: int, folder: Path) -> dict[str, float]:
   here = fingerprint.of(source)
   began = time.monotonic()
   with partial_set.open_partial(target) as work:
-    work.begin(wanted)
+    work.begin(wanted.settings)
     set_writer.write_set(source, here, work, wanted, strict=True)
     work.move_to(target)
   return {

@@ -95,44 +95,41 @@ def prepare(
     ValueError: If the set cannot be made; no files remain then.
     OutOfDate: If the source must be unchanged and is not.
   """
-  _check_shape(dataset, resolution, channels)
-  size = grids.image_size(resolution, grids.parse(base_grid))
-  as_it_is = _prepared_source(dataset, (*size, channels))
-  if as_it_is:
+  wanted = _wanted(dataset, resolution, channels, base_grid)
+  if given := _given_set(dataset, wanted):
     if output:
-      raise ValueError(f"{as_it_is} is prepared already; train on it as it is")
-    return as_it_is
-  wanted = _settings(dataset, resolution, channels, base_grid)
-  target, partial = _outputs(dataset, (*size, channels), output)
-  there = _sets_at(target, wanted)
-  of_run = [
-    path
-    for path in (there if content_hash else ())
-    if prepared_set.open_prepared(path).metadata.content_hash == content_hash
-  ]
-  if of_run and not unchanged:
-    return of_run[0]
+      raise ValueError(f"{given} is prepared already; train on it as it is")
+    return given
+  target, partial = _outputs(dataset, wanted, output)
+  sets = _sets_at(target, wanted, content_hash)
+  if content_hash and sets and not unchanged:
+    if _hash_of(sets[0]) == content_hash:
+      return sets[0]
   with contextlib.ExitStack() as stack:
+    source = here = None
 
-    def open_source() -> Source:
-      return stack.enter_context(_open_source(dataset, max(size)))
+    def open_source() -> tuple[Source, fingerprint.Fingerprint]:
+      opened = stack.enter_context(_open_source(dataset, max(wanted.size)))
+      return opened, fingerprint.of(opened)
 
-    is_compared = not _is_away(dataset, there)
-    source = open_source() if is_compared else None
-    here = fingerprint.of(source) if source else None
-    find = functools.partial(_find, target, wanted, here, of_run)
-    if path := find():
-      return _reuse(path, dataset, is_compared, strict)
-    if there and unchanged:
-      old = (of_run or there)[0]
-      if changes := _changes(old, wanted, here, harmless=False):
-        raise OutOfDate(old, changes)
+    def reusable() -> Path | None:
+      there = _sets_at(target, wanted, content_hash)
+      return next((s for s in there if not _changes(s, wanted, here)), None)
+
+    if not _is_away(dataset, sets):
+      source, here = open_source()
+    if path := reusable():
+      return _reuse(path, dataset, here, strict)
+    if sets and unchanged:
+      if changes := _changes(sets[0], wanted, here, harmless=False):
+        raise OutOfDate(sets[0], changes)
     with partial_set.open_partial(partial) as work:
-      if path := find():  # another process has made it
-        return _reuse(path, dataset, is_compared, strict)
-      source = source or open_source()
+      if path := reusable():  # another process has made it
+        return _reuse(path, dataset, here, strict)
+      if source is None or here is None:
+        source, here = open_source()
       check_classes(num_classes, len(source.class_names))
-      return _write(source, work, target, wanted, strict)
+      return _write(source, here, work, target, wanted, strict)
 
 
 def prepare_for(config: Any, dataset: Any = None, **options) -> Path:
@@ -162,17 +159,17 @@ def prepare_of_run(
     ValueError: If the run keeps its set in another folder; as `prepare`.
   """
   known = run_data.read(workdir) if workdir else None
-  known = known or run_data.RunData(class_names=None)
+  known = known or run_data.RunData()
   if known.is_there():
     return Path(known.path)
   dataset = config.dataset.copy_and_resolve_references()
-  theirs = dataset.data_dir or data_dir  # a shared file names no folder
-  if Path(theirs) != Path(data_dir):
+  theirs = dataset.data_dir  # a shared file names no folder
+  if theirs and Path(theirs) != Path(data_dir):
     raise ValueError(
       f"this run keeps its data set in {theirs}; if it may be written to, "
       f"add --data_dir={theirs}"
     )
-  dataset.data_dir = theirs
+  dataset.data_dir = data_dir
   path = prepare_for(config, dataset, content_hash=known.content_hash)
   if changes := known.changes(prepared_set.open_prepared(path)):
     _say_once(
@@ -225,44 +222,62 @@ def _open_source(dataset: Any, resolution: int) -> Iterator[Source]:
     yield source
 
 
-def _settings(
+def _wanted(
   dataset: Any, resolution: int, channels: int, base_grid: str
-) -> dict[str, Any]:
-  """Return the fields of a set's metadata that a preparation is asked for."""
-  wanted_labels, wanted_holdout = _parts(dataset)
-  return {
-    "source": _source_name(dataset),
-    "split": "" if dataset.name in _OF_PATHS else dataset.split,
-    "crop": dataset.crop,
-    "resolution": resolution,
-    "channels": channels,
-    "labels": wanted_labels,
-    "holdout": wanted_holdout,
-    "base_grid": base_grid,
-  }
+) -> prepared_set.Metadata:
+  """Return the metadata of a set whose images are not prepared yet."""
+  pixels.check_resolution(resolution)
+  grids.parse(base_grid)
+  if channels not in pixels.MODES:
+    raise ValueError(f"channels: {channels} is none of {list(pixels.MODES)}")
+  if dataset.crop not in pixels.CROPS:
+    raise ValueError(
+      f"dataset.crop: {dataset.crop!r} is none of {list(pixels.CROPS)}"
+    )
+  kind, size = _parts(dataset)
+  return prepared_set.Metadata(
+    source=_source_name(dataset),
+    split="" if dataset.name in _OF_PATHS else dataset.split,
+    crop=dataset.crop,
+    resolution=resolution,
+    channels=channels,
+    labels=kind,
+    holdout=size,
+    base_grid=base_grid,
+  )
 
 
-def _sets_at(target: Path, wanted: dict[str, Any]) -> list[Path]:
-  """Return the sets at a target and beside it, the most similar first."""
+def _sets_at(
+  target: Path, wanted: prepared_set.Metadata, content_hash: str
+) -> list[Path]:
+  """Return the sets at a target and beside it, the most suitable first.
+
+  That is the one with these images, then the most similar and newest.
+  """
   beside = target.parent.glob(glob.escape(target.name) + "-" + 8 * "[0-9a-f]")
-  sets = [path for path in (target, *beside) if prepared_set.is_prepared(path)]
 
-  def order(path: Path) -> tuple[int, int]:
+  def order(path: Path) -> tuple[bool, int, int]:
+    is_of_run = content_hash and _hash_of(path) == content_hash
     other = len(_changes(path, wanted, None))  # settings
     time = (path / prepared_set.METADATA_FILE).stat().st_mtime_ns
-    return other, -time
+    return not is_of_run, other, -time
 
-  return sorted(sets, key=order)
+  return sorted(filter(prepared_set.is_prepared, (target, *beside)), key=order)
 
 
-def _is_away(dataset: Any, there: Sequence[Path]) -> bool:
+def _hash_of(path: Path) -> str:
+  """Return the content hash of a set's images to train on."""
+  return prepared_set.open_prepared(path).metadata.content_hash
+
+
+def _is_away(dataset: Any, sets: Sequence[Path]) -> bool:
   """Return whether a source cannot be compared with the sets made of it.
 
   It was removed or never downloaded, its disk is not mounted, or it is drawn.
   """
   if dataset.name not in _OF_PATHS:
     return dataset.name in _OPENERS or not tfds_sets.is_there(dataset)
-  if not there:
+  if not sets:
     return False
   path = Path(dataset.path)
   try:
@@ -271,22 +286,9 @@ def _is_away(dataset: Any, there: Sequence[Path]) -> bool:
     return True
 
 
-def _find(
-  target: Path,
-  wanted: dict[str, Any],
-  here: fingerprint.Fingerprint | None,
-  preferred: Sequence[Path],
-) -> Path | None:
-  """Return a set of these settings and this source, if it is prepared."""
-  there = _sets_at(target, wanted)
-  fitting = [path for path in there if not _changes(path, wanted, here)]
-  fitting.sort(key=lambda path: path not in preferred)
-  return fitting[0] if fitting else None
-
-
 def _changes(
   path: Path,
-  wanted: dict[str, Any],
+  wanted: prepared_set.Metadata,
   here: fingerprint.Fingerprint | None,
   *,
   harmless: bool = True,
@@ -299,9 +301,9 @@ def _changes(
   """
   metadata = prepared_set.read_metadata(path)
   changes = [
-    f"{field} was {getattr(metadata, field)!r}, is {value!r}"
-    for field, value in wanted.items()
-    if getattr(metadata, field) != value
+    f"{field} was {metadata.settings[field]!r}, is {value!r}"
+    for field, value in wanted.settings.items()
+    if metadata.settings[field] != value
   ]
   if not metadata.fingerprint:  # an older set
     return changes
@@ -319,7 +321,12 @@ def _changes(
   return changes
 
 
-def _reuse(path: Path, dataset: Any, is_compared: bool, strict: bool) -> Path:
+def _reuse(
+  path: Path,
+  dataset: Any,
+  here: fingerprint.Fingerprint | None,
+  strict: bool,
+) -> Path:
   """Return a prepared set; say what is not known of it."""
   metadata = prepared_set.read_metadata(path)
   if strict and metadata.num_rejected:
@@ -327,7 +334,7 @@ def _reuse(path: Path, dataset: Any, is_compared: bool, strict: bool) -> Path:
       f"{path} lacks {metadata.num_rejected} unusable images, listed in its "
       f"{prepared_set.REJECTED_FILE}"
     )
-  if dataset.name in _OF_PATHS and not is_compared:
+  if dataset.name in _OF_PATHS and here is None:
     _say_once(f"{dataset.path} is not there; using {path} as it was prepared")
   elif dataset.name in _OF_PATHS and not metadata.fingerprint:
     _say_once(
@@ -339,25 +346,43 @@ def _reuse(path: Path, dataset: Any, is_compared: bool, strict: bool) -> Path:
 
 def _write(
   source: Source,
+  here: fingerprint.Fingerprint,
   work: partial_set.PartialSet,
   target: Path,
-  wanted: dict[str, Any],
+  wanted: prepared_set.Metadata,
   strict: bool,
 ) -> Path:
   """Prepare a set at the target, or beside the one that is there."""
-  here = fingerprint.of(source)
   path = target
   if prepared_set.is_prepared(target):
-    identity = json.dumps([wanted, fingerprint.VERSION, here.digest])
+    identity = json.dumps([wanted.settings, fingerprint.VERSION, here.digest])
     suffix = hashlib.sha256(identity.encode()).hexdigest()[:8]
     path = target.with_name(f"{target.name}-{suffix}")
-    old = _sets_at(target, wanted)[0]
+    old = _sets_at(target, wanted, "")[0]
     old = OutOfDate(old, _changes(old, wanted, here))
     _say_once(f"{old}; preparing anew in {path}")
   if path.exists() and not (path.is_dir() and not any(path.iterdir())):
     raise ValueError(f"{path} exists and is not a prepared data set")
-  work.begin(_identity(source, here, wanted))
-  _say_once(_size(source, wanted, path))
+  # Everything that must be equal for a preparation to resume.
+  work.begin(
+    wanted.settings
+    | {
+      "holdout": None,  # the pieces do not depend on it
+      "fingerprint": here.digest,
+      "images": len(source.names),
+      "piece_images": set_writer.PIECE_IMAGES,
+      "pieces": 2,  # their format
+      "pillow": PIL.__version__,
+      "version": fingerprint.VERSION,
+    }
+  )
+  shape = (*wanted.size, wanted.channels)
+  most = max(len(source.names) * math.prod(shape) / 1e6, 0.1)
+  free = shutil.disk_usage(path.parent).free / 1e6
+  _say_once(
+    f"preparing {len(source.names):,} images of {'x'.join(map(str, shape))} in "
+    f"{path}: at most {most:,.1f} MB of {free:,.0f} MB that are free"
+  )
   set_writer.write_set(source, here, work, wanted, strict)
   work.move_to(path)
   if warning := description.imbalance(prepared_set.read_metadata(path)):
@@ -365,31 +390,9 @@ def _write(
   return path
 
 
-def _size(source: Source, wanted: dict[str, Any], path: Path) -> str:
-  grid = grids.parse(wanted["base_grid"])
-  shape = (*grids.image_size(wanted["resolution"], grid), wanted["channels"])
-  most = len(source.names) * math.prod(shape)
-  free = shutil.disk_usage(path.parent).free
-  return (
-    f"preparing {len(source.names):,} images of {'x'.join(map(str, shape))} in "
-    f"{path}: at most {max(most / 1e6, 0.1):,.1f} MB of "
-    f"{free / 1e6:,.0f} MB that are free"
-  )
-
-
 @functools.cache
 def _say_once(line: str) -> None:
   print(line, file=sys.stderr, flush=True)
-
-
-def _check_shape(dataset: Any, resolution: int, channels: int) -> None:
-  pixels.check_resolution(resolution)
-  if channels not in pixels.MODES:
-    raise ValueError(f"channels: {channels} is none of {list(pixels.MODES)}")
-  if dataset.crop not in pixels.CROPS:
-    raise ValueError(
-      f"dataset.crop: {dataset.crop!r} is none of {list(pixels.CROPS)}"
-    )
 
 
 def _parts(dataset: Any) -> tuple[str, float]:
@@ -420,27 +423,29 @@ def _metadata_of(dataset: Any) -> prepared_set.Metadata | None:
   return None
 
 
-def _prepared_source(dataset: Any, shape: tuple[int, int, int]) -> Path | None:
+def _given_set(dataset: Any, wanted: prepared_set.Metadata) -> Path | None:
   """Return the prepared set that a data set's path names, if it does."""
   metadata, path = _metadata_of(dataset), Path(dataset.path)
   if metadata is None:
     return None
-  wanted_labels, wanted_holdout = _parts(dataset)
-  if wanted_labels != labels.NONE and not metadata.num_classes:
+  if wanted.labels != labels.NONE and not metadata.num_classes:
     raise ValueError(
-      f"dataset.labels is {wanted_labels}, but {path} is prepared without "
+      f"dataset.labels is {wanted.labels}, but {path} is prepared without "
       "labels; choose none, or prepare its source again"
     )
-  if wanted_holdout not in (0, metadata.holdout):
+  if wanted.holdout not in (0, metadata.holdout):
     raise ValueError(
-      f"dataset.holdout is {wanted_holdout:g}, but {path} is prepared with "
+      f"dataset.holdout is {wanted.holdout:g}, but {path} is prepared with "
       f"{metadata.holdout:g}; choose that, or prepare its source again"
     )
-  if (*metadata.size, metadata.channels) != shape:
-    there = "{}x{} with {} channels".format(*metadata.size, metadata.channels)
+  there, here = (
+    "{}x{} with {} channels".format(*each.size, each.channels)
+    for each in (metadata, wanted)
+  )
+  if there != here:
     raise ValueError(
-      f"{path} is prepared at {there}, but the configuration says "
-      "{}x{} with {} channels (resolution, base_grid)".format(*shape)
+      f"{path} is prepared at {there}, but the configuration says {here} "
+      "(resolution, base_grid)"
     )
   return path
 
@@ -455,7 +460,7 @@ def _source_name(dataset: Any) -> str:
 
 
 def _outputs(
-  dataset: Any, shape: tuple[int, int, int], output: str | Path | None
+  dataset: Any, wanted: prepared_set.Metadata, output: str | Path | None
 ) -> tuple[Path, Path]:
   """Return the folder of a set, and of its parts until it is complete.
 
@@ -463,38 +468,22 @@ def _outputs(
   """
   if output:
     return Path(output), Path(output)
+  parts = [dataset.name]
   if dataset.name == "folder":
     # The hash keeps two folders of the same name apart.
-    path_hash = hashlib.sha256(_source_name(dataset).encode()).hexdigest()[:8]
+    path_hash = hashlib.sha256(wanted.source.encode()).hexdigest()[:8]
     parts = [Path(dataset.path).resolve().stem, path_hash]
-  else:
-    parts = [dataset.name]
-  if dataset.name not in _OF_PATHS:
-    parts.append(dataset.split)
-  if dataset.crop != "center":
-    parts.append(dataset.crop)
-  kind, size = _parts(dataset)
-  if kind != labels.NONE:
-    parts.append(Path(kind).stem)
-  held = [f"holdout{size:g}"] if size else []
+  if wanted.split:
+    parts.append(wanted.split)
+  if wanted.crop != "center":
+    parts.append(wanted.crop)
+  if wanted.labels != labels.NONE:
+    parts.append(Path(wanted.labels).stem)
+  held = [f"holdout{wanted.holdout:g}"] if wanted.holdout else []
+  shape = (*wanted.size, wanted.channels)
   names = [[*parts, *held, "x".join(map(str, shape))], [*parts, *shape]]
   target, partial = (
     re.sub(r"[^\w.+-]", "_", "-".join(map(str, name))) for name in names
   )
   folder = Path(dataset.data_dir)
   return folder / target, folder / partial
-
-
-def _identity(
-  source: Source, here: fingerprint.Fingerprint, wanted: dict[str, Any]
-) -> dict[str, Any]:
-  """Return everything that must be equal for a preparation to resume."""
-  return wanted | {
-    "holdout": None,  # the pieces do not depend on it
-    "fingerprint": here.digest,
-    "images": len(source.names),
-    "piece_images": set_writer.PIECE_IMAGES,
-    "pieces": 2,  # their format
-    "pillow": PIL.__version__,
-    "version": fingerprint.VERSION,
-  }

@@ -12,6 +12,7 @@ import itertools
 import json
 from collections.abc import Iterable, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import tensorflow_datasets as tfds
@@ -32,6 +33,10 @@ DUPLICATES_FILE = "duplicates.jsonl"
 _DIGESTS_FILE = "digests.bin"  # SHA-256 of all images and labels, in order
 _LABELS_FILE = "labels.bin"  # of all images, in order
 _LABELS_DTYPE = "<i4"
+_SETTINGS = (
+  *("source", "split", "crop", "resolution", "channels"),
+  *("labels", "holdout", "base_grid"),
+)
 _SPLIT = "train"  # the only one: a prepared set is one split of its source
 _NAME = "images"  # for TFDS
 
@@ -45,11 +50,12 @@ class Metadata:
   crop: str  # "center" or "pad"
   resolution: int  # name of the images' scale; the side of square ones
   channels: int  # 1, 3 or 4
-  num_images: int
-  num_rejected: int  # images of the source that were skipped
-  class_names: tuple[str, ...]  # empty without labels
-  source_sizes: dict[str, int]  # images by shorter side before resizing
-  content_hash: str  # SHA-256 of the digests of all images, in order
+  num_images: int = 0
+  num_rejected: int = 0  # images of the source that were skipped
+  class_names: tuple[str, ...] = ()  # empty without labels
+  # Images by shorter side before resizing.
+  source_sizes: dict[str, int] = dataclasses.field(default_factory=dict)
+  content_hash: str = ""  # SHA-256 of the digests of all images, in order
   labels: str = "none"  # of a folder, see `sources.labels`
   class_counts: tuple[int, ...] = ()  # images by class
   holdout: float = 0.0  # as in `holdout.check`
@@ -57,9 +63,8 @@ class Metadata:
   num_duplicates: int = 0  # images listed in `duplicates.jsonl`
   part: str = ""  # "train" or "holdout" of a set with a hold-out
   base_grid: str = grids.SQUARE  # rows and columns of the smallest scale
-  rejected: dict[str, int] = dataclasses.field(
-    default_factory=dict
-  )  # by reason
+  # Skipped images by reason.
+  rejected: dict[str, int] = dataclasses.field(default_factory=dict)
   # Files of the source that are no images, by ending.
   unread: dict[str, int] = dataclasses.field(default_factory=dict)
   fingerprint: str = ""  # digest of `fingerprint.py`; empty in older sets
@@ -74,6 +79,11 @@ class Metadata:
   def num_classes(self) -> int:
     """Number of labels, 0 without labels."""
     return len(self.class_names)
+
+  @property
+  def settings(self) -> dict[str, Any]:
+    """What a preparation was asked for; the other fields are its results."""
+    return {name: getattr(self, name) for name in _SETTINGS}
 
 
 class PreparedSet:

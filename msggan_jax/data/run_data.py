@@ -17,7 +17,7 @@ class RunData:
   """What a run's images were, and the names of its classes."""
 
   content_hash: str = ""  # of a part of a prepared set; empty: not known
-  class_names: tuple[str, ...] | None = ()  # None: not known
+  class_names: tuple[str, ...] | None = None  # None: not known
   path: str = ""  # of the prepared set
   digests: Sequence[str] = ()  # of the images, in order; maybe not known
 

@@ -27,7 +27,6 @@ from msggan_jax.data import (
 )
 from msggan_jax.data.partial_set import Entry, PartialSet, Piece
 from msggan_jax.data.sources import NOT_AN_IMAGE, Source
-from msggan_jax.models import base_grid
 from msggan_jax.runtime import progress
 from msggan_jax.runtime.machine import usable_cores
 
@@ -45,58 +44,38 @@ def write_set(
   source: Source,
   here: fingerprint.Fingerprint,
   work: PartialSet,
-  wanted: dict[str, Any],
+  wanted: prepared_set.Metadata,
   strict: bool,
 ) -> None:
   """Write the prepared set of a source after its finished pieces."""
-  size = base_grid.image_size(
-    wanted["resolution"], base_grid.parse(wanted["base_grid"])
-  )
-  shape = {"size": size, "channels": wanted["channels"], "crop": wanted["crop"]}
   total = len(source.names)
   pieces = work.read_pieces()
   writer = prepared_set.RecordWriter(
     work.set_path,
-    size=size,
-    channels=shape["channels"],
+    size=wanted.size,
+    channels=wanted.channels,
     has_labels=bool(source.class_names),
     shards=[piece.shard for piece in pieces],
   )
   first = min(len(pieces) * PIECE_IMAGES, total)
   made = _map_in_order(
-    lambda index: _make_picture(source, index, shape), range(first, total)
+    lambda index: _make_picture(source, index, wanted), range(first, total)
   )
   bar = progress.bar(total, "Preparing", "images", done=first, brief=True)
-
-  def count(made: Iterable[_T]) -> Iterator[_T]:
-    for picture in made:
-      bar.update()
-      yield picture
-
   with _quiet_pillow(), bar, contextlib.closing(made):
-    ready = count(made)
     while len(pieces) * PIECE_IMAGES < total:
+      next_ones = itertools.islice(made, PIECE_IMAGES)
       piece = _make_piece(
-        writer,
-        itertools.islice(ready, PIECE_IMAGES),
-        wanted["source"] if strict else "",
+        writer, next_ones, bar.update, wanted.source if strict else ""
       )
       work.add_piece(len(pieces), piece)
       pieces.append(piece)
   writer.close()
-  _finish(
-    work.set_path,
-    pieces,
-    wanted=wanted,
-    source=source,
-    here=here,
-    size=size,
-    strict=strict,
-  )
+  _finish(work.set_path, pieces, source, here, wanted, strict)
 
 
 def _make_picture(
-  source: Source, index: int, shape: dict[str, Any]
+  source: Source, index: int, wanted: prepared_set.Metadata
 ) -> tuple[bytes, Entry | dict[str, str]]:
   """Return a PNG and its entry, or b"" and why the image is rejected."""
   name = reading.printable_name(source.names[index])
@@ -104,7 +83,7 @@ def _make_picture(
     with _memory.take(source.num_bytes(index)):
       image, label = reading.read(lambda: source.load(index), name)
       bits = min(image.size).bit_length()
-      fitted = pixels.fit(image, **shape)
+      fitted = pixels.fit(image, wanted.size, wanted.channels, wanted.crop)
   except reading.DiskError:
     raise
   except Exception as error:  # damaged files raise errors of a dozen types
@@ -117,14 +96,16 @@ def _make_picture(
 
 def _make_piece(
   writer: prepared_set.RecordWriter,
-  ready: Iterable[tuple[bytes, Any]],
+  made: Iterable[tuple[bytes, Any]],
+  count: Callable[[], Any],
   strict_source: str,
 ) -> Piece:
   """Write the next shard; raise ValueError at an image that is rejected."""
   images, rejected = [], []
 
   def records() -> Iterator[tuple[bytes, int]]:
-    for png, entry in ready:
+    for png, entry in made:
+      count()
       if png:
         images.append(entry)
         yield png, entry.label
@@ -139,23 +120,26 @@ def _make_piece(
 def _finish(
   path: Path,
   pieces: Sequence[Piece],
-  *,
-  wanted: dict[str, Any],
   source: Source,
   here: fingerprint.Fingerprint,
-  size: tuple[int, int],
+  wanted: prepared_set.Metadata,
   strict: bool,
 ) -> None:
   """Write a set's metadata, contact sheets, hold-out and lists of images."""
   rejected = [entry for piece in pieces for entry in piece.rejected]
   images = [entry for piece in pieces for entry in piece.images]
   if rejected and (strict or not images):
-    raise ValueError(_describe_rejected(rejected, wanted["source"]))
+    raise ValueError(_describe_rejected(rejected, wanted.source))
   labels = [entry.label for entry in images]
   digests = [entry.digest for entry in images]
   sizes = collections.Counter(entry.bits for entry in images)
-  metadata = prepared_set.Metadata(
-    **wanted,
+
+  def count_by_class(labels: Sequence[int]) -> tuple[int, ...]:
+    counts = collections.Counter(labels)
+    return tuple(counts[i] for i in range(len(source.class_names)))
+
+  metadata = dataclasses.replace(
+    wanted,
     num_images=len(labels),
     num_rejected=len(rejected),
     class_names=source.class_names,
@@ -163,8 +147,8 @@ def _finish(
       f"{2 ** (bits - 1)}-{2**bits - 1}": sizes[bits] for bits in sorted(sizes)
     },
     content_hash=prepared_set.write_digests(path, digests),
-    class_counts=_count_by_class(labels, source.class_names),
-    rejected=_count_reasons(rejected, size),
+    class_counts=count_by_class(labels),
+    rejected=_count_reasons(rejected, wanted.size),
     unread=count_endings(source.unread),
     fingerprint=here.digest,
     version=fingerprint.VERSION,
@@ -176,25 +160,28 @@ def _finish(
     # Comparisons in a row have an image in common.
     functools.lru_cache(16)(lambda index: written[index]["image"]),
   )
-  held = holdout.choose(wanted["holdout"], digests, groups)
+  held = holdout.choose(wanted.holdout, digests, groups)
   here.write(path)
-  _write_rows(path / prepared_set.REJECTED_FILE, rejected)
-  _write_rows(
-    path / prepared_set.UNREAD_FILE,
-    [
-      {"name": reading.printable_name(name), "reason": reason}
-      for name, reason in source.unread
-    ],
-  )
   names = [reading.printable_name(source.names[e.number]) for e in images]
-  _write_rows(
-    path / prepared_set.DUPLICATES_FILE,
-    [{"images": group, "names": [names[i] for i in group]} for group in groups],
-  )
+  for name, rows in (
+    (prepared_set.REJECTED_FILE, rejected),
+    (
+      prepared_set.UNREAD_FILE,
+      [
+        {"name": reading.printable_name(name), "reason": reason}
+        for name, reason in source.unread
+      ],
+    ),
+    (
+      prepared_set.DUPLICATES_FILE,
+      [{"images": g, "names": [names[i] for i in g]} for g in groups],
+    ),
+  ):
+    if rows:
+      (path / name).write_text("".join(json.dumps(row) + "\n" for row in rows))
   if source.class_names:
     prepared_set.write_labels(path, labels)
-  held_labels = [labels[i] for i in held]
-  holdout.write(path, held, _count_by_class(held_labels, source.class_names))
+  holdout.write(path, held, count_by_class([labels[i] for i in held]))
   _write_contact_sheets(written, labels)
   metadata = dataclasses.replace(
     metadata, num_holdout=len(held), num_duplicates=sum(map(len, groups))
@@ -224,21 +211,6 @@ def count_endings(unread: Sequence[tuple[str, str]]) -> dict[str, int]:
     else:
       kinds[f"{ending} ({why})" if ending else why] += 1
   return dict(kinds)
-
-
-def _write_rows(path: Path, rows: Sequence[dict[str, Any]]) -> None:
-  if rows:
-    text = "".join(json.dumps(row) + "\n" for row in rows)
-    path.write_text(text, encoding="utf-8")
-
-
-def _count_by_class(
-  labels: Sequence[int], class_names: tuple[str, ...]
-) -> tuple[int, ...]:
-  if not class_names:
-    return ()
-  counts = np.bincount(np.array(labels, int), minlength=len(class_names))
-  return tuple(counts.tolist())
 
 
 def _map_in_order(
@@ -278,28 +250,33 @@ def _write_contact_sheets(
   images: prepared_set.PreparedSet, labels: Sequence[int]
 ) -> None:
   """Write a contact sheet of all images, and one for each class."""
-  sheet = images.path / prepared_set.CONTACT_SHEET_FILE
-  _write_contact_sheet(images, np.arange(len(images)), sheet)
+  everything = np.arange(len(images))
+  file = images.path / prepared_set.CONTACT_SHEET_FILE
+  _write_contact_sheet(images, everything, file)
   class_names = images.metadata.class_names
   for label, name in enumerate(class_names[:_MOST_CLASS_SHEETS]):
-    own = np.flatnonzero(np.array(labels) == label)
+    own = everything[np.array(labels) == label]
     if len(own):
       safe_name = re.sub(r"[^\w.+-]", "_", name)[:80]
-      sheet = images.path / CLASS_SHEETS / f"{label:03d}-{safe_name}.png"
-      _write_contact_sheet(images, own, sheet)
+      file = images.path / CLASS_SHEETS / f"{label:03d}-{safe_name}.png"
+      _write_contact_sheet(images, own, file)
 
 
 def _write_contact_sheet(
-  images: prepared_set.PreparedSet, numbers: np.ndarray, path: Path
+  images: prepared_set.PreparedSet, numbers: np.ndarray, file: Path
 ) -> None:
   count = min(_CONTACT_SHEET_IMAGES, len(numbers))
   chosen = np.linspace(0, len(numbers) - 1, count).round().astype(int)
   height, width = images.metadata.size
   share = min(1.0, _CONTACT_SHEET_CELL / max(height, width))
   size = round(height * share), round(width * share)
-  shape = {"size": size, "channels": images.metadata.channels}
-  sheet = []
-  for number in numbers[chosen]:
-    image = images[int(number)]["image"]
-    sheet.append(pixels.fit(pixels.to_image(image), crop="center", **shape))
-  pictures.save_sheet(pictures.grid(np.stack(sheet)), path)
+  cells = [
+    pixels.fit(
+      pixels.to_image(images[int(number)]["image"]),
+      size,
+      images.metadata.channels,
+      "center",
+    )
+    for number in numbers[chosen]
+  ]
+  pictures.save_sheet(pictures.grid(np.stack(cells)), file)
