@@ -13,15 +13,11 @@ _UNBALANCED = 10  # times as many images as another class has
 def summary(path: Path) -> str:
   """Describe a prepared set, in a few lines."""
   metadata = prepared_set.read_metadata(path)
-  sizes = ", ".join(
-    f"{size}: {count:,}" for size, count in metadata.source_sizes.items()
-  )
   shape = "{}x{}x{}".format(*metadata.size, metadata.channels)
   lines = [
     f"source:         {metadata.source}",
     f"images:         {metadata.num_images:,} of {shape}",
     f"classes:        {_classes(metadata)}",
-    f"shorter sides:  {sizes}",
     f"contact sheet:  {path / prepared_set.CONTACT_SHEET_FILE}",
   ]
   if metadata.num_rejected:

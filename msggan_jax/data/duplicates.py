@@ -58,7 +58,9 @@ def find_groups(
   data = b"".join(base64.b85decode(thumbnails[i]) for i, *_ in unique)
   colors = np.frombuffer(data, np.uint8).reshape(len(unique), -1)
   # Rows after these are the thumbnails of the mirrored images.
-  colors = np.concatenate([colors, _mirrored(colors)])
+  columns, rows = _SIZE
+  mirrored = colors.reshape(-1, rows, columns, 3)[:, :, ::-1]
+  colors = np.concatenate([colors, mirrored.reshape(colors.shape)])
   joined = _Groups(len(unique))
   failures = np.zeros(len(unique), np.int64)
   with progress.bar(0, "Near-duplicates", "comparisons", brief=True) as bar:
@@ -112,13 +114,6 @@ class _Groups:
     self.of[small] = group = int(self.of[large[0]])
     self._members[group] = large
     large += small
-
-
-def _mirrored(colors: np.ndarray) -> np.ndarray:
-  """Return the thumbnails of the mirrored images."""
-  columns, rows = _SIZE
-  pixels = colors.reshape(-1, rows, columns, 3)
-  return pixels[:, :, ::-1].reshape(colors.shape)
 
 
 def _features(colors: np.ndarray) -> np.ndarray:

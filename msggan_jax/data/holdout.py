@@ -83,15 +83,6 @@ def read(path: Path) -> tuple[np.ndarray, list[int]]:
     ) from error
 
 
-def numbers(path: Path, part: str, num_images: int) -> np.ndarray:
-  """Return the numbers, in the whole set, of a part's images; "": of all."""
-  everything = np.arange(num_images)
-  if not part:
-    return everything
-  held, _ = read(path)
-  return held if part == HOLDOUT else np.setdiff1d(everything, held)
-
-
 def hash_of_part(content_hash: str, images: np.ndarray) -> str:
   """Return the content hash of some images of a set."""
   state = hashlib.sha256(content_hash.encode())

@@ -87,16 +87,13 @@ class ClassOrder:
     self._numbers_of = functools.lru_cache(maxsize=2)(self._draw_numbers)
 
   def __len__(self) -> int:
-    """Return the number of images of all epochs."""
     return self._epoch_size * self._epochs
 
   def __getitem__(self, index: int) -> dict[str, np.ndarray]:
-    """Read one image, as the set does."""
     epoch, place = divmod(index, self._epoch_size)
     return self._images[int(self._numbers_of(epoch)[place])]
 
   def _draw_numbers(self, epoch: int) -> np.ndarray:
-    """Return the numbers of an epoch's images, in its order."""
     random = np.random.default_rng((self._seed, epoch))
     shuffled = random.permutation(len(self._labels))
     by_class = shuffled[np.argsort(self._labels[shuffled], kind="stable")]

@@ -38,7 +38,6 @@ class Entry(NamedTuple):
   """What is known of an image beside its pixels."""
 
   digest: str  # SHA-256 of its pixels and label, hexadecimal
-  bits: int  # of its shorter side before resizing
   number: int  # in the source
   label: int
   thumbnail: str  # see `duplicates.thumbnail`

@@ -371,7 +371,7 @@ def _write(
       "fingerprint": here.digest,
       "images": len(source.names),
       "piece_images": set_writer.PIECE_IMAGES,
-      "pieces": 2,  # their format
+      "pieces": 3,  # their format
       "pillow": PIL.__version__,
       "version": fingerprint.VERSION,
     }

@@ -53,8 +53,6 @@ class Metadata:
   num_images: int = 0
   num_rejected: int = 0  # images of the source that were skipped
   class_names: tuple[str, ...] = ()  # empty without labels
-  # Images by shorter side before resizing.
-  source_sizes: dict[str, int] = dataclasses.field(default_factory=dict)
   content_hash: str = ""  # SHA-256 of the digests of all images, in order
   labels: str = "none"  # of a folder, see `sources.labels`
   class_counts: tuple[int, ...] = ()  # images by class
@@ -93,7 +91,10 @@ class PreparedSet:
     numbers: Number of each image in the whole set.
   """
 
-  def __init__(self, path: Path, metadata: Metadata):
+  def __init__(
+    self, path: Path, metadata: Metadata, numbers: np.ndarray | None = None
+  ):
+    """Open all images of a set, or those of some numbers."""
     self.path = path
     self.metadata = metadata
     self._shape = (*metadata.size, metadata.channels)
@@ -104,10 +105,9 @@ class PreparedSet:
     self._records = array_record.ArrayRecordDataSource(
       info, split=_SPLIT, decoders={"image": tfds.decode.SkipDecoding()}
     )
-    self.numbers = holdout.numbers(path, metadata.part, len(self._records))
+    self.numbers = np.arange(len(self._records)) if numbers is None else numbers
 
   def __len__(self) -> int:
-    """Return the number of images."""
     return len(self.numbers)
 
   def __getitem__(self, index: int) -> dict[str, np.ndarray]:
@@ -156,35 +156,33 @@ def open_prepared(path: str | Path, part: str = holdout.TRAIN) -> PreparedSet:
   if not is_prepared(path):
     raise ValueError(f"{path} is not a prepared data set")
   metadata = read_metadata(path)
-  if metadata.holdout:
-    metadata = _metadata_of_part(path, metadata, part)
-  elif part != holdout.TRAIN:
-    raise ValueError(
-      f"{path} has no hold-out; prepare it with --holdout=0.1 or "
-      "config.dataset.holdout"
-    )
-  return PreparedSet(path, metadata)
-
-
-def _metadata_of_part(path: Path, metadata: Metadata, part: str) -> Metadata:
-  numbers = holdout.numbers(path, part, metadata.num_images)
-  _, counts = holdout.read(path)
+  if not metadata.holdout:
+    if part != holdout.TRAIN:
+      raise ValueError(
+        f"{path} has no hold-out; prepare it with --holdout=0.1 or "
+        "config.dataset.holdout"
+      )
+    return PreparedSet(path, metadata)
+  numbers, counts = holdout.read(path)
   if part == holdout.TRAIN:
+    numbers = np.setdiff1d(np.arange(metadata.num_images), numbers)
     whole = metadata.class_counts
     counts = [n - held for n, held in zip(whole, counts, strict=True)]
-  return dataclasses.replace(
+  metadata = dataclasses.replace(
     metadata,
     part=part,
     num_images=len(numbers),
     class_counts=tuple(counts),
     content_hash=holdout.hash_of_part(metadata.content_hash, numbers),
   )
+  return PreparedSet(path, metadata, numbers)
 
 
 def read_metadata(path: Path) -> Metadata:
   """Read the metadata of a prepared set."""
   try:
     fields = json.loads((path / METADATA_FILE).read_text(encoding="utf-8"))
+    fields.pop("source_sizes", None)  # of older sets
     for name in ("class_names", "class_counts"):
       fields[name] = tuple(fields.get(name, ()))
     return Metadata(**fields)

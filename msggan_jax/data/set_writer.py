@@ -82,15 +82,13 @@ def _make_picture(
   try:
     with _memory.take(source.num_bytes(index)):
       image, label = reading.read(lambda: source.load(index), name)
-      bits = min(image.size).bit_length()
       fitted = pixels.fit(image, wanted.size, wanted.channels, wanted.crop)
   except reading.DiskError:
     raise
   except Exception as error:  # damaged files raise errors of a dozen types
     return b"", {"name": name, "reason": reading.reason_of(error)}
   digest = prepared_set.digest_of(fitted, label).hex()
-  thumbnail = duplicates.thumbnail(fitted)
-  entry = Entry(digest, bits, index, label, thumbnail)
+  entry = Entry(digest, index, label, duplicates.thumbnail(fitted))
   return pixels.encode_png(fitted), entry
 
 
@@ -132,7 +130,6 @@ def _finish(
     raise ValueError(_describe_rejected(rejected, wanted.source))
   labels = [entry.label for entry in images]
   digests = [entry.digest for entry in images]
-  sizes = collections.Counter(entry.bits for entry in images)
 
   def count_by_class(labels: Sequence[int]) -> tuple[int, ...]:
     counts = collections.Counter(labels)
@@ -143,9 +140,6 @@ def _finish(
     num_images=len(labels),
     num_rejected=len(rejected),
     class_names=source.class_names,
-    source_sizes={
-      f"{2 ** (bits - 1)}-{2**bits - 1}": sizes[bits] for bits in sorted(sizes)
-    },
     content_hash=prepared_set.write_digests(path, digests),
     class_counts=count_by_class(labels),
     rejected=_count_reasons(rejected, wanted.size),

@@ -213,7 +213,7 @@ class _KnownImages(data.PreparedSet):
   """The run's images, compared with the hashes of their preparation."""
 
   def __init__(self, images: data.PreparedSet):
-    super().__init__(images.path, images.metadata)
+    super().__init__(images.path, images.metadata, images.numbers)
     self._known = frozenset(prepared_set.read_digests(images))
     self._changed: set[int] = set()
     self._said: set[int] = set()

@@ -141,9 +141,12 @@ def test_a_folder_of_bad_files(tmp_path, monkeypatch):
   again = prepare(path, tmp_path / "again")
   for name in ("rejected.jsonl", "metadata.json"):  # the same words every time
     assert (again.path / name).read_bytes() == (images.path / name).read_bytes()
-  with pytest.raises(ValueError) as error:
+  with pytest.raises(ValueError, match="unusable images in .*: 1 ") as error:
     prepare(path, tmp_path / "strict", strict=True)
   assert len(str(error.value).splitlines()) == 1
+  assert not list(tmp_path.glob("*strict*"))
+  with pytest.raises(ValueError, match=f"lacks {len(reasons)} unusable images"):
+    prepare(path, tmp_path / "set", strict=True)
 
 
 def test_folders_that_cannot_be_read(tmp_path, monkeypatch):
@@ -246,7 +249,7 @@ def test_a_zip_of_bad_files(tmp_path):
 def test_members_are_never_inflated_beyond_their_size(tmp_path):
   path = tmp_path / "bomb.zip"
   with zipfile.ZipFile(path, "w") as archive:
-    write_member(archive, "1.png", bytes(10**8))
+    write_member(archive, "1.png", bytes(10**7))
   path.write_bytes(patch_entry(path.read_bytes(), b"1.png", 24, "<I", 1000))
   dataset = dataset_of(str(path), "train", "center")
   with folder.open_folder(dataset, 16) as source:

@@ -88,7 +88,8 @@ def test_groups_of_the_stddev_share_a_class(images):
     ({"stddev_group": 0}, False),
   ):
     other = ml_collections.ConfigDict({**config, **fields})
-    loader = batches.make_loader(other, state, images)
-    labels = [batch["label"] for batch in itertools.islice(loader, 10)]
-    loader.close()
-    assert all(len(set(batch)) == 1 for batch in labels) == grouped
+    assert batches._class_group(other) == (4 if grouped else 1)
+  loader = batches.make_loader(config, state, images)
+  labels = [batch["label"] for batch in itertools.islice(loader, 10)]
+  loader.close()
+  assert all(len(set(batch)) == 1 for batch in labels)

@@ -16,6 +16,7 @@ from msggan_jax.data import pictures, pixels, reading
 from msggan_jax.data.sources import dataset_of, folder, labels
 
 RED = (220, 30, 40)
+TURNED = ("AVIF", "JPEG", "PNG", "TIFF", "WEBP")  # formats with EXIF
 P3_TO_XYZ = [  # its primaries under D50, from Apple's own profile
   (0.51512, 0.24120, -0.00105),
   (0.29198, 0.69225, 0.04189),
@@ -87,9 +88,12 @@ def cmyk_profile():
   return icc_profile(b"CMYK", b"Lab ", tags)
 
 
-def color_of(content, channels=3):
-  image = pixels.open_image(content)
-  return pixels.fit(image, (4, 4), channels, "center")[2, 2].tolist()
+def fitted(content, size=(16, 16), channels=3, crop="center"):
+  return pixels.fit(pixels.open_image(content), size, channels, crop)
+
+
+def color_of(content):
+  return fitted(content, (4, 4))[2, 2].tolist()
 
 
 def test_colors_are_converted_to_srgb():
@@ -185,9 +189,12 @@ def test_heic_without_its_package_says_what_to_install(monkeypatch):
     pixels.open_image(heic)
 
 
-def test_large_jpegs_are_reduced_while_they_are_decoded():
-  image = Image.new("L", (16320, 12240), 90)  # 200 megapixels
+def test_large_jpegs_are_reduced_while_they_are_decoded(monkeypatch):
+  monkeypatch.setattr(pixels, "MOST_BYTES", 2**20)
+  image = Image.new("L", (1632, 1224), 90)  # 8 MB
   assert color_of(encoded("JPEG", image)) == [90] * 3
+  with pytest.raises(ValueError, match="too large: 1632x1224 pixels take"):
+    color_of(encoded("PNG", image))
   small = encoded("JPEG", progressive=True)
   frame = small.index(b"\xff\xc2") + 5
   huge = small[:frame] + struct.pack(">HH", 65000, 65000) + small[frame + 4 :]
@@ -215,18 +222,6 @@ def test_names_match_however_accents_are_written(tmp_path):
     names = [unicodedata.normalize(form, name) for name in order]
     expected = [names[0], names[2], names[1]]
     assert sorted(names, key=folder._natural_key) == expected
-
-
-def test_many_classes_are_numbered():
-  names = [f"{i}.png" for i in range(20_000)]
-  table = "".join(f"{name},class {name}\n" for name in names)
-  found = labels.read(
-    labels.CSV, names, lambda _: f"file,label\n{table}".encode()
-  )
-  assert len(found.class_names) == len(names)
-  assert all(
-    found.class_names[found.of[name]] == f"class {name}" for name in names
-  )
 
 
 def test_what_our_commands_write_is_no_image_of_a_source(tmp_path):
@@ -260,16 +255,81 @@ def test_what_our_commands_write_is_no_image_of_a_source(tmp_path):
     assert dict(source.unread) == {"grid_32x32.png": "a sheet of samples"}
 
 
-@pytest.mark.parametrize("kind", ["AVIF", "JPEG", "PNG", "TIFF", "WEBP"])
-def test_every_format_is_turned_upright(kind):
-  image, exif = Image.new("RGB", (64, 32), "blue"), Image.Exif()
+def test_every_format_shows_the_same_picture():
+  picture = Image.new("RGB", (48, 32), "blue")
+  picture.paste("red", (0, 0, 24, 32))
+  turned, exif = picture.transpose(Image.Transpose.ROTATE_90), Image.Exif()
+  exif[0x0112] = 6  # shown after 90 degrees clockwise
+  frames = {"save_all": True, "append_images": [Image.new("RGB", (48, 32))]}
+  for kind, image, options in (
+    ("PNG", picture.quantize(8), {}),
+    ("JPEG", picture.convert("CMYK"), {"quality": 95}),
+    ("JPEG", picture.resize((960, 640), Image.Resampling.NEAREST), {}),
+    ("WEBP", picture, {"lossless": True}),
+    ("GIF", picture, frames),
+    ("TIFF", picture, {"compression": "tiff_lzw"}),
+    *((kind, turned, {"exif": exif.tobytes()}) for kind in TURNED),
+  ):
+    opened = pixels.open_image(encoded(kind, image, **options))
+    width, height = pixels.upright_size(opened)
+    assert width > height, kind
+    left, right = pixels.fit(opened, (16, 16), 3, "center")[8, [4, 12]]
+    np.testing.assert_allclose(left, (255, 0, 0), atol=6)
+    np.testing.assert_allclose(right, (0, 0, 255), atol=6)
+
+
+def test_transparency_is_composited_over_white():
+  rgba, gray, keyed = (
+    Image.new(mode, (32, 32), color)
+    for mode, color in (("RGBA", 0), ("LA", 0), ("RGB", (1, 2, 3)))
+  )
+  for image, color in ((rgba, (*RED, 255)), (gray, (90, 255)), (keyed, RED)):
+    image.paste(color, (0, 0, 16, 32))
+  for content, color in (
+    (encoded("PNG", rgba), RED),
+    (encoded("PNG", rgba.quantize(8)), RED),  # a palette with transparency
+    (encoded("PNG", gray), (90, 90, 90)),
+    (encoded("PNG", keyed, transparency=(1, 2, 3)), RED),
+  ):
+    left, right = fitted(content)[8, [4, 12]].tolist()
+    np.testing.assert_allclose(left, color, atol=6)
+    assert right == [255, 255, 255]
+  left, right = fitted(encoded("PNG", rgba), channels=4)[8, [4, 12]].tolist()
+  assert left == [*RED, 255] and right[3] == 0
+  found = fitted(encoded("PNG", gray), channels=1)
+  assert found.shape == (16, 16, 1)
+  assert found[8, [4, 12], 0].tolist() == [90, 255]
+
+
+def test_sixteen_bits_keep_their_range():
+  ramp = np.linspace(0, 65535, 32).astype(np.uint16)
+  content = encoded("PNG", Image.fromarray(np.tile(ramp, (32, 1))))
+  np.testing.assert_allclose(
+    fitted(content, (32, 32))[5], np.tile(ramp[:, None] / 257, 3), atol=0.5
+  )
+
+
+def test_large_reductions_do_not_alias():
+  # One-pixel stripes: plain subsampling would give black or white.
+  stripes = np.zeros((512, 512, 3), np.uint8)
+  stripes[:, ::2] = 255
+  small = pixels.fit(Image.fromarray(stripes), (16, 16), 3, "center")
+  np.testing.assert_allclose(small[2:-2, 2:-2].astype(int), 127.5, atol=3)
+
+
+def test_center_crop_and_pad_never_squash():
+  image = Image.new("RGB", (96, 32), "green")
   image.paste("red", (0, 0, 32, 32))
-  exif[0x0112] = 6  # 90 degrees clockwise
-  image = pixels.open_image(encoded(kind, image, exif=exif))
-  assert pixels.upright_size(image) == (32, 64)
-  top, bottom = pixels.fit(image, (32, 16), 3, "center")[[4, 28], 8]
-  np.testing.assert_allclose(top, (255, 0, 0), atol=3)
-  np.testing.assert_allclose(bottom, (0, 0, 255), atol=3)
+  image.paste("blue", (64, 0, 96, 32))
+  cropped = pixels.fit(image, (32, 32), 3, "center")
+  np.testing.assert_array_equal(cropped, np.full((32, 32, 3), (0, 128, 0)))
+  padded = pixels.fit(image, (48, 48), 3, "pad")
+  assert (padded[:16] == 255).all() and (padded[32:] == 255).all()
+  for column, color in ((7, (255, 0, 0)), (24, (0, 128, 0)), (40, (0, 0, 255))):
+    np.testing.assert_allclose(padded[24, column].astype(int), color, atol=2)
+  transparent = pixels.fit(image, (48, 48), 4, "pad")
+  assert (transparent[:16, :, 3] == 0).all()
+  assert (transparent[16:32, :, 3] == 255).all()
 
 
 def test_a_tiff_of_several_pages_says_which_is_used(tmp_path, monkeypatch):

@@ -1,15 +1,39 @@
-"""The command `python -m msggan_jax.prepare`."""
+"""Preparing from Python, and the command `python -m msggan_jax.prepare`."""
 
-import functools
+import os
 import subprocess
 import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
+from ml_collections import ConfigDict
 from PIL import Image
 
 from msggan_jax import data
+from msggan_jax.data import set_writer
 from msggan_jax.data.sources import dataset_of
+
+RED, BLUE = (220, 30, 40), (30, 40, 200)
+
+
+@pytest.fixture
+def dataset(tmp_path):
+  """Configuration of an empty folder and a place for prepared sets."""
+  (tmp_path / "photos").mkdir()
+  made = dataset_of(str(tmp_path / "photos"), "train", "center")
+  return ConfigDict({**made, "data_dir": str(tmp_path / "data")})
+
+
+def save(dataset, color):
+  path = Path(dataset.path) / "1.png"
+  path.parent.mkdir(parents=True, exist_ok=True)
+  Image.new("RGB", (48, 32), color).save(path)
+
+
+def prepare(dataset, resolution=16, channels=3, **options):
+  path = data.prepare(dataset, resolution, channels, **options)
+  return data.open_prepared(path)
 
 
 def test_prepares_a_folder(tmp_path):
@@ -21,8 +45,7 @@ def test_prepares_a_folder(tmp_path):
     (source / name).write_bytes(b"no image")
   command = [sys.executable, "-m", "msggan_jax.prepare", "--source=photos"]
   command += ["--output=out", "--resolution=16"]
-  run = functools.partial(subprocess.run, capture_output=True, text=True)
-  done = run(command, cwd=tmp_path)
+  done = subprocess.run(command, capture_output=True, text=True, cwd=tmp_path)
   assert done.returncode == 0, done.stderr
   assert "images:         1 of 16x16x3" in done.stdout
   assert "out/contact_sheet.png" in done.stdout
@@ -32,10 +55,6 @@ def test_prepares_a_folder(tmp_path):
   assert "preparing 2 images of 16x16x3 in out: at most 0.1 MB" in done.stderr
   (image,) = data.open_prepared(tmp_path / "out")
   np.testing.assert_array_equal(image["image"][0, 0], (10, 20, 30))
-  done = run([*command, "--source=nowhere", "--output=new"], cwd=tmp_path)
-  assert (done.returncode, done.stdout) == (2, "")
-  assert len(done.stderr.splitlines()) == 1
-  assert "nowhere does not exist" in done.stderr
 
 
 def test_sources_become_configurations():
@@ -51,3 +70,68 @@ def test_sources_become_configurations():
     assert (dataset.split, dataset.crop) == ("test", "pad")
   with pytest.raises(ValueError, match="demo:cats and demo:earth"):
     dataset_of("demo:dogs", "train", "center")
+
+
+def test_impossible_shapes_and_paths(dataset, tmp_path):
+  for change, message in (
+    ({"resolution": 48}, "resolution is 48; it must be"),
+    ({"resolution": 0}, "resolution is 0; it must be"),
+    ({"channels": 2}, "channels: 2"),
+    ({}, "folder:.*photos has no images"),
+  ):
+    with pytest.raises(ValueError, match=message):
+      prepare(dataset, **change)
+  other = ConfigDict({**dataset, "crop": "squash"})
+  with pytest.raises(ValueError, match=r"dataset\.crop: 'squash'"):
+    prepare(other)
+  os.mkfifo(tmp_path / "pipe")
+  for path, message in (
+    ("", r"dataset\.path is empty"),
+    (str(tmp_path / "nowhere"), "nowhere does not exist"),
+    (str(tmp_path / "pipe"), "neither a folder nor a zip file"),
+  ):
+    dataset.path = path
+    with pytest.raises(ValueError, match=message):
+      prepare(dataset)
+
+
+def test_preparing_twice_prepares_once(dataset, tmp_path, monkeypatch):
+  save(dataset, RED)
+  first = prepare(dataset)
+  assert first.metadata.num_classes == 0
+  assert first.path.name.startswith("photos-")
+  assert first.path.name.endswith("-16x16x3")
+  # The content hash tells images, not places; folders of one name differ.
+  again = prepare(dataset, output=tmp_path / "again")
+  assert first.metadata.content_hash == again.metadata.content_hash
+  other = ConfigDict({**dataset, "path": str(tmp_path / "other" / "photos")})
+  save(other, BLUE)
+  second = prepare(other)
+  assert first.path != second.path
+  assert first.metadata.content_hash != second.metadata.content_hash
+  monkeypatch.setattr(set_writer, "write_set", None)  # would fail if called
+  assert prepare(dataset).path == first.path
+
+
+def test_prepared_directory_is_a_source_as_it_is(dataset):
+  save(dataset, RED)
+  path = prepare(dataset).path
+  dataset.path = str(path)
+  assert data.prepare(dataset, 16, 3) == path
+  with pytest.raises(ValueError, match="at 16x16 .* says 32x32"):
+    data.prepare(dataset, 32, 3)
+  with pytest.raises(ValueError, match="3 channels.*1 channels"):
+    data.prepare(dataset, 16, 1)
+
+
+def test_other_content_is_never_overwritten(dataset, tmp_path):
+  save(dataset, RED)
+  output = tmp_path / "output"
+  output.mkdir()
+  assert prepare(dataset, output=output).path == output  # it was empty
+  mine = tmp_path / "mine"
+  mine.mkdir()
+  (mine / "thesis.txt").write_text("important")
+  with pytest.raises(ValueError, match="mine exists and is not a prepared"):
+    prepare(dataset, output=mine)
+  assert [file.name for file in mine.iterdir()] == ["thesis.txt"]

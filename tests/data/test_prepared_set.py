@@ -25,9 +25,9 @@ def numbered_set(tmp_path):
     )
   writer.close()
   metadata = data.Metadata(
-    **{"source": "test", "split": "", "crop": "center", "source_sizes": {}},
-    **{"resolution": 8, "channels": 3, "num_images": 10, "num_rejected": 0},
-    **{"class_names": tuple("abcdefghij"), "content_hash": ""},
+    *("test", "", "center", 8, 3),
+    num_images=10,
+    class_names=tuple("abcdefghij"),
   )
   prepared_set.write_metadata(tmp_path, metadata)
   return data.open_prepared(tmp_path)
@@ -39,19 +39,10 @@ def read_numbers(loader, steps):
   loader.close()
   for batch in batches:
     assert batch["image"].shape[1:] == (8, 8, 3)
+    assert (batch["image"].dtype, batch["label"].dtype) == ("u1", "i4")
     numbers = batch["image"][:, 0, 0, 0].astype(np.int32)
     np.testing.assert_array_equal(batch["label"], 9 - numbers)
   return np.stack([batch["image"][:, 0, 0, 0] for batch in batches])
-
-
-def test_prepared_set_reads_images_and_labels(numbered_set):
-  images = numbered_set
-  assert len(images) == 10
-  assert images.metadata.num_classes == 10
-  example = images[3]
-  assert (example["image"].dtype, example["label"].dtype) == ("u1", "i4")
-  np.testing.assert_array_equal(example["image"], np.full((8, 8, 3), 3))
-  assert example["label"] == 6
 
 
 @pytest.mark.parametrize("batch_size", [4, 20])
@@ -72,10 +63,10 @@ def test_a_batch_depends_on_the_seed_and_the_step_alone(numbered_set):
     return read_numbers(data.make_loader(images, **options), steps)
 
   whole = read(53)
-  for first_step in (1, 4, 50):
+  for first_step in (4, 50):
     later = read(3, first_step=first_step)
     np.testing.assert_array_equal(later, whole[first_step : first_step + 3])
-  for count in (2, 3, 6):
+  for count in (2, 3):
     parts = [
       read(4, first_step=2, process_index=index, process_count=count)
       for index in range(count)
