@@ -66,12 +66,8 @@ def count_bodies(
   """Count the bodies that fakes show, a measure of mode collapse.
 
   A fake is assigned the body with the nearest mean of real features, which is
-  right for 93 % of real cats.
-
-  Args:
-    reals: Features of real cats, (N, D).
-    bodies: Their bodies, (N,).
-    fakes: Features, (M, D).
+  right for 93 % of real cats. Features are (N, D) and (M, D), `bodies` the
+  reals', (N,).
   """
   present, body_of, counts = np.unique(
     bodies, return_inverse=True, return_counts=True
@@ -129,11 +125,8 @@ def combinations(
 ) -> dict[str, float]:
   """Compare the parts and combinations of fakes with those of real cats.
 
-  Args:
-    reals: Features of training cats, (N, D).
-    parts: Their parts, (N, 5).
-    fakes: Features of fakes, (K, D).
-    trained_on: The parts of all training cats.
+  Features are (N, D) and (K, D), `parts` those of the reals, (N, 5),
+  `trained_on` those of all training cats.
   """
   classifier = PartClassifier(reals, parts)
   named = classifier.name(fakes)

@@ -9,8 +9,6 @@ they hold on a busy machine.
 """
 
 import argparse
-import functools
-import resource
 import runpy
 import time
 from collections.abc import Callable
@@ -54,23 +52,19 @@ def load_config(name: str, preset: str):
   return runpy.run_path(str(path))["get_config"](preset)
 
 
-def cpu_secs() -> float:
-  """Return the CPU seconds of this process so far."""
-  usage = resource.getrusage(resource.RUSAGE_SELF)
-  return usage.ru_utime + usage.ru_stime
-
-
 def time_part(name: str, unit: str, count: float, part: Callable) -> None:
-  """Print the wall and CPU seconds of a part, the second call's."""
-  part()
-  wall, cpu = time.monotonic(), cpu_secs()
-  part()
-  wall, cpu = time.monotonic() - wall, cpu_secs() - cpu
-  print(
-    f"| {name} | {1000 * wall / count:.2f} | {1000 * cpu / count:.2f} | "
-    f"{unit} |",
-    flush=True,
+  """Print the wall and CPU milliseconds of a part, the second call's."""
+  jax.block_until_ready(part())
+  wall, cpu = time.monotonic(), time.process_time()
+  jax.block_until_ready(part())
+  wall, cpu = time.monotonic() - wall, time.process_time() - cpu
+  cells = (
+    name,
+    f"{1000 * wall / count:.2f}",
+    f"{1000 * cpu / count:.2f}",
+    unit,
   )
+  print(f"| {' | '.join(cells)} |", flush=True)
 
 
 def measure(resolution: int, batch: int, features: int) -> None:
@@ -89,50 +83,47 @@ def measure(resolution: int, batch: int, features: int) -> None:
   extractor = metrics.Extractors()[EFFICIENTNET]
   images = jax.block_until_ready(generator(z)[-1])
   on_devices = jax.block_until_ready(quantize(images))
-  print("| part | wall, ms | CPU, ms | of |\n|---|---|---|---|")
-  timed = functools.partial(
-    time_part, unit=f"image {resolution}²", count=mesh_batch
-  )
-  timed("generate", part=lambda: jax.block_until_ready(generator(z)))
-  timed(
-    "convert on the devices",
-    part=lambda: jax.block_until_ready(quantize(images)),
-  )
-  timed(
-    "convert in NumPy, upload again",
-    part=lambda: jax.block_until_ready(
-      on_local_devices(to_uint8(jax.device_get(images) + 0.0))
-    ),
-  )
-  timed(
-    "extract, EfficientNet-Lite0", part=lambda: extractor.features(on_devices)
-  )
   random = np.random.RandomState(0)
   a, b = (random.rand(features, FEATURES).astype(np.float32) for _ in range(2))
-  moments = distances.Moments(a)
-  time_part(
-    "moments", "feature", features, lambda: distances.Moments(a).covariance
-  )
-  time_part(
-    "FID: root of the reals, cached",
-    "set",
-    1,
-    lambda: distances.Moments.from_arrays(moments.arrays()).root,
-  )
-  reals = distances.Moments(b)
-  reals.complete()
-  time_part(
-    "FID: the rest",
-    "set",
-    1,
-    lambda: distances.frechet_distance(reals, moments),
-  )
-  time_part(
-    "KID: kernel in NumPy",
-    "1000 x 1000 pairs",
-    (features / 1000) ** 2,
-    lambda: distances._mean_kernel(a, b),
-  )
+  moments, reals = distances.Moments(a), distances.Moments(b)
+  assert reals.root.shape == (FEATURES, FEATURES)
+  image = (f"image {resolution}²", mesh_batch)
+  print("| part | wall, ms | CPU, ms | of |\n|---|---|---|---|")
+  for name, (unit, count), part in (
+    ("generate", image, lambda: generator(z)),
+    ("convert on the devices", image, lambda: quantize(images)),
+    (
+      "convert in NumPy, upload again",
+      image,
+      lambda: on_local_devices(to_uint8(jax.device_get(images) + 0.0)),
+    ),
+    (
+      "extract, EfficientNet-Lite0",
+      image,
+      lambda: extractor.features(on_devices),
+    ),
+    (
+      "moments",
+      ("feature", features),
+      lambda: distances.Moments(a).covariance,
+    ),
+    (
+      "FID: root of the reals, cached",
+      ("set", 1),
+      lambda: distances.Moments.from_arrays(moments.arrays()).root,
+    ),
+    (
+      "FID: the rest",
+      ("set", 1),
+      lambda: distances.frechet_distance(reals, moments),
+    ),
+    (
+      "KID: kernel in NumPy",
+      ("1000 x 1000 pairs", (features / 1000) ** 2),
+      lambda: distances._mean_kernel(a, b),
+    ),
+  ):
+    time_part(name, unit, count, part)
 
 
 def estimate_share() -> None:

@@ -5,7 +5,8 @@ import statistics
 from pathlib import Path
 from typing import Any, NamedTuple
 
-ROOT = Path(__file__).parent.parent
+from benchmarks.section import ROOT
+
 RUNS = ROOT / "runs/results"
 
 RATES = (0.003, 0.006, 0.012)
@@ -64,27 +65,16 @@ AUGMENTATIONS: dict[str, dict[str, Any]] = {
 
 
 class Run(NamedTuple):
-  """One training.
+  """One training."""
 
-  Attributes:
-    part: Group of runs that one command trains.
-    stage: "tune" (a development seed) or "confirm".
-    arm: The compared setting.
-    seed: Its seed.
-    source: "cats" or "earth".
-    network: "progan", "stylegan" or "residual".
-    fields: Fields of the configuration.
-    budgets: Its length in budgets.
-  """
-
-  part: str
-  stage: str
-  arm: str
+  part: str  # group of runs that one command trains
+  stage: str  # "tune" (a development seed) or "confirm"
+  arm: str  # the compared setting
   seed: int
-  source: str
-  network: str
-  fields: dict[str, Any]
-  budgets: float = 1.0
+  source: str  # "cats" or "earth"
+  network: str  # "progan", "stylegan" or "residual"
+  fields: dict[str, Any]  # of the configuration
+  budgets: float = 1.0  # its length
 
   @property
   def name(self) -> str:

@@ -22,9 +22,10 @@ import matplotlib
 from matplotlib.figure import Figure
 
 from benchmarks import growth_points, section
-from benchmarks.timed_step import ROOT, time_step
+from benchmarks.section import ROOT
+from benchmarks.timed_step import time_step
 from msggan_jax.models import layers, pyramid
-from msggan_jax.runtime import jsonl, palette
+from msggan_jax.runtime import jsonl, plots
 
 POINTS = ROOT / "docs/growth.jsonl"
 PLOT = ROOT / "docs/growth.svg"
@@ -35,33 +36,21 @@ FIELDS = {"base_channels": 4096, "batch_size": 4}
 
 
 class Measure(NamedTuple):
-  """A measured cost and its allowed growth.
+  """A measured cost and its allowed growth."""
 
-  Attributes:
-    field: Its name in a point's row.
-    label: Its name in tables and plots, with the unit.
-    unit: The row's value is divided by it.
-    cause: The cost may grow with it. "none": constant; "x": the series' number;
-      "features": pixels times channels, summed over the levels.
-  """
-
-  field: str
-  label: str
-  unit: float
+  field: str  # of a point's row
+  label: str  # in tables and plots, with the unit
+  unit: float  # the row's value is divided by it
+  # The cost may grow with it. "none": constant; "x": the series' number;
+  # "features": pixels times channels, summed over the levels.
   cause: str
 
 
 class Series(NamedTuple):
-  """Points along one number.
+  """Points along one number."""
 
-  Attributes:
-    label: The number's name in tables and plots.
-    values: Its values, ascending.
-    measures: The costs.
-  """
-
-  label: str
-  values: tuple[int, ...]
+  label: str  # of the number, in tables and plots
+  values: tuple[int, ...]  # ascending
   measures: tuple[Measure, ...]
 
 
@@ -165,7 +154,7 @@ def draw(rows: list[dict]) -> None:
   for index, (name, series) in enumerate(SERIES.items()):
     axes = figure.add_subplot(lines, columns, index + 1)
     own = points_of(name, rows)
-    for color, measure in zip(palette.COLORS, series.measures, strict=False):
+    for color, measure in zip(plots.COLORS, series.measures, strict=False):
       xs = [row["value"] for row in own]
       ys = [row[measure.field] / measure.unit for row in own]
       limits = [ys[0] * allowed(measure, own[0], row) for row in own]

@@ -12,11 +12,11 @@ import json
 import math
 import subprocess
 import sys
-from pathlib import Path
 
 from benchmarks import section
+from benchmarks.section import ROOT
+from msggan_jax.runtime import jsonl
 
-ROOT = Path(__file__).parent.parent
 PLANS = ROOT / "docs/plans.jsonl"
 PAGE = ROOT / "docs/performance.md"
 
@@ -132,11 +132,7 @@ def write_page(plans):
 
 def main():
   """Compile missing rows; write the table after each."""
-  plans = {}
-  if PLANS.exists():
-    for line in PLANS.read_text().splitlines():
-      plan = json.loads(line)
-      plans[plan["flags"]] = plan
+  plans = {plan["flags"]: plan for plan in jsonl.read(PLANS)}
   for row in ROWS:
     flags = command(*row)
     key = " ".join(flags)
@@ -145,8 +141,7 @@ def main():
       if numbers is None:
         continue
       plans[key] = {"flags": key} | numbers
-      with PLANS.open("a") as file:
-        file.write(json.dumps(plans[key]) + "\n")
+      jsonl.append(PLANS, plans[key])
     write_page(plans)
 
 

@@ -21,45 +21,18 @@ from msggan_jax.sharing import model_card, portable
 FOLDER = Path(trained.__file__).parent / "released"
 MAX_BYTES = 5_000_000
 _RECIPE = (
-  "model",
-  "resolution",
-  "num_classes",
-  "loss",
-  "penalty",
-  "gp_weight",
-  "r1_gamma",
-  "penalty_scales",
-  "penalty_derivatives",
-  "optimizer",
-  "learning_rate",
-  "burn_in_kimg",
-  "batch_size",
-  "stddev_group",
-  "combine",
-  "latent_size",
-  "base_channels",
-  "max_channels",
-  "ema_kimg",
-  "ema_kimg_end",
-  "mirror",
-  "seed",
-)
+  "model resolution num_classes loss penalty gp_weight r1_gamma penalty_scales "
+  "penalty_derivatives optimizer learning_rate burn_in_kimg batch_size "
+  "stddev_group combine latent_size base_channels max_channels ema_kimg "
+  "ema_kimg_end mirror seed"
+).split()
 
 
 def release(workdir: Path, name: str, command: str) -> Path:
-  """Write a generator and its card.
+  """Write a run's best generator and its card; return the generator's file.
 
-  Args:
-    workdir: The run; its best checkpoint is chosen.
-    name: "cats" or "earth", the run's data; with classes, and "_conditional".
-    command: How to repeat the run.
-
-  Returns:
-    The file of the generator.
-
-  Raises:
-    FileNotFoundError: If there is no such run, or it was never evaluated.
-    ValueError: If the data are others, or the file is larger than `MAX_BYTES`.
+  The name is that of the run's data, with classes and "_conditional"; `command`
+  says how to repeat the run.
   """
   config = load_config(workdir)
   data_set = config.dataset.name

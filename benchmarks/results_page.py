@@ -20,7 +20,7 @@ from benchmarks.experiments import (
   score,
 )
 from benchmarks.results import ROWS
-from msggan_jax.runtime import jsonl, palette
+from msggan_jax.runtime import jsonl, plots
 
 PAGE = ROOT / "docs/results.md"
 
@@ -63,7 +63,7 @@ def draw(rows: list[dict], path: Path) -> None:
   """Draw a point for each finished run, by arm; tuning runs are hollow."""
   # Text stays text, and the bytes are the same each time.
   matplotlib.rcParams.update({"svg.fonttype": "none", "svg.hashsalt": "0"})
-  arms, color = _arms(rows), palette.COLORS[0]
+  arms, color = _arms(rows), plots.COLORS[0]
   figure = Figure(figsize=(8, 0.8 + 0.45 * len(arms)), layout="tight")
   axes = figure.add_subplot()
   for stage, face in (("tune", "none"), ("confirm", color)):

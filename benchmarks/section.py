@@ -1,19 +1,12 @@
-"""Replace the generated section of a page."""
+"""The generated section of a page of docs/."""
 
 from pathlib import Path
 
+ROOT = Path(__file__).parent.parent
+
 
 def replace(page: Path, name: str, text: str) -> None:
-  """Write a text between `<!-- name -->` and `<!-- end of name -->`.
-
-  Args:
-    page: A Markdown file.
-    name: Name of the section.
-    text: Its lines, each with its line end.
-
-  Raises:
-    ValueError: If the page lacks the section.
-  """
+  """Write lines of text between `<!-- name -->` and `<!-- end of name -->`."""
   begin, end = f"<!-- {name} -->\n", f"<!-- end of {name} -->\n"
   before, found, rest = page.read_text().partition(begin)
   _, found_end, after = rest.partition(end)

@@ -5,28 +5,17 @@ import os
 import subprocess
 import sys
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any
 
-ROOT = Path(__file__).parent.parent
+from benchmarks.section import ROOT
 
 
 def time_step(
   config: str, fields: Mapping[str, Any], *, steps: int, devices: int = 1
 ) -> dict[str, Any]:
-  """Run `msggan_jax.benchmark`.
+  """Return the numbers of `msggan_jax.benchmark` on so many CPU devices.
 
-  Args:
-    config: The configuration's path, from the repository's root.
-    fields: Fields of the configuration.
-    steps: Number of steps to time.
-    devices: Number of CPU devices.
-
-  Returns:
-    The numbers of `planning.timing.measure_step`.
-
-  Raises:
-    subprocess.CalledProcessError: If the process fails.
+  The configuration's path is from the repository's root.
   """
   command = [sys.executable, "-m", "msggan_jax.benchmark"]
   command += [f"--config={config}", f"--steps={steps}", "--json"]

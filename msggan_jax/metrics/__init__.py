@@ -13,7 +13,7 @@ _HOMES = {
   "Inception": "inception",
   "Stability": "stability",
   "choose": "evaluator",
-  "compare": "folders",
+  "compare": "comparison",
   "frechet_distance": "distances",
   "inception_score": "distances",
   "kernel_distance": "distances",

@@ -6,6 +6,7 @@ are the largest arrays. On accelerators, the device sums KID's kernel.
 """
 
 from collections.abc import Iterator
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -15,20 +16,25 @@ from msggan_jax.kernels.precision import matmul
 
 _BLOCK = 2048  # rows: 32 MB for a block of pairs
 
+Made = dict[str, Any]
+
 
 class Moments:
-  """Mean and covariance of features that arrive in batches, each (B, D)."""
+  """Mean and covariance of features that arrive in batches, each (B, D).
 
-  def __init__(self, *batches: np.ndarray):
-    self._sums = {"count": 0, "sum": 0.0, "products": 0.0}
-    self._root: np.ndarray | None = None
+  `made` holds what was computed of them once, here the covariance's root.
+  """
+
+  def __init__(self, *batches: np.ndarray, made: Made | None = None):
+    self._sums: dict[str, Any] = {"count": 0, "sum": 0.0, "products": 0.0}
     # Small batches are collected: an update of the products costs as much for
     # one feature as for many.
     self._waiting = list(batches)
+    self.made = {} if made is None else made
 
   def add(self, features: np.ndarray) -> None:
     """Add features, (B, D)."""
-    self._root = None
+    self.made.clear()
     self._waiting.append(features)
     if sum(map(len, self._waiting)) >= _BLOCK:
       self._all()
@@ -66,52 +72,50 @@ class Moments:
   @property
   def root(self) -> np.ndarray:
     """The covariance's square root, (D, D), computed once."""
-    self.complete()
-    return self._root
+    if "root" not in self.made:
+      values, vectors = np.linalg.eigh(self.covariance)
+      # Rounding makes some of the zeros negative.
+      root = (vectors * np.sqrt(np.maximum(values, 0))) @ vectors.T
+      self.made["root"] = root
+    return self.made["root"]
 
   def factor(self) -> np.ndarray:
     """Return L, (D, D), with L L' the covariance: cheaper than `root`."""
     count, total, _ = self._all()
-    if self._root is None and count > len(total):
+    if "root" not in self.made and count > len(total):
       try:
         return np.linalg.cholesky(self.covariance)
       except np.linalg.LinAlgError:
         pass  # features that depend on each other
     return self.root
 
-  def complete(self) -> bool:
-    """Compute the part of a Frechet distance; return whether it was missing."""
-    if self._root is not None:
-      return False
-    values, vectors = np.linalg.eigh(self.covariance)
-    # Rounding makes some of the zeros negative.
-    self._root = (vectors * np.sqrt(np.maximum(values, 0))) @ vectors.T
-    return True
-
-  def arrays(self) -> dict[str, np.ndarray]:
+  def arrays(self) -> dict[str, Any]:
     """Return arrays for `from_arrays`."""
     self._all()
-    return self._sums | ({} if self._root is None else {"root": self._root})
+    return self._sums | self.made
 
   @classmethod
-  def from_arrays(cls, arrays: dict[str, np.ndarray]) -> "Moments":
+  def from_arrays(cls, arrays: dict[str, Any]) -> "Moments":
     """Restore moments from `arrays`."""
     moments = cls()
-    moments._sums = {name: arrays[name] for name in moments._sums}
-    moments._root = arrays.get("root")
+    moments._sums = {name: arrays.pop(name) for name in moments._sums}
+    moments.made = arrays
     return moments
 
 
 class Rows:
-  """Features that arrive in batches, each (B, D), and are all kept."""
+  """Features that arrive in batches, each (B, D), and are all kept.
 
-  def __init__(self, *batches: np.ndarray):
+  `made` holds what was computed of them once: the kernel, the moments' root.
+  """
+
+  def __init__(self, *batches: np.ndarray, **made: Any):
     self._parts = list(batches)
-    self._kernel: float | None = None
+    self.made: Made = made
 
   def add(self, features: np.ndarray) -> None:
     """Add features, (B, D)."""
-    self._kernel = None
+    self.made.clear()
     self._parts.append(features)
 
   @property
@@ -122,44 +126,47 @@ class Rows:
     return self._parts[0]
 
   @property
+  def shape(self) -> tuple[int, int]:
+    """The number of features and their dimension, (N, D)."""
+    return self.array.shape
+
+  @property
   def kernel(self) -> float:
     """Mean kernel of different features (KID), computed once."""
-    self.complete()
-    return self._kernel
+    if "kernel" not in self.made:
+      self.made["kernel"] = _mean_kernel_within(self.array)
+    return self.made["kernel"]
 
-  def complete(self) -> bool:
-    """Compute the part of a kernel distance; return whether it was missing."""
-    if self._kernel is not None:
-      return False
-    self._kernel = _mean_kernel_within(self.array)
-    return True
-
-  def arrays(self) -> dict[str, np.ndarray]:
+  def arrays(self) -> dict[str, Any]:
     """Return arrays for `from_arrays`."""
-    kernel = {} if self._kernel is None else {"kernel": self._kernel}
-    return {"rows": self.array, **kernel}
+    return {"rows": self.array, **self.made}
 
   @classmethod
-  def from_arrays(cls, arrays: dict[str, np.ndarray]) -> "Rows":
+  def from_arrays(cls, arrays: dict[str, Any]) -> "Rows":
     """Restore features from `arrays`."""
-    rows = cls(arrays["rows"])
-    rows._kernel = arrays.get("kernel")
-    return rows
+    return cls(arrays.pop("rows"), **arrays)
+
+
+def moments_of(features: np.ndarray | Moments | Rows) -> Moments:
+  """Return the moments of features, (N, D)."""
+  if isinstance(features, Rows):
+    return Moments(features.array, made=features.made)
+  return features if isinstance(features, Moments) else Moments(features)
 
 
 def frechet_distance(
-  features_a: np.ndarray | Moments, features_b: np.ndarray | Moments
+  features_a: np.ndarray | Moments | Rows,
+  features_b: np.ndarray | Moments | Rows,
 ) -> float:
   """Compute the Frechet distance of two normal distributions (FID).
 
   |mu_a - mu_b|^2 + Tr(A + B - 2 (AB)^(1/2)), A and B the covariances. The last
   trace is the sum of the singular values of A^(1/2) L, where L L' = B: no
   square root of an unsymmetric matrix, and no root of a difference that should
-  be zero. Features are (N, D), N at least 2, or their moments, which keep the
-  root of `features_a`.
+  be zero. Features are (N, D), N at least 2, their moments or `Rows`, which
+  keep the root of `features_a`.
   """
-  both = features_a, features_b
-  a, b = (x if isinstance(x, Moments) else Moments(x) for x in both)
+  a, b = moments_of(features_a), moments_of(features_b)
   difference = a.mean - b.mean
   return float(
     difference @ difference

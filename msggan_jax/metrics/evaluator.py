@@ -2,6 +2,7 @@
 
 import dataclasses
 import functools
+import operator
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -9,15 +10,15 @@ from typing import Any
 
 import jax
 import numpy as np
-from absl import logging
 from ml_collections import ConfigDict
 
 from msggan_jax import data
 from msggan_jax.checkpoints import trained
 from msggan_jax.data import pictures, reading
 from msggan_jax.metrics import agreement, copying, feature_pass, protocols
+from msggan_jax.metrics.comparison import Comparison
 from msggan_jax.metrics.extractors import Extractors
-from msggan_jax.metrics.feature_pass import ImagesAt, Rows, Statistics
+from msggan_jax.metrics.feature_pass import ImagesAt, Rows
 from msggan_jax.metrics.protocols import Protocol
 from msggan_jax.metrics.reals import Reals
 from msggan_jax.models import networks
@@ -81,21 +82,23 @@ class Evaluator:
     """
     self._config = config
     self._prepared = prepared
-    self._extractors = extractors
-    self._progress = progress
     self._scales = connected_scales(config.resolution, config.connected_scales)
     self.protocols = protocols.parse(names, extractors.names)
     self.sheets: dict[str, np.ndarray] = {}
-    self._of_reals: dict[Protocol, Statistics] | None = None
-    self._floors: dict[str, float] = {}
-    self._doubts: dict[Protocol, str] = {}
-    self._of_holdout: dict[Protocol, Statistics] = {}
+    self._of_holdout: dict[Protocol, Rows] = {}
     self._network = networks.make_generator(config)
     self._mesh = sharding.make_mesh(jax.local_devices())
     # A batch's largest activation is at most 270 MB a device.
     per_device = max(1, min(16, 4096 // config.resolution))
     self._batch_size = per_device * self._mesh.size
-    self._reals = Reals.of(prepared, config.mirror)
+    self._comparison = Comparison(
+      self.protocols,
+      extractors,
+      Reals.of(prepared, config.mirror),
+      config.resolution,
+      batch_size=self._batch_size,
+      progress=progress,
+    )
     for protocol in self.protocols:
       self._check(protocol)
 
@@ -109,33 +112,23 @@ class Evaluator:
 
     `after_batch` may raise to end the evaluation.
     """
-    size = self._config.resolution
-    requests = {
-      p: feature_pass.request_of(p, self._extractors, size, p.num_fakes)
-      for p in self.protocols
-    }
-    self._read_reals(after_batch)
+    comparison = self._comparison
+    comparison.read_reals(after_batch)
+    self._read_holdout(after_batch)
     fakes_at = self._fakes_at(params, state)
-    fakes = feature_pass.measure(
-      fakes_at,
-      requests.values(),
-      self._extractors,
-      batch_size=self._batch_size,
-      progress="fakes" if self._progress else "",
-      after_batch=after_batch,
-    )
+    of_fakes = comparison.read_fakes(fakes_at, after_batch)
     values = {}
     self.sheets = {}
     if processes.is_first():
-      for protocol, request in requests.items():
-        reals = self._of_reals.get(protocol)
+      for protocol, fakes in of_fakes.items():
+        reals = comparison.of_reals.get(protocol)
         if protocol.per_class:
-          values |= self._per_class(protocol, reals, fakes[request])
+          values |= self._per_class(protocol, reals, fakes)
         elif protocol.kind == "copying":
-          values |= self._copying(protocol, reals, fakes[request], fakes_at)
+          values |= self._copying(protocol, reals, fakes, fakes_at)
         else:
-          values |= feature_pass.compute(protocol, reals, fakes[request])
-      values |= self._floors
+          values |= feature_pass.compute(protocol, reals, fakes)
+      values |= comparison.floors
       values |= self._agreement(fakes_at)
     return processes.from_first(values)
 
@@ -147,9 +140,7 @@ class Evaluator:
 
   def record(self, step: int, values: dict[str, float]) -> dict[str, Any]:
     """Return a row of `metrics.jsonl`: numbers and their provenance."""
-    made = feature_pass.provenance(
-      self.protocols, self._extractors, self._doubts
-    )
+    made = self._comparison.provenance()
     if agreement.NAME in values:
       made["protocols"][agreement.NAME] = agreement.PROTOCOL
     return {
@@ -181,7 +172,7 @@ class Evaluator:
       raise ValueError(
         f"{name}: the generator is unconditional: config.num_classes is 0"
       )
-    feature_pass.check(protocol, self._extractors)
+    feature_pass.check(protocol, self._comparison.extractors)
     if protocol.per_class:
       names = self._prepared.metadata.class_names
       have = self._places_by_class(protocol)
@@ -192,42 +183,17 @@ class Evaluator:
         )
         if len(rare) == len(names):
           raise ValueError(f"{name} has no number {reason}; ask for more fakes")
-        self._doubt(protocol, reason)
+        self._comparison.doubt(protocol, reason)
 
-  def _doubt(self, protocol: Protocol, reason: str) -> None:
-    """Log why a number may mislead; its rows say it, too."""
-    if reason:
-      self._doubts[protocol] = reason
-      logging.warning("%s: %s", protocol.name, reason)
-
-  def _read_reals(self, after_batch: Callable[[], None]) -> None:
-    """Compute the features of the reals and of the hold-out, once."""
-
-    def compute(method: Callable, wanted: Any, title: str) -> dict:
-      return method(
-        wanted,
-        self._extractors,
-        self._config.resolution,
-        batch_size=self._batch_size,
-        progress=title if self._progress else "",
-        after_batch=after_batch,
-      )
-
-    if self._of_reals is None:
-      found = compute(self._reals.statistics, self.protocols, "reals")
-      self._floors = compute(self._reals.floors, found, "few reals")
-      for protocol, reals in found.items():
-        self._doubt(
-          protocol, feature_pass.doubt(protocol, reals, protocol.num_fakes)
-        )
-      self._of_reals = found
+  def _read_holdout(self, after_batch: Callable[[], None]) -> None:
+    """Compute the features of the hold-out, once."""
     for protocol in self.protocols:
       if protocol.kind == "copying" and protocol not in self._of_holdout:
-        holdout = Reals.of(self._open_holdout())
         # More than fakes or training images would show a copy no better.
         most = max(protocol.num_fakes, len(self._prepared))
         some = dataclasses.replace(protocol, draws="", num_fakes=most)
-        found = compute(holdout.statistics, [some], "hold-out")
+        holdout = Reals.of(self._open_holdout())
+        found = self._comparison.read(holdout, [some], "hold-out", after_batch)
         self._of_holdout[protocol] = found[some]
 
   def _open_holdout(self) -> data.PreparedSet:
@@ -258,34 +224,23 @@ class Evaluator:
     self, protocol: Protocol, reals: Rows, fakes: Rows
   ) -> dict[str, float]:
     """Compute the numbers of each class with enough images, and their means."""
-    kind = dataclasses.replace(protocol, per_class=False)
-    statistics = feature_pass.statistics_of(kind)
-    by_class = {
-      name: feature_pass.compute(
-        kind,
-        statistics(reals.array[real_places]),
-        statistics(fakes.array[fake_places]),
-      )
-      for name, (real_places, fake_places) in self._places_by_class(
-        protocol
-      ).items()
-    }
     by_key: dict[str, dict[str, float]] = {}
-    for name, values in by_class.items():
+    for name, (of_reals, of_fakes) in self._places_by_class(protocol).items():
+      values = feature_pass.compute(
+        protocol, Rows(reals.array[of_reals]), Rows(fakes.array[of_fakes])
+      )
       # "kid_per_class/64" is the scale of 64x64.
       title = f"class {name}" if name.isdecimal() else name
       for key, value in values.items():
         by_key.setdefault(key, {})[f"{key}/{title}"] = value
     means = {k: float(np.mean([*v.values()])) for k, v in by_key.items()}
-    for each in by_key.values():
-      means |= each
-    return means
+    return functools.reduce(operator.or_, by_key.values(), means)
 
   def _places_by_class(
     self, protocol: Protocol
   ) -> dict[str, tuple[np.ndarray, np.ndarray]]:
     """Return the places of each class's reals and fakes, if both are enough."""
-    drawn, _ = self._reals.draw(protocol.draws, protocol.num_fakes)
+    drawn, _ = self._comparison.reals.draw(protocol.draws, protocol.num_fakes)
     labels = (
       self._real_labels[drawn],
       self._labels[: protocol.num_fakes],
@@ -300,13 +255,12 @@ class Evaluator:
   def _agreement(self, fakes_at: ImagesAt) -> dict[str, float]:
     """Compute the agreement of the first fakes' scales."""
     count, size = agreement.NUM_FAKES, self._batch_size
-
-    def batches():
-      for start in range(0, count, size):
-        batch = fakes_at(start + np.arange(size))
-        yield {r: images[: count - start] for r, images in batch.items()}
-
-    return agreement.measure(batches())
+    starts = range(0, count, size)
+    batches = (fakes_at(start + np.arange(size)) for start in starts)
+    return agreement.measure(
+      {r: x[: count - start] for r, x in batch.items()}
+      for start, batch in zip(starts, batches, strict=True)
+    )
 
   def _fakes_at(self, params: Any, state: Any) -> ImagesAt:
     # From the mesh of all processes to the mesh of this process.

@@ -6,8 +6,7 @@ all receive the features of the whole batch.
 
 import concurrent.futures
 import dataclasses
-import importlib.metadata
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any
 
 import jax
@@ -25,7 +24,7 @@ from msggan_jax.runtime import progress as progress_bars
 _SUBSET_SIZE = 1000  # of KID's subsets
 _SEED = 0  # of samples and halves
 _FEWEST_FAKES = 10  # the inception score's splits
-_PACKAGES = ("msggan-jax", "jax", "numpy")
+_FEW = 10_000  # features that are kept where moments would do
 
 # Indices of images -> uint8 images (N, r, r, C), by resolution.
 ImagesAt = Callable[[np.ndarray], dict[int, Images]]
@@ -52,11 +51,6 @@ def check(protocol: Protocol, extractors: Extractors) -> None:
     raise ValueError(f"{protocol.name}: ask for {_FEWEST_FAKES} fakes or more")
 
 
-def statistics_of(protocol: Protocol) -> type[Statistics]:
-  """Return the statistics of features that a protocol's distance needs."""
-  return Moments if protocol.kind in ("fid", "fd") else Rows
-
-
 def request_of(
   protocol: Protocol, extractors: Extractors, resolution: int, count: int
 ) -> Request:
@@ -65,11 +59,12 @@ def request_of(
   `resolution` is that of the images if the protocol names no scale.
   """
   extractor = extractors[protocol.extractor]
+  moments_do = protocol.is_frechet and not protocol.per_class
   return Request(
     extractor=protocol.extractor,
     feature=extractor.logits if protocol.kind == "is" else extractor.pooled,
     resolution=protocol.resolution or resolution,
-    statistics=Rows if protocol.per_class else statistics_of(protocol),
+    statistics=Moments if moments_do and count > _FEW else Rows,
     count=count,
   )
 
@@ -125,8 +120,12 @@ def complete(protocol: Protocol, reals: Statistics) -> bool:
 
   The reals' statistics keep it. Returns whether it was missing.
   """
-  has_part = protocol.kind in ("fid", "fd", "kid") and not protocol.per_class
-  return has_part and reals.complete()
+  made = len(reals.made)
+  if protocol.is_frechet and not protocol.per_class:
+    _ = distances.moments_of(reals).root
+  elif protocol.kind == "kid" and not protocol.per_class:
+    _ = reals.kernel
+  return len(reals.made) > made
 
 
 def compute(
@@ -138,7 +137,7 @@ def compute(
   also have the spread over the parts, KID of fewer its standard error.
   """
   name = protocol.name
-  if protocol.kind in ("fid", "fd"):
+  if protocol.is_frechet:
     return {name: distances.frechet_distance(reals, fakes)}
   if protocol.kind == "is":
     mean, std = distances.inception_score(fakes.array)
@@ -171,38 +170,8 @@ def floor(protocol: Protocol, reals: np.ndarray) -> dict[str, float]:
   return {f"{protocol.name}_floor": distances.frechet_distance(*halves)}
 
 
-def doubt(protocol: Protocol, reals: Statistics, num_fakes: int) -> str:
-  """Return why a Frechet distance of so few images misleads, or ""."""
-  if not isinstance(reals, Moments):
-    return ""
-  num_reals, dimension = reals.shape
-  if min(num_reals, num_fakes) > dimension:
-    return ""
-  return (
-    f"biased: {num_reals:,} reals and {num_fakes:,} fakes are too few for "
-    f"{dimension:,} features; kid is unbiased"
-  )
-
-
 def _shuffled(features: np.ndarray) -> np.ndarray:
   return features[np.random.RandomState(_SEED).permutation(len(features))]
-
-
-def provenance(
-  protocols: Sequence[Protocol],
-  extractors: Extractors,
-  doubts: Mapping[Protocol, str],
-) -> dict[str, Any]:
-  """Return where numbers come from: protocols, weights and versions."""
-  used = dict.fromkeys(protocol.extractor for protocol in protocols)
-  return {
-    "weights_hash": {name: extractors[name].weights_hash for name in used},
-    "protocols": {
-      p.name: "; ".join(filter(None, (p.describe(), doubts.get(p))))
-      for p in protocols
-    },
-    "versions": {x: importlib.metadata.version(x) for x in _PACKAGES},
-  }
 
 
 def _extract(

@@ -1,17 +1,13 @@
-"""Metrics of two folders, zips or prepared sets, without any model."""
+"""Images of folders, zips and prepared sets that are compared."""
 
 import collections
 import concurrent.futures
 import contextlib
 import hashlib
 import types
-from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
 
-import jax
 import numpy as np
-from absl import logging
 from PIL import Image
 
 from msggan_jax import data
@@ -19,99 +15,13 @@ from msggan_jax.data import prepared_set
 from msggan_jax.data.pixels import SheetError, fit, to_image, upright_size
 from msggan_jax.data.reading import printable_name, reason_of
 from msggan_jax.data.sources import Source, dataset_of, folder
-from msggan_jax.metrics import feature_pass, protocols
-from msggan_jax.metrics.extractors import Extractors
-from msggan_jax.metrics.protocols import Protocol
-from msggan_jax.metrics.reals import Draw, Reals, read_images
+from msggan_jax.metrics.reals import Reals
 from msggan_jax.models import base_grid
-
-_BATCH_PER_DEVICE = 16
 
 Size = tuple[int, int]  # height and width
 
 
-def compare(
-  reals: str,
-  fakes: str,
-  extractors: Extractors,
-  names: str | Sequence[str],
-  *,
-  data_dir: str = "data",
-  progress: bool = False,
-) -> tuple[dict[str, float], dict[str, Any]]:
-  """Return metrics of two folders, zip files or prepared sets, and provenance.
-
-  The fakes are of one size. Real photos of other sizes are prepared at it in
-  `data_dir`, and a larger prepared set is averaged like training's pyramid.
-  """
-  parsed = protocols.parse(names, extractors.names)
-  for protocol in parsed:
-    _check(protocol, extractors)
-  with contextlib.ExitStack() as stack:
-    fake_images = _open(fakes, stack)
-    size = fake_images.only_size()
-    count = len(fake_images)
-    counts = {protocol: protocol.num_fakes or count for protocol in parsed}
-    for protocol in parsed:
-      if counts[protocol] > count:
-        raise ValueError(f"{protocol.name}: {fakes} has only {count} images")
-    real_images = _open_reals(reals, fake_images, data_dir, stack)
-    resolution = base_grid.resolution_of(*size)
-    batch_size = _BATCH_PER_DEVICE * jax.local_device_count()
-    requests = {
-      protocol: feature_pass.request_of(
-        protocol, extractors, resolution, counts[protocol]
-      )
-      for protocol in parsed
-    }
-    measured = feature_pass.measure(
-      read_images(
-        fake_images.read,
-        {resolution},
-        Draw.shuffled(count, min(counts.values()) < count),
-      ),
-      requests.values(),
-      extractors,
-      batch_size=batch_size,
-      progress="fakes" if progress else "",
-    )
-
-    def of_reals(method: Callable, wanted: Any, title: str) -> dict:
-      return method(
-        wanted,
-        extractors,
-        resolution,
-        batch_size=batch_size,
-        progress=title if progress else "",
-      )
-
-    source = real_images.as_reals()
-    found = of_reals(source.statistics, parsed, "reals")
-    values, doubts = {}, {}
-    for protocol, request in requests.items():
-      statistics = found.get(protocol)
-      values |= feature_pass.compute(protocol, statistics, measured[request])
-      if reason := feature_pass.doubt(protocol, statistics, request.count):
-        doubts[protocol] = reason
-        logging.warning("%s: %s", protocol.name, reason)
-    values |= of_reals(source.floors, found, "few reals")
-    return values, {
-      "data_hash": source.content_hash or real_images.content_hash,
-      "fakes_hash": fake_images.content_hash,
-      **feature_pass.provenance(parsed, extractors, doubts),
-    }
-
-
-def _check(protocol: Protocol, extractors: Extractors) -> None:
-  official = protocol.draws == "official"
-  if official or protocol.per_class or protocol.kind == "copying":
-    raise ValueError(f"{protocol.name}: only a run has it, not two folders")
-  if protocol.resolution:
-    raise ValueError(f"{protocol.name}: folders have no scales")
-  feature_pass.check(protocol, extractors)
-
-
-class _Images:
+class Images:
   """The images of a folder, zip or prepared set.
 
   Attributes:
@@ -200,24 +110,24 @@ class _Images:
     return hashlib.sha256(b"".join(hashes)).hexdigest()
 
 
-def _open(path: str, stack: contextlib.ExitStack) -> _Images:
+def open_images(path: str, stack: contextlib.ExitStack) -> Images:
   if not Path(path).exists():
     raise ValueError(f"{path} does not exist")
   if prepared_set.is_prepared(Path(path)):
     images = prepared_set.open_prepared(path)
-    return _Images(_prepared_source(images), path, images)
+    return Images(_prepared_source(images), path, images)
   dataset = types.SimpleNamespace(path=path)
   opened = folder.open_folder(dataset, resolution=0)
-  return _Images(stack.enter_context(opened), path)
+  return Images(stack.enter_context(opened), path)
 
 
-def _open_reals(
-  path: str, fakes: _Images, data_dir: str, stack: contextlib.ExitStack
-) -> _Images:
+def open_reals(
+  path: str, fakes: Images, data_dir: str, stack: contextlib.ExitStack
+) -> Images:
   """Open reals that can be compared with fakes of one size."""
   size = fakes.only_size()
   height, width = size
-  images = _open(path, stack)
+  images = open_images(path, stack)
   if set(images.sizes) == {size} and not images.unreadable:
     return images
   sizes = f"{fakes.path} has images of {width}x{height}"
@@ -243,7 +153,7 @@ def _open_reals(
   dataset = dataset_of(path, split="", crop="center")
   dataset.data_dir = data_dir
   prepared = data.prepare(dataset, resolution, 3, base_grid=grid)
-  return _open(str(prepared), stack)
+  return open_images(str(prepared), stack)
 
 
 def _prepared_source(images: prepared_set.PreparedSet) -> Source:

@@ -100,8 +100,9 @@ class FrozenNetwork:
     if dtype != jnp.float32:
       # Numbers differ by dtype, so they do not share a cache.
       self.weights_hash += f"-{jnp.dtype(dtype).name}"
-    self._mesh = sharding.make_mesh(jax.local_devices())
-    self._layers = jax.device_put(layers.made, sharding.replicated(self._mesh))
+    mesh = sharding.make_mesh(jax.local_devices())
+    self._layers = jax.device_put(layers.made, sharding.replicated(mesh))
+    self._along_batch = sharding.along_batch(mesh)
     self._apply = jax.jit(
       lambda made, images: apply(Layers({}, dtype, **made), images)
     )
@@ -114,21 +115,23 @@ class FrozenNetwork:
     over white). Batches from `on_local_devices` stay there.
     """
     images = _checked(images)
-    if _is_batch_on(self._mesh, images):
-      return jax.device_get(self._apply(self._layers, images))
-    images = np.asarray(images)
-    devices = self._mesh.size
+    devices = self._along_batch.num_devices
     wanted = min(-(-len(images) // devices), _BATCH_PER_DEVICE) * devices
+    if isinstance(images, jax.Array) and len(images) == wanted:
+      return self._features_of(images)
+    images = np.asarray(images)
     self._padded_size = max(self._padded_size, wanted)
     parts = []
     for start in range(0, len(images), self._padded_size):
       batch = images[start : start + self._padded_size]
       padding = [(0, self._padded_size - len(batch)), (0, 0), (0, 0), (0, 0)]
-      padded = {"images": np.pad(batch, padding)}
-      on_devices = sharding.put_batch(self._mesh, padded)["images"]
-      computed = jax.device_get(self._apply(self._layers, on_devices))
+      computed = self._features_of(np.pad(batch, padding))
       parts.append({name: x[: len(batch)] for name, x in computed.items()})
     return jax.tree.map(lambda *x: np.concatenate(x), *parts)
+
+  def _features_of(self, batch: Images) -> Features:
+    batch = jax.device_put(batch, self._along_batch)
+    return jax.device_get(self._apply(self._layers, batch))
 
 
 def on_local_devices(images: np.ndarray) -> Images:
@@ -166,14 +169,6 @@ def _hash(arrays: dict[str, np.ndarray]) -> str:
     digest.update(f"{name} {arrays[name].shape}\n".encode())
     digest.update(arrays[name].tobytes())
   return digest.hexdigest()
-
-
-def _is_batch_on(mesh: jax.sharding.Mesh, images: Images) -> bool:
-  if not isinstance(images, jax.Array):
-    return False
-  there = sharding.along_batch(mesh)
-  is_small = len(images) <= _BATCH_PER_DEVICE * mesh.size
-  return is_small and images.sharding.is_equivalent_to(there, images.ndim)
 
 
 def _checked(images: Images) -> Images:

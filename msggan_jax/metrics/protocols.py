@@ -39,6 +39,11 @@ class Protocol:
   per_class: bool = False  # a number for each class
 
   @property
+  def is_frechet(self) -> bool:
+    """Whether it is a Frechet distance."""
+    return self.kind in ("fid", "fd")
+
+  @property
   def higher_is_better(self) -> bool:
     """Whether a higher number is better."""
     return self.kind in ("is", "pr")

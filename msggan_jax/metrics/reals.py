@@ -6,7 +6,7 @@ import dataclasses
 import hashlib
 import json
 import zipfile
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -24,7 +24,6 @@ from msggan_jax.metrics import (
 from msggan_jax.metrics.extractors import Extractors
 from msggan_jax.metrics.feature_pass import (
   ImagesAt,
-  Moments,
   Request,
   Rows,
   Statistics,
@@ -123,30 +122,6 @@ class Reals:
         if processes.is_first() and feature_pass.complete(protocol, ours):
           _save(self._path(request, draw, extractors), ours)
     return found
-
-  def floors(
-    self,
-    found: Mapping[Protocol, Statistics],
-    extractors: Extractors,
-    resolution: int,
-    **options,
-  ) -> dict[str, float]:
-    """Return `feature_pass.floor` of the Frechet distances of few reals."""
-    values = {}
-    for protocol, statistics in found.items():
-      if not isinstance(statistics, Moments):
-        continue
-      num_reals, dimension = statistics.shape
-      if num_reals <= dimension:
-        _, features = self.features(
-          protocol.extractor,
-          extractors,
-          protocol.resolution or resolution,
-          count=protocol.num_fakes if protocol.draws == "" else 0,
-          **options,
-        )
-        values |= feature_pass.floor(protocol, features)
-    return values
 
   def features(
     self,

@@ -1,6 +1,5 @@
 """Stability during training (paper, Fig. 6)."""
 
-import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -9,7 +8,7 @@ import numpy as np
 
 from msggan_jax.checkpoints import trained
 from msggan_jax.models.pyramid import resolution_of
-from msggan_jax.runtime import jsonl, palette
+from msggan_jax.runtime import jsonl
 
 NUM_LATENTS = 36
 
@@ -62,33 +61,17 @@ def read_rows(stats_path: Path) -> list[dict[str, float]]:
 
 def plot(rows: Sequence[Mapping[str, float]], path: Path) -> None:
   """Plot Fig. 6 as a PNG file: change against kimg, one line a scale."""
-  scales = sorted(
-    int(name.removeprefix(_PREFIX))
-    for name in set().union(*rows)
-    if name.startswith(_PREFIX)
-  )
-  # Late, so that training starts sooner; without pyplot, whose figures are
-  # global.
-  from matplotlib.figure import Figure
+  from msggan_jax.runtime import plots  # late, so that training starts sooner
 
-  figure = Figure(figsize=(8, 5), dpi=100, layout="constrained")
-  axes = figure.add_subplot()
-  for i, resolution in enumerate(scales):
-    pairs = [(row["kimg"], row.get(f"{_PREFIX}{resolution}")) for row in rows]
-    # Those that a logarithmic axis can show.
-    points = [(x, y) for x, y in pairs if y and 0 < y < math.inf]
-    axes.plot(
-      [x for x, _ in points],
-      [y for _, y in points],
-      label=f"{resolution}\u00d7{resolution}",
-      color=palette.COLORS[i % len(palette.COLORS)],
-      marker=palette.MARKERS[i % len(palette.MARKERS)],
-      markersize=4,
-    )
-  axes.set_yscale("log")
-  axes.set_xlabel("images shown (kimg)")
-  axes.set_ylabel("mean squared change")
-  axes.set_title(f"Change of {NUM_LATENTS} latents' images between snapshots")
-  axes.grid(color="#dddddd", linewidth=0.5)
-  axes.legend(title="scale", loc="center left", bbox_to_anchor=(1, 0.5))
-  figure.savefig(path)
+  lines = []
+  names = {name for row in rows for name in row if name.startswith(_PREFIX)}
+  for r in sorted(int(name.removeprefix(_PREFIX)) for name in names):
+    points = [(row["kimg"], row.get(f"{_PREFIX}{r}", 0.0)) for row in rows]
+    lines.append(plots.Line(f"{r}\u00d7{r}", points).on_log_axis())
+  plots.draw(
+    path,
+    [line for line in lines if line.points],
+    log=True,
+    ylabel="mean squared change",
+    dpi=200,
+  )

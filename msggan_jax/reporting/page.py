@@ -5,7 +5,7 @@ import datetime
 import hashlib
 import json
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,10 +15,12 @@ from markupsafe import Markup
 from msggan_jax import models
 from msggan_jax.metrics import agreement
 from msggan_jax.reporting import pictures, verdict
-from msggan_jax.reporting.pictures import Line, Plot
+from msggan_jax.reporting.pictures import Plot
 from msggan_jax.reporting.records import Points, Run, natural, number, plain
+from msggan_jax.reporting.verdict import Case
 from msggan_jax.runtime import files
 from msggan_jax.runtime.clock import duration
+from msggan_jax.runtime.plots import Line
 
 NAME = "report.html"
 
@@ -74,8 +76,7 @@ def write(runs: Sequence[Run], path: Path) -> int:
 def render(runs: Sequence[Run]) -> bytes:
   """Return the page."""
   cases = [
-    verdict.Case(run, verdict.find_scores(run), pictures.diversity(run))
-    for run in runs
+    Case(run, verdict.find_scores(run), pictures.diversity(run)) for run in runs
   ]
   strips: dict[str, list] = {}
   for run in runs:
@@ -107,7 +108,7 @@ def render(runs: Sequence[Run]) -> bytes:
         _scores(cases),
         [_evaluations(run) for run in runs if run.metrics],
       ),
-      "Records of training": (_records(runs), []),
+      "Records of training": (_records(cases), []),
       "Where the time went": ([], [_times(runs)]),
     },
     differing=_fields(runs, same=False),
@@ -122,81 +123,26 @@ def render(runs: Sequence[Run]) -> bytes:
   return text.encode("utf-8", "replace")
 
 
-def _records(runs: Sequence[Run]) -> list[Plot]:
+def _records(cases: Sequence[Case]) -> list[Plot]:
   """Return plots of the numbers in `stats.jsonl`."""
-  rest = [n for n in _names(runs) if not n.startswith(_NOT_PLOTTED)]
+  names = {name for case in cases for name in case.run.names()}
+  plotted = [n for n in names if not n.startswith(_NOT_PLOTTED)]
   plots = []
-  for wanted, caption in _CAPTIONS.items():
-    names = [name for name in rest if name.startswith(wanted)]
-    rest = [name for name in rest if name not in names]
-    plots += _plot(runs, names, caption)
-  for name in rest[:_MOST_PLOTS]:
-    plots += _plot(runs, [name], "")
-  return [plot for plot in plots if plot]
+  for group, caption in _groups(sorted(plotted, key=natural), _CAPTIONS):
+    plots += _plot(cases, group, caption, Run.series)
+  return plots
 
 
-def _names(runs: Sequence[Run], prefix: str = "") -> list[str]:
-  return sorted({n for run in runs for n in run.names(prefix)}, key=natural)
-
-
-def _plot(
-  runs: Sequence[Run],
-  names: Sequence[str],
-  caption: str,
-  points: Callable[[Run, str], Points] = Run.series,
-  *,
-  log: bool = True,
-) -> list[Plot | None]:
-  """Plot numbers of one run, each of several runs, or each run's scales."""
-  if not names:
-    return []
-  what, has_scales, _ = names[0].rpartition("/")
-  if len(runs) > 1 and not has_scales:
-    return [
-      pictures.plot(
-        name, caption, [Line(r.name, points(r, name)) for r in runs]
-      )
-      for name in names
-    ]
-  title, labels = " and ".join(names), names
-  if has_scales:
-    title = what.replace("_", " ").capitalize()
-    labels = [name.rpartition("/")[2] for name in names]
-    ending = "; a logarithmic axis" if log else ""
-    caption = f"{caption} By scale{ending}."
-  return [
-    pictures.plot(
-      title if len(runs) == 1 else f"{title}: {run.name}",
-      caption,
-      [
-        Line(label, points(run, name))
-        for label, name in zip(labels, names, strict=True)
-      ],
-      log=log and bool(has_scales),
-    )
-    for run in runs
-  ]
-
-
-def _scores(cases: Sequence[verdict.Case]) -> list[Plot]:
+def _scores(cases: Sequence[Case]) -> list[Plot]:
   """Return plots of each metric, a star at the best, and of the diversity."""
+  names = dict.fromkeys(n for case in cases for n in case.run.metric_names)
   plots = []
-  names = [*dict.fromkeys(n for c in cases for n in c.run.metric_names)]
-  for what, caption in _AGREEMENT.items():
-    scales = [name for name in names if name.startswith(what)]
-    names = [name for name in names if name not in scales]
-    runs = [case.run for case in cases]
-    plots += _plot(runs, scales, caption, Run.scores, log=False)
-  for name in names:
-    lines, caption = [], ""
-    for case in cases:
-      star = None
-      if case.scores and case.scores.protocol.main_value == name:
-        star = case.scores.best_kimg
-        better = "Higher" if case.scores.protocol.higher_is_better else "Lower"
+  for group, caption in _groups([*names], _AGREEMENT):
+    for scores in (case.scores for case in cases if case.scores):
+      if [scores.protocol.main_value] == group:
+        better = "Higher" if scores.protocol.higher_is_better else "Lower"
         caption = f"{better} is better; the star is the best."
-      lines.append(Line(case.run.name, case.run.scores(name), star))
-    plots.append(pictures.plot(name, caption, lines))
+    plots += _plot(cases, group, caption, Run.scores, log=False)
   diversity = pictures.plot(
     "Diversity of the sample grid",
     "How much an image differs from its nearest other one in the grid, divided "
@@ -204,7 +150,60 @@ def _scores(cases: Sequence[verdict.Case]) -> list[Plot]:
     "for all latents, and noise is above 1.",
     [Line(case.run.name, case.diversity) for case in cases],
   )
-  return [plot for plot in [*plots[:_MOST_PLOTS], diversity] if plot]
+  return [*plots, diversity] if diversity else plots
+
+
+def _groups(
+  names: Sequence[str], captions: Mapping[Any, str]
+) -> Iterator[tuple[list[str], str]]:
+  """Yield the names that share a plot, and its caption; then the others."""
+  for wanted, caption in captions.items():
+    if group := [name for name in names if name.startswith(wanted)]:
+      names = [name for name in names if name not in group]
+      yield group, caption
+  for name in names[:_MOST_PLOTS]:
+    yield [name], ""
+
+
+def _plot(
+  cases: Sequence[Case],
+  names: Sequence[str],
+  caption: str,
+  points: Callable[[Run, str], Points],
+  *,
+  log: bool = True,
+) -> list[Plot]:
+  """Plot numbers of one run, each of several runs, or each run's scales."""
+
+  def line(case: Case, name: str, label: str) -> Line:
+    scores = case.scores
+    is_score = scores and scores.protocol.main_value == name
+    star = scores.best_kimg if is_score else None
+    return Line(label, points(case.run, name), star)
+
+  what, has_scales, _ = names[0].rpartition("/")
+  if has_scales:
+    title = what.replace("_", " ").capitalize()
+    caption = f"{caption} By scale{'; a logarithmic axis' if log else ''}."
+    of_several = len(cases) > 1
+    plots = [
+      pictures.plot(
+        f"{title}: {case.run.name}" if of_several else title,
+        caption,
+        [line(case, name, name.rpartition("/")[2]) for name in names],
+        log=log,
+      )
+      for case in cases
+    ]
+  elif len(cases) == 1:
+    lines = [line(cases[0], name, name) for name in names]
+    plots = [pictures.plot(" and ".join(names), caption, lines)]
+  else:
+    plots = [
+      pictures.plot(name, caption, [line(x, name, x.run.name) for x in cases])
+      for name in names
+    ]
+  return [plot for plot in plots if plot]
 
 
 def _evaluations(run: Run) -> Table:
@@ -217,13 +216,11 @@ def _evaluations(run: Run) -> Table:
 
 def _times(runs: Sequence[Run]) -> Table:
   """Return the wall time by purpose since the first start."""
-  secs = {
-    name: [run.stats[-1].get(name, 0.0) for run in runs]
-    for name in _names(runs, "secs/")
-  }
+  names = {name for run in runs for name in run.names("secs/")}
+  secs = {x: [run.stats[-1].get(x, 0.0) for run in runs] for x in names}
   rows = [
     [name.removeprefix("secs/"), *map(duration, secs[name])]
-    for name in sorted(secs, key=lambda name: -max(secs[name]))
+    for name in sorted(names, key=lambda name: (-max(secs[name]), name))
   ]
   caption = "Wall time by purpose, restarts included; each second counts once"
   return caption, ["purpose", *(run.name for run in runs)], rows

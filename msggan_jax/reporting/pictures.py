@@ -8,33 +8,16 @@ from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-import matplotlib
 import numpy as np
 from markupsafe import Markup
-from matplotlib.axes import Axes
-from matplotlib.figure import Figure
-from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 from PIL import Image
 
 from msggan_jax.models import base_grid
 from msggan_jax.reporting.records import Points, Run, number, plain
-from msggan_jax.runtime import palette
+from msggan_jax.runtime import plots
+from msggan_jax.runtime.plots import Line
 
-_STYLE = {
-  "svg.fonttype": "none",  # text stays text
-  "svg.hashsalt": "msggan_jax",  # the same bytes for the same records
-  "text.parse_math": False,  # "$" in somebody's names is a dollar
-  "axes.spines.top": False,
-  "axes.spines.right": False,
-  "axes.grid": True,
-  "grid.color": "#e4e4e4",
-  "legend.frameon": False,
-  "legend.fontsize": 9,
-}
-_SIZE = (4.4, 2.8)  # inches: text of 10 points stays legible on a phone
-_MOST_POINTS = 200  # of a line
 _MOST_LINES = 12  # of a plot
-_DASHES = ("-", "--", "-.", ":")
 
 _MOST_PIXELS = 2**26  # of a grid; more would be no grid of ours
 _LOSSLESS = 2**14  # pixels up to which WebP keeps every one
@@ -44,15 +27,6 @@ _FEWEST_FRAMES, _ALL_FRAMES = 3, 120  # of a scale, of a page: 10 MB at worst
 _DIVERSITY_SIDE = 32  # images are compared at this size, at most
 _DIVERSITY_GRIDS = 30  # spread over training
 _FEWEST_IMAGES = 16  # whose diversity means anything
-
-
-@dataclasses.dataclass(frozen=True)
-class Line:
-  """A line of a plot, perhaps with a star at one kimg."""
-
-  label: str
-  points: Points
-  star: float | None = None
 
 
 @dataclasses.dataclass(frozen=True)
@@ -72,30 +46,15 @@ def plot(
 
   A logarithmic axis leaves out values of 0 or less. Without points: None.
   """
-  lines = [_drawable(line, log) for line in lines]
+  lines = [dataclasses.replace(x, label=plain(x.label)) for x in lines]
+  lines = [line.on_log_axis() for line in lines] if log else lines
   lines = [line for line in lines if line.points][:_MOST_LINES]
   if not lines:
     return None
-  with matplotlib.rc_context(_STYLE):
-    figure = Figure(_SIZE)
-    axes = figure.add_subplot(xlabel="thousand images (kimg)")
-    for place, line in enumerate(lines):
-      _draw(axes, line, place)
-    if log:
-      _scale_by_log(axes, lines)
-    elif limits := _limits(lines):
-      axes.set_ylim(*limits)
-      caption += " Rare values outside of the axis are cut off."
-    rows = -(-len(lines) // 3) if len(lines) > 1 else 0
-    if rows:
-      figure.legend(loc="upper center", ncols=3)
-    # Constrained layout would take twice the time.
-    top = 0.96 - 0.08 * rows
-    figure.subplots_adjust(left=0.16, right=0.98, bottom=0.17, top=top)
-    file = io.BytesIO()
-    figure.savefig(
-      file, format="svg", transparent=True, metadata={"Date": None}
-    )
+  file = io.BytesIO()
+  options = {"format": "svg", "transparent": True, "metadata": {"Date": None}}
+  if plots.draw(file, lines, log=log, **options):
+    caption += " Rare values outside of the axis are cut off."
   ends = [f"{x.label} {number(x.points[-1][1])}" for x in lines]
   numbers = f"At the end: {', '.join(ends)}."
   return Plot(title, caption, _data_uri("svg+xml", file.getvalue()), numbers)
@@ -162,55 +121,6 @@ def diversity(run: Run) -> Points:
 def _data_uri(kind: str, content: bytes) -> Markup:
   text = base64.b64encode(content).decode()
   return Markup(f"data:image/{kind};base64,{text}")
-
-
-def _drawable(line: Line, log: bool) -> Line:
-  """Return the points that an axis can show: a long line's are means."""
-  points = [(x, y) for x, y in line.points if y > 0 or not log]
-  if len(points) > _MOST_POINTS and line.star is None:
-    parts = np.array_split(np.array(points), _MOST_POINTS)
-    points = [tuple(part.mean(axis=0).tolist()) for part in parts]
-  return Line(plain(line.label), points, line.star)
-
-
-def _draw(axes: Axes, line: Line, place: int) -> None:
-  color = palette.COLORS[place % len(palette.COLORS)]
-  every = max(1, len(line.points) // 7)
-  axes.plot(
-    *zip(*line.points, strict=True),
-    label=line.label,
-    color=color,
-    linewidth=1.6,
-    linestyle=_DASHES[place // 3 % len(_DASHES)],
-    marker=palette.MARKERS[place % len(palette.MARKERS)],
-    markersize=4.5,
-    markevery=(place % every, every),
-  )
-  y = dict(line.points).get(line.star)
-  if y is not None:
-    axes.plot(line.star, y, "*", color=color, markersize=14, zorder=3)
-
-
-def _limits(lines: Sequence[Line]) -> tuple[float, float] | None:
-  """Return the limits of most values if single ones lie far outside."""
-  values = np.concatenate([[y for _, y in line.points] for line in lines])
-  low, high = np.percentile(values, [2, 98])
-  spread = high - low
-  if len(values) < 50 or spread <= 0 or np.ptp(values) < 4 * spread:
-    return None
-  return float(low - 0.3 * spread), float(high + 0.3 * spread)
-
-
-def _scale_by_log(axes: Axes, lines: Sequence[Line]) -> None:
-  """Make the values' axis logarithmic, with plain numbers at its ticks."""
-  show = FuncFormatter(lambda value, _: number(value))
-  axes.set_yscale("log")
-  axes.yaxis.set_major_formatter(show)
-  axes.yaxis.set_minor_formatter(NullFormatter())
-  values = [y for line in lines for _, y in line.points]
-  if max(values) < 30 * min(values):  # few powers of ten are on the axis
-    axes.yaxis.set_minor_locator(LogLocator(subs=(2, 5)))
-    axes.yaxis.set_minor_formatter(show)
 
 
 def _scales(workdir: Path) -> dict[int, list[tuple[float, Path]]]:

@@ -40,8 +40,7 @@ def measure(pyramid, batch=100):
   )
 
 
-@pytest.mark.parametrize("channels", [1, 3])
-@pytest.mark.parametrize("rows", [4, 3])
+@pytest.mark.parametrize(("rows", "channels"), [(4, 3), (3, 1)])
 def test_an_exact_pyramid_agrees(rows, channels):
   scales = [(rows * n, 4 * n) for n in (1, 2, 4)]
   values = measure(planted(scales, channels))

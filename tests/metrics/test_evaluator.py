@@ -3,6 +3,7 @@
 import errno
 import json
 import math
+import shutil
 from pathlib import Path
 
 import jax
@@ -12,7 +13,7 @@ from ml_collections import ConfigDict
 from PIL import Image
 
 from msggan_jax import data, metrics
-from msggan_jax.checkpoints import checkpoint
+from msggan_jax.checkpoints import checkpoint, trained
 from msggan_jax.config import saved
 from msggan_jax.data import run_data
 from msggan_jax.metrics import (
@@ -24,7 +25,7 @@ from msggan_jax.metrics import (
 )
 from msggan_jax.metrics.feature_pass import Request, Rows, measure
 from msggan_jax.models import networks
-from tests.evaluating import EXTRACTOR, evaluate_command
+from tests.commands import EXTRACTOR, run_command
 from tests.golden_metrics.mean_colors import mean_colors
 
 NUM_IMAGES = 120
@@ -154,9 +155,12 @@ def test_changed_data_or_code_never_meets_a_stale_cache(tmp_path, monkeypatch):
   assert count == 20
   again, count = measure_reals("a", "fd_mean_colors_20k_full")
   assert count == 0  # the same reals
-  np.testing.assert_array_equal(first.covariance, again.covariance)
+  np.testing.assert_array_equal(first.array, again.array)
+  assert measure_reals("a", "kid_mean_colors_10k_full")[1] == 0
+  with monkeypatch.context() as context:  # too many to be kept
+    context.setattr(feature_pass, "_FEW", 10)
+    assert measure_reals("a", "fd_mean_colors_10k_full")[1] == 20
   assert measure_reals("b", "fd_mean_colors_10k_full")[1] == 20
-  assert measure_reals("a", "kid_mean_colors_10k_full")[1] == 20
   assert measure_reals("a", "fd_mean_colors_10")[1] == 20
   with monkeypatch.context() as context:  # another version of the code
     source = Path(reals.pyramid.__file__).read_text()
@@ -170,10 +174,12 @@ def test_changed_data_or_code_never_meets_a_stale_cache(tmp_path, monkeypatch):
   assert measure_reals("a", "fd_mean_colors_10k_full")[1] == 20
 
 
+@pytest.mark.parametrize("few", [10, 100])
 def test_the_cache_holds_what_distances_need_of_the_reals(
-  tmp_path, monkeypatch
+  few, tmp_path, monkeypatch
 ):
   """Neither the root nor the kernel of the reals is computed twice."""
+  monkeypatch.setattr(feature_pass, "_FEW", few)
   images = np.random.RandomState(0).randint(0, 256, (20, 4, 4, 3), np.uint8)
   source = reals.Reals(lambda i: images[i], 20, cache=tmp_path)
   networks = metrics.Extractors(user=EXTRACTOR)
@@ -267,25 +273,52 @@ def test_evaluator_and_the_command(config, prepared, folder):
     np.testing.assert_allclose(values[name], value, rtol=1e-3)
   assert "256 fakes" in row["protocols"]["agreement"]
 
+  # The command: of all steps but one that a running training has deleted.
   workdir = folder / "run"
   saved.save_config(config, workdir)
   with checkpoint.Checkpoints(workdir / "checkpoints") as checkpoints:
-    for step, scale in ((1, 2), (2, 1)):
+    for step, scale in ((1, 2), (2, 3), (4, 1)):
       params = jax.tree.map(lambda x, scale=scale: x * scale, weights[0])
       tree = {"ema_params": params, "ema_state": weights[1]}
       checkpoints.save(step, tree)
-  flags = (f"--workdir={workdir}", f"--metrics={NAMES}", "--all_steps")
-  refused = evaluate_command(*flags, code=2)
   data_dir = f"--data_dir={config.dataset.data_dir}"
-  assert f"if it may be written to, add {data_dir}\n" in refused.stderr
+  flags = ("evaluate", f"--workdir={workdir}", f"--extractor={EXTRACTOR}")
+  flags += ("--json",)
+  said = run_command(*flags, f"--metrics={NAMES}", code=2)
+  assert said.endswith(f"if it may be written to, add {data_dir}\n")
   run_data.of(prepared).write(workdir)  # it names the prepared set
-  command = evaluate_command(*flags)
-  printed = [json.loads(line) for line in command.stdout.splitlines()]
+  said = run_command(
+    *flags, f"--metrics={NAMES}", "--all_steps", before=delete_step_2
+  )
+  assert "step 2: a run has deleted its checkpoint" in said
+  printed = rows_in(said)
   rows = (workdir / "metrics.jsonl").read_text().splitlines()
   assert printed == [json.loads(row) for row in rows]
-  assert [row["step"] for row in printed] == [1, 2]
+  assert [row["step"] for row in printed] == [1, 4]
   for name, value in values.items():
     np.testing.assert_allclose(printed[1][name], value, rtol=1e-4)
+  # Somebody else's run: a number is printed before it is written.
+  (workdir / "metrics.jsonl").unlink()
+  (workdir / "metrics.jsonl").mkdir()
+  said = run_command(*flags, "--metrics=kid_mean_colors_20", "--step=1")
+  assert "kid_mean_colors_20" in rows_in(said)[0]
+  assert "only printed: [Errno 21] Is a directory" in said
+
+
+def rows_in(said):
+  return [json.loads(x) for x in said.splitlines() if x.startswith("{")]
+
+
+def delete_step_2():
+  """Delete a checkpoint when it is loaded, as a run does that keeps few."""
+  load = trained.load_generator
+
+  def delete_first(workdir, step):
+    if step == 2:
+      shutil.rmtree(workdir / "checkpoints" / "2")
+    return load(workdir, step)
+
+  trained.load_generator = delete_first
 
 
 def test_metrics_per_class_and_copying(config, tmp_path):
@@ -361,42 +394,6 @@ def test_the_test_split_of_the_demo_is_a_hold_out(
   expected = ConfigDict(config.dataset)
   expected.split = "test"
   assert dataset == expected
-
-
-DELETING = """
-import shutil, sys
-from msggan_jax import evaluate
-from msggan_jax.checkpoints import trained
-load = trained.load_generator
-def delete_first(workdir, step):
-  if step == 2:
-    shutil.rmtree(workdir / "checkpoints" / "2")
-  return load(workdir, step)
-trained.load_generator = delete_first
-evaluate.cli.run(evaluate.main)
-"""
-
-
-def test_runs_of_others_and_running_ones(config, folder, tmp_path):
-  """A number is printed before it is written; deleted steps are left out."""
-  saved.save_config(config, tmp_path)
-  (tmp_path / "metrics.jsonl").mkdir()  # cannot be written to
-  params, state = make_weights(config)
-  with checkpoint.Checkpoints(tmp_path / "checkpoints") as checkpoints:
-    for step in (1, 2, 3):
-      checkpoints.save(step, {"ema_params": params, "ema_state": state})
-  command = evaluate_command(
-    f"--workdir={tmp_path}",
-    f"--data_dir={folder / 'data'}",
-    "--metrics=kid_mean_colors_20",
-    "--all_steps",
-    program=("-c", DELETING),
-  )
-  rows = [json.loads(row) for row in command.stdout.splitlines()]
-  assert [row["step"] for row in rows] == [1, 3]
-  assert all("kid_mean_colors_20" in row for row in rows)
-  assert "step 2: a run has deleted its checkpoint" in command.stderr
-  assert "only printed: [Errno 21] Is a directory" in command.stderr
 
 
 def test_impossible_protocols_are_refused(config, prepared):

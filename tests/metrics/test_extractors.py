@@ -52,16 +52,18 @@ def weights():
   return {name: make_weight(name, s) for name, s in shapes.items()}
 
 
-def test_inception_agrees_with_torch_fidelity(weights, monkeypatch):
+@pytest.mark.parametrize(
+  "size", [32, pytest.param(128, marks=pytest.mark.slow)]
+)
+def test_inception_agrees_with_torch_fidelity(size, weights, monkeypatch):
   monkeypatch.setattr(jax, "local_devices", lambda: jax.devices()[:1])
   network = metrics.Inception.from_state_dict(weights)
-  for size in (32, 128):
-    features = network.features(make_images(size, 4, size))
-    assert len(features) == 6
-    for name, actual in features.items():
-      expected = GOLDEN[f"f{name}_{size}"]
-      error = np.linalg.norm(actual - expected) / np.linalg.norm(expected)
-      assert error < 1e-5, (name, size)
+  features = network.features(make_images(size, 4, size))
+  assert len(features) == 6
+  for name, actual in features.items():
+    expected = GOLDEN[f"f{name}_{size}"]
+    error = np.linalg.norm(actual - expected) / np.linalg.norm(expected)
+    assert error < 1e-5, name
 
 
 def test_other_weights_are_refused(weights):
@@ -113,52 +115,41 @@ def colors(layers, images):
   return {"colors": jnp.concatenate([pixels, pixels**2, 1 - pixels], axis=-1)}
 
 
-@pytest.mark.parametrize(("num_devices", "batch_size"), [(1, 64), (3, 7)])
-def test_batches_and_devices_change_nothing(
-  num_devices, batch_size, monkeypatch
-):
-  devices = jax.devices()[:num_devices]
+def test_batches_and_devices_change_nothing(monkeypatch):
+  devices = jax.devices()[:3]
   monkeypatch.setattr(jax, "local_devices", lambda: devices)
   network = frozen_network.FrozenNetwork(colors, {}, jnp.float32)
   images = make_images(5, 100, 8)
   parts = [
-    network.features(images[start : start + batch_size])["colors"]
-    for start in range(0, len(images), batch_size)
+    network.features(images[start : start + 7])["colors"]
+    for start in range(0, len(images), 7)
   ]
   assert network._apply._cache_size() == 1  # the last one is padded
   expected = colors(None, jnp.asarray(images))["colors"]
   np.testing.assert_allclose(np.concatenate(parts), expected, rtol=1e-6)
 
 
-@pytest.mark.parametrize("channels", [1, 3, 4])
-def test_a_batch_on_the_devices_stays_there(channels, monkeypatch):
+def test_gray_and_transparent_images_are_rgb():
+  """Also of a batch on the devices, which stays there."""
   network = frozen_network.FrozenNetwork(colors, {}, jnp.float32)
-  r = np.random.RandomState(0)
-  images = r.randint(0, 256, (16, 8, 8, channels), np.uint8)
-  expected = network.features(images)["colors"]
-  on_devices = frozen_network.on_local_devices(images)
-  assert on_devices.sharding.num_devices == 8
-
-  def forbidden(*_, **__):
-    raise AssertionError("uploaded again")
-
-  monkeypatch.setattr(frozen_network.sharding, "put_batch", forbidden)
-  actual = network.features(on_devices)["colors"]
-  np.testing.assert_array_equal(actual, expected)
-  with pytest.raises(AssertionError, match="uploaded again"):
-    network.features(images)
-
-
-def test_gray_and_transparent_images():
-  network = frozen_network.FrozenNetwork(colors, {}, jnp.float32)
-  gray = make_images(1, 2, 8)[..., :1]
+  gray = make_images(1, 16, 8)[..., :1]
   as_rgb = gray.repeat(3, axis=-1)
-  same = lambda a, b: np.testing.assert_array_equal(
-    network.features(a)["colors"], network.features(b)["colors"]
-  )
-  same(gray, as_rgb)
-  same(np.concatenate([as_rgb, gray * 0 + 255], axis=-1), as_rgb)
-  same(np.concatenate([as_rgb, gray * 0], axis=-1), as_rgb * 0 + 255)
+  with_alpha = [np.concatenate([as_rgb, gray * 0 + a], -1) for a in (255, 0)]
+  for given, wanted in (
+    (gray, as_rgb),
+    (with_alpha[0], as_rgb),
+    (with_alpha[1], as_rgb * 0 + 255),
+  ):
+    expected = network.features(wanted)["colors"]
+    np.testing.assert_array_equal(network.features(given)["colors"], expected)
+    on_devices = frozen_network.on_local_devices(given)
+    assert on_devices.sharding.num_devices == 8
+    with pytest.MonkeyPatch.context() as patch:
+      patch.setattr(np, "pad", None)  # of a batch to be uploaded
+      actual = network.features(on_devices)["colors"]
+      with pytest.raises(TypeError):
+        network.features(given)
+    np.testing.assert_array_equal(actual, expected)
   with pytest.raises(ValueError, match="uint8"):
     network.features(as_rgb.astype(np.float32))
 

@@ -11,23 +11,17 @@ from msggan_jax import data, metrics
 from msggan_jax.data import pictures, prepared_set
 from msggan_jax.data.sources import dataset_of
 from msggan_jax.metrics import feature_pass
-from tests.evaluating import EXTRACTOR, evaluate_command
+from tests.commands import EXTRACTOR, run_command
 from tests.golden_metrics.mean_colors import mean_colors
 
 
 def test_comparing_two_folders(tmp_path, monkeypatch):
-  r = np.random.RandomState(0)
-  for folder, count in (("a", 30), ("b", 20)):
-    (tmp_path / folder).mkdir()
-    for i in range(count):
-      pixels = r.randint(0, 256, (8, 8, 3), np.uint8)
-      Image.fromarray(pixels).save(tmp_path / folder / f"{i}.png")
-  a, b = tmp_path / "a", tmp_path / "b"
+  a = write_images(tmp_path / "a", [(8, 8)] * 30)
+  b = write_images(tmp_path / "b", [(8, 8)] * 20, seed=1)
   names = "fd_mean_colors,kid_mean_colors,fd_mean_colors_10_full"
-  command = evaluate_command(
-    f"--reals={a}", f"--fakes={b}", f"--metrics={names}"
-  )
-  row = json.loads(command.stdout)
+  flags = (f"--reals={a}", f"--fakes={b}", f"--metrics={names}")
+  said = run_command("evaluate", *flags, f"--extractor={EXTRACTOR}", "--json")
+  row = json.loads(said[said.index("{") : said.rindex("}") + 1])
   networks = metrics.Extractors(user=EXTRACTOR)
   values, made = metrics.compare(str(a), str(b), networks, names)
   assert row == values | made
@@ -160,6 +154,6 @@ def test_wrong_flags_end_in_one_sentence():
     (("--reals=a",), "belong together"),
     (("--workdir=nowhere",), "not the workdir of a run"),
   ):
-    command = evaluate_command(*arguments, code=2)
-    assert sentence in command.stderr
-    assert command.stderr.count("\n") == 1
+    said = run_command("evaluate", *arguments, code=2)
+    assert sentence in said
+    assert said.count("\n") == 1

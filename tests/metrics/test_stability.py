@@ -49,5 +49,5 @@ def test_plot_of_stability(tmp_path):
   assert stability.read_rows(path) == rows
   stability.plot(rows, tmp_path / "stability.png")
   picture = np.asarray(Image.open(tmp_path / "stability.png"))
-  assert picture.shape == (500, 800, 4)
+  assert picture.shape == (560, 880, 4)
   assert len(np.unique(picture.reshape(-1, 4), axis=0)) > 10

@@ -9,6 +9,7 @@ import sys
 import pytest
 
 from msggan_jax.reporting import page, records
+from tests.commands import run_command
 from tests.reporting.written_runs import (
   METRIC,
   metrics_row,
@@ -167,8 +168,6 @@ def test_a_report_that_cannot_be_written(tmp_path, monkeypatch):
 
 COMMAND = """
 import runpy, sys
-if {block!r}:
-  sys.modules[{block!r}] = None
 try:
   runpy.run_module("msggan_jax.report", run_name="__main__")
 finally:
@@ -176,21 +175,20 @@ finally:
 """
 
 
-def command(argument, block=""):
-  """Run the command; return its exit code and what it says."""
-  python = [sys.executable, "-c", COMMAND.format(block=block)]
-  done = subprocess.run([*python, argument], capture_output=True, text=True)
-  return done.returncode, done.stdout + done.stderr
+def block_jinja2():
+  sys.modules["jinja2"] = None
 
 
 def test_the_command_needs_no_jax_and_names_a_missing_extra(tmp_path):
-  workdir = write_run(tmp_path / "cats")
-  code, said = command(f"--workdir={workdir}")
-  assert code == 0
-  assert re.fullmatch(rf"{workdir}/report.html: 0\.\d MB\n", said)
-  assert (workdir / "report.html").read_text().startswith("<!DOCTYPE html>")
-  code, said = command(f"--workdir={workdir}", block="jinja2")
-  assert code == 2 and said == (
+  flag = f"--workdir={write_run(tmp_path / 'cats', grids=0)}"
+  said = subprocess.check_output(
+    [sys.executable, "-c", COMMAND, flag], text=True
+  )
+  path = tmp_path / "cats" / "report.html"
+  assert re.fullmatch(rf"{path}: 0\.\d MB\n", said)
+  assert path.read_text().startswith("<!DOCTYPE html>")
+  said = run_command("report", flag, code=2, before=block_jinja2)
+  assert said == (
     "error: the report needs the package jinja2: pip install "
     "'msggan_jax[report]'\n"
   )

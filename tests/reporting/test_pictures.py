@@ -12,7 +12,7 @@ from msggan_jax import data
 from msggan_jax.data import pictures as sheets
 from msggan_jax.data.sources import dataset_of
 from msggan_jax.reporting import pictures, records
-from msggan_jax.reporting.pictures import Line
+from msggan_jax.runtime.plots import Line
 from msggan_jax.training import loop
 from tests.reporting.written_runs import noise_grid, write_run
 

@@ -1,8 +1,6 @@
 """Flags of `sample` that end in one sentence before anything is loaded."""
 
 import json
-import subprocess
-import sys
 
 import jax
 import numpy as np
@@ -12,6 +10,7 @@ from PIL import Image
 from msggan_jax.checkpoints import safetensors_file
 from msggan_jax.data import pixels
 from msggan_jax.models import networks
+from tests.commands import run_command
 from tests.conftest import load_config
 
 
@@ -29,20 +28,13 @@ def shared(tmp_path_factory):
   return path
 
 
-def run(*flags, workdir="none", output="none"):
-  command = [sys.executable, "-m", "msggan_jax.sample"]
-  return subprocess.run(
-    [*command, f"--workdir={workdir}", f"--output={output}", *flags],
-    capture_output=True,
-    text=True,
-    check=False,
-    timeout=600,
-  )
+def run(*flags, workdir="none", output="none", code=0):
+  places = (f"--workdir={workdir}", f"--output={output}")
+  return run_command("sample", *places, *flags, code=code)
 
 
-@pytest.mark.parametrize(
-  ("flags", "sentence"),
-  [
+def test_bad_flags_end_in_one_sentence():
+  for flags, sentence in (
     (["--mode=video"], "--mode=video"),
     (["--psis=1,2"], "--psis: --mode=grid has no use for it, only truncation"),
     (["--mode=noise", "--image=a.png"], "--image: --mode=noise has no use"),
@@ -53,33 +45,25 @@ def run(*flags, workdir="none", output="none"):
     (["--mode=training", "--ema_kimg=5"], "--ema_kimg: --mode=training shows"),
     (["--batch_size=0"], "--batch_size=0"),
     (["--mode=multiscale", "--step=last"], "--step=last: give a number"),
-  ],
-)
-def test_bad_flags_end_in_one_sentence(flags, sentence):
-  done = run(*flags)
-  assert done.returncode == 2, done.stderr
-  assert done.stdout == ""
-  assert len(done.stderr.splitlines()) == 1
-  assert sentence in done.stderr
+  ):
+    said = run(*flags, code=2)
+    assert said.count("\n") == 1
+    assert sentence in said
 
 
 def test_classes_are_chosen_by_name_or_number(shared, tmp_path):
   # "a" and two dots above it: as macOS writes names.
   labels = "--labels=Ka\u0308tzchen,0-1,2"
-  done = run("--seeds=5-8", labels, workdir=shared, output=tmp_path)
-  assert done.returncode == 0, done.stderr
-  assert "--labels=2 is the number; the class of that name has number 0" in (
-    done.stderr
-  )
+  said = run("--seeds=5-8", labels, workdir=shared, output=tmp_path)
+  assert "--labels=2 is the number; the class of that name has number 0" in said
   for seed, label in zip(range(5, 9), (2, 0, 1, 2), strict=True):
     with Image.open(tmp_path / "4x4" / f"seed000{seed}.png") as image:
       assert image.info[pixels.MARK].endswith(f"seed {seed} class {label}")
 
 
 def test_an_unknown_class_lists_the_classes(shared, tmp_path):
-  done = run("--labels=Maus", workdir=shared, output=tmp_path)
-  assert done.returncode == 2
-  assert done.stderr.endswith(
+  said = run("--labels=Maus", workdir=shared, output=tmp_path, code=2)
+  assert said.endswith(
     "--labels=Maus: there is no class 'Maus'; there are 0: 2, 1: Hund, "
     "2: Kätzchen\n"
   )

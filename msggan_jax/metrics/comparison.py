@@ -1,0 +1,176 @@
+"""Fakes against reals: features of both, then the numbers of protocols."""
+
+import contextlib
+import dataclasses
+import importlib.metadata
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import jax
+from absl import logging
+
+from msggan_jax.metrics import feature_pass, folders, protocols
+from msggan_jax.metrics.extractors import Extractors
+from msggan_jax.metrics.feature_pass import ImagesAt, Rows, Statistics
+from msggan_jax.metrics.protocols import Protocol
+from msggan_jax.metrics.reals import Draw, Reals, read_images
+from msggan_jax.models import base_grid
+from msggan_jax.runtime import processes
+
+_PACKAGES = ("msggan-jax", "jax", "numpy")
+_BATCH_PER_DEVICE = 16
+
+
+@dataclasses.dataclass
+class Comparison:
+  """Protocols, the reals, and what is known of them."""
+
+  protocols: Sequence[Protocol]
+  extractors: Extractors
+  reals: Reals
+  resolution: int  # of the images, if a protocol names no scale
+  batch_size: int  # of a process
+  progress: bool = False
+  num_fakes: int = 0  # of protocols without a number
+  of_reals: dict[Protocol, Statistics] | None = None  # once they are read
+  floors: dict[str, float] = dataclasses.field(default_factory=dict)
+  doubts: dict[Protocol, str] = dataclasses.field(default_factory=dict)
+
+  def read_reals(self, after_batch: Callable[[], None] = lambda: None) -> None:
+    """Compute the reals' statistics, once; doubt distances of few images."""
+    if self.of_reals is not None:
+      return
+    of_reals = self.read(self.reals, self.protocols, "reals", after_batch)
+    for protocol, statistics in of_reals.items():
+      if not protocol.is_frechet or protocol.per_class:
+        continue
+      num_reals, dimension = statistics.shape
+      num_fakes = protocol.num_fakes or self.num_fakes
+      if min(num_reals, num_fakes) <= dimension:
+        self.doubt(
+          protocol,
+          f"biased: {num_reals:,} reals and {num_fakes:,} fakes are too few "
+          f"for {dimension:,} features; kid is unbiased",
+        )
+      # Official draws may repeat an image.
+      has_floor = num_reals <= dimension and protocol.draws != "official"
+      if has_floor and isinstance(statistics, Rows) and processes.is_first():
+        self.floors |= feature_pass.floor(protocol, statistics.array)
+    self.of_reals = of_reals
+
+  def read(
+    self,
+    reals: Reals,
+    chosen: Sequence[Protocol],
+    title: str,
+    after_batch: Callable[[], None],
+  ) -> dict[Protocol, Statistics]:
+    """Return statistics of reals by protocol, but for `is`."""
+    return reals.statistics(
+      chosen,
+      self.extractors,
+      self.resolution,
+      batch_size=self.batch_size,
+      progress=title if self.progress else "",
+      after_batch=after_batch,
+    )
+
+  def read_fakes(
+    self, fakes_at: ImagesAt, after_batch: Callable[[], None] = lambda: None
+  ) -> dict[Protocol, Statistics]:
+    """Return the fakes' statistics by protocol."""
+    requests = {
+      protocol: feature_pass.request_of(
+        protocol,
+        self.extractors,
+        self.resolution,
+        protocol.num_fakes or self.num_fakes,
+      )
+      for protocol in self.protocols
+    }
+    found = feature_pass.measure(
+      fakes_at,
+      requests.values(),
+      self.extractors,
+      batch_size=self.batch_size,
+      progress="fakes" if self.progress else "",
+      after_batch=after_batch,
+    )
+    return {protocol: found[request] for protocol, request in requests.items()}
+
+  def doubt(self, protocol: Protocol, reason: str) -> None:
+    """Log why a number may mislead; its provenance says it, too."""
+    self.doubts[protocol] = reason
+    logging.warning("%s: %s", protocol.name, reason)
+
+  def provenance(self) -> dict[str, Any]:
+    """Return where numbers come from: protocols, weights and versions."""
+    used = dict.fromkeys(protocol.extractor for protocol in self.protocols)
+    return {
+      "weights_hash": {x: self.extractors[x].weights_hash for x in used},
+      "protocols": {
+        p.name: "; ".join(filter(None, (p.describe(), self.doubts.get(p))))
+        for p in self.protocols
+      },
+      "versions": {x: importlib.metadata.version(x) for x in _PACKAGES},
+    }
+
+
+def compare(
+  reals: str,
+  fakes: str,
+  extractors: Extractors,
+  names: str | Sequence[str],
+  *,
+  data_dir: str = "data",
+  progress: bool = False,
+) -> tuple[dict[str, float], dict[str, Any]]:
+  """Return metrics of two folders, zip files or prepared sets, and provenance.
+
+  The fakes are of one size. Real photos of other sizes are prepared at it in
+  `data_dir`, and a larger prepared set is averaged like training's pyramid.
+  """
+  parsed = protocols.parse(names, extractors.names)
+  for protocol in parsed:
+    _check(protocol, extractors)
+  with contextlib.ExitStack() as stack:
+    fake_images = folders.open_images(fakes, stack)
+    resolution = base_grid.resolution_of(*fake_images.only_size())
+    count = len(fake_images)
+    counts = [protocol.num_fakes or count for protocol in parsed]
+    for protocol, wanted in zip(parsed, counts, strict=True):
+      if wanted > count:
+        raise ValueError(f"{protocol.name}: {fakes} has only {count} images")
+    real_images = folders.open_reals(reals, fake_images, data_dir, stack)
+    comparison = Comparison(
+      parsed,
+      extractors,
+      real_images.as_reals(),
+      resolution,
+      batch_size=_BATCH_PER_DEVICE * jax.local_device_count(),
+      progress=progress,
+      num_fakes=count,
+    )
+    draw = Draw.shuffled(count, min(counts) < count)
+    of_fakes = comparison.read_fakes(
+      read_images(fake_images.read, {resolution}, draw)
+    )
+    comparison.read_reals()
+    values = {}
+    for protocol, statistics in of_fakes.items():
+      of_reals = comparison.of_reals.get(protocol)
+      values |= feature_pass.compute(protocol, of_reals, statistics)
+    return values | comparison.floors, {
+      "data_hash": comparison.reals.content_hash or real_images.content_hash,
+      "fakes_hash": fake_images.content_hash,
+      **comparison.provenance(),
+    }
+
+
+def _check(protocol: Protocol, extractors: Extractors) -> None:
+  official = protocol.draws == "official"
+  if official or protocol.per_class or protocol.kind == "copying":
+    raise ValueError(f"{protocol.name}: only a run has it, not two folders")
+  if protocol.resolution:
+    raise ValueError(f"{protocol.name}: folders have no scales")
+  feature_pass.check(protocol, extractors)
