@@ -136,7 +136,7 @@ def compare(
   with contextlib.ExitStack() as stack:
     fake_images = folders.open_images(fakes, stack)
     resolution = base_grid.resolution_of(*fake_images.only_size())
-    count = len(fake_images)
+    count = fake_images.reals.num_images
     counts = [protocol.num_fakes or count for protocol in parsed]
     for protocol, wanted in zip(parsed, counts, strict=True):
       if wanted > count:
@@ -145,7 +145,7 @@ def compare(
     comparison = Comparison(
       parsed,
       extractors,
-      real_images.as_reals(),
+      real_images.reals,
       resolution,
       batch_size=_BATCH_PER_DEVICE * jax.local_device_count(),
       progress=progress,
@@ -153,7 +153,7 @@ def compare(
     )
     draw = Draw.shuffled(count, min(counts) < count)
     of_fakes = comparison.read_fakes(
-      read_images(fake_images.read, {resolution}, draw)
+      read_images(fake_images.reals.read, {resolution}, draw)
     )
     comparison.read_reals()
     values = {}
@@ -161,8 +161,8 @@ def compare(
       of_reals = comparison.of_reals.get(protocol)
       values |= feature_pass.compute(protocol, of_reals, statistics)
     return values | comparison.floors, {
-      "data_hash": comparison.reals.content_hash or real_images.content_hash,
-      "fakes_hash": fake_images.content_hash,
+      "data_hash": real_images.content_hash(),
+      "fakes_hash": fake_images.content_hash(),
       **comparison.provenance(),
     }
 

@@ -3,16 +3,17 @@
 import collections
 import concurrent.futures
 import contextlib
+import dataclasses
 import hashlib
 import types
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
-from PIL import Image
 
 from msggan_jax import data
-from msggan_jax.data import prepared_set
-from msggan_jax.data.pixels import SheetError, fit, to_image, upright_size
+from msggan_jax.data import pictures, prepared_set
+from msggan_jax.data.pixels import SheetError, fit, upright_size
 from msggan_jax.data.reading import printable_name, reason_of
 from msggan_jax.data.sources import Source, dataset_of, folder
 from msggan_jax.metrics.reals import Reals
@@ -21,39 +22,15 @@ from msggan_jax.models import base_grid
 Size = tuple[int, int]  # height and width
 
 
+@dataclasses.dataclass(frozen=True)
 class Images:
-  """The images of a folder, zip or prepared set.
+  """Images that are compared; of a folder some may be unreadable."""
 
-  Attributes:
-    sizes: Height and width of each image, in order.
-    unreadable: A sentence on the first file that is no image, or "".
-  """
-
-  def __init__(
-    self,
-    source: Source,
-    path: str,
-    prepared: prepared_set.PreparedSet | None = None,
-  ):
-    """Look at all images' sizes, unless they are of a prepared set."""
-    self.path = path
-    self._prepared = prepared
-    self.unreadable = ""
-    self._source = source
-    self._hashes: dict[int, bytes] = {}
-    count = len(source.names)
-    if prepared:
-      looked = [prepared.metadata.size] * count
-    else:
-      with concurrent.futures.ThreadPoolExecutor() as pool:
-        looked = list(pool.map(self._size_of, range(count)))
-    self._numbers = [i for i in range(count) if looked[i]]
-    self.sizes = [looked[i] for i in self._numbers]
-    if len(self) < 2:
-      raise ValueError(self.unreadable or f"{path} has {len(self)} image(s)")
-
-  def __len__(self) -> int:
-    return len(self._numbers)
+  path: str
+  sizes: Sequence[Size]  # of each, in order
+  reals: Reals
+  content_hash: Callable[[], str]  # of those that were read so far
+  unreadable: str = ""  # a sentence on the first such file
 
   def only_size(self) -> Size:
     """Return the height and width of all images, or refuse several."""
@@ -70,55 +47,74 @@ class Images:
       )
     return self.sizes[0]
 
-  def _size_of(self, number: int) -> Size | None:
-    """Return an image's size after EXIF rotation; None of what is not one."""
-    try:
-      width, height = upright_size(self._source.load(number)[0])
-    except SheetError:
-      return None
-    except Exception as error:  # Pillow raises many types for damaged files
-      self.unreadable = self.unreadable or self._complaint(number, error)
-      return None
-    return height, width
-
-  def _complaint(self, number: int, error: Exception) -> str:
-    name = printable_name(self._source.names[number])
-    return f"{self.path}: {name} cannot be read: {reason_of(error)}"
-
-  def read(self, index: int) -> np.ndarray:
-    """Read an image: uint8 (H, W, 3), transparency over white."""
-    number = self._numbers[index]
-    try:
-      image = self._source.load(number)[0]
-      width, height = upright_size(image)
-      pixels = fit(image, (height, width), 3, "center")
-    except Exception as error:
-      raise ValueError(self._complaint(number, error)) from error
-    self._hashes[index] = hashlib.sha256(pixels.tobytes()).digest()
-    return pixels
-
-  def as_reals(self) -> Reals:
-    """Return them as reals; a prepared set of RGB keeps their statistics."""
-    if self._prepared and self._prepared.metadata.channels == 3:
-      return Reals.of(self._prepared)
-    return Reals(self.read, len(self))
-
-  @property
-  def content_hash(self) -> str:
-    """SHA-256 over those of the images that were read, in order."""
-    hashes = [self._hashes[index] for index in sorted(self._hashes)]
-    return hashlib.sha256(b"".join(hashes)).hexdigest()
-
 
 def open_images(path: str, stack: contextlib.ExitStack) -> Images:
+  """Open a folder, zip or prepared set."""
   if not Path(path).exists():
     raise ValueError(f"{path} does not exist")
   if prepared_set.is_prepared(Path(path)):
-    images = prepared_set.open_prepared(path)
-    return Images(_prepared_source(images), path, images)
-  dataset = types.SimpleNamespace(path=path)
-  opened = folder.open_folder(dataset, resolution=0)
-  return Images(stack.enter_context(opened), path)
+    images = _of_prepared(path)
+  else:
+    dataset = types.SimpleNamespace(path=path)
+    source = stack.enter_context(folder.open_folder(dataset, resolution=0))
+    images = _of_source(path, source)
+  count = len(images.sizes)
+  if count < 2:
+    raise ValueError(images.unreadable or f"{path} has {count} image(s)")
+  return images
+
+
+def _of_prepared(path: str) -> Images:
+  """Open a prepared set; one of RGB keeps its statistics, as those of a run."""
+  images = prepared_set.open_prepared(path)
+  count, metadata = len(images), images.metadata
+  reals = Reals.of(images)
+  if metadata.channels != 3:
+    reals = Reals(lambda i: pictures.to_rgb(images[i]["image"]), count)
+  sizes = [metadata.size] * count
+  return Images(path, sizes, reals, lambda: metadata.content_hash)
+
+
+def _of_source(path: str, source: Source) -> Images:
+  """Look at the sizes of a source's images; skip what is none."""
+  complaints: list[str] = []
+  hashes: dict[int, bytes] = {}
+
+  def complaint(number: int, error: Exception) -> str:
+    name = printable_name(source.names[number])
+    return f"{path}: {name} cannot be read: {reason_of(error)}"
+
+  def size_of(number: int) -> Size | None:
+    try:
+      width, height = upright_size(source.load(number)[0])
+    except SheetError:
+      return None
+    except Exception as error:  # Pillow raises many types for damaged files
+      complaints.append(complaint(number, error))
+      return None
+    return height, width
+
+  with concurrent.futures.ThreadPoolExecutor() as pool:
+    looked = list(pool.map(size_of, range(len(source.names))))
+  numbers = [i for i, size in enumerate(looked) if size]
+
+  def read(index: int) -> np.ndarray:
+    """Return RGB of its own size, transparency over white."""
+    number = numbers[index]
+    try:
+      pixels = fit(source.load(number)[0], looked[number], 3, "center")
+    except Exception as error:
+      raise ValueError(complaint(number, error)) from error
+    hashes[index] = hashlib.sha256(pixels.tobytes()).digest()
+    return pixels
+
+  def content_hash() -> str:
+    digests = (hashes[index] for index in sorted(hashes))
+    return hashlib.sha256(b"".join(digests)).hexdigest()
+
+  sizes = [looked[i] for i in numbers]
+  reals = Reals(read, len(sizes))
+  return Images(path, sizes, reals, content_hash, "".join(complaints[:1]))
 
 
 def open_reals(
@@ -154,11 +150,3 @@ def open_reals(
   dataset.data_dir = data_dir
   prepared = data.prepare(dataset, resolution, 3, base_grid=grid)
   return open_images(str(prepared), stack)
-
-
-def _prepared_source(images: prepared_set.PreparedSet) -> Source:
-  def load(index: int) -> tuple[Image.Image, int]:
-    record = images[index]
-    return to_image(record["image"]), int(record["label"])
-
-  return Source([f"image {i}" for i in range(len(images))], load)

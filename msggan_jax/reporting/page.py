@@ -27,7 +27,6 @@ NAME = "report.html"
 _HERE = Path(__file__).parent
 _MOST_FIELDS = 300  # of a configuration
 _MOST_PLOTS = 24  # of metrics, and of numbers that no section knows
-_MOST_EVALUATIONS = 12  # of a table
 _MISSING = "\u2013"
 _SUBJECT = ("resolution", "base_grid", "loss", "penalty")
 
@@ -103,14 +102,8 @@ def render(runs: Sequence[Run]) -> bytes:
     best=[verdict.best_score(case) for case in cases],
     comparison=verdict.compare(cases) if len(runs) > 1 else "",
     newest={run.name: f[-1][1] for run, f in strips.get("All scales", ())},
-    sections={
-      "Scores": (
-        _scores(cases),
-        [_evaluations(run) for run in runs if run.metrics],
-      ),
-      "Records of training": (_records(cases), []),
-      "Where the time went": ([], [_times(runs)]),
-    },
+    sections={"Scores": _scores(cases), "Records of training": _records(cases)},
+    times=_times(runs),
     differing=_fields(runs, same=False),
     fields=_fields(runs, same=True),
     strips=strips,
@@ -204,14 +197,6 @@ def _plot(
       for name in names
     ]
   return [plot for plot in plots if plot]
-
-
-def _evaluations(run: Run) -> Table:
-  names = ["kimg", *run.metric_names[:8]]
-  newest = run.metrics[-_MOST_EVALUATIONS:]
-  rows = [[_shown(row.get(name)) for name in names] for row in newest]
-  caption = f"Evaluations of {run.name}: {len(rows)} of {len(run.metrics)}"
-  return caption, names, rows
 
 
 def _times(runs: Sequence[Run]) -> Table:

@@ -321,18 +321,33 @@ def delete_step_2():
   trained.load_generator = delete_first
 
 
-def test_metrics_per_class_and_copying(config, tmp_path):
-  """Of a larger hold-out, as many images are used as of the training set."""
+def test_metrics_per_class_and_copying(config, tmp_path, caplog):
+  """Rare classes are named; of a larger hold-out, as many images are used."""
   config.num_classes = 2
   config.dataset.holdout = 70
   prepared = prepare(config)
   names = "kid_mean_colors_60_per_class,fd_mean_colors_60_per_class"
-  evaluator = evaluator_of(config, prepared, f"{names},copying_mean_colors_20")
+  rare = "kid_mean_colors_20_per_class"  # of 20 fakes about 7 are blue
+  evaluator = evaluator_of(
+    config, prepared, f"{names},{rare},copying_mean_colors_20"
+  )
   weights = make_weights(config)
   values = evaluator.evaluate(*weights)
   for name in names.split(","):
     by_class = [values[f"{name}/blue"], values[f"{name}/red"]]
     assert values[name] == pytest.approx(np.mean(by_class))
+  reason = (
+    "without 1 of 2 classes, which have fewer than 10 of the reals or fakes: "
+    "blue"
+  )
+  assert f"{rare}: {reason}" in caplog.text
+  row = evaluator.record(3, values)
+  json.dumps(row, allow_nan=False)
+  assert reason in row["protocols"][rare]
+  assert values[rare] == values[f"{rare}/red"]
+  assert f"{rare}/blue" not in values
+  with pytest.raises(ValueError, match="no number without 2 of 2 classes"):
+    evaluator_of(config, prepared, rare.replace("20", "10"))
   # Independent: the same fakes and reals of one class, compared directly.
   blue = np.stack([x["image"] for x in prepared if x["label"] == 0])
   numbers = np.arange(64)
@@ -347,7 +362,6 @@ def test_metrics_per_class_and_copying(config, tmp_path):
 
   assert 0 <= values["copying_mean_colors_20"] <= 1
   assert "copying_mean_colors_20_z" in values
-  json.dumps(evaluator.record(3, values), allow_nan=False)
   evaluator.write_sheets(tmp_path, 3)
   with Image.open(tmp_path / "copying_mean_colors_20" / "3.png") as sheet:
     assert sheet.size == (80, 16)
@@ -359,26 +373,6 @@ def test_metrics_per_class_and_copying(config, tmp_path):
   (holdout,) = evaluator._of_holdout.values()
   assert 20 < len(prepared) < len(evaluator._open_holdout())
   assert len(holdout.array) == len(prepared)
-
-
-def test_rare_classes_are_named_where_a_mean_lacks_them(
-  config, prepared, caplog
-):
-  """Of 64 fakes about 20 are blue; of 20 about 7, too few for a number."""
-  config.num_classes = 2
-  name = "kid_mean_colors_20_per_class"
-  evaluator = evaluator_of(config, prepared, name)
-  values = evaluator.evaluate(*make_weights(config))
-  reason = (
-    "without 1 of 2 classes, which have fewer than 10 of the reals or fakes: "
-    "blue"
-  )
-  assert f"{name}: {reason}" in caplog.text
-  assert reason in evaluator.record(1, values)["protocols"][name]
-  assert values[name] == values[f"{name}/red"]
-  assert f"{name}/blue" not in values
-  with pytest.raises(ValueError, match="no number without 2 of 2 classes"):
-    evaluator_of(config, prepared, name.replace("20", "10"))
 
 
 def test_the_test_split_of_the_demo_is_a_hold_out(

@@ -60,7 +60,10 @@ def test_walks_stay_on_the_hypersphere():
 
 
 def test_training_shows_every_checkpoint(written, tmp_path, monkeypatch):
-  generators = {2: make_generator(), 4: make_generator(linear_gain=2.0)}
+  whole = make_generator()
+  params = jax.tree.map(lambda x: 2 * x, whole.params)
+  other = trained.Generator(whole.config, whole._network, params, whole.state)
+  generators = {2: whole, 4: other}
   with checkpoint.Checkpoints(tmp_path / "checkpoints") as checkpoints:
     for step in generators:
       checkpoints.save(step, {"x": jax.numpy.zeros(1)})
