@@ -20,13 +20,10 @@ def measure(
 ) -> dict[str, float]:
   """Compare each scale with the largest one, averaged over areas.
 
-  Args:
-    batches: uint8 images, (N, H, W, C), by resolution.
-
-  Returns:
-    "agreement/<res>": the correlation of the deviations from the mean image, 0
-    if one is constant; "agreement_rmse/<res>", in [-1, 1]; "agreement": the
-    smallest correlation. Nothing of a single scale.
+  Batches are uint8 images, (N, H, W, C), by resolution. Returns
+  "agreement/<res>", the correlation of the deviations from the mean image, 0 if
+  one is constant; "agreement_rmse/<res>", in [-1, 1]; "agreement", the smallest
+  correlation. Nothing of a single scale.
   """
   sums: dict[int, list] = {}
   for batch in batches:

@@ -21,22 +21,17 @@ _PAIRS = 10
 
 
 class Copying(NamedTuple):
-  """How near fakes are to training images.
+  """How near fakes are to training images."""
 
-  Attributes:
-    share: Of the fakes, those nearer to a training image than to an image of
-      an equally large hold-out; 0.5 without copying, 1 if all are copies.
-    z: The three-sample test in standard deviations, averaged over cells of
-      similar images: about 0 for unseen real images, below -3: copies, above
-      3: the fakes are farther off than real images.
-    fakes: Indices of the fakes nearest to a training image, nearest first.
-    reals: Indices of those training images.
-  """
-
+  # Of the fakes, those nearer to a training image than to an image of an
+  # equally large hold-out; 0.5 without copying, 1 if all are copies.
   share: float
+  # The three-sample test in standard deviations, averaged over cells of similar
+  # images: about 0 for unseen real images, below -3: copies, above 3: the fakes
+  # are farther off than real images.
   z: float
-  fakes: np.ndarray
-  reals: np.ndarray
+  fakes: np.ndarray  # indices of the nearest to a training image, in order
+  reals: np.ndarray  # indices of those training images
 
 
 def measure(

@@ -33,12 +33,10 @@ class Extractors:
   ):
     """Register the extractors without loading them.
 
-    Args:
-      inception_path: Inception's weight file; "": none.
-      user: "module:function"; the function maps uint8 images, (N, H, W, C), to
-        features, (N, D), and names the extractor. If it has an attribute
-        `weights_hash`, statistics of the reals are cached under it.
-      precision: Of the built-in networks' activations, float32 or bfloat16.
+    `user` is "module:function"; the function maps uint8 images, (N, H, W, C),
+    to features, (N, D), and names the extractor. If it has an attribute
+    `weights_hash`, statistics of the reals are cached under it. `precision` is
+    that of the built-in networks' activations.
     """
     if inception_path and not Path(inception_path).is_file():
       raise FileNotFoundError(_missing_inception(f"not {inception_path}"))

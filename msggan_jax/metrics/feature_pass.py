@@ -78,16 +78,11 @@ def measure(
   progress: str = "",
   after_batch: Callable[[], None] = lambda: None,
 ) -> dict[Request, Statistics]:
-  """Compute all requests in one pass over the images.
+  """Compute all requests, one or more, in one pass over the images.
 
-  Args:
-    images_at: Called from another thread, in order, always for `batch_size`
-      images, so that only one shape is compiled.
-    requests: One at least.
-    extractors: The feature networks.
-    batch_size: Images in a batch of this process.
-    progress: Title of the progress bar; "": none.
-    after_batch: May raise to end the pass.
+  `images_at` is called from another thread, in order, always for `batch_size`
+  images of this process, so that only one shape is compiled. `progress` is the
+  title of a bar; `after_batch` may raise to end the pass.
   """
   requests = list(dict.fromkeys(requests))
   total = max(request.count for request in requests)
