@@ -18,6 +18,8 @@ from absl import flags
 
 from msggan_jax.runtime import cli
 
+_FILES = ("safetensors", "stablehlo", "onnx")  # formats that are their endings
+
 _WORKDIR = flags.DEFINE_string(
   "workdir",
   None,
@@ -27,7 +29,7 @@ _OUTPUT = flags.DEFINE_string("output", None, "The new file, or folder of web.")
 _FORMAT = flags.DEFINE_enum(
   "format",
   "safetensors",
-  ["safetensors", "stablehlo", "onnx", "web"],
+  [*_FILES, "web"],
   "The file's format.",
 )
 _STEP = flags.DEFINE_string(
@@ -55,6 +57,12 @@ def main() -> None:
     raise ValueError("--variant: safetensors has only weights and no inputs")
   if _DISCRIMINATOR.value and not shares_weights:
     raise ValueError("--discriminator: only --format=safetensors has one")
+  ending = f".{_FORMAT.value}"
+  if _FORMAT.value in _FILES and output.suffix not in ("", ending):
+    raise ValueError(
+      f"--output={output}: --format={_FORMAT.value} writes {ending}; the "
+      f"formats' endings are .{', .'.join(_FILES)}"
+    )
   # Imported late, so that --help and bad flags return at once.
   from msggan_jax.sharing import portable, web
 

@@ -17,7 +17,8 @@ jax.config.update("jax_numpy_dtype_promotion", "strict")
 jax.config.update("jax_disable_most_optimizations", True)
 os.environ["JAX_DISABLE_MOST_OPTIMIZATIONS"] = "true"  # for commands
 # XLA's older loops compile in half the time; read at the first compilation.
-os.environ["XLA_FLAGS"] = "--xla_cpu_use_fusion_emitters=false"
+if jax.__version_info__ < (0, 11):  # later versions refuse the flag
+  os.environ["XLA_FLAGS"] = "--xla_cpu_use_fusion_emitters=false"
 # Many compile the same: a run and its resumption, a test and its next time.
 CACHE = Path(__file__).parents[1] / ".pytest_cache" / "jax"
 jax.config.update("jax_compilation_cache_dir", str(CACHE))

@@ -13,6 +13,7 @@ from msggan_jax.data.pixels import check_resolution
 from msggan_jax.models import base_grid
 from msggan_jax.models.pyramid import connected_scales
 from msggan_jax.models.stddev import examples_together
+from msggan_jax.runtime.errors import counted
 
 _MOST_CHARACTERS = 80  # of a value in a message
 
@@ -93,9 +94,10 @@ def _check_batch(config: ConfigDict, num_devices: int) -> None:
   multiple = num_devices * max(group, 1)
   if config.batch_size % multiple:
     raise ValueError(
-      f"config.batch_size is {config.batch_size}; with {num_devices} "
-      f"device(s) and config.stddev_group {group} it must be a multiple of "
-      f"{multiple}, such as --config.batch_size=auto chooses"
+      f"config.batch_size is {config.batch_size}; with "
+      f"{counted(num_devices, 'device')} and config.stddev_group {group} it "
+      f"must be a multiple of {multiple}, such as --config.batch_size=auto "
+      "chooses"
     )
   size = config.micro_batch_size
   device_batch_size = config.batch_size // num_devices

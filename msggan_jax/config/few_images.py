@@ -8,6 +8,7 @@ from ml_collections import ConfigDict
 
 from msggan_jax.algorithm import augment
 from msggan_jax.config.fields import AUTO, SAME
+from msggan_jax.runtime.errors import counted
 
 # What `choose` may choose, and in older runs did.
 CHOSEN = (
@@ -46,7 +47,7 @@ def choose(
   config's. The batch is a multiple of `unit`.
   """
   rule = next(rule for rule in _RULES if num_images < rule.below)
-  images = f"{num_images:,} images"
+  images = counted(num_images, "image")
   policy, chosen = config.augment, Chosen()
   if policy == AUTO:
     policy = rule.augment

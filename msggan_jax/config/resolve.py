@@ -14,6 +14,7 @@ from msggan_jax.config.fields import AUTO, FIELDS
 from msggan_jax.models.pyramid import resolutions_up_to
 from msggan_jax.models.stddev import examples_together
 from msggan_jax.runtime import processes
+from msggan_jax.runtime.errors import counted
 
 
 def resolve(
@@ -98,8 +99,7 @@ def _settle_batch(
     why = f", as the run in {workdir} has it"
   elif size == wanted:
     why = ", as the config has it"
-  devices = "1 device" if num_devices == 1 else f"{num_devices} devices"
-  _say(f"batch_size: {size} for {devices}{why}")
+  _say(f"batch_size: {size} for {counted(num_devices, 'device')}{why}")
 
 
 def _settle_classes(config: ConfigDict, workdir: Path | None) -> None:

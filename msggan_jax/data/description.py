@@ -1,9 +1,10 @@
 """A prepared set in words: what it holds, lacks and warns of."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 from msggan_jax.data import prepared_set, reading
+from msggan_jax.runtime.errors import counted
 
 _MOST_CLASSES = 20
 _MOST_REASONS = 5
@@ -65,6 +66,13 @@ def unread(endings: Mapping[str, int]) -> str:
   return reading.listed(f"{count:,} {ending}" for ending, count in counts)
 
 
+def too_few(name: str, count: int, unread: Iterable[tuple[str, str]]) -> str:
+  """Return a sentence on the few images of a source, and on what it skips."""
+  texts = [f"{reading.printable_name(path)} ({why})" for path, why in unread]
+  more = f"; not read: {reading.listed(texts, 3)}" if texts else ""
+  return f"{name} has {counted(count, 'image') if count else 'no images'}{more}"
+
+
 def imbalance(metadata: prepared_set.Metadata) -> str:
   """Return a warning if some classes are much rarer than others, or ""."""
   counts = metadata.class_counts
@@ -73,7 +81,7 @@ def imbalance(metadata: prepared_set.Metadata) -> str:
   rare, often = counts.index(min(counts)), counts.index(max(counts))
   return (
     f"classes are unbalanced: {metadata.class_names[rare]!r} has "
-    f"{counts[rare]:,} image(s), {metadata.class_names[often]!r} has "
+    f"{counted(counts[rare], 'image')}, {metadata.class_names[often]!r} has "
     f"{counts[often]:,}; rare classes are learned badly, add images or merge "
     "classes"
   )

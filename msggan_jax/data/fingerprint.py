@@ -10,6 +10,7 @@ from typing import NamedTuple
 
 from msggan_jax.data import prepared_set, reading
 from msggan_jax.data.sources import Source
+from msggan_jax.runtime.errors import counted
 
 # Of the preparation; raise it when the images of a source become other pixels.
 VERSION = 1
@@ -112,5 +113,5 @@ def newer(there: Fingerprint, here: Fingerprint) -> str:
 
 
 def _count(names: list[str], what: str) -> str:
-  images = "1 image" if len(names) == 1 else f"{len(names):,} images"
+  images = counted(len(names), "image")
   return f"{images} {what}, such as {reading.one_line(names[0])}"

@@ -7,6 +7,8 @@ from pathlib import Path
 
 import numpy as np
 
+from msggan_jax.runtime.errors import counted
+
 TRAIN, HOLDOUT = "train", "holdout"  # the parts of a set
 
 _FILE = "holdout.json"
@@ -25,8 +27,9 @@ def check(size: float, num_images: int) -> None:
     )
   if size and not 1 <= count(size, num_images) < num_images:
     raise Impossible(
-      f"dataset.holdout is {size:g}, but the set has {num_images:,} image(s); "
-      "choose a share or number that leaves images on both sides"
+      f"dataset.holdout is {size:g}, but the set has "
+      f"{counted(num_images, 'image')}; choose a share or number that leaves "
+      "images on both sides"
     )
 
 

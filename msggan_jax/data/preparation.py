@@ -36,6 +36,7 @@ from msggan_jax.data.sources import (
   tfds_sets,
 )
 from msggan_jax.models import base_grid as grids
+from msggan_jax.runtime.errors import counted
 
 # Sources by `dataset.name`; any other name belongs to TFDS.
 _OPENERS: dict[str, Callable[[Any, int], OpenSource]] = {
@@ -215,9 +216,8 @@ def _open_source(dataset: Any, resolution: int) -> Iterator[Source]:
   opener = _OPENERS.get(dataset.name, tfds_sets.open_tfds)
   with opener(dataset, resolution) as source:
     if not source.names:
-      unread = description.unread(set_writer.count_endings(source.unread))
-      more = f", but files that are not read: {unread}" if unread else ""
-      raise ValueError(f"{_source_name(dataset)} has no images{more}")
+      name = _source_name(dataset)
+      raise ValueError(description.too_few(name, 0, source.unread))
     holdout.check(_parts(dataset)[1], len(source.names))
     yield source
 
@@ -331,8 +331,8 @@ def _reuse(
   metadata = prepared_set.read_metadata(path)
   if strict and metadata.num_rejected:
     raise ValueError(
-      f"{path} lacks {metadata.num_rejected} unusable images, listed in its "
-      f"{prepared_set.REJECTED_FILE}"
+      f"{path} lacks {counted(metadata.num_rejected, 'unusable image')}, "
+      f"listed in its {prepared_set.REJECTED_FILE}"
     )
   if dataset.name in _OF_PATHS and here is None:
     _say_once(f"{dataset.path} is not there; using {path} as it was prepared")
@@ -380,8 +380,9 @@ def _write(
   most = max(len(source.names) * math.prod(shape) / 1e6, 0.1)
   free = shutil.disk_usage(path.parent).free / 1e6
   _say_once(
-    f"preparing {len(source.names):,} images of {'x'.join(map(str, shape))} in "
-    f"{path}: at most {most:,.1f} MB of {free:,.0f} MB that are free"
+    f"preparing {counted(len(source.names), 'image')} of "
+    f"{'x'.join(map(str, shape))} in {path}: at most {most:,.1f} MB of "
+    f"{free:,.0f} MB that are free"
   )
   set_writer.write_set(source, here, work, wanted, strict)
   work.move_to(path)

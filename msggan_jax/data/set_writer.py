@@ -143,7 +143,7 @@ def _finish(
     content_hash=prepared_set.write_digests(path, digests),
     class_counts=count_by_class(labels),
     rejected=_count_reasons(rejected, wanted.size),
-    unread=count_endings(source.unread),
+    unread=_count_endings(source.unread),
     fingerprint=here.digest,
     version=fingerprint.VERSION,
   )
@@ -194,7 +194,7 @@ def _count_reasons(
   return {names.get(kind, kind): count for kind, count in kinds.items()}
 
 
-def count_endings(unread: Sequence[tuple[str, str]]) -> dict[str, int]:
+def _count_endings(unread: Sequence[tuple[str, str]]) -> dict[str, int]:
   """Count the files of a source that are not read, by ending and reason."""
   kinds = collections.Counter()
   for name, reason in unread:

@@ -16,6 +16,7 @@ from msggan_jax.metrics.protocols import Protocol
 from msggan_jax.metrics.reals import Draw, Reals, read_images
 from msggan_jax.models import base_grid
 from msggan_jax.runtime import processes
+from msggan_jax.runtime.errors import counted
 
 _PACKAGES = ("msggan-jax", "jax", "numpy")
 _BATCH_PER_DEVICE = 16
@@ -140,7 +141,9 @@ def compare(
     counts = [protocol.num_fakes or count for protocol in parsed]
     for protocol, wanted in zip(parsed, counts, strict=True):
       if wanted > count:
-        raise ValueError(f"{protocol.name}: {fakes} has only {count} images")
+        raise ValueError(
+          f"{protocol.name}: {fakes} has only {counted(count, 'image')}"
+        )
     real_images = folders.open_reals(reals, fake_images, data_dir, stack)
     comparison = Comparison(
       parsed,

@@ -66,7 +66,7 @@ class Moments:
     """The unbiased covariance, (D, D), float64; of two features or more."""
     count, total, products = self._all()
     if count < 2:
-      raise ValueError(f"a covariance of {count} feature(s); give 2 or more")
+      raise ValueError(f"a covariance needs 2 features or more, not {count}")
     return (products - np.outer(total, total / count)) / (count - 1)
 
   @property
@@ -335,7 +335,7 @@ def _mean_kernel_within(features: np.ndarray) -> float:
   """Average the kernel over the pairs of different features."""
   n = len(features)
   if n < 2:
-    raise ValueError(f"a kernel distance of {n} feature(s); give 2 or more")
+    raise ValueError(f"a kernel distance needs 2 features or more, not {n}")
   total = 0.0
   for i, x in enumerate(_blocks(features)):
     own = ((x**2).sum(axis=1) / x.shape[1] + 1) ** 3  # of pairs (i, i)

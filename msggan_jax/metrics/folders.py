@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 
 from msggan_jax import data
-from msggan_jax.data import pictures, prepared_set
+from msggan_jax.data import description, pictures, prepared_set
 from msggan_jax.data.pixels import SheetError, fit, upright_size
 from msggan_jax.data.reading import printable_name, reason_of
 from msggan_jax.data.sources import Source, dataset_of, folder
@@ -52,15 +52,18 @@ def open_images(path: str, stack: contextlib.ExitStack) -> Images:
   """Open a folder, zip or prepared set."""
   if not Path(path).exists():
     raise ValueError(f"{path} does not exist")
+  unread = ()
   if prepared_set.is_prepared(Path(path)):
     images = _of_prepared(path)
   else:
     dataset = types.SimpleNamespace(path=path)
     source = stack.enter_context(folder.open_folder(dataset, resolution=0))
-    images = _of_source(path, source)
+    images, unread = _of_source(path, source), source.unread
   count = len(images.sizes)
   if count < 2:
-    raise ValueError(images.unreadable or f"{path} has {count} image(s)")
+    raise ValueError(
+      images.unreadable or description.too_few(path, count, unread)
+    )
   return images
 
 

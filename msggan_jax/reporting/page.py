@@ -52,6 +52,8 @@ _AGREEMENT = {
   "mean image; 1 is the same picture.",
   f"{agreement.NAME}_rmse/": "RMSE of the same, in [-1, 1].",
 }
+# Endings of metrics that say how sure another one is.
+_OF_OTHERS = ("_error", "_std", "_floor")
 _NOT_PLOTTED = ("step", "kimg", "unix_secs", "secs")  # or what begins so
 
 
@@ -129,8 +131,10 @@ def _records(cases: Sequence[Case]) -> list[Plot]:
 def _scores(cases: Sequence[Case]) -> list[Plot]:
   """Return plots of each metric, a star at the best, and of the diversity."""
   names = dict.fromkeys(n for case in cases for n in case.run.metric_names)
+  names.pop(agreement.NAME, None)  # the smallest of the scales'
+  plotted = [name for name in names if not name.endswith(_OF_OTHERS)]
   plots = []
-  for group, caption in _groups([*names], _AGREEMENT):
+  for group, caption in _groups(plotted, _AGREEMENT):
     for scores in (case.scores for case in cases if case.scores):
       if [scores.protocol.main_value] == group:
         better = "Higher" if scores.protocol.higher_is_better else "Lower"

@@ -9,6 +9,7 @@ from typing import Any
 
 from msggan_jax.config import saved
 from msggan_jax.runtime import jsonl
+from msggan_jax.runtime.errors import counted
 
 STATS_FILE = "stats.jsonl"
 
@@ -137,8 +138,7 @@ def _rows(path: Path, notes: list[str]) -> list[dict[str, Any]]:
   # The last row may be one that the run is writing just now.
   damaged = sum(not row for row in rows[:-1])
   if damaged:
-    ending = "" if damaged == 1 else "s"
-    notes.append(f"{damaged} damaged row{ending} of {path.name}")
+    notes.append(f"{counted(damaged, 'damaged row')} of {path.name}")
   return [row for row in rows if row]
 
 

@@ -13,6 +13,7 @@ from msggan_jax.metrics import protocols
 from msggan_jax.metrics.protocols import Protocol
 from msggan_jax.reporting.records import Points, Run, number, plain
 from msggan_jax.runtime.clock import duration
+from msggan_jax.runtime.errors import counted
 
 _FEWEST_ROWS = 20  # before losses are judged
 _SETTLED = 0.15  # share of a run after which its pictures are judged
@@ -87,11 +88,10 @@ def best_score(case: Case) -> str:
       "never), and need a feature network."
     )
   better = "higher" if scores.protocol.higher_is_better else "lower"
-  count = len(scores.points)
   return (
     f"The best {scores.protocol.main_value} is {number(scores.best)} at "
-    f"{number(scores.best_kimg)} kimg, of {count} "
-    f"evaluation{'' if count == 1 else 's'} ({better} is better; "
+    f"{number(scores.best_kimg)} kimg, of "
+    f"{counted(len(scores.points), 'evaluation')} ({better} is better; "
     f"{scores.description})."
   )
 

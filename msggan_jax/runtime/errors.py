@@ -26,6 +26,11 @@ _NO_MEMORY = "RESOURCE_EXHAUSTED"  # XLA's, for a device
 _FULL = [os.strerror(n) for n in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)]
 
 
+def counted(number: int, thing: str) -> str:
+  """Return "1 image" or "2,000 images"."""
+  return f"{number:,} {thing}{'' if number == 1 else 's'}"
+
+
 def is_hopeless(error: Exception) -> bool:
   """Return whether the same command would fail again: it is bad input."""
   if isinstance(error, OSError):

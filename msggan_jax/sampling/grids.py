@@ -18,6 +18,7 @@ from msggan_jax.checkpoints import trained
 from msggan_jax.data import pictures
 from msggan_jax.data.pixels import HEAD_BYTES, MARK, decode_png, mark_of
 from msggan_jax.models.pyramid import resolutions_up_to
+from msggan_jax.runtime.errors import counted
 from msggan_jax.sampling.job import Job, Scales, scale_title
 
 _GRID = 16  # images in a grid, or more, up to about 1,000 pixels a side
@@ -49,7 +50,7 @@ def grid(job: Job) -> list[str]:
     path = job.output / f"grid_{r}x{r}.png"
     pictures.save_sheet(pictures.grid(np.stack(images)), path)
     what = f", the first {len(shown)}" if len(shown) < len(names) else ""
-    lines.append(f"{folder}: {len(names):,} images; {path}{what}")
+    lines.append(f"{folder}: {counted(len(names), 'image')}; {path}{what}")
   return lines
 
 

@@ -17,11 +17,13 @@ from flax import nnx
 
 from msggan_jax import kernels
 from msggan_jax.checkpoints import safetensors_file, trained
+from msggan_jax.data import reading
 from msggan_jax.models import base_grid, networks
 from msggan_jax.models.pyramid import refine, resolutions_up_to
 from msggan_jax.sharing import model_card
 
 PLATFORMS = ("cpu", "cuda", "tpu")  # of StableHLO
+_MOST_CLASSES = 20  # that are printed
 _VARIANTS = {"psi", "w", "noise"}
 
 Arrays = dict[str, jax.Array]  # by the names of inputs
@@ -102,7 +104,7 @@ def write(
   ]
   if names := generator.class_names:
     pairs = (f"{label}: {name}" for label, name in enumerate(names))
-    lines.append(f"classes: {', '.join(pairs)}")
+    lines.append(f"classes: {reading.listed(pairs, _MOST_CLASSES)}")
   return lines
 
 

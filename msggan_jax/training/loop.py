@@ -25,6 +25,7 @@ from msggan_jax.metrics.reals import Reals
 from msggan_jax.metrics.stability import Stability
 from msggan_jax.runtime import folder_lock, processes, sharding
 from msggan_jax.runtime.clock import TimeRecord
+from msggan_jax.runtime.errors import counted
 from msggan_jax.runtime.preemption import Preemption, Stopped
 from msggan_jax.training import batches, evaluation, nonfinite, replay
 from msggan_jax.training.reporter import Reporter
@@ -188,7 +189,9 @@ class _Run:
 
   def begin(self, state: TrainState) -> None:
     """Log the setup; write real images and, on a new run, samples."""
-    self.reporter.say(f"{len(self.prepared)} images in {self.prepared.path}")
+    self.reporter.say(
+      f"{counted(len(self.prepared), 'image')} in {self.prepared.path}"
+    )
     for line in data.skipped(self.prepared.metadata, self.prepared.path):
       self.reporter.say(line)
     if self.evaluator is None and self.config.eval_kimg:

@@ -72,7 +72,7 @@ def test_all_forms_give_the_same_labels(photos):
   metadata = dataclasses.replace(metadata, class_counts=(43, 2))
   prepared_set.write_metadata(images.path, metadata)
   warning = description.imbalance(metadata)
-  assert "'1' has 2 image(s), '0' has 43" in warning
+  assert "'1' has 2 images, '0' has 43" in warning
   assert warning in data.summary(images.path)
 
 
@@ -122,7 +122,7 @@ def test_impossible_json_is_refused(photos):
     ({"labels": None}, r"has no labels \(null\).*choose dataset.labels none"),
     ({"labels": 7}, "7 is not a label"),
     ({"labels": pairs()[:3]}, "2 images, such as dog/1.png, are without"),
-    ({"labels": [*pairs(), ["no.png", 0]]}, "1 files that are not images"),
+    ({"labels": [*pairs(), ["no.png", 0]]}, "1 file without an image"),
     ({"labels": [*pairs(), ["cat/1.png", 1]]}, "'cat/1.png' has two labels"),
     ({"labels": pairs([0, 0, 0, 1, 10**9])}, "labels range from 0 to 10"),
     ({"labels": pairs([0, 0, 0, 1, True])}, "is not a label"),
@@ -149,7 +149,7 @@ def test_damaged_and_missing_files_are_refused(photos):
 
 def test_images_outside_of_class_folders_are_refused(photos):
   Image.new("RGB", (16, 16)).save(photos / "stray.png")
-  refused(photos, "folders", "the image stray.png is in no sub-folder")
+  refused(photos, "folders", "the image stray.png is in no folder of a")
   with pytest.raises(ValueError, match=r"dataset\.labels: 'auto' is none of"):
     prepare(photos, "auto")
   cats = dataset_of("demo:cats", "train", "center", labels="folders")

@@ -73,11 +73,14 @@ def test_sources_become_configurations():
 
 
 def test_impossible_shapes_and_paths(dataset, tmp_path):
+  (tmp_path / "photos" / "run").mkdir()
+  (tmp_path / "photos" / "run" / "reals.png").touch()
+  (tmp_path / "photos" / "run" / "config.json").touch()
   for change, message in (
     ({"resolution": 48}, "resolution is 48; it must be"),
     ({"resolution": 0}, "resolution is 0; it must be"),
     ({"channels": 2}, "channels: 2"),
-    ({}, "folder:.*photos has no images"),
+    ({}, r"photos has no images; not read: run \(a run, no images of"),
   ):
     with pytest.raises(ValueError, match=message):
       prepare(dataset, **change)

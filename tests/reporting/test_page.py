@@ -66,9 +66,10 @@ def test_a_run_fills_one_page(tmp_path):
   kinds = [a["src"].partition(";")[0] for a in read.all("img")]
   # The newest sheet, three strips of three, the real images.
   assert kinds.count("data:image/webp") == 1 + 3 * 3 + 1
-  assert kinds.count("data:image/svg+xml") == 12
+  assert kinds.count("data:image/svg+xml") == 11
   said_by_plots = " ".join(attrs["alt"] for attrs in read.all("img"))
   assert "At the end: 4 0.75." in said_by_plots  # agreement by scale
+  assert "_floor" not in said_by_plots
   # It can be read aloud.
   assert read.all("html")[0]["lang"] == "en"
   assert all(attrs.get("alt") for attrs in read.all("img"))

@@ -48,6 +48,7 @@ def metrics_row(kimg, value, name=METRIC):
     "step": round(kimg * 125),
     "kimg": kimg,
     name: value,
+    f"{name}_floor": value / 2,
     "agreement": 0.75,
     "agreement/4": 0.75,
     "agreement_rmse/4": 0.125,

@@ -199,8 +199,9 @@ def test_flags_that_do_not_fit():
     (["--variant=psi"], "--variant: safetensors has only weights"),
     (["--discriminator", "--format=stablehlo"], "only --format=safetensors"),
     (["--format=pickle"], "--format=pickle"),
+    ([], "the formats' endings are .safetensors, .stablehlo, .onnx"),
   ):
-    done = run(*command, "--output=none", *flags)
+    done = run(*command, "--output=none.onnx", *flags)
     assert done.returncode == 2
     assert len(done.stderr.splitlines()) == 1
     assert sentence in done.stderr

@@ -17,6 +17,7 @@ from typing import NamedTuple
 from absl import logging
 
 from msggan_jax.data import reading
+from msggan_jax.runtime.errors import counted
 
 NONE = "none"
 FOLDERS = "folders"
@@ -89,8 +90,8 @@ def _of_folders(images: Sequence[str]) -> Labels:
   named = list(zip(images, paths, strict=True))
   if outside := [name for name, path in named if len(path) < level + 2]:
     raise ValueError(
-      f"dataset.labels is folders, but {_some(outside)} in no sub-folder of "
-      "several; put every image into the folder of its class"
+      f"dataset.labels is folders, but {_some(outside)} in no folder of a "
+      "class; move every image into one, or out of the source"
     )
   classes = tuple(dict.fromkeys(path[level] for path in paths))
   numbers = {name: number for number, name in enumerate(classes)}
@@ -156,8 +157,8 @@ def _of_rows(
   there = dict.fromkeys(paths.values())
   if unknown := [name for name in by_name if name not in there]:
     raise ValueError(
-      f"{kind} names {len(unknown):,} files that are not images of the source, "
-      f"such as {unknown[0]!r}"
+      f"{kind} names {counted(len(unknown), 'file')} without an image in the "
+      f"source, such as {unknown[0]!r}"
     )
   if missing := [path for path in there if path not in by_name]:
     raise ValueError(f"{kind}: {_some(missing)} without a label")

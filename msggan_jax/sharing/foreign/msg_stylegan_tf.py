@@ -110,7 +110,12 @@ def read_tf_pickle(path: str | Path) -> list[Network]:
   Raises:
     ValueError: If the file is damaged or contains anything but networks.
   """
-  file = io.BytesIO(restricted.read_bytes(path))
+  data = restricted.read_bytes(path)
+  if not data.startswith(restricted.PICKLE):
+    raise ValueError(
+      f"{path}: not a file of the official code, which is a pickle"
+    )
+  file = io.BytesIO(data)
   try:
     content = restricted.load(file, _known_globals())
     if isinstance(content, Network):

@@ -20,6 +20,8 @@ from msggan_jax.checkpoints.tensors import quote
 _MAX_INSTRUCTIONS = 200_000
 _MAX_CHARACTERS = 200  # of a parser's error, which can quote much of the file
 
+PICKLE = b"\x80"  # the first byte, of protocol 2 or later
+
 _NEW = {
   "NONE": lambda: None,
   "NEWTRUE": lambda: True,

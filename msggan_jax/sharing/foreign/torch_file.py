@@ -20,6 +20,7 @@ from msggan_jax.checkpoints.tensors import quote
 from msggan_jax.sharing.foreign import restricted
 from msggan_jax.sharing.foreign.restricted import Constructor
 
+_ZIP = b"PK\x03\x04"
 _OLD_MAGIC = 0x1950A86A20F9469CFC6C
 _OLD_VERSION = 1001
 
@@ -81,8 +82,10 @@ def read_torch(path: str | Path) -> dict[str, np.ndarray]:
     ValueError: If the file is damaged or contains anything but tensors.
   """
   data = restricted.read_bytes(path)
+  if not data.startswith((_ZIP, restricted.PICKLE)):
+    raise ValueError(f"{path}: not a PyTorch file, neither a zip nor a pickle")
   try:
-    is_zip = data.startswith(b"PK\x03\x04")
+    is_zip = data.startswith(_ZIP)
     content = _read_zip(data) if is_zip else _read_old(data)
     return _state_dict(content)
   except ValueError as error:
