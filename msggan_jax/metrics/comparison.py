@@ -3,7 +3,7 @@
 import contextlib
 import dataclasses
 import importlib.metadata
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import jax
@@ -11,7 +11,12 @@ from absl import logging
 
 from msggan_jax.metrics import feature_pass, folders, protocols
 from msggan_jax.metrics.extractors import Extractors
-from msggan_jax.metrics.feature_pass import ImagesAt, Rows, Statistics
+from msggan_jax.metrics.feature_pass import (
+  ImagesAt,
+  Passes,
+  Rows,
+  Statistics,
+)
 from msggan_jax.metrics.protocols import Protocol
 from msggan_jax.metrics.reals import Draw, Reals, read_images
 from msggan_jax.models import base_grid
@@ -27,21 +32,18 @@ class Comparison:
   """Protocols, the reals, and what is known of them."""
 
   protocols: Sequence[Protocol]
-  extractors: Extractors
   reals: Reals
-  resolution: int  # of the images, if a protocol names no scale
-  batch_size: int  # of a process
-  progress: bool = False
+  passes: Passes
   num_fakes: int = 0  # of protocols without a number
   of_reals: dict[Protocol, Statistics] | None = None  # once they are read
   floors: dict[str, float] = dataclasses.field(default_factory=dict)
   doubts: dict[Protocol, str] = dataclasses.field(default_factory=dict)
 
-  def read_reals(self, after_batch: Callable[[], None] = lambda: None) -> None:
+  def read_reals(self) -> None:
     """Compute the reals' statistics, once; doubt distances of few images."""
     if self.of_reals is not None:
       return
-    of_reals = self.read(self.reals, self.protocols, "reals", after_batch)
+    of_reals = self.reals.statistics(self.protocols, self.passes)
     for protocol, statistics in of_reals.items():
       if not protocol.is_frechet or protocol.per_class:
         continue
@@ -59,44 +61,15 @@ class Comparison:
         self.floors |= feature_pass.floor(protocol, statistics.array)
     self.of_reals = of_reals
 
-  def read(
-    self,
-    reals: Reals,
-    chosen: Sequence[Protocol],
-    title: str,
-    after_batch: Callable[[], None],
-  ) -> dict[Protocol, Statistics]:
-    """Return statistics of reals by protocol, but for `is`."""
-    return reals.statistics(
-      chosen,
-      self.extractors,
-      self.resolution,
-      batch_size=self.batch_size,
-      progress=title if self.progress else "",
-      after_batch=after_batch,
-    )
-
-  def read_fakes(
-    self, fakes_at: ImagesAt, after_batch: Callable[[], None] = lambda: None
-  ) -> dict[Protocol, Statistics]:
+  def read_fakes(self, fakes_at: ImagesAt) -> dict[Protocol, Statistics]:
     """Return the fakes' statistics by protocol."""
     requests = {
-      protocol: feature_pass.request_of(
-        protocol,
-        self.extractors,
-        self.resolution,
-        protocol.num_fakes or self.num_fakes,
+      protocol: self.passes.request(
+        protocol, protocol.num_fakes or self.num_fakes
       )
       for protocol in self.protocols
     }
-    found = feature_pass.measure(
-      fakes_at,
-      requests.values(),
-      self.extractors,
-      batch_size=self.batch_size,
-      progress="fakes" if self.progress else "",
-      after_batch=after_batch,
-    )
+    found = self.passes.measure(fakes_at, requests.values(), "fakes")
     return {protocol: found[request] for protocol, request in requests.items()}
 
   def doubt(self, protocol: Protocol, reason: str) -> None:
@@ -106,9 +79,10 @@ class Comparison:
 
   def provenance(self) -> dict[str, Any]:
     """Return where numbers come from: protocols, weights and versions."""
+    extractors = self.passes.extractors
     used = dict.fromkeys(protocol.extractor for protocol in self.protocols)
     return {
-      "weights_hash": {x: self.extractors[x].weights_hash for x in used},
+      "weights_hash": {x: extractors[x].weights_hash for x in used},
       "protocols": {
         p.name: "; ".join(filter(None, (p.describe(), self.doubts.get(p))))
         for p in self.protocols
@@ -145,15 +119,9 @@ def compare(
           f"{protocol.name}: {fakes} has only {counted(count, 'image')}"
         )
     real_images = folders.open_reals(reals, fake_images, data_dir, stack)
-    comparison = Comparison(
-      parsed,
-      extractors,
-      real_images.reals,
-      resolution,
-      batch_size=_BATCH_PER_DEVICE * jax.local_device_count(),
-      progress=progress,
-      num_fakes=count,
-    )
+    batch_size = _BATCH_PER_DEVICE * jax.local_device_count()
+    passes = Passes(extractors, resolution, batch_size, progress)
+    comparison = Comparison(parsed, real_images.reals, passes, count)
     draw = Draw.shuffled(count, min(counts) < count)
     of_fakes = comparison.read_fakes(
       read_images(fake_images.reals.read, {resolution}, draw)

@@ -18,7 +18,7 @@ from msggan_jax.data import pictures, reading
 from msggan_jax.metrics import agreement, copying, feature_pass, protocols
 from msggan_jax.metrics.comparison import Comparison
 from msggan_jax.metrics.extractors import Extractors
-from msggan_jax.metrics.feature_pass import ImagesAt, Rows
+from msggan_jax.metrics.feature_pass import ImagesAt, Passes, Rows
 from msggan_jax.metrics.protocols import Protocol
 from msggan_jax.metrics.reals import Reals
 from msggan_jax.models import networks
@@ -91,14 +91,11 @@ class Evaluator:
     # A batch's largest activation is at most 270 MB a device.
     per_device = max(1, min(16, 4096 // config.resolution))
     self._batch_size = per_device * self._mesh.size
-    self._comparison = Comparison(
-      self.protocols,
-      extractors,
-      Reals.of(prepared, config.mirror),
-      config.resolution,
-      batch_size=self._batch_size,
-      progress=progress,
+    self._passes = Passes(
+      extractors, config.resolution, self._batch_size, progress
     )
+    reals = Reals.of(prepared, config.mirror)
+    self._comparison = Comparison(self.protocols, reals, self._passes)
     for protocol in self.protocols:
       self._check(protocol)
 
@@ -113,10 +110,11 @@ class Evaluator:
     `after_batch` may raise to end the evaluation.
     """
     comparison = self._comparison
-    comparison.read_reals(after_batch)
-    self._read_holdout(after_batch)
+    self._passes.after_batch = after_batch
+    comparison.read_reals()
+    self._read_holdout()
     fakes_at = self._fakes_at(params, state)
-    of_fakes = comparison.read_fakes(fakes_at, after_batch)
+    of_fakes = comparison.read_fakes(fakes_at)
     values = {}
     self.sheets = {}
     if processes.is_first():
@@ -172,7 +170,7 @@ class Evaluator:
       raise ValueError(
         f"{name}: the generator is unconditional: config.num_classes is 0"
       )
-    feature_pass.check(protocol, self._comparison.extractors)
+    feature_pass.check(protocol, self._passes.extractors)
     if protocol.per_class:
       names = self._prepared.metadata.class_names
       have = self._places_by_class(protocol)
@@ -185,7 +183,7 @@ class Evaluator:
           raise ValueError(f"{name} has no number {reason}; ask for more fakes")
         self._comparison.doubt(protocol, reason)
 
-  def _read_holdout(self, after_batch: Callable[[], None]) -> None:
+  def _read_holdout(self) -> None:
     """Compute the features of the hold-out, once."""
     for protocol in self.protocols:
       if protocol.kind == "copying" and protocol not in self._of_holdout:
@@ -193,7 +191,7 @@ class Evaluator:
         most = max(protocol.num_fakes, len(self._prepared))
         some = dataclasses.replace(protocol, draws="", num_fakes=most)
         holdout = Reals.of(self._open_holdout())
-        found = self._comparison.read(holdout, [some], "hold-out", after_batch)
+        found = holdout.statistics([some], self._passes, "hold-out")
         self._of_holdout[protocol] = found[some]
 
   def _open_holdout(self) -> data.PreparedSet:

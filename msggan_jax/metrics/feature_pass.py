@@ -18,8 +18,7 @@ from msggan_jax.metrics.distances import Moments, Rows
 from msggan_jax.metrics.extractors import Extractors
 from msggan_jax.metrics.frozen_network import Features, Images
 from msggan_jax.metrics.protocols import Protocol
-from msggan_jax.runtime import processes
-from msggan_jax.runtime import progress as progress_bars
+from msggan_jax.runtime import processes, progress
 
 _SUBSET_SIZE = 1000  # of KID's subsets
 _SEED = 0  # of samples and halves
@@ -51,63 +50,61 @@ def check(protocol: Protocol, extractors: Extractors) -> None:
     raise ValueError(f"{protocol.name}: ask for {_FEWEST_FAKES} fakes or more")
 
 
-def request_of(
-  protocol: Protocol, extractors: Extractors, resolution: int, count: int
-) -> Request:
-  """Return a protocol's request for a pass over `count` reals or fakes.
+@dataclasses.dataclass
+class Passes:
+  """How an evaluation looks at images."""
 
-  `resolution` is that of the images if the protocol names no scale.
-  """
-  extractor = extractors[protocol.extractor]
-  moments_do = protocol.is_frechet and not protocol.per_class
-  return Request(
-    extractor=protocol.extractor,
-    feature=extractor.logits if protocol.kind == "is" else extractor.pooled,
-    resolution=protocol.resolution or resolution,
-    statistics=Moments if moments_do and count > _FEW else Rows,
-    count=count,
-  )
+  extractors: Extractors
+  resolution: int  # of the images, where a protocol names no scale
+  batch_size: int  # of this process
+  has_bar: bool = False
+  after_batch: Callable[[], None] = lambda: None  # may raise to end a pass
 
+  def request(self, protocol: Protocol, count: int) -> Request:
+    """Return a protocol's request for a pass over `count` reals or fakes."""
+    extractor = self.extractors[protocol.extractor]
+    moments_do = protocol.is_frechet and not protocol.per_class
+    return Request(
+      extractor=protocol.extractor,
+      feature=extractor.logits if protocol.kind == "is" else extractor.pooled,
+      resolution=protocol.resolution or self.resolution,
+      statistics=Moments if moments_do and count > _FEW else Rows,
+      count=count,
+    )
 
-def measure(
-  images_at: ImagesAt,
-  requests: Iterable[Request],
-  extractors: Extractors,
-  *,
-  batch_size: int,
-  progress: str = "",
-  after_batch: Callable[[], None] = lambda: None,
-) -> dict[Request, Statistics]:
-  """Compute all requests, one or more, in one pass over the images.
+  def measure(
+    self, images_at: ImagesAt, requests: Iterable[Request], title: str = ""
+  ) -> dict[Request, Statistics]:
+    """Compute all requests, one or more, in one pass over the images.
 
-  `images_at` is called from another thread, in order, always for `batch_size`
-  images of this process, so that only one shape is compiled. `progress` is the
-  title of a bar; `after_batch` may raise to end the pass.
-  """
-  requests = list(dict.fromkeys(requests))
-  total = max(request.count for request in requests)
-  global_batch = batch_size * jax.process_count()
-  starts = range(0, total, global_batch)
-  first = jax.process_index() * batch_size
-  # The last image fills the last batch.
-  numbers = [
-    np.minimum(start + first + np.arange(batch_size), total - 1)
-    for start in starts
-  ]
-  results = {request: request.statistics() for request in requests}
-  with progress_bars.bar(total, progress, "images") as bar:
-    ahead = _ahead(images_at, numbers)
-    for start in starts:
-      with processes.raising_together():  # an image may be unreadable
-        images = next(ahead)
-      features = _extract(images, requests, extractors)
-      for request in requests:
-        rows = features[request.extractor, request.resolution][request.feature]
-        if start < request.count:
-          results[request].add(rows[: request.count - start])
-      bar.update(min(global_batch, total - start))
-      after_batch()
-  return results
+    `images_at` is called from another thread, in order, always for `batch_size`
+    images, so that only one shape is compiled. `title` is that of the bar.
+    """
+    requests = list(dict.fromkeys(requests))
+    total = max(request.count for request in requests)
+    global_batch = self.batch_size * jax.process_count()
+    starts = range(0, total, global_batch)
+    first = jax.process_index() * self.batch_size
+    # The last image fills the last batch.
+    numbers = [
+      np.minimum(start + first + np.arange(self.batch_size), total - 1)
+      for start in starts
+    ]
+    results = {request: request.statistics() for request in requests}
+    with progress.bar(total, title if self.has_bar else "", "images") as bar:
+      ahead = _ahead(images_at, numbers)
+      for start in starts:
+        with processes.raising_together():  # an image may be unreadable
+          images = next(ahead)
+        features = _extract(images, requests, self.extractors)
+        for request in requests:
+          rows = features[request.extractor, request.resolution]
+          if start < request.count:
+            here = rows[request.feature][: request.count - start]
+            results[request].add(here)
+        bar.update(min(global_batch, total - start))
+        self.after_batch()
+    return results
 
 
 def complete(protocol: Protocol, reals: Statistics) -> bool:

@@ -24,6 +24,7 @@ from msggan_jax.metrics import (
 from msggan_jax.metrics.extractors import Extractors
 from msggan_jax.metrics.feature_pass import (
   ImagesAt,
+  Passes,
   Request,
   Rows,
   Statistics,
@@ -91,16 +92,11 @@ class Reals:
     return Draw(np.concatenate(epochs)[:count], flips)
 
   def statistics(
-    self,
-    protocols: Sequence[Protocol],
-    extractors: Extractors,
-    resolution: int,
-    **options,
+    self, protocols: Sequence[Protocol], passes: Passes, title: str = "reals"
   ) -> dict[Protocol, Statistics]:
     """Return statistics by protocol, but for `is`, from the cache if possible.
 
-    `resolution` is the images'; the options are those of
-    `feature_pass.measure`.
+    `title` is that of the progress bar.
     """
     # Protocols with equal draws share a pass.
     drawn: dict[str, tuple[Draw, list[Protocol]]] = {}
@@ -110,56 +106,38 @@ class Reals:
         drawn.setdefault(draw.digest(), (draw, []))[1].append(protocol)
     found = {}
     for draw, group in drawn.values():
-      count = len(draw.numbers)
-      requests = [
-        feature_pass.request_of(protocol, extractors, resolution, count)
-        for protocol in group
-      ]
-      statistics = self._of_draw(draw, requests, extractors, **options)
-      for protocol, request in zip(group, requests, strict=True):
+      requests = {p: passes.request(p, len(draw.numbers)) for p in group}
+      statistics = self._of_draw(draw, [*requests.values()], passes, title)
+      for protocol, request in requests.items():
         ours = found[protocol] = statistics[request]
         # Only the first process computes distances.
         if processes.is_first() and feature_pass.complete(protocol, ours):
-          _save(self._path(request, draw, extractors), ours)
+          _save(self._path(request, draw, passes.extractors), ours)
     return found
 
   def features(
-    self,
-    extractor: str,
-    extractors: Extractors,
-    resolution: int,
-    *,
-    count: int | None,
-    **options,
+    self, extractor: str, passes: Passes, count: int
   ) -> tuple[np.ndarray, np.ndarray]:
     """Return a sample of `count` images, 0: all: indices, pooled features."""
     draw = self.draw("", count)
-    pooled = extractors[extractor].pooled
-    request = Request(extractor, pooled, resolution, Rows, len(draw.numbers))
-    found = self._of_draw(draw, [request], extractors, **options)
+    pooled, size = passes.extractors[extractor].pooled, len(draw.numbers)
+    request = Request(extractor, pooled, passes.resolution, Rows, size)
+    found = self._of_draw(draw, [request], passes, "reals")
     return draw.numbers, found[request].array
 
   def _of_draw(
-    self,
-    draw: Draw,
-    requests: Sequence[Request],
-    extractors: Extractors,
-    **options,
+    self, draw: Draw, requests: Sequence[Request], passes: Passes, title: str
   ) -> dict[Request, Statistics]:
     """Load the statistics of one draw, or compute them in one pass."""
-    paths = {r: self._path(r, draw, extractors) for r in requests}
+    paths = {r: self._path(r, draw, passes.extractors) for r in requests}
     loaded = {request: _load(path, request) for request, path in paths.items()}
     # Recomputed if any process lacks it: a pass needs all processes.
     have = processes.from_all([x is not None for x in loaded.values()])
     missing = [r for r, *has in zip(loaded, *have, strict=True) if not all(has)]
     if not missing:
       return loaded
-    measured = feature_pass.measure(
-      read_images(self.read, {r.resolution for r in missing}, draw),
-      missing,
-      extractors,
-      **options,
-    )
+    images_at = read_images(self.read, {r.resolution for r in missing}, draw)
+    measured = passes.measure(images_at, missing, title)
     for request, statistics in measured.items():
       _save(paths[request], statistics)
     return loaded | measured

@@ -2,7 +2,6 @@
 
 import contextlib
 import dataclasses
-import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -173,9 +172,9 @@ def _read_object(path: Path, notes: list[str]) -> dict[str, Any]:
   """Return a JSON file's object; {} if there is none or it is damaged."""
   if not path.is_file():
     return {}
-  with contextlib.suppress(ValueError, RecursionError, OSError):
-    found = json.loads(path.read_text())
-    if isinstance(found, dict):
-      return found
-  notes.append(f"{path.name}, which is damaged")
-  return {}
+  found = None
+  with contextlib.suppress(OSError):
+    found = jsonl.parse(path.read_text(errors="replace"))
+  if found is None:
+    notes.append(f"{path.name}, which is damaged")
+  return found or {}

@@ -30,7 +30,7 @@ def scan(path: Path) -> Iterator[dict[str, Any] | None]:
     return
   with path.open(errors="replace") as file:
     for line in file:
-      yield _parse(line)
+      yield parse(line)
 
 
 def read(path: Path) -> list[dict[str, Any]]:
@@ -46,15 +46,16 @@ def drop_after(path: Path, step: int) -> None:
   kept = [
     line
     for line in lines
-    if (row := _parse(line)) and row["step"] <= step and line.endswith("\n")
+    if (row := parse(line)) and row["step"] <= step and line.endswith("\n")
   ]
   if kept != lines:
     files.write(path, "".join(kept))
 
 
-def _parse(line: str) -> dict[str, Any] | None:
+def parse(text: str) -> dict[str, Any] | None:
+  """Return a JSON object; None if the text is something else."""
   try:
-    row = json.loads(line)
+    row = json.loads(text)
   except (ValueError, RecursionError):
     return None
   return row if isinstance(row, dict) else None

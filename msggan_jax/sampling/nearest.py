@@ -7,6 +7,7 @@ import numpy as np
 from msggan_jax import data
 from msggan_jax.metrics import distances
 from msggan_jax.metrics.extractors import EFFICIENTNET, INCEPTION, Extractors
+from msggan_jax.metrics.feature_pass import Passes
 from msggan_jax.metrics.reals import Reals
 from msggan_jax.sampling.job import Job
 
@@ -41,14 +42,8 @@ def nearest(
   network = extractors[name]  # missing weights are reported before any work
   prepared = data.open_prepared(data.prepare_of_run(config, data_dir, workdir))
   resolution = job.available[-1]
-  numbers, reals = Reals.of(prepared).features(
-    name,
-    extractors,
-    resolution,
-    batch_size=_BATCH,
-    count=max_reals,
-    progress="reals",
-  )
+  passes = Passes(extractors, resolution, _BATCH, has_bar=True)
+  numbers, reals = Reals.of(prepared).features(name, passes, max_reals)
   fakes = job.generate()[resolution]
 
   def search(images: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

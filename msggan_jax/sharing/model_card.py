@@ -141,10 +141,11 @@ def _pairs(workdir: Path, step: int) -> bytes:
 
 def _parse(metadata: Mapping[str, str]) -> Card:
   """Return a header's card; invalid content is left out."""
-  dataset = _parse_json(metadata.get("config", "")).get("dataset")
+  config = jsonl.parse(metadata.get("config", "")) or {}
+  dataset = config.get("dataset")
   name = dataset.get("name") if isinstance(dataset, dict) else ""
   metrics = {}
-  for key, entry in _parse_json(metadata.get("metrics", "")).items():
+  for key, entry in (jsonl.parse(metadata.get("metrics", "")) or {}).items():
     match entry:
       case [value, str(protocol)] if _is_number(value):
         how = protocol[:_MOST_CHARACTERS]
@@ -161,14 +162,6 @@ def _parse(metadata: Mapping[str, str]) -> Card:
     metrics=dict(list(metrics.items())[:_MOST_METRICS]),
     pairs=pairs if is_picture else b"",
   )
-
-
-def _parse_json(text: str) -> dict[str, Any]:
-  try:
-    value = json.loads(text)
-  except (ValueError, RecursionError):
-    return {}
-  return value if isinstance(value, dict) else {}
 
 
 def _is_number(value: Any) -> bool:

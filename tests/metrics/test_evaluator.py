@@ -23,7 +23,7 @@ from msggan_jax.metrics import (
   protocols,
   reals,
 )
-from msggan_jax.metrics.feature_pass import Request, Rows, measure
+from msggan_jax.metrics.feature_pass import Passes, Request, Rows
 from msggan_jax.models import networks
 from tests.commands import EXTRACTOR, run_command
 from tests.golden_metrics.mean_colors import mean_colors
@@ -132,7 +132,7 @@ def test_one_pass_serves_all_requests():
   expected = mean_colors(images)
   draw = lambda numbers: {4: images[numbers]}
   for size in (1, 7, 64):
-    found = measure(draw, requests, networks, batch_size=size)
+    found = Passes(networks, 4, size).measure(draw, requests)
     np.testing.assert_allclose(found[requests[0]].array, expected, rtol=1e-6)
     np.testing.assert_allclose(found[requests[1]].array, expected[:11])
     assert found[requests[2]].arrays()["count"] == 20
@@ -148,7 +148,7 @@ def test_changed_data_or_code_never_meets_a_stale_cache(tmp_path, monkeypatch):
     source = reals.Reals(load, 20, content_hash=content_hash, cache=tmp_path)
     networks = metrics.Extractors(user=EXTRACTOR)
     parsed = protocols.parse(name, networks.names)
-    found = source.statistics(parsed, networks, 4, batch_size=20)
+    found = source.statistics(parsed, Passes(networks, 4, 20))
     return found[parsed[0]], len(reads)
 
   first, count = measure_reals("a", "fd_mean_colors_10k_full")
@@ -188,7 +188,7 @@ def test_the_cache_holds_what_distances_need_of_the_reals(
   )
 
   def compute_all():
-    found = source.statistics(parsed, networks, 4, batch_size=20)
+    found = source.statistics(parsed, Passes(networks, 4, 20))
     fakes = {
       protocol: type(statistics)(mean_colors(images[:12]))
       for protocol, statistics in found.items()

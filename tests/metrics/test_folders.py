@@ -109,7 +109,7 @@ def test_sets_of_different_sizes_meet_at_the_fakes_size(tmp_path, monkeypatch):
     Image.fromarray(image).save(halved / f"{i}.png")
   assert compare(large)[0] == pytest.approx(compare(halved)[0], rel=0.02)
 
-  monkeypatch.setattr(feature_pass, "measure", None)  # before any pass
+  monkeypatch.setattr(feature_pass.Passes, "measure", None)  # before any pass
   for reals, sentence in (
     (write_images(tmp_path / "small", [(4, 9)] * 3), "none that is as large"),
     (data.prepare(dataset, 4, 3), "of 4x4, which is no larger scale of that"),

@@ -3,7 +3,6 @@
 import numpy as np
 import pytest
 
-from msggan_jax.data import pictures
 from msggan_jax.sampling import sheets
 
 
@@ -36,13 +35,3 @@ def test_fit_repeats_or_averages():
   np.testing.assert_array_equal(sheets.fit(image, 8)[::2, 1::2], image)
   halves = image.reshape(2, 2, 2, 2, 3).mean(axis=(1, 3))
   assert np.abs(sheets.fit(image, 2) - halves).max() <= 0.5
-
-
-def test_transparent_pixels_are_white():
-  image = np.zeros((4, 4, 4), np.uint8)
-  assert (pictures.to_rgb(image) == 255).all()
-
-
-def test_cells_are_large_enough_to_see_and_small_enough_to_fit():
-  sides = [sheets.cell_side(2**i) for i in range(2, 11)]
-  assert min(sides) == 128 and max(sides) == 256

@@ -1,7 +1,7 @@
 """Modes interpolate and training; videos, decoded again."""
 
-import builtins
 import dataclasses
+import sys
 
 import jax
 import numpy as np
@@ -115,13 +115,6 @@ def test_decoded_frames_are_the_written_ones(tmp_path):
 
 
 def test_without_pyav_one_sentence_names_the_remedy(monkeypatch, tmp_path):
-  real = builtins.__import__
-
-  def fails(name, *args, **kwargs):
-    if name == "av":
-      raise ImportError(name)
-    return real(name, *args, **kwargs)
-
-  monkeypatch.setattr(builtins, "__import__", fails)
+  monkeypatch.setitem(sys.modules, "av", None)
   with pytest.raises(FileNotFoundError, match="pip install"):
     videos.write(tmp_path / "v", iter([]))
