@@ -1,6 +1,7 @@
-"""Files that cannot be used, of every kind: listed with a reason, left out."""
+"""Files that cannot be used are listed with a reason; a failing disk is not."""
 
 import contextlib
+import errno
 import io
 import json
 import os
@@ -11,6 +12,7 @@ import struct
 import tracemalloc
 import zipfile
 import zlib
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -280,6 +282,49 @@ def test_zips_that_cannot_be_opened(tmp_path):
       prepare(path, tmp_path / "set")
     assert len(str(error.value).splitlines()) == 1
     assert not (tmp_path / "set").exists()
+
+
+@pytest.fixture
+def photos(tmp_path, monkeypatch):
+  monkeypatch.setattr(reading, "PAUSES_SECS", (0.0, 0.0))
+  folder = tmp_path / "photos"
+  folder.mkdir()
+  for i in range(4):
+    image = Image.fromarray(np.full((16, 16, 3), i, np.uint8))
+    image.save(folder / f"{i}.png")
+  return folder
+
+
+def fail(monkeypatch, times, number=errno.EIO):
+  """Make the next reads of 2.png fail."""
+  read_bytes, left = Path.read_bytes, iter(range(times))
+
+  def failing(path):
+    if path.name == "2.png" and next(left, None) is not None:
+      raise OSError(number, "the disk says no", str(path))
+    return read_bytes(path)
+
+  monkeypatch.setattr(Path, "read_bytes", failing)
+
+
+def test_a_failing_disk_is_read_again(photos, tmp_path, monkeypatch):
+  with monkeypatch.context() as patch:
+    fail(patch, times=100)
+    with pytest.raises(
+      OSError, match=r"2\.png cannot be read after 3 attempts: the disk says no"
+    ):
+      prepare(photos, tmp_path / "set")
+  assert not (tmp_path / "set").exists()
+  fail(monkeypatch, times=2)
+  images = prepare(photos, tmp_path / "set")
+  assert [image["image"][0, 0, 0] for image in images] == [0, 1, 2, 3]
+
+
+def test_other_errors_are_the_file_s(photos, tmp_path, monkeypatch):
+  fail(monkeypatch, times=1, number=errno.EACCES)
+  images = prepare(photos, tmp_path / "set")
+  assert len(images) == 3
+  assert rejected(images) == {"2.png": "the disk says no"}
 
 
 def test_reasons_are_for_people():

@@ -9,7 +9,7 @@ from PIL import Image
 
 from msggan_jax import data
 from msggan_jax.data import description, prepared_set
-from msggan_jax.data.sources import dataset_of, labels
+from msggan_jax.data.sources import dataset_of
 
 NAMES = ["cat/1.png", "cat/2.png", "cat/10.png", "dog/1.png", "dog/old/2.png"]
 LABELS = [0, 0, 0, 1, 1]
@@ -74,17 +74,6 @@ def test_all_forms_give_the_same_labels(photos):
   warning = description.imbalance(metadata)
   assert "'1' has 2 images, '0' has 43" in warning
   assert warning in data.summary(images.path)
-
-
-@pytest.mark.parametrize("kind", [labels.FOLDERS, labels.CSV, labels.JSON])
-def test_a_zip_has_the_labels_of_its_folder(photos, tmp_path, kind):
-  write_csv(photos, pairs())
-  write_json(photos, {"labels": pairs()})
-  path = tmp_path / "photos.zip"
-  with zipfile.ZipFile(path, "w") as archive:
-    for file in photos.rglob("*"):
-      archive.write(file, file.relative_to(photos))
-  assert [int(image["label"]) for image in prepare(path, kind)] == LABELS
 
 
 def test_the_first_level_with_several_folders_counts(photos):

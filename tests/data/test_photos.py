@@ -17,6 +17,7 @@ from msggan_jax.data.sources import dataset_of, folder, labels
 
 RED = (220, 30, 40)
 TURNED = ("AVIF", "JPEG", "PNG", "TIFF", "WEBP")  # formats with EXIF
+SRGB = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
 P3_TO_XYZ = [  # its primaries under D50, from Apple's own profile
   (0.51512, 0.24120, -0.00105),
   (0.29198, 0.69225, 0.04189),
@@ -30,47 +31,14 @@ def encoded(kind, image=None, **options):
   return file.getvalue()
 
 
-def icc_profile(space, connection, tags):
-  """Return an ICC profile, version 2."""
-  number = struct.pack(">I", len(tags))
-  table, body, start = b"", b"", 132 + 12 * len(tags)
-  for name, content in tags.items():
-    content += bytes(-len(content) % 4)
-    table += struct.pack(">4sII", name, start + len(body), len(content))
-    body += content
-  header = struct.pack(
-    ">I4sI4s4s4s12s4s28x3I48x",
-    start + len(body),
-    bytes(4),
-    0x02100000,
-    b"prtr" if space == b"CMYK" else b"mntr",
-    space,
-    connection,
-    bytes(12),
-    b"acsp",
-    *(0xF6D6, 0x10000, 0xD32D),  # D50
-  )
-  return header + number + table + body
-
-
-def xyz(*numbers):
-  fixed = (round(number * 65536) for number in numbers)
-  return b"XYZ \0\0\0\0" + struct.pack(">3i", *fixed)
-
-
 def p3_profile():
-  linear = np.linspace(0, 1, 1024)
-  curve = np.where(
-    linear <= 0.04045, linear / 12.92, ((linear + 0.055) / 1.055) ** 2.4
-  )
-  levels = np.rint(65535 * curve).astype(">u2").tobytes()
-  tags = {b"wtpt": xyz(0.9642, 1, 0.8249)}
-  for letter, column in zip(b"rgb", P3_TO_XYZ, strict=True):
-    tags[bytes([letter]) + b"XYZ"] = xyz(*column)
-    tags[bytes([letter]) + b"TRC"] = (
-      b"curv\0\0\0\0" + struct.pack(">I", 1024) + levels
-    )
-  return icc_profile(b"RGB ", b"XYZ ", tags)
+  """Return sRGB's profile with the primaries of P3, whose curve is the same."""
+  profile = bytearray(SRGB)
+  for name, color in zip((b"rXYZ", b"gXYZ", b"bXYZ"), P3_TO_XYZ, strict=True):
+    (start,) = struct.unpack_from(">I", profile, profile.index(name) + 4)
+    fixed = (round(number * 65536) for number in color)
+    struct.pack_into(">3i", profile, start + 8, *fixed)
+  return bytes(profile)
 
 
 def cmyk_profile():
@@ -78,14 +46,13 @@ def cmyk_profile():
   lightness = [(0 if key else 255) for _ in range(8) for key in (0, 1)]
   table = bytes(x for level in lightness for x in (level, 128, 128))
   unit = struct.pack(">9i", *(65536 * int(i % 4 == 0) for i in range(9)))
-  content = (
-    b"mft1\0\0\0\0" + bytes([4, 3, 2, 0]) + unit + bytes(range(256)) * 4 + table
-  )
-  tags = {
-    b"wtpt": xyz(0.9642, 1, 0.8249),
-    b"A2B0": content + bytes(range(256)) * 3,
-  }
-  return icc_profile(b"CMYK", b"Lab ", tags)
+  content = b"mft1\0\0\0\0" + bytes([4, 3, 2, 0]) + unit
+  content += bytes(range(256)) * 4 + table + bytes(range(256)) * 3
+  header = bytearray(SRGB[:128])
+  header[8:24] = b"\x02\0\0\0prtrCMYKLab "  # version, class, color spaces
+  header += struct.pack(">I4sII", 1, b"A2B0", 144, len(content))
+  header[:4] = struct.pack(">I", 144 + len(content))
+  return bytes(header) + content
 
 
 def fitted(content, size=(16, 16), channels=3, crop="center"):
@@ -107,8 +74,7 @@ def test_colors_are_converted_to_srgb():
   ):
     np.testing.assert_allclose(color_of(content), (216, 69, 17), atol=1)
   assert color_of(encoded("PNG", p3)) == [200, 80, 40]
-  srgb = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
-  for useless in (srgb, b"damaged", profile[:200], cmyk_profile()):
+  for useless in (SRGB, b"damaged", profile[:200], cmyk_profile()):
     content = encoded("PNG", p3, icc_profile=useless)
     assert color_of(content) == [200, 80, 40]
   # Without a profile these inks are green.
