@@ -68,7 +68,7 @@ def unread(endings: Mapping[str, int]) -> str:
 
 def too_few(name: str, count: int, unread: Iterable[tuple[str, str]]) -> str:
   """Return a sentence on the few images of a source, and on what it skips."""
-  texts = [f"{reading.printable_name(path)} ({why})" for path, why in unread]
+  texts = [f"{file} ({why})" for file, why in unread]
   more = f"; not read: {reading.listed(texts, 3)}" if texts else ""
   return f"{name} has {counted(count, 'image') if count else 'no images'}{more}"
 

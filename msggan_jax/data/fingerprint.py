@@ -55,7 +55,7 @@ def of(source: Source) -> Fingerprint:
     content, _, time = stamp.partition("/")
     label = source.labels.get(name)
     label = "" if label is None else source.class_names[label]
-    images[reading.printable_name(name)] = Image(content, time, label)
+    images[name] = Image(content, time, label)
   return Fingerprint(source.class_names, images)
 
 

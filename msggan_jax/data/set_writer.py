@@ -78,7 +78,7 @@ def _make_picture(
   source: Source, index: int, wanted: prepared_set.Metadata
 ) -> tuple[bytes, Entry | dict[str, str]]:
   """Return a PNG and its entry, or b"" and why the image is rejected."""
-  name = reading.printable_name(source.names[index])
+  name = source.names[index]
   try:
     with _memory.take(source.num_bytes(index)):
       image, label = reading.read(lambda: source.load(index), name)
@@ -156,15 +156,12 @@ def _finish(
   )
   held = holdout.choose(wanted.holdout, digests, groups)
   here.write(path)
-  names = [reading.printable_name(source.names[e.number]) for e in images]
+  names = [source.names[entry.number] for entry in images]
   for name, rows in (
     (prepared_set.REJECTED_FILE, rejected),
     (
       prepared_set.UNREAD_FILE,
-      [
-        {"name": reading.printable_name(name), "reason": reason}
-        for name, reason in source.unread
-      ],
+      [{"name": name, "reason": reason} for name, reason in source.unread],
     ),
     (
       prepared_set.DUPLICATES_FILE,

@@ -14,7 +14,7 @@ import numpy as np
 from msggan_jax import data
 from msggan_jax.data import description, pictures, prepared_set
 from msggan_jax.data.pixels import SheetError, fit, upright_size
-from msggan_jax.data.reading import printable_name, reason_of
+from msggan_jax.data.reading import reason_of
 from msggan_jax.data.sources import Source, dataset_of, folder
 from msggan_jax.metrics.reals import Reals
 from msggan_jax.models import base_grid
@@ -84,7 +84,7 @@ def _of_source(path: str, source: Source) -> Images:
   hashes: dict[int, bytes] = {}
 
   def complaint(number: int, error: Exception) -> str:
-    name = printable_name(source.names[number])
+    name = source.names[number]
     return f"{path}: {name} cannot be read: {reason_of(error)}"
 
   def size_of(number: int) -> Size | None:

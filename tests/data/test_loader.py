@@ -12,6 +12,7 @@ import pytest
 from msggan_jax import data
 from msggan_jax.data import pixels, prepared_set
 from msggan_jax.training import batches
+from tests.conftest import CONFIGS
 
 LABELS = np.array([0, 2, 0, 1, 0, 2, 0, 1, 0, 2], np.int32)  # 5, 2 and 3 images
 NUM = len(LABELS)
@@ -120,9 +121,10 @@ def test_uneven_processes_and_other_folders_are_refused(images):
     data.make_loader(images, batch_size=7, seed=0, process_count=2)
 
 
-def test_unclosed_loader_ends_with_the_interpreter(images):
+def test_imports_are_late_and_an_unclosed_loader_ends(images):
   script = (
-    "import sys; from msggan_jax import data; "
+    "import runpy, sys; from msggan_jax import data; "
+    f"runpy.run_path({str(CONFIGS / 'ffhq.py')!r})['get_config'](); "
     "assert 'jax' not in sys.modules; "
     f"images = data.open_prepared({str(images.path)!r}); "
     "loader = data.make_loader(images, batch_size=4, seed=0); next(loader); "

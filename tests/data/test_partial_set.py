@@ -13,7 +13,7 @@ from PIL import Image
 
 from msggan_jax import data
 from msggan_jax.data import holdout, partial_set, prepared_set, set_writer
-from msggan_jax.data.sources import dataset_of, folder
+from msggan_jax.data.sources import dataset_of
 
 NUM_FILES = 23
 BAD = {3, 4, 5, 11, 22}  # 3 to 5: a whole piece of those below
@@ -35,6 +35,8 @@ def photos(tmp_path_factory):
       file.write_bytes(b"no image")
     else:
       Image.new("RGB", (20 + 9 * i, 30), (10 * i, i, 0)).save(file)
+  for name in ("a.npy", "b.npy", "c.dcm"):
+    (path / name).write_bytes(b"no image")
   return path
 
 
@@ -224,14 +226,13 @@ def test_what_is_not_ours_stays(photos, tmp_path):
 
 def test_the_faster_machine_wins(photos, tmp_path, monkeypatch):
   theirs, path = prepare(photos, tmp_path / "theirs"), tmp_path / "set"
+  write, before = set_writer.write_set, contents(theirs)
 
-  def open_slowly(*args):
-    monkeypatch.undo()  # meanwhile, another one prepares the same
-    theirs.rename(path)
-    return folder.open_folder(*args)
+  def write_slowly(*args):
+    write(*args)
+    theirs.rename(path)  # meanwhile, a machine that sees no lock
 
-  monkeypatch.setitem(data.preparation._OPENERS, "folder", open_slowly)
-  before = contents(theirs)
+  monkeypatch.setattr(set_writer, "write_set", write_slowly)
   assert prepare(photos, path) == path
   assert contents(path) == before
   assert not (tmp_path / ".set.partial").exists()
@@ -255,17 +256,31 @@ runpy.run_module("msggan_jax.prepare", run_name="__main__", alter_sys=True)
 """
 
 
-def test_sigkill(photos, whole, tmp_path):
+def test_the_command_and_sigkill(photos, whole, tmp_path):
   flags = (f"--source={photos}", "--output=set", "--resolution=16")
-  done = subprocess.run(
-    [sys.executable, "-c", DYING, *flags, "--holdout=0.25"],
+  run = lambda *how: subprocess.run(
+    [sys.executable, *how, *flags, "--holdout=0.25"],
     cwd=tmp_path,
     capture_output=True,
     text=True,
   )
-  assert done.returncode == -signal.SIGKILL, done.stderr
+  killed = run("-c", DYING)
+  assert killed.returncode == -signal.SIGKILL, killed.stderr
   left = contents(tmp_path / ".set.partial")
   assert "piece-00001.json" in left and "piece-00002.json" not in left
   assert any(name.endswith(".tmp") for name in left)
-  assert contents(prepare(photos, tmp_path / "set", 0.25)) == whole
+  size = "preparing 23 images of 16x16x3 in set: at most 0.1 MB of "
+  assert size in killed.stderr
+  resumed = run("-c", DYING.replace("== 5", "== 0"))
+  assert resumed.returncode == 0, resumed.stderr
+  for line in (
+    "images:         18 of 16x16x3",
+    "contact sheet:  set/contact_sheet.png",
+    "rejected:       5, see set/rejected.jsonl",
+    "5 skipped: cannot identify the image's format",
+    "files that are not read: 2 .npy, 1 .dcm",
+    "hold-out:       4 images, never trained on",
+  ):
+    assert f"{line}\n" in resumed.stdout
+  assert contents(tmp_path / "set") == whole
   assert not (tmp_path / ".set.partial").exists()

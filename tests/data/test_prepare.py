@@ -1,11 +1,8 @@
-"""Preparing from Python, and the command `python -m msggan_jax.prepare`."""
+"""Which set is prepared, where, and what is refused."""
 
 import os
-import subprocess
-import sys
 from pathlib import Path
 
-import numpy as np
 import pytest
 from ml_collections import ConfigDict
 from PIL import Image
@@ -34,27 +31,6 @@ def save(dataset, color):
 def prepare(dataset, resolution=16, channels=3, **options):
   path = data.prepare(dataset, resolution, channels, **options)
   return data.open_prepared(path)
-
-
-def test_prepares_a_folder(tmp_path):
-  source = tmp_path / "photos"
-  source.mkdir()
-  Image.new("RGB", (40, 30), (10, 20, 30)).save(source / "1.png")
-  (source / "2.png").write_bytes(b"")
-  for name in ("a.npy", "b.npy", "c.dcm"):
-    (source / name).write_bytes(b"no image")
-  command = [sys.executable, "-m", "msggan_jax.prepare", "--source=photos"]
-  command += ["--output=out", "--resolution=16"]
-  done = subprocess.run(command, capture_output=True, text=True, cwd=tmp_path)
-  assert done.returncode == 0, done.stderr
-  assert "images:         1 of 16x16x3" in done.stdout
-  assert "out/contact_sheet.png" in done.stdout
-  assert "rejected:       1" in done.stdout
-  assert "1 skipped: empty file\n" in done.stdout
-  assert "files that are not read: 2 .npy, 1 .dcm\n" in done.stdout
-  assert "preparing 2 images of 16x16x3 in out: at most 0.1 MB" in done.stderr
-  (image,) = data.open_prepared(tmp_path / "out")
-  np.testing.assert_array_equal(image["image"][0, 0], (10, 20, 30))
 
 
 def test_sources_become_configurations():

@@ -16,7 +16,7 @@ class Source:
   """Images in a fixed order, before they are cropped and resized.
 
   Attributes:
-    names: One name per image, for the report of rejected images.
+    names: One name per image, fit for people and JSON.
     load: Index -> (image, label); called from several threads. It raises any
       exception for an unusable image. The label is 0 without labels.
     class_names: Names of the labels, empty without labels.

@@ -9,9 +9,9 @@ import re
 import stat
 import unicodedata
 import zipfile
-from collections.abc import Callable, Iterable, Iterator, Set
+from collections.abc import Callable, Iterator, Mapping, Set
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from absl import logging
 from PIL import Image
@@ -33,6 +33,20 @@ _OURS = {
 _SAMPLE = re.compile(r"seed\d{4,}\.png")
 
 
+class _Files(NamedTuple):
+  """The files of a folder or a zip."""
+
+  names: list[str]  # relative paths; in a zip some may be equal
+  read: Callable[[str, int], bytes]  # the first bytes of a file; -1: all
+  num_bytes: Callable[[str], int]
+  stamp: Callable[[str], str]  # see `Source.stamps`
+  unusable: Mapping[str, str] = {}  # names that are listed with a reason
+
+  def head(self, name: str) -> bytes:
+    """Return the bytes by which a file is known."""
+    return reading.read(lambda: self.read(name, pixels.HEAD_BYTES), name)
+
+
 def open_folder(dataset: Any, resolution: int) -> OpenSource:
   """Open the images of a folder and its sub-folders, or of a zip file.
 
@@ -48,10 +62,42 @@ def open_folder(dataset: Any, resolution: int) -> OpenSource:
   if not path.exists():
     raise ValueError(f"dataset.path: {path} does not exist")
   if path.is_dir():
-    return contextlib.nullcontext(_folder_source(path, kind))
+    return contextlib.nullcontext(_source(_folder_files(path), kind))
   if path.is_file() and zipfile.is_zipfile(path):
     return _open_zip(path, kind)
   raise ValueError(f"dataset.path: {path} is neither a folder nor a zip file")
+
+
+def _source(files: _Files, kind: str) -> Source:
+  def read(name: str) -> bytes:
+    if files.num_bytes(name) > _MAX_FILE_BYTES:
+      raise ValueError("the file is too large")
+    return files.read(name, -1)
+
+  images, unread = _sort_out(files)
+  labeled = [name for name in images if not _is_zip_name(name)]
+  found = labels.read(kind, labeled, read)
+  names = sorted([*images, *files.unusable], key=_natural_key)
+
+  def load(index: int) -> tuple[Image.Image, int]:
+    name = names[index]
+    if reason := files.unusable.get(name):
+      raise ValueError(reason)
+    # Of equal names, unpacking a zip file keeps the last.
+    if names[index + 1 : index + 2] == [name]:
+      raise ValueError("a later file in the zip file has the same name")
+    return _open_image(read(name), name), found.of.get(name, 0)
+
+  printable = reading.printable_name
+  return Source(
+    list(map(printable, names)),
+    load,
+    found.class_names,
+    labels={printable(name): label for name, label in found.of.items()},
+    stamps=lambda: list(map(files.stamp, names)),
+    unread=[(printable(name), reason) for name, reason in unread],
+    num_bytes=lambda index: files.num_bytes(names[index]),
+  )
 
 
 def _natural_key(name: str) -> tuple[list[str | tuple[int, str]], str]:
@@ -94,16 +140,14 @@ def _part_in(name: str, folders: Set[str]) -> str:
   return next((folder for folder in above if folder in folders), "")
 
 
-def _sort_out(
-  files: Iterable[str], read_head: Callable[[str], bytes]
-) -> tuple[list[str], list[tuple[str, str]]]:
+def _sort_out(files: _Files) -> tuple[list[str], list[tuple[str, str]]]:
   """Return the images among files in natural order, and why others are none.
 
   Nested zip files count as images that cannot be used.
   """
   unread: dict[str, str] = {}
   shown, contents = [], collections.defaultdict(set)  # of each folder
-  for name in files:
+  for name in files.names:
     if hidden := _hidden_part(name):
       unread[hidden] = "hidden"
     elif name not in (labels.CSV, labels.JSON):
@@ -120,7 +164,7 @@ def _sort_out(
   for name in shown:
     if folder := _part_in(name, ours.keys()):
       unread[folder] = f"{ours[folder]}, no images of this source"
-    elif reason := _why_no_image(name, read_head):
+    elif reason := _why_no_image(name, files):
       unread[name] = reason
     else:
       images.append(name)
@@ -131,7 +175,7 @@ def _sort_out(
   }
   apart = {name: _part_in(name, samples) for name in images}
   others = [name for name in images if samples and not apart[name]]
-  if all(_is_sheet(name, read_head) for name in others):
+  if all(_is_sheet(name, files) for name in others):
     # A source of nothing but samples keeps them.
     images = [name for name in images if name not in others]
     unread |= dict.fromkeys(others, "a sheet of samples")
@@ -143,22 +187,21 @@ def _sort_out(
   return images, sorted(unread.items(), key=lambda item: _natural_key(item[0]))
 
 
-def _is_sheet(name: str, read_head: Callable[[str], bytes]) -> bool:
+def _is_sheet(name: str, files: _Files) -> bool:
   try:
-    head = reading.read(lambda: read_head(name), name)
-    return pixels.mark_of(head) == pixels.SHEET
+    return pixels.mark_of(files.head(name)) == pixels.SHEET
   except reading.DiskError:
     raise
   except Exception:  # it is listed when it is loaded
     return False
 
 
-def _why_no_image(name: str, read_head: Callable[[str], bytes]) -> str:
+def _why_no_image(name: str, files: _Files) -> str:
   if pixels.is_image_name(name) or _is_zip_name(name):
     return ""
   if not _OTHER_TYPES.match(mimetypes.guess_type(name)[0] or ""):
     try:
-      head = reading.read(lambda: read_head(name), name)
+      head = files.head(name)
       if reason := pixels.why_unread(head):
         return reason
       if pixels.is_image(head):
@@ -185,67 +228,40 @@ def _open_image(data: bytes, name: str) -> Image.Image:
   return image
 
 
-def _folder_source(root: Path, kind: str) -> Source:
-  folders = set()  # not searched
+def _folder_files(root: Path) -> _Files:
+  files, unusable = [], {}
 
-  def relative(path: str) -> str:
-    return Path(path).relative_to(root).as_posix()
+  def relative(*parts: str) -> str:
+    return Path(*parts).relative_to(root).as_posix()
 
   def note_unreadable(error: OSError) -> None:
     if error.filename in (None, str(root)):
       raise ValueError(f"dataset.path: cannot read {root}: {error.strerror}")
-    folders.add(relative(error.filename))
+    unusable[relative(error.filename)] = "a folder that cannot be read"
 
-  def read_head(name: str) -> bytes:
-    if not (root / name).is_file():
-      raise ValueError("not a regular file")
-    with (root / name).open("rb") as file:
-      return file.read(pixels.HEAD_BYTES)
-
-  files = []
   for folder, subfolders, names in os.walk(root, onerror=note_unreadable):
     hidden = list(filter(_hidden_part, subfolders))
     subfolders[:] = [name for name in subfolders if name not in hidden]
-    paths = [os.path.join(folder, name) for name in subfolders]
-    folders.update(map(relative, filter(os.path.islink, paths)))
-    names += hidden
-    files += [relative(os.path.join(folder, name)) for name in names]
-  names, unread = _sort_out(files, read_head)
-  found = labels.read(
-    kind,
-    [name for name in names if not _is_zip_name(name)],
-    lambda name: (root / name).read_bytes(),
-  )
-  names = sorted([*names, *folders], key=_natural_key)
+    links = [x for x in subfolders if os.path.islink(os.path.join(folder, x))]
+    why = "a link to a folder, which is not followed"
+    unusable |= {relative(folder, name): why for name in links}
+    files += [relative(folder, name) for name in names + hidden]
 
-  def load(index):
-    name, path = names[index], root / names[index]
-    if name in folders:
-      if path.is_symlink():
-        raise ValueError("a link to a folder, which is not followed")
-      raise ValueError("a folder that cannot be read")
+  def read(name: str, size: int) -> bytes:
+    path = root / name
     if not path.is_file():  # a pipe would block, a broken link has no data
       raise ValueError("not a regular file")
-    if path.stat().st_size > _MAX_FILE_BYTES:
-      raise ValueError("the file is too large")
-    return _open_image(path.read_bytes(), name), found.of.get(name, 0)
+    if size < 0:
+      return path.read_bytes()
+    with path.open("rb") as file:
+      return file.read(size)
 
-  return Source(
-    names,
-    load,
-    found.class_names,
-    labels=found.of,
-    stamps=lambda: [_stamp(root / name) for name in names],
-    unread=unread,
-    num_bytes=lambda index: _size_of(root / names[index]),
-  )
-
-
-def _size_of(path: Path) -> int:
-  try:
-    return path.stat().st_size
-  except OSError:
+  def num_bytes(name: str) -> int:
+    with contextlib.suppress(OSError):
+      return (root / name).stat().st_size
     return 0
+
+  return _Files(files, read, num_bytes, lambda x: _stamp(root / x), unusable)
 
 
 def _stamp(path: Path) -> str:
@@ -268,43 +284,30 @@ def _open_zip(path: Path, kind: str) -> Iterator[Source]:
     ) from error
   with archive:
     # In this order: Python's is_dir fails for an empty name.
-    files = [x for x in archive.infolist() if not x.filename or not x.is_dir()]
+    members = [
+      x for x in archive.infolist() if not x.filename or not x.is_dir()
+    ]
+    last = {member.filename: member for member in members}
 
-    def read(name: str, size: int = -1) -> bytes:
-      return _read_member(archive, _check_member(archive.getinfo(name)), size)
+    def read(name: str, size: int) -> bytes:
+      _check_member(last[name])
+      with archive.open(last[name]) as file:
+        if size >= 0:
+          return file.read(size)
+        # In chunks: otherwise zipfile decompresses everything before it
+        # truncates to the declared size.
+        return b"".join(iter(lambda: file.read(_READ_BYTES), b""))
 
-    images, unread = _sort_out(
-      (member.filename for member in files),
-      lambda name: read(name, pixels.HEAD_BYTES),
+    files = _Files(
+      [member.filename for member in members],
+      read,
+      num_bytes=lambda name: last[name].file_size,
+      stamp=lambda name: f"{last[name].file_size}:{last[name].CRC}",
     )
-    wanted = {*images}
-    members = [member for member in files if member.filename in wanted]
-    members.sort(key=lambda member: _natural_key(member.filename))
-    names = [member.filename for member in members]
-    found = labels.read(
-      kind, [name for name in names if not _is_zip_name(name)], read
-    )
-
-    def load(index):
-      name, member = names[index], _check_member(members[index])
-      # Of equal names, unpacking a zip file keeps the last.
-      if names[index + 1 : index + 2] == [name]:
-        raise ValueError("a later file in the zip file has the same name")
-      image = _open_image(_read_member(archive, member), name)
-      return image, found.of.get(name, 0)
-
-    yield Source(
-      names,
-      load,
-      found.class_names,
-      labels=found.of,
-      stamps=lambda: [f"{m.file_size}:{m.CRC}" for m in members],
-      unread=unread,
-      num_bytes=lambda index: members[index].file_size,
-    )
+    yield _source(files, kind)
 
 
-def _check_member(member: zipfile.ZipInfo) -> zipfile.ZipInfo:
+def _check_member(member: zipfile.ZipInfo) -> None:
   name = member.filename.replace("\\", "/")
   if name.startswith("/") or re.match("[A-Za-z]:", name):
     raise ValueError("absolute path in a zip file")
@@ -315,21 +318,6 @@ def _check_member(member: zipfile.ZipInfo) -> zipfile.ZipInfo:
     raise ValueError("link in a zip file")
   if kind not in (0, stat.S_IFREG):
     raise ValueError("not a regular file in a zip file")
-  if member.file_size > _MAX_FILE_BYTES:
-    raise ValueError("the file is too large")
-  return member
-
-
-def _read_member(
-  archive: zipfile.ZipFile, member: zipfile.ZipInfo, size: int = -1
-) -> bytes:
-  """Read a member, or its first bytes."""
-  with archive.open(member) as file:
-    if size >= 0:
-      return file.read(size)
-    # In chunks: otherwise zipfile decompresses everything before it truncates
-    # to the declared size.
-    return b"".join(iter(lambda: file.read(_READ_BYTES), b""))
 
 
 def open_lsun(dataset: Any, resolution: int) -> OpenSource:
