@@ -1,11 +1,10 @@
 """Preparation resumes after a kill, with identical results."""
 
 import fcntl
+import itertools
 import json
 import os
 import signal
-import subprocess
-import sys
 
 import pytest
 import tensorflow_datasets as tfds
@@ -14,6 +13,7 @@ from PIL import Image
 from msggan_jax import data
 from msggan_jax.data import holdout, partial_set, prepared_set, set_writer
 from msggan_jax.data.sources import dataset_of
+from tests.commands import run_command
 
 NUM_FILES = 23
 BAD = {3, 4, 5, 11, 22}  # 3 to 5: a whole piece of those below
@@ -238,49 +238,38 @@ def test_the_faster_machine_wins(photos, tmp_path, monkeypatch):
   assert not (tmp_path / ".set.partial").exists()
 
 
-# Prepare in pieces of three, and die within the third.
-DYING = """
-import os, runpy, signal
-from msggan_jax.data import prepared_set, set_writer
-set_writer.PIECE_IMAGES, calls = 3, []
-serialize = prepared_set.RecordWriter._serialize
+def in_pieces():
+  set_writer.PIECE_IMAGES = 3
 
-def serialize_or_die(*args):
-  calls.append(args)
-  if len(calls) == 5:
-    os.kill(os.getpid(), signal.SIGKILL)
-  return serialize(*args)
 
-prepared_set.RecordWriter._serialize = serialize_or_die
-runpy.run_module("msggan_jax.prepare", run_name="__main__", alter_sys=True)
-"""
+def in_pieces_until_the_third():
+  in_pieces()
+  die = lambda: os.kill(os.getpid(), signal.SIGKILL)
+  original, calls = prepared_set.RecordWriter._serialize, itertools.count()
+  prepared_set.RecordWriter._serialize = lambda *args: (
+    original(*args) if next(calls) < 4 else die()
+  )
 
 
 def test_the_command_and_sigkill(photos, whole, tmp_path):
-  flags = (f"--source={photos}", "--output=set", "--resolution=16")
-  run = lambda *how: subprocess.run(
-    [sys.executable, *how, *flags, "--holdout=0.25"],
-    cwd=tmp_path,
-    capture_output=True,
-    text=True,
+  flags = (f"--source={photos}", f"--output={tmp_path / 'set'}")
+  flags = (*flags, "--resolution=16", "--holdout=0.25")
+  said = run_command(
+    "prepare", *flags, code=-signal.SIGKILL, before=in_pieces_until_the_third
   )
-  killed = run("-c", DYING)
-  assert killed.returncode == -signal.SIGKILL, killed.stderr
+  assert f"preparing 23 images of 16x16x3 in {tmp_path}/set: at most" in said
   left = contents(tmp_path / ".set.partial")
   assert "piece-00001.json" in left and "piece-00002.json" not in left
   assert any(name.endswith(".tmp") for name in left)
-  size = "preparing 23 images of 16x16x3 in set: at most 0.1 MB of "
-  assert size in killed.stderr
-  resumed = run("-c", DYING.replace("== 5", "== 0"))
-  assert resumed.returncode == 0, resumed.stderr
+  said = run_command("prepare", *flags, before=in_pieces)
   for line in (
     "images:         18 of 16x16x3",
-    "contact sheet:  set/contact_sheet.png",
-    "rejected:       5, see set/rejected.jsonl",
+    f"contact sheet:  {tmp_path}/set/contact_sheet.png",
+    f"rejected:       5, see {tmp_path}/set/rejected.jsonl",
     "5 skipped: cannot identify the image's format",
     "files that are not read: 2 .npy, 1 .dcm",
     "hold-out:       4 images, never trained on",
   ):
-    assert f"{line}\n" in resumed.stdout
+    assert f"{line}\n" in said
   assert contents(tmp_path / "set") == whole
   assert not (tmp_path / ".set.partial").exists()
