@@ -15,6 +15,7 @@ from msggan_jax.algorithm.train_state import TrainState, frozen_modules
 from msggan_jax.checkpoints import safetensors_file, trained
 from msggan_jax.checkpoints.safetensors_file import DISCRIMINATOR, GENERATOR
 from msggan_jax.checkpoints.tensors import flatten
+from msggan_jax.checkpoints.trained import Loaded
 from msggan_jax.config import saved
 from msggan_jax.config.fields import FIELDS
 from msggan_jax.models.networks import Network
@@ -45,11 +46,6 @@ class _Transfer(NamedTuple):
   trees: Any  # parameters and state
   rows: list[_Row]
   summary: str
-
-  def copies_kernels(self) -> bool:
-    return any(
-      row.fate == COPIED and row.name.endswith("/kernel") for row in self.rows
-    )
 
 
 def check(source: str | Path | None, config: ConfigDict) -> None:
@@ -91,35 +87,33 @@ def start_from(
   afresh. A tensor is copied if its name and shape agree, rescaled if the layer
   scales it by another factor (linear_gain, equalized, the depth of residual
   networks); the others keep their initial values. The source is one of
-  `trained.load_generator`. Also returns a
-  table of all tensors for people, a line each. Raises as `check`, and
-  ValueError if no kernel of a network fits, or a frozen block is not the
-  source's.
+  `trained.load_generator`. Also returns a table of all tensors for people, a
+  line each. Raises as `check`, and ValueError if no kernel of a network fits,
+  or a frozen block is not the source's.
   """
   source = trained.find(source)
   config = program.config
   check(source, config)
+  names, notes = [GENERATOR, DISCRIMINATOR], []
+  if source.is_file():
+    *_, there = safetensors_file.read_header(source)
+    if DISCRIMINATOR not in there:
+      names.remove(DISCRIMINATOR)
+      notes = [f"{source} has no discriminator: it starts anew"]
+  _, loaded = trained.load_networks(source, None, names)
   initial = program.create_state()
-  theirs, network, *tensors = trained.load_network(source, None, GENERATOR)
-  ratios = _ratios(network, program.generator)
-  g = _transfer(GENERATOR, (initial.g_params, initial.g_state), tensors, ratios)
-  notes, tensors = [], [{}]
-  if source.is_file() and (
-    DISCRIMINATOR not in safetensors_file.read_header(source)[2]
-  ):
-    notes = [f"{source} has no discriminator: it starts anew"]
-  else:
-    _, network, *tensors = trained.load_network(source, None, DISCRIMINATOR)
-    ratios = _ratios(network, program.discriminator)
+  initial_g = (initial.g_params, initial.g_state)
   initial_d = (initial.d_params, initial.d_state)
-  d = _transfer(DISCRIMINATOR, initial_d, tensors, ratios)
-
-  names = [name for name in _SHAPES if name not in _OF_IMAGES]
-  flags = _flags_of(theirs, config, names)
+  g = _transfer(GENERATOR, loaded, program.generator, initial_g)
+  d = _transfer(DISCRIMINATOR, loaded, program.discriminator, initial_d)
+  theirs = loaded[GENERATOR][0]
+  flags = _flags_of(theirs, config, [n for n in _SHAPES if n not in _OF_IMAGES])
   choose = f"choose {flags}" if flags else "choose another source"
-  networks = {GENERATOR: g} if notes else {GENERATOR: g, DISCRIMINATOR: d}
-  for name, transfer in networks.items():
-    if not transfer.copies_kernels():
+  for name, transfer in zip(names, (g, d), strict=False):
+    if not any(
+      row.fate == COPIED and row.name.endswith("/kernel")
+      for row in transfer.rows
+    ):
       raise ValueError(
         f"--init_from: no kernel of the {name} in {source} fits this "
         f"configuration; {choose}"
@@ -143,24 +137,23 @@ def start_from(
   return state, _differences(theirs, config) + lines + notes
 
 
-def _ratios(theirs: Network, ours: Network) -> dict[str, float]:
-  """Return the factors with which the source's tensors do the same in ours."""
-  scales = theirs.scales()
-  return {
-    path: scales[path] / scale
-    for path, scale in ours.scales().items()
-    if path in scales and scales[path] != scale
-  }
-
-
 def _transfer(
   name: str,
+  loaded: Mapping[str, Loaded],
+  ours: Network,
   trees: tuple[Any, Any],
-  tensors: Iterable[dict[str, Any]],
-  ratios: Mapping[str, float],
 ) -> _Transfer:
   """Return a network's parameters and state with the tensors that fit."""
-  theirs = flatten(*tensors)
+  theirs, ratios = {}, {}
+  if name in loaded:
+    _, network, *tensors = loaded[name]
+    theirs, scales = flatten(*tensors), network.scales()
+    # The factors with which the source's tensors do the same in ours.
+    ratios = {
+      path: scales[path] / scale
+      for path, scale in ours.scales().items()
+      if path in scales and scales[path] != scale
+    }
   rows = []
 
   def fit(keys, old: jax.Array) -> jax.Array:
@@ -199,10 +192,8 @@ def _differing(
 ) -> dict[str, tuple[Any, Any]]:
   """Return the fields in which a source differs: its value and ours."""
   ours = json.loads(json.dumps(config.to_dict()))  # lists, as the source has
-  defaults = {name: FIELDS[name].default for name in names}
   values = {
-    name: (theirs.get(name, default), ours[name])
-    for name, default in defaults.items()
+    name: (theirs.get(name, FIELDS[name].default), ours[name]) for name in names
   }
   return {name: pair for name, pair in values.items() if pair[0] != pair[1]}
 

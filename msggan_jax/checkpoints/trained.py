@@ -235,7 +235,7 @@ def load_generator(
   if ema_kimg is not None:
     loaded = averages.reconstruct(workdir, step, ema_kimg)
   else:
-    loaded = load_network(workdir, step, GENERATOR)
+    loaded = load_networks(workdir, step, [GENERATOR])[1][GENERATOR]
   names = class_names_of(workdir, loaded[0].num_classes)
   return Generator(*loaded, class_names=names)
 
@@ -244,37 +244,37 @@ def load_discriminator(
   workdir: str | Path, step: int | str | None = None
 ) -> Discriminator:
   """Load the discriminator of a run; arguments as in `load_generator`."""
-  return Discriminator(*load_network(workdir, step, DISCRIMINATOR))
-
-
-def load_network(
-  source: str | Path, step: int | str | None, name: str
-) -> Loaded:
-  """Load the `GENERATOR`'s moving average or the `DISCRIMINATOR`."""
-  source = find(source)
-  if not source.is_file():
-    return load_networks(source, step, [name])[1][name]
-  if step is not None:
-    raise ValueError(
-      f"{source} is one file and not a run with checkpoints to choose from"
-    )
-  config, network, *trees = safetensors_file.read(source, name)
-  return config, network, *jax.device_put(trees, jax.local_devices()[0])
+  _, loaded = load_networks(find(workdir), step, [DISCRIMINATOR])
+  return Discriminator(*loaded[DISCRIMINATOR])
 
 
 def load_networks(
-  workdir: str | Path, step: int | str | None, names: Sequence[str]
-) -> tuple[int, dict[str, Loaded]]:
-  """Load networks of one checkpoint of a run; also return its step."""
-  config = load_config(workdir)
+  source: Path, step: int | str | None, names: Sequence[str]
+) -> tuple[int | None, dict[str, Loaded]]:
+  """Load the `GENERATOR`'s moving average, the `DISCRIMINATOR`, or both.
+
+  They are of one checkpoint of a run, whose step is returned too, or of a file.
+  """
+  device = jax.local_devices()[0]
+  if source.is_file():
+    if step is not None:
+      raise ValueError(
+        f"{source} is one file and not a run with checkpoints to choose from"
+      )
+    read = {name: safetensors_file.read(source, name) for name in names}
+    return None, {
+      name: (config, network, *jax.device_put(trees, device))
+      for name, (config, network, *trees) in read.items()
+    }
+  config = load_config(source)
   made = {name: safetensors_file.make_network(name, config) for name in names}
   trees = {}
   for name, network in made.items():
     trees |= dict(zip(_FIELDS[name], shapes_of(network), strict=True))
-  device = jax.sharding.SingleDeviceSharding(jax.local_devices()[0])
-  with Checkpoints(Path(workdir) / "checkpoints") as checkpoints:
+  abstract = sharding.abstract(trees, jax.sharding.SingleDeviceSharding(device))
+  with Checkpoints(source / "checkpoints") as checkpoints:
     step = checkpoints.find(checkpoints.newest_good() if step is None else step)
-    loaded = checkpoints.restore(sharding.abstract(trees, device), step)
+    loaded = checkpoints.restore(abstract, step)
   return step, {
     name: (config, network, *(loaded[field] for field in _FIELDS[name]))
     for name, network in made.items()

@@ -59,7 +59,7 @@ def export(
   names = [safetensors_file.GENERATOR]
   if with_discriminator:
     names.append(safetensors_file.DISCRIMINATOR)
-  step, loaded = trained.load_networks(workdir, step, names)
+  step, loaded = trained.load_networks(Path(workdir), step, names)
   config = loaded[safetensors_file.GENERATOR][0]
   trees = {
     name: (params, state) for name, (*_, params, state) in loaded.items()
