@@ -139,8 +139,7 @@ def estimate_share() -> None:
     latent = jax.ShapeDtypeStruct((1, config.latent_size), np.float32)
     forward = flops.model_flops(
       run.generator.apply,
-      run.generator.abstract_params(),
-      run.generator.abstract_state(),
+      *run.generator.shapes,
       latent,
     )
     training = step / config.batch_size * 1000 * config.eval_kimg

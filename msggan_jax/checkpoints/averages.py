@@ -21,7 +21,7 @@ from ml_collections import ConfigDict
 
 from msggan_jax.algorithm import power_averages
 from msggan_jax.checkpoints import checkpoint, manifest, safetensors_file
-from msggan_jax.checkpoints.tensors import from_own, shapes_of, to_own
+from msggan_jax.checkpoints.tensors import from_own, to_own
 from msggan_jax.config import saved
 from msggan_jax.models import networks
 from msggan_jax.runtime import files
@@ -93,7 +93,7 @@ def reconstruct(
       f"ema_kimg {ema_kimg:g} is short for the averages of {workdir}: the "
       f"weights over steps have an error of {error:.0%}"
     )
-  shapes = shapes_of(network)
+  shapes = network.shapes
   total = jax.tree.map(lambda x: np.zeros(x.shape, np.float64), shapes[0])
   for kept, weights in zip(steps, [[of_initial], *of_averages], strict=True):
     trees, state = _read(_folder(workdir, kept), shapes, len(weights))

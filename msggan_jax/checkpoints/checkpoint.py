@@ -152,7 +152,9 @@ class Checkpoints:
     with processes.raising_together():
       step = processes.once_visible(lambda: self._check(step))
     try:
-      there = self._shapes_there(step)
+      # Orbax itself would first read all arrays and print each misfit.
+      metadata = ocp.metadata(self._folder(step), checkpointable_name=_NAME)
+      there = _shapes(metadata.metadata)
       have = {name.partition("/")[0] for name in there}
       zeros = {
         name: jax.tree.map(
@@ -267,14 +269,6 @@ class Checkpoints:
       )
     return found
 
-  def _shapes_there(self, step: int) -> dict[str, tuple[int, ...]]:
-    """Return the shapes of a checkpoint's arrays.
-
-    Orbax itself would first read all arrays and print each misfit.
-    """
-    metadata = ocp.metadata(self._folder(step), checkpointable_name=_NAME)
-    return _shapes(metadata.metadata)
-
   def _make_way(self, step: int) -> bool:
     """Return whether a step must be saved; the first process's decision.
 
@@ -325,19 +319,15 @@ class Checkpoints:
 
   def _failure(self, step: int, error: Exception) -> SaveError:
     if jax.process_index() == 0:
-      self._remove_failed(step)
+      for _ in range(10):  # threads of the failed save may still write
+        for folder in self._directory.glob(_UNFINISHED.format(step)):
+          files.remove(folder)
+        time.sleep(0.1)
     have = f"the newest is {self.steps[-1]}" if self.steps else "there is none"
     return SaveError(
       f"checkpoint {step} could not be saved in {self._directory}, {have}: "
       f"{errors.reason(error)}"
     )
-
-  def _remove_failed(self, step: int) -> None:
-    """Remove the files of a failed save, whose threads may still write."""
-    for _ in range(10):
-      for folder in self._directory.glob(_UNFINISHED.format(step)):
-        files.remove(folder)
-      time.sleep(0.1)
 
   def __enter__(self) -> "Checkpoints":
     return self

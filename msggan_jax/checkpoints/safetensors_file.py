@@ -19,7 +19,7 @@ import safetensors
 import safetensors.numpy
 from ml_collections import ConfigDict
 
-from msggan_jax.checkpoints.tensors import from_own, quote, shapes_of, to_own
+from msggan_jax.checkpoints.tensors import from_own, quote, to_own
 from msggan_jax.config import checks
 from msggan_jax.config.fields import FIELDS
 from msggan_jax.models import networks
@@ -99,7 +99,7 @@ def read(
     config = _read_config(file.metadata() or {})
     tensors = _read_tensors(file, name)
   network = make_network(name, config)
-  trees = ({name: tree} for tree in shapes_of(network))
+  trees = ({name: tree} for tree in network.shapes)
   params, state = from_own(tensors, f"{name} in {path}", *trees)
   return config, network, params[name], state[name]
 

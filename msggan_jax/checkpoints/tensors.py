@@ -6,8 +6,6 @@ from typing import Any, NamedTuple
 import jax
 import numpy as np
 
-from msggan_jax.models.networks import Network, Tree
-
 _MAX_PROBLEMS = 40  # lines of an error
 _QUOTED_CHARACTERS = 80  # of text from a file, in an error
 
@@ -42,11 +40,6 @@ class Weights(NamedTuple):
   discriminator: dict[str, np.ndarray] | None  # None: no file given
   g_table: Table
   d_table: Table
-
-
-def shapes_of(network: Network) -> tuple[Tree, Tree]:
-  """Return the shapes of a network's parameters and state, traced once."""
-  return jax.eval_shape(network.init, jax.random.key(0))
 
 
 def flatten(*trees: dict[str, Any]) -> dict[str, Any]:
@@ -94,11 +87,9 @@ def to_trees(
   """
   problems = []
 
-  def convert(tree, prefix: str):
-    if isinstance(tree, dict):
-      return {k: convert(v, f"{prefix}{k}.") for k, v in tree.items()}
-    source = table[prefix.removesuffix(".")]
-    expected = source.layout.their_shape(tree.shape)
+  def convert(keys, shape: jax.ShapeDtypeStruct):
+    source = table[".".join(key.key for key in keys)]
+    expected = source.layout.their_shape(shape.shape)
     tensor = tensors.get(source.name)
     if tensor is None:
       problems.append(f"missing: {source.name} {expected}")
@@ -113,7 +104,7 @@ def to_trees(
         return ours
       problems.append(f"{source.name} has NaN or Inf")
 
-  converted = tuple(convert(tree, "") for tree in trees)
+  converted = tuple(jax.tree.map_with_path(convert, tree) for tree in trees)
   known = {source.name for source in table.values()}
   problems += [
     f"unused: {quote(name)[1:-1]} {tensor.shape}"

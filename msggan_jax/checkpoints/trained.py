@@ -19,7 +19,6 @@ from ml_collections import ConfigDict
 from msggan_jax.checkpoints import averages, safetensors_file
 from msggan_jax.checkpoints.checkpoint import Checkpoints
 from msggan_jax.checkpoints.safetensors_file import DISCRIMINATOR, GENERATOR
-from msggan_jax.checkpoints.tensors import shapes_of
 from msggan_jax.config.saved import load_config
 from msggan_jax.data import run_data
 from msggan_jax.models import base_grid, networks
@@ -50,11 +49,7 @@ _FIELDS = {
 
 
 class _Trained:
-  """A network with its weights.
-
-  Attributes:
-    class_names: Names of the labels; empty if they are not known.
-  """
+  """A network with its weights; `class_names` is empty if they are unknown."""
 
   def __init__(
     self,
@@ -270,7 +265,7 @@ def load_networks(
   made = {name: safetensors_file.make_network(name, config) for name in names}
   trees = {}
   for name, network in made.items():
-    trees |= dict(zip(_FIELDS[name], shapes_of(network), strict=True))
+    trees |= dict(zip(_FIELDS[name], network.shapes, strict=True))
   abstract = sharding.abstract(trees, jax.sharding.SingleDeviceSharding(device))
   with Checkpoints(source / "checkpoints") as checkpoints:
     step = checkpoints.find(checkpoints.newest_good() if step is None else step)

@@ -94,13 +94,10 @@ class Network:
     """Compile `apply` once for all users of this network."""
     return jax.jit(self.apply, static_argnames="method")
 
-  def abstract_params(self) -> Tree:
-    """Return the shapes and dtypes of the parameters."""
-    return jax.eval_shape(self.init, jax.random.key(0))[0]
-
-  def abstract_state(self) -> Tree:
-    """Return the shapes and dtypes of the state."""
-    return jax.eval_shape(self.init, jax.random.key(0))[1]
+  @functools.cached_property
+  def shapes(self) -> tuple[Tree, Tree]:
+    """Return the shapes and dtypes of the parameters and the state."""
+    return jax.eval_shape(self.init, jax.random.key(0))
 
 
 def make_generator(config: ConfigDict, forms: Kernels = BY_PLATFORM) -> Network:

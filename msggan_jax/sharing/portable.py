@@ -39,7 +39,7 @@ class Function(NamedTuple):
   compute: Callable[[Arrays], tuple[jax.Array, ...]]  # from named arrays
 
   def call(self, *arrays: jax.Array) -> tuple[jax.Array, ...]:
-    """Map the inputs to the outputs."""
+    """Map the inputs, in order, to the outputs."""
     return self.compute(dict(zip(self.inputs, arrays, strict=True)))
 
 
@@ -50,11 +50,7 @@ def export(
   *,
   with_discriminator: bool = False,
 ) -> int:
-  """Write a run's EMA generator and its card to a new safetensors file.
-
-  Returns:
-    The step of the checkpoint.
-  """
+  """Write a run's EMA generator and card to a new file; return its step."""
   safetensors_file.check_free(output)
   names = [safetensors_file.GENERATOR]
   if with_discriminator:
@@ -76,16 +72,10 @@ def write(
   step: int | str | None = None,
   variant: Sequence[str] = (),
 ) -> list[str]:
-  """Write a generator to a new file.
+  """Write a generator to a new file; return lines on its inputs and outputs.
 
-  Args:
-    source: As in `trained.load_generator`, like `step`.
-    output: The file, which must not exist.
-    kind: Its format, "stablehlo" or "onnx".
-    variant: As in `whole`.
-
-  Returns:
-    Lines that describe the inputs and the outputs.
+  `source` and `step` are those of `trained.load_generator`, `kind` is
+  "stablehlo" or "onnx", `variant` as in `whole`.
   """
   safetensors_file.check_free(output)
   if kind == "onnx":
@@ -150,15 +140,11 @@ def whole(
 ) -> Function:
   """Return a generator as one function.
 
-  Args:
-    generator: Any generator.
-    variant: Of MSG-StyleGAN, any of "psi" (truncation, a scalar), "w" (instead
-      of z and labels, one w for each layer), "noise" (a map for each layer
-      instead of the stored ones); "psi" and "w" exclude each other.
-
-  Returns:
-    z, then labels if conditional, psi and noise_0, noise_1, ... to image_4x4,
-    image_8x8, ..., each (B, r, r, channels).
+  It maps z, then labels if conditional, psi and noise_0, noise_1, ... to
+  image_4x4, image_8x8, ..., each (B, r, r, channels). `variant` has, of
+  MSG-StyleGAN, any of "psi" (truncation, a scalar), "w" (instead of z and
+  labels, one w for each layer), "noise" (a map for each layer instead of the
+  stored ones); "psi" and "w" exclude each other.
 
   Raises:
     ValueError: If the generator has no such variant.

@@ -74,7 +74,11 @@ def write(
     "pairs": _base64(card.pairs),
   }
   files["model.js"] = _script("MODEL", model)
-  _write_folder(output, files)
+  output.parent.mkdir(parents=True, exist_ok=True)
+  with replacing(output) as temporary:  # completely or not at all
+    temporary.mkdir()
+    for name, content in files.items():
+      (temporary / name).write_bytes(content)
 
 
 def _read_runtime() -> dict[str, bytes]:
@@ -118,12 +122,3 @@ def _base64(content: bytes) -> str:
 
 def _script(name: str, value: dict) -> bytes:
   return f"const {name} = {json.dumps(value)};\n".encode()
-
-
-def _write_folder(output: Path, files: dict[str, bytes]) -> None:
-  """Write a folder, completely or not at all."""
-  output.parent.mkdir(parents=True, exist_ok=True)
-  with replacing(output) as temporary:
-    temporary.mkdir()
-    for name, content in files.items():
-      (temporary / name).write_bytes(content)

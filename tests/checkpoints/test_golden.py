@@ -76,24 +76,20 @@ def bmsg(tmp_path_factory):
   return load_golden("bmsg_32", tmp_path_factory)
 
 
-_loaded = {}
-
-
+@functools.cache
 def load_golden(name, tmp_path_factory):
-  if name not in _loaded:
-    weights = conversion.read(**FILES[name])
-    preset = conversion.PRESETS[FILES[name]["source"]]
-    workdir = tmp_path_factory.mktemp(name)
-    conversion.write(weights, preset, workdir)
-    inverse = lambda table: {s.name: path for path, s in table.items()}
-    _loaded[name] = Golden(
-      dict(np.load(GOLDEN / f"{name}.npz")),
-      load_generator(workdir),
-      load_discriminator(workdir),
-      inverse(weights.g_table),
-      inverse(weights.d_table),
-    )
-  return _loaded[name]
+  weights = conversion.read(**FILES[name])
+  preset = conversion.PRESETS[FILES[name]["source"]]
+  workdir = tmp_path_factory.mktemp(name)
+  conversion.write(weights, preset, workdir)
+  inverse = lambda table: {s.name: path for path, s in table.items()}
+  return Golden(
+    dict(np.load(GOLDEN / f"{name}.npz")),
+    load_generator(workdir),
+    load_discriminator(workdir),
+    inverse(weights.g_table),
+    inverse(weights.d_table),
+  )
 
 
 def relative_error(ours, theirs):
@@ -154,25 +150,13 @@ def test_bmsg_losses_and_gradients_in_float64(bmsg, float64):
 
 def check_bmsg(bmsg, dtype, folding=False):
   numbers = bmsg.numbers
-  g, g_params, g_state = functional(
-    bmsg.generator, networks.make_generator, dtype, folding
-  )
-  d, d_params, d_state = functional(
-    bmsg.discriminator, networks.make_discriminator, dtype, folding
-  )
-  z, epsilon = (jnp.asarray(numbers[name], dtype) for name in ("z", "eps"))
-  reals = tuple(image.astype(dtype) for image in bmsg.reals)
+  fakes_of, g_params, scores, d_params, reals = functions(bmsg, dtype, folding)
+  epsilon = jnp.asarray(numbers["eps"], dtype)
   hinge = losses.adversarial("relativistic_hinge")
   wasserstein = losses.adversarial("wasserstein")
 
   @QUICK_JIT
   def compute(g_params, d_params):
-    def fakes_of(g_params):
-      return g.apply(g_params, g_state, z)
-
-    def scores(d_params, pyramid):
-      return d.apply(d_params, d_state, pyramid)
-
     fakes = fakes_of(g_params)
 
     def hinge_d(d_params):
@@ -243,24 +227,13 @@ def test_stylegan_losses_and_gradients_in_float64(
 
 def check_stylegan(stylegan, dtype, folding=False):
   numbers = stylegan.numbers
-  g, g_params, g_state = functional(
-    stylegan.generator, networks.make_generator, dtype, folding
+  fakes_of, g_params, scores, d_params, reals = functions(
+    stylegan, dtype, folding
   )
-  d, d_params, d_state = functional(
-    stylegan.discriminator, networks.make_discriminator, dtype, folding
-  )
-  z = jnp.asarray(numbers["z"], dtype)
-  reals = tuple(image.astype(dtype) for image in stylegan.reals)
   logistic = losses.adversarial("logistic")
 
   @QUICK_JIT
   def compute(g_params, d_params):
-    def fakes_of(g_params):
-      return g.apply(g_params, g_state, z)
-
-    def scores(d_params, pyramid):
-      return d.apply(d_params, d_state, pyramid)
-
     fakes = fakes_of(g_params)
 
     def d_loss(d_params):
@@ -299,12 +272,27 @@ def check_stylegan(stylegan, dtype, folding=False):
   assert_norms(g_grads, stylegan.g_paths, names, numbers["G_grad_norms"])
 
 
-def functional(model, make, dtype, folding):
-  """Return a model's network and its arrays in a type."""
+def functions(golden, dtype, folding):
+  """Return G of its parameters, and these, D likewise, and the reals."""
   cast = lambda tree: jax.tree.map(lambda x: jnp.asarray(x, dtype), tree)
   forms = kernels.FOLDED if folding else kernels.BY_PLATFORM
-  network = make(model.config, forms)
-  return network, cast(model.params), cast(model.state)
+  g = networks.make_generator(golden.generator.config, forms)
+  d = networks.make_discriminator(golden.discriminator.config, forms)
+  g_params, g_state, d_params, d_state, z, reals = cast(
+    (
+      *(golden.generator.params, golden.generator.state),
+      *(golden.discriminator.params, golden.discriminator.state),
+      *(golden.numbers["z"], golden.reals),
+    )
+  )
+
+  def fakes_of(g_params):
+    return g.apply(g_params, g_state, z)
+
+  def scores(d_params, pyramid):
+    return d.apply(d_params, d_state, pyramid)
+
+  return fakes_of, g_params, scores, d_params, reals
 
 
 def assert_close(name, ours, theirs):

@@ -49,13 +49,11 @@ def random_arrays(network, seed=0):
     scale *= 0.1 if path[-1].key == "bias" else 1.0
     return jnp.asarray(scale * rng.normal(size=x.shape), x.dtype)
 
-  return jax.tree_util.tree_map_with_path(
-    draw, jax.eval_shape(network.init, jax.random.key(0))
-  )
+  return jax.tree_util.tree_map_with_path(draw, network.shapes)
 
 
 def count(network):
-  return sum(x.size for x in jax.tree.leaves(network.abstract_params()))
+  return sum(x.size for x in jax.tree.leaves(network.shapes[0]))
 
 
 @pytest.mark.parametrize("resolution", G_PARAMETERS)
@@ -79,11 +77,11 @@ def test_shapes_at_every_scale(resolution, channels):
   generator = networks.make_generator(config)
   discriminator = networks.make_discriminator(config)
   z = jax.ShapeDtypeStruct((4, 20), jnp.float32)
-  pyramid = jax.eval_shape(generator.apply, generator.abstract_params(), {}, z)
+  pyramid = jax.eval_shape(generator.apply, generator.shapes[0], {}, z)
   scales = connected_scales(config.resolution, config.connected_scales)
   assert [x.shape for x in pyramid] == [(4, r, r, channels) for r in scales]
   logits = jax.eval_shape(
-    discriminator.apply, discriminator.abstract_params(), {}, pyramid
+    discriminator.apply, discriminator.shapes[0], {}, pyramid
   )
   assert logits.shape == (4,) and logits.dtype == jnp.float32
 
@@ -91,10 +89,10 @@ def test_shapes_at_every_scale(resolution, channels):
 def test_modules_are_named_by_resolution():
   config = load_config("default")
   config.resolution = 8
-  g_params = networks.make_generator(config).abstract_params()
+  g_params = networks.make_generator(config).shapes[0]
   names = ("block_4x4", "block_8x8", "to_rgb_4x4", "to_rgb_8x8")
   assert set(g_params) == set(names)
-  d_params = networks.make_discriminator(config).abstract_params()
+  d_params = networks.make_discriminator(config).shapes[0]
   assert set(d_params) == {"from_rgb_8x8", "block_8x8", "block_4x4", "score"}
 
 
@@ -117,13 +115,13 @@ def test_connected_scales(connected, expected):
     connected_scales(config.resolution, config.connected_scales) == expected
   )
   generator = networks.make_generator(config)
-  params = generator.abstract_params()
+  params = generator.shapes[0]
   to_rgb = {name for name in params if name.startswith("to_rgb")}
   assert to_rgb == {f"to_rgb_{r}x{r}" for r in expected}
   z = jax.ShapeDtypeStruct((4, 512), jnp.float32)
   pyramid = jax.eval_shape(generator.apply, params, {}, z)
   discriminator = networks.make_discriminator(config)
-  params = discriminator.abstract_params()
+  params = discriminator.shapes[0]
   jax.eval_shape(discriminator.apply, params, {}, pyramid)
 
 
@@ -158,9 +156,9 @@ def test_the_gradient_reaches_every_scale(combine):
 
 def test_stddev_placement():
   config = small(load_config("default"))
-  everywhere = networks.make_discriminator(config).abstract_params()
+  everywhere = networks.make_discriminator(config).shapes[0]
   config.stddev_placement = "last_block"
-  last = networks.make_discriminator(config).abstract_params()
+  last = networks.make_discriminator(config).shapes[0]
   channels = lambda p, r: p[f"block_{r}x{r}"]["conv_0"]["kernel"].shape[2]
   assert channels(everywhere, 8) == channels(last, 8) + 1
   assert channels(everywhere, 4) == channels(last, 4)
@@ -186,8 +184,8 @@ def test_bfloat16_activations_stay_near_float32():
 
 def test_plain_networks_have_no_state():
   config = small(load_config("default"))
-  assert networks.make_generator(config).abstract_state() == {}
-  assert networks.make_discriminator(config).abstract_state() == {}
+  assert networks.make_generator(config).shapes[1] == {}
+  assert networks.make_discriminator(config).shapes[1] == {}
 
 
 @pytest.mark.parametrize("model", ["progan", "stylegan", "residual"])

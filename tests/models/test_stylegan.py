@@ -21,7 +21,7 @@ def test_parameter_counts(resolution):
   config = load_config("default", "msg_stylegan")
   config.resolution = resolution
   network = networks.make_generator(config)
-  sizes = [x.size for x in jax.tree.leaves(network.abstract_params())]
+  sizes = [x.size for x in jax.tree.leaves(network.shapes[0])]
   assert sum(sizes) == G_PARAMETERS[resolution]
 
 
@@ -56,7 +56,7 @@ def same(a, b):
 
 def test_names_of_parameters_and_state():
   network = networks.make_generator(small_config())
-  params, state = network.abstract_params(), network.abstract_state()
+  params, state = network.shapes
   shapes = {
     jax.tree_util.keystr(path, simple=True, separator="."): x.shape
     for path, x in jax.tree_util.tree_leaves_with_path(params)

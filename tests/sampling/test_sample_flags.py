@@ -20,7 +20,7 @@ def shared(tmp_path_factory):
   config = load_config("default")
   config.update(resolution=4, latent_size=4, base_channels=16, num_classes=3)
   network = networks.make_generator(config)
-  shapes = network.abstract_params(), network.abstract_state()
+  shapes = network.shapes
   trees = jax.tree.map(lambda x: np.zeros(x.shape, x.dtype), shapes)
   card = {safetensors_file.CLASS_NAMES: json.dumps(["2", "Hund", "Kätzchen"])}
   path = tmp_path_factory.mktemp("shared") / "a.safetensors"

@@ -13,6 +13,7 @@ import pytest
 from msggan_jax import load_discriminator, load_generator
 from msggan_jax.algorithm import program
 from msggan_jax.checkpoints import checkpoint
+from msggan_jax.checkpoints.tensors import flatten
 from msggan_jax.config import saved
 from msggan_jax.models import networks
 from msggan_jax.runtime import sharding
@@ -103,12 +104,9 @@ def test_a_text_is_no_weight_file(tmp_path, source):
 def tensors_of(table, config, make_network, seed):
   """Draw a file's tensors, by the names and shapes of a table."""
   rng = np.random.RandomState(seed)
-  network = make_network(config)
   tensors = {}
-  for (_, *path), leaf in jax.tree.leaves_with_path(
-    [network.abstract_params(), network.abstract_state()]
-  ):
-    name, layout = table[".".join(key.key for key in path)]
+  for path, leaf in flatten(*make_network(config).shapes).items():
+    name, layout = table[path.replace("/", ".")]
     tensors[name] = rng.randn(*layout.their_shape(leaf.shape)).astype("f4")
   return tensors
 
@@ -207,7 +205,7 @@ def test_stylegan_with_labels_and_its_moving_average(tmp_path, stand_ins):
   # Training resumes from G, not from the moving average.
   network = networks.make_generator(config)
   on_one = jax.sharding.SingleDeviceSharding(jax.devices()[0])
-  wanted = {"g_params": network.abstract_params()}
+  wanted = {"g_params": network.shapes[0]}
   with checkpoint.Checkpoints(workdir / "checkpoints") as checkpoints:
     state = checkpoints.restore(sharding.abstract(wanted, on_one))
   np.testing.assert_array_equal(

@@ -8,7 +8,7 @@ import zipfile
 import numpy as np
 import pytest
 
-from msggan_jax.checkpoints.tensors import flatten, shapes_of
+from msggan_jax.checkpoints.tensors import flatten
 from msggan_jax.models import networks
 from msggan_jax.sharing.foreign import (
   msg_stylegan_tf,
@@ -254,7 +254,7 @@ def test_stylegan_names_and_shapes():
     (networks.make_generator, g_table),
     (networks.make_discriminator, d_table),
   ):
-    leaves = flatten(*shapes_of(make(config)))
+    leaves = flatten(*make(config).shapes)
     assert len(leaves) == len(table) == len({s.name for s in table.values()})
     for path, leaf in leaves.items():
       name, layout = table[path.replace("/", ".")]

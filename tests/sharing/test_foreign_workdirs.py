@@ -199,7 +199,7 @@ def test_links_lead_nowhere(workdir, tmp_path):
     with pytest.raises(ValueError, match="is a symbolic link, which no"):
       load_generator(workdir, step)
   load_generator(workdir)  # passes over them
-  shapes = networks.make_generator(saved.load_config(workdir)).abstract_params()
+  shapes = networks.make_generator(saved.load_config(workdir)).shapes[0]
   device = jax.sharding.SingleDeviceSharding(jax.devices()[0])
   # Further training deletes old files in the workdir, none outside.
   with checkpoint.Checkpoints(checkpoints, keep=1) as opened:

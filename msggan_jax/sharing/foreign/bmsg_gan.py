@@ -151,18 +151,15 @@ def discriminator_table(
   scales: tuple[int, ...], spectral_norm: bool = False
 ) -> Table:
   """Return the sources of the discriminator's arrays; scales from 4 up."""
-  # The lists of layers and of rgb_to_features, from low to high.
-  first = ["layers.0"] if spectral_norm else ["final_block"]
-  first_rgb = ["rgb_to_features.0"] if spectral_norm else ["final_converter"]
-  begin = 1 if spectral_norm else 0
-  indices = range(begin, begin + len(scales) - 1)
-  layers = first + [f"layers.{i}" for i in indices]
-  rgbs = first_rgb + [f"rgb_to_features.{i}" for i in indices]
-  table = {
-    "score.kernel": Source(f"{layers[0]}.conv_3.weight", _CONV_AS_DENSE),
-    "score.bias": Source(f"{layers[0]}.conv_3.bias", SAME),
-  }
-  for r, layer, rgb in zip(scales, layers, rgbs, strict=True):
+  table = {}
+  for i, r in enumerate(scales):
+    number = i if spectral_norm else i - 1
+    layer, rgb = f"layers.{number}", f"rgb_to_features.{number}"
+    if number < 0:
+      layer, rgb = "final_block", "final_converter"
+    if r == 4:
+      table["score.kernel"] = Source(f"{layer}.conv_3.weight", _CONV_AS_DENSE)
+      table["score.bias"] = Source(f"{layer}.conv_3.bias", SAME)
     table |= _convs(f"block_{r}x{r}", layer)
     is_last = r == scales[-1]
     ours = f"from_rgb_{r}x{r}" if is_last else f"block_{r}x{r}.combine.conv"

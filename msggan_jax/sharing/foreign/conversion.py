@@ -11,7 +11,6 @@ from msggan_jax.checkpoints import checkpoint
 from msggan_jax.checkpoints.tensors import (
   Weights,
   describe,
-  shapes_of,
   to_trees,
 )
 from msggan_jax.config import saved
@@ -29,15 +28,10 @@ PRESETS = {
 
 
 def read(source: str, generator: str, discriminator: str | None) -> Weights:
-  """Read weight files of one implementation.
+  """Read weight files of a source, a key of `PRESETS`.
 
-  Args:
-    source: A key of `PRESETS`.
-    generator: Path of the generator's file, or of the file of all networks.
-    discriminator: Path of the discriminator's file, if there is one.
-
-  Raises:
-    ValueError: If a file is unreadable or does not match the source.
+  `generator` may be the file of all networks. ValueError if a file is
+  unreadable or does not match the source.
   """
   if source != "msg-stylegan-tf":
     is_v1 = source == "msg-gan-v1"
@@ -81,12 +75,12 @@ def write(weights: Weights, preset: str, workdir: Path) -> ConfigDict:
 
 def _fit(weights: Weights, generator, discriminator) -> dict[str, Any]:
   """Convert all weights to our trees: arguments of `train_state.assemble`."""
-  g_shapes = shapes_of(generator)
+  g_shapes = generator.shapes
   files = {"g": ("generator", weights.generator, weights.g_table, g_shapes)}
   if weights.ema is not weights.generator:
     files["ema"] = ("EMA generator", weights.ema, weights.g_table, g_shapes)
   if (tensors := weights.discriminator) is not None:
-    d_shapes = shapes_of(discriminator)
+    d_shapes = discriminator.shapes
     files["d"] = ("discriminator", tensors, weights.d_table, d_shapes)
   fitted, problems = {}, []
   for prefix, (name, *file) in files.items():
