@@ -14,6 +14,7 @@ from absl import logging
 from orbax.checkpoint import v1 as ocp
 
 from msggan_jax.checkpoints import manifest
+from msggan_jax.checkpoints.tensors import flatten
 from msggan_jax.runtime import errors, files, processes
 
 BEST = "best"  # instead of a step
@@ -363,7 +364,4 @@ def _read_step(mark: Path) -> int | None:
 
 
 def _shapes(tree: Any) -> dict[str, tuple[int, ...]]:
-  return {
-    jax.tree_util.keystr(path, simple=True, separator="/"): tuple(leaf.shape)
-    for path, leaf in jax.tree.leaves_with_path(tree)
-  }
+  return {name: tuple(leaf.shape) for name, leaf in flatten(tree).items()}

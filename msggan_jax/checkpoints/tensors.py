@@ -42,12 +42,12 @@ class Weights(NamedTuple):
   d_table: Table
 
 
-def flatten(*trees: dict[str, Any]) -> dict[str, Any]:
+def flatten(*trees: Any) -> dict[str, Any]:
   """Return all leaves by their paths, such as "block_4x4/conv/kernel"."""
   return {
-    "/".join(key.key for key in keys): leaf
+    jax.tree_util.keystr(path, simple=True, separator="/"): leaf
     for tree in trees
-    for keys, leaf in jax.tree.leaves_with_path(tree)
+    for path, leaf in jax.tree.leaves_with_path(tree)
   }
 
 

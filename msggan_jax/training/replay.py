@@ -22,6 +22,7 @@ from msggan_jax import data
 from msggan_jax.algorithm.program import make_program
 from msggan_jax.algorithm.train_state import REMAINDERS, TrainState
 from msggan_jax.checkpoints.checkpoint import Checkpoints
+from msggan_jax.checkpoints.tensors import flatten
 from msggan_jax.config import saved
 from msggan_jax.data import prepared_set, run_data
 from msggan_jax.runtime import processes, sharding
@@ -194,11 +195,8 @@ def _compare(
 
 def _tensors(state: TrainState) -> dict[str, np.ndarray]:
   """Return this process's copies by name, such as d_params/to_logit/bias."""
-  leaves = jax.tree.leaves_with_path(sharding.local_copy(state))
-  return {
-    jax.tree_util.keystr(path, simple=True, separator="/"): np.asarray(leaf)
-    for path, leaf in leaves
-  }
+  leaves = flatten(sharding.local_copy(state))
+  return {name: np.asarray(leaf) for name, leaf in leaves.items()}
 
 
 def _digest(tensors: Mapping[str, np.ndarray]) -> str:

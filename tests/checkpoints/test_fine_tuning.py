@@ -23,6 +23,7 @@ from msggan_jax.runtime import sharding
 from msggan_jax.sharing import portable
 from msggan_jax.training import loop
 from tests.conftest import CONFIGS
+from tests.models.test_networks import random_arrays
 from tests.runtime.test_documented_commands import COMMANDS
 
 
@@ -32,13 +33,22 @@ def config(tiny_config):
   return tiny_config
 
 
-PROGRAMS = {}  # what draws their states is compiled once
+PROGRAMS = {}
 
 
 def program_of(config):
-  mesh = sharding.make_mesh(jax.devices()[:1])
-  program = make_program(changed(config), mesh)
-  return PROGRAMS.setdefault(str(config), program)
+  """Return a program that draws its state with NumPy: nothing is compiled."""
+  if str(config) not in PROGRAMS:
+    mesh = sharding.make_mesh(jax.devices()[:1])
+    program = PROGRAMS[str(config)] = make_program(changed(config), mesh)
+
+    def draw():
+      g = random_arrays(program.generator, program.config.seed)
+      d = random_arrays(program.discriminator, program.config.seed + 1)
+      return jax.device_put(program.assemble(g, d), sharding.replicated(mesh))
+
+    vars(program)["create_state"] = draw
+  return PROGRAMS[str(config)]
 
 
 def changed(config, **fields):

@@ -15,9 +15,20 @@ from msggan_jax.planning.instructions import Work
 from msggan_jax.runtime import sharding
 from tests.algorithm.runs import small_config
 
+CONFIG = small_config(batch_size=32)
+
+
+@pytest.fixture(scope="module")
+def compilation():
+  return estimate.compile_step(
+    program.make_program(CONFIG, sharding.make_mesh())
+  )
+
 
 @pytest.fixture
-def chip(monkeypatch):
+def chip(monkeypatch, compilation):
+  """This machine's figures; its one step is compiled once."""
+  monkeypatch.setattr(estimate, "compile_step", lambda _: compilation)
   monkeypatch.setattr(timing, "_MATRIX", 64)
   return estimate.this_machine()[1]
 
@@ -37,16 +48,15 @@ def test_memory_in_a_compiler_s_error():
 
 
 def test_a_plan_for_these_devices(chip):
-  config = small_config(batch_size=32)
-  numbers = estimate.make_plan(config, jax.devices(), chip)
+  numbers = estimate.make_plan(CONFIG, jax.devices(), chip)
   assert numbers["devices"] == 8 and numbers["device_batch_size"] == 4
   assert numbers["fits"] and numbers["hbm_bytes"] > 0
   # Of uint8 pixels and int32 labels.
-  r = config.resolution
+  r = CONFIG.resolution
   waiting = numbers["hbm_parts_bytes"]["waiting batches"]
   assert waiting == 4 * (r * r * 3 + 4)
   # Both gradients once, and scalars.
-  state = program.make_program(config, sharding.make_mesh()).abstract_state
+  state = program.make_program(CONFIG, sharding.make_mesh()).abstract_state
   params = jax.tree.leaves((state.g_params, state.d_params))
   gradients = sum(x.size for x in params)
   assert numbers["collectives"].keys() == {"all-reduce"}
@@ -58,7 +68,7 @@ def test_a_plan_for_these_devices(chip):
   assert flops_per_sec == pytest.approx(0.5 * 8 * chip.flops_per_sec)
   assert len(estimate.describe(numbers)) == 8
   tight = tpu_slices.Chip("tight", 1, 1.0)
-  numbers = estimate.make_plan(config, jax.devices(), tight)
+  numbers = estimate.make_plan(CONFIG, jax.devices(), tight)
   assert not numbers["fits"] and numbers["images_per_sec_estimate"] == 0
   assert "DOES NOT FIT" in "\n".join(estimate.describe(numbers))
 
@@ -103,9 +113,7 @@ def test_the_search_finds_the_largest_batch(largest):
 
 def test_a_dry_run_tells_and_writes_nothing(tmp_path, monkeypatch, chip):
   monkeypatch.chdir(tmp_path)
-  config = small_config(batch_size=32)
-  config.dataset.name = "cats"
-  lines = estimate.dry_run(config)
+  lines = estimate.dry_run(CONFIG)
   assert json.loads(lines[0])["batch_size"] == 32
   assert [lines[1], lines[3]] == ["generator", "discriminator"]
   assert "block_4x4/conv/kernel" in lines[2] and "Total: " in lines[4]
