@@ -66,30 +66,36 @@ class Golden:
     return tuple(2**i for i in range(2, resolution.bit_length()))
 
 
-@pytest.fixture(scope="module", params=STYLEGANS)
-def stylegan(request, tmp_path_factory):
-  return load_golden(request.param, tmp_path_factory)
-
-
 @pytest.fixture(scope="module")
-def bmsg(tmp_path_factory):
-  return load_golden("bmsg_32", tmp_path_factory)
+def load_golden(tmp_path_factory):
+  """A function of a name that loads its file once."""
+
+  @functools.cache
+  def load(name):
+    weights = conversion.read(**FILES[name])
+    preset = conversion.PRESETS[FILES[name]["source"]]
+    workdir = tmp_path_factory.mktemp(name)
+    conversion.write(weights, preset, workdir)
+    inverse = lambda table: {s.name: path for path, s in table.items()}
+    return Golden(
+      dict(np.load(GOLDEN / f"{name}.npz")),
+      load_generator(workdir),
+      load_discriminator(workdir),
+      inverse(weights.g_table),
+      inverse(weights.d_table),
+    )
+
+  return load
 
 
-@functools.cache
-def load_golden(name, tmp_path_factory):
-  weights = conversion.read(**FILES[name])
-  preset = conversion.PRESETS[FILES[name]["source"]]
-  workdir = tmp_path_factory.mktemp(name)
-  conversion.write(weights, preset, workdir)
-  inverse = lambda table: {s.name: path for path, s in table.items()}
-  return Golden(
-    dict(np.load(GOLDEN / f"{name}.npz")),
-    load_generator(workdir),
-    load_discriminator(workdir),
-    inverse(weights.g_table),
-    inverse(weights.d_table),
-  )
+@pytest.fixture(params=STYLEGANS)
+def stylegan(request, load_golden):
+  return load_golden(request.param)
+
+
+@pytest.fixture
+def bmsg(load_golden):
+  return load_golden("bmsg_32")
 
 
 def relative_error(ours, theirs):
@@ -213,16 +219,13 @@ def check_bmsg(bmsg, dtype, folding=False):
     pytest.param("msg_stylegan_256", True, marks=pytest.mark.slow),
   ],
 )
-def test_stylegan_losses_and_gradients(name, folding, tmp_path_factory):
-  check_stylegan(load_golden(name, tmp_path_factory), jnp.float32, folding)
+def test_stylegan_losses_and_gradients(name, folding, load_golden):
+  check_stylegan(load_golden(name), jnp.float32, folding)
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", STYLEGANS)
-def test_stylegan_losses_and_gradients_in_float64(
-  name, tmp_path_factory, float64
-):
-  check_stylegan(load_golden(name, tmp_path_factory), jnp.float64)
+def test_stylegan_losses_and_gradients_in_float64(stylegan, float64):
+  check_stylegan(stylegan, jnp.float64)
 
 
 def check_stylegan(stylegan, dtype, folding=False):

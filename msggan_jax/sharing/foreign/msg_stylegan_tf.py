@@ -23,15 +23,27 @@ from msggan_jax.checkpoints.tensors import (
 )
 from msggan_jax.models.pyramid import resolutions_up_to
 from msggan_jax.sharing.foreign import restricted
-from msggan_jax.sharing.foreign.restricted import Buildable, Constructor, empty
+from msggan_jax.sharing.foreign.restricted import Global, Object
 
 _NUMBER_TYPES = {
   *("b1", "i1", "i2", "i4", "i8", "u1", "u2", "u4", "u8", "f2", "f4", "f8")
 }
+# NumPy 2 renamed the module.
+_RECONSTRUCT, _SCALAR = (
+  {f"numpy.{core}.multiarray.{name}" for core in ("core", "_core")}
+  for name in ("_reconstruct", "scalar")
+)
+_KNOWN = {
+  *("dnnlib.tflib.network.Network", "dnnlib.util.EasyDict"),
+  *("numpy.ndarray", "numpy.dtype", "_codecs.encode"),
+  *(_RECONSTRUCT | _SCALAR),
+}
+
+_Encode = Callable[[str], bytes]
 
 
-@dataclasses.dataclass(eq=False)
-class Network(Buildable):
+@dataclasses.dataclass
+class Network:
   """The state of one network."""
 
   name: str = ""  # such as "G_synthesis"
@@ -39,69 +51,6 @@ class Network(Buildable):
   static_kwargs: dict[str, Any] = dataclasses.field(default_factory=dict)
   components: dict[str, "Network"] = dataclasses.field(default_factory=dict)
   variables: dict[str, np.ndarray] = dataclasses.field(default_factory=dict)
-
-  def build(self, state: Any) -> None:
-    """Set a pickled state, except its source code."""
-    match state:
-      case {
-        "name": str(name),
-        "static_kwargs": dict(static_kwargs),
-        "variables": list(variables),
-      }:
-        pass
-      case _:
-        raise ValueError("a network lacks its name, settings or variables")
-    components = state.get("components", {})
-    if not isinstance(components, dict) or not all(
-      isinstance(component, Network) for component in components.values()
-    ):
-      raise ValueError(f"the components of {quote(name)} are not networks")
-    self.name, self.static_kwargs = name, static_kwargs
-    self.components, self.variables = components, {}
-    for variable in variables:
-      match variable:
-        case (str(key), _Array(values=np.ndarray() as values)):
-          self.variables[key] = values
-        case _:
-          raise ValueError(f"{quote(name)} has a variable that is not an array")
-
-
-@dataclasses.dataclass(eq=False)
-class _DType(Buildable):
-  """A numeric element type of an array."""
-
-  dtype: np.dtype
-
-  def build(self, state: Any) -> None:
-    match state:
-      case (int(), "<" | ">" | "|" | "=" as order, None, None, None, *_):
-        self.dtype = self.dtype.newbyteorder(order)
-      case _:
-        raise ValueError("an array's type is not a plain number")
-
-
-@dataclasses.dataclass(eq=False)
-class _Array(Buildable):
-  """An array; its values arrive with its state."""
-
-  to_bytes: Callable[[str], bytes]
-  values: np.ndarray | None = None
-
-  def build(self, state: Any) -> None:
-    match state:
-      case (int(), tuple(shape), _DType(dtype=dtype), bool(fortran), raw):
-        pass
-      case _:
-        raise ValueError("an array is built in an unknown form")
-    if isinstance(raw, str):
-      raw = self.to_bytes(raw)
-    if not isinstance(raw, bytes):
-      raise ValueError("an array's values are not bytes")
-    # NumPy would infer a size of -1; it checks the others.
-    if not all(type(size) is int and 0 < size <= len(raw) for size in shape):
-      raise ValueError("an array has an impossible shape")
-    values = np.frombuffer(raw, dtype)
-    self.values = values.reshape(shape, order="F" if fortran else "C")
 
 
 def read_tf_pickle(path: str | Path) -> list[Network]:
@@ -115,63 +64,105 @@ def read_tf_pickle(path: str | Path) -> list[Network]:
     raise ValueError(
       f"{path}: not a file of the official code, which is a pickle"
     )
-  file = io.BytesIO(data)
+  # Cached: a file can refer to one text many times.
+  encode = functools.cache(lambda text: text.encode("latin1"))
   try:
-    content = restricted.load(file, _known_globals())
-    if isinstance(content, Network):
+    content = restricted.load(io.BytesIO(data), _KNOWN)
+    if isinstance(content, Object):
       content = [content]
-    if not isinstance(content, tuple | list) or not all(
-      isinstance(network, Network) for network in content
-    ):
-      raise ValueError("the file contains no networks")
+    if not isinstance(content, tuple | list) or not 1 <= len(content) <= 3:
+      raise ValueError("the file does not contain one to three networks")
+    return [_network(each, encode, most_components=2) for each in content]
   except ValueError as error:
     raise ValueError(f"{path}: {error}") from error
-  return list(content)
 
 
-def _known_globals() -> dict[str, Any]:
-  # Cached: a file can refer to one text many times.
-  to_bytes = functools.cache(lambda text: text.encode("latin1"))
+def _network(value: Any, encode: _Encode, most_components: int) -> Network:
+  """Return a network, except its source code.
 
-  def reconstruct(arguments: tuple) -> _Array:
-    if not arguments or arguments[0] is not ndarray:
-      raise ValueError("an array is of an unknown kind")
-    return _Array(to_bytes)
+  Only G has components, its mapping and its synthesis, which have none.
+  """
+  match value:
+    case Object(
+      "dnnlib.tflib.network.Network",
+      (),
+      {
+        "name": str(name),
+        "static_kwargs": dict(static_kwargs),
+        "variables": list(variables),
+      } as state,
+    ):
+      pass
+    case Object("dnnlib.tflib.network.Network"):
+      raise ValueError("a network lacks its name, settings or variables")
+    case _:
+      raise ValueError("the file contains something else than networks")
+  components = state.get("components", {})
+  if not isinstance(components, dict) or len(components) > most_components:
+    raise ValueError(f"{quote(name)} has unknown components")
+  arrays = {}
+  for variable in variables:
+    match variable:
+      case (str(key), Object() as array):
+        arrays[key] = _array(array, encode)
+      case _:
+        raise ValueError(f"{quote(name)} has a variable that is not an array")
+  return Network(
+    name,
+    {key: _number(each, encode) for key, each in static_kwargs.items()},
+    {key: _network(each, encode, 0) for key, each in components.items()},
+    arrays,
+  )
 
-  def dtype(arguments: tuple) -> _DType:
-    match arguments:
-      case (str(name), *_) if name in _NUMBER_TYPES:
-        return _DType(np.dtype(name))
-    raise ValueError("an array's type is not a plain number")
 
-  def scalar(arguments: tuple) -> bool | int | float:
-    match arguments:
-      case (_DType(dtype=dtype), bytes() | str() as raw):
-        raw = to_bytes(raw) if isinstance(raw, str) else raw
-        if len(raw) == dtype.itemsize:
-          return np.frombuffer(raw, dtype)[0].item()
-    raise ValueError("a number is built in an unknown form")
+def _array(value: Object, encode: _Encode) -> np.ndarray:
+  match value:
+    case Object(
+      called,
+      (Global("numpy.ndarray"), *_),
+      (int(), tuple(shape), Object() as kind, bool(fortran), raw),
+    ) if called in _RECONSTRUCT:
+      dtype, raw = _dtype(kind), _bytes(raw, encode)
+    case _:
+      raise ValueError("an array is built in an unknown form")
+  # NumPy would infer a size of -1; it checks the others.
+  if not all(type(size) is int and 0 < size <= len(raw) for size in shape):
+    raise ValueError("an array has an impossible shape")
+  values = np.frombuffer(raw, dtype)
+  return values.reshape(shape, order="F" if fortran else "C")
 
-  def encode(arguments: tuple) -> bytes:
-    match arguments:
-      case (str(text), "latin1"):
-        return to_bytes(text)
-    raise ValueError("bytes are built in an unknown form")
 
-  ndarray = object()  # only passed to reconstruct
-  arrays = {"_reconstruct": reconstruct, "scalar": scalar}
-  return {
-    "dnnlib.tflib.network.Network": empty(Network),
-    "dnnlib.util.EasyDict": empty(dict),
-    "numpy.ndarray": ndarray,
-    "numpy.dtype": Constructor(dtype),
-    "_codecs.encode": Constructor(encode),
-  } | {
-    # NumPy 2 renamed the module.
-    f"numpy.{core}.multiarray.{name}": Constructor(make)
-    for core in ("core", "_core")
-    for name, make in arrays.items()
-  }
+def _dtype(value: Any) -> np.dtype:
+  match value:
+    case Object("numpy.dtype", (str(name), *_), None) if name in _NUMBER_TYPES:
+      return np.dtype(name)
+    case Object(
+      "numpy.dtype",
+      (str(name), *_),
+      (int(), "<" | ">" | "|" | "=" as order, None, None, None, *_),
+    ) if name in _NUMBER_TYPES:
+      return np.dtype(name).newbyteorder(order)
+  raise ValueError("an array's type is not a plain number")
+
+
+def _bytes(value: Any, encode: _Encode) -> bytes:
+  match value:
+    case bytes():
+      return value
+    case str(text) | Object("_codecs.encode", (str(text), "latin1")):
+      return encode(text)
+  raise ValueError("an array's values are not bytes")
+
+
+def _number(value: Any, encode: _Encode) -> Any:
+  """Return NumPy's numbers as Python's, anything else as it is."""
+  match value:
+    case Object(called, (kind, raw)) if called in _SCALAR:
+      dtype, raw = _dtype(kind), _bytes(raw, encode)
+      if len(raw) != dtype.itemsize:
+        raise ValueError("a number is built in an unknown form")
+      return np.frombuffer(raw, dtype)[0].item()
+  return value
 
 
 # Defaults of settings that static_kwargs lack.

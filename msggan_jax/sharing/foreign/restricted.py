@@ -2,15 +2,15 @@
 
 Python's own unpickler, even with an allow-list in `find_class`, hashes any key
 and sets attributes of any instance. Weight files use a few dozen instructions
-and a handful of globals. Only those are interpreted here; each global is looked
-up in a table of inert stand-ins, so a file cannot import anything.
+and a handful of globals. Only those are interpreted here; globals and calls are
+only recorded, so a file cannot import anything.
 """
 
 import dataclasses
 import io
 import pickletools
 import warnings
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -39,31 +39,24 @@ _VALUES = {
 }
 
 
+# Calls of these make a dict.
+_DICTS = ("collections.OrderedDict", "dnnlib.util.EasyDict")
+
+
 @dataclasses.dataclass(frozen=True)
-class Constructor:
-  """A global that a file may call."""
+class Global:
+  """A name that a file refers to, such as torch.FloatStorage."""
 
-  # Maps the tuple of arguments to plain data; raises ValueError if it cannot.
-  make: Callable[[tuple], Any]
-
-
-def empty(make: Callable[[], Any]) -> Constructor:
-  """Return a constructor without arguments."""
-
-  def construct(arguments: tuple) -> Any:
-    if arguments:
-      raise ValueError("an object is built in an unknown form")
-    return make()
-
-  return Constructor(construct)
+  name: str
 
 
-class Buildable:
-  """An object, other than a dict, whose state a file may set."""
+@dataclasses.dataclass(eq=False)
+class Object:
+  """A call that a file makes, and the state that it sets afterwards."""
 
-  def build(self, state: Any) -> None:
-    """Set the state; raise ValueError if it is invalid."""
-    raise NotImplementedError
+  called: str  # name of a global
+  arguments: tuple
+  state: Any = None
 
 
 def read_bytes(path: str | Path) -> bytes:
@@ -75,16 +68,18 @@ def read_bytes(path: str | Path) -> bytes:
 
 def load(
   file: io.BytesIO,
-  known: Mapping[str, Any],
+  known: Collection[str],
   persistent: Callable[[Any], Any] | None = None,
 ) -> Any:
   """Read one pickle; the file's position is behind it afterwards.
 
   Args:
     file: A file in memory: one on a disk would allocate any length it declares.
-    known: The allowed globals, "module.name" to stand-in: a `Constructor` if
-      a file may call it, else any inert value.
+    known: The allowed globals, "module.name".
     persistent: Maps persistent ids to values; None forbids them.
+
+  Returns:
+    Plain data, each `Global` and each call as an `Object`.
 
   Raises:
     ValueError: If the pickle is damaged or uses a global not in `known`.
@@ -158,10 +153,7 @@ class _Machine:
       case "STACK_GLOBAL":
         self._find(*self._pop_last(2))
       case "REDUCE" | "NEWOBJ":
-        called, arguments = self._pop_last(2)
-        if not isinstance(called, Constructor) or type(arguments) is not tuple:
-          raise ValueError("the pickle calls an object that is not callable")
-        self._push(called.make(arguments))
+        self._call(*self._pop_last(2))
       case "BUILD":
         self._build(self.pop())
       case "BINPERSID":
@@ -216,7 +208,6 @@ class _Machine:
       target[key] = value
 
   def _find(self, module: Any, name: Any) -> None:
-    """Push a global's stand-in."""
     if not isinstance(module, str) or not isinstance(name, str):
       raise ValueError("the pickle uses a global whose name is not text")
     found = f"{module}.{name}"
@@ -225,13 +216,23 @@ class _Machine:
         f"the pickle uses {quote(found)}, which weight files of this kind do "
         "not need; the file is rejected, and nothing in it was executed"
       )
-    self._push(self._known[found])
+    self._push(Global(found))
+
+  def _call(self, called: Any, arguments: Any) -> None:
+    if not isinstance(called, Global) or type(arguments) is not tuple:
+      raise ValueError("the pickle calls an object that is not callable")
+    if called.name not in _DICTS:
+      self._push(Object(called.name, arguments))
+    elif not arguments:
+      self._push({})
+    else:
+      raise ValueError("an object is built in an unknown form")
 
   def _build(self, state: Any) -> None:
     """Set the state of the value on the stack."""
     target = self._top()
-    if isinstance(target, Buildable):
-      target.build(state)
+    if isinstance(target, Object):
+      target.state = state
     elif not isinstance(target, dict) or not isinstance(state, dict):
       # Attributes of a dict (PyTorch's _metadata) are dropped.
       raise ValueError("the pickle sets the state of an object without one")

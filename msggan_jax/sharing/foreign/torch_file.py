@@ -1,7 +1,7 @@
 """Read the tensors of PyTorch files, without PyTorch.
 
 PyTorch before 1.6 wrote a sequence of pickles followed by raw numbers; later
-versions write a zip archive. Both formats use the same inert stand-ins.
+versions write a zip archive. Both use the same pickles.
 """
 
 import dataclasses
@@ -18,7 +18,7 @@ import numpy as np
 
 from msggan_jax.checkpoints.tensors import quote
 from msggan_jax.sharing.foreign import restricted
-from msggan_jax.sharing.foreign.restricted import Constructor
+from msggan_jax.sharing.foreign.restricted import Global, Object
 
 _ZIP = b"PK\x03\x04"
 _OLD_MAGIC = 0x1950A86A20F9469CFC6C
@@ -44,32 +44,26 @@ class _Storage:
     return self.count * self.dtype.itemsize
 
 
-@dataclasses.dataclass(frozen=True)
-class _Tensor:
-  """A view of a storage; offset and strides in elements."""
+def _view(
+  storage: _Storage, offset: int, shape: tuple, strides: tuple
+) -> np.ndarray:
+  """Return a view of a storage; offset and strides in elements.
 
-  storage: _Storage
-  offset: int
-  shape: tuple
-  strides: tuple
-
-  def to_array(self) -> np.ndarray:
-    """Return the view; raise ValueError if it exceeds its storage."""
-    count = self.storage.count
-    numbers = (self.offset, *self.shape, *self.strides)
-    if (
-      len(self.shape) != len(self.strides)
-      or not all(type(n) is int and 0 <= n <= count for n in numbers)
-      or math.prod(self.shape) > count
-      or 0 in self.shape
-    ):
-      raise ValueError("its shape does not match its data")
-    values = self.storage.values
-    offset, *strides = (
-      number * values.itemsize for number in (self.offset, *self.strides)
-    )
-    # NumPy refuses a view beyond its buffer.
-    return np.ndarray(self.shape, values.dtype, values, offset, strides)
+  ValueError if it exceeds its storage.
+  """
+  count = storage.count
+  numbers = (offset, *shape, *strides)
+  if (
+    len(shape) != len(strides)
+    or not all(type(n) is int and 0 <= n <= count for n in numbers)
+    or math.prod(shape) > count
+    or 0 in shape
+  ):
+    raise ValueError("its shape does not match its data")
+  values = storage.values
+  offset, *strides = (n * values.itemsize for n in (offset, *strides))
+  # NumPy refuses a view beyond its buffer.
+  return np.ndarray(shape, values.dtype, values, offset, strides)
 
 
 def read_torch(path: str | Path) -> dict[str, np.ndarray]:
@@ -98,11 +92,18 @@ def _state_dict(content: Any) -> dict[str, np.ndarray]:
   if not isinstance(content, dict) or not content:
     raise ValueError("the file contains no state dict")
   arrays = {}
-  for name, tensor in content.items():
-    if not isinstance(name, str) or not isinstance(tensor, _Tensor):
-      raise ValueError(f"the entry {quote(name)} is not a tensor")
+  for name, value in content.items():
+    match value:
+      # The remaining arguments are requires_grad and hooks.
+      case Object(
+        "torch._utils._rebuild_tensor_v2",
+        (_Storage() as storage, int(offset), tuple(shape), tuple(strides), *_),
+      ) if isinstance(name, str):
+        pass
+      case _:
+        raise ValueError(f"the entry {quote(name)} is not a tensor")
     try:
-      arrays[name] = tensor.to_array()
+      arrays[name] = _view(storage, offset, shape, strides)
     except ValueError as error:
       raise ValueError(
         f"the tensor {quote(name)} is damaged: {error}"
@@ -121,8 +122,10 @@ class _Storages(dict[str, _Storage]):
     """Return the storage of a persistent id."""
     match persistent_id:
       # In the old format a further element makes a view of another storage.
-      case ("storage", np.dtype() as dtype, str(key), _, int(count), *view):
-        pass
+      case ("storage", Global(name), str(key), _, int(count), *view) if (
+        name in _TYPES
+      ):
+        dtype = _TYPES[name]
       case _:
         raise ValueError("the pickle refers to data in an unknown form")
     if view not in ([], [None]):
@@ -215,17 +218,7 @@ def _check_little_endian(is_little: bool) -> None:
     raise ValueError("the file is not little-endian")
 
 
-def _rebuild_tensor(arguments: tuple) -> _Tensor:
-  match arguments:
-    # The remaining arguments are requires_grad and hooks.
-    case (_Storage() as s, int(offset), tuple(shape), tuple(strides), *_):
-      return _Tensor(s, offset, shape, strides)
-  raise ValueError("a tensor is built in an unknown form")
-
-
-_KNOWN = {
-  "collections.OrderedDict": restricted.empty(dict),
-  "torch._utils._rebuild_tensor_v2": Constructor(_rebuild_tensor),
+_TYPES = {
   "torch.DoubleStorage": np.dtype("<f8"),
   "torch.FloatStorage": np.dtype("<f4"),
   "torch.HalfStorage": np.dtype("<f2"),
@@ -236,4 +229,8 @@ _KNOWN = {
   "torch.CharStorage": np.dtype("i1"),
   "torch.ByteStorage": np.dtype("u1"),
   "torch.BoolStorage": np.dtype("?"),
+}
+_KNOWN = {
+  *("collections.OrderedDict", "torch._utils._rebuild_tensor_v2"),
+  *_TYPES,
 }
