@@ -15,7 +15,7 @@ from flax import nnx
 from msggan_jax.kernels.precision import matmul
 from msggan_jax.metrics import frozen_network
 from msggan_jax.metrics.frozen_network import Layers
-from msggan_jax.sharing.foreign import read_torch
+from msggan_jax.sharing.foreign.torch_file import read_torch
 
 _SIDE = 299  # pixels of the network's input
 _CLASSES = 1008

@@ -10,12 +10,9 @@ import pytest
 
 from msggan_jax.checkpoints.tensors import flatten
 from msggan_jax.models import networks
-from msggan_jax.sharing.foreign import (
-  msg_stylegan_tf,
-  read_torch,
-  restricted,
-)
+from msggan_jax.sharing.foreign import msg_stylegan_tf, restricted
 from msggan_jax.sharing.foreign.msg_stylegan_tf import Network, read_tf_pickle
+from msggan_jax.sharing.foreign.torch_file import read_torch
 from tests import fuzzing, weight_files
 from tests.conftest import load_config
 from tests.weight_files import Tensor, torch_bytes, zip_bytes

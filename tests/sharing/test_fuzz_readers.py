@@ -14,8 +14,9 @@ from ml_collections import ConfigDict
 
 from msggan_jax.checkpoints import safetensors_file
 from msggan_jax.models import networks
-from msggan_jax.sharing.foreign import bmsg_gan, conversion, read_torch
+from msggan_jax.sharing.foreign import bmsg_gan, conversion
 from msggan_jax.sharing.foreign.msg_stylegan_tf import read_tf_pickle
+from msggan_jax.sharing.foreign.torch_file import read_torch
 from tests import fuzzing, weight_files
 from tests.algorithm.runs import small_config
 from tests.conftest import load_config
