@@ -1,6 +1,6 @@
 """A prepared set in words: what it holds, lacks and warns of."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from pathlib import Path
 
 from msggan_jax.data import prepared_set, reading
@@ -21,10 +21,7 @@ def summary(path: Path) -> str:
     f"classes:        {_classes(metadata)}",
     f"contact sheet:  {path / prepared_set.CONTACT_SHEET_FILE}",
   ]
-  if metadata.num_rejected:
-    where = path / prepared_set.REJECTED_FILE
-    lines.append(f"rejected:       {metadata.num_rejected:,}, see {where}")
-  lines += skipped(metadata)
+  lines += skipped(path)
   if metadata.num_duplicates:
     where = path / prepared_set.DUPLICATES_FILE
     lines.append(
@@ -40,30 +37,22 @@ def summary(path: Path) -> str:
   return "\n".join(lines)
 
 
-def skipped(
-  metadata: prepared_set.Metadata, path: Path | None = None
-) -> list[str]:
-  """Return lines about the images and files of a source that a set lacks.
-
-  With the path of the set also where they are listed.
-  """
+def skipped(path: Path) -> list[str]:
+  """Return lines about the images and files of a source that a set lacks."""
+  metadata = prepared_set.read_metadata(path)
   reasons = sorted(metadata.rejected.items(), key=lambda item: -item[1])
   lines = [f"{n:,} skipped: {why}" for why, n in reasons[:_MOST_REASONS]]
   shown = sum(count for _, count in reasons[:_MOST_REASONS])
   if left := metadata.num_rejected - shown:
     lines.append(f"{left:,} skipped: {'other' if shown else 'several'} reasons")
-  if path and metadata.num_rejected:
+  if metadata.num_rejected:
     lines.append(f"skipped images: {path / prepared_set.REJECTED_FILE}")
   if metadata.unread:
-    where = f", see {path / prepared_set.UNREAD_FILE}" if path else ""
-    lines.append(f"files that are not read: {unread(metadata.unread)}{where}")
+    endings = sorted(metadata.unread.items(), key=lambda item: -item[1])
+    counts = reading.listed(f"{n:,} {ending}" for ending, n in endings)
+    where = path / prepared_set.UNREAD_FILE
+    lines.append(f"files that are not read: {counts}, see {where}")
   return lines
-
-
-def unread(endings: Mapping[str, int]) -> str:
-  """Count files by ending, as in "12 .heic, 1 .npy"."""
-  counts = sorted(endings.items(), key=lambda item: -item[1])
-  return reading.listed(f"{count:,} {ending}" for ending, count in counts)
 
 
 def too_few(name: str, count: int, unread: Iterable[tuple[str, str]]) -> str:

@@ -14,7 +14,6 @@ from pathlib import Path, PurePath
 from typing import Any, TypeVar
 
 import numpy as np
-from PIL import Image
 
 from msggan_jax.data import (
   duplicates,
@@ -62,7 +61,8 @@ def write_set(
     lambda index: _make_picture(source, index, wanted), range(first, total)
   )
   bar = progress.bar(total, "Preparing", "images", done=first, brief=True)
-  with _quiet_pillow(), bar, contextlib.closing(made):
+  quiet = warnings.catch_warnings(action="ignore")  # Pillow's, on metadata
+  with quiet, bar, contextlib.closing(made):
     while len(pieces) * PIECE_IMAGES < total:
       next_ones = itertools.islice(made, PIECE_IMAGES)
       piece = _make_piece(
@@ -220,15 +220,6 @@ def _map_in_order(
         yield pending.popleft().result()
     while pending:
       yield pending.popleft().result()
-
-
-@contextlib.contextmanager
-def _quiet_pillow() -> Iterator[None]:
-  """Make too many pixels an error; ignore Pillow's warnings on metadata."""
-  with warnings.catch_warnings():
-    warnings.filterwarnings("ignore", module="PIL")
-    warnings.simplefilter("error", Image.DecompressionBombWarning)
-    yield
 
 
 def _describe_rejected(rejected: list[dict[str, str]], source: str) -> str:

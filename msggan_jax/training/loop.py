@@ -192,7 +192,7 @@ class _Run:
     self.reporter.say(
       f"{counted(len(self.prepared), 'image')} in {self.prepared.path}"
     )
-    for line in data.skipped(self.prepared.metadata, self.prepared.path):
+    for line in data.skipped(self.prepared.path):
       self.reporter.say(line)
     if self.evaluator is None and self.config.eval_kimg:
       self.reporter.say(evaluation.WITHOUT_WEIGHTS)
