@@ -15,7 +15,7 @@ from orbax.checkpoint import v1 as ocp
 
 from msggan_jax.checkpoints import manifest
 from msggan_jax.checkpoints.tensors import flatten
-from msggan_jax.runtime import errors, files, processes
+from msggan_jax.runtime import errors, files, jsonl, processes
 
 BEST = "best"  # instead of a step
 STARTING = ".starting"  # in the workdir until its first checkpoint is complete
@@ -352,11 +352,10 @@ def _context() -> ocp.Context:
 
 def _read_step(mark: Path) -> int | None:
   try:
-    step = json.loads(mark.read_text())["step"]
+    marked = jsonl.parse(mark.read_text(errors="replace")) or {}
   except (FileNotFoundError, NotADirectoryError):
     return None
-  except manifest.MALFORMED:
-    step = None
+  step = marked.get("step")
   if type(step) is not int:
     logging.warning("skipping %s: it is damaged", mark)
     return None

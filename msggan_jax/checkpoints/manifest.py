@@ -8,14 +8,9 @@ import itertools
 import json
 from pathlib import Path, PurePosixPath
 
-from msggan_jax.runtime import files
+from msggan_jax.runtime import files, jsonl
 
 NAME = "manifest.json"
-# Errors of reading a malformed file of JSON.
-MALFORMED = (
-  *(ValueError, TypeError, AttributeError, KeyError),
-  *(OverflowError, RecursionError),
-)
 
 
 def write(folder: Path) -> None:
@@ -47,14 +42,14 @@ def find_damage(folder: Path) -> str | None:
   if link is not None:
     return f"{link} is a symbolic link, which no checkpoint has"
   try:
-    listed = json.loads((folder / NAME).read_bytes())
+    listed = jsonl.parse((folder / NAME).read_text(errors="replace")) or {}
     expected = [
       (str(name), int(size), str(digest))
       for name, (size, digest) in listed.items()
     ]
   except OSError:
     return f"it has no {NAME}"
-  except MALFORMED:
+  except (ValueError, TypeError, OverflowError):  # of an entry
     expected = []
   if not expected:
     return f"its {NAME} is damaged"

@@ -23,7 +23,7 @@ from msggan_jax.checkpoints.tensors import from_own, quote, to_own
 from msggan_jax.config import checks
 from msggan_jax.config.fields import FIELDS
 from msggan_jax.models import networks
-from msggan_jax.runtime import errors, files
+from msggan_jax.runtime import errors, files, jsonl
 
 FORMAT = "msggan_jax"
 VERSION = "1"
@@ -138,11 +138,8 @@ def _read_config(metadata: Mapping[str, str]) -> ConfigDict:
   if metadata.get("version") != VERSION:
     version = quote(metadata.get("version", ""))
     raise ValueError(f"its version is {version}; this code reads {VERSION}")
-  try:
-    fields = json.loads(metadata["config"])
-  except (ValueError, RecursionError):
-    fields = None
-  if not isinstance(fields, dict):
+  fields = jsonl.parse(metadata["config"])
+  if fields is None:
     raise ValueError("the configuration in its header is damaged")
   config = checks.network_fields(fields)
   # The data set, and whether it was mirrored, if it is the demo's.

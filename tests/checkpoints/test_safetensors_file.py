@@ -3,8 +3,6 @@
 import json
 import os
 import struct
-import subprocess
-import sys
 
 import numpy as np
 import pytest
@@ -18,6 +16,7 @@ from msggan_jax.config import checks, saved
 from msggan_jax.config.fields import FIELDS
 from msggan_jax.sharing import portable
 from tests.algorithm.runs import small_config
+from tests.commands import run_command
 from tests.written_networks import write_run
 
 STEP = 3
@@ -76,14 +75,8 @@ def test_any_reader_finds_the_moving_average(workdir, path):
 
 def test_the_command(workdir, tmp_path):
   output = tmp_path / "new" / "run.safetensors"
-  flags = f"--workdir={workdir}", f"--output={output}"
-  done = subprocess.run(
-    [sys.executable, "-m", "msggan_jax.export", *flags],
-    capture_output=True,
-    text=True,
-    env=os.environ | {"JAX_PLATFORMS": "cpu"},
-  )
-  assert done.stdout.startswith(f"{output}: step 3, "), done.stderr
+  said = run_command("export", f"--workdir={workdir}", f"--output={output}")
+  assert said.startswith(f"{output}: step 3, ")
   assert os.listdir(output.parent) == [output.name]
   content = output.read_bytes()
   with pytest.raises(ValueError, match=f"{output} exists; choose another --ou"):

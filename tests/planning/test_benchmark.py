@@ -1,8 +1,6 @@
 """The benchmark and its count of FLOPs."""
 
 import json
-import subprocess
-import sys
 
 import jax
 import jax.numpy as jnp
@@ -14,6 +12,7 @@ from msggan_jax.kernels.by_platform import convolve
 from msggan_jax.planning import flops, timing
 from msggan_jax.runtime import sharding
 from tests.algorithm.runs import small_config
+from tests.commands import run_command
 
 KEYS = {
   "images_per_sec",
@@ -28,10 +27,9 @@ KERNEL = jax.ShapeDtypeStruct((3, 3, 64, 128), jnp.float32)
 FORWARD = 2 * (2 * 32 * 32 * 128) * (9 * 64)
 
 
-def test_numbers_of_a_step(tiny_config, monkeypatch):
+def test_numbers_of_a_step(monkeypatch):
   monkeypatch.setattr(timing, "_MATRIX", 64)
-  tiny_config.resolution = 8
-  numbers = timing.measure_step(tiny_config, steps=3)
+  numbers = timing.measure_step(small_config(batch_size=32), steps=3)
   assert KEYS <= set(numbers)
   assert all(numbers[key] > 0 for key in KEYS)
   assert numbers["devices"] == 8
@@ -43,11 +41,13 @@ def test_numbers_of_a_step(tiny_config, monkeypatch):
 
 @pytest.mark.slow
 def test_the_command(tmp_path):
-  command = [sys.executable, "-m", "msggan_jax.benchmark", "--steps=2"]
-  command += ["--config=configs/demo.py", "--config.resolution=8"]
-  command += ["--config.max_channels=4", "--config.latent_size=4"]
-  command.append(f"--json={tmp_path / 'speed.json'}")
-  subprocess.run(command, check=True)
+  fields = ("resolution=8", "max_channels=4", "latent_size=4")
+  run_command(
+    "benchmark",
+    *("--config=configs/demo.py", "--steps=2"),
+    *(f"--config.{field}" for field in fields),
+    f"--json={tmp_path / 'speed.json'}",
+  )
   numbers = json.loads((tmp_path / "speed.json").read_text())
   assert KEYS <= set(numbers)
 

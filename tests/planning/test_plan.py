@@ -14,6 +14,7 @@ from msggan_jax.planning.flops import Count
 from msggan_jax.planning.instructions import Work
 from msggan_jax.runtime import sharding
 from tests.algorithm.runs import small_config
+from tests.commands import run_command
 
 CONFIG = small_config(batch_size=32)
 
@@ -133,16 +134,15 @@ def test_without_a_compiler_slices_are_refused(monkeypatch):
     tpu_slices.describe("v5e:2x2")
 
 
+def test_levels_need_a_slice():
+  said = run_command("plan", "--config=configs/demo.py", "--levels", code=2)
+  assert said.startswith("error: --levels needs --topology")
+
+
 def run_plan(*flags):
   command = [sys.executable, "-m", "msggan_jax.plan"]
   command += ["--config=configs/demo.py", "--config.resolution=8"]
   return subprocess.run([*command, *flags], capture_output=True, text=True)
-
-
-def test_levels_need_a_slice():
-  result = run_plan("--levels")
-  assert result.returncode == 2
-  assert result.stderr.startswith("error: --levels needs --topology")
 
 
 @pytest.mark.slow

@@ -1,9 +1,6 @@
 """Workdirs of weight files: the command, widths, labels, msg-gan-v1."""
 
-import os
 import pickle
-import subprocess
-import sys
 from pathlib import Path
 
 import jax
@@ -20,6 +17,7 @@ from msggan_jax.runtime import sharding
 from msggan_jax.sharing.foreign import bmsg_gan, conversion
 from msggan_jax.sharing.foreign import msg_stylegan_tf as tf
 from tests import weight_files
+from tests.commands import run_command
 from tests.conftest import load_config
 from tests.weight_files import torch_bytes
 
@@ -36,18 +34,8 @@ def convert_to(workdir, source, generator, discriminator=None):
 def test_the_command(tmp_path):
   new = tmp_path / "new"
   files = (f"--generator={BMSG_G}", f"--discriminator={BMSG_D}")
-  flags = ("--source=bmsg-gan", *files, f"--workdir={new}")
-  done = subprocess.run(
-    [sys.executable, "-m", "msggan_jax.convert", *flags],
-    capture_output=True,
-    text=True,
-    env=os.environ | {"JAX_PLATFORMS": "cpu"},
-    check=False,
-  )
-  assert done.returncode == 0, done.stderr
-  assert (
-    "--config=configs/default.py:bmsg_gan --config.resolution=32" in done.stdout
-  )
+  said = run_command("convert", "--source=bmsg-gan", *files, f"--workdir={new}")
+  assert "--config=configs/default.py:bmsg_gan --config.resolution=32" in said
   with pytest.raises(ValueError, match=f"^{new} is not empty; choose another"):
     convert_to(new, "bmsg-gan", BMSG_G)
 

@@ -13,6 +13,7 @@ import pytest
 from msggan_jax.checkpoints import safetensors_file, trained
 from msggan_jax.models import networks
 from msggan_jax.sharing import portable
+from tests.commands import run_command
 from tests.conftest import load_config
 from tests.models.test_networks import random_arrays
 
@@ -190,16 +191,14 @@ def test_a_file_draws_without_the_package(tmp_path):
 
 
 def test_flags_that_do_not_fit():
-  command = [sys.executable, "-m", "msggan_jax.export", "--workdir=none"]
   for flags, sentence in (
     (["--variant=psi"], "--variant: safetensors has only weights"),
     (["--discriminator", "--format=stablehlo"], "only --format=safetensors"),
     ([], "the formats' endings are .safetensors, .stablehlo, .onnx"),
   ):
-    done = run(*command, "--output=none.onnx", *flags)
-    assert done.returncode == 2
-    assert len(done.stderr.splitlines()) == 1
-    assert sentence in done.stderr
+    paths = ("--workdir=none", "--output=none.onnx")
+    said = run_command("export", *paths, *flags, code=2)
+    assert len(said.splitlines()) == 1 and sentence in said
 
 
 # ONNX.
