@@ -13,6 +13,8 @@ from msggan_jax.configs import default
 def get_config(choice="msg_progan"):
   """Return a preset on a folder; size, batch and length are ours."""
   few, _, preset = choice.partition(",")
+  if few not in (choices := ["few_images", *default.PRESETS]):
+    raise ValueError(f"{few!r} is none of {', '.join(choices)}")
   if few != "few_images":
     few, preset = "", choice
   config = default.get_config(preset or "msg_progan")

@@ -185,8 +185,8 @@ def check_classes(num_classes: int, found: int) -> None:
   if num_classes and num_classes != found:
     raise ValueError(
       f"config.num_classes is {num_classes}, but the data set has {found} "
-      "classes; 0 trains without labels, and config.dataset.labels says where "
-      "a folder's labels come from"
+      f"classes; choose {found}, and say in config.dataset.labels where a "
+      "folder's labels come from"
     )
 
 

@@ -67,10 +67,16 @@ def _has_json_labels(
   folders = {PurePosixPath(name).parent.name for name in images}
   if not all(map(_NUMBERED.fullmatch, folders)):
     return False
+  top = PurePosixPath(images[0] if images else "").parent.parent
   try:
-    rows = json.loads(read_file(JSON))["labels"]
+    rows = json.loads(read_file(str(top / JSON)))["labels"]
   except Exception:  # there is none, or it is something else
     return False
+  if top.parts:
+    raise ValueError(
+      f"{top / JSON} has the labels, but only a file at the source's top is "
+      f"read, and numbered folders are no classes; make {top} the source"
+    )
   if not rows:
     raise ValueError(
       f"{JSON} has no labels ({json.dumps(rows)}), and numbered folders such "
