@@ -110,6 +110,7 @@ def make_bad_folder(path, outside):
     os.symlink(target, path / name)
     reasons[name] = reason
   os.mkfifo(path / "pipe.png")
+  os.mkfifo(path / "no image")
   reasons["pipe.png"] = "not a regular file"
   return reasons
 
@@ -134,6 +135,8 @@ def test_a_folder_of_bad_files(tmp_path, monkeypatch):
       (path / name).write_bytes(GOOD_PNG)
     images = prepare(path, tmp_path / "set")
   assert len(images) == len(good)
+  unread = json.loads((images.path / "unread.jsonl").read_text())
+  assert unread == {"name": "no image", "reason": "not a regular file"}
   found = rejected(images)
   assert found.keys() == reasons.keys()
   for name, reason in reasons.items():

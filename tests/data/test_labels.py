@@ -84,22 +84,22 @@ def test_the_first_level_with_several_folders_counts(photos):
 def test_numbered_folders_of_stylegan_are_no_classes(photos, tmp_path):
   images = {f"{i // 2:05d}/img{i:08d}.png": i % 2 for i in range(4)}
   content = json.dumps({"labels": [*map(list, images.items())]})
-  for labels_, path, top in (
-    (content, "a.zip", ""),
-    ('{"labels": null}', "b.zip", ""),
-    (content, "c.zip", "cats/"),
+  path = tmp_path / "photos.zip"
+  for top, found, expected in (
+    ("", content, [0, 1, 0, 1]),
+    ("", "{}", [0, 0, 1, 1]),  # it is something else
+    ("", '{"labels": null}', r"no labels \(null\), and numbered folders such"),
+    ("cats/", content, "cats/dataset.json has .*; make cats the source"),
   ):
-    with zipfile.ZipFile(tmp_path / path, "w") as archive:
+    with zipfile.ZipFile(path, "w") as archive:
       for name in images:
         archive.write(photos / NAMES[0], top + name)
-      archive.writestr(f"{top}dataset.json", labels_)
-  found = prepare(tmp_path / "a.zip", "folders")
-  assert found.metadata.class_names == ("0", "1")
-  assert [int(image["label"]) for image in found] == [0, 1, 0, 1]
-  message = r"no labels \(null\), and numbered folders such as 00000 are no cl"
-  refused(tmp_path / "b.zip", "folders", message)
-  message = "cats/dataset.json has the labels, but .*; make cats the source"
-  refused(tmp_path / "c.zip", "folders", message)
+      archive.writestr(f"{top}dataset.json", found)
+    if isinstance(expected, str):
+      refused(path, "folders", expected)
+    else:
+      found = prepare(path, "folders")
+      assert [int(image["label"]) for image in found] == expected
 
 
 def refused(photos, kind, match):

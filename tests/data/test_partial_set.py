@@ -195,8 +195,9 @@ def test_a_full_disk_keeps_what_was_finished(
 
 
 def test_a_second_preparation_says_whom_it_waits_for(
-  photos, killed, monkeypatch, capfd
+  photos, killed, tmp_path, monkeypatch, capfd
 ):
+  theirs = prepare(photos, tmp_path / "theirs")
   held = (killed.parent / ".set.partial" / "lock").open("a+")
   held.truncate(0)
   held.write("process 7 on another\n")
@@ -206,11 +207,13 @@ def test_a_second_preparation_says_whom_it_waits_for(
 
   def flock(file, how):
     if how == fcntl.LOCK_EX:  # it would wait now
+      theirs.rename(killed)
       held.close()
     take(file, how)
 
   monkeypatch.setattr(fcntl, "flock", flock)
-  prepare(photos, killed)
+  monkeypatch.setattr(set_writer, "write_set", None)  # would fail if called
+  assert prepare(photos, killed) == killed
   found = capfd.readouterr().err
   assert "waiting for process 7 on another, which prepares " in found
 
