@@ -79,8 +79,8 @@ def test_the_kernel_on_a_device(monkeypatch):
 
 def test_too_few_features_are_refused():
   for measure, given, message in (
-    (metrics.frechet_distance, (A[:1], B), "2 or more"),
-    (metrics.kernel_distance, (A[:1], B), "2 or more"),
+    (metrics.frechet_distance, (A[:1], B), "2 features or more"),
+    (metrics.kernel_distance, (A[:1], B), "2 features or more"),
     (metrics.precision_recall, (A[:3], B), "no 3 neighbors"),
     (metrics.inception_score, (A[:9],), "too few"),
     (metrics.kernel_distance_of_subsets, (A, B), "subsets of 1000 from 500"),
