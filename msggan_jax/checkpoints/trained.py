@@ -129,7 +129,8 @@ class Generator(_Trained):
     """Map latents, (B, latent_size), to w, (B, w_size), not truncated."""
     _check_shape("z", z, (self.config.latent_size,))
     labels = _check_labels(self.config, labels, len(z))
-    return self._apply_with_w("map_latents", z, labels)
+    self._check_has_w()
+    return self._apply(z, labels, method="map_latents")
 
   def truncate(
     self,
@@ -141,9 +142,9 @@ class Generator(_Trained):
 
     w is (B, w_size) or (B, layers, w_size); returns (B, layers, w_size).
     """
-    self._check_w(w)
-    psi = float(truncation_psi)
-    return self._apply_with_w("truncate", w, psi, truncation_cutoff)
+    return self._apply_to_w(
+      "truncate", w, float(truncation_psi), truncation_cutoff
+    )
 
   def mix_styles(
     self, coarse: jax.Array, fine: jax.Array, crossover: int
@@ -153,29 +154,26 @@ class Generator(_Trained):
     Both are as in `truncate`; there are two layers a resolution, from 4x4 up.
     Returns (B, layers, w_size), for `synthesize`.
     """
-    for w in (coarse, fine):
-      self._check_w(w)
-    coarse, fine = (self._apply_with_w("for_layers", w) for w in (coarse, fine))
+    coarse, fine = (self._apply_to_w("for_layers", w) for w in (coarse, fine))
     return jnp.concatenate([coarse[:, :crossover], fine[:, crossover:]], axis=1)
 
   def synthesize(self, w: jax.Array, *, noise: Noise = "fixed") -> Pyramid:
     """Generate images from w, (B, w_size) or one a layer, as `__call__`."""
-    self._check_w(w)
-    return self._apply_with_w("synthesize", w, example_keys(noise, len(w)))
+    return self._apply_to_w("synthesize", w, example_keys(noise, len(w)))
 
-  def _check_w(self, w: jax.Array) -> None:
-    if self.config.model == "stylegan":
-      layers = 2 * len(resolutions_up_to(self.config.resolution))
-      sides = (self.config.w_size,)
-      _check_shape("w", w, sides, (layers, *sides))
+  def _apply_to_w(self, method: str, w: jax.Array, *args) -> Any:
+    self._check_has_w()
+    layers = 2 * len(resolutions_up_to(self.config.resolution))
+    sides = (self.config.w_size,)
+    _check_shape("w", w, sides, (layers, *sides))
+    return self._apply(w, *args, method=method)
 
-  def _apply_with_w(self, method: str, *args) -> Any:
+  def _check_has_w(self) -> None:
     if self.config.model != "stylegan":
       raise ValueError(
         f"this generator has no w: config.model is {self.config.model}, not "
         "stylegan"
       )
-    return self._apply(*args, method=method)
 
 
 class Discriminator(_Trained):

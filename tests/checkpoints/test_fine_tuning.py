@@ -262,14 +262,6 @@ def test_the_documented_command_copies_everything(config, source):
   assert set(fates(lines).values()) == {COPIED}
 
 
-def test_missing_and_damaged_sources_are_refused(config, tmp_path):
-  with pytest.raises(FileNotFoundError, match="it does not exist"):
-    fine_tuning.check(tmp_path / "nothing", config)
-  (tmp_path / "a.safetensors").write_bytes(b"no weights")
-  with pytest.raises(ValueError, match="is not a weight file"):
-    fine_tuning.check(tmp_path / "a.safetensors", config)
-
-
 def test_frozen_blocks_have_no_gradient(config):
   with pytest.raises(ValueError, match="has 2 blocks; choose 0 to 2"):
     check_frozen(changed(config, freeze_d=3))

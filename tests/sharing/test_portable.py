@@ -13,8 +13,8 @@ import pytest
 from msggan_jax.checkpoints import safetensors_file, trained
 from msggan_jax.models import networks
 from msggan_jax.sharing import portable
+from tests.algorithm.runs import small_config
 from tests.commands import run_command
-from tests.conftest import load_config
 from tests.models.test_networks import random_arrays
 
 ROOT = Path(__file__).parents[2]
@@ -54,13 +54,8 @@ print(names)
 @functools.cache
 def make_generator(model, **fields):
   """Return a random generator up to 16x16 whose 8x8 images are missing."""
-  config = load_config("default", f"msg_{model}")
-  config.resolution = 16
-  config.latent_size = config.w_size = config.mapping_size = 6
-  config.mapping_layers = 2
-  config.base_channels, config.max_channels = 64, 8
-  config.connected_scales = (4, 16)
-  config.update(fields)
+  fields = {"resolution": 16, "connected_scales": (4, 16), **fields}
+  config = small_config(f"msg_{model}", **fields)
   network = networks.make_generator(config)
   return trained.Generator(config, network, *random_arrays(network))
 
@@ -173,7 +168,7 @@ def test_a_file_draws_without_the_package(tmp_path):
   output = tmp_path / "new" / "file"
   lines = portable.write(source, output, "stablehlo", variant=["psi"])
   assert lines == [
-    "inputs: z (batch, 6) float32, psi () float32",
+    "inputs: z (batch, 4) float32, psi () float32",
     "outputs: image_4x4, image_16x16",
   ]
   z = generator.sample_latents(jax.random.key(0), 3)
