@@ -6,10 +6,10 @@ quick and brings in neither Flax nor TensorFlow.
 
 import sys
 
-from msggan_jax.runtime import interrupts
+from msggan_jax.runtime import files
 
 if sys.argv[:1] == ["-m"]:  # while Python looks for `-m msggan_jax.<command>`
-  interrupts.end_at_once()  # before slower imports
+  files.end_at_signals()  # before slower imports
 
 import importlib
 from typing import Any

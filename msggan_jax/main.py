@@ -79,7 +79,7 @@ def main() -> None:
     print("\n".join(estimate.dry_run(read_config(workdir))))
     return
   from msggan_jax.runtime import preemption, processes
-  from msggan_jax.training import batches, loop, nonfinite
+  from msggan_jax.training import loop, replay
 
   cluster = {
     "coordinator_address": _COORDINATOR_ADDRESS.value,
@@ -90,7 +90,8 @@ def main() -> None:
     processes.join(**cluster)
   with processes.ending_together():
     if _VERIFY.value is not None:
-      verify(workdir)
+      steps = cli.parse_two_steps(_VERIFY.value)
+      replay.verify(read_config(workdir), workdir, steps)
       return
     try:
       loop.train(
@@ -103,28 +104,12 @@ def main() -> None:
       )
     except preemption.Stopped as stopped:
       print(f"{stopped}; the same command resumes it", flush=True)
-      sys.exit(preemption.EXIT_CODE)
-    except batches.Unreadable as error:
-      code = errors.EXIT_HOPELESS if error.hopeless else errors.EXIT_FAILURE
-      if not processes.is_first():
-        sys.exit(code)
-      errors.fail(str(error), code)
-    except nonfinite.NonFinite as error:
-      if not processes.is_first():
-        sys.exit(errors.EXIT_HOPELESS)
-      errors.fail(
-        f"{error}; the run stands at step {error.from_step}, see "
-        f"{workdir / nonfinite.REPORT}; continue it with other random numbers: "
-        f"{command_with('--new_randomness')}"
-      )
-  if not processes.is_first():
-    return
-  print(f"done: pictures in {workdir / 'samples'}; sample with")
+      sys.exit(errors.EXIT_STOPPED)
   images = f"--output={workdir / 'images'}"
-  command = cli.command(
-    "sample", f"--workdir={workdir}", images, "--seeds=0-15"
+  sample = cli.command("sample", f"--workdir={workdir}", images, "--seeds=0-15")
+  processes.say(
+    f"done: pictures in {workdir / 'samples'}; sample with", f"  {sample}"
   )
-  print(f"  {command}")
 
 
 def read_config(workdir: Path) -> ConfigDict:
@@ -143,36 +128,6 @@ def read_config(workdir: Path) -> ConfigDict:
     fits=estimate.fits,
     **cli.config_origin(),
   )
-
-
-def command_with(flag: str) -> str:
-  """Return this command with one more flag, without those of a cluster."""
-  cluster = ("coordinator_address", "num_processes", "process_id")
-  own = [
-    argument
-    for argument in sys.argv[1:]
-    if argument.lstrip("-").partition("=")[0] not in (*cluster, flag[2:])
-  ]
-  return cli.command("main", *own, flag)
-
-
-def verify(workdir: Path) -> None:
-  """Replay steps of the run; print agreements and the first difference."""
-  from msggan_jax.runtime import processes
-  from msggan_jax.training import replay
-
-  steps = cli.parse_two_steps(_VERIFY.value)
-
-  def say(line: str) -> None:
-    if processes.is_first():
-      print(line, flush=True)
-
-  try:
-    replay.verify(read_config(workdir), workdir, steps, say)
-  except replay.Mismatch as mismatch:
-    if not processes.is_first():
-      sys.exit(errors.EXIT_FAILURE)
-    errors.fail(str(mismatch), errors.EXIT_FAILURE)
 
 
 def default_workdir() -> str:

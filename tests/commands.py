@@ -3,7 +3,7 @@
 import tempfile
 from pathlib import Path
 
-from tests.runs.forked import Forked
+from tests.runs.forked import Forked, command
 
 EXTRACTOR = "tests.golden_metrics.mean_colors:mean_colors"  # needs no weights
 
@@ -12,8 +12,7 @@ def run_command(name, *flags, code=0, before=None):
   """Run a command; return its stdout and stderr, as one text."""
   with tempfile.TemporaryDirectory() as folder:
     log = Path(folder) / "log"
-    process = Forked([*flags], {}, log, name, before)
-    process.wait()
+    ended = Forked({}, log, command, name, *flags, before=before).wait()
     said = log.read_text()
-  assert process.returncode == code, said
+  assert ended == code, said
   return said

@@ -14,7 +14,7 @@ import pytest
 from PIL import Image
 
 from msggan_jax.data.sources import demo
-from tests.runs.forked import Forked
+from tests.runs.forked import Forked, command
 
 ROOT = Path(__file__).parents[1]
 _BLOCK = re.compile(r"^```sh\n(.*?)^```", re.DOTALL | re.MULTILINE)
@@ -71,10 +71,10 @@ def test_the_shell_blocks_run_in_order(tmp_path, monkeypatch):
   monkeypatch.chdir(tmp_path)
   log = tmp_path / "log"
   for environment, (module, *flags) in commands():
-    command = module.removeprefix("msggan_jax.")
-    done = Forked(flags, environment, log, command, few_cats)
+    name = module.removeprefix("msggan_jax.")
+    done = Forked(environment, log, command, name, *flags, before=few_cats)
     assert done.wait(600) == 0, (module, flags, log.read_text())
-    if command == "evaluate":
+    if name == "evaluate":
       printed = log.read_text()
   for path in (
     *("images/32x32/seed0015.png", "images/grid_32x32.png"),

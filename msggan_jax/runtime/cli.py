@@ -15,7 +15,7 @@ from typing import Any
 from absl import app, flags, logging
 from ml_collections import ConfigDict, config_flags
 
-from msggan_jax.runtime import errors, jsonl, machine
+from msggan_jax.runtime import errors, jsonl
 
 STDOUT = "-"
 PACKAGE = Path(__file__).parents[1]
@@ -130,7 +130,8 @@ def run(main: Callable[[], None]) -> None:
   `main` raises ValueError for it, and OSError for errors of the system.
   """
   # Through the environment: JAX is imported only when it is needed.
-  folder = str(machine.cache_folder() / "compiled")
+  cache = Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache").expanduser()
+  folder = str(cache / "msggan_jax" / "compiled")
   os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", folder)
 
   def main_or_sentence(_: Sequence[str]) -> None:
@@ -139,15 +140,7 @@ def run(main: Callable[[], None]) -> None:
     try:
       main()
     except Exception as error:
-      sentence = errors.describe(error)
-      if sentence is None:
-        raise
-      errors.fail(
-        sentence,
-        errors.EXIT_HOPELESS
-        if errors.is_hopeless(error)
-        else errors.EXIT_FAILURE,
-      )
+      sys.exit(errors.show(error))
 
   app.run(main_or_sentence, flags_parser=_parse_flags)
 
@@ -263,3 +256,14 @@ def _parse_flags(argv: Sequence[str]) -> Sequence[str]:
 def command(name: str, *arguments: str) -> str:
   """Return a command of this package, to copy into a shell."""
   return shlex.join(["python", "-m", f"msggan_jax.{name}", *arguments])
+
+
+def run_with(flag: str) -> str:
+  """Return this run's command with one more flag, without a cluster's flags."""
+  left_out = ("coordinator_address", "num_processes", "process_id", flag[2:])
+  own = [
+    argument
+    for argument in sys.argv[1:]
+    if argument.lstrip("-").partition("=")[0] not in left_out
+  ]
+  return command("main", *own, flag)

@@ -3,17 +3,16 @@
 import errno
 import os
 import sys
+import traceback
 from typing import NoReturn
-
-from msggan_jax.runtime import machine
 
 EXIT_FAILURE = 1  # launch scripts repeat the command
 EXIT_HOPELESS = 2  # bad input: the same command would end the same way
+EXIT_STOPPED = 75  # EX_TEMPFAIL: the state is saved, the same command resumes
 
 # Bad input: a path that is missing, forbidden or of another kind. Other errors
 # of the system may be gone the next time; a full disk stays full.
 _HOPELESS = (
-  ValueError,
   FileNotFoundError,
   FileExistsError,
   PermissionError,
@@ -31,12 +30,32 @@ def counted(number: int, thing: str) -> str:
   return f"{number:,} {thing}{'' if number == 1 else 's'}"
 
 
-def is_hopeless(error: Exception) -> bool:
-  """Return whether the same command would fail again: it is bad input."""
+class Ending(Exception):
+  """A run's end that all its processes raise, with an exit code."""
+
+  code = EXIT_HOPELESS
+
+
+def exit_code(error: Exception) -> int:
+  """Return the code that a command ends with."""
+  if isinstance(error, Ending):
+    return error.code
   if isinstance(error, OSError):
     listed = isinstance(error, _HOPELESS) or error.errno in _HOPELESS_CODES
-    return listed or _is_full_disk(error)
-  return describe(error) is not None
+    hopeless = listed or _is_full_disk(error)
+  else:
+    hopeless = describe(error) is not None
+  return EXIT_HOPELESS if hopeless else EXIT_FAILURE
+
+
+def show(error: Exception) -> int:
+  """Print an error's sentence, or a bug's traceback; return the exit code."""
+  if sentence := describe(error):
+    print(f"error: {sentence}", file=sys.stderr)
+  else:
+    traceback.print_exception(error)
+  sys.stderr.flush()
+  return exit_code(error)
 
 
 def describe(error: Exception) -> str | None:
@@ -46,7 +65,7 @@ def describe(error: Exception) -> str | None:
     sentence = f"{error.filename}: {error.strerror}" if named else str(error)
     room = "; make room, then give the same command again"
     return sentence + (room if _is_full_disk(error) else "")
-  if isinstance(error, ValueError):
+  if isinstance(error, ValueError | Ending):
     return str(error)
   if isinstance(error, MemoryError) or _NO_MEMORY in str(error):
     return (
@@ -54,7 +73,24 @@ def describe(error: Exception) -> str | None:
       "as config.micro_batch_size, or fewer pixels"
     )
   if isinstance(error, RuntimeError | AssertionError):
-    return machine.platform_problem()
+    return _platform_problem()
+  return None
+
+
+def _platform_problem() -> str | None:
+  """Return what is wrong with JAX_PLATFORMS, if JAX cannot start."""
+  platforms = os.environ.get("JAX_PLATFORMS")
+  if not platforms:
+    return None
+  import jax
+
+  try:
+    jax.devices()
+  except (RuntimeError, AssertionError):  # the second for cuda without a GPU
+    return (
+      f"JAX_PLATFORMS={platforms}: JAX finds no such device here; unset it to "
+      "use what there is"
+    )
   return None
 
 
@@ -78,7 +114,6 @@ def first_line(error: BaseException) -> str:
   return (str(error).strip() or repr(error)).splitlines()[0][:300]
 
 
-def fail(sentence: str, code: int = EXIT_HOPELESS) -> NoReturn:
-  """Print the sentence and end the process."""
-  print(f"error: {sentence}", file=sys.stderr)
-  sys.exit(code)
+def fail(sentence: str) -> NoReturn:
+  """Print the sentence of bad input and end the process."""
+  sys.exit(show(ValueError(sentence)))

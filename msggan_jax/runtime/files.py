@@ -1,12 +1,18 @@
-"""Files and folders that are complete and on the disk, or not there at all."""
+"""Files and folders that are complete and on the disk, or not there at all.
+
+Neither an error nor a signal leaves half of one. It imports little, and a
+package's first line can call it.
+"""
 
 import contextlib
 import os
-import secrets
+import signal
+import sys
 from collections.abc import Iterator
 from pathlib import Path
+from types import FrameType
 
-from msggan_jax.runtime.interrupts import remove, unfinished
+_unfinished: set[Path] = set()  # removed when a signal ends the command
 
 
 @contextlib.contextmanager
@@ -17,8 +23,8 @@ def replacing(path: Path, *, durable: bool = True) -> Iterator[Path]:
   is renamed. An error or a signal leaves nothing, a kill may leave a hidden
   `*.tmp`. Errors of the system name `path`.
   """
-  temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}.tmp")
-  unfinished.add(temporary)
+  temporary = path.with_name(f".{path.name}.{os.urandom(4).hex()}.tmp")
+  _unfinished.add(temporary)
   try:
     with naming(path):
       yield temporary
@@ -29,7 +35,7 @@ def replacing(path: Path, *, durable: bool = True) -> Iterator[Path]:
         _sync(path.parent)
   finally:
     remove(temporary)
-    unfinished.discard(temporary)
+    _unfinished.discard(temporary)
 
 
 def write(path: Path, content: str | bytes) -> None:
@@ -38,6 +44,17 @@ def write(path: Path, content: str | bytes) -> None:
     content = content.encode()
   with replacing(path) as temporary:
     temporary.write_bytes(content)
+
+
+def remove(path: Path) -> None:
+  """Remove a file or a folder, as far as it exists and can be removed."""
+  import shutil  # late: a signal during imports would not be handled
+
+  if path.is_dir() and not path.is_symlink():
+    shutil.rmtree(path, ignore_errors=True)
+  else:
+    with contextlib.suppress(OSError):
+      path.unlink()
 
 
 @contextlib.contextmanager
@@ -64,3 +81,24 @@ def _sync(path: Path) -> None:
     os.fsync(descriptor)
   finally:
     os.close(descriptor)
+
+
+def end_at_signals() -> None:
+  """Let Ctrl-C and SIGTERM end this process at once, unless they are ignored.
+
+  Not by an exception, which libraries swallow, turn into others or print.
+  SIGTERM, too: without a handler the first process of a container ignores it.
+  """
+  for number in (signal.SIGINT, signal.SIGTERM):
+    if signal.getsignal(number) != signal.SIG_IGN:
+      signal.signal(number, _end)
+
+
+def _end(number: int, frame: FrameType | None) -> None:
+  del frame
+  for path in list(_unfinished):
+    remove(path)
+  # The signal may have come while it is written to, or its reader has ended.
+  with contextlib.suppress(RuntimeError, OSError, ValueError):
+    sys.stdout.flush()
+  os._exit(128 + number)

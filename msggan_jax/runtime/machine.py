@@ -1,9 +1,8 @@
-"""This machine: cores, memory, the user's cache folder."""
+"""This machine: cores and memory."""
 
 import os
 import resource
 import sys
-from pathlib import Path
 
 
 def usable_cores() -> int:
@@ -11,23 +10,6 @@ def usable_cores() -> int:
   if hasattr(os, "sched_getaffinity"):  # not on macOS
     return len(os.sched_getaffinity(0))
   return os.cpu_count() or 1
-
-
-def platform_problem() -> str | None:
-  """Return what is wrong with JAX_PLATFORMS, for an error of JAX, or None."""
-  platforms = os.environ.get("JAX_PLATFORMS")
-  if not platforms:
-    return None
-  import jax
-
-  try:
-    jax.devices()
-  except (RuntimeError, AssertionError):  # the second for cuda without a GPU
-    return (
-      f"JAX_PLATFORMS={platforms}: JAX finds no such device here; unset it to "
-      "use what there is"
-    )
-  return None
 
 
 def peak_bytes() -> int:
@@ -51,12 +33,6 @@ def limit_bytes() -> int:
 
 
 def _memory_stats() -> dict[str, int]:
-  import jax  # late: commands ask for the cache folder before they need JAX
+  import jax  # late: data is prepared without JAX
 
   return jax.local_devices()[0].memory_stats() or {}
-
-
-def cache_folder() -> Path:
-  """Return the folder of compiled programs, by default in `~/.cache`."""
-  home = os.environ.get("XDG_CACHE_HOME") or "~/.cache"
-  return Path(home).expanduser() / "msggan_jax"

@@ -8,8 +8,6 @@ from types import FrameType
 import jax
 from jax.experimental import multihost_utils
 
-EXIT_CODE = 75  # EX_TEMPFAIL: the same command resumes
-
 
 class Stopped(Exception):
   """The run has stopped on request, and its state is saved."""

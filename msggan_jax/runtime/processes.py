@@ -5,13 +5,13 @@ import json
 import os
 import sys
 import time
-import traceback
 from collections.abc import Callable, Iterator
 from typing import Any
 
 import jax
 import numpy as np
 from jax.experimental import multihost_utils
+from tqdm import tqdm
 
 from msggan_jax.runtime import errors
 
@@ -60,24 +60,31 @@ def is_first() -> bool:
   return jax.process_index() == 0
 
 
+def say(*lines: str) -> None:
+  """Print lines, once for all processes and above any progress bar."""
+  if is_first():
+    for line in lines:
+      tqdm.write(line)
+    sys.stdout.flush()
+
+
 @contextlib.contextmanager
 def ending_together() -> Iterator[None]:
   """Make an error of this process end the others, too.
 
-  A normal exit would wait for the others, which wait for this process.
+  A normal exit would wait for the others, which wait for this process. An
+  `Ending` is the others' too, and the first one prints it.
   """
   try:
     yield
+  except errors.Ending as ending:
+    if is_first():
+      raise
+    sys.exit(ending.code)
   except Exception as error:
     if jax.process_count() == 1:
       raise
-    hopeless = errors.is_hopeless(error)
-    if sentence := errors.describe(error):
-      print(f"error: {sentence}", file=sys.stderr, flush=True)
-    else:
-      traceback.print_exc()
-      sys.stderr.flush()
-    os._exit(errors.EXIT_HOPELESS if hopeless else errors.EXIT_FAILURE)
+    os._exit(errors.show(error))
 
 
 @contextlib.contextmanager
@@ -91,7 +98,8 @@ def raising_together() -> Iterator[None]:
   try:
     yield
   except Exception as error:
-    of_system = isinstance(error, OSError) and not errors.is_hopeless(error)
+    passes = errors.exit_code(error) == errors.EXIT_FAILURE
+    of_system = isinstance(error, OSError) and passes
     failure, ours = error, (str(error) or repr(error), of_system)
   failures = from_all(ours)
   if failure is not None:

@@ -163,16 +163,12 @@ def _with_holdout(loader: Iterator, holdout: Iterator) -> Iterator:
       yield batch | {f"holdout_{name}": x for name, x in held_out.items()}
 
 
-class Unreadable(Exception):
-  """A process cannot read its part of the next batch; all of them raise this.
-
-  Attributes:
-    hopeless: Whether the same command would fail again.
-  """
+class Unreadable(errors.Ending):
+  """A process cannot read its part of the next batch."""
 
   def __init__(self, error: Exception):
     super().__init__(str(error))
-    self.hopeless = errors.is_hopeless(error)
+    self.code = errors.exit_code(error)
 
 
 class Feed:

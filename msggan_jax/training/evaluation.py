@@ -80,7 +80,7 @@ class Evaluation:
     self.checkpoints.wait()  # no long work beside a save that fails
     kimg = f"kimg {self.reporter.kimg(step):.2f}"
     with self.reporter.paused("evaluation"):
-      self.reporter.say(f"{kimg}  evaluating")
+      processes.say(f"{kimg}  evaluating")
       began = time.monotonic()
       values = self.evaluator.evaluate(
         generator.params,
@@ -96,7 +96,7 @@ class Evaluation:
       self.reporter.write_scalars(step, values)
       is_best = self._mark_best() == step
       numbers = "  ".join(f"{name} {x:.6g}" for name, x in values.items())
-      self.reporter.say(
+      processes.say(
         f"{kimg}  {numbers}  {row['secs']:.0f} s"
         f"{'  best so far' if is_best else ''}"
       )

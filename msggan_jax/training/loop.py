@@ -63,10 +63,13 @@ def train(
   """
   times = TimeRecord(time.time() if began is None else began)
   workdir = Path(workdir)
-  _refuse(config, workdir, init_from, new_randomness)
+  # What is impossible ends before any work.
+  metrics.choose(config)
+  nonfinite.check_stopped(workdir, new=new_randomness)
+  if not saved.exists(workdir):
+    fine_tuning.check(init_from, config)
   program = make_program(config, sharding.make_mesh())
-  if processes.is_first():
-    print(f"{describe_devices()}, precision {config.precision}", flush=True)
+  processes.say(f"{describe_devices()}, precision {config.precision}")
 
   prepared = batches.open_set_of_run(config, workdir, new_data=new_data)
   known = None if new_data else workdir
@@ -114,18 +117,8 @@ def train(
     # builtins.__import__, and imports in the compiling thread would fail.
     with times.during("compile"):
       step, secs = compiling.result()
-    run.reporter.say(f"compiled the step in {secs:.0f} s")
+    processes.say(f"compiled the step in {secs:.0f} s")
     return run.train(step, state)
-
-
-def _refuse(
-  config: ConfigDict, workdir: Path, init_from: str | None, new_randomness: bool
-) -> None:
-  """Raise ValueError before any work if a run is impossible."""
-  metrics.choose(config)
-  nonfinite.check_stopped(workdir, new=new_randomness)
-  if not saved.exists(workdir):
-    fine_tuning.check(init_from, config)
 
 
 class Schedule:
@@ -151,7 +144,7 @@ class Schedule:
   def due(self, step: int, stopping: bool) -> set[str]:
     """Return what is due after a step, before which a run may be stopping."""
     actions = (LOG, SAMPLE, SNAPSHOT, EVALUATE)
-    due = {name for name in actions if self.is_due(name, step)}
+    due = {name for name in actions if self._is_due(name, step)}
     if step == self.total_steps:
       due |= {SAMPLE, SNAPSHOT}
       # Not of a run shorter than the interval: it would take longer than the
@@ -162,7 +155,7 @@ class Schedule:
       due.add(SNAPSHOT)
     return due
 
-  def is_due(self, name: str, step: int) -> bool:
+  def _is_due(self, name: str, step: int) -> bool:
     """Return whether the images seen pass a multiple of an interval."""
     every = 1000 * self._config[f"{name}_kimg"]
     if not every:
@@ -189,20 +182,19 @@ class _Run:
 
   def begin(self, state: TrainState) -> None:
     """Log the setup; write real images and, on a new run, samples."""
-    self.reporter.say(
-      f"{counted(len(self.prepared), 'image')} in {self.prepared.path}"
+    processes.say(
+      f"{counted(len(self.prepared), 'image')} in {self.prepared.path}",
+      *data.skipped(self.prepared.path),
     )
-    for line in data.skipped(self.prepared.path):
-      self.reporter.say(line)
     if self.evaluator is None and self.config.eval_kimg:
-      self.reporter.say(evaluation.WITHOUT_WEIGHTS)
+      processes.say(evaluation.WITHOUT_WEIGHTS)
     self._save_averages(int(state.step), state)
     if processes.is_first():
       # Always: older versions wrote the first images, perhaps of one class.
       sheet = sheet_of_reals(self.prepared)
       pictures.save_sheet(sheet, self.workdir / "reals.png")
     if state.step > 0:
-      self.reporter.say(
+      processes.say(
         f"resuming {self.workdir} at step {int(state.step)} of "
         f"{self.schedule.total_steps}"
       )
@@ -212,7 +204,7 @@ class _Run:
       ("discriminator", state.d_params),
     ):
       size = parameter_overview.count_parameters(params)
-      self.reporter.say(f"{name}: {size:,} parameters")
+      processes.say(f"{name}: {size:,} parameters")
       parameter_overview.log_parameter_overview(
         params, include_stats=False, msg=name
       )
@@ -228,18 +220,15 @@ class _Run:
     try:
       with contextlib.closing(loader):
         state = self._take_steps(take_step, state, loader)
-    except (Stopped, batches.Unreadable):
+    except (Stopped, batches.Unreadable, nonfinite.NonFinite) as end:
       self._finish()
-      raise
-    except nonfinite.NonFinite as error:
-      self._finish()
-      error.from_step = self.checkpoints.newest_good() or 0
-      if processes.is_first():
-        nonfinite.write_report(self.workdir, error, rollbacks)
+      if isinstance(end, nonfinite.NonFinite):
+        from_step = self.checkpoints.newest_good() or 0
+        nonfinite.report(self.workdir, end, from_step, rollbacks)
       raise
     self._finish()
     if processes.is_first():
-      nonfinite.remove_report(self.workdir)
+      (self.workdir / nonfinite.REPORT).unlink(missing_ok=True)
     return state
 
   def _take_steps(
@@ -315,7 +304,7 @@ class _Run:
     self.reporter.flush()
     with self.times.during("checkpoint"):
       self.checkpoints.wait()
-    self.reporter.say(f"time: {self.times.describe()}")
+    processes.say(f"time: {self.times.describe()}")
     self.reporter.close()
 
   def _ema_generator(self, state: TrainState) -> trained.Generator:
@@ -351,7 +340,7 @@ def _with_randomness(
     return state
   if processes.is_first():
     averages.delete_after(workdir, int(state.step))
-    print(f"other random numbers from step {int(state.step)} on", flush=True)
+  processes.say(f"other random numbers from step {int(state.step)} on")
   return state.replace(rollbacks=state.rollbacks + (after - before))
 
 
@@ -385,8 +374,7 @@ def _first_state(
   if init_from is None:
     return program.create_state()
   state, lines = fine_tuning.start_from(init_from, program)
-  if processes.is_first():
-    print("\n".join(lines), flush=True)
+  processes.say(*lines)
   checkpoints.save(0, state)  # a restart needs the source no more
   checkpoints.wait()
   return state

@@ -11,27 +11,25 @@ import numpy as np
 from msggan_jax.algorithm import train_state
 from msggan_jax.algorithm.train_state import TrainState
 from msggan_jax.algorithm.train_step import StepMetrics
-from msggan_jax.runtime import files, jsonl, processes
+from msggan_jax.runtime import cli, errors, files, processes
 
 REPORT = "not_finite.json"
 
 _first_not_finite = jax.jit(train_state.first_not_finite)
 
 
-class NonFinite(ArithmeticError):
+class NonFinite(errors.Ending):
   """Training has produced NaN or Inf.
 
   Attributes:
     step: The first step that did.
     names: A metric and the first tensor, as far as they are known.
-    from_step: Of the newest good checkpoint, once the report is written.
   """
 
   def __init__(self, step: int, *names: str):
     super().__init__(f"step {step} has NaN or Inf in {' and '.join(names)}")
     self.step = step
     self.names = names
-    self.from_step = 0
 
 
 def check_metrics(
@@ -55,36 +53,28 @@ def check_state(step: int, state: TrainState) -> None:
     raise NonFinite(step, train_state.tensor_names(trees)[index])
 
 
-def write_report(workdir: Path, error: NonFinite, rollbacks: int) -> None:
-  """Write `not_finite.json`: what is needed to repeat the error.
+def report(
+  workdir: Path, error: NonFinite, from_step: int, rollbacks: int
+) -> None:
+  """Add the remedy to the error, and the attempt to `not_finite.json`.
 
-  Earlier errors after the same checkpoint stay. `rollbacks` are those of the
-  state that met this one.
+  Earlier attempts after the same checkpoint, of step `from_step`, stay there.
+  `rollbacks` are those of the state that met the error.
   """
-  rows = jsonl.read(workdir / "stats.jsonl")
-  before = [row for row in rows if row["step"] < error.step]
-  attempts = [
-    attempt
-    for attempt in _read_report(workdir).get("attempts", ())
-    if attempt["from_step"] == error.from_step
-  ]
-  attempts.append(
-    {
+  error.args = (
+    f"{error}; the run stands at step {from_step}, see {workdir / REPORT}; "
+    "continue it with other random numbers: "
+    f"{cli.run_with('--new_randomness')}",
+  )
+  if processes.is_first():
+    attempt = {
       "step": error.step,
       "not_finite": error.names,
-      "from_step": error.from_step,
+      "from_step": from_step,
       "rollbacks": rollbacks,
     }
-  )
-  report = {
-    "attempts": attempts,
-    "row_before": before[-1] if before else None,
-    "devices": f"{jax.device_count()} x {jax.devices()[0].device_kind}",
-    "jax": jax.__version__,
-    "to_repeat": "give the same command on the same devices and versions",
-    "to_continue": "give the same command with --new_randomness",
-  }
-  _write_report(workdir, report)
+    before = _read_report(workdir, from_step)["attempts"]
+    _write_report(workdir, {"attempts": [*before, attempt]})
 
 
 def check_stopped(workdir: Path, *, new: bool) -> None:
@@ -107,30 +97,27 @@ def attempt(workdir: Path, step: int, *, new: bool) -> int:
   """
   number = 0
   if processes.is_first():
-    report = _read_report(workdir)
-    attempts = report.get("attempts", ())
-    if attempts and attempts[-1]["from_step"] == step:
-      if new and not report.get("continued"):
+    last = _read_report(workdir, step)
+    if last["attempts"]:
+      if new and not last.get("continued"):
         # Kept in case that the run is killed before its next checkpoint.
-        report["continued"] = True
-        _write_report(workdir, report)
-      number = attempts[-1]["rollbacks"] + bool(report.get("continued"))
+        last["continued"] = True
+        _write_report(workdir, last)
+      number = last["attempts"][-1]["rollbacks"] + bool(last.get("continued"))
   return processes.from_first(number)
 
 
-def _read_report(workdir: Path) -> dict[str, Any]:
+def _read_report(workdir: Path, from_step: int) -> dict[str, Any]:
+  """Return what has been tried after a checkpoint."""
   try:
     report = json.loads((workdir / REPORT).read_bytes())
-    [(a["from_step"], a["rollbacks"]) for a in report["attempts"]]
-    return report
-  except (OSError, ValueError, TypeError, KeyError):  # none, or an older one
-    return {}
+    attempts = [(a["from_step"], a["rollbacks"]) for a in report["attempts"]]
+    if attempts[-1][0] == from_step:
+      return report
+  except (OSError, ValueError, TypeError, LookupError):  # none, or an older one
+    pass
+  return {"attempts": []}
 
 
 def _write_report(workdir: Path, report: Mapping[str, Any]) -> None:
   files.write(workdir / REPORT, json.dumps(report, indent=2) + "\n")
-
-
-def remove_report(workdir: Path) -> None:
-  """Remove the `not_finite.json` of an earlier session, if any."""
-  (workdir / REPORT).unlink(missing_ok=True)

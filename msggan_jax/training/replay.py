@@ -8,7 +8,7 @@ import contextlib
 import functools
 import hashlib
 import os
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +25,7 @@ from msggan_jax.checkpoints.checkpoint import Checkpoints
 from msggan_jax.checkpoints.tensors import flatten
 from msggan_jax.config import saved
 from msggan_jax.data import prepared_set, run_data
-from msggan_jax.runtime import processes, sharding
+from msggan_jax.runtime import errors, processes, sharding
 from msggan_jax.training import batches
 
 _SHOWN = 12  # hexadecimal digits of a hash
@@ -59,15 +59,14 @@ def provenance(
   }
 
 
-class Mismatch(Exception):
+class Mismatch(errors.Ending):
   """The replay has made another state than the run."""
+
+  code = errors.EXIT_FAILURE
 
 
 def verify(
-  config: ConfigDict,
-  workdir: Path,
-  steps: tuple[int, int] | None,
-  say: Callable[[str], None],
+  config: ConfigDict, workdir: Path, steps: tuple[int, int] | None
 ) -> None:
   """Replay the steps between two checkpoints and compare every tensor.
 
@@ -88,10 +87,13 @@ def verify(
   with Checkpoints(workdir / "checkpoints") as checkpoints:
     chosen = _choose(checkpoints, steps)
     recorded = checkpoints.provenance(chosen[-1])
-    for line in _differences(recorded, provenance(config, prepared, holdout)):
-      say(line)
-    for change in known.changes(prepared):
-      say(f"{path} is not the data set of the run: {change}")
+    processes.say(
+      *_differences(recorded, provenance(config, prepared, holdout)),
+      *(
+        f"{path} is not the data set of the run: {change}"
+        for change in known.changes(prepared)
+      ),
+    )
     images = _KnownImages(prepared)
     compiled, _ = program.compile()
     restore = functools.partial(
@@ -102,18 +104,17 @@ def verify(
       state = restore(chosen[0])
     for last in chosen[1:]:
       first = int(state.step)
-      state = _with_numbers_of(last, state, checkpoints, say)
+      state = _with_numbers_of(last, state, checkpoints)
       loader = batches.make_loader(config, state, images, holdout)
       with contextlib.closing(loader):
         for _ in range(first, last):
           batch = sharding.put_batch(program.mesh, next(loader))
           state, _ = compiled(state, batch)
       expected = restore(last)
-      for line in images.lines():
-        say(line)
+      processes.say(*images.lines())
       one = last == first + 1
       what = f"step {last}" if one else f"steps {first + 1} to {last}"
-      _compare(what, expected, state, say)
+      _compare(what, expected, state)
 
 
 def _choose(
@@ -138,7 +139,7 @@ def _choose(
 
 
 def _with_numbers_of(
-  step: int, state: TrainState, checkpoints: Checkpoints, say: Callable
+  step: int, state: TrainState, checkpoints: Checkpoints
 ) -> TrainState:
   """Give a state the random numbers with which the run reached a step."""
   abstract = sharding.abstract(state.rollbacks, state.rollbacks.sharding)
@@ -146,7 +147,7 @@ def _with_numbers_of(
   more = int(counter["rollbacks"]) - int(state.rollbacks)
   if not more:
     return state
-  say(
+  processes.say(
     f"the run has changed its random numbers {more} times after step "
     f"{int(state.step)}; this replays the last attempt, if it began there"
   )
@@ -171,9 +172,7 @@ def _short(value: Any) -> str:
   return text[:_SHOWN] if is_hash else text
 
 
-def _compare(
-  what: str, expected: TrainState, state: TrainState, say: Callable[[str], None]
-) -> None:
+def _compare(what: str, expected: TrainState, state: TrainState) -> None:
   """Compare two states; raise Mismatch with the first different tensor."""
   theirs, ours = map(_tensors, (expected, state))
   differing = [
@@ -181,7 +180,7 @@ def _compare(
   ]
   if not differing:
     digest = _digest(ours)[:_SHOWN]
-    say(f"{what}: all {len(ours)} tensors agree, SHA-256 {digest}...")
+    processes.say(f"{what}: all {len(ours)} tensors agree, SHA-256 {digest}...")
     return
   name = differing[0]
   a, b = (tree[name].astype(np.float64) for tree in (theirs, ours))

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import jax
 import numpy as np
+from tensorboardX import summary as summaries
 from tensorboardX.event_file_writer import EventsWriter
 from tensorboardX.proto.event_pb2 import Event
 from tensorboardX.proto.summary_pb2 import Summary
@@ -16,9 +17,9 @@ from tqdm import tqdm
 
 from msggan_jax.algorithm.train_step import StepMetrics
 from msggan_jax.checkpoints import trained
-from msggan_jax.data import pictures, pixels
+from msggan_jax.data import pictures
 from msggan_jax.models.pyramid import resolution_of, to_uint8
-from msggan_jax.runtime import jsonl, machine
+from msggan_jax.runtime import jsonl, machine, processes
 from msggan_jax.runtime.clock import TimeRecord, duration
 from msggan_jax.training import nonfinite
 
@@ -39,24 +40,14 @@ class EventFile:
 
   def write_scalars(self, step: int, values: Mapping[str, float]) -> None:
     """Write numbers of a step."""
-    self._write(
-      step, [Summary.Value(tag=k, simple_value=x) for k, x in values.items()]
-    )
+    tagged = [Summary.Value(tag=k, simple_value=x) for k, x in values.items()]
+    self._write(step, Summary(value=tagged))
 
   def write_image(self, step: int, name: str, image: np.ndarray) -> None:
-    """Write an image, uint8, (H, W, C); alpha is dropped, gray stays gray."""
-    image = image[..., :3]
-    height, width, channels = image.shape
-    encoded = Summary.Image(
-      height=height,
-      width=width,
-      colorspace=channels,
-      encoded_image_string=pixels.encode_png(image),
-    )
-    self._write(step, [Summary.Value(tag=name, image=encoded)])
+    """Write an image, uint8, (H, W, C); alpha is dropped."""
+    self._write(step, summaries.image(name, image[..., :3], dataformats="HWC"))
 
-  def _write(self, step: int, values: list[Summary.Value]) -> None:
-    summary = Summary(value=values)
+  def _write(self, step: int, summary: Summary) -> None:
     self._writer.write_event(
       Event(step=step, wall_time=time.time(), summary=summary)
     )
@@ -88,7 +79,7 @@ class Reporter:
     self._row_step: int | None = None  # of the row that is written next
     self._row_extra: Mapping[str, float] = {}
     self._last_step = first_step
-    self._is_writer = jax.process_index() == 0
+    self._is_writer = processes.is_first()
     self._is_terminal = sys.stdout.isatty()
     self._bar = tqdm(  # elsewhere plain lines
       total=total_steps * batch_size / 1000,
@@ -183,12 +174,6 @@ class Reporter:
         pictures.save_sheet(sheet, self._workdir / "samples" / name / file)
       self._events.write_image(step, "samples", sheet)
 
-  def say(self, line: str) -> None:
-    """Print a line, above the progress bar if there is one."""
-    if self._is_writer:
-      self._bar.write(line, file=sys.stdout)
-      sys.stdout.flush()
-
   def close(self) -> None:
     """Write the pending row and close the logs."""
     self.flush()
@@ -243,7 +228,7 @@ class Reporter:
     )
     if not self._is_terminal:
       total_kimg = self._total_steps * self._batch_size / 1000
-      self.say(f"kimg {row['kimg']:.2f}/{total_kimg:g}  {numbers}")
+      processes.say(f"kimg {row['kimg']:.2f}/{total_kimg:g}  {numbers}")
       return
     self._bar.n = row["kimg"]
     self._bar.set_postfix_str(numbers)

@@ -112,6 +112,10 @@ def builds(preset, resolution):
 STYLEGAN = {"model": "stylegan"}
 FROM_0 = "choose a whole number from 0"
 IMPOSSIBLE = (
+  ({"resolution": 24}, "resolution is 24; it must be a power of two"),
+  ({"resolution": 2}, "resolution is 2; choose a whole number from 4 to"),
+  ({"connected_scales": "some"}, "connected_scales is 'some'; choose"),
+  ({"connected_scales": (4, 5)}, r"connected_scales is \[4, 5\]|\(4, 5\)"),
   ({"model": "pix2pix"}, "config.model is 'pix2pix'; choose one of progan"),
   ({"num_classes": -1}, f"config.num_classes is -1; {FROM_0}"),
   ({"stddev_group": -4}, f"config.stddev_group is -4; {FROM_0}"),

@@ -20,11 +20,10 @@ import jax
 import numpy as np
 
 from msggan_jax.checkpoints import manifest
-from msggan_jax.runtime import jsonl, preemption
-from tests.runs.faults import flip, halve
-from tests.runs.forked import Forked
-from tests.runs.test_processes import finish, state_of
+from msggan_jax.runtime import errors, jsonl
+from tests.runs.forked import Forked, finish
 from tests.runs.test_processes import start as start_run
+from tests.runs.test_processes import state_of
 
 SECS = 600  # the watchdog's: a start, a step or an end that takes longer hangs
 # A checkpoint every other step and an evaluation every fourth.
@@ -93,7 +92,7 @@ def finish_and_compare(folder: Path, processes: int) -> int:
   with _started(folder, processes, training=0) as started:
     started[-1].send_signal(signal.SIGTERM)
     codes = finish(started, timeout=SECS)
-  assert set(codes) == {preemption.EXIT_CODE}, (codes, _logs(folder))
+  assert set(codes) == {errors.EXIT_STOPPED}, (codes, _logs(folder))
   steps = jsonl.read(folder / "run/stats.jsonl")[-1]["step"]
   total = {"total_kimg": 0.016 * steps}
   options = _run() | total
@@ -161,6 +160,22 @@ def _numbers(row: dict) -> dict:
     for name, value in row.items()
     if name not in _TIMES and not name.startswith(("secs/", "stability/"))
   }
+
+
+def flip(folder: Path) -> None:
+  """Flip a bit of a checkpoint's largest file of arrays."""
+  files = (path for path in folder.rglob("d/*") if path.is_file())
+  path = max(files, key=lambda path: path.stat().st_size)
+  data = bytearray(path.read_bytes())
+  data[len(data) // 2] ^= 1
+  path.write_bytes(data)
+
+
+def halve(folder: Path) -> None:
+  """Delete every other file of a checkpoint, and its manifest."""
+  for path in sorted(path for path in folder.rglob("*") if path.is_file())[::2]:
+    path.unlink()
+  (folder / manifest.NAME).unlink(missing_ok=True)
 
 
 def _damage(folder: Path, rng: random.Random) -> str:

@@ -21,17 +21,13 @@ from msggan_jax.runtime import (
   sharding,
 )
 from msggan_jax.training import batches
-from tests.runs.faults import flip, halve
-from tests.runs.several import run_in_all
+from tests.runs.chaos import flip, halve
+from tests.runs.forked import run_in_all
 
 
-def test_two_processes_meet_faults(tmp_path):
-  run_in_all(meet_faults, tmp_path)
-
-
-@pytest.mark.slow
-def test_four_processes_meet_faults(tmp_path):
-  run_in_all(meet_faults, tmp_path, count=4)
+@pytest.mark.parametrize("count", [2, pytest.param(4, marks=pytest.mark.slow)])
+def test_processes_meet_faults(tmp_path, count):
+  run_in_all(meet_faults, tmp_path, count)
 
 
 def meet_faults(folder):
@@ -172,7 +168,7 @@ def an_image_that_one_cannot_read():
   """All have the batches before it; nobody waits for the next one."""
   mesh = sharding.make_mesh()
   double = jax.jit(lambda x: 2 * x.sum())
-  for error, hopeless in ((ValueError, True), (OSError, False)):
+  for error, code in ((ValueError, 2), (OSError, 1)):
 
     def parts(error=error):
       for i in range(3):
@@ -189,7 +185,7 @@ def an_image_that_one_cannot_read():
     sentence = "^image 7" if is_last() else r"process \d of \d: image 7 is bad"
     with pytest.raises(batches.Unreadable, match=sentence) as caught:
       next(feed)
-    assert caught.value.hopeless == hopeless
+    assert caught.value.code == code
 
 
 def test_a_second_run_is_refused(tmp_path):

@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 
 from msggan_jax.runtime import jsonl
-from tests.runs.test_processes import finish, start
+from tests.runs.forked import finish
+from tests.runs.test_processes import start
 
 STEPS = 20_000
 FIELDS = {

@@ -1,7 +1,5 @@
 """Images that are not square: from photographs to samples."""
 
-import json
-
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -13,7 +11,6 @@ from msggan_jax import data
 from msggan_jax.algorithm import augment, penalties
 from msggan_jax.algorithm.transformations import OUTSIDE, transform
 from msggan_jax.checkpoints import trained
-from msggan_jax.config import saved
 from msggan_jax.data import pixels
 from msggan_jax.models import networks
 from msggan_jax.models.pyramid import connected_scales, make_pyramid
@@ -179,16 +176,3 @@ def test_a_run(tmp_path, preset):
   portable.export(run, output)
   pyramid = msggan_jax.load_generator(output)(np.zeros((1, 8), np.float32))
   assert [images.shape[1:3] for images in pyramid] == [(3, 4), (6, 8)]
-
-
-def test_a_run_of_before_is_square(tiny_config, tmp_path):
-  saved.save_config(tiny_config, tmp_path)
-  path = tmp_path / "config.json"
-  fields = json.loads(path.read_text())
-  del fields["base_grid"]
-  path.write_text(json.dumps(fields))
-  assert saved.load_config(tmp_path).base_grid == "4x4"
-  saved.check_config(tiny_config, tmp_path)
-  tiny_config.base_grid = "3x4"
-  with pytest.raises(ValueError, match="base_grid .there '4x4', here '3x4'"):
-    saved.check_config(tiny_config, tmp_path)

@@ -1,6 +1,5 @@
 """Several processes on this machine: the same training, the same end."""
 
-import contextlib
 import json
 import os
 import signal
@@ -18,10 +17,9 @@ from msggan_jax import data
 from msggan_jax.algorithm import program
 from msggan_jax.checkpoints.checkpoint import Checkpoints
 from msggan_jax.data import pixels
-from msggan_jax.runtime import preemption, sharding
+from msggan_jax.runtime import errors, processes, sharding
 from tests.conftest import CACHE, load_config
-from tests.runs.forked import Forked
-from tests.runs.several import free_port
+from tests.runs.forked import Forked, command, finish, free_port
 
 FIELDS = {
   "num_classes": 0,
@@ -85,11 +83,11 @@ def start(
   arguments = ["--config=configs/demo.py", f"--workdir={tmp_path / workdir}"]
   arguments += flags
   arguments += [f"--config.{name}={value}" for name, value in fields.items()]
-  command = [sys.executable, "-m", "msggan_jax.main", *arguments]
+  program = [sys.executable, "-m", "msggan_jax.main", *arguments]
   if launch:
     script = ["bash", "launch/local.sh", f"--processes={num_processes}"]
     script += ["--restarts=0", f"--python={sys.executable}", "--"]
-    command = [*script, *command[3:]]
+    program = [*script, *arguments]
   started = []
   for i in range(1 if launch else num_processes):
     several = [
@@ -100,12 +98,13 @@ def start(
     log = tmp_path / f"{workdir}-{i}.log"
     if not launch and not prefix:
       several = several if num_processes > 1 else []
-      started.append(Forked([*arguments, *several], environment, log))
+      flags = (*arguments, *several)
+      started.append(Forked(environment, log, command, "main", *flags))
       continue
     with log.open("w") as file:
       started.append(
         subprocess.Popen(
-          [*prefix, *command]
+          [*prefix, *program]
           + (several if num_processes > 1 and not launch else []),
           env=os.environ | environment,
           stdout=file,
@@ -113,15 +112,6 @@ def start(
         )
       )
   return started
-
-
-def finish(started, timeout=600):
-  """Wait for all; return their exit codes."""
-  with contextlib.ExitStack() as stack:
-    for process in started:
-      stack.callback(process.wait)
-      stack.callback(process.kill)
-    return [process.wait(timeout) for process in started]
 
 
 def run(tmp_path, workdir, num_processes, **options):
@@ -161,6 +151,13 @@ def test_two_processes_train_as_one(tmp_path):
   run(tmp_path, "one", 1, total_kimg=0.048)
   # For four devices, auto takes 16 instead of the demo's 4.
   run(tmp_path, "two", 2, launch=True, batch_size="auto")
+  # Forked commands have no TensorFlow.
+  flags = f"--workdir={tmp_path / 'one'}", f"--output={tmp_path / 'images'}"
+  cpu, log = {"JAX_PLATFORMS": "cpu"}, tmp_path / "sample.log"
+  assert Forked(cpu, log, command, "sample", *flags).wait() == 0, (
+    log.read_text()
+  )
+  assert (tmp_path / "images/8x8/seed0015.png").is_file()
   files = {p.relative_to(tmp_path / "two") for p in tmp_path.glob("two/**/*")}
   assert Path("samples/8x8/000000.032.png") in files
   assert Path("reals.png") in files
@@ -241,7 +238,7 @@ def test_a_second_run_is_refused(tmp_path):
     assert time.monotonic() < deadline, "the run does not start"
     time.sleep(0.1)
   third[0].send_signal(signal.SIGTERM)
-  assert finish(third) == [preemption.EXIT_CODE]
+  assert finish(third) == [errors.EXIT_STOPPED]
 
 
 @pytest.mark.slow
@@ -296,16 +293,7 @@ def test_all_stop_at_an_image_that_one_cannot_read(tmp_path):
 
 
 def test_half_of_the_flags_is_refused():
-  result = subprocess.run(
-    [
-      sys.executable,
-      "-m",
-      "msggan_jax.main",
-      "--config=configs/demo.py",
-      "--num_processes=2",
-    ],
-    capture_output=True,
-    text=True,
-  )
-  assert result.returncode == 2
-  assert "--num_processes and --process_id together" in result.stderr
+  with pytest.raises(ValueError, match="--num_processes and --process_id tog"):
+    processes.join(None, 2, None)
+  with pytest.raises(ValueError, match="--process_id is 2; .* from 0 to 1"):
+    processes.join("127.0.0.1:1", 2, 2)

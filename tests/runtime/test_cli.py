@@ -155,6 +155,18 @@ def test_json_is_a_switch_or_a_file(values, arguments, target):
   assert left[1:] == [a for a in arguments if not a.startswith("-")]
 
 
+def test_steps_are_numbers_or_the_best():
+  parsed = [cli.parse_step(text) for text in ("", "7", "best")]
+  assert parsed == [None, 7, "best"]
+  with pytest.raises(ValueError, match="--step=-1: give a number, or best"):
+    cli.parse_step("-1")
+  assert cli.parse_two_steps("") is None
+  assert cli.parse_two_steps("0,100") == (0, 100)
+  for text in ("7", "7,", "a,b", "1,2,3", "-1,4"):
+    with pytest.raises(ValueError, match="give two steps"):
+      cli.parse_two_steps(text)
+
+
 def test_json_goes_to_stdout_or_to_a_new_file(tmp_path, capsys):
   cli.JsonOutput(None).show({"a": 1}, ["one", "two"])
   assert capsys.readouterr().out == "one\ntwo\n"
@@ -202,8 +214,9 @@ def test_wrong_input_is_never_worth_another_attempt(monkeypatch, capsys):
       cli.run(main)
     assert ended.value.code == code, error
     assert capsys.readouterr().err == f"error: {sentence}\n"
-  with pytest.raises(KeyError):  # a bug shows its traceback
+  with pytest.raises(SystemExit, match="1"):
     cli.run(lambda: {}["a"])
+  assert capsys.readouterr().err.startswith("Traceback ")  # of a bug
 
 
 @pytest.mark.parametrize("platform", ["cuda", "gpus"])

@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 import msggan_jax
+from tests.commands import run_command
 
 COMMANDS = sorted(
   path.stem
@@ -15,24 +16,11 @@ COMMANDS = sorted(
 )
 
 
-def run(command, *arguments):
-  return subprocess.run(
-    [sys.executable, "-m", f"msggan_jax.{command}", *arguments],
-    capture_output=True,
-    text=True,
-    timeout=600,
-  )
-
-
-@pytest.mark.parametrize("command", COMMANDS)
-def test_help_and_an_unknown_flag(command):
-  done = run(command, "--help")
-  assert done.returncode == 0, done.stderr
-  assert "--" in done.stdout
-  done = run(command, "--no_such_flag")
-  assert done.returncode == 2
-  assert done.stdout == ""
-  assert len(done.stderr.splitlines()) == 1
+@pytest.mark.parametrize("name", COMMANDS)
+def test_help_and_an_unknown_flag(name):
+  assert "\n  --" in run_command(name, "--help")
+  said = run_command(name, "--no_such_flag", code=2)
+  assert said.startswith("error: ") and said.count("\n") == 1
 
 
 def test_the_package_lists_its_commands():
@@ -46,6 +34,4 @@ def test_the_package_lists_its_commands():
 
 def test_no_test_imports_a_command():
   # Flags belong to a process: two commands in one would both define --config.
-  assert not {f"msggan_jax.{command}" for command in COMMANDS} & set(
-    sys.modules
-  )
+  assert not {f"msggan_jax.{name}" for name in COMMANDS} & set(sys.modules)

@@ -1,7 +1,10 @@
-"""Files that are complete, or not there at all."""
+"""Files that are complete, or not there at all, also after a signal."""
 
 import errno
 import os
+import signal
+import subprocess
+import sys
 
 import pytest
 
@@ -34,3 +37,73 @@ def test_a_folder_appears_completely_or_not_at_all(tmp_path, monkeypatch):
       assert not os.listdir(tmp_path)
   assert (tmp_path / "a/b/c").is_file() and os.listdir(tmp_path) == ["a"]
   assert len(synced) == 4  # a, b, c, and the folder of a
+
+
+WRITE = """
+import threading
+from pathlib import Path
+from msggan_jax.runtime import files
+
+threading.Thread(target=threading.Event().wait).start()  # it waits for none
+with files.replacing(Path("a")) as temporary:
+  temporary.mkdir()
+  (temporary / "b").write_text("")
+  print("written")
+  {send}
+"""
+IN_A_CALLBACK = """
+import gc
+
+gc.callbacks.append(lambda *_: {send})  # an exception would be swallowed
+gc.collect()
+"""
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("program", [WRITE, IN_A_CALLBACK])
+def test_a_signal_ends_a_command_without_a_traceback(tmp_path, program, number):
+  begin = f"""if True:
+    import signal
+    from msggan_jax.runtime import files
+
+    # A shell's background commands ignore SIGINT.
+    signal.signal({number.value}, signal.SIG_DFL)
+    files.end_at_signals()
+  """
+  send = f"__import__('signal').raise_signal({number.value})"
+  ended = subprocess.run(
+    [sys.executable, "-c", begin + program.format(send=send)],
+    cwd=tmp_path,
+    env=os.environ | {"PYTHONPATH": os.getcwd()},
+    capture_output=True,
+    text=True,
+  )
+  assert (ended.returncode, ended.stderr) == (128 + number, "")
+  assert ended.stdout == ("written\n" if program == WRITE else "")
+  assert not os.listdir(tmp_path)
+
+
+@pytest.mark.parametrize("as_command", [True, False])
+def test_only_a_command_handles_signals(tmp_path, as_command):
+  """From its first import on: reading its module is what ends it here."""
+  (tmp_path / "sitecustomize.py").write_text("""if True:
+    import os, signal, sys
+
+    class Finder:
+      def find_spec(self, name, *_):
+        if name == "absl":
+          signal.raise_signal(signal.SIGTERM)
+
+    sys.meta_path.insert(0, Finder())
+  """)
+  program = ["-m", "msggan_jax.sample"]
+  if not as_command:
+    program = ["-c", "import msggan_jax.sample"]
+  ended = subprocess.run(
+    [sys.executable, *program, "--help"],
+    env=os.environ | {"PYTHONPATH": f"{tmp_path}:{os.getcwd()}"},
+    capture_output=True,
+    text=True,
+  )
+  assert ended.returncode == (143 if as_command else -signal.SIGTERM)
+  assert ended.stdout == ended.stderr == ""

@@ -1,5 +1,6 @@
 """A run resumes with the data that it was trained on, and no other unasked."""
 
+import contextlib
 import shutil
 
 import jax.numpy as jnp
@@ -29,13 +30,11 @@ def config(tiny_config, tmp_path):
   return tiny_config
 
 
-def lines_of_verify(config, workdir):
-  lines = []
-  try:
-    replay.verify(config, workdir, None, lines.append)
-  except replay.Mismatch as error:
-    lines.append(str(error))
-  return lines
+def lines_of_verify(config, workdir, capfd):
+  capfd.readouterr()
+  with contextlib.suppress(replay.Mismatch):
+    replay.verify(config, workdir, None)
+  return capfd.readouterr().out.splitlines()
 
 
 def test_a_run_whose_data_has_changed(config, tmp_path, capfd):
@@ -60,7 +59,7 @@ def test_a_run_whose_data_has_changed(config, tmp_path, capfd):
   )
   assert (run / "config.json").read_bytes() == before
   # The run's own set is replayed, however the source has changed.
-  (line,) = lines_of_verify(config, run)
+  (line,) = lines_of_verify(config, run, capfd)
   assert line.startswith("step 1: all ")
   data.prepare_for(config)  # beside; the sentence names images now
   with pytest.raises(
@@ -71,15 +70,14 @@ def test_a_run_whose_data_has_changed(config, tmp_path, capfd):
   ):
     loop.train(config, run)
   shutil.rmtree(old)
-  assert any(
-    "first is image 132 (x5" in x for x in lines_of_verify(config, run)
-  )
+  lines = lines_of_verify(config, run, capfd)
+  assert any("first is image 132 (x5" in line for line in lines)
   (run / "data.json").unlink()  # as in an older run
   with pytest.raises(ValueError, match="images are others; --new_data accepts"):
     loop.train(config, run)
   state = loop.train(config, run, new_data=True)
   assert int(state.step) == 2
-  loop.train(config, run)  # it is the run's data now
+  batches.open_set_of_run(config, run)  # it is the run's data now
 
 
 def test_classes_and_exchanged_sets(config, tmp_path):

@@ -8,25 +8,18 @@ import pytest
 
 import msggan_jax
 from msggan_jax import metrics
-from msggan_jax.algorithm.train_step import StepMetrics
 from msggan_jax.checkpoints import checkpoint
-from msggan_jax.runtime import (
-  cli,
-  clock,
-  jsonl,
-  preemption,
-)
+from msggan_jax.runtime import jsonl, preemption
 from msggan_jax.training import evaluation, loop
 from tests.conftest import load_config
 
-METRICS = "fd_mean_colors_64_full,kid_mean_colors_32"
-NAMES = METRICS.split(",")
+NAME = "fd_mean_colors_64_full"
 
 
 @pytest.fixture
 def config(tiny_config):
-  """Four steps at 8x8, evaluated after every second."""
-  tiny_config.resolution = 8
+  """Four steps at 4x4, evaluated after every second."""
+  tiny_config.resolution = 4
   tiny_config.penalty = "none"  # half the compilation
   tiny_config.total_kimg = 0.128
   tiny_config.log_kimg = 0.0
@@ -34,37 +27,8 @@ def config(tiny_config):
   tiny_config.snapshot_kimg = 0.0
   tiny_config.eval_kimg = 0.064
   tiny_config.extractor = "tests.golden_metrics.mean_colors:mean_colors"
-  tiny_config.metrics = METRICS
+  tiny_config.metrics = NAME
   return tiny_config
-
-
-def test_a_resumed_run_evaluates_as_a_whole_one(config, tmp_path):
-  """Stopped before step 2's evaluation, with rows of a lost future."""
-  whole, halves = tmp_path / "whole", tmp_path / "halves"
-  loop.train(config, whole)
-  rows = jsonl.read(whole / "metrics.jsonl")
-  assert [row["step"] for row in rows] == [2, 4]
-  evaluator = metrics.make_evaluator(
-    config, loop.data.open_prepared(loop.data.prepare_for(config))
-  )
-  generator = msggan_jax.load_generator(whole, 4)
-  values = evaluator.evaluate(generator.params, generator.state)
-  for name in NAMES:
-    np.testing.assert_allclose(rows[1][name], values[name], rtol=1e-4)
-  best = json.loads((whole / "best.json").read_text())
-  assert best["metric"] == NAMES[0]
-  assert best["value"] == min(row[NAMES[0]] for row in rows)
-
-  config.total_kimg = 0.064
-  loop.train(config, halves)
-  future = {**rows[0], "step": 9, NAMES[0]: 0.0}
-  (halves / "metrics.jsonl").write_text(json.dumps(future) + "\n" + '{"st')
-  config.total_kimg = 0.128
-  loop.train(config, halves)
-  resumed = jsonl.read(halves / "metrics.jsonl")
-  for a, b in zip(rows, resumed, strict=True):
-    assert {**a, "secs": 0} == {**b, "secs": 0}
-  assert json.loads((halves / "best.json").read_text()) == best
 
 
 def test_the_last_step_is_evaluated(config):
@@ -100,7 +64,7 @@ def test_a_signal_ends_an_evaluation(config, tmp_path, monkeypatch):
 def test_the_best_checkpoint_stays(config, tmp_path, monkeypatch):
   values = iter([3.0, 1.0, 2.0, 4.0, 0.5])
   monkeypatch.setattr(
-    metrics.Evaluator, "evaluate", lambda *_: {NAMES[0]: next(values)}
+    metrics.Evaluator, "evaluate", lambda *_: {NAME: next(values)}
   )
   run = tmp_path / "run"
   config.eval_kimg = 0.032
@@ -117,7 +81,7 @@ def test_the_best_checkpoint_stays(config, tmp_path, monkeypatch):
   loop.train(config, run)
   assert json.loads((run / "best.json").read_text()) == {
     "step": 5,
-    "metric": NAMES[0],
+    "metric": NAME,
     "value": 0.5,
   }
   # Killed before it was marked; the old one goes with the next save.
@@ -143,52 +107,9 @@ def test_without_weights_training_goes_on(
     loop.train(config, tmp_path / "other")
 
 
-def test_speed_is_that_of_training_alone(tmp_path, monkeypatch):
-  from msggan_jax.training import reporter
-
-  now = 0.0
-  monkeypatch.setattr(clock.time, "monotonic", lambda: now)
-  times = clock.TimeRecord(0.0)
-  times.switch_to("step")
-  reporter = reporter.Reporter(
-    tmp_path,
-    batch_size=8,
-    total_steps=4,
-    first_step=0,
-    tensor_names=[],
-    times=times,
-  )
-  names = ("d_loss", "g_loss")
-  losses = StepMetrics(
-    values=dict.fromkeys(names, np.float32(0)),
-    counts=dict.fromkeys(names, np.int32(1)),
-    first_bad=np.int32(-1),
-  )
-  for step in range(1, 5):
-    now += 2.0
-    reporter.add(step, losses)
-    if step % 2 == 1:
-      with reporter.paused("samples"):
-        now += 100.0
-  reporter.report(4)
-  reporter.close()
-  (row,) = jsonl.read(tmp_path / "stats.jsonl")
-  assert row["images_per_sec"] == 4.0
-
-
 def test_the_demo_is_evaluated():
   for name in ("cats", "earth"):
     config = load_config("demo", name)
     _, names = metrics.choose(config)
     assert names == ["kid_efficientnet_lite0_1000"]
     assert config.total_kimg % config.eval_kimg == 0
-
-
-def test_steps_of_flags():
-  assert [cli.parse_step(text) for text in ("", "7", "best")] == [
-    None,
-    7,
-    "best",
-  ]
-  with pytest.raises(ValueError, match="--step=-1: give a number, or best"):
-    cli.parse_step("-1")

@@ -1,12 +1,38 @@
-"""The reporter's bound on steps that run ahead of the devices."""
+"""A run's rows and events, and its bound on steps ahead of the devices."""
 
+import io
+import struct
 import types
 
-from msggan_jax.runtime import clock
-from msggan_jax.training import loop, reporter
+import numpy as np
+import pytest
+from PIL import Image
+from tensorboardX.proto.event_pb2 import Event
+
+from msggan_jax.algorithm.train_step import StepMetrics
+from msggan_jax.runtime import clock, jsonl
+from msggan_jax.training import loop
+from msggan_jax.training.reporter import EventFile, Reporter
 
 
-def test_at_most_two_steps_are_unfinished(tmp_path):
+@pytest.fixture
+def times():
+  return clock.TimeRecord(0.0)
+
+
+@pytest.fixture
+def reporter(tmp_path, times):
+  return Reporter(
+    tmp_path,
+    batch_size=8,
+    total_steps=9,
+    first_step=0,
+    tensor_names=[],
+    times=times,
+  )
+
+
+def test_at_most_two_steps_are_unfinished(reporter):
   """Before each step, as the loop does: wait, dispatch, add."""
   finished = []
 
@@ -15,16 +41,61 @@ def test_at_most_two_steps_are_unfinished(tmp_path):
       block_until_ready=lambda: finished.append(step)
     )
 
-  report = reporter.Reporter(
-    tmp_path,
-    batch_size=8,
-    total_steps=9,
-    first_step=0,
-    tensor_names=[],
-    times=clock.TimeRecord(0.0),
-  )
   for step in range(1, 6):
-    report.wait(loop.RUN_AHEAD)
-    report.add(step, dispatched(step))
+    reporter.wait(loop.RUN_AHEAD)
+    reporter.add(step, dispatched(step))
     assert finished == list(range(1, step - 1))
-  report.close()
+  reporter.close()
+
+
+def test_speed_is_that_of_training_alone(
+  tmp_path, times, reporter, monkeypatch
+):
+  now = 0.0
+  monkeypatch.setattr(clock.time, "monotonic", lambda: now)
+  times.switch_to("step")
+  reporter._last_secs = times.secs["step"]
+  names = ("d_loss", "g_loss")
+  losses = StepMetrics(
+    values=dict.fromkeys(names, np.float32(0)),
+    counts=dict.fromkeys(names, np.int32(1)),
+    first_bad=np.int32(-1),
+  )
+  for step in range(1, 5):
+    now += 2.0
+    reporter.add(step, losses)
+    if step % 2 == 1:
+      with reporter.paused("samples"):
+        now += 100.0
+  reporter.report(4)
+  reporter.close()
+  (row,) = jsonl.read(tmp_path / "stats.jsonl")
+  assert row["images_per_sec"] == 4.0
+
+
+def read_events(path):
+  """Parse the TFRecord format: length, its CRC, the event, its CRC."""
+  data = path.read_bytes()
+  events = []
+  while data:
+    (length,) = struct.unpack("<Q", data[:8])
+    events.append(Event.FromString(data[12 : 12 + length]))
+    data = data[16 + length :]
+  return events
+
+
+def test_events_are_in_the_file_at_once(tmp_path):
+  events = EventFile(tmp_path / "tensorboard")
+  events.write_scalars(7, {"d_loss": 0.5, "gradient_penalty/8": np.float32(2)})
+  image = np.arange(4 * 6 * 4, dtype=np.uint8).reshape(4, 6, 4)
+  events.write_image(8, "samples", image)
+  (path,) = (tmp_path / "tensorboard").iterdir()
+  _, scalars, picture = read_events(path)  # before it is closed
+  assert scalars.step == 7
+  values = {value.tag: value.simple_value for value in scalars.summary.value}
+  assert values == {"d_loss": 0.5, "gradient_penalty/8": 2.0}
+  (value,) = picture.summary.value
+  assert (picture.step, value.tag) == (8, "samples")
+  png = Image.open(io.BytesIO(value.image.encoded_image_string))
+  np.testing.assert_array_equal(np.asarray(png), image[..., :3])
+  events.close()
