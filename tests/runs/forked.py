@@ -120,8 +120,6 @@ def _call(
 ) -> None:
   import jax
 
-  # Only preparing TFDS sets needs it: the server has not imported it.
-  assert sys.modules.setdefault("tensorflow", None) is None
   descriptor = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
   for stream in (1, 2):
     os.dup2(descriptor, stream)
@@ -131,7 +129,10 @@ def _call(
       jax.config.update(name.lower(), _value(value))
   for number in (signal.SIGINT, signal.SIGTERM):
     signal.signal(number, signal.default_int_handler if number == 2 else 0)
-  function(*args, **options)
+  try:
+    function(*args, **options)
+  finally:  # only preparing TFDS sets needs it
+    assert "tensorflow" not in sys.modules
 
 
 def _value(text: str) -> object:

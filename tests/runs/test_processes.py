@@ -18,7 +18,7 @@ from msggan_jax.algorithm import program
 from msggan_jax.checkpoints.checkpoint import Checkpoints
 from msggan_jax.data import pixels
 from msggan_jax.runtime import errors, processes, sharding
-from tests.conftest import CACHE, load_config
+from tests.conftest import load_config
 from tests.runs.forked import Forked, command, finish, free_port
 
 FIELDS = {
@@ -69,9 +69,6 @@ def start(
   environment = {
     "JAX_PLATFORMS": "cpu",
     "JAX_NUM_CPU_DEVICES": str(devices // num_processes),
-    "JAX_DISABLE_MOST_OPTIMIZATIONS": "true",
-    "JAX_COMPILATION_CACHE_DIR": str(CACHE),
-    "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0",
   }
   fields = FIELDS | fields
   fields |= {
@@ -151,7 +148,6 @@ def test_two_processes_train_as_one(tmp_path):
   run(tmp_path, "one", 1, total_kimg=0.048)
   # For four devices, auto takes 16 instead of the demo's 4.
   run(tmp_path, "two", 2, launch=True, batch_size="auto")
-  # Forked commands have no TensorFlow.
   flags = f"--workdir={tmp_path / 'one'}", f"--output={tmp_path / 'images'}"
   cpu, log = {"JAX_PLATFORMS": "cpu"}, tmp_path / "sample.log"
   assert Forked(cpu, log, command, "sample", *flags).wait() == 0, (

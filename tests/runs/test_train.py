@@ -41,12 +41,12 @@ def test_a_run_resumes_byte_for_byte(config, tmp_path):
   config.extractor = "tests.golden_metrics.mean_colors:mean_colors"
   config.metrics = "fd_mean_colors_64_full,kid_mean_colors_32"
   whole = loop.train(config, tmp_path / "whole")
-  rows = jsonl.read(tmp_path / "whole/metrics.jsonl")
+  evaluated = jsonl.read(tmp_path / "whole/metrics.jsonl")
 
   config.total_kimg = 0.064
   loop.train(config, tmp_path / "halves")
   assert [row["step"] for row in stats(tmp_path / "halves")] == [1, 2]
-  future = {**rows[0], "step": 9, "fd_mean_colors_64_full": 0.0}
+  future = {**evaluated[0], "step": 9, "fd_mean_colors_64_full": 0.0}
   lines = json.dumps(future) + "\n" + '{"st'
   (tmp_path / "halves/metrics.jsonl").write_text(lines)
   config.total_kimg = 0.128
@@ -69,11 +69,10 @@ def test_a_run_resumes_byte_for_byte(config, tmp_path):
 
   check_what_a_run_leaves(tmp_path / "whole")
   check_sampling(tmp_path / "whole", whole)
-  check_evaluations(config, rows, tmp_path / "whole")
+  check_evaluations(config, evaluated, tmp_path / "whole")
   resumed = jsonl.read(tmp_path / "halves/metrics.jsonl")
-  assert [row | {"secs": 0} for row in rows] == [
-    row | {"secs": 0} for row in resumed
-  ]
+  for row, other in zip(evaluated, resumed, strict=True):
+    assert row | {"secs": 0} == other | {"secs": 0}
   best = [tmp_path / name / "best.json" for name in ("whole", "halves")]
   assert best[0].read_bytes() == best[1].read_bytes()
 
