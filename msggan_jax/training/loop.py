@@ -5,7 +5,7 @@ import contextlib
 import dataclasses
 import time
 from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 
 import jax
@@ -113,12 +113,7 @@ def train(
       ),
     )
     run.begin(state)
-    # The loader opens afterwards: it imports grain, which briefly replaces
-    # builtins.__import__, and imports in the compiling thread would fail.
-    with times.during("compile"):
-      step, secs = compiling.result()
-    processes.say(f"compiled the step in {secs:.0f} s")
-    return run.train(step, state)
+    return run.train(compiling, state)
 
 
 class Schedule:
@@ -210,8 +205,13 @@ class _Run:
       )
     self.reporter.write_samples(0, self._ema_generator(state))
 
-  def train(self, take_step: Callable, state: TrainState) -> TrainState:
-    """Take all remaining steps."""
+  def train(self, compiling: Future, state: TrainState) -> TrainState:
+    """Take all remaining steps, once the step is compiled."""
+    # The loader opens afterwards: it imports grain, which briefly replaces
+    # builtins.__import__, and imports in the compiling thread would fail.
+    with self.times.during("compile"):
+      take_step, secs = compiling.result()
+    processes.say(f"compiled the step in {secs:.0f} s")
     self.times.switch_to("step")
     rollbacks = int(state.rollbacks)
     loader = batches.make_loader(
