@@ -15,10 +15,10 @@ from orbax.checkpoint import v1 as ocp
 
 from msggan_jax.checkpoints import manifest
 from msggan_jax.checkpoints.tensors import flatten
+from msggan_jax.config.saved import STARTING
 from msggan_jax.runtime import errors, files, jsonl, processes
 
 BEST = "best"  # instead of a step
-STARTING = ".starting"  # in the workdir until its first checkpoint is complete
 
 _NAME = "state"
 _PROVENANCE = "provenance.json"

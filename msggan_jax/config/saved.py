@@ -10,13 +10,26 @@ from ml_collections import ConfigDict
 from msggan_jax.config.fields import FIELDS, LATER, RESUMABLE, default_config
 from msggan_jax.runtime import cli, files
 
+STARTING = ".starting"  # in the workdir until its first checkpoint is complete
+
 # A resumed run may change them, and its numbers then differ by rounding.
 _ROUNDING = ("micro_batch_size", "remat_from")
 
 
 def exists(workdir: Path | None) -> bool:
-  """Return whether a folder has a `config.json`."""
-  return workdir is not None and (workdir / "config.json").is_file()
+  """Return whether a folder has the `config.json` of a run that has begun.
+
+  Other fields may follow one that ended before its first row and checkpoint,
+  such as for lack of memory.
+  """
+  if workdir is None or not (workdir / "config.json").is_file():
+    return False
+  has_begun = (workdir / "stats.jsonl").exists() or _has_checkpoint(workdir)
+  return has_begun or not (workdir / STARTING).exists()
+
+
+def _has_checkpoint(workdir: Path) -> bool:
+  return any((workdir / "checkpoints").glob("[0-9]*"))
 
 
 def load_config(workdir: str | Path) -> ConfigDict:
@@ -63,6 +76,11 @@ def save_config(config: ConfigDict, workdir: Path) -> None:
 def check_config(config: ConfigDict, workdir: Path) -> None:
   """Raise ValueError if a workdir's run has a configuration of other fields."""
   if not exists(workdir):
+    if _has_checkpoint(workdir):
+      raise ValueError(
+        f"{workdir} has checkpoints, but no config.json: bring it back, or "
+        "choose another --workdir"
+      )
     return
   # A field that is newer than the run has its default.
   theirs = {name: field.default for name, field in FIELDS.items()}

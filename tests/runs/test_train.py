@@ -218,6 +218,24 @@ def test_a_run_of_before_a_field_existed_has_its_default(config, tmp_path):
     saved.check_config(config, tmp_path)
 
 
+def test_other_fields_may_follow_a_run_that_has_not_begun(config, tmp_path):
+  """Such as one that was refused, or had too little memory."""
+  saved.save_config(config, tmp_path)
+  (tmp_path / saved.STARTING).write_text("")
+  config.burn_in_kimg = 1.0
+  saved.check_config(config, tmp_path)
+  for name in ("checkpoints/0", "stats.jsonl"):
+    kept = tmp_path / name
+    kept.mkdir(parents=True)
+    with pytest.raises(ValueError, match="holds a run of another conf"):
+      saved.check_config(config, tmp_path)
+    kept.rmdir()
+  (tmp_path / "checkpoints/0").mkdir()
+  (tmp_path / "config.json").unlink()
+  with pytest.raises(ValueError, match="has checkpoints, but no config.json"):
+    saved.check_config(config, tmp_path)
+
+
 @pytest.mark.parametrize(
   ("field", "value", "sentence"),
   [
