@@ -151,21 +151,6 @@ def score(row: dict) -> float:
   return statistics.mean(row["kid"].values()) if row["kid"] else math.inf
 
 
-def single_scale_runs(rows: list[dict]) -> list[Run]:
-  """Return single-scale runs: the pairing recipe at its tuned rate."""
-  more = {"connected_scales": "none"}
-  return _varied(rows, "scales", "single scale", "pairing, R1 + R2", more)
-
-
-def weight_runs(rows: list[dict]) -> list[Run]:
-  """Return runs whose penalty weighs each scale by its pixels.
-
-  The largest has its weight of the mean of four scales: gamma is a quarter.
-  """
-  more = {"penalty_scales": "pixels", "r1_gamma": 2.5}
-  return _varied(rows, "weights", "R1 by pixels", "logistic, R1", more)
-
-
 def _varied(
   rows: list[dict], part: str, arm: str, recipe: str, more: dict[str, Any]
 ) -> list[Run]:
@@ -188,15 +173,19 @@ def gamma_runs(rows: list[dict], resolution: int) -> list[Run]:
   """Return runs of the pairing recipe by pixels with other gammas."""
   if (fields := _tuned(rows, "pairing, R1 + R2")) is None:
     return []
-  part = f"gamma-{resolution}"
   fields |= {"resolution": resolution, "penalty_scales": "pixels"}
-
-  def make(gamma: float) -> Run:
-    each = fields | {"r1_gamma": gamma, "r2_gamma": gamma}
-    arm = f"gamma {gamma:g}"
-    return Run(part, "tune", arm, TUNING_SEED, "cats", "progan", each)
-
-  return [make(gamma) for gamma in GAMMAS]
+  return [
+    Run(
+      f"gamma-{resolution}",
+      "tune",
+      f"gamma {gamma:g}",
+      TUNING_SEED,
+      "cats",
+      "progan",
+      fields | {"r1_gamma": gamma, "r2_gamma": gamma},
+    )
+    for gamma in GAMMAS
+  ]
 
 
 def few_runs(rows: list[dict], num: int) -> list[Run]:
@@ -247,7 +236,12 @@ def all_runs(rows: list[dict]) -> list[Run]:
   for source in ("cats", "earth"):
     for network in ("progan", "stylegan"):
       runs += recipe_runs(rows, source, network)
-  runs += single_scale_runs(rows) + weight_runs(rows) + residual_runs(rows)
+  more = {"connected_scales": "none"}
+  runs += _varied(rows, "scales", "single scale", "pairing, R1 + R2", more)
+  # The largest scale has its weight of the mean of four: gamma is a quarter.
+  more = {"penalty_scales": "pixels", "r1_gamma": 2.5}
+  runs += _varied(rows, "weights", "R1 by pixels", "logistic, R1", more)
+  runs += residual_runs(rows)
   runs += gamma_runs(rows, 16) + gamma_runs(rows, 32)
   runs += few_runs(rows, 100) + few_runs(rows, 1_000) + long_runs(rows)
   return runs

@@ -1,6 +1,6 @@
 """Stability during training (paper, Fig. 6)."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 
 import jax
@@ -49,27 +49,21 @@ class Stability:
     return trained.map_batches(generator, z, labels, batch_size=_BATCH)
 
 
-def read_rows(stats_path: Path) -> list[dict[str, float]]:
-  """Return the stability in the rows of a `stats.jsonl`."""
-  found = []
-  for row in jsonl.read(stats_path):
-    changes = {k: x for k, x in row.items() if k.startswith(_PREFIX)}
-    if changes:
-      found.append({"kimg": row["kimg"], **changes})
-  return found
+def plot(workdir: Path, newest: Mapping[str, float]) -> None:
+  """Plot Fig. 6 in `stability.png`: change against kimg, one line a scale.
 
-
-def plot(rows: Sequence[Mapping[str, float]], path: Path) -> None:
-  """Plot Fig. 6 as a PNG file: change against kimg, one line a scale."""
+  The rows are those of `stats.jsonl`, with a newest one.
+  """
   from msggan_jax.runtime import plots  # late, so that training starts sooner
 
-  lines = []
+  rows = [*jsonl.read(workdir / "stats.jsonl"), newest]
   names = {name for row in rows for name in row if name.startswith(_PREFIX)}
+  lines = []
   for r in sorted(int(name.removeprefix(_PREFIX)) for name in names):
     points = [(row["kimg"], row.get(f"{_PREFIX}{r}", 0.0)) for row in rows]
     lines.append(plots.Line(f"{r}\u00d7{r}", points).on_log_axis())
   plots.draw(
-    path,
+    workdir / "stability.png",
     [line for line in lines if line.points],
     log=True,
     ylabel="mean squared change",

@@ -11,6 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from msggan_jax.checkpoints import checkpoint, trained
+from msggan_jax.models.pyramid import Pyramid
 from msggan_jax.runtime import progress
 from msggan_jax.sampling import sheets
 from msggan_jax.sampling.job import Job, Scales, scale_title
@@ -42,14 +43,19 @@ def interpolate(job: Job, frames: int | None) -> list[str]:
   if not stylegan:
     points = _with_norms(points, corners, frames)
 
+  def generate(batch: np.ndarray) -> Pyramid:
+    if stylegan:
+      return job.generator.synthesize(job.truncate(jnp.asarray(batch)))
+    labels = None if job.labels is None else job.labels[:1] * len(batch)
+    return job.generator(jnp.asarray(batch), labels)
+
   def pictures() -> Iterator[np.ndarray]:
-    with progress.bar(len(points), "interpolate", "frames") as bar:
-      for start in range(0, len(points), job.batch_size):
-        batch = jnp.asarray(points[start : start + job.batch_size])
-        scales = _generate(job, batch, stylegan)
-        for i in range(len(batch)):
-          yield _side_by_side(job, scales, i)
-          bar.update()
+    for pyramid in trained.each_batch(
+      generate, points, batch_size=job.batch_size, progress="interpolate"
+    ):
+      scales = job.to_scales(pyramid)
+      for i in range(len(pyramid[0])):
+        yield _side_by_side(job, scales, i)
 
   return write(job.output / "interpolate", pictures())
 
@@ -161,18 +167,6 @@ def _with_norms(
   wanted = (norms[:, None] * (1 - t) + np.roll(norms, -1)[:, None] * t).ravel()
   scale = wanted / np.maximum(np.linalg.norm(points, axis=1), 1e-12)
   return (points * scale[:, None]).astype(points.dtype)
-
-
-def _generate(job: Job, batch: jnp.ndarray, stylegan: bool) -> Scales:
-  if stylegan:
-    return job.synthesize(job.truncate(batch), "")
-  labels = None
-  if job.labels is not None:
-    labels = np.full(len(batch), job.labels[0])
-  pyramid = trained.map_batches(
-    job.generator, batch, labels, batch_size=job.batch_size
-  )
-  return job.to_scales(pyramid)
 
 
 def _side_by_side(job: Job, scales: Scales, i: int) -> np.ndarray:

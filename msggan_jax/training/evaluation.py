@@ -64,9 +64,8 @@ class Evaluation:
       changes = self.stability.update(generator)
       changed = any(0 < change < math.inf for change in changes.values())
       if processes.is_first() and changed:
-        rows = stability.read_rows(self.workdir / "stats.jsonl")
-        rows.append({"kimg": self.reporter.kimg(step), **changes})
-        stability.plot(rows, self.workdir / "stability.png")
+        newest = {"kimg": self.reporter.kimg(step), **changes}
+        stability.plot(self.workdir, newest)
     return changes
 
   def evaluate(self, step: int, generator: trained.Generator) -> None:

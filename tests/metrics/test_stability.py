@@ -39,15 +39,14 @@ def test_stability(tiny_config):
 
 
 def test_plot_of_stability(tmp_path):
-  rows = [
+  *rows, newest = [
     {"kimg": kimg, "stability/4": 1 / kimg, "stability/64": 2 / kimg}
     for kimg in (1, 2, 3)
   ]
-  path = tmp_path / "stats.jsonl"
-  assert stability.read_rows(path) == []
-  path.write_text("".join(json.dumps(r) + "\n" for r in [{"step": 1}, *rows]))
-  assert stability.read_rows(path) == rows
-  stability.plot(rows, tmp_path / "stability.png")
+  rows.append({"step": 1, "kimg": 2.5})
+  lines = [json.dumps(row) + "\n" for row in rows]
+  (tmp_path / "stats.jsonl").write_text("".join(lines))
+  stability.plot(tmp_path, newest)
   picture = np.asarray(Image.open(tmp_path / "stability.png"))
   assert picture.shape == (560, 880, 4)
   assert len(np.unique(picture.reshape(-1, 4), axis=0)) > 10
