@@ -24,7 +24,7 @@ from matplotlib.figure import Figure
 from benchmarks import growth_points, section
 from benchmarks.section import ROOT
 from benchmarks.timed_step import time_step
-from msggan_jax.models import layers, pyramid
+from msggan_jax.models import multi_scale, pyramid
 from msggan_jax.runtime import jsonl, plots
 
 POINTS = ROOT / "docs/growth.jsonl"
@@ -139,7 +139,7 @@ def features(resolution: int) -> int:
   config = runpy.run_path(str(DEMO))["get_config"]()
   config.update(FIELDS)
   return sum(
-    r**2 * layers.num_channels(r, config.base_channels, config.max_channels)
+    r**2 * multi_scale.num_channels(config, r)
     for r in pyramid.resolutions_up_to(resolution)
   )
 

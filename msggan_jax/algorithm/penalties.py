@@ -1,7 +1,7 @@
 """Gradient penalties of a critic over a whole pyramid (paper, section 3.2).
 
 The penalties themselves know no configuration; `PENALTIES` says which terms a
-configuration adds to D's loss, and `make_penalty` weighs and averages them.
+configuration adds to D's loss, and `penalize` weighs and averages them.
 
 How R1's and R2's gamma follows from the resolution R: g_s is the score's
 derivative by the image at scale s, of s x s pixels, and c_s = s ||g_s|| how
@@ -18,16 +18,17 @@ because the sum of 1 / s^2 over s = 4, 8, ... is 1 / 12.
 """
 
 from collections.abc import Callable, Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+from ml_collections import ConfigDict
 
 from msggan_jax.algorithm import schedules
 from msggan_jax.algorithm.accumulation import in_parts
 from msggan_jax.kernels import upsample_like
 from msggan_jax.kernels.precision import matmul
-from msggan_jax.models.pyramid import Pyramid
+from msggan_jax.models.pyramid import Pyramid, connected_scales
 from msggan_jax.runtime import sharding
 
 Critic = Callable[[Pyramid], jax.Array]  # pyramid -> logits, (B,)
@@ -91,24 +92,24 @@ class Term(NamedTuple):
   """A penalty term of D's loss."""
 
   metric: str  # its name in `stats.jsonl`, before /<resolution>
-  # With `penalty_derivatives`: (S, B), not yet averaged.
-  values: Callable[[Critic, Images, str], jax.Array]
-  # By `gp_weight` and the values of this step.
-  weight: Callable[[float, schedules.Now], float | jax.Array]
+  # By the configuration: (S, B), not yet averaged.
+  values: Callable[[Critic, Images, ConfigDict], jax.Array]
+  # By the configuration and the values of this step.
+  weight: Callable[[ConfigDict, schedules.Now], float | jax.Array]
 
 
 def _around_one(one_sided: bool) -> Term:
   return Term(
     "gradient_penalty",
     lambda critic, images, _: gradient_penalty(critic, *images, one_sided),
-    lambda gp_weight, _: gp_weight,
+    lambda config, _: config.gp_weight,
   )
 
 
 _R1 = Term(
   "r1_penalty",
-  lambda critic, images, derivatives: r1_penalty(
-    critic, images.reals, derivatives
+  lambda critic, images, config: r1_penalty(
+    critic, images.reals, config.penalty_derivatives
   ),
   lambda _, now: 0.5 * now.r1_gamma,
 )
@@ -163,57 +164,54 @@ class Penalty(NamedTuple):
   count: jax.Array  # 1 if this step computed the penalty, else 0
 
 
-def make_penalty(
-  name: str,
-  scales: Sequence[int],
-  *,
-  scale_rule: str | Sequence[float],
-  derivatives: str,
-  gp_weight: float,
-  interval: int,
-  part_size: int,
-) -> Callable[..., Penalty]:
-  """Return (step, `schedules.Now`, critic, images, given) -> `Penalty`.
+def penalize(
+  config: ConfigDict,
+  step: jax.Array,
+  now: schedules.Now,
+  critic: Callable[[Pyramid, Any], jax.Array],
+  images: Images,
+  given: Any,
+) -> Penalty:
+  """Compute the penalty of a step, at every `penalty_interval`-th one.
 
   The critic maps a pyramid and what is given with it to logits, (B,); `images`
-  are this device's. `scale_rule` is a key of `SCALE_WEIGHTS` or a weight for
-  each scale; the penalty is computed at every `interval`-th step.
+  are this device's.
   """
-  terms = PENALTIES[name]
+  terms, interval = PENALTIES[config.penalty], config.penalty_interval
+  scales = connected_scales(config.resolution, config.connected_scales)
+
+  def values(images, given):
+    def of_given(pyramid):
+      return critic(pyramid, given)
+
+    return [term.values(of_given, images, config) for term in terms]
+
+  def compute():
+    size = config.micro_batch_size
+    return in_parts(values, size, out_axis=1)(images, given)
 
   # (S, B) -> (): the mean or weighted sum of the scales, averaged over the
   # global batch.
   def over_scales(value):
-    if scale_rule == "mean":
+    if config.penalty_scales == "mean":
       return sharding.global_mean(value)
-    weights = jnp.asarray(scale_weights(scale_rule, scales), value.dtype)
+    weights = scale_weights(config.penalty_scales, scales)
+    weights = jnp.asarray(weights, value.dtype)
     return sharding.global_mean(matmul(weights, value))
 
-  def penalty(step, now, critic, images: Images, given) -> Penalty:
-    def values(images, given):
-      def of_given(pyramid):
-        return critic(pyramid, given)
-
-      return [term.values(of_given, images, derivatives) for term in terms]
-
-    def compute():
-      return in_parts(values, part_size, out_axis=1)(images, given)
-
-    computed = step % interval == 0
-    if interval == 1:
-      per_term = compute()
-    else:
-      # Lazy (StyleGAN2, section 3.1): every k-th step, k times as strong.
-      per_term = jax.lax.cond(computed, compute, _zeros_like(compute))
-    loss = 0.0
-    means = {}
-    for term, value in zip(terms, per_term, strict=True):
-      loss += interval * term.weight(gp_weight, now) * over_scales(value)
-      for resolution, scale_value in zip(scales, value, strict=True):
-        means[f"{term.metric}/{resolution}"] = sharding.global_mean(scale_value)
-    return Penalty(loss, means, computed.astype(jnp.int32))
-
-  return penalty
+  computed = step % interval == 0
+  if interval == 1:
+    per_term = compute()
+  else:
+    # Lazy (StyleGAN2, section 3.1): every k-th step, k times as strong.
+    per_term = jax.lax.cond(computed, compute, _zeros_like(compute))
+  loss = 0.0
+  means = {}
+  for term, value in zip(terms, per_term, strict=True):
+    loss += interval * term.weight(config, now) * over_scales(value)
+    for resolution, scale_value in zip(scales, value, strict=True):
+      means[f"{term.metric}/{resolution}"] = sharding.global_mean(scale_value)
+  return Penalty(loss, means, computed.astype(jnp.int32))
 
 
 def _zeros_like(compute: Callable) -> Callable:

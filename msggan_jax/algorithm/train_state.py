@@ -9,7 +9,7 @@ import optax
 from flax import struct
 from ml_collections import ConfigDict
 
-from msggan_jax.algorithm import augment, averaging, power_averages
+from msggan_jax.algorithm import augment, averaging
 from msggan_jax.models.networks import Tree
 from msggan_jax.models.pyramid import resolutions_up_to
 
@@ -52,7 +52,7 @@ def assemble(
   Without those of the EMA generator, it is a copy of the generator.
   """
   ema_params, ema_state = ema or jax.tree.map(jnp.copy, g)
-  widths = power_averages.WIDTHS if config.ema_averages else ()
+  widths = averaging.WIDTHS if config.ema_averages else ()
   zeros = jax.tree.map(jnp.zeros_like, ema_params)
   return TrainState(
     step=jnp.zeros((), jnp.int32),

@@ -14,21 +14,17 @@ from msggan_jax.algorithm import (
   averaging,
   losses,
   penalties,
-  power_averages,
   randomness,
   schedules,
 )
-from msggan_jax.algorithm.accumulation import (
-  Given,
-  bind_discriminator,
-  bind_generator,
-)
+from msggan_jax.algorithm.accumulation import in_parts
 from msggan_jax.algorithm.disagreement import disagreement
 from msggan_jax.algorithm.train_state import (
   TrainState,
   first_not_finite,
   freeze,
 )
+from msggan_jax.algorithm.transformations import Transformation, transform
 from msggan_jax.kernels import like
 from msggan_jax.models.networks import Network, Tree
 from msggan_jax.models.pyramid import (
@@ -37,6 +33,7 @@ from msggan_jax.models.pyramid import (
   make_pyramid,
   to_float,
 )
+from msggan_jax.runtime import sharding
 from msggan_jax.runtime.sharding import global_mean
 
 Batch = dict[str, jax.Array]
@@ -61,6 +58,14 @@ class Fakes(NamedTuple):
   g_state: Tree  # after the call, which moves w's average
 
 
+class Given(NamedTuple):
+  """What belongs to D's images, per example."""
+
+  labels: jax.Array | None  # (B,); None: unconditional
+  # The augmentation. Part of the critic, so penalties differentiate through it.
+  transformation: Transformation | None = None
+
+
 class TrainStep:
   """(state, batch) -> (state, metrics), for `sharding.shard_step`.
 
@@ -79,19 +84,8 @@ class TrainStep:
     self._generator = generator
     self._discriminator = discriminator
     self._optimizer = optimizer
-    self._generate = bind_generator(generator, config.micro_batch_size)
-    self._critic = bind_discriminator(discriminator, config.micro_batch_size)
     self._adversarial = losses.adversarial(
       config.loss, mean=global_mean, drift_weight=config.drift_weight
-    )
-    self._penalty = penalties.make_penalty(
-      config.penalty,
-      connected_scales(config.resolution, config.connected_scales),
-      scale_rule=config.penalty_scales,
-      derivatives=config.penalty_derivatives,
-      gp_weight=config.gp_weight,
-      interval=config.penalty_interval,
-      part_size=config.micro_batch_size,
     )
 
   def __call__(
@@ -141,7 +135,7 @@ class TrainStep:
       state.g_params,
       averaging.ema_rate(config, now),
     )
-    averages, averages_remainders = power_averages.update(
+    averages, averages_remainders = averaging.move_power_averages(
       state.averages, state.averages_remainders, state.g_params, state.step + 1
     )
     state = state.replace(
@@ -172,7 +166,9 @@ class TrainStep:
       real_logits = critic(images.reals, given)
       fake_logits = critic(images.fakes, given)
       loss = self._adversarial.d_loss(real_logits, fake_logits)
-      penalty = self._penalty(state.step, now, critic, images, given)
+      penalty = penalties.penalize(
+        self._config, state.step, now, critic, images, given
+      )
       values = {
         "d_loss": loss,
         "real_logits": global_mean(real_logits),
@@ -243,10 +239,45 @@ class TrainStep:
       key, size, config.latent_size, normalize=config.normalize_latents
     )
 
-    def generate(g_params):
-      return self._generate(g_params, state.g_state, z, labels, noise)
+    def generate(params):
+      params = sharding.vary(params)
+
+      def part(z, labels, noise):
+        pyramid, new_state = self._generator.apply_and_update(
+          params,
+          state.g_state,
+          z,
+          labels,
+          noise=noise,
+          batch_mean=sharding.batch_mean,
+        )
+        # Parts average how far they move the state: w's average moves once.
+        return pyramid, jax.tree.map(jnp.subtract, new_state, state.g_state)
+
+      run = in_parts(part, config.micro_batch_size, has_means=True)
+      pyramid, moves = run(z, labels, noise)
+      return pyramid, jax.tree.map(jnp.add, state.g_state, moves)
 
     return Fakes(*jax.vjp(generate, state.g_params, has_aux=True))
+
+  def _critic(self, params: Tree, state: Tree) -> Callable:
+    """Return D: a pyramid and what is `Given` with it to logits, (B,).
+
+    Of this device's examples. However often it is called, the gradient of its
+    parameters is summed over the devices once.
+    """
+    params = sharding.vary(params)
+
+    def critic(pyramid: Pyramid, given: Given) -> jax.Array:
+      return self._discriminator.apply(
+        params,
+        state,
+        transform(pyramid, given.transformation),
+        given.labels,
+        batch_mean=sharding.batch_mean,
+      )
+
+    return in_parts(critic, self._config.micro_batch_size)
 
   def _update(self, now, grads, opt_state, params):
     updates, opt_state = self._optimizer.update(

@@ -19,7 +19,7 @@ import safetensors.numpy
 from absl import logging
 from ml_collections import ConfigDict
 
-from msggan_jax.algorithm import power_averages
+from msggan_jax.algorithm import averaging
 from msggan_jax.checkpoints import checkpoint, manifest, safetensors_file
 from msggan_jax.checkpoints.tensors import from_own, to_own
 from msggan_jax.config import saved
@@ -37,7 +37,7 @@ def save(
 ) -> None:
   """Write the averages of a step, unless they exist, and delete surplus ones.
 
-  `averages` has a tree of parameters for each of `power_averages.WIDTHS`, and
+  `averages` has a tree of parameters for each of `averaging.WIDTHS`, and
   `state` is G's.
   """
   folder = _folder(workdir, step)
@@ -85,7 +85,7 @@ def reconstruct(
       f"the averages of step {step} or of step 0 in {workdir} are damaged"
     )
   decay = 0.5 ** (config.batch_size / (1000 * ema_kimg))
-  of_averages, of_initial, error = power_averages.coefficients(
+  of_averages, of_initial, error = averaging.power_coefficients(
     steps[1:], step, decay
   )
   if error > _POOR:

@@ -1,9 +1,7 @@
 """Operations on plain arrays, in the form of the platform of a program.
 
-JAX picks it when it compiles, so a program traced once runs anywhere. The
-convolution and its weight gradient are bilinear, and each is a derivative of
-the other; so are the two resamplings. Derivatives of any order, as in gradient
-penalties, stay within the pair.
+JAX picks it when it compiles, so a program traced once runs anywhere. The two
+resamplings are derivatives of each other, see also `plain.differentiable`.
 """
 
 import functools
@@ -16,54 +14,31 @@ from msggan_jax.kernels.precision import TRUE_FLOAT32, Products
 from msggan_jax.kernels.tpu import unfolded
 
 
-@functools.partial(jax.custom_vjp, nondiff_argnums=(2,))
 def convolve(
   x: jax.Array, kernel: jax.Array, products: Products = TRUE_FLOAT32
 ) -> jax.Array:
   """Compute `plain.convolve` with zero padding, k odd."""
+  return _convolve(x, kernel, products)
+
+
+def _convolve_once(x, kernel, products):
   default = functools.partial(plain.convolve, products=products)
   if cpu.pays("convolve", x, kernel.shape):
     return _choose(x, kernel, default=default, cpu=cpu.convolve)
   return default(x, kernel)
 
 
-@functools.partial(jax.custom_vjp, nondiff_argnums=(2, 3))
-def correlate(
-  x: jax.Array,
-  y: jax.Array,
-  kernel_size: int,
-  products: Products = TRUE_FLOAT32,
-) -> jax.Array:
-  """Compute `plain.correlate`."""
+def _correlate(x, y, size, products):
   default = functools.partial(
-    plain.correlate, kernel_size=kernel_size, products=products
+    plain.correlate, products=products, padding=[(size // 2, size // 2)] * 2
   )
-  shape = (kernel_size, kernel_size, x.shape[-1], y.shape[-1])
-  if cpu.pays("correlate", x, shape):
+  if cpu.pays("correlate", x, (size, size, x.shape[-1], y.shape[-1])):
     return _choose(x, y, default=default, cpu=cpu.correlate)
   return default(x, y)
 
 
-def _convolve_backward(products, residuals, y_bar):
-  x, kernel = residuals
-  x_bar = convolve(y_bar, plain.transposed(kernel), products)
-  return x_bar, correlate(x, y_bar, kernel.shape[0], products)
-
-
-def _correlate_backward(kernel_size, products, residuals, kernel_bar):
-  del kernel_size
-  x, y = residuals
-  x_bar = convolve(y, plain.transposed(kernel_bar), products)
-  return x_bar, convolve(x, kernel_bar, products)
-
-
-convolve.defvjp(
-  lambda x, kernel, *options: (convolve(x, kernel, *options), (x, kernel)),
-  _convolve_backward,
-)
-correlate.defvjp(
-  lambda x, y, *options: (correlate(x, y, *options), (x, y)),
-  _correlate_backward,
+_convolve = plain.differentiable(
+  _convolve_once, _correlate, lambda *options: options
 )
 
 

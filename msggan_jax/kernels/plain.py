@@ -3,6 +3,7 @@
 It is the reference of all other forms, and the only one in exported files.
 """
 
+import functools
 from collections.abc import Callable, Sequence
 
 import jax
@@ -14,6 +15,8 @@ from msggan_jax.kernels.precision import (
   at_least_float32,
 )
 
+Padding = str | Sequence[tuple[int, int]]
+
 LRELU_SLOPE = 0.2
 NORM_EPSILON = 1e-8
 STDDEV_EPSILON = 1e-8
@@ -23,46 +26,81 @@ def convolve(
   x: jax.Array,
   kernel: jax.Array,
   products: Products = TRUE_FLOAT32,
-  padding: str = "SAME",
+  padding: Padding = "SAME",
+  *,
+  strides: tuple[int, int] = (1, 1),
+  dilation: tuple[int, int] = (1, 1),
 ) -> jax.Array:
   """Convolve x, (B, H, W, I), with a kernel, (k, k, I, O).
 
-  Args:
-    x: Features.
-    kernel: Its weights.
-    products: Precision of float32 on accelerators, here and below.
-    padding: "SAME" (zeros); "VALID" reduces H and W by k - 1.
+  `products` is the precision of float32 on accelerators, here and below.
+  `dilation` puts zeros between the pixels of x.
   """
   return jax.lax.conv_general_dilated(
     x,
     kernel,
-    window_strides=(1, 1),
+    window_strides=strides,
     padding=padding,
+    lhs_dilation=dilation,
     dimension_numbers=("NHWC", "HWIO", "NHWC"),
     precision=products,
   )
 
 
 def correlate(
-  x: jax.Array,
-  y: jax.Array,
-  kernel_size: int,
-  products: Products = TRUE_FLOAT32,
+  x: jax.Array, y: jax.Array, products: Products, padding: Padding
 ) -> jax.Array:
   """Return the weight gradient of `convolve`, (k, k, I, O), k odd.
 
   At (i, j) it is the sum over B, H, W of y, the cotangent, times x, shifted by
   (i, j) minus the kernel's center.
   """
-  margin = kernel_size // 2
   return jax.lax.conv_general_dilated(
     x,
     y,
     window_strides=(1, 1),
-    padding=[(margin, margin), (margin, margin)],
+    padding=padding,
     dimension_numbers=("CHWN", "IHWO", "HWNC"),
     precision=products,
   )
+
+
+def differentiable(
+  convolve: Callable, correlate: Callable, reverse: Callable
+) -> Callable:
+  """Return a convolution that has derivatives of any order.
+
+  The convolution and its weight gradient are bilinear, and each is a derivative
+  of the other, so the derivatives stay within the pair.
+
+  Args:
+    convolve: (x, kernel, *options) -> y, k odd, zero padding.
+    correlate: (x, y, k, *options) -> the gradient of the kernel.
+    reverse: options -> those of the convolution from y to x.
+  """
+
+  @functools.partial(jax.custom_vjp, nondiff_argnums=(2,))
+  def conv(x, kernel, options):
+    return convolve(x, kernel, *options)
+
+  @functools.partial(jax.custom_vjp, nondiff_argnums=(2, 3))
+  def corr(x, y, size, options):
+    return correlate(x, y, size, *options)
+
+  def conv_backward(options, residuals, y_bar):
+    x, kernel = residuals
+    x_bar = conv(y_bar, transposed(kernel), reverse(*options))
+    return x_bar, corr(x, y_bar, kernel.shape[0], options)
+
+  def corr_backward(size, options, residuals, kernel_bar):
+    del size
+    x, y = residuals
+    x_bar = conv(y, transposed(kernel_bar), reverse(*options))
+    return x_bar, conv(x, kernel_bar, options)
+
+  conv.defvjp(lambda x, k, *o: (conv(x, k, *o), (x, k)), conv_backward)
+  corr.defvjp(lambda x, y, *o: (corr(x, y, *o), (x, y)), corr_backward)
+  return lambda x, kernel, *options: conv(x, kernel, options)
 
 
 def transposed(kernel: jax.Array) -> jax.Array:

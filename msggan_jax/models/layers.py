@@ -1,8 +1,6 @@
 """Layers that both networks use."""
 
-import dataclasses
 import math
-from collections.abc import Callable
 from typing import Any
 
 import jax
@@ -20,52 +18,6 @@ from msggan_jax.kernels.precision import (
 LRELU_GAIN = math.sqrt(2.0)  # preserves the variance through a leaky ReLU
 
 
-@dataclasses.dataclass(frozen=True)
-class Common:
-  """What both networks of a configuration share.
-
-  Attributes:
-    resolution: Side of the largest image, in pixels; a power of two >= 4.
-    scales: Resolutions of the images, low to high (paper, Table 4).
-    channels: Channels of the images.
-    num_classes: 0: unconditional networks.
-    base_channels: Width at resolution r is base_channels / r, ...
-    max_channels: ... but at most this.
-    linear_gain: Gain of linear layers: `to_rgb`, `from_rgb`, score, lin_cat.
-    remat_from: Lowest resolution that recomputes its activations; 0: none.
-    precision: Of the blocks' 3x3 convolutions and of their activations.
-    base_grid: Height and width of the smallest images.
-    pyramid: How G's images join, see `pyramid.join_images`.
-    forms: The kernels.
-  """
-
-  resolution: int
-  scales: tuple[int, ...]
-  channels: int
-  num_classes: int
-  base_channels: int
-  max_channels: int
-  linear_gain: float
-  remat_from: int
-  precision: Precision
-  base_grid: tuple[int, int]
-  pyramid: str
-  forms: Kernels
-
-  def width(self, resolution: int) -> int:
-    """Return the width of the layers at a resolution (Tables 6 and 7)."""
-    return num_channels(resolution, self.base_channels, self.max_channels)
-
-  def rematerialized(self, block: Callable, resolution: int) -> Callable:
-    """Return the block, of which only the arguments stay in memory.
-
-    From `remat_from` up, it recomputes its activations in the backward pass.
-    """
-    if self.remat_from and resolution >= self.remat_from:
-      return jax.checkpoint(block)
-    return block
-
-
 class State(nnx.Variable):
   """An array of a network that is not trained."""
 
@@ -79,28 +31,6 @@ def normalize_latents(z: jax.Array) -> jax.Array:
   return z * (math.sqrt(z.shape[-1]) / norm)
 
 
-def make_embedding(
-  num_classes: int, latent_size: int, rngs: nnx.Rngs
-) -> nnx.Param | None:
-  """Draw one N(0, 1) vector per class; return None without classes."""
-  if not num_classes:
-    return None
-  shape = (num_classes, latent_size)
-  return nnx.Param(jax.random.normal(rngs.params(), shape))
-
-
-def join_label(
-  z: jax.Array, labels: jax.Array | None, embedding: nnx.Param | None
-) -> jax.Array:
-  """Concatenate each latent with the vector of its label (official code).
-
-  Returns (B, 2 latent_size); without classes z itself.
-  """
-  if embedding is None:
-    return z
-  return jnp.concatenate([z, embedding[...][labels]], axis=-1)
-
-
 class Layer(nnx.Module):
   """A kernel and a bias; base class of `Conv` and `Dense`.
 
@@ -111,8 +41,8 @@ class Layer(nnx.Module):
 
   Args:
     shape: Of the kernel.
-    fan_in: Number of inputs of each result.
-    out_channels: C of the result.
+    fan_in: Number of inputs of each result; None: by the shape.
+    out_channels: C of the result; None: by the shape.
     gain: sqrt(2) before a leaky ReLU, 1 for a linear layer.
     use_bias: Whether the layer has a bias.
     equalized: Whether the learning rate is equalized.
@@ -128,8 +58,8 @@ class Layer(nnx.Module):
     self,
     shape: tuple[int, ...],
     *,
-    fan_in: int,
-    out_channels: int,
+    fan_in: int | None = None,
+    out_channels: int | None = None,
     gain: float = LRELU_GAIN,
     use_bias: bool = True,
     equalized: bool = True,
@@ -137,6 +67,8 @@ class Layer(nnx.Module):
     spectral_norm: bool = False,
     rngs: nnx.Rngs,
   ):
+    fan_in = fan_in or math.prod(shape[:-1])
+    out_channels = out_channels or shape[-1]
     self.scale = gain * lr_multiplier / math.sqrt(fan_in) if equalized else 1.0
     self.bias_scale = lr_multiplier if equalized else 1.0
     if equalized:
@@ -212,12 +144,7 @@ class Conv(Layer):
   ):
     square = isinstance(kernel_size, int)
     height, width = (kernel_size,) * 2 if square else kernel_size
-    super().__init__(
-      (height, width, in_channels, out_channels),
-      fan_in=height * width * in_channels,
-      out_channels=out_channels,
-      **options,
-    )
+    super().__init__((height, width, in_channels, out_channels), **options)
     self.padding, self.before_window = padding, before_window
     self.dtype = precision.dtype
     self.products = precision.products_for(kernel_size)
@@ -249,12 +176,7 @@ class Dense(Layer):
   """Fully connected layer, with the options of `Layer`."""
 
   def __init__(self, in_features: int, out_features: int, **options):
-    super().__init__(
-      (in_features, out_features),
-      fan_in=in_features,
-      out_channels=out_features,
-      **options,
-    )
+    super().__init__((in_features, out_features), **options)
 
   def __call__(self, x: jax.Array) -> jax.Array:
     """Map x, (B, in_features), to (B, out_features), in float32 or float64."""
@@ -268,16 +190,6 @@ def initial_bias(
 ) -> jax.Array:
   """Return zeros; without equalized learning rate, draw as PyTorch does."""
   return jnp.zeros((size,)) if equalized else _uniform((size,), fan_in, rngs)
-
-
-def level_scope(resolution: int):
-  """Name a level in compiled programs and profiles, such as level_64."""
-  return jax.named_scope(f"level_{resolution}")
-
-
-def num_channels(resolution: int, base_channels: int, max_channels: int) -> int:
-  """Return the width of the layers at a resolution (paper, Tables 6 and 7)."""
-  return max(1, min(base_channels // resolution, max_channels))
 
 
 def _uniform(shape, fan_in: int, rngs: nnx.Rngs) -> jax.Array:

@@ -7,14 +7,13 @@ from typing import Any
 
 import jax
 from flax import nnx
-from ml_collections import ConfigDict
+from ml_collections import ConfigDict, FrozenConfigDict
 
 from msggan_jax.kernels import BY_PLATFORM, Kernels
-from msggan_jax.kernels.precision import PRECISIONS
-from msggan_jax.models import base_grid, discriminator, progan, stylegan
-from msggan_jax.models.layers import Common, Layer
-from msggan_jax.models.pyramid import Pyramid, connected_scales
-from msggan_jax.models.stddev import BatchMean, MinibatchStddev
+from msggan_jax.models import discriminator, progan, stylegan
+from msggan_jax.models.layers import Layer
+from msggan_jax.models.multi_scale import MultiScale
+from msggan_jax.models.pyramid import Pyramid
 
 Tree = dict[str, Any]  # nested, of arrays
 
@@ -55,21 +54,16 @@ class Network:
     state: Tree,
     z: jax.Array,
     labels: jax.Array | None = None,
-    *,
-    noise: jax.Array | None = None,
-    batch_mean: BatchMean | None = None,
+    **options: Any,
   ) -> tuple[Pyramid, Tree]:
     """Generate images in training; also return the new state.
 
-    `noise` are keys, (B,), for MSG-StyleGAN's noise, and `batch_mean` the mean
-    over the global batch, for its average of w.
+    The options are those of MSG-StyleGAN's `__call__`; others have none.
     """
     module = nnx.merge(self.graphdef, params, state)
-    if isinstance(module, stylegan.Generator):
-      pyramid = module(z, labels, noise=noise, batch_mean=batch_mean)
-    else:
-      pyramid = module(z, labels)
-    return pyramid, _state_of(module)
+    if not isinstance(module, stylegan.Generator):
+      options = {}
+    return module(z, labels, **options), _state_of(module)
 
   def power_iterate(self, params: Tree, state: Tree) -> Tree:
     """Run one power iteration per spectral norm; return the new state."""
@@ -106,75 +100,31 @@ def make_generator(config: ConfigDict, forms: Kernels = BY_PLATFORM) -> Network:
   With any kernels it is the same function of the same parameters.
   """
   if config.model == "stylegan":
-    create = functools.partial(
-      stylegan.Generator,
-      latent_size=config.latent_size,
-      w_size=config.w_size,
-      mapping_size=config.mapping_size,
-      mapping_layers=config.mapping_layers,
-    )
-  else:
-    create = functools.partial(
-      progan.Generator,
-      latent_size=config.latent_size,
-      residual=config.model == "residual",
-      pixel_norm=config.pixel_norm,
-      equalized=config.equalized,
-      spectral_norm=config.spectral_norm,
-      normalize_latents=config.normalize_latents,
-      image_activation=config.output_activation,
-    )
-  return _network(config, forms, create)
+    return _network(stylegan.Generator, config, forms)
+  return _network(progan.Generator, config, forms)
 
 
 def make_discriminator(
   config: ConfigDict, forms: Kernels = BY_PLATFORM
 ) -> Network:
   """Build the discriminator of a configuration; it takes any form of images."""
-  create = functools.partial(
-    discriminator.Discriminator,
-    combine=config.combine,
-    stddev=MinibatchStddev(
-      group=config.stddev_group,
-      grouping=config.stddev_grouping,
-      spatial=config.stddev_spatial,
-    ),
-    stddev_placement=config.stddev_placement,
-    stylegan=config.model == "stylegan",
-    residual=config.model == "residual",
-    equalized=config.equalized,
-    spectral_norm=config.spectral_norm,
-  )
-  return _network(config, forms, create)
+  return _network(discriminator.Discriminator, config, forms)
 
 
 def _network(
-  config: ConfigDict, forms: Kernels, create: Callable[..., nnx.Module]
+  network: type[MultiScale], config: ConfigDict, forms: Kernels
 ) -> Network:
-  common = Common(
-    resolution=config.resolution,
-    scales=connected_scales(config.resolution, config.connected_scales),
-    channels=config.channels,
-    num_classes=config.num_classes,
-    base_channels=config.base_channels,
-    max_channels=config.max_channels,
-    linear_gain=config.linear_gain,
-    # Training resolves "auto" first; without derivatives it has no effect.
-    remat_from=0 if config.remat_from == "auto" else config.remat_from,
-    precision=PRECISIONS[config.precision],
-    base_grid=base_grid.parse(config.base_grid),
-    pyramid=config.pyramid,
-    forms=forms,
-  )
+  config = FrozenConfigDict(config)  # a part of the graph, so hashable
 
-  def create_from_key(key: jax.Array) -> nnx.Module:
-    return create(common, rngs=nnx.Rngs(params=key))
+  def create(key: jax.Array) -> MultiScale:
+    return network(config, forms, nnx.Rngs(params=key))
 
-  abstract = nnx.eval_shape(create_from_key, jax.random.key(0))
+  abstract = nnx.eval_shape(create, jax.random.key(0))
+  width = abstract.width(config.resolution)
   return Network(
     graphdef=nnx.graphdef(abstract),
-    create=create_from_key,
-    fit=lambda images: forms.fit(images, common.width(common.resolution)),
+    create=create,
+    fit=lambda images: forms.fit(images, width),
   )
 
 

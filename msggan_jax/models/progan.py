@@ -4,93 +4,53 @@ import functools
 from collections.abc import Callable
 
 import jax
-import jax.numpy as jnp
 from flax import nnx
+from ml_collections import FrozenConfigDict
 
-from msggan_jax.kernels import leaky_relu, leaky_relu_and_pixel_norm
+from msggan_jax.kernels import Kernels, leaky_relu, leaky_relu_and_pixel_norm
 from msggan_jax.kernels.precision import at_least_float32, matmul
-from msggan_jax.models import residual as residual_blocks
+from msggan_jax.models import base_grid, residual
 from msggan_jax.models.layers import (
-  Common,
   Conv,
   Layer,
   initial_bias,
-  join_label,
-  level_scope,
-  make_embedding,
   normalize_latents,
 )
-from msggan_jax.models.pyramid import Pyramid, join_images, resolutions_up_to
+from msggan_jax.models.multi_scale import MultiScaleGenerator
+from msggan_jax.models.pyramid import Pyramid
 
 _OF_DENSE = ("equalized", "spectral_norm", "rngs")  # options of any layer
 
 
-class Generator(nnx.Module):
-  """Maps a latent to one image per connected scale.
+class Generator(MultiScaleGenerator):
+  """Maps a latent to one image per connected scale."""
 
-  Args:
-    common: What it shares with D.
-    latent_size: Length of z.
-    residual: Whether the blocks are those of `residual`, which have no pixel
-      norm and no spectral norm, and whose learning rate is equalized.
-    pixel_norm: Whether 3x3 convolutions are followed by pixel norm.
-    equalized: Whether the learning rate is equalized, see `Layer`.
-    spectral_norm: Whether the blocks' kernels have spectral norm.
-    normalize_latents: Whether latents are projected onto the hypersphere.
-    image_activation: "linear" or "tanh".
-    rngs: Source of the initial weights.
-  """
-
-  def __init__(
-    self,
-    common: Common,
-    *,
-    latent_size: int,
-    residual: bool,
-    pixel_norm: bool,
-    equalized: bool,
-    spectral_norm: bool,
-    normalize_latents: bool,
-    image_activation: str,
-    rngs: nnx.Rngs,
-  ):
-    self.common, self.scales = common, common.scales
-    self.resolutions = resolutions_up_to(common.resolution)
-    self.normalize_latents = normalize_latents
-    self.image_activation = image_activation
-    classes = common.num_classes
-    self.label_embedding = make_embedding(classes, latent_size, rngs)
-    to_rgb = functools.partial(
-      Conv,
-      out_channels=common.channels,
-      kernel_size=1,
-      gain=common.linear_gain,
-      equalized=equalized,
-      forms=common.forms,
-      rngs=rngs,
-    )
+  def __init__(self, config: FrozenConfigDict, forms: Kernels, rngs: nnx.Rngs):
+    super().__init__(config, forms, rngs)
     conv = functools.partial(
-      Conv, precision=common.precision, forms=common.forms, rngs=rngs
+      Conv, precision=self.precision, forms=forms, rngs=rngs
     )
-    if residual:
-      make_first, make_next = residual_blocks.FirstBlock, residual_blocks.Block
+    if config.model == "residual":
+      make_first, make_next = residual.FirstBlock, residual.Block
       options = {"levels": len(self.resolutions), "conv": conv}
     else:
       make_first, make_next = FirstBlock, Block
-      norms = {"equalized": equalized, "spectral_norm": spectral_norm}
-      conv = functools.partial(conv, kernel_size=3, **norms)
-      options = {"pixel_norm": pixel_norm, "conv": conv}
-    in_channels = latent_size * (2 if classes else 1)
+      conv = functools.partial(
+        conv,
+        kernel_size=3,
+        equalized=config.equalized,
+        spectral_norm=config.spectral_norm,
+      )
+      options = {"pixel_norm": config.pixel_norm, "conv": conv}
+    grid = base_grid.parse(config.base_grid)
+    in_channels = self.input_size
     for r in self.resolutions:
-      width = common.width(r)
+      width = self.width(r)
       if r == 4:
-        block = make_first(in_channels, width, common.base_grid, **options)
+        block = make_first(in_channels, width, grid, **options)
       else:
         block = make_next(in_channels, width, **options)
-      # An nnx.Dict would add its own name to the paths of the weights.
-      setattr(self, f"block_{r}x{r}", block)
-      if r in common.scales:
-        setattr(self, f"to_rgb_{r}x{r}", to_rgb(width))
+      self.set_level(r, block, rngs)
       in_channels = width
 
   def __call__(self, z: jax.Array, labels: jax.Array | None = None) -> Pyramid:
@@ -103,44 +63,14 @@ class Generator(nnx.Module):
     Returns:
       Images, low to high, (B, r, r, channels), about [-1, 1] or beyond.
     """
-    x = self.join(z, labels)
-    pyramid = []
-    for r in self.resolutions:
-      x, image = self.grow(r, x)
-      if image is not None:
-        pyramid.append(image)
-    return join_images(pyramid, self.common.pyramid)
+    return self.grow_all(self.join(z, labels))
 
   def join(self, z: jax.Array, labels: jax.Array | None) -> jax.Array:
-    """Return the first block's input, (B, latent_size or twice that)."""
-    x = join_label(z, labels, self.label_embedding)
-    if self.label_embedding is not None and self.normalize_latents:
+    """Return the first block's input, (B, input_size)."""
+    x = super().join(z, labels)
+    if self.label_embedding is not None and self.config.normalize_latents:
       x = normalize_latents(x)
     return x
-
-  def grow(
-    self, resolution: int, x: jax.Array
-  ) -> tuple[jax.Array, jax.Array | None]:
-    """Run one block.
-
-    Args:
-      resolution: That of the block.
-      x: Activations of the block below, (B, H/2, W/2, C); at 4x4 `join`'s.
-
-    Returns:
-      Activations, (B, H, W, C), and the image; None without this scale.
-    """
-    name = f"{resolution}x{resolution}"
-    block = getattr(self, f"block_{name}")
-    with level_scope(resolution):
-      x = self.common.rematerialized(block, resolution)(x)
-      if resolution not in self.scales:
-        return x, None
-      # `to_rgb` and its images are float32 in every precision.
-      image = getattr(self, f"to_rgb_{name}")(x)
-      if self.image_activation == "tanh":
-        image = jax.tree.map(jnp.tanh, image)
-      return x, image
 
 
 class FirstBlock(nnx.Module):

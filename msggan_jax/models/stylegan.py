@@ -6,8 +6,10 @@ from collections.abc import Sequence
 import jax
 import jax.numpy as jnp
 from flax import nnx
+from ml_collections import FrozenConfigDict
 
 from msggan_jax.kernels import (
+  Kernels,
   blur,
   instance_norm,
   leaky_relu,
@@ -16,74 +18,43 @@ from msggan_jax.kernels import (
 )
 from msggan_jax.kernels.plain import pixel_norm
 from msggan_jax.kernels.precision import at_least_float32
-from msggan_jax.models.base_grid import image_size
-from msggan_jax.models.layers import (
-  Common,
-  Conv,
-  Dense,
-  State,
-  join_label,
-  level_scope,
-  make_embedding,
-)
-from msggan_jax.models.pyramid import Pyramid, join_images, resolutions_up_to
+from msggan_jax.models import base_grid
+from msggan_jax.models.layers import Conv, Dense, State
+from msggan_jax.models.multi_scale import MultiScaleGenerator
+from msggan_jax.models.pyramid import Pyramid
 from msggan_jax.models.stddev import BatchMean
 
 MAPPING_LR_MULTIPLIER = 0.01
 W_AVG_DECAY = 0.995
 
 
-class Generator(nnx.Module):
-  """Maps a latent to w, and w to one image per connected scale.
+class Generator(MultiScaleGenerator):
+  """Maps a latent to w, and w to one image per connected scale."""
 
-  Args:
-    common: What it shares with D.
-    latent_size: Length of z.
-    w_size: Length of w.
-    mapping_size: Width of the mapping network between z and w.
-    mapping_layers: Dense layers of the mapping network.
-    rngs: Source of the initial weights and of the stored noise maps.
-  """
-
-  def __init__(
-    self,
-    common: Common,
-    *,
-    latent_size: int,
-    w_size: int,
-    mapping_size: int,
-    mapping_layers: int,
-    rngs: nnx.Rngs,
-  ):
-    self.common, self.scales = common, common.scales
-    self.resolutions = resolutions_up_to(common.resolution)
-    classes = common.num_classes
-    self.label_embedding = make_embedding(classes, latent_size, rngs)
+  def __init__(self, config: FrozenConfigDict, forms: Kernels, rngs: nnx.Rngs):
+    super().__init__(config, forms, rngs)
     self.mapping = Mapping(
-      latent_size * (2 if classes else 1),
-      mapping_size,
-      w_size,
-      num_layers=mapping_layers,
+      self.input_size,
+      config.mapping_size,
+      config.w_size,
+      num_layers=config.mapping_layers,
       rngs=rngs,
     )
-    self.w_avg = State(jnp.zeros((w_size,)))
-    conv = functools.partial(Conv, forms=common.forms, rngs=rngs)
+    self.w_avg = State(jnp.zeros((config.w_size,)))
+    grid = base_grid.parse(config.base_grid)
     in_channels = None  # 4x4 has a constant instead of an input
     for r in self.resolutions:
-      width = common.width(r)
       block = Block(
         in_channels,
-        width,
-        size=image_size(r, common.base_grid),
-        w_size=w_size,
-        conv=functools.partial(conv, precision=common.precision),
+        self.width(r),
+        size=base_grid.image_size(r, grid),
+        w_size=config.w_size,
+        conv=functools.partial(
+          Conv, precision=self.precision, forms=forms, rngs=rngs
+        ),
       )
-      # An nnx.Dict would add its own name to the paths of the weights.
-      setattr(self, f"block_{r}x{r}", block)
-      if r in common.scales:
-        to_rgb = conv(width, common.channels, 1, gain=common.linear_gain)
-        setattr(self, f"to_rgb_{r}x{r}", to_rgb)
-      in_channels = width
+      self.set_level(r, block, rngs)
+      in_channels = self.width(r)
 
   def __call__(
     self,
@@ -115,7 +86,7 @@ class Generator(nnx.Module):
     self, z: jax.Array, labels: jax.Array | None = None
   ) -> jax.Array:
     """Map latents, (B, latent_size), to w, (B, w_size)."""
-    return self.mapping(join_label(z, labels, self.label_embedding))
+    return self.mapping(self.join(z, labels))
 
   def truncate(
     self, w: jax.Array, psi: jax.Array | float, cutoff: jax.Array | int
@@ -151,47 +122,11 @@ class Generator(nnx.Module):
     if noise is not None:
       of_layer = jax.vmap(jax.random.fold_in, in_axes=(0, None))
       layers = [of_layer(noise, layer) for layer in range(w.shape[1])]
-    x = None
-    pyramid = []
-    for i, r in enumerate(self.resolutions):
-      first, second = 2 * i, 2 * i + 1
-      x, image = self.grow(
-        r,
-        x,
-        [w[:, first], w[:, second]],
-        [layers[first], layers[second]],
-      )
-      if image is not None:
-        pyramid.append(image)
-    return join_images(pyramid, self.common.pyramid)
-
-  def grow(
-    self,
-    resolution: int,
-    x: jax.Array | None,
-    w: Sequence[jax.Array],
-    noise: Sequence[jax.Array | None],
-  ) -> tuple[jax.Array, jax.Array | None]:
-    """Run one block.
-
-    Args:
-      resolution: That of the block.
-      x: Activations of the block below, (B, H/2, W/2, C); None at 4x4.
-      w: For each of its two layers, (B, w_size).
-      noise: For each layer, keys, (B,), maps, (B, r, r), or None for the stored
-        map.
-
-    Returns:
-      Activations, (B, H, W, C), and the image; None without this scale.
-    """
-    name = f"{resolution}x{resolution}"
-    block = getattr(self, f"block_{name}")
-    with level_scope(resolution):
-      x = self.common.rematerialized(block, resolution)(x, w, noise)
-      if resolution not in self.scales:
-        return x, None
-      # `to_rgb` and its images are float32 in every precision.
-      return x, getattr(self, f"to_rgb_{name}")(x)
+    pairs = ((2 * i, 2 * i + 1) for i in range(len(self.resolutions)))
+    return self.grow_all(
+      None,
+      (([w[:, a], w[:, b]], [layers[a], layers[b]]) for a, b in pairs),
+    )
 
   def for_layers(self, w: jax.Array) -> jax.Array:
     """Broadcast w to (B, layers, w_size), two layers per resolution."""
@@ -250,7 +185,8 @@ class Block(nnx.Module):
   ) -> jax.Array:
     """Map (B, H/2, W/2, in_channels), None at 4x4, to (B, H, W, out_channels).
 
-    `w` and `noise` are as in `Generator.grow`.
+    `w` has for each of the two layers (B, w_size); `noise` for each keys,
+    (B,), maps, (B, r, r), or None for the stored map.
     """
     if self.constant is None:
       x = blur(self.layer_0.conv.after_upsampling(x))
@@ -292,7 +228,7 @@ class StyleLayer(nnx.Module):
   ) -> jax.Array:
     """Apply noise, bias, leaky ReLU and AdaIN to x, (B, H, W, C).
 
-    `w` is (B, w_size), `noise` as in `Generator.grow`.
+    `w` is (B, w_size), `noise` as in `Block`.
     """
     if noise is None:
       maps = self.noise[...][None]

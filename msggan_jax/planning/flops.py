@@ -21,8 +21,8 @@ class Count(NamedTuple):
   bytes_moved: int  # operands and results, once each, without padding
 
 
-# By resolution of the level (see `layers.level_scope`; None: of none) and bytes
-# of a result's item.
+# By resolution of the level (see `multi_scale.level_scope`; None: of none) and
+# bytes of a result's item.
 Products = dict[tuple[int | None, int], Count]
 
 

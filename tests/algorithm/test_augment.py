@@ -169,15 +169,15 @@ def test_impossible_combinations_end_in_a_sentence():
     augment.check(config)
 
 
-@pytest.mark.parametrize("loss", losses.ADVERSARIAL_LOSSES)
-def test_held_out_images_are_the_signal_of_every_loss(loss):
+def test_held_out_images_are_the_signal_of_every_loss():
   config = load_config("default")
-  config.augment, config.augment_target, config.loss = "exact", 0.5, loss
+  config.augment, config.augment_target = "exact", 0.5
   assert not augment.needs_holdout(config)
   config.augment_holdout = "test"
-  augment.check(config)
-  assert augment.needs_holdout(config)
-  assert augment.statistics(config, jnp.zeros(4)) == {}
+  for config.loss in losses.ADVERSARIAL_LOSSES:
+    augment.check(config)
+    assert augment.needs_holdout(config)
+    assert augment.statistics(config, jnp.zeros(4)) == {}
   config.augment_target = 0.0
   assert not augment.needs_holdout(config)
 

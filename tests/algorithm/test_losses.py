@@ -80,14 +80,6 @@ def test_gradient_penalty_of_a_linear_critic(float64, one_sided):
   np.testing.assert_allclose(values, expected, rtol=1e-12, atol=1e-15)
 
 
-def test_r1_of_a_linear_critic(float64):
-  reals = random_pyramid(0)
-  critic, norms = linear_critic(reals)
-  partial = losses.r1_penalty(critic, reals, "partial")
-  expected = np.repeat(norms[:, None] ** 2, 3, axis=1)
-  np.testing.assert_allclose(partial, expected, rtol=1e-12)
-
-
 def smooth_critic(pyramid):
   """A critic whose examples and scales are coupled, without kinks."""
   scores = 0.0

@@ -121,7 +121,8 @@ def test_pixels_is_the_unit_of_a_single_scale(float64):
 
 def test_the_penalty_of_a_step_is_weighed():
   """D's loss with the weights, against the means per scale it reports."""
-  config = scheduled_config()
+  config = scheduled_config(penalty="r1_r2", penalty_scales=[0.5, 2.0])
+  config.penalty_derivatives = "partial"
   images = jax.random.normal(jax.random.key(0), (2, 4, 8, 8, 3))
   pyramids = (make_pyramid(x, (4, 8)) for x in images)
   images = penalties.Images(*pyramids, jnp.zeros(4))
@@ -129,19 +130,11 @@ def test_the_penalty_of_a_step_is_weighed():
   def critic(pyramid, _):
     return sum(jnp.sin(x).sum(axis=(1, 2, 3)) for x in pyramid)
 
-  penalty_of = penalties.make_penalty(
-    "r1_r2",
-    (4, 8),
-    scale_rule=[0.5, 2.0],
-    derivatives="partial",
-    gp_weight=10.0,
-    interval=1,
-    part_size=0,
-  )
+  step = jnp.int32(5)
   penalty = jax.jit(
     jax.shard_map(
-      lambda images: penalty_of(
-        jnp.int32(5), schedules.at(config, jnp.int32(5)), critic, images, None
+      lambda images: penalties.penalize(
+        config, step, schedules.at(config, step), critic, images, None
       ),
       mesh=sharding.make_mesh(jax.devices()[:1]),
       in_specs=jax.P("data"),

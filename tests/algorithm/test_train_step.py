@@ -11,7 +11,6 @@ import numpy as np
 import pytest
 
 from msggan_jax import kernels
-from msggan_jax.algorithm import averaging
 from msggan_jax.algorithm.disagreement import disagreement
 from tests.algorithm.runs import Run, assert_same, small_config
 
@@ -135,12 +134,3 @@ def test_a_lazy_penalty_comes_every_kth_step(config):
     run.train(1)
     value = run.metrics.values["gradient_penalty/4"]
     assert (value > 0) == (step % 2 == 0)
-
-
-def test_ema_rate_is_a_half_life(config):
-  config.ema_kimg, config.batch_size = 2.0, 1000
-  assert averaging.ema_rate(config, config) == pytest.approx(1 - 0.5**0.5)
-  config.ema_decay = 0.999
-  assert averaging.ema_rate(config, config) == 1 - 0.999
-  config.ema_decay = config.ema_kimg = 0.0
-  assert averaging.ema_rate(config, config) == 1.0

@@ -61,8 +61,13 @@ def expected(images, name, value):
   return result
 
 
-@pytest.mark.parametrize("channels", [1, 3, 4])
-@pytest.mark.parametrize("name", ["color", "flip", "turns", "cells", "cutout"])
+@pytest.mark.parametrize(
+  ("name", "channels"),
+  [
+    *(("color", channels) for channels in (1, 3, 4)),
+    *((name, 3) for name in ("flip", "turns", "cells", "cutout")),
+  ],
+)
 def test_each_against_numpy(name, channels):
   images = random_images(channels)
   value = getattr(parameters(channels), name)
@@ -114,8 +119,7 @@ def error_of(images, exact):
 
 
 @pytest.mark.parametrize(
-  ("scale", "tolerance"),
-  [(4, 0.06), (8, 8e-3), (16, 8e-4), (32, 1e-4), (64, 1.2e-5)],
+  ("scale", "tolerance"), [(4, 0.06), (16, 8e-4), (64, 1.2e-5)]
 )
 def test_warps_keep_waves_within_a_tolerance(scale, tolerance):
   """One wave a side: the error at scale s is about (1 / s)^3 of its norm."""

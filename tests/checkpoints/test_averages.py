@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 import msggan_jax
-from msggan_jax.algorithm.power_averages import WIDTHS, exponent
+from msggan_jax.algorithm.averaging import WIDTHS, exponent
 from msggan_jax.checkpoints import averages
 from msggan_jax.config import saved
 from msggan_jax.models import networks

@@ -13,7 +13,6 @@ from jax.extend import core
 
 from msggan_jax import kernels
 from msggan_jax.algorithm import program
-from msggan_jax.kernels.precision import PRECISIONS
 from msggan_jax.runtime import sharding
 from tests.conftest import load_config
 
@@ -85,8 +84,15 @@ def products(variant, precision):
   return counts
 
 
-@pytest.mark.parametrize("variant", VARIANTS)
-@pytest.mark.parametrize("precision", PRECISIONS)
+@pytest.mark.parametrize(
+  ("variant", "precision"),
+  [
+    ("progan", "float32"),
+    ("stylegan", "float32_fast"),
+    ("progan", "bfloat16"),
+    ("stylegan", "bfloat16"),
+  ],
+)
 def test_the_precision_of_every_product(variant, precision):
   found = products(variant, precision)
   # 4: on TPUs, resampling and a 3x3 kernel are one 4x4 kernel.

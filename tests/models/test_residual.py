@@ -139,11 +139,7 @@ def scores_beside_others(config):
 
 @pytest.mark.parametrize(
   ("combine", "placement"),
-  [
-    ("simple", "every_block"),
-    ("lin_cat", "last_block"),
-    ("lin_cat_equal", "every_block"),
-  ],
+  [("simple", "every_block"), ("lin_cat_equal", "last_block")],
 )
 def test_every_phi_and_the_minibatch_stddev(combine, placement):
   """Channels that join are projected back to the width."""
@@ -198,25 +194,9 @@ def test_oblong_images_labels_and_few_scales():
   assert discriminator.jitted_apply(*d, pyramid, labels).shape == (3,)
 
 
-def test_bfloat16_stays_near_float32():
-  results = []
-  for precision in ("float32", "bfloat16"):
-    config = residual_config(precision=precision)
-    generator = networks.make_generator(config)
-    discriminator = networks.make_discriminator(config)
-    z = jax.random.normal(jax.random.key(2), (4, config.latent_size))
-    pyramid = generator.jitted_apply(*random_arrays(generator), z)
-    d = random_arrays(discriminator, 1)
-    scores = discriminator.jitted_apply(*d, pyramid)
-    assert pyramid[-1].dtype == scores.dtype == jnp.float32
-    results.append(np.asarray(pyramid[-1]))
-  error = np.linalg.norm(results[1] - results[0]) / np.linalg.norm(results[0])
-  assert 0 < error < 0.05
-
-
 def test_folded_rows_equal_the_plain_form(float64):
-  """Images, scores and R1's gradients, of levels with fold 1, 2 and 4."""
-  config = residual_config(base_channels=512, max_channels=48)
+  """Images, scores and R1's gradients, of levels with fold 1 and 2."""
+  config = residual_config(base_channels=512, max_channels=48, resolution=8)
   z = np.random.default_rng(0).normal(size=(4, config.latent_size))
   results, folds = [], []
   for forms in (kernels.BY_PLATFORM, kernels.FOLDED):
@@ -242,6 +222,6 @@ def test_folded_rows_equal_the_plain_form(float64):
     pyramid = jax.eval_shape(generator.apply, *g, z)
     folds.append([fold_of(image) for image in pyramid])
     results.append(compute(g, d))
-  assert folds == [[1, 1, 1], [1, 2, 4]]
+  assert folds == [[1, 1], [1, 2]]
   for a, b in zip(*map(jax.tree.leaves, results), strict=True):
     assert np.linalg.norm(a - b) <= 1e-11 * np.linalg.norm(b) + 1e-15

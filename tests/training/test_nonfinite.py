@@ -8,13 +8,12 @@ import numpy as np
 import pytest
 
 from msggan_jax.algorithm import (
-  accumulation,
   randomness,
   train_state,
   train_step,
 )
 from msggan_jax.checkpoints import checkpoint
-from msggan_jax.runtime import jsonl
+from msggan_jax.runtime import jsonl, sharding
 from msggan_jax.training import loop, nonfinite
 from tests.runs.test_train import config  # noqa: F401
 
@@ -53,7 +52,7 @@ def bad_parameter(monkeypatch):
 @pytest.fixture
 def bad_gradient(monkeypatch):
   """Step 3 computes a bad gradient, with the first random numbers."""
-  make, vary = train_step.TrainStep, accumulation.sharding.vary
+  make, vary = train_step.TrainStep, sharding.vary
   hit = None
 
   def make_bad(*args):
@@ -81,7 +80,7 @@ def bad_gradient(monkeypatch):
     return with_bad_gradient(params, hit) if is_discriminator else params
 
   monkeypatch.setattr(train_step, "TrainStep", make_bad)
-  monkeypatch.setattr(accumulation.sharding, "vary", bad_vary)
+  monkeypatch.setattr(sharding, "vary", bad_vary)
   return "d_grads"
 
 

@@ -17,6 +17,11 @@ from msggan_jax.kernels.precision import (
   products_of,
 )
 from msggan_jax.kernels.tpu import convolution, stddev
+from msggan_jax.kernels.tpu.convolution import (
+  convolve_rows,
+  meeting_taps,
+  scatter,
+)
 from msggan_jax.kernels.tpu.folded import (
   Channels,
   Features,
@@ -31,7 +36,7 @@ from msggan_jax.kernels.tpu.folded import (
   without_outside,
 )
 from msggan_jax.kernels.tpu.stddev import join
-from msggan_jax.kernels.tpu.unfolded import convolve_narrow
+from msggan_jax.kernels.tpu.unfolded import convolve_narrow, spread_rows
 
 
 def fit(x: Features, width: int) -> Features:
@@ -93,13 +98,23 @@ def _convolve_apart(
 def upsample_convolve(
   x: Features, kernel: jax.Array, bias: jax.Array | None, products: Products
 ) -> Features:
-  """Upsample, convolve and add a bias; the result is shifted if folded."""
+  """Upsample, convolve and add a bias; the result is shifted if folded.
+
+  Doubled rows are dilated rows, which meet two of four kernel rows. Doubled
+  pixels of a row share their taps, so a position of the result depends on three
+  positions of x, on two if shifted.
+  """
   f = best_fold(2 * _side(x), kernel.shape[-1])
   if f == 1:
     y = by_platform.upsample_convolve(to_array(x), kernel, products)
     return plain.add_bias(y, bias)
-  data = convolution.upsample_convolve(
-    data_of(x, f // 2), kernel, products, fold=f, shift=1
+  taps = meeting_taps(3, f, up=2, shifts=(0, 1))
+  data = plain.convolve(
+    data_of(x, f // 2),
+    scatter(spread_rows(kernel), taps),
+    products,
+    [(2, 2), taps.padding],
+    dilation=(2, 1),
   )
   return add_bias(Folded(data, f, 1), bias)
 
@@ -111,10 +126,16 @@ def convolve_downsample(
   f = fold_of(x)
   if f == 1:
     y = by_platform.convolve_downsample(x, kernel, products)
-  else:
-    data = convolution.convolve_downsample(x.data, kernel, products, fold=f)
-    y = made(data, f // 2)
-  return add_bias(y, bias)
+    return plain.add_bias(y, bias)
+  taps = meeting_taps(3, f, down=2)
+  data = plain.convolve(
+    x.data,
+    scatter(spread_rows(kernel) / 2, taps),
+    products,
+    [(1, 1), taps.padding],
+    strides=(2, 1),
+  )
+  return add_bias(made(data, f // 2), bias)
 
 
 def add_bias(y: Features, bias: jax.Array | None) -> Features:
@@ -134,7 +155,12 @@ def upsample(x: Features, factor: int = 2, fold: int | None = None) -> Features:
     return by_platform.upsample(to_array(x), factor)
   if factor > 2:
     x = upsample(x, factor // 2, fold // 2)
-  return Folded(convolution.upsample(data_of(x, fold // 2)), fold)
+  data = data_of(x, fold // 2)
+  b, h, positions, width = data.shape
+  kernel = _pairs(2 * width, data.dtype)[:1].swapaxes(2, 3)
+  data = jnp.broadcast_to(data[:, :, None], (b, h, 2, positions, width))
+  data = data.reshape(b, 2 * h, positions, width)
+  return Folded(convolve_rows(data, kernel), fold)
 
 
 def upsample_like(x: Features, like: Features) -> Features:
@@ -145,9 +171,16 @@ def upsample_like(x: Features, like: Features) -> Features:
 def downsample(x: Features, factor: int = 2) -> Features:
   """Downsample; the fold shrinks by the same factor, down to 1."""
   while factor > 1 and isinstance(x, Folded):
-    x = made(convolution.downsample(x.data), x.fold // 2)
+    kernel = _pairs(x.data.shape[-1], x.dtype) / 4
+    x = made(convolve_rows(x.data, kernel), x.fold // 2)
     factor //= 2
   return by_platform.downsample(x, factor)
+
+
+def _pairs(width: int, dtype: jnp.dtype) -> jax.Array:
+  """Return the kernel, (2, 1, C f, C f / 2), that adds 2x2 pixels."""
+  pairs = np.kron(np.eye(width // 2), np.ones((2, 1)))
+  return jnp.asarray(np.stack([pairs, pairs])[:, None], dtype)
 
 
 def to_array(x: Features) -> jax.Array:
@@ -168,7 +201,9 @@ def per_channel(values: jax.Array, like: Folded) -> jax.Array:
 def weighted_noise(maps: jax.Array, weight: jax.Array, like: Folded) -> Folded:
   """Multiply maps, (B, H, W), by each channel's weight."""
   f = like.fold
-  return Folded(convolution.spread(data_of(maps[..., None], f), weight, f), f)
+  maps = data_of(maps[..., None], f)
+  kernel = scatter(weight[None, None, None], meeting_taps(1, f))
+  return Folded(convolve_rows(maps, kernel), f)
 
 
 def instance_norm(x: Folded) -> Folded:
@@ -184,8 +219,11 @@ def instance_norm(x: Folded) -> Folded:
 
 def blur(x: Folded) -> Folded:
   """Blur; the result is not shifted."""
-  rows = plain.blur_along(1, x.data)
-  return Folded(convolution.blur_rows(rows, x.fold, x.shift), x.fold)
+  blurred = plain.blur_along(1, x.data)
+  kernel = np.array([1, 2, 1])[None, :, None, None] / 4 * np.eye(x.shape[-1])
+  taps = meeting_taps(3, x.fold, shifts=(x.shift, 0))
+  kernel = scatter(jnp.asarray(kernel, x.dtype), taps)
+  return Folded(convolve_rows(blurred, kernel, taps.padding), x.fold)
 
 
 def concatenate(first: Features, x: Features) -> Features:

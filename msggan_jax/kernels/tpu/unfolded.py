@@ -29,14 +29,8 @@ def upsample_convolve(
   compiler counts 2.25 times fewer FLOPs and 13 to 29 % fewer bytes. On GPUs,
   dilated convolutions have been slow.
   """
-  return jax.lax.conv_general_dilated(
-    x,
-    _spread(kernel),
-    window_strides=(1, 1),
-    padding=[(2, 2), (2, 2)],
-    lhs_dilation=(2, 2),
-    dimension_numbers=("NHWC", "HWIO", "NHWC"),
-    precision=products,
+  return plain.convolve(
+    x, _spread(kernel), products, [(2, 2), (2, 2)], dilation=(2, 2)
   )
 
 
@@ -48,13 +42,8 @@ def convolve_downsample(
   A pixel of the result takes 16 products instead of 36. So does Winograd's
   form, so CPUs gain nothing.
   """
-  return jax.lax.conv_general_dilated(
-    x,
-    _spread(kernel) / 4,
-    window_strides=(2, 2),
-    padding=[(1, 1), (1, 1)],
-    dimension_numbers=("NHWC", "HWIO", "NHWC"),
-    precision=products,
+  return plain.convolve(
+    x, _spread(kernel) / 4, products, [(1, 1), (1, 1)], strides=(2, 2)
   )
 
 

@@ -1,0 +1,156 @@
+"""A network of a pyramid: one block at each resolution (paper, section 3)."""
+
+import functools
+import itertools
+from collections.abc import Iterable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from flax import nnx
+from ml_collections import FrozenConfigDict
+
+from msggan_jax.kernels import Kernels
+from msggan_jax.kernels.precision import PRECISIONS
+from msggan_jax.models.layers import Conv
+from msggan_jax.models.pyramid import (
+  Pyramid,
+  connected_scales,
+  join_images,
+  resolutions_up_to,
+)
+
+
+class MultiScale(nnx.Module):
+  """What G and D share.
+
+  Attributes:
+    config: The fields that shape the networks.
+    forms: The kernels.
+    resolutions: Of the blocks, low to high.
+    scales: Of the images, low to high (paper, Table 4).
+    precision: Of the blocks' 3x3 convolutions and of their activations.
+  """
+
+  def __init__(self, config: FrozenConfigDict, forms: Kernels):
+    self.config, self.forms = config, forms
+    self.resolutions = resolutions_up_to(config.resolution)
+    self.scales = connected_scales(config.resolution, config.connected_scales)
+    self.precision = PRECISIONS[config.precision]
+
+  def width(self, resolution: int) -> int:
+    """Return the width of the layers at a resolution."""
+    return num_channels(self.config, resolution)
+
+  def run_block(self, resolution: int, *args: Any, **options: Any) -> Any:
+    """Run the block at a resolution.
+
+    From `remat_from` up, only its arguments stay in memory: the backward pass
+    recomputes its activations.
+    """
+    block = functools.partial(self.at("block", resolution), **options)
+    lowest = self.config.remat_from
+    # Training resolves "auto" first; without derivatives it has no effect.
+    if lowest not in (0, "auto") and resolution >= lowest:
+      block = jax.checkpoint(block)
+    return block(*args)
+
+  def at(self, name: str, resolution: int) -> Any:
+    """Return a module of a resolution, such as block_64x64."""
+    return getattr(self, f"{name}_{resolution}x{resolution}")
+
+  def set_at(self, name: str, resolution: int, module: nnx.Module) -> None:
+    """Name a module by its resolution."""
+    # An nnx.Dict would add its own name to the paths of the weights.
+    setattr(self, f"{name}_{resolution}x{resolution}", module)
+
+
+class MultiScaleGenerator(MultiScale):
+  """A generator whose blocks get an image from `to_rgb` at each scale."""
+
+  def __init__(self, config: FrozenConfigDict, forms: Kernels, rngs: nnx.Rngs):
+    super().__init__(config, forms)
+    if config.num_classes:
+      shape = (config.num_classes, config.latent_size)
+      vectors = jax.random.normal(rngs.params(), shape)
+      self.label_embedding = nnx.Param(vectors)
+    else:
+      self.label_embedding = None
+
+  def set_level(
+    self, resolution: int, block: nnx.Module, rngs: nnx.Rngs
+  ) -> None:
+    """Add a block, and `to_rgb` if the scale is connected."""
+    config = self.config
+    self.set_at("block", resolution, block)
+    if resolution in self.scales:
+      to_rgb = Conv(
+        self.width(resolution),
+        config.channels,
+        kernel_size=1,
+        gain=config.linear_gain,
+        equalized=config.equalized,
+        forms=self.forms,
+        rngs=rngs,
+      )
+      self.set_at("to_rgb", resolution, to_rgb)
+
+  @property
+  def input_size(self) -> int:
+    """Return the length of a latent with the vector of its label."""
+    return self.config.latent_size * (2 if self.config.num_classes else 1)
+
+  def join(self, z: jax.Array, labels: jax.Array | None) -> jax.Array:
+    """Concatenate each latent with the vector of its label (official code).
+
+    Returns (B, input_size).
+    """
+    if self.label_embedding is None:
+      return z
+    return jnp.concatenate([z, self.label_embedding[...][labels]], axis=-1)
+
+  def grow(
+    self, resolution: int, x: jax.Array | None, *style: Any
+  ) -> tuple[jax.Array, jax.Array | None]:
+    """Run one block.
+
+    Args:
+      resolution: That of the block.
+      x: Activations of the block below, (B, H/2, W/2, C); at 4x4 the input.
+      *style: Other arguments of the block.
+
+    Returns:
+      Activations, (B, H, W, C), and the image; None without this scale.
+    """
+    with level_scope(resolution):
+      x = self.run_block(resolution, x, *style)
+      if resolution not in self.scales:
+        return x, None
+      # `to_rgb` and its images are float32 in every precision.
+      image = self.at("to_rgb", resolution)(x)
+      if self.config.output_activation == "tanh":
+        image = jax.tree.map(jnp.tanh, image)
+      return x, image
+
+  def grow_all(
+    self,
+    x: jax.Array | None,
+    styles: Iterable[tuple] = itertools.repeat(()),
+  ) -> Pyramid:
+    """Run all blocks; `styles` are their other arguments."""
+    pyramid = []
+    for r, style in zip(self.resolutions, styles, strict=False):
+      x, image = self.grow(r, x, *style)
+      if image is not None:
+        pyramid.append(image)
+    return join_images(pyramid, self.config.pyramid)
+
+
+def num_channels(config: Any, resolution: int) -> int:
+  """Return the width of the layers at a resolution (paper, Tables 6 and 7)."""
+  return max(1, min(config.base_channels // resolution, config.max_channels))
+
+
+def level_scope(resolution: int):
+  """Name a level in compiled programs and profiles, such as level_64."""
+  return jax.named_scope(f"level_{resolution}")
