@@ -40,6 +40,7 @@ from msggan_jax import data
 from msggan_jax.algorithm.program import make_program
 from msggan_jax.checkpoints import trained
 from msggan_jax.config.saved import load_config
+from msggan_jax.data import sources
 from msggan_jax.metrics.distances import kernel_distance
 from msggan_jax.metrics.efficientnet import EfficientNetLite0
 from msggan_jax.models import pyramid
@@ -139,11 +140,9 @@ def unseen(source: str) -> np.ndarray:
   nor in test. Earth: all tiles of "test", which are fewer than 10,000.
   """
   split = "unseen" if source == "cats" else "test"
-  dataset = ConfigDict(
-    {"name": source, "split": split, "path": "", "crop": "center"}
-    | {"data_dir": str(RUNS / "data")}
-  )
-  prepared = data.open_prepared(data.prepare(dataset, 32, 3))
+  fields = {"split": split, "data_dir": str(RUNS / "data")}
+  config = sources.config_of(f"demo:{source}", 32, **fields)
+  prepared = data.open_prepared(data.prepare(config))
   num = min(len(prepared), NUM_UNSEEN)
   return np.stack([prepared[i]["image"] for i in range(num)])
 

@@ -59,7 +59,7 @@ def main() -> None:
   """Prepare a data set and describe it."""
   # Imported late, so that --help returns at once.
   from msggan_jax import data
-  from msggan_jax.data.sources import dataset_of
+  from msggan_jax.data.sources import config_of
 
   if (_CONFIG.value is None) == (_SOURCE.value is None):
     raise ValueError("give either --config or --source; see --help")
@@ -68,28 +68,20 @@ def main() -> None:
       if flag.present:
         raise ValueError(f"--{flag.name} goes with --source, not with --config")
     config = _CONFIG.value
-    dataset, base_grid = config.dataset, config.base_grid
-    resolution, channels = config.resolution, config.channels
   else:
     if _OUTPUT.value is None or _RESOLUTION.value is None:
       raise ValueError("--source needs --output and --resolution; see --help")
-    dataset = dataset_of(
+    config = config_of(
       _SOURCE.value,
-      _SPLIT.value,
-      _CROP.value,
+      _RESOLUTION.value,
+      int(_CHANNELS.value),
+      _BASE_GRID.value,
+      split=_SPLIT.value,
+      crop=_CROP.value,
       labels=_LABELS.value,
       holdout=_HOLDOUT.value,
     )
-    resolution, channels = _RESOLUTION.value, int(_CHANNELS.value)
-    base_grid = _BASE_GRID.value
-  path = data.prepare(
-    dataset,
-    resolution,
-    channels,
-    base_grid=base_grid,
-    output=_OUTPUT.value,
-    strict=_STRICT.value,
-  )
+  path = data.prepare(config, output=_OUTPUT.value, strict=_STRICT.value)
   print(data.summary(path))
 
 

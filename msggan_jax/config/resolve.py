@@ -110,7 +110,7 @@ def _settle_classes(config: ConfigDict, workdir: Path | None) -> None:
   def count() -> int:
     if saved.exists(workdir):
       return saved.load_config(workdir).get("num_classes", 0)
-    return data.count_classes(config.dataset, config.resolution)
+    return data.count_classes(config)
 
   config.num_classes = processes.decided_by_first(count)
   _say(f"num_classes: {config.num_classes}, from dataset.labels")
@@ -125,7 +125,7 @@ def _settle_few_images(
   def count_new() -> int:
     if saved.exists(workdir):
       return 0
-    return data.count_images(config.dataset, config.resolution)
+    return data.count_images(config)
 
   if count := processes.decided_by_first(count_new):
     unit = _unit(config, num_devices)

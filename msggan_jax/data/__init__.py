@@ -8,7 +8,6 @@ from msggan_jax.data.preparation import (
   count_classes,
   count_images,
   prepare,
-  prepare_for,
   prepare_of_run,
 )
 from msggan_jax.data.prepared_set import (
@@ -28,7 +27,6 @@ __all__ = [
   "make_loader",
   "open_prepared",
   "prepare",
-  "prepare_for",
   "prepare_of_run",
   "read_labels",
   "skipped",

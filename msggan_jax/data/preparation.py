@@ -63,11 +63,9 @@ class OutOfDate(ValueError):
 
 
 def prepare(
-  dataset: Any,
-  resolution: int,
-  channels: int,
+  config: Any,
+  dataset: Any = None,
   *,
-  base_grid: str = grids.SQUARE,
   output: str | Path | None = None,
   strict: bool = False,
   num_classes: int = 0,
@@ -81,9 +79,9 @@ def prepare(
   uninterrupted one's.
 
   Args:
-    dataset: Configuration with the fields `name`, `path`, `split`, `crop` and
-      `data_dir`; `labels` and `holdout` may be missing.
-    resolution: Side of square images in pixels, a power of two from 4.
+    config: Its fields `resolution`, `channels`, `base_grid` and `dataset`
+      count; `dataset.labels` and `dataset.holdout` may be missing.
+    dataset: Instead of the configuration's.
     output: By default a folder in `dataset.data_dir` named after the data set.
     strict: Whether the first unusable image is an error; otherwise they are
       skipped and listed in `rejected.jsonl`.
@@ -96,7 +94,8 @@ def prepare(
     ValueError: If the set cannot be made; no files remain then.
     OutOfDate: If the source must be unchanged and is not.
   """
-  wanted = _wanted(dataset, resolution, channels, base_grid)
+  dataset = config.dataset if dataset is None else dataset
+  wanted = _wanted(config, dataset)
   if given := _given_set(dataset, wanted):
     if output:
       raise ValueError(f"{given} is prepared already; train on it as it is")
@@ -133,20 +132,6 @@ def prepare(
       return _write(source, here, work, target, wanted, strict)
 
 
-def prepare_for(config: Any, dataset: Any = None, **options) -> Path:
-  """Prepare a configuration's data set, or another one in the same shape.
-
-  The options are those of `prepare`.
-  """
-  return prepare(
-    config.dataset if dataset is None else dataset,
-    config.resolution,
-    config.channels,
-    base_grid=config.base_grid,
-    **options,
-  )
-
-
 def prepare_of_run(
   config: Any, data_dir: str, workdir: Path | None = None
 ) -> Path:
@@ -171,7 +156,7 @@ def prepare_of_run(
       f"add --data_dir={theirs}"
     )
   dataset.data_dir = data_dir
-  path = prepare_for(config, dataset, content_hash=known.content_hash)
+  path = prepare(config, dataset, content_hash=known.content_hash)
   if changes := known.changes(prepared_set.open_prepared(path)):
     _say_once(
       f"{path} is not the data set that {workdir} was trained on: "
@@ -190,23 +175,23 @@ def check_classes(num_classes: int, found: int) -> None:
     )
 
 
-def count_images(dataset: Any, resolution: int) -> int:
+def count_images(config: Any) -> int:
   """Count the images to train on, before they are prepared.
 
   Unusable images are among them; prepared sets know their own number.
   """
-  if metadata := _metadata_of(dataset):
+  if metadata := _metadata_of(config.dataset):
     return metadata.num_images - metadata.num_holdout
-  with _open_source(dataset, resolution) as source:
+  with _open_source(config.dataset, config.resolution) as source:
     num_images = len(source.names)
-  return num_images - holdout.count(_parts(dataset)[1], num_images)
+  return num_images - holdout.count(_parts(config.dataset)[1], num_images)
 
 
-def count_classes(dataset: Any, resolution: int) -> int:
+def count_classes(config: Any) -> int:
   """Count the classes of a data set before it is prepared."""
-  if metadata := _metadata_of(dataset):
+  if metadata := _metadata_of(config.dataset):
     return metadata.num_classes
-  with _open_source(dataset, resolution) as source:
+  with _open_source(config.dataset, config.resolution) as source:
     return len(source.class_names)
 
 
@@ -222,14 +207,14 @@ def _open_source(dataset: Any, resolution: int) -> Iterator[Source]:
     yield source
 
 
-def _wanted(
-  dataset: Any, resolution: int, channels: int, base_grid: str
-) -> prepared_set.Metadata:
+def _wanted(config: Any, dataset: Any) -> prepared_set.Metadata:
   """Return the metadata of a set whose images are not prepared yet."""
-  pixels.check_resolution(resolution)
-  grids.parse(base_grid)
-  if channels not in pixels.MODES:
-    raise ValueError(f"channels: {channels} is none of {list(pixels.MODES)}")
+  pixels.check_resolution(config.resolution)
+  grids.parse(config.base_grid)
+  if config.channels not in pixels.MODES:
+    raise ValueError(
+      f"channels: {config.channels} is none of {list(pixels.MODES)}"
+    )
   if dataset.crop not in pixels.CROPS:
     raise ValueError(
       f"dataset.crop: {dataset.crop!r} is none of {list(pixels.CROPS)}"
@@ -239,11 +224,11 @@ def _wanted(
     source=_source_name(dataset),
     split="" if dataset.name in _OF_PATHS else dataset.split,
     crop=dataset.crop,
-    resolution=resolution,
-    channels=channels,
+    resolution=config.resolution,
+    channels=config.channels,
     labels=kind,
     holdout=size,
-    base_grid=base_grid,
+    base_grid=config.base_grid,
   )
 
 

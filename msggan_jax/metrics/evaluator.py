@@ -199,7 +199,7 @@ class Evaluator:
       return data.open_prepared(self._prepared.path, "holdout")
     dataset = ConfigDict(self._config.dataset)
     dataset.split = "test"
-    return data.open_prepared(data.prepare_for(self._config, dataset))
+    return data.open_prepared(data.prepare(self._config, dataset))
 
   def _copying(
     self, protocol: Protocol, reals: Rows, fakes: Rows, fakes_at: ImagesAt

@@ -15,7 +15,7 @@ from msggan_jax import data
 from msggan_jax.data import description, pictures, prepared_set
 from msggan_jax.data.pixels import SheetError, fit, upright_size
 from msggan_jax.data.reading import reason_of
-from msggan_jax.data.sources import Source, dataset_of, folder
+from msggan_jax.data.sources import Source, config_of, folder
 from msggan_jax.metrics.reals import Reals
 from msggan_jax.models import base_grid
 
@@ -149,7 +149,6 @@ def open_reals(
     raise ValueError(
       f"{sizes}, {path} others: {error}; make all of one size"
     ) from error
-  dataset = dataset_of(path, split="", crop="center")
-  dataset.data_dir = data_dir
-  prepared = data.prepare(dataset, resolution, 3, base_grid=grid)
+  config = config_of(path, resolution, 3, grid, data_dir=data_dir)
+  prepared = data.prepare(config)
   return open_images(str(prepared), stack)

@@ -87,9 +87,7 @@ def open_set(
 
   `of_run` are arguments of `data.prepare`.
   """
-  path = data.prepare_for(
-    config, dataset, num_classes=config.num_classes, **of_run
-  )
+  path = data.prepare(config, dataset, num_classes=config.num_classes, **of_run)
   prepared = data.open_prepared(path)
   processes.check_same("the data set", prepared.metadata.content_hash)
   data.check_classes(config.num_classes, prepared.metadata.num_classes)

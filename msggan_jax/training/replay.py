@@ -81,7 +81,7 @@ def verify(
   saved.load_config(workdir)  # exists
   program = make_program(config, sharding.make_mesh())
   known = batches.trained_on(workdir) or run_data.RunData(class_names=None)
-  path = data.prepare_for(config, content_hash=known.content_hash)
+  path = data.prepare(config, content_hash=known.content_hash)
   prepared = data.open_prepared(path)
   holdout = batches.open_holdout(config, prepared)
   with Checkpoints(workdir / "checkpoints") as checkpoints:

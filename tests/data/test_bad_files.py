@@ -20,12 +20,11 @@ from PIL import Image
 
 from msggan_jax import data
 from msggan_jax.data import reading
-from msggan_jax.data.sources import dataset_of, folder
+from msggan_jax.data.sources import config_of, folder
 
 
 def prepare(source, output, **options):
-  dataset = dataset_of(str(source), "train", "center")
-  path = data.prepare(dataset, 16, 3, output=output, **options)
+  path = data.prepare(config_of(str(source), 16), output=output, **options)
   return data.open_prepared(path)
 
 
@@ -256,7 +255,7 @@ def test_members_are_never_inflated_beyond_their_size(tmp_path):
   with zipfile.ZipFile(path, "w") as archive:
     write_member(archive, "1.png", bytes(10**7))
   path.write_bytes(patch_entry(path.read_bytes(), b"1.png", 24, "<I", 1000))
-  dataset = dataset_of(str(path), "train", "center")
+  dataset = config_of(str(path), 16).dataset
   with folder.open_folder(dataset, 16) as source:
     tracemalloc.start()
     with pytest.raises(zipfile.BadZipFile, match="CRC"):

@@ -10,7 +10,7 @@ from PIL import Image
 
 from msggan_jax import data
 from msggan_jax.data import fingerprint, prepared_set
-from msggan_jax.data.sources import dataset_of
+from msggan_jax.data.sources import config_of
 
 
 def picture(path, level):
@@ -33,8 +33,8 @@ def photos(tmp_path):
 
 
 def prepare(photos, kind="labels.csv", crop="center", **options):
-  dataset = dataset_of(str(photos), "train", crop, labels=kind)
-  return data.prepare(dataset, 16, 3, output=photos.with_name("set"), **options)
+  config = config_of(str(photos), 16, crop=crop, labels=kind)
+  return data.prepare(config, output=photos.with_name("set"), **options)
 
 
 def relabel(names):
@@ -117,8 +117,8 @@ def test_settings_versions_and_exchanged_sets(photos, monkeypatch, capfd):
     assert "version was 1, is 99" in capfd.readouterr().err
   other = photos.with_name("other")
   picture(other / "1.png", 1)
-  dataset = dataset_of(str(other), "train", "center")
-  exchanged = data.prepare(dataset, 16, 3, output=other.with_name("exchanged"))
+  config = config_of(str(other), 16)
+  exchanged = data.prepare(config, output=other.with_name("exchanged"))
   for path in (first, padded, later):
     shutil.rmtree(path)
   exchanged.rename(first)

@@ -11,7 +11,7 @@ import pytest
 from PIL import Image, features
 
 from msggan_jax import data
-from msggan_jax.data.sources import dataset_of
+from msggan_jax.data.sources import config_of
 from tests import fuzzing
 
 TOKENS = [b"IHDR", b"IDAT", b"IEND", b"acTL", b"Exif\0\0", b"\xff\xda", b"RIFF"]
@@ -76,10 +76,10 @@ def prepare(tmp_path, monkeypatch):
   output = tmp_path / "output" / "set"
 
   def run(source):
-    dataset = dataset_of(str(source), "train", "center")
+    config = config_of(str(source), 16)
     with fuzzing.writing_only_to(output.parent, tmp_path / "temporary"):
       try:
-        data.prepare(dataset, 16, 3, output=output)
+        data.prepare(config, output=output)
       except ValueError as error:
         assert len(str(error).splitlines()) == 1
         assert not list(output.parent.iterdir())

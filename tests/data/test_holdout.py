@@ -8,7 +8,7 @@ from PIL import Image
 
 from msggan_jax import data
 from msggan_jax.data import duplicates, holdout, prepared_set, set_writer
-from msggan_jax.data.sources import dataset_of
+from msggan_jax.data.sources import config_of
 
 COUNT = 40
 
@@ -34,8 +34,8 @@ def photos(tmp_path):
 
 
 def prepare(photos, size, name="set", **fields):
-  dataset = dataset_of(str(photos), "train", "center", holdout=size, **fields)
-  return data.prepare(dataset, 32, 3, output=photos.with_name(name))
+  config = config_of(str(photos), 32, holdout=size, **fields)
+  return data.prepare(config, output=photos.with_name(name))
 
 
 def duplicates_of(path):
@@ -97,13 +97,13 @@ def test_an_impossible_holdout_keeps_what_is_prepared(tmp_path, monkeypatch):
   photos.mkdir()
   for i in range(5):
     picture(0).save(photos / f"{i}.png")
-  dataset = dataset_of(str(photos), "train", "center", holdout=2.0)
-  dataset.data_dir = str(tmp_path / "data")
+  data_dir = str(tmp_path / "data")
+  config = config_of(str(photos), 32, holdout=2.0, data_dir=data_dir)
   with pytest.raises(holdout.Impossible, match="near-duplicates of each other"):
-    data.prepare(dataset, 32, 3)
-  dataset.holdout = 0.0
+    data.prepare(config)
+  config.dataset.holdout = 0.0
   monkeypatch.setattr(set_writer, "_make_picture", None)  # would fail if called
-  path = data.prepare(dataset, 32, 3)
+  path = data.prepare(config)
   assert len(data.open_prepared(path)) == 5
   assert [*path.parent.iterdir()] == [path]
 
@@ -122,11 +122,11 @@ def test_impossible_sizes_are_refused(photos):
 
 def test_another_holdout_is_not_reused(photos):
   path = prepare(photos, 0.25)
-  dataset = dataset_of(str(path), "train", "center", holdout=0.5)
+  config = config_of(str(path), 32, holdout=0.5)
   with pytest.raises(ValueError, match=r"is prepared with 0\.25"):
-    data.prepare(dataset, 32, 3)
-  dataset.holdout = 0.25
-  assert data.prepare(dataset, 32, 3) == path
+    data.prepare(config)
+  config.dataset.holdout = 0.25
+  assert data.prepare(config) == path
   (path / "holdout.json").write_text("{}")
   with pytest.raises(ValueError, match=r"holdout\.json is missing or damaged"):
     data.open_prepared(path)

@@ -9,7 +9,7 @@ from PIL import Image
 
 from msggan_jax import data
 from msggan_jax.data import description, prepared_set
-from msggan_jax.data.sources import dataset_of
+from msggan_jax.data.sources import config_of
 
 NAMES = ["cat/1.png", "cat/2.png", "cat/10.png", "dog/1.png", "dog/old/2.png"]
 LABELS = [0, 0, 0, 1, 1]
@@ -25,9 +25,9 @@ def photos(tmp_path):
 
 
 def prepare(source, kind, **options):
-  dataset = dataset_of(str(source), "train", "center", labels=kind)
+  config = config_of(str(source), 16, labels=kind)
   output = source.with_name(f"prepared-{kind}")
-  path = data.prepare(dataset, 16, 3, output=output, **options)
+  path = data.prepare(config, output=output, **options)
   return data.open_prepared(path)
 
 
@@ -104,9 +104,9 @@ def test_numbered_folders_of_stylegan_are_no_classes(photos, tmp_path):
 
 def refused(photos, kind, match):
   output = photos.with_name("refused")
-  dataset = dataset_of(str(photos), "train", "center", labels=kind)
+  config = config_of(str(photos), 16, labels=kind)
   with pytest.raises(ValueError, match=match) as error:
-    data.prepare(dataset, 16, 3, output=output)
+    data.prepare(config, output=output)
   assert "\n" not in str(error.value)
   assert not output.exists()
   assert not photos.with_name(".refused.partial").exists()
@@ -147,8 +147,8 @@ def test_images_outside_of_class_folders_are_refused(photos):
   refused(photos, "folders", "the image stray.png is in no folder of a")
   with pytest.raises(ValueError, match=r"dataset\.labels: 'auto' is none of"):
     prepare(photos, "auto")
-  cats = dataset_of("demo:cats", "train", "center", labels="folders")
+  cats = config_of("demo:cats", 16, labels="folders")
   with pytest.raises(ValueError, match="only a folder or zip"):
-    data.prepare(cats, 16, 3, output=photos.with_name("cats"))
+    data.prepare(cats, output=photos.with_name("cats"))
   with pytest.raises(ValueError, match="bodies, but only the cats have such"):
     prepare(photos, "bodies")

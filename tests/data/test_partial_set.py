@@ -12,7 +12,7 @@ from PIL import Image
 
 from msggan_jax import data
 from msggan_jax.data import holdout, partial_set, prepared_set, set_writer
-from msggan_jax.data.sources import dataset_of
+from msggan_jax.data.sources import config_of
 from tests.commands import run_command
 
 NUM_FILES = 23
@@ -41,8 +41,8 @@ def photos(tmp_path_factory):
 
 
 def prepare(source, output, holdout=0.0, **options):
-  dataset = dataset_of(str(source), "train", "center", holdout=holdout)
-  return data.prepare(dataset, 16, 3, output=output, **options)
+  config = config_of(str(source), 16, holdout=holdout)
+  return data.prepare(config, output=output, **options)
 
 
 @pytest.fixture
@@ -146,9 +146,9 @@ def test_another_source_begins_anew(photos, tmp_path, killed, change):
   before, times = file.read_bytes(), file.stat()
   if change == "image":
     Image.new("RGB", (16, 16), (7, 7, 7)).save(file)
-  dataset = dataset_of(str(photos), "train", "center")
-  expected = data.prepare(dataset, 16, channels, output=tmp_path / "whole")
-  data.prepare(dataset, 16, channels, output=killed)
+  config = config_of(str(photos), 16, channels)
+  expected = data.prepare(config, output=tmp_path / "whole")
+  data.prepare(config, output=killed)
   assert contents(killed) == contents(expected)
   file.write_bytes(before)
   os.utime(file, ns=(times.st_atime_ns, times.st_mtime_ns))

@@ -13,7 +13,7 @@ from PIL import Image, ImageCms
 
 from msggan_jax import data
 from msggan_jax.data import pictures, pixels, reading
-from msggan_jax.data.sources import dataset_of, folder, labels
+from msggan_jax.data.sources import config_of, folder, labels
 
 RED = (220, 30, 40)
 TURNED = ("AVIF", "JPEG", "PNG", "TIFF", "WEBP")  # formats with EXIF
@@ -129,8 +129,8 @@ def test_files_are_known_by_content_and_none_vanishes(tmp_path, kind):
     for name, (content, _) in everything.items():
       (path / name).parent.mkdir(parents=True, exist_ok=True)
       (path / name).write_bytes(content)
-  dataset = dataset_of(str(path), "train", "center")
-  with folder.open_folder(dataset, 16) as source:
+  config = config_of(str(path), 16)
+  with folder.open_folder(config.dataset, 16) as source:
     assert source.names == sorted(contents, key=folder._natural_key)
     assert dict(source.unread) == {
       **{name: reason for name, (_, reason) in others.items()},
@@ -203,9 +203,9 @@ def test_what_our_commands_write_is_no_image_of_a_source(tmp_path):
     (path / name).parent.mkdir(parents=True, exist_ok=True)
     (path / name).write_bytes(encoded("PNG"))
   (path / "runs/cats/config.json").write_text("{}")
-  dataset = dataset_of(str(path), "train", "center")
-  data.prepare(dataset, 16, 3, output=path / "data/set")
-  with folder.open_folder(dataset, 16) as source:
+  config = config_of(str(path), 16)
+  data.prepare(config, output=path / "data/set")
+  with folder.open_folder(config.dataset, 16) as source:
     assert source.names == ["1.png", "a/2.png"]
     assert dict(source.unread) == {
       "runs/cats": "a run, no images of this source",
@@ -215,8 +215,8 @@ def test_what_our_commands_write_is_no_image_of_a_source(tmp_path):
   # A folder of nothing but samples is what somebody wants to read.
   sheet = path / "images" / "grid_32x32.png"
   pictures.save_sheet(np.zeros((8, 8, 3), np.uint8), sheet)
-  samples = dataset_of(str(path / "images"), "train", "center")
-  with folder.open_folder(samples, 16) as source:
+  samples = config_of(str(path / "images"), 16)
+  with folder.open_folder(samples.dataset, 16) as source:
     assert source.names == ["32x32/seed0000.png", "32x32/seed0001.png"]
     assert dict(source.unread) == {"grid_32x32.png": "a sheet of samples"}
 
@@ -308,8 +308,8 @@ def test_a_tiff_of_several_pages_says_which_is_used(tmp_path, monkeypatch):
     "log_first_n",
     lambda level, text, most, *values: notes.append(text % values),
   )
-  dataset = dataset_of(str(tmp_path), "train", "center")
-  with folder.open_folder(dataset, 16) as source:
+  config = config_of(str(tmp_path), 16)
+  with folder.open_folder(config.dataset, 16) as source:
     assert source.load(0)[0].size == (40, 40)
   assert notes == ["scan.tif: page 1 of 8 is used"]
 

@@ -9,28 +9,27 @@ from PIL import Image
 
 from msggan_jax import data
 from msggan_jax.data import set_writer
-from msggan_jax.data.sources import dataset_of
+from msggan_jax.data.sources import config_of
 
 RED, BLUE = (220, 30, 40), (30, 40, 200)
 
 
 @pytest.fixture
-def dataset(tmp_path):
+def config(tmp_path):
   """Configuration of an empty folder and a place for prepared sets."""
   (tmp_path / "photos").mkdir()
-  made = dataset_of(str(tmp_path / "photos"), "train", "center")
-  return ConfigDict({**made, "data_dir": str(tmp_path / "data")})
+  data_dir = str(tmp_path / "data")
+  return config_of(str(tmp_path / "photos"), 16, data_dir=data_dir)
 
 
-def save(dataset, color):
-  path = Path(dataset.path) / "1.png"
+def save(config, color):
+  path = Path(config.dataset.path) / "1.png"
   path.parent.mkdir(parents=True, exist_ok=True)
   Image.new("RGB", (48, 32), color).save(path)
 
 
-def prepare(dataset, resolution=16, channels=3, **options):
-  path = data.prepare(dataset, resolution, channels, **options)
-  return data.open_prepared(path)
+def prepare(config, **options):
+  return data.open_prepared(data.prepare(config, **options))
 
 
 def test_sources_become_configurations():
@@ -41,14 +40,14 @@ def test_sources_become_configurations():
     ("lmdb:/data/church", "lsun_church", "/data/church"),
     ("demo:earth", "earth", ""),
   ):
-    dataset = dataset_of(source, "test", "pad")
+    dataset = config_of(source, 16, split="test", crop="pad").dataset
     assert (dataset.name, dataset.path) == (name, path)
     assert (dataset.split, dataset.crop) == ("test", "pad")
   with pytest.raises(ValueError, match="demo:cats and demo:earth"):
-    dataset_of("demo:dogs", "train", "center")
+    config_of("demo:dogs", 16)
 
 
-def test_impossible_shapes_and_paths(dataset, tmp_path):
+def test_impossible_shapes_and_paths(config, tmp_path):
   (tmp_path / "photos" / "run").mkdir()
   (tmp_path / "photos" / "run" / "reals.png").touch()
   (tmp_path / "photos" / "run" / "config.json").touch()
@@ -59,58 +58,59 @@ def test_impossible_shapes_and_paths(dataset, tmp_path):
     ({}, r"photos has no images; not read: run \(a run, no images of"),
   ):
     with pytest.raises(ValueError, match=message):
-      prepare(dataset, **change)
-  other = ConfigDict({**dataset, "crop": "squash"})
+      prepare(ConfigDict({**config, **change}))
+  config.dataset.crop = "squash"
   with pytest.raises(ValueError, match=r"dataset\.crop: 'squash'"):
-    prepare(other)
+    prepare(config)
+  config.dataset.crop = "pad"
   os.mkfifo(tmp_path / "pipe")
   for path, message in (
     ("", r"dataset\.path is empty"),
     (str(tmp_path / "nowhere"), "nowhere does not exist"),
     (str(tmp_path / "pipe"), "neither a folder nor a zip file"),
   ):
-    dataset.path = path
+    config.dataset.path = path
     with pytest.raises(ValueError, match=message):
-      prepare(dataset)
+      prepare(config)
 
 
-def test_preparing_twice_prepares_once(dataset, tmp_path, monkeypatch):
-  save(dataset, RED)
-  first = prepare(dataset)
+def test_preparing_twice_prepares_once(config, tmp_path, monkeypatch):
+  save(config, RED)
+  first = prepare(config)
   assert first.metadata.num_classes == 0
   assert first.path.name.startswith("photos-")
   assert first.path.name.endswith("-16x16x3")
   # The content hash tells images, not places; folders of one name differ.
-  again = prepare(dataset, output=tmp_path / "again")
+  again = prepare(config, output=tmp_path / "again")
   assert first.metadata.content_hash == again.metadata.content_hash
-  other = ConfigDict({**dataset, "path": str(tmp_path / "other" / "photos")})
+  other = ConfigDict(config).copy_and_resolve_references()
+  other.dataset.path = str(tmp_path / "other" / "photos")
   save(other, BLUE)
   second = prepare(other)
   assert first.path != second.path
   assert first.metadata.content_hash != second.metadata.content_hash
   monkeypatch.setattr(set_writer, "write_set", None)  # would fail if called
-  assert prepare(dataset).path == first.path
+  assert prepare(config).path == first.path
 
 
-def test_prepared_directory_is_a_source_as_it_is(dataset):
-  save(dataset, RED)
-  path = prepare(dataset).path
-  dataset.path = str(path)
-  assert data.prepare(dataset, 16, 3) == path
+def test_prepared_directory_is_a_source_as_it_is(config):
+  save(config, RED)
+  path = prepare(config).path
+  assert data.prepare(config_of(str(path), 16)) == path
   with pytest.raises(ValueError, match="at 16x16 .* says 32x32"):
-    data.prepare(dataset, 32, 3)
+    data.prepare(config_of(str(path), 32))
   with pytest.raises(ValueError, match="3 channels.*1 channels"):
-    data.prepare(dataset, 16, 1)
+    data.prepare(config_of(str(path), 16, channels=1))
 
 
-def test_other_content_is_never_overwritten(dataset, tmp_path):
-  save(dataset, RED)
+def test_other_content_is_never_overwritten(config, tmp_path):
+  save(config, RED)
   output = tmp_path / "output"
   output.mkdir()
-  assert prepare(dataset, output=output).path == output  # it was empty
+  assert prepare(config, output=output).path == output  # it was empty
   mine = tmp_path / "mine"
   mine.mkdir()
   (mine / "thesis.txt").write_text("important")
   with pytest.raises(ValueError, match="mine exists and is not a prepared"):
-    prepare(dataset, output=mine)
+    prepare(config, output=mine)
   assert [file.name for file in mine.iterdir()] == ["thesis.txt"]

@@ -11,7 +11,7 @@ from PIL import Image
 
 from msggan_jax import data
 from msggan_jax.data import pixels, prepared_set
-from msggan_jax.data.sources import demo, tfds_sets
+from msggan_jax.data.sources import config_of, demo, tfds_sets
 
 
 def config(**fields):
@@ -97,10 +97,9 @@ def test_lsun_is_read_from_its_lmdb(tmp_path):
     with environment.begin(write=True) as transaction:
       for key, value in values.items():
         transaction.put(key, value)
-  dataset = config(
-    name="lsun_church", path=str(source), data_dir=str(tmp_path / "data")
-  )
-  path = data.prepare(dataset, 32, 3)
+  wanted = config_of(f"lmdb:{source}", 32, data_dir=str(tmp_path / "data"))
+  del wanted.dataset.labels, wanted.dataset.holdout  # as in older runs
+  path = data.prepare(wanted)
   assert path == tmp_path / "data" / "lsun_church-32x32x3"
   images = data.open_prepared(path)
   assert [image["image"][16, 16, 0] for image in images] == [200, 0]
@@ -117,9 +116,9 @@ def test_other_names_and_splits_are_refused(tmp_path, monkeypatch):
     ("cifar10", "train", "TensorFlow to prepare 'cifar10': pip"),
     ("cifar11", "train", "'folder'.*did you mean.*'cifar10'"),
   ):
-    dataset = config(name=name, split=split, path=path, data_dir=path)
+    fields = {"name": name, "split": split, "path": path, "data_dir": path}
     with pytest.raises(ValueError, match=message):
-      data.prepare(dataset, 32, 3)
+      data.prepare(config_of("", 32, **fields))
   assert not list(tmp_path.iterdir())
 
 
@@ -139,22 +138,22 @@ def test_tfds_images_are_resized_and_keep_their_labels(tmp_path):
     writer.close()
 
   write(4)
-  dataset = config(
-    name="images", path=str(tmp_path / "tfds"), data_dir=str(tmp_path)
-  )
-  images = data.open_prepared(data.prepare(dataset, 16, 1))
+  fields = {"path": str(tmp_path / "tfds"), "data_dir": str(tmp_path)}
+  wanted = config_of("tfds:images", 16, channels=1, **fields)
+  images = data.open_prepared(data.prepare(wanted))
   assert [int(image["image"][8, 8, 0]) for image in images] == [0, 50, 100, 150]
-  assert data.prepare(dataset, 16, 1) == images.path
+  assert data.prepare(wanted) == images.path
   write(5)  # another download
   with pytest.raises(data.OutOfDate, match="1 image added, such as train 4$"):
-    data.prepare(dataset, 16, 1, unchanged=True)
-  other = data.prepare(dataset, 16, 1)
+    data.prepare(wanted, unchanged=True)
+  other = data.prepare(wanted)
   assert len(data.open_prepared(other)) == 5
   away = directory.rename(tmp_path / "away")
-  assert data.prepare(dataset, 16, 1) in (images.path, other)
+  assert data.prepare(wanted) in (images.path, other)
   away.rename(directory)
+  wanted.dataset.split = "nope"
   with pytest.raises(ValueError, match="'nope' of images"):
-    data.prepare(config(**{**dataset, "split": "nope"}), 16, 1)
+    data.prepare(wanted)
 
 
 def test_tfds_images_without_a_label(monkeypatch):

@@ -59,7 +59,7 @@ def config(tiny_config, folder):
 
 
 def prepare(config):
-  path = data.prepare(config.dataset, config.resolution, config.channels)
+  path = data.prepare(config)
   return data.open_prepared(path)
 
 
@@ -381,8 +381,8 @@ def test_the_test_split_of_the_demo_is_a_hold_out(
   config.dataset.name = "cats"
   evaluator = evaluator_of(config, prepared, "copying_mean_colors_20")
   opened = []
-  prepare_for = lambda config, dataset: opened.append(dataset) or prepared.path
-  monkeypatch.setattr(data, "prepare_for", prepare_for)
+  prepare = lambda config, dataset: opened.append(dataset) or prepared.path
+  monkeypatch.setattr(data, "prepare", prepare)
   evaluator._open_holdout()
   (dataset,) = opened
   expected = ConfigDict(config.dataset)

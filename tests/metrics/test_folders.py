@@ -9,7 +9,7 @@ from PIL import Image
 
 from msggan_jax import data, metrics
 from msggan_jax.data import pictures, prepared_set
-from msggan_jax.data.sources import dataset_of
+from msggan_jax.data.sources import config_of
 from msggan_jax.metrics import feature_pass
 from tests.commands import EXTRACTOR, run_command
 from tests.golden_metrics.mean_colors import mean_colors
@@ -46,8 +46,7 @@ def test_comparing_two_folders(tmp_path, monkeypatch):
   ):
     with pytest.raises(ValueError, match=message):
       metrics.compare(str(a), str(b), networks, names)
-  dataset = dataset_of(str(a), "train", "center")
-  prepared = data.prepare(dataset, 8, 3, output=tmp_path / "set")
+  prepared = data.prepare(config_of(str(a), 8), output=tmp_path / "set")
   name = "fd_mean_colors"
   found, made = metrics.compare(str(prepared), str(b), networks, name)
   np.testing.assert_allclose(found[name], values[name])
@@ -94,15 +93,16 @@ def test_sets_of_different_sizes_meet_at_the_fakes_size(tmp_path, monkeypatch):
     return values[name], made["data_hash"]
 
   # Training on the photos at 8x8 prepares the same set.
-  dataset = dataset_of(str(photos), "", "center")
-  dataset.data_dir = data_dir
-  trained_on = data.prepare(dataset, 8, 3)
+  config = lambda resolution: config_of(
+    str(photos), resolution, data_dir=data_dir
+  )
+  trained_on = data.prepare(config(8))
   assert compare(photos) == compare(trained_on)
   assert [path.name for path in (tmp_path / "data").iterdir()] == [
     trained_on.name
   ]
   # A larger prepared set is averaged like the pyramid of training.
-  large = data.prepare(dataset, 16, 3, output=tmp_path / "large")
+  large = data.prepare(config(16))
   images = np.stack([x["image"] for x in data.open_prepared(large)])
   halved = write_images(tmp_path / "halved", [])
   for i, image in enumerate(pictures.resized(images, 8)):
@@ -112,7 +112,7 @@ def test_sets_of_different_sizes_meet_at_the_fakes_size(tmp_path, monkeypatch):
   monkeypatch.setattr(feature_pass.Passes, "measure", None)  # before any pass
   for reals, sentence in (
     (write_images(tmp_path / "small", [(4, 9)] * 3), "none that is as large"),
-    (data.prepare(dataset, 4, 3), "of 4x4, which is no larger scale of that"),
+    (data.prepare(config(4)), "of 4x4, which is no larger scale of that"),
   ):
     with pytest.raises(ValueError, match=f"images of 8x8, .*{sentence}"):
       compare(reals)

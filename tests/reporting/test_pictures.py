@@ -10,7 +10,7 @@ from PIL import Image
 
 from msggan_jax import data
 from msggan_jax.data import pictures as sheets
-from msggan_jax.data.sources import dataset_of
+from msggan_jax.data.sources import config_of
 from msggan_jax.reporting import pictures, records
 from msggan_jax.runtime.plots import Line
 from msggan_jax.training import loop
@@ -110,8 +110,8 @@ def test_diversity_is_compared_with_a_sample_of_sorted_classes(tmp_path):
     (tmp_path / "photos" / name).mkdir(parents=True)
     for i, image in enumerate(part):
       Image.fromarray(image).save(tmp_path / "photos" / name / f"{i}.png")
-  dataset = dataset_of(str(tmp_path / "photos"), "", "center", holdout=20)
-  path = data.prepare(dataset, 8, 3, output=tmp_path / "set")
+  config = config_of(str(tmp_path / "photos"), 8, holdout=20)
+  path = data.prepare(config, output=tmp_path / "set")
   few = loop.sheet_of_reals(data.open_prepared(path, "holdout"))
   assert few.shape == (2 * 8, 8 * 8, 3)  # no black places
   prepared = data.open_prepared(path)

@@ -128,7 +128,7 @@ def check_sampling(workdir, state):
 def check_evaluations(config, rows, workdir):
   assert [row["step"] for row in rows] == [2, 4]
   evaluator = metrics.make_evaluator(
-    config, data.open_prepared(data.prepare_for(config))
+    config, data.open_prepared(data.prepare(config))
   )
   generator = msggan_jax.load_generator(workdir, 4)
   values = evaluator.evaluate(generator.params, generator.state)

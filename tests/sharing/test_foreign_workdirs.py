@@ -134,10 +134,10 @@ def test_training_on_takes_no_names_of_files_folders_sets_and_code(workdir):
 
 
 def test_no_code_of_data_sets_is_downloaded(tmp_path):
-  dataset = load_config("default").dataset
-  dataset.name, dataset.data_dir = "somebody:cats", str(tmp_path)
+  config = load_config("default")
+  config.dataset.name, config.dataset.data_dir = "somebody:cats", str(tmp_path)
   with pytest.raises(ValueError, match="not a data set of TFDS's own catalog"):
-    data.prepare(dataset, 8, 3)
+    data.prepare(config)
   assert not os.listdir(tmp_path)
 
 

@@ -44,7 +44,7 @@ def test_a_run_whose_data_has_changed(config, tmp_path, capfd):
   assert "1 skipped: smaller than 8x8 (--config.resolution)\n" in printed
   assert "skipped images: " in printed and "rejected.jsonl" in printed
   assert "files that are not read: 1 .txt" in printed
-  old = data.prepare_for(config)
+  old = data.prepare(config)
   for name in ("x5.png", "y.png"):
     Image.new("RGB", (9, 9), (1, 2, 3)).save(photos / name)
   config.total_kimg = 0.064
@@ -61,7 +61,7 @@ def test_a_run_whose_data_has_changed(config, tmp_path, capfd):
   # The run's own set is replayed, however the source has changed.
   (line,) = lines_of_verify(config, run, capfd)
   assert line.startswith("step 1: all ")
-  data.prepare_for(config)  # beside; the sentence names images now
+  data.prepare(config)  # beside; the sentence names images now
   with pytest.raises(
     ValueError,
     match=r"2 of its 136 images are new or changed"
@@ -101,7 +101,7 @@ def test_classes_and_exchanged_sets(config, tmp_path):
   assert classes == "the classes were a, b, are c, d"
   assert new.startswith("4 of its 4 images are new") and "(c/0.png)" in new
   shutil.rmtree(prepared.path)
-  data.prepare_for(config).rename(prepared.path)
+  data.prepare(config).rename(prepared.path)
   assert not known.is_there()  # another set has its place
   (tmp_path / "data.json").write_text('{"path": 1}')
   with pytest.raises(ValueError, match=r"data\.json is damaged; delete it"):

@@ -55,7 +55,7 @@ def damage(prepared, number):
 
 def test_a_run_saves_its_state_and_goes_on_when_it_is_mended(config, tmp_path):
   whole = loop.train(config, tmp_path / "whole")
-  prepared = data.open_prepared(data.prepare_for(config))
+  prepared = data.open_prepared(data.prepare(config))
   number = image_of_step(prepared, config, 3)
   file, content = damage(prepared, number)
   with pytest.raises(
@@ -99,7 +99,7 @@ class FailingDisk:
 
 def test_a_disk_that_fails_for_a_moment_damages_no_image(config, monkeypatch):
   monkeypatch.setattr(reading, "PAUSES_SECS", (0.0, 0.0))
-  prepared = data.open_prepared(data.prepare_for(config))
+  prepared = data.open_prepared(data.prepare(config))
   disk = prepared._records = FailingDisk(prepared._records, failures=2)
   assert len(list(prepared)) == 128
   disk.failures = 10**9
@@ -118,7 +118,7 @@ def test_an_evaluation_names_the_damaged_image(config):
   config.extractor = "tests.golden_metrics.mean_colors:mean_colors"
   config.metrics = "fd_mean_colors_64_full"
   config.eval_kimg = 0.128
-  prepared = data.open_prepared(data.prepare_for(config))
+  prepared = data.open_prepared(data.prepare(config))
   damage(prepared, 100)
   evaluator = loop.metrics.make_evaluator(config, prepared)
   generator = loop.make_program(
@@ -129,7 +129,7 @@ def test_an_evaluation_names_the_damaged_image(config):
 
 
 def test_every_damage_has_a_sentence(config):
-  path = data.prepare_for(config)
+  path = data.prepare(config)
   writer = data.prepared_set.RecordWriter(
     path, size=(4, 4), channels=3, has_labels=False
   )

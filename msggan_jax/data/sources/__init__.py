@@ -3,10 +3,12 @@
 import contextlib
 import dataclasses
 from collections.abc import Callable, Mapping, Sequence
-from typing import TypeAlias
+from typing import Any, TypeAlias
 
 from ml_collections import ConfigDict
 from PIL import Image
+
+from msggan_jax.models.base_grid import SQUARE
 
 NOT_AN_IMAGE = "not an image"  # the usual reason for a file not read
 
@@ -43,18 +45,17 @@ OpenSource: TypeAlias = contextlib.AbstractContextManager[Source]
 _DEMOS = ("cats", "earth")
 
 
-def dataset_of(
+def config_of(
   source: str,
-  split: str,
-  crop: str,
-  *,
-  labels: str = "none",
-  holdout: float = 0.0,
+  resolution: int,
+  channels: int = 3,
+  base_grid: str = SQUARE,
+  **fields: Any,
 ) -> ConfigDict:
-  """Return the `config.dataset` that a --source means.
+  """Return a --source's configuration, with the fields that prepare it.
 
   It is "tfds:NAME", "lmdb:DIR", "demo:cats", "demo:earth", or the path of a
-  folder or zip file.
+  folder or zip file. The other fields are those of `config.dataset`.
   """
   kind, colon, rest = source.partition(":")
   if not colon or kind not in ("tfds", "lmdb", "demo"):
@@ -66,14 +67,13 @@ def dataset_of(
   if kind == "demo" and name not in _DEMOS:
     choices = " and ".join(f"demo:{demo}" for demo in _DEMOS)
     raise ValueError(f"--source: {source} is unknown; choose {choices}")
+  dataset = {"name": name, "path": path, "split": "train", "crop": "center"}
+  dataset |= {"labels": "none", "holdout": 0.0, "data_dir": "."}
   return ConfigDict(
     {
-      "name": name,
-      "path": path,
-      "split": split,
-      "crop": crop,
-      "labels": labels,
-      "holdout": holdout,
-      "data_dir": ".",
+      "dataset": dataset | fields,
+      "resolution": resolution,
+      "channels": channels,
+      "base_grid": base_grid,
     }
   )
