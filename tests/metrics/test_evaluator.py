@@ -105,6 +105,8 @@ def test_other_names_are_refused():
   ):
     with pytest.raises(ValueError, match="no metric|is has no|copying has no"):
       parse_one(name)
+  with pytest.raises(ValueError, match="remove it from .*benchmarks.cats"):
+    parse_one("bodies_efficientnet_lite0_1k")  # of before
 
 
 def test_draws_of_reals():
@@ -416,18 +418,6 @@ def test_missing_weights_and_wrong_extractors(config, prepared, monkeypatch):
     with pytest.raises(ValueError, match="extractor"):
       networks = metrics.Extractors(user=text)
       networks[networks.names[-1]]
-
-
-def test_a_run_with_metrics_of_before_is_loaded_and_resumed(config, tmp_path):
-  """Its config.json is read; naming them again ends in one sentence."""
-  config.metrics = "kid_mean_colors_64"
-  old = config.copy_and_resolve_references()
-  old.metrics = "kid_mean_colors_64,bodies_mean_colors_64"
-  saved.save_config(old, tmp_path)
-  assert saved.load_config(tmp_path).metrics == old.metrics
-  saved.check_config(config, tmp_path)
-  with pytest.raises(ValueError, match="remove it from .*benchmarks.cats"):
-    protocols.parse(old.metrics, ("mean_colors",))
 
 
 def test_the_best_row():
