@@ -52,7 +52,8 @@ def tiny_config(noise, monkeypatch):
   Its runs do not draw `stability.png`, which takes a fifth of their time.
   """
   monkeypatch.setattr(
-    "msggan_jax.metrics.stability.plot", lambda rows, path: path.touch()
+    "msggan_jax.metrics.stability.plot",
+    lambda workdir, _: (workdir / "stability.png").touch(),
   )
   config = load_config("default")
   config.resolution = 16
