@@ -11,6 +11,7 @@ from ml_collections import ConfigDict, FrozenConfigDict
 from msggan_jax import data
 from msggan_jax.config import checks, few_images, saved
 from msggan_jax.config.fields import AUTO, FIELDS
+from msggan_jax.data import prepared_set
 from msggan_jax.models.pyramid import resolutions_up_to
 from msggan_jax.models.stddev import examples_together
 from msggan_jax.runtime import processes
@@ -104,7 +105,9 @@ def _settle_batch(
 
 def _settle_classes(config: ConfigDict, workdir: Path | None) -> None:
   """Let a data set with labels have its own number of classes."""
-  if config.dataset.get("labels", "none") == "none":
+  of = config.dataset
+  is_set = of.name == "folder" and prepared_set.is_prepared(Path(of.path))
+  if of.get("labels", "none") == "none" and not is_set:
     return
 
   def count() -> int:
@@ -113,7 +116,7 @@ def _settle_classes(config: ConfigDict, workdir: Path | None) -> None:
     return data.count_classes(config)
 
   config.num_classes = processes.decided_by_first(count)
-  _say(f"num_classes: {config.num_classes}, from dataset.labels")
+  _say(f"num_classes: {config.num_classes}, from the labels")
 
 
 def _settle_few_images(

@@ -49,7 +49,10 @@ def skipped(path: Path) -> list[str]:
     lines.append(f"skipped images: {path / prepared_set.REJECTED_FILE}")
   if metadata.unread:
     endings = sorted(metadata.unread.items(), key=lambda item: -item[1])
-    counts = reading.listed(f"{n:,} {ending}" for ending, n in endings)
+    counts = reading.listed(
+      f"{n:,} {what}" if what.startswith(".") else f"{what} ({n:,})"
+      for what, n in endings
+    )
     where = path / prepared_set.UNREAD_FILE
     lines.append(f"files that are not read: {counts}, see {where}")
   return lines

@@ -10,6 +10,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
+from absl import logging
 
 from msggan_jax import data
 from msggan_jax.data import description, pictures, prepared_set
@@ -151,4 +152,6 @@ def open_reals(
     ) from error
   config = config_of(path, resolution, 3, grid, data_dir=data_dir)
   prepared = data.prepare(config)
+  for line in data.skipped(prepared):
+    logging.warning("%s: %s", path, line)
   return open_images(str(prepared), stack)

@@ -237,3 +237,21 @@ def test_a_missing_or_empty_folder_is_one_sentence(tmp_path):
   ):
     with pytest.raises(ValueError, match=sentence):
       resolve(few(path), 1)
+
+
+def test_classes_are_those_of_a_folder_s_labels_or_of_a_prepared_set(tmp_path):
+  photos = tmp_path / "photos"
+  photos.mkdir()
+  for name in ("cat", "dog", "owl"):
+    folder(photos / name, 4)
+  config = load_config("image_folder")
+  config.resolution, config.dataset.path = 8, str(photos)
+  assert resolve(config, 1).num_classes == 0
+  config.dataset.labels = "folders"
+  assert resolve(config, 1).num_classes == 3
+  made = data.prepare(config, output=tmp_path / "set")
+  config.dataset.update(path=str(made), labels="none")
+  assert resolve(config, 1).num_classes == 3
+  assert resolve(config, 1, given={"num_classes"}).num_classes == 0
+  saved.save_config(resolve(config, 1, given={"num_classes"}), tmp_path)
+  assert resolve(config, 1, workdir=tmp_path).num_classes == 0

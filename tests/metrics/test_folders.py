@@ -74,7 +74,9 @@ def write_images(folder, sizes, seed=0):
   return folder
 
 
-def test_sets_of_different_sizes_meet_at_the_fakes_size(tmp_path, monkeypatch):
+def test_sets_of_different_sizes_meet_at_the_fakes_size(
+  tmp_path, monkeypatch, caplog
+):
   """What `sample` writes against photos of any sizes, as in the README."""
   fakes = tmp_path / "images"
   write_images(fakes / "8x8", [(8, 8)] * 12)
@@ -98,6 +100,7 @@ def test_sets_of_different_sizes_meet_at_the_fakes_size(tmp_path, monkeypatch):
   )
   trained_on = data.prepare(config(8))
   assert compare(photos) == compare(trained_on)
+  assert "photos: 1 skipped: smaller than 8x8" in caplog.text
   assert [path.name for path in (tmp_path / "data").iterdir()] == [
     trained_on.name
   ]
