@@ -146,41 +146,38 @@ class _Storages(dict[str, _Storage]):
 def _read_zip(data: bytes) -> Any:
   try:
     archive = zipfile.ZipFile(io.BytesIO(data))
-    names = [n for n in archive.namelist() if n.count("/") == 1]
+    infos = archive.infolist()
+    # PyTorch does not compress, so all members are no larger than the file.
+    is_plain = all(info.compress_type == zipfile.ZIP_STORED for info in infos)
+    is_plain = is_plain and sum(info.file_size for info in infos) <= len(data)
+    members = {i.filename: archive.read(i) for i in infos if is_plain}
   except Exception as error:  # zipfile raises many types for damaged files
     raise ValueError(f"the zip archive is damaged: {error}") from error
-  pickles = [name for name in names if name.endswith("/data.pkl")]
+  if not is_plain:
+    raise ValueError("the zip archive is compressed, which PyTorch's are not")
+  pickles = [
+    name
+    for name in members
+    if name.endswith("/data.pkl") and name.count("/") == 1
+  ]
   if len(pickles) != 1:
     raise ValueError(
       "the zip archive is not PyTorch's: it needs exactly one */data.pkl"
     )
   prefix = pickles[0].removesuffix("data.pkl")
-  if f"{prefix}byteorder" in names:
-    _check_little_endian(
-      _member(data, archive, f"{prefix}byteorder") == b"little"
-    )
+  if members.get(f"{prefix}byteorder", b"little") != b"little":
+    raise ValueError("the file is not little-endian")
   storages = _Storages(len(data))
-  pickled = io.BytesIO(_member(data, archive, pickles[0]))
+  pickled = io.BytesIO(members[pickles[0]])
   content = restricted.load(pickled, _KNOWN, storages.find)
   for key, storage in storages.items():
-    raw = _member(data, archive, f"{prefix}data/{key}")
+    raw = members.get(f"{prefix}data/{key}")
+    if raw is None:
+      raise ValueError(f"the zip archive lacks the data {quote(key)}")
     if len(raw) != storage.num_bytes:
       raise ValueError(f"the data {quote(key)} have a wrong length")
     storage.fill(raw)
   return content
-
-
-def _member(data: bytes, archive: zipfile.ZipFile, name: str) -> bytes:
-  try:
-    info = archive.getinfo(name)
-    # PyTorch does not compress, so no member is larger than the file.
-    if info.compress_type == zipfile.ZIP_STORED and info.file_size <= len(data):
-      return archive.read(info)
-  except KeyError:
-    raise ValueError(f"the zip archive lacks {quote(name)}") from None
-  except Exception as error:  # zipfile raises many types for damaged files
-    raise ValueError(f"the zip archive is damaged: {error}") from error
-  raise ValueError(f"{quote(name)} in the zip archive is compressed")
 
 
 def _read_old(data: bytes) -> Any:
@@ -192,9 +189,8 @@ def _read_old(data: bytes) -> Any:
   if version != _OLD_VERSION:
     raise ValueError(f"the format version is {quote(version)}, expected 1001")
   system = load()
-  _check_little_endian(
-    isinstance(system, dict) and system.get("little_endian") is True
-  )
+  if not isinstance(system, dict) or system.get("little_endian") is not True:
+    raise ValueError("the file is not little-endian")
   storages = _Storages(len(data))
   content = load(storages.find)
   keys = load()
@@ -211,11 +207,6 @@ def _read_old(data: bytes) -> Any:
       raise ValueError("the file ends in the middle of its data")
     storage.fill(raw)
   return content
-
-
-def _check_little_endian(is_little: bool) -> None:
-  if not is_little:
-    raise ValueError("the file is not little-endian")
 
 
 _TYPES = {
