@@ -24,7 +24,7 @@ class Source(NamedTuple):
   layout: Layout
 
 
-# Our path, such as "block_4x4.conv.kernel", to its source.
+# Our path, such as "block_4x4/conv/kernel", to its source.
 Table = dict[str, Source]
 
 
@@ -63,8 +63,7 @@ def from_own(
   tensors: Mapping[str, np.ndarray], what: str, *trees: dict[str, Any]
 ) -> tuple[dict[str, Any], ...]:
   """Return the trees that `to_own` has flattened; ValueError if they misfit."""
-  names = flatten(*trees)
-  table = {name.replace("/", "."): Source(name, SAME) for name in names}
+  table = {name: Source(name, SAME) for name in flatten(*trees)}
   converted, misfits = to_trees(tensors, table, trees)
   if misfits:
     raise ValueError(describe(what, misfits))
@@ -88,7 +87,7 @@ def to_trees(
   problems = []
 
   def convert(keys, shape: jax.ShapeDtypeStruct):
-    source = table[".".join(key.key for key in keys)]
+    source = table["/".join(key.key for key in keys)]
     expected = source.layout.their_shape(shape.shape)
     tensor = tensors.get(source.name)
     if tensor is None:

@@ -15,6 +15,7 @@ import pytest
 
 from msggan_jax import kernels, load_discriminator, load_generator
 from msggan_jax.algorithm import losses
+from msggan_jax.checkpoints.tensors import flatten
 from msggan_jax.models import networks
 from msggan_jax.models.pyramid import make_pyramid
 from msggan_jax.sharing.foreign import conversion
@@ -304,10 +305,7 @@ def assert_close(name, ours, theirs):
 
 def assert_norms(grads, paths, names, theirs):
   """Compare the gradient norm of every parameter, by the peer's names."""
-  leaves = {
-    ".".join(key.key for key in path): leaf
-    for path, leaf in jax.tree.leaves_with_path(grads)
-  }
+  leaves = flatten(grads)
   assert sorted(paths[name] for name in names) == sorted(leaves)
   ours = np.array([np.linalg.norm(leaves[paths[name]]) for name in names])
   in_float64 = next(iter(leaves.values())).dtype == jnp.float64

@@ -94,7 +94,7 @@ def tensors_of(table, config, make_network, seed):
   rng = np.random.RandomState(seed)
   tensors = {}
   for path, leaf in flatten(*make_network(config).shapes).items():
-    name, layout = table[path.replace("/", ".")]
+    name, layout = table[path]
     tensors[name] = rng.randn(*layout.their_shape(leaf.shape)).astype("f4")
   return tensors
 

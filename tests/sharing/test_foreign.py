@@ -254,7 +254,7 @@ def test_stylegan_names_and_shapes():
     leaves = flatten(*make(config).shapes)
     assert len(leaves) == len(table) == len({s.name for s in table.values()})
     for path, leaf in leaves.items():
-      name, layout = table[path.replace("/", ".")]
+      name, layout = table[path]
       shapes[name] = layout.their_shape(leaf.shape)
   of_synthesis = [name for name in shapes if name.startswith("synthesis/")]
   assert len(of_synthesis) == 126

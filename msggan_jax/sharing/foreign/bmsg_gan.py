@@ -136,10 +136,10 @@ def generator_table(
 ) -> Table:
   """Return the sources of the generator's arrays; scales from 4 up."""
   table = {
-    "block_4x4.dense.kernel": Source(f"{_LATENT}.weight", _LATENT_AS_DENSE),
-    "block_4x4.bias": Source(f"{_LATENT}.bias", SAME),
+    "block_4x4/dense/kernel": Source(f"{_LATENT}.weight", _LATENT_AS_DENSE),
+    "block_4x4/bias": Source(f"{_LATENT}.bias", SAME),
   }
-  table |= _conv("block_4x4.conv", "layers.0.conv_2")
+  table |= _conv("block_4x4/conv", "layers.0.conv_2")
   for i, r in enumerate(scales):
     if i:
       table |= _convs(f"block_{r}x{r}", f"layers.{i}")
@@ -158,25 +158,25 @@ def discriminator_table(
     if number < 0:
       layer, rgb = "final_block", "final_converter"
     if r == 4:
-      table["score.kernel"] = Source(f"{layer}.conv_3.weight", _CONV_AS_DENSE)
-      table["score.bias"] = Source(f"{layer}.conv_3.bias", SAME)
+      table["score/kernel"] = Source(f"{layer}.conv_3.weight", _CONV_AS_DENSE)
+      table["score/bias"] = Source(f"{layer}.conv_3.bias", SAME)
     table |= _convs(f"block_{r}x{r}", layer)
     is_last = r == scales[-1]
-    ours = f"from_rgb_{r}x{r}" if is_last else f"block_{r}x{r}.combine.conv"
+    ours = f"from_rgb_{r}x{r}" if is_last else f"block_{r}x{r}/combine/conv"
     table |= _conv(ours, rgb)
   return _with_spectral_norm(table) if spectral_norm else table
 
 
 def _conv(ours: str, theirs: str) -> Table:
   return {
-    f"{ours}.kernel": Source(f"{theirs}.weight", _CONV),
-    f"{ours}.bias": Source(f"{theirs}.bias", SAME),
+    f"{ours}/kernel": Source(f"{theirs}.weight", _CONV),
+    f"{ours}/bias": Source(f"{theirs}.bias", SAME),
   }
 
 
 def _convs(ours: str, theirs: str) -> Table:
-  return _conv(f"{ours}.conv_0", f"{theirs}.conv_1") | _conv(
-    f"{ours}.conv_1", f"{theirs}.conv_2"
+  return _conv(f"{ours}/conv_0", f"{theirs}.conv_1") | _conv(
+    f"{ours}/conv_1", f"{theirs}.conv_2"
   )
 
 
@@ -184,15 +184,15 @@ def _with_spectral_norm(table: Table) -> Table:
   normed = {}
   for path, source in table.items():
     layer = source.name.removesuffix(".weight")
-    if path.endswith(".kernel") and layer.endswith((".conv_1", ".conv_2")):
-      ours = path.removesuffix(".kernel")
+    if path.endswith("/kernel") and layer.endswith((".conv_1", ".conv_2")):
+      ours = path.removesuffix("/kernel")
       normed[path] = Source(f"{layer}{_ORIGINAL}", source.layout)
-      normed[f"{ours}.u"] = Source(f"{layer}.weight_u", SAME)
+      normed[f"{ours}/u"] = Source(f"{layer}.weight_u", SAME)
       # The latent's kernel is 1x1: no axes to reorder.
-      places = 16 if ours == "block_4x4.conv_1" else 9
-      in_dense = ours == "block_4x4.dense"
+      places = 16 if ours == "block_4x4/conv_1" else 9
+      in_dense = ours == "block_4x4/dense"
       layout = SAME if in_dense else _right_vector(places)
-      normed[f"{ours}.v"] = Source(f"{layer}.weight_v", layout)
+      normed[f"{ours}/v"] = Source(f"{layer}.weight_v", layout)
     else:
       normed[path] = source
   return normed

@@ -295,25 +295,25 @@ def generator_table(
   if num_classes:
     table["label_embedding"] = Source("mapping/LabelConcat/weight", SAME)
   for i in range(mapping_layers):
-    table |= _dense(f"mapping.dense_{i}", f"mapping/Dense{i}")
+    table |= _dense(f"mapping/dense_{i}", f"mapping/Dense{i}")
   for i, r in enumerate(scales):
     block, theirs = f"block_{r}x{r}", f"synthesis/{r}x{r}"
     if r == 4:
       first, second = f"{theirs}/Const", f"{theirs}/Conv"
-      table[f"{block}.constant"] = Source(f"{first}/const", _CONSTANT)
+      table[f"{block}/constant"] = Source(f"{first}/const", _CONSTANT)
     else:
       first, second = f"{theirs}/Conv0_up", f"{theirs}/Conv1"
-      table[f"{block}.layer_0.conv.kernel"] = Source(
+      table[f"{block}/layer_0/conv/kernel"] = Source(
         f"{first}/weight", _MIRRORED if r >= _FUSED_FROM else SAME
       )
-    table[f"{block}.layer_1.conv.kernel"] = Source(f"{second}/weight", SAME)
+    table[f"{block}/layer_1/conv/kernel"] = Source(f"{second}/weight", SAME)
     for j, layer in enumerate((first, second)):
-      ours = f"{block}.layer_{j}"
-      table[f"{ours}.noise"] = Source(f"synthesis/noise{2 * i + j}", _NOISE)
-      table[f"{ours}.noise_weight"] = Source(f"{layer}/Noise/weight", SAME)
-      table[f"{ours}.bias"] = Source(f"{layer}/bias", SAME)
+      ours = f"{block}/layer_{j}"
+      table[f"{ours}/noise"] = Source(f"synthesis/noise{2 * i + j}", _NOISE)
+      table[f"{ours}/noise_weight"] = Source(f"{layer}/Noise/weight", SAME)
+      table[f"{ours}/bias"] = Source(f"{layer}/bias", SAME)
       # In both, the style's first half is the scale, the second the shift.
-      table |= _dense(f"{ours}.style", f"{layer}/StyleMod")
+      table |= _dense(f"{ours}/style", f"{layer}/StyleMod")
     lod = len(scales) - 1 - i
     table |= _dense(f"to_rgb_{r}x{r}", f"synthesis/ToRGB_lod{lod}")
   return table
@@ -326,21 +326,21 @@ def discriminator_table(scales: tuple[int, ...], channels: int) -> Table:
   for r in scales:
     block, theirs = f"block_{r}x{r}", f"{r}x{r}"
     first, second = ("Conv0", "Conv1_down") if r > 4 else ("Conv", "Dense0")
-    table |= _dense(f"{block}.conv_0", f"{theirs}/{first}")
-    table |= _dense(f"{block}.conv_1", f"{theirs}/{second}")
+    table |= _dense(f"{block}/conv_0", f"{theirs}/{first}")
+    table |= _dense(f"{block}/conv_1", f"{theirs}/{second}")
     if r < full:
-      table[f"{block}.combine.conv.kernel"] = Source(
+      table[f"{block}/combine/conv/kernel"] = Source(
         f"{theirs}/combine/weight", _combine(channels)
       )
-  table["block_4x4.conv_1.kernel"] = Source("4x4/Dense0/weight", _DENSE_LAST)
+  table["block_4x4/conv_1/kernel"] = Source("4x4/Dense0/weight", _DENSE_LAST)
   return table | _dense("score", "4x4/Dense1")
 
 
 def _dense(ours: str, theirs: str) -> Table:
   # All official kernels have our axes and are stored unscaled.
   return {
-    f"{ours}.kernel": Source(f"{theirs}/weight", SAME),
-    f"{ours}.bias": Source(f"{theirs}/bias", SAME),
+    f"{ours}/kernel": Source(f"{theirs}/weight", SAME),
+    f"{ours}/bias": Source(f"{theirs}/bias", SAME),
   }
 
 
