@@ -6,7 +6,6 @@ import lmdb
 import numpy as np
 import pytest
 import tensorflow_datasets as tfds
-from ml_collections import ConfigDict
 from PIL import Image
 
 from msggan_jax import data
@@ -14,15 +13,10 @@ from msggan_jax.data import pixels, prepared_set
 from msggan_jax.data.sources import config_of, demo, tfds_sets
 
 
-def config(**fields):
-  return ConfigDict(
-    {"path": "", "split": "train", "crop": "center", "data_dir": "", **fields}
-  )
-
-
 @pytest.fixture(scope="module")
 def cats():
-  with demo.open_cats(config(name="cats", labels="bodies"), 64) as source:
+  wanted = config_of("demo:cats", 64, labels="bodies")
+  with demo.open_cats(wanted.dataset, 64) as source:
     return source
 
 
@@ -75,7 +69,8 @@ def test_cats_match_pillows_own_composition(cats):
 def test_earth_splits_share_no_pixel_and_show_land():
   columns = {}
   for split in ("train", "test"):
-    with demo.open_earth(config(name="earth", split=split), 64) as earth:
+    wanted = config_of("demo:earth", 64, split=split)
+    with demo.open_earth(wanted.dataset, 64) as earth:
       assert len(earth.names) > 300
       tile, _ = earth.load(0)
       assert tile.size == (128, 128)
@@ -170,10 +165,11 @@ def test_tfds_images_without_a_label(monkeypatch):
   monkeypatch.setattr(tfds_sets, "_find_builder", lambda name, path: builder)
   builder.as_data_source = lambda split, decoders: records
   builder.info.full_name, builder.info.dataset_size = "images", 0
-  with tfds_sets.open_tfds(config(name="images"), 8) as source:
+  dataset = config_of("tfds:images", 8).dataset
+  with tfds_sets.open_tfds(dataset, 8) as source:
     assert source.class_names == ("0", "1") and source.load(0)[1] == 1
     with pytest.raises(ValueError, match="label -1: the image has none"):
       source.load(1)
   records.reverse()  # a split without labels
-  with tfds_sets.open_tfds(config(name="images"), 8) as source:
+  with tfds_sets.open_tfds(dataset, 8) as source:
     assert source.class_names == () and source.load(0)[1] == 0
