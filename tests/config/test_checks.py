@@ -134,6 +134,8 @@ IMPOSSIBLE = (
   ),
   ({"penalty_scales": [1.0, 2.0]}, "has 2 weights; give one for each"),
   ({"stddev_grouping": "strided"}, "there are 8 devices; choose contig"),
+  ({"augment": "ada"}, "at most 0.8, or config.augment_target"),
+  ({"augment": "exact"}, "at most 0.8, or config.augment_target"),
   ({"batch_size": 20}, "it must be a multiple of 32"),
   ({"batch_size": 20, "stddev_group": 0}, "a multiple of 8"),
 )

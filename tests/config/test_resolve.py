@@ -204,16 +204,6 @@ def test_the_batch_is_no_larger_than_the_set(num, devices, size, monkeypatch):
   assert given.batch_size == 32
 
 
-@pytest.mark.parametrize("policy", ["ada", "exact"])
-def test_a_policy_without_a_strength_is_refused(policy):
-  config = load_config("default", "msg_stylegan")
-  config.augment = policy
-  with pytest.raises(ValueError, match="at most 0.8, or config.augment_target"):
-    resolve(config, 1)
-  config.augment_target = 0.6
-  resolve(config, 1)
-
-
 def test_values_are_printed_and_kept_by_a_resumed_run(tmp_path, capsys):
   photos, run = folder(tmp_path / "photos", 20), tmp_path / "run"
   config = few(photos)
@@ -228,15 +218,6 @@ def test_values_are_printed_and_kept_by_a_resumed_run(tmp_path, capsys):
   photos.rename(tmp_path / "elsewhere")
   assert resolve(few(photos), 1, workdir=run) == first
   assert f"augment diffaugment: as the run in {run}" in capsys.readouterr().err
-
-
-def test_a_missing_or_empty_folder_is_one_sentence(tmp_path):
-  for path, sentence in (
-    (tmp_path / "none", "dataset.path: .*none does not exist"),
-    (folder(tmp_path / "empty", 0), "has no images"),
-  ):
-    with pytest.raises(ValueError, match=sentence):
-      resolve(few(path), 1)
 
 
 def test_classes_are_those_of_a_folder_s_labels_or_of_a_prepared_set(tmp_path):
