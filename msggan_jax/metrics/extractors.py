@@ -25,8 +25,11 @@ class Extractor(Protocol):
     """Compute the features of uint8 images, (N, H, W, C)."""
 
 
-class Extractors:
-  """The extractors of one evaluation, each loaded when it is first used."""
+class Extractors(dict[str, Extractor]):
+  """The extractors of one evaluation, each loaded when it is first used.
+
+  Without its weights, one raises with the remedy.
+  """
 
   def __init__(
     self, inception_path: str = "", user: str = "", precision: str = "float32"
@@ -51,18 +54,15 @@ class Extractors:
       if not module or not function.isidentifier():
         raise ValueError(f"extractor is {user!r}; give module:function")
       self._loaders[function] = lambda: _UserExtractor(module, function)
-    self._loaded: dict[str, Extractor] = {}
 
   @property
   def names(self) -> tuple[str, ...]:
     """Names of all extractors, Inception first."""
     return tuple(self._loaders)
 
-  def __getitem__(self, name: str) -> Extractor:
-    """Return an extractor; without its weights, raise with the remedy."""
-    if name not in self._loaded:
-      self._loaded[name] = self._loaders[name]()
-    return self._loaded[name]
+  def __missing__(self, name: str) -> Extractor:
+    self[name] = self._loaders[name]()
+    return self[name]
 
 
 class _UserExtractor:

@@ -1,15 +1,4 @@
-"""Protocols by name: metric, number of images, feature network.
-
-fid50k_full        50,000 fakes against every real image
-fid50k_official    50,000 fakes against 50,000 reals as training draws them
-kid10k             10,000 fakes against 10,000 reals, or all if there are less
-fid50k_full/64     the same at the scale of 64x64
-is50k, pr50k_full  inception score; precision and recall
-fd_efficientnet_lite0_10k_full, kid_efficientnet_lite0_10k, ...
-copying_efficientnet_lite0_1k  fakes nearer to training images than a hold-out
-kid10k_per_class   the same for each class of a conditional generator
-fid, kid, ...      without a number: all images of two folders
-"""
+"""Protocols by name: metric, images, feature network (docs/evaluation.md)."""
 
 import dataclasses
 import math

@@ -50,6 +50,10 @@ def test_comparing_two_folders(tmp_path, monkeypatch):
   name = "fd_mean_colors"
   found, made = metrics.compare(str(prepared), str(b), networks, name)
   np.testing.assert_allclose(found[name], values[name])
+  one_channel = config_of(str(a), 8, channels=1)
+  gray = data.prepare(one_channel, output=tmp_path / "gray")
+  of_gray, _ = metrics.compare(str(gray), str(b), networks, name)
+  assert of_gray[name] != pytest.approx(values[name])
   # A prepared set keeps its statistics, as those of a run.
   images = data.open_prepared(prepared)
   assert made["data_hash"] == images.metadata.content_hash
