@@ -90,8 +90,7 @@ def main() -> None:
     processes.join(**cluster)
   with processes.ending_together():
     if _VERIFY.value is not None:
-      steps = cli.parse_two_steps(_VERIFY.value)
-      replay.verify(read_config(workdir), workdir, steps)
+      replay.verify(read_config(workdir), workdir, _VERIFY.value)
       return
     try:
       loop.train(

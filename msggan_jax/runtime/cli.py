@@ -224,14 +224,6 @@ def parse_step(text: str) -> int | str | None:
   raise ValueError(f"--step={text}: give a number, or best")
 
 
-def parse_two_steps(text: str) -> tuple[int, int] | None:
-  """Parse two steps with a comma; empty: None."""
-  parts = text.split(",")
-  if text and not (len(parts) == 2 and all(map(str.isdecimal, parts))):
-    raise ValueError(f"--verify={text}: give two steps, such as --verify=0,100")
-  return (int(parts[0]), int(parts[1])) if text else None
-
-
 def _parse_flags(argv: Sequence[str]) -> Sequence[str]:
   if {"--help", "-help", "-h", "--helpfull"} & set(argv):
     app.usage(writeto_stdout=True)

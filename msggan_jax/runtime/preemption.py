@@ -14,7 +14,6 @@ class Stopped(Exception):
 
   def __init__(self, step: int):
     super().__init__(f"stopped at step {step}, whose state is saved")
-    self.step = step
 
 
 class Preemption:

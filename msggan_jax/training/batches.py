@@ -59,23 +59,23 @@ def open_set_of_run(
   known = None if new_data else trained_on(workdir)
   if known is None:
     return open_set(config)
-  options = "--new_data accepts that"
-  old = (
-    "{}, --config.dataset.name=folder --config.dataset.path={} keeps the old"
+  remedy = "--new_data accepts that"
+  other = (
+    ", --config.dataset.name=folder --config.dataset.path={} keeps the old"
   )
   try:
     prepared = open_set(config, content_hash=known.content_hash, unchanged=True)
   except data.OutOfDate as error:
     raise ValueError(
-      f"{error}; {workdir} would resume with other data: "
-      f"{old.format(options, error.path)}"
+      f"{error}; {workdir} would resume with other data: {remedy}"
+      f"{other.format(error.path)}"
     ) from error
   if changes := known.changes(prepared):
     if known.is_there():
-      options = old.format(options, known.path)
+      remedy += other.format(known.path)
     raise ValueError(
       f"{prepared.path} is not the data set that {workdir} was trained on: "
-      f"{'; '.join(changes)}; {options}"
+      f"{'; '.join(changes)}; {remedy}"
     )
   return prepared
 

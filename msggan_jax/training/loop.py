@@ -79,7 +79,12 @@ def train(
     folder_lock.only_run_in(workdir),
     # The step compiles while everything else is set up.
     ThreadPoolExecutor(max_workers=1) as background,
-    _open_checkpoints(config, workdir, prepared, holdout) as checkpoints,
+    Checkpoints(
+      workdir / "checkpoints",
+      keep=config.keep,
+      keep_every=1000 * config.keep_kimg / config.batch_size,
+      provenance=replay.provenance(config, prepared, holdout),
+    ) as checkpoints,
     Preemption() as stop,
   ):
     newest = checkpoints.begin()
@@ -138,8 +143,12 @@ class Schedule:
 
   def due(self, step: int, stopping: bool) -> set[str]:
     """Return what is due after a step, before which a run may be stopping."""
-    actions = (LOG, SAMPLE, SNAPSHOT, EVALUATE)
-    due = {name for name in actions if self._is_due(name, step)}
+    due = set()
+    shown, before = (self._config.batch_size * i for i in (step, step - 1))
+    for name in (LOG, SAMPLE, SNAPSHOT, EVALUATE):
+      every = 1000 * self._config[f"{name}_kimg"]
+      if every and shown // every > before // every:
+        due.add(name)
     if step == self.total_steps:
       due |= {SAMPLE, SNAPSHOT}
       # Not of a run shorter than the interval: it would take longer than the
@@ -149,14 +158,6 @@ class Schedule:
     if stopping or EVALUATE in due:
       due.add(SNAPSHOT)
     return due
-
-  def _is_due(self, name: str, step: int) -> bool:
-    """Return whether the images seen pass a multiple of an interval."""
-    every = 1000 * self._config[f"{name}_kimg"]
-    if not every:
-      return False
-    batch_size = self._config.batch_size
-    return batch_size * step // every > batch_size * (step - 1) // every
 
 
 @dataclasses.dataclass(frozen=True)
@@ -200,9 +201,6 @@ class _Run:
     ):
       size = parameter_overview.count_parameters(params)
       processes.say(f"{name}: {size:,} parameters")
-      parameter_overview.log_parameter_overview(
-        params, include_stats=False, msg=name
-      )
     self.reporter.write_samples(0, self._ema_generator(state))
 
   def train(self, compiling: Future, state: TrainState) -> TrainState:
@@ -342,20 +340,6 @@ def _with_randomness(
     averages.delete_after(workdir, int(state.step))
   processes.say(f"other random numbers from step {int(state.step)} on")
   return state.replace(rollbacks=state.rollbacks + (after - before))
-
-
-def _open_checkpoints(
-  config: ConfigDict,
-  workdir: Path,
-  prepared: data.PreparedSet,
-  holdout: data.PreparedSet | None,
-) -> Checkpoints:
-  return Checkpoints(
-    workdir / "checkpoints",
-    keep=config.keep,
-    keep_every=1000 * config.keep_kimg / config.batch_size,
-    provenance=replay.provenance(config, prepared, holdout),
-  )
 
 
 def _first_state(

@@ -8,6 +8,7 @@ import contextlib
 import functools
 import hashlib
 import os
+import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -65,13 +66,11 @@ class Mismatch(errors.Ending):
   code = errors.EXIT_FAILURE
 
 
-def verify(
-  config: ConfigDict, workdir: Path, steps: tuple[int, int] | None
-) -> None:
+def verify(config: ConfigDict, workdir: Path, steps: str) -> None:
   """Replay the steps between two checkpoints and compare every tensor.
 
   All checkpoints in between are compared, too. Nothing in the workdir changes.
-  Step 0 is the state before the first step; None: the newest two.
+  `steps` are two with a comma, 0 before the first step; "": the newest two.
 
   Raises:
     FileNotFoundError: If a checkpoint does not exist.
@@ -117,20 +116,22 @@ def verify(
       _compare(what, expected, state)
 
 
-def _choose(
-  checkpoints: Checkpoints, steps: tuple[int, int] | None
-) -> list[int]:
+def _choose(checkpoints: Checkpoints, steps: str) -> list[int]:
   """Return the steps of the checkpoints to compare, as all processes see it."""
   have = checkpoints.steps
-  if steps is None:
-    have = [0, *have]
-    steps = tuple(have[-2:]) if len(have) > 1 else (0, checkpoints.find(None))
-  first, last = map(processes.from_first, steps)
-  if not 0 <= first < last:
+  if steps:
+    found = re.fullmatch(r"(\d+),(\d+)", steps, re.ASCII)
+    first, last = map(int, found.groups()) if found else (0, 0)
+  else:
+    last = checkpoints.find(None)
+    first = max((step for step in have if step < last), default=0)
+    steps = f"{first},{last}"
+  if first >= last:
     raise ValueError(
-      f"--verify={first},{last}: give an earlier and a later step, such as "
-      "0,100"
+      f"--verify={steps}: give two steps, an earlier and a later one, such as "
+      "--verify=0,100"
     )
+  first, last = map(processes.from_first, (first, last))
   for step in (first, last):
     if step:
       checkpoints.find(step)

@@ -121,11 +121,7 @@ class Reporter:
     self._row_extra = extra or {}
 
   def check(self) -> None:
-    """Wait for the steps so far and add their metrics to the row.
-
-    Raises:
-      nonfinite.NonFinite: If a step has NaN or Inf.
-    """
+    """Add the steps so far to the row; raise NonFinite for NaN or Inf."""
     pending, self._pending = self._pending, []
     steps = [step for step, _ in pending]
     metrics = jax.device_get([metrics for _, metrics in pending])

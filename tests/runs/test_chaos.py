@@ -8,7 +8,7 @@ from tests.runs import chaos
 @pytest.mark.parametrize(
   ("processes", "faults", "seed"),
   [
-    (1, 2, 0),
+    (1, 1, 3),  # killed
     pytest.param(1, 50, 1, marks=pytest.mark.slow),
     pytest.param(4, 12, 2, marks=pytest.mark.slow),
   ],

@@ -147,7 +147,7 @@ def assert_same_training(ours, reference):
 def test_two_processes_train_as_one(tmp_path):
   run(tmp_path, "one", 1, total_kimg=0.048)
   # For four devices, auto takes 16 instead of the demo's 4.
-  run(tmp_path, "two", 2, launch=True, batch_size="auto")
+  run(tmp_path, "two", 2, batch_size="auto")
   flags = f"--workdir={tmp_path / 'one'}", f"--output={tmp_path / 'images'}"
   cpu, log = {"JAX_PLATFORMS": "cpu"}, tmp_path / "sample.log"
   assert Forked(cpu, log, command, "sample", *flags).wait() == 0, (
@@ -170,7 +170,7 @@ def test_two_processes_train_as_one(tmp_path):
 def test_four_processes_train_as_one(tmp_path):
   fields = {"penalty": "gradient_penalty"}
   run(tmp_path, "one", 1, **fields)
-  run(tmp_path, "four", 4, **fields)
+  run(tmp_path, "four", 4, launch=True, **fields)
   four, one = (state_of(tmp_path, name, **fields) for name in ("four", "one"))
   assert_same_training(four, one)
 

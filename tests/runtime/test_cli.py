@@ -160,11 +160,6 @@ def test_steps_are_numbers_or_the_best():
   assert parsed == [None, 7, "best"]
   with pytest.raises(ValueError, match="--step=-1: give a number, or best"):
     cli.parse_step("-1")
-  assert cli.parse_two_steps("") is None
-  assert cli.parse_two_steps("0,100") == (0, 100)
-  for text in ("7", "7,", "a,b", "1,2,3", "-1,4"):
-    with pytest.raises(ValueError, match="give two steps"):
-      cli.parse_two_steps(text)
 
 
 def test_json_goes_to_stdout_or_to_a_new_file(tmp_path, capsys):

@@ -33,7 +33,7 @@ def config(tiny_config, tmp_path):
 def lines_of_verify(config, workdir, capfd):
   capfd.readouterr()
   with contextlib.suppress(replay.Mismatch):
-    replay.verify(config, workdir, None)
+    replay.verify(config, workdir, "")
   return capfd.readouterr().out.splitlines()
 
 

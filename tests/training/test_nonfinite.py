@@ -15,9 +15,20 @@ from msggan_jax.algorithm import (
 from msggan_jax.checkpoints import checkpoint
 from msggan_jax.runtime import jsonl, sharding
 from msggan_jax.training import loop, nonfinite
-from tests.runs.test_train import config  # noqa: F401
 
 TENSOR = "block_8x8/conv_1/kernel"  # of D
+
+
+@pytest.fixture
+def config(tiny_config):
+  """Four steps at 8x8, a checkpoint after every second."""
+  tiny_config.resolution = 8
+  tiny_config.penalty = "none"  # halves the compilation
+  tiny_config.total_kimg = 0.128
+  tiny_config.log_kimg = 0.032
+  tiny_config.sample_kimg = 0.0
+  tiny_config.snapshot_kimg = 0.064
+  return tiny_config
 
 
 def spoil_if(hit, tree):
@@ -92,7 +103,7 @@ def bad_gradient(monkeypatch):
   ],
 )
 def test_a_run_stops_and_continues_otherwise(
-  config,  # noqa: F811
+  config,
   tmp_path,
   request,
   capsys,
@@ -128,7 +139,7 @@ def test_a_run_stops_and_continues_otherwise(
 
 
 def test_bad_data_ends_a_run_at_its_start(
-  config,  # noqa: F811
+  config,
   tmp_path,
   monkeypatch,
 ):

@@ -40,14 +40,17 @@ def test_steps_are_replayed_or_the_change_is_named(config, tmp_path, capsys):
   loop.train(config, run)
   with checkpoint.Checkpoints(run / "checkpoints") as checkpoints:
     assert checkpoints.steps == [1, 2, 3, 4]
-    assert replay._choose(checkpoints, None) == [3, 4]
-    assert replay._choose(checkpoints, (0, 3)) == [0, 1, 2, 3]
-    with pytest.raises(ValueError, match=r"verify=4,2: give an earlier"):
-      replay._choose(checkpoints, (4, 2))
+    assert replay._choose(checkpoints, "") == [3, 4]
+    assert replay._choose(checkpoints, "0,3") == [0, 1, 2, 3]
+    for text in ("4,2", "7", "7,", "a,b", "1,2,3", "-1,4"):
+      with pytest.raises(
+        ValueError, match=f"verify={text}: give two steps, an"
+      ):
+        replay._choose(checkpoints, text)
     with pytest.raises(FileNotFoundError, match=r"no checkpoint 7; there are"):
-      replay._choose(checkpoints, (2, 7))
+      replay._choose(checkpoints, "2,7")
   capsys.readouterr()
-  replay.verify(config, run, (0, 4))
+  replay.verify(config, run, "0,4")
   lines = capsys.readouterr().out.splitlines()
   assert [line.partition(":")[0] for line in lines] == [
     "step 1",
@@ -60,7 +63,7 @@ def test_steps_are_replayed_or_the_change_is_named(config, tmp_path, capsys):
   (folder,) = (tmp_path / "data").glob("*4x4x3")
   replace_image(folder, 7)
   with pytest.raises(replay.Mismatch, match="tensors differ, first "):
-    replay.verify(config, run, (0, 3))
+    replay.verify(config, run, "0,3")
   out = capsys.readouterr().out
   assert re.search("image 7 of .* is not the one", out)
 
