@@ -51,8 +51,7 @@ def train(
   Args:
     began: Start of the program, as `time.time` has it; None: now.
     init_from: A run's folder or a file whose weights a new run starts from.
-    new_randomness: Continue with other random numbers, if the run has stopped
-      at NaN or Inf.
+    new_randomness: After NaN or Inf, continue with other random numbers.
     new_data: Resume although the data set has changed.
 
   Raises:
@@ -117,7 +116,6 @@ def train(
         times=times,
       ),
     )
-    run.begin(state)
     return run.train(compiling, state)
 
 
@@ -176,7 +174,7 @@ class _Run:
   times: TimeRecord
   reporter: Reporter
 
-  def begin(self, state: TrainState) -> None:
+  def _begin(self, state: TrainState) -> None:
     """Log the setup; write real images and, on a new run, samples."""
     processes.say(
       f"{counted(len(self.prepared), 'image')} in {self.prepared.path}",
@@ -204,7 +202,8 @@ class _Run:
     self.reporter.write_samples(0, self._ema_generator(state))
 
   def train(self, compiling: Future, state: TrainState) -> TrainState:
-    """Take all remaining steps, once the step is compiled."""
+    """Begin, then take all remaining steps once the step is compiled."""
+    self._begin(state)
     # The loader opens afterwards: it imports grain, which briefly replaces
     # builtins.__import__, and imports in the compiling thread would fail.
     with self.times.during("compile"):

@@ -28,7 +28,6 @@ from tests.runs.test_processes import state_of
 SECS = 600  # the watchdog's: a start, a step or an end that takes longer hangs
 # A checkpoint every other step and an evaluation every fourth.
 FIELDS = {
-  "resolution": 4,
   "snapshot_kimg": 0.032,
   "sample_kimg": 1.0,
   "keep": 3,

@@ -23,7 +23,7 @@ from tests.runs.forked import Forked, command, finish, free_port
 
 FIELDS = {
   "num_classes": 0,
-  "resolution": 8,
+  "resolution": 4,
   "latent_size": 8,
   "max_channels": 8,
   "batch_size": 16,
@@ -153,9 +153,9 @@ def test_two_processes_train_as_one(tmp_path):
   assert Forked(cpu, log, command, "sample", *flags).wait() == 0, (
     log.read_text()
   )
-  assert (tmp_path / "images/8x8/seed0015.png").is_file()
+  assert (tmp_path / "images/4x4/seed0015.png").is_file()
   files = {p.relative_to(tmp_path / "two") for p in tmp_path.glob("two/**/*")}
-  assert Path("samples/8x8/000000.032.png") in files
+  assert Path("samples/4x4/000000.032.png") in files
   assert Path("reals.png") in files
   assert len(list((tmp_path / "two/tensorboard").iterdir())) == 1
   # One process with fewer devices resumes a run of two, with its batch.
@@ -265,7 +265,7 @@ def test_all_give_up_on_numbers_together(tmp_path):
 def test_all_stop_at_an_image_that_one_cannot_read(tmp_path):
   fields = {"total_kimg": 0.064}
   run(tmp_path, "whole", 2, **fields)
-  (path,) = (tmp_path / "data").glob("*8x8x3")
+  (path,) = (tmp_path / "data").glob("*4x4x3")
   loader = data.make_loader(data.open_prepared(path), batch_size=16, seed=0)
   batches = [next(loader)["image"] for _ in range(3)]
   loader.close()
