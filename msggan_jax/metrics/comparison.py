@@ -45,7 +45,7 @@ class Comparison:
       return
     of_reals = self.reals.statistics(self.protocols, self.passes)
     for protocol, statistics in of_reals.items():
-      if not protocol.is_frechet or protocol.per_class:
+      if not protocol.needs_moments:
         continue
       num_reals, dimension = statistics.shape
       num_fakes = protocol.num_fakes or self.num_fakes

@@ -63,12 +63,12 @@ class Passes:
   def request(self, protocol: Protocol, count: int) -> Request:
     """Return a protocol's request for a pass over `count` reals or fakes."""
     extractor = self.extractors[protocol.extractor]
-    moments_do = protocol.is_frechet and not protocol.per_class
+    is_large = protocol.needs_moments and count > _FEW
     return Request(
       extractor=protocol.extractor,
       feature=extractor.logits if protocol.kind == "is" else extractor.pooled,
       resolution=protocol.resolution or self.resolution,
-      statistics=Moments if moments_do and count > _FEW else Rows,
+      statistics=Moments if is_large else Rows,
       count=count,
     )
 
@@ -113,7 +113,7 @@ def complete(protocol: Protocol, reals: Statistics) -> bool:
   The reals' statistics keep it. Returns whether it was missing.
   """
   made = len(reals.made)
-  if protocol.is_frechet and not protocol.per_class:
+  if protocol.needs_moments:
     _ = distances.moments_of(reals).root
   elif protocol.kind == "kid" and not protocol.per_class:
     _ = reals.kernel
@@ -129,7 +129,7 @@ def compute(
   also have the spread over the parts, KID of fewer its standard error.
   """
   name = protocol.name
-  if protocol.is_frechet:
+  if protocol.kind in ("fid", "fd"):
     return {name: distances.frechet_distance(reals, fakes)}
   if protocol.kind == "is":
     mean, std = distances.inception_score(fakes.array)

@@ -28,9 +28,9 @@ class Protocol:
   per_class: bool = False  # a number for each class
 
   @property
-  def is_frechet(self) -> bool:
-    """Whether it is a Frechet distance."""
-    return self.kind in ("fid", "fd")
+  def needs_moments(self) -> bool:
+    """Whether moments are enough: of a Frechet distance of all images."""
+    return self.kind in ("fid", "fd") and not self.per_class
 
   @property
   def higher_is_better(self) -> bool:
