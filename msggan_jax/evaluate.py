@@ -49,13 +49,6 @@ _DATA_DIR = flags.DEFINE_string(
 _STEP = flags.DEFINE_string(
   "step", "", "A checkpoint's step, or best; by default the newest."
 )
-_PRECISION = flags.DEFINE_enum(
-  "precision",
-  None,
-  ["float32", "bfloat16"],
-  "Of the feature network's activations; default: the run's "
-  "extractor_precision, else float32.",
-)
 _ALL_STEPS = flags.DEFINE_bool("all_steps", False, "Every checkpoint.")
 _JSON = cli.define_json("One JSON object a line for each result.")
 
@@ -81,10 +74,9 @@ def evaluate_run(workdir: Path, output: cli.JsonOutput) -> None:
   from msggan_jax.runtime import jsonl
 
   config = saved.load_config(workdir)
-  precision = config.get("extractor_precision", "float32")
   config.inception_path = _INCEPTION.value or config.get("inception_path", "")
   config.extractor = _EXTRACTOR.value  # the run's may be somebody else's code
-  config.extractor_precision = _PRECISION.value or precision
+  config.extractor_precision = config.get("extractor_precision", "float32")
   config.metrics = _METRICS.value
   chosen = metrics.choose(config)
   steps = choose_steps(workdir)
@@ -117,9 +109,7 @@ def compare_folders(output: cli.JsonOutput) -> None:
   from msggan_jax import metrics
   from msggan_jax.metrics import protocols
 
-  extractors = metrics.Extractors(
-    _INCEPTION.value, _EXTRACTOR.value, _PRECISION.value or "float32"
-  )
+  extractors = metrics.Extractors(_INCEPTION.value, _EXTRACTOR.value)
   names = _METRICS.value or protocols.defaults(extractors.has_inception)
   values, made = metrics.compare(
     _REALS.value,
