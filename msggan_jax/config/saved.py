@@ -1,14 +1,13 @@
 """A run's config.json; read without JAX."""
 
 import json
-from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
 from ml_collections import ConfigDict
 
 from msggan_jax.config.fields import FIELDS, LATER, RESUMABLE, default_config
-from msggan_jax.runtime import cli, files
+from msggan_jax.runtime import files
+from msggan_jax.runtime.cli import by_name, expand_home
 
 STARTING = ".starting"  # in the workdir until its first checkpoint is complete
 
@@ -42,7 +41,7 @@ def load_config(workdir: str | Path) -> ConfigDict:
     raise FileNotFoundError(f"{workdir} is not the workdir of a run: {problem}")
   try:
     config = ConfigDict(json.loads(path.read_text()))
-    cli.expand_home(config)
+    expand_home(config)
     config.update({k: v for k, v in LATER.items() if k not in config})
     return config
   except (ValueError, TypeError, AttributeError, RecursionError) as error:
@@ -105,14 +104,3 @@ def decisive(config: ConfigDict) -> dict[str, str]:
     for name, value in by_name(ConfigDict(config).to_dict()).items()
     if name not in RESUMABLE or name in _ROUNDING
   }
-
-
-def by_name(fields: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-  """Return nested fields by their dotted names, such as dataset.path."""
-  flat = {}
-  for name, value in fields.items():
-    if isinstance(value, Mapping):
-      flat |= by_name(value, f"{prefix}{name}.")
-    else:
-      flat[f"{prefix}{name}"] = value
-  return flat

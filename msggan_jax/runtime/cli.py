@@ -87,7 +87,7 @@ def find_config(path: str) -> Path:
 
 def _check_fields(config: ConfigDict, arguments: Sequence[str]) -> None:
   """Raise ValueError for a flag that sets no field of the configuration."""
-  names = _names(config)
+  names = by_name(config.to_dict())
   for argument in arguments:
     found = re.match(r"--?(?:no)?config\.([^=\[]+)", argument)
     if found and found[1] not in names:
@@ -98,14 +98,15 @@ def _check_fields(config: ConfigDict, arguments: Sequence[str]) -> None:
       )
 
 
-def _names(config: ConfigDict, prefix: str = "") -> list[str]:
-  """Return the dotted names of a configuration's fields and sections."""
-  names = []
-  for name, value in config.items():
-    names.append(f"{prefix}{name}")
-    if isinstance(value, ConfigDict):
-      names += _names(value, f"{prefix}{name}.")
-  return names
+def by_name(fields: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+  """Return nested fields by their dotted names, such as dataset.path."""
+  flat = {}
+  for name, value in fields.items():
+    if isinstance(value, Mapping):
+      flat |= by_name(value, f"{prefix}{name}.")
+    else:
+      flat[f"{prefix}{name}"] = value
+  return flat
 
 
 def expand_home(config: ConfigDict) -> None:

@@ -1,4 +1,4 @@
-"""Files that are complete, or not there at all, also after a signal."""
+"""Files that are complete, or not there at all, and damaged rows."""
 
 import errno
 import os
@@ -8,7 +8,7 @@ import sys
 
 import pytest
 
-from msggan_jax.runtime import files
+from msggan_jax.runtime import files, jsonl
 
 
 def test_a_file_is_replaced_completely_or_not_at_all(tmp_path):
@@ -37,6 +37,24 @@ def test_a_folder_appears_completely_or_not_at_all(tmp_path, monkeypatch):
       assert not os.listdir(tmp_path)
   assert (tmp_path / "a/b/c").is_file() and os.listdir(tmp_path) == ["a"]
   assert len(synced) == 4  # a, b, c, and the folder of a
+
+
+def test_damaged_rows_are_skipped(tmp_path):
+  path = tmp_path / "stats.jsonl"
+  assert jsonl.read(path) == []
+  path.write_bytes(
+    b'{"step": 1}\n[[[\n\xff\xfe\x00\n"text"\n{"step": 2}\n{"step": 3, "d_l'
+  )
+  assert jsonl.read(path) == [{"step": 1}, {"step": 2}]
+  assert [row is None for row in jsonl.scan(path)].count(True) == 4
+  jsonl.drop_after(path, 1)
+  assert path.read_bytes() == b'{"step": 1}\n'
+  path.write_bytes(b'{"step": 1}\n{"step": 2, "d_l')
+  jsonl.append(path, {"step": 2})
+  jsonl.append(path, {"step": 3})
+  assert [row["step"] for row in jsonl.read(path)] == [1, 2, 3]
+  path.write_text("[" * 100_000 + "\n")  # nested too deep
+  assert jsonl.read(path) == []
 
 
 WRITE = """
