@@ -29,11 +29,11 @@ def to_example(g_params):
   return g_params
 
 
-def draw_inputs(run, step):
-  """Return the images, z and epsilon of the run's next step."""
+def make_draw(run):
+  """Return (state, images) -> mirrored images, z and epsilon of a step."""
 
-  def draw(images):
-    keys = randomness.step_keys(run.config.seed, run.state)
+  def draw(state, images):
+    keys = randomness.step_keys(run.config.seed, state)
     size = len(images)
     z, _ = randomness.draw_inputs(
       keys.d_fakes, size, run.config.latent_size, normalize=True
@@ -42,10 +42,12 @@ def draw_inputs(run, step):
     return images, z, randomness.draw_epsilon(keys.epsilon, size)
 
   draw = jax.shard_map(
-    draw, mesh=run.mesh, in_specs=jax.P("data"), out_specs=jax.P("data")
+    draw,
+    mesh=run.mesh,
+    in_specs=(jax.P(), jax.P("data")),
+    out_specs=jax.P("data"),
   )
-  images = run.batch(step)["image"]
-  return jax.device_get(jax.jit(draw)(images))
+  return jax.jit(draw)
 
 
 def test_three_steps_are_the_packages_on_eight_devices(tiny_config, float64):
@@ -65,12 +67,13 @@ def test_three_steps_are_the_packages_on_eight_devices(tiny_config, float64):
     optimizer=optimizer,
     ema_decay=0.5 ** (kimg / tiny_config.ema_kimg),
   )
-  train_step = jax.jit(train_step)
+  train_step, draw = jax.jit(train_step), make_draw(run)
   for step in range(3):
-    inputs = draw_inputs(run, step)
+    batch = run.batch(step)
+    inputs = jax.device_get(draw(run.state, batch["image"]))
     with jax.numpy_rank_promotion("allow"):
       state, metrics = train_step(state, *inputs)
-    run.state, run_metrics = run.step(run.state, run.batch(step))
+    run.state, run_metrics = run.step(run.state, batch)
     penalties = [
       run_metrics.values[f"gradient_penalty/{scale}"] for scale in (4, 8)
     ]

@@ -66,12 +66,13 @@ class Discriminator(MultiScale):
       make_block = functools.partial(Block, blur=stylegan)
     for r in reversed(self.resolutions):
       last = r == 4
-      combine = None
+      combine, in_channels = None, trunk_width(r)
       if r in connected:
         conv = in_trunk if config.combine == "cat_lin" else exact
-        combine = Combine(config, trunk_width(r), conv, forms)
+        combine = Combine(config, in_channels, conv, forms)
+        in_channels = combine.out_channels
       block = make_block(
-        in_channels=trunk_width(r),
+        in_channels=in_channels + (r in with_stddev),
         width=self.width(r),
         out_channels=self.width(r) if last else trunk_width(r // 2),
         combine=combine,
@@ -190,10 +191,11 @@ class Combine(nnx.Module):
 class Block(nnx.Module):
   """Combine, minibatch stddev, two convolutions, average pool (Table 7).
 
-  `width` is C between the convolutions. `last` is the height and width of the
-  block at 4x4, which ends in a convolution of all its pixels. With `blur`, it
-  blurs before the second convolution and activates after the pooling
-  (StyleGAN). `conv` and `last_conv` build convolutions.
+  `in_channels` is C with the image's and the stddev's channels, `width` that
+  between the convolutions. `last` is the height and width of the block at 4x4,
+  which ends in a convolution of all its pixels. With `blur`, it blurs before
+  the second convolution and activates after the pooling (StyleGAN). `conv` and
+  `last_conv` build convolutions.
   """
 
   def __init__(
@@ -211,10 +213,7 @@ class Block(nnx.Module):
   ):
     self.combine, self.has_stddev = combine, has_stddev
     self.last, self.blur = last is not None, blur
-    joined = in_channels if combine is None else combine.out_channels
-    self.conv_0 = conv(
-      joined + int(has_stddev), width, kernel_size=3, before_window=True
-    )
+    self.conv_0 = conv(in_channels, width, kernel_size=3, before_window=True)
     if last:
       self.conv_1 = last_conv(width, out_channels, last, padding="VALID")
     else:
@@ -228,7 +227,7 @@ class Block(nnx.Module):
     stddev: MinibatchStddev,
     batch_mean: BatchMean,
   ) -> jax.Array:
-    """Map (B, H, W, in_channels) to (B, H/2, W/2, out_channels).
+    """Map (B, H, W, C) to (B, H/2, W/2, out_channels).
 
     The last block returns (B, out_channels).
     """

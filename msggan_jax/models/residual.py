@@ -128,8 +128,7 @@ class DiscriminatorBlock(nnx.Module):
     last_conv: Callable[..., Conv],
   ):
     self.combine, self.has_stddev = combine, has_stddev
-    joined = in_channels if combine is None else combine.out_channels
-    self.enter = _make_projection(joined + int(has_stddev), width, conv)
+    self.enter = _make_projection(in_channels, width, conv)
     self.blocks = Blocks(width, levels, conv=conv)
     if last:
       self.leave = last_conv(1, width, last, gain=1.0, use_bias=False)
@@ -145,7 +144,7 @@ class DiscriminatorBlock(nnx.Module):
     stddev: MinibatchStddev,
     batch_mean: BatchMean,
   ) -> jax.Array:
-    """Map (B, H, W, in_channels) to (B, H/2, W/2, out_channels).
+    """Map (B, H, W, C) to (B, H/2, W/2, out_channels).
 
     The last block returns (B, width).
     """

@@ -198,17 +198,19 @@ class AdaptiveRun(Run):
     return sharding.put_batch(self.mesh, batches[0] | held_out)
 
 
-def test_a_step_with_schedules_and_an_adaptive_strength():
+def test_a_step_with_schedules_averages_and_an_adaptive_strength():
   """Its metrics; step 2 from a copy of step 1's state has the same numbers."""
   config = adaptive_config("diffaugment")
   config.loss = "logistic"  # held-out images count although it has a zero
   # To compile quickly.
   config.resolution, config.penalty, config.num_classes = 4, "none", 0
   config.burn_in_kimg, config.learning_rate_end = 0.08, 0.001  # 10 steps
+  config.ema_decay, config.ema_averages = 0.99999, True
   run = AdaptiveRun(config)
-  run.state = run.state.replace(
-    augment_state=AugmentState(*map(jnp.float32, (0.5, 0.0, 0.0)))
-  )
+  on_mesh = sharding.replicated(run.mesh)
+  begin = AugmentState(*map(jnp.float32, (0.5, 0.0, 0.0)))
+  begin = jax.device_put(begin, on_mesh)  # so the step is compiled once
+  run.state = run.state.replace(augment_state=begin)
   run.train(1)
   copy = jax.device_get(run.state)
   values = run.metrics.values
@@ -218,7 +220,10 @@ def test_a_step_with_schedules_and_an_adaptive_strength():
   )
   assert abs(values["augment_strength"] - 0.5) == pytest.approx(0.08, rel=1e-5)
   run.state, metrics = run.step(run.state, run.batch(1))
-  again, _ = run.step(copy, run.batch(1))
+  # The widest: the others still have a rate of 1 in float32.
+  for remainder in (run.state.ema_remainder, run.state.averages_remainders[-1]):
+    assert any(np.any(x) for x in jax.tree.leaves(remainder))
+  again, _ = run.step(jax.device_put(copy, on_mesh), run.batch(1))
   jax.tree.map(np.testing.assert_array_equal, run.state, again)
   rate = 0.001 + 0.002 * (0.5 + 0.5 * np.cos(np.pi / 10))
   assert metrics.values["learning_rate"] == pytest.approx(rate, rel=1e-6)

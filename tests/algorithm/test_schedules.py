@@ -119,10 +119,14 @@ def test_pixels_is_the_unit_of_a_single_scale(float64):
     )
 
 
-def test_the_penalty_of_a_step_is_weighed():
-  """D's loss with the weights, against the means per scale it reports."""
+@pytest.mark.parametrize("interval", [1, 2])
+def test_the_penalty_of_a_step_is_weighed(interval):
+  """D's loss with the weights, against the means per scale it reports.
+
+  A lazy penalty is computed at every second step, twice as strong.
+  """
   config = scheduled_config(penalty="r1_r2", penalty_scales=[0.5, 2.0])
-  config.penalty_derivatives = "partial"
+  config.penalty_derivatives, config.penalty_interval = "partial", interval
   images = jax.random.normal(jax.random.key(0), (2, 4, 8, 8, 3))
   pyramids = (make_pyramid(x, (4, 8)) for x in images)
   images = penalties.Images(*pyramids, jnp.zeros(4))
@@ -130,21 +134,23 @@ def test_the_penalty_of_a_step_is_weighed():
   def critic(pyramid, _):
     return sum(jnp.sin(x).sum(axis=(1, 2, 3)) for x in pyramid)
 
-  step = jnp.int32(5)
-  penalty = jax.jit(
+  compute = jax.jit(
     jax.shard_map(
-      lambda images: penalties.penalize(
+      lambda step, images: penalties.penalize(
         config, step, schedules.at(config, step), critic, images, None
       ),
       mesh=sharding.make_mesh(jax.devices()[:1]),
-      in_specs=jax.P("data"),
+      in_specs=(jax.P(), jax.P("data")),
       out_specs=jax.P(),
     )
-  )(images)
-  gamma = (config.r1_gamma + config.r1_gamma_end) / 2  # half-way
-  expected = sum(
-    0.5 * gamma * weight * penalty.means[f"{name}_penalty/{scale}"]
-    for name in ("r1", "r2")
-    for weight, scale in ((0.5, 4), (2.0, 8))
   )
-  assert penalty.loss == pytest.approx(float(expected), rel=1e-6)
+  for step in (10, 11):  # after the burn-in
+    penalty = compute(jnp.int32(step), images)
+    expected = sum(
+      0.5 * config.r1_gamma_end * weight * float(penalty.means[name])
+      for kind in ("r1", "r2")
+      for weight, name in ((0.5, f"{kind}_penalty/4"), (2, f"{kind}_penalty/8"))
+    )
+    assert penalty.count == (step % interval == 0)
+    assert (expected > 0) == penalty.count
+    assert penalty.loss == pytest.approx(interval * expected, rel=1e-6)

@@ -1,4 +1,4 @@
-"""The training step: devices, forms, all-reduces, lazy penalty, EMA.
+"""The training step: devices, forms, all-reduces.
 
 `tests/test_example.py` compares its parameters with the plain form.
 """
@@ -125,12 +125,3 @@ def test_a_step_is_traced_once_and_all_reduces_gradients_once(config):
     x.size for x in jax.tree.leaves((run.start.g_params, run.start.d_params))
   )
   assert gradients <= reduced <= gradients + 64
-
-
-def test_a_lazy_penalty_comes_every_kth_step(config):
-  config.resolution, config.penalty_interval = 4, 2
-  run = Run(config)
-  for step in range(4):
-    run.train(1)
-    value = run.metrics.values["gradient_penalty/4"]
-    assert (value > 0) == (step % 2 == 0)
