@@ -64,12 +64,14 @@ def main() -> None:
       f"formats' endings are .{', .'.join(_FILES)}"
     )
   # Imported late, so that --help and bad flags return at once.
+  from msggan_jax.checkpoints import trained
   from msggan_jax.sharing import portable, web
 
   if shares_weights:
-    if Path(_WORKDIR.value).is_file():
+    source = trained.find(_WORKDIR.value)
+    if source.is_file():
       raise ValueError(
-        f"{_WORKDIR.value} is a file already: --format=safetensors needs a "
+        f"{source} is a file already: --format=safetensors needs a "
         "run's folder; copy the file, or choose another --format"
       )
     step = portable.export(

@@ -68,8 +68,8 @@ def write(runs: Sequence[Run], path: Path) -> int:
     files.write(path, page)
   except OSError as error:
     raise ValueError(
-      f"{path} cannot be written: {error.strerror or error}; close it where it "
-      "is open, or give another file with --output"
+      f"{path} cannot be written: {error.strerror or error}; give another file "
+      "with --output"
     ) from error
   return len(page)
 

@@ -63,13 +63,13 @@ def _missing(job: Job, folder: Path, names: Sequence[str]) -> set[int]:
     if name not in there or _mark_of(folder / name) != mark
   }
   kept, ours = len(names) - len(missing), len(there & {*names})
-  for count, what in (
-    (kept, "of these images, which are kept"),
-    (ours - kept, "older images of these seeds, which are replaced"),
-    (len(there) - ours, "other images, which stay there"),
+  for count, what, fate in (
+    (kept, "image", "of these, kept"),
+    (ours - kept, "older image", "of these seeds, replaced"),
+    (len(there) - ours, "other image", "kept"),
   ):
     if count:
-      print(f"{folder} has {count:,} {what}", file=sys.stderr)
+      print(f"{folder}: {counted(count, what)} {fate}", file=sys.stderr)
   return missing
 
 

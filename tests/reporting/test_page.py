@@ -158,7 +158,7 @@ def test_a_report_that_cannot_be_written(tmp_path, monkeypatch):
   monkeypatch.setattr(page, "render", lambda _: b"a page")
   (tmp_path / "folder").mkdir()
   for path in (tmp_path / "folder", tmp_path / "nowhere" / page.NAME):
-    sentence = rf"{path} cannot be written: .*; close it .* --output"
+    sentence = rf"{path} cannot be written: .*; give another file with --output"
     with pytest.raises(ValueError, match=sentence):
       page.write([], path)
   assert [p.name for p in tmp_path.iterdir()] == ["folder"]

@@ -120,7 +120,9 @@ def test_a_grid_is_written_by_batches_and_resumes(
     "70 images; {}, the first 64".format(tmp_path / "grid_8x8.png")
   )
   assert read(tmp_path / "grid_8x8.png").shape == (64, 64, 3)
-  assert f"{tmp_path / '8x8'} has 24 of these images" in capsys.readouterr().err
+  assert (
+    f"{tmp_path / '8x8'}: 24 images of these, kept" in capsys.readouterr().err
+  )
 
   # Images of another class, or of other weights, are not those of the job.
   labels = [1, 1, 0]
@@ -129,16 +131,16 @@ def test_a_grid_is_written_by_batches_and_resumes(
   for each, seeds in ((generator, (0, 1, 2)), (other, (1, 2, 80))):
     grids.grid(Job(each, tmp_path, seeds, labels, scales=(8,)))
   said = [
-    line.removeprefix(f"{tmp_path / '8x8'} has ")
+    line.removeprefix(f"{tmp_path / '8x8'}: ")
     for line in capsys.readouterr().err.splitlines()
     if line.startswith(str(tmp_path))
   ]
   assert said == [
-    "2 of these images, which are kept",
-    "1 older images of these seeds, which are replaced",
-    "67 other images, which stay there",
-    "2 older images of these seeds, which are replaced",
-    "68 other images, which stay there",
+    "2 images of these, kept",
+    "1 older image of these seeds, replaced",
+    "67 other images kept",
+    "2 older images of these seeds, replaced",
+    "68 other images kept",
   ]
 
 

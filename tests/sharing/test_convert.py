@@ -33,6 +33,7 @@ def convert_to(workdir, source, generator, discriminator=None):
 
 def test_the_command(tmp_path):
   new = tmp_path / "new"
+  (new / "checkpoints").mkdir(parents=True)  # as a full disk leaves it
   files = (f"--generator={BMSG_G}", f"--discriminator={BMSG_D}")
   said = run_command("convert", "--source=bmsg-gan", *files, f"--workdir={new}")
   assert "--config=configs/default.py:bmsg_gan --config.resolution=32" in said

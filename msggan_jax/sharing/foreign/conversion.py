@@ -53,7 +53,10 @@ def write(weights: Weights, preset: str, workdir: Path) -> ConfigDict:
     ValueError: If the workdir is not new or empty, or tensors do not match (all
       are listed); nothing is written then.
   """
-  is_empty_folder = workdir.is_dir() and not any(workdir.iterdir())
+  # A full disk leaves empty folders.
+  is_empty_folder = workdir.is_dir() and all(
+    path.is_dir() for path in workdir.rglob("*")
+  )
   if workdir.exists() and not is_empty_folder:
     raise ValueError(f"{workdir} is not empty; choose another --workdir")
   check_resolution(weights.fields["resolution"])
