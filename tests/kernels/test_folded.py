@@ -211,10 +211,13 @@ def narrow_config(preset):
 
 
 @pytest.mark.parametrize(
-  ("grid", "pyramid"), [("4x4", "exact"), ("3x4", "skip")]
+  ("preset", "grid", "pyramid"),
+  [("msg_progan", "4x4", "exact"), ("msg_residual", "3x4", "skip")],
 )
-def test_images_and_scores_equal_their_plain_form(grid, pyramid, float64):
-  config = narrow_config("msg_progan")
+def test_images_and_scores_equal_their_plain_form(
+  preset, grid, pyramid, float64
+):
+  config = narrow_config(preset)
   config.base_grid, config.pyramid = grid, pyramid
   rng = np.random.default_rng(0)
   z = jnp.asarray(rng.normal(size=(4, config.latent_size)))
@@ -271,7 +274,8 @@ def test_an_interleaved_network_equals_its_plain_form(float64):
 
 @pytest.mark.slow
 @pytest.mark.parametrize(
-  "preset", ["msg_progan", "msg_stylegan", "bmsg_gan", "msg_gan_v1"]
+  "preset",
+  ["msg_progan", "msg_stylegan", "bmsg_gan", "msg_gan_v1", "msg_residual"],
 )
 def test_gradients_of_networks_equal_their_plain_form(preset, float64):
   """Of both networks, through the gradient penalty and R1."""

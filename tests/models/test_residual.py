@@ -1,4 +1,7 @@
-"""Residual networks: a transcription in NumPy, their start, their options."""
+"""Residual networks: a transcription in NumPy, their start, their options.
+
+`tests/kernels/test_folded.py` compares their folded form.
+"""
 
 import math
 
@@ -7,9 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from msggan_jax import kernels
 from msggan_jax.config import checks
-from msggan_jax.kernels.tpu.folded import fold_of
 from msggan_jax.models import networks
 from msggan_jax.models.residual import BLOCKS
 from tests.algorithm.test_variants import small_config
@@ -192,36 +193,3 @@ def test_oblong_images_labels_and_few_scales():
   pyramid = generator.jitted_apply(*g, z, labels)
   assert [image.shape for image in pyramid] == [(3, 3, 4, 3), (3, 12, 16, 3)]
   assert discriminator.jitted_apply(*d, pyramid, labels).shape == (3,)
-
-
-def test_folded_rows_equal_the_plain_form(float64):
-  """Images, scores and R1's gradients, of levels with fold 1 and 2."""
-  config = residual_config(base_channels=512, max_channels=48, resolution=8)
-  z = np.random.default_rng(0).normal(size=(4, config.latent_size))
-  results, folds = [], []
-  for forms in (kernels.BY_PLATFORM, kernels.FOLDED):
-    generator = networks.make_generator(config, forms)
-    discriminator = networks.make_discriminator(config, forms)
-    g, d = as_float64(
-      (random_arrays(generator), random_arrays(discriminator, 1))
-    )
-
-    def critic(d, pyramid, discriminator=discriminator):
-      return discriminator.apply(*d, pyramid).sum()
-
-    def penalty(d, pyramid, critic=critic):
-      slopes = jax.grad(critic, argnums=1)(d, pyramid)
-      return sum(jnp.square(x).sum() for x in jax.tree.leaves(slopes))
-
-    @jax.jit
-    def compute(g, d, generator=generator, penalty=penalty):
-      pyramid = generator.apply(*g, jnp.asarray(z))
-      plain = tuple(map(kernels.to_array, pyramid))
-      return plain, jax.value_and_grad(penalty)(d, pyramid)
-
-    pyramid = jax.eval_shape(generator.apply, *g, z)
-    folds.append([fold_of(image) for image in pyramid])
-    results.append(compute(g, d))
-  assert folds == [[1, 1], [1, 2]]
-  for a, b in zip(*map(jax.tree.leaves, results), strict=True):
-    assert np.linalg.norm(a - b) <= 1e-11 * np.linalg.norm(b) + 1e-15
