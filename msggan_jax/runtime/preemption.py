@@ -41,8 +41,9 @@ class Preemption:
     """
     if self._alone:
       return self._asked
-    # Not the step's number: a rollback decreases it. Nobody else may report to
-    # this manager, which waits for one number between those of all calls.
+    # Not the step's number: evaluations ask between steps. Nobody else may
+    # report to this manager, which waits for one number between those of all
+    # calls.
     self._calls += 1
     self._reached |= multihost_utils.reached_preemption_sync_point(self._calls)
     return self._reached

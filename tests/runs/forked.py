@@ -4,6 +4,7 @@ A start then costs the run's own work, and not seconds of imports. The fork is
 made by a server process that has no other thread and no JAX backend.
 """
 
+import atexit
 import contextlib
 import importlib
 import multiprocessing
@@ -131,8 +132,12 @@ def _call(
     signal.signal(number, signal.default_int_handler if number == 2 else 0)
   try:
     function(*args, **options)
-  finally:  # only preparing TFDS sets needs it
+  finally:
+    # Only preparing TFDS sets needs it.
     assert "tensorflow" not in sys.modules
+    # As at Python's end, which a fork does not reach: JAX waits for the other
+    # processes of a job.
+    atexit._run_exitfuncs()
 
 
 def _value(text: str) -> object:

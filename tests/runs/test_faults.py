@@ -232,18 +232,3 @@ def test_leftovers_of_killed_saves_are_removed(tmp_path):
     assert checkpoints.begin() is None
   assert sorted(os.listdir(folder)) == sorted(others)
   assert sorted(os.listdir(tmp_path)) == [checkpoint.STARTING, "checkpoints"]
-
-
-def test_a_clock_that_jumps_counts_no_negative_time(monkeypatch):
-  from msggan_jax.runtime import clock
-
-  now = 1_000_000.0
-  monkeypatch.setattr(clock.time, "time", lambda: now)
-  rows = [{"step": 1, "unix_secs": now, "secs/step": 5.0, "secs/start": 2.0}]
-  for jump in (-500_000.0, 500_000.0):
-    now = 1_000_000.0 + jump
-    times = clock.TimeRecord(now + 10)  # set back while the program started
-    times.resume(rows, 1)
-    assert min(times.secs.values()) >= 0
-    assert times.secs["step"] == pytest.approx(5, abs=1)
-    assert (times.secs["lost"] > 0) == (jump > 0)

@@ -70,6 +70,16 @@ def test_restarts_lose_time_and_forget_none(clock):
   assert times.secs == {"start": 0, "step": 0}
 
 
+def test_a_clock_that_is_set_counts_no_negative_time(clock):
+  before = clock.now
+  row = {"step": 1, "unix_secs": before, "secs/step": 5.0, "secs/start": 2.0}
+  for jump in (-500, 500):
+    clock.now = before + jump
+    times = session(clock, clock.now + 10, [row], step=1)
+    lost = max(jump, 0)
+    assert times.secs == {"start": 2, "step": 5, "lost": lost}
+
+
 @pytest.mark.parametrize(
   ("secs", "said"),
   [(0.4, "0s"), (59.6, "1m 00s"), (200, "3m 20s"), (7505, "2h 05m")],
