@@ -153,8 +153,9 @@ def check(config: ConfigDict) -> None:
   ):
     raise ValueError(
       f"config.loss {config.loss} has no zero between reals and fakes, so an "
-      "adaptive strength needs held-out images; give config.augment_holdout, "
-      "or choose config.augment_target 0"
+      "adaptive strength needs held-out images; choose a loss that has one, "
+      "such as config.loss logistic with config.penalty r1, or give "
+      "config.augment_holdout"
     )
 
 

@@ -26,7 +26,7 @@ def replacing(path: Path, *, durable: bool = True) -> Iterator[Path]:
   temporary = path.with_name(f".{path.name}.{os.urandom(4).hex()}.tmp")
   _unfinished.add(temporary)
   try:
-    with naming(path):
+    with naming(path, temporary):
       yield temporary
       if durable:
         sync(temporary)
@@ -58,12 +58,12 @@ def remove(path: Path) -> None:
 
 
 @contextlib.contextmanager
-def naming(path: Path) -> Iterator[None]:
+def naming(path: Path, temporary: Path | None = None) -> Iterator[None]:
   """Let errors of the system name a path, such as those of a full disk."""
   try:
     yield
   except OSError as error:
-    if error.filename is None and error.strerror:
+    if error.filename in (None, str(temporary)) and error.strerror:
       error.filename = str(path)
     raise
 

@@ -22,6 +22,9 @@ def test_a_file_is_replaced_completely_or_not_at_all(tmp_path):
         raise error
     assert getattr(caught.value, "filename", str(path)) == str(path)
     assert path.read_text() == "new" and os.listdir(tmp_path) == ["a.json"]
+  with pytest.raises(FileNotFoundError) as caught:  # not the temporary one
+    files.write(nowhere := tmp_path / "nowhere" / "a", "")
+  assert caught.value.filename == str(nowhere)
 
 
 def test_a_folder_appears_completely_or_not_at_all(tmp_path, monkeypatch):
