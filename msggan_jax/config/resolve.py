@@ -115,8 +115,9 @@ def _settle_classes(config: ConfigDict, workdir: Path | None) -> None:
       return saved.load_config(workdir).get("num_classes", 0)
     return data.count_classes(config)
 
-  config.num_classes = processes.decided_by_first(count)
-  _say(f"num_classes: {config.num_classes}, from the labels")
+  if found := processes.decided_by_first(count):
+    config.num_classes = found
+    _say(f"num_classes: {found}, from the labels")
 
 
 def _settle_few_images(

@@ -29,9 +29,8 @@ def summary(path: Path) -> str:
       f"see {where}"
     )
   if metadata.holdout:
-    lines.append(
-      f"hold-out:       {metadata.num_holdout:,} images, never trained on"
-    )
+    held = counted(metadata.num_holdout, "image")
+    lines.append(f"hold-out:       {held}, never trained on")
   if warning := imbalance(metadata):
     lines.append(f"warning:        {warning}")
   return "\n".join(lines)
