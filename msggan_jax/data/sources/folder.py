@@ -231,8 +231,8 @@ def _open_image(data: bytes, name: str) -> Image.Image:
 def _folder_files(root: Path) -> _Files:
   files, unusable = [], {}
 
-  def relative(*parts: str) -> str:
-    return Path(*parts).relative_to(root).as_posix()
+  def relative(*parts: str) -> str:  # as text: there may be millions
+    return os.path.join(*parts).removeprefix(os.path.join(root, ""))
 
   def note_unreadable(error: OSError) -> None:
     if error.filename in (None, str(root)):
