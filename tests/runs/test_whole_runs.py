@@ -29,8 +29,10 @@ def tiny(config, tmp_path):
 @pytest.fixture(autouse=True)
 def as_users_run_it():
   """Optax's Adam mixes types, which the other tests forbid."""
-  with jax.numpy_dtype_promotion("standard"):
-    yield
+  # In all threads: another one compiles.
+  jax.config.update("jax_numpy_dtype_promotion", "standard")
+  yield
+  jax.config.update("jax_numpy_dtype_promotion", "strict")
 
 
 @pytest.mark.parametrize(
