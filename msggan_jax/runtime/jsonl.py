@@ -39,14 +39,17 @@ def read(path: Path) -> list[dict[str, Any]]:
 
 
 def drop_after(path: Path, step: int) -> None:
-  """Drop the rows of later steps, which a resumed run rewrites."""
+  """Drop damaged rows, and those of later steps, which a run rewrites."""
   if not path.is_file():
     return
   lines = path.read_text(errors="replace").splitlines(keepends=True)
   kept = [
     line
     for line in lines
-    if (row := parse(line)) and row["step"] <= step and line.endswith("\n")
+    if (row := parse(line))
+    and isinstance(row.get("step"), int)
+    and row["step"] <= step
+    and line.endswith("\n")
   ]
   if kept != lines:
     files.write(path, "".join(kept))
