@@ -18,20 +18,21 @@ Rules, committed before the runs:
   mean over the pairs is above twice its standard error and at least four of the
   five pairs show it. The arm wins unless it is worse at the largest scale.
 
-Each run that ends is a row of docs/agreement.jsonl, failures included; finished
-rows are skipped. Runs resume exactly, so the command can be stopped at any
-time. Several can run side by side, with other data, networks or arms.
+Each run that ends is a row of docs/agreement.jsonl and of the page beside it,
+failures included; finished rows are skipped. Runs resume exactly, so the
+command can be stopped at any time. Several can run side by side, with other
+data, networks or arms.
 """
 
 import argparse
-import json
 import sys
 import time
 from typing import Any
 
-from benchmarks import cats
-from benchmarks.experiments import ROOT, Run, score
+from benchmarks import cats, section
+from benchmarks.experiments import Run, score
 from benchmarks.results import train
+from benchmarks.section import ROOT
 from msggan_jax.checkpoints import trained
 from msggan_jax.runtime import jsonl
 
@@ -82,6 +83,8 @@ def confirming_runs(rows: list[dict], data: str, network: str) -> list[Run]:
     for row in tuned
     if row["kid"] and min(row["agreement"].values()) >= AGREES
   ]
+  if not agreeing:
+    return []
   best = min(agreeing, key=score)["arm"]
   return [
     make_run("confirm", arm, seed, data, network)
@@ -131,15 +134,37 @@ def measure(run: Run) -> dict[str, Any]:
 
 
 def line(run: Run, row: dict[str, Any] | None) -> str:
-  """Return a run and its numbers for people."""
+  """Return a run and its numbers as a line of a table."""
+  names = [f"{run.source}, {run.network}", run.arm, run.stage, str(run.seed)]
   if row is None or row["kid"] is None:
-    return f"{run.name}: {'to be run' if row is None else 'failed'}"
-  agreement = ", ".join(f"{x:.3f}" for x in row["agreement"].values())
-  return (
-    f"{run.name}: mean KID {score(row):.4f}, {SCALES[-1]}x{SCALES[-1]} "
-    f"{row['kid'][str(SCALES[-1])]:.4f}, agreement {agreement}, "
-    f"{row.get('bodies', '-')} bodies, {row['train_secs'] / 60:.1f} min"
-  )
+    numbers = ["to be run" if row is None else f"code {row['exit_code']}"]
+    return f"| {' | '.join([*names, *numbers, *[''] * 5])} |"
+
+  def of_scales(values: dict[str, float]) -> str:
+    return " / ".join(f"{x:.3f}" for x in values.values())
+
+  numbers = [
+    of_scales(row["kid"]),
+    f"{score(row):.4f}",
+    of_scales(row["agreement"]),
+    of_scales(row["rmse"]),
+    str(row.get("bodies", "")),
+    f"{row['train_secs'] / 60:.0f}",
+  ]
+  return f"| {' | '.join([*names, *numbers])} |"
+
+
+def write_page() -> None:
+  """Write the rows into docs/agreement.md."""
+  rows = jsonl.read(ROWS)
+  runs = [Run(**{name: row[name] for name in Run._fields}) for row in rows]
+  lines = [
+    "| data, network | arm | stage | seed | KID of the scales | mean "
+    "| agreement | RMSE | bodies | min |",
+    "|---|---|---|---|---|---|---|---|---|---|",
+    *map(line, runs, rows),
+  ]
+  section.replace(ROOT / "docs/agreement.md", "rows", "\n".join(lines) + "\n")
 
 
 def main() -> None:
@@ -169,7 +194,7 @@ def main() -> None:
       return
     row = run_one(left[0])
     jsonl.append(ROWS, row)
-    print(json.dumps(row), flush=True)
+    write_page()
 
 
 if __name__ == "__main__":
