@@ -6,7 +6,7 @@ import jax
 import numpy as np
 import pytest
 from absl import flags
-from ml_collections import config_flags
+from ml_collections import ConfigDict, config_flags
 
 from msggan_jax import load_generator
 from msggan_jax.algorithm.program import make_program
@@ -52,7 +52,7 @@ def program_of(config):
 
 
 def changed(config, **fields):
-  config = config.copy_and_resolve_references()
+  config = ConfigDict(config).copy_and_resolve_references()
   config.update(fields)
   return config
 
