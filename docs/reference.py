@@ -15,7 +15,7 @@ _PAGE_START = """\
 # Set a field of the configuration
 
 Written from the table of fields in `msggan_jax/config/fields.py` by
-`python docs/reference.py`; please change the table.
+`make docs`; change the table, not this page.
 
 Give any field on the command line as `--config.<field>=<value>`:
 
@@ -27,8 +27,8 @@ python -m msggan_jax.main --config=configs/ffhq.py:msg_stylegan \\
 Defaults are the paper's MSG-ProGAN where the paper has a value. Data sets
 (`configs/*.py`) and presets (`configs/default.py`) change some of them.
 Durations are in kimg: thousands of real images shown; fractions are allowed. An
-impossible value ends in one sentence before compilation. A resumed run may
-change the fields marked in the last column, and no others.
+impossible value is refused in one sentence before compilation. A resumed run
+may change the fields marked in the last column, and no others.
 """
 
 

@@ -118,10 +118,11 @@ def power_coefficients(
 ) -> tuple[np.ndarray, np.ndarray, float]:
   """Return how to combine averages kept at steps, from 1, into a moving one.
 
-  That starts at step 0 from the initial parameters, moves by `decay` a step and
-  is wanted at `target_step`, not before any of `steps`. Returns coefficients of
-  the averages, (len(steps), len(WIDTHS)); that of the initial parameters, ();
-  and the error of the weights over steps, relative by norm.
+  The moving average starts at step 0 from the initial parameters, decays by
+  `decay` a step and is wanted at `target_step`, not before any of `steps`.
+  Returns coefficients of the averages, (len(steps), len(WIDTHS)); that of the
+  initial parameters, (); and the error of the weights over steps, relative by
+  norm.
   """
   bins = min(target_step, _MOST_BINS)
   # Bins of steps: (edges[i - 1], edges[i]]; the first is step 0 alone.

@@ -174,8 +174,8 @@ def penalize(
 ) -> Penalty:
   """Compute the penalty of a step, at every `penalty_interval`-th one.
 
-  The critic maps a pyramid and what is given with it to logits, (B,); `images`
-  are this device's.
+  `critic` is (pyramid, given) -> logits, (B,); `images` and `given`, the labels
+  and transformations, are this device's.
   """
   terms, interval = PENALTIES[config.penalty], config.penalty_interval
   scales = connected_scales(config.resolution, config.connected_scales)

@@ -41,7 +41,7 @@ Batch = dict[str, jax.Array]
 
 @struct.dataclass
 class StepMetrics:
-  """What a step reports."""
+  """The numbers that a step reports."""
 
   values: dict[str, jax.Array]  # means over the global batch; 0: not computed
   counts: dict[str, jax.Array]  # 1 if this step computed the value, else 0
@@ -51,7 +51,7 @@ class StepMetrics:
 
 
 class Fakes(NamedTuple):
-  """What G has made of one draw of latents."""
+  """G's images of one draw of latents, and the way back to G."""
 
   pyramid: Pyramid
   g_gradient: Callable[[Pyramid], tuple[Tree]]  # VJP: of the images' cotangent
@@ -59,7 +59,7 @@ class Fakes(NamedTuple):
 
 
 class Given(NamedTuple):
-  """What belongs to D's images, per example."""
+  """The labels and the transformations of D's images, per example."""
 
   labels: jax.Array | None  # (B,); None: unconditional
   # The augmentation. Part of the critic, so penalties differentiate through it.
@@ -261,10 +261,10 @@ class TrainStep:
     return Fakes(*jax.vjp(generate, state.g_params, has_aux=True))
 
   def _critic(self, params: Tree, state: Tree) -> Callable:
-    """Return D: a pyramid and what is `Given` with it to logits, (B,).
+    """Return D as a function: (pyramid, `Given`) -> logits, (B,).
 
-    Of this device's examples. However often it is called, the gradient of its
-    parameters is summed over the devices once.
+    Its arguments are this device's examples. However often it is called, the
+    gradient of its parameters is summed over the devices once.
     """
     params = sharding.vary(params)
 

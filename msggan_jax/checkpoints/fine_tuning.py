@@ -147,11 +147,11 @@ def _transfer(
   theirs, ratios = {}, {}
   if name in loaded:
     _, network, *tensors = loaded[name]
-    theirs, scales = flatten(*tensors), network.scales()
+    theirs, scales = flatten(*tensors), network.run_time_factors()
     # The factors with which the source's tensors do the same in ours.
     ratios = {
       path: scales[path] / scale
-      for path, scale in ours.scales().items()
+      for path, scale in ours.run_time_factors().items()
       if path in scales and scales[path] != scale
     }
   rows = []

@@ -83,7 +83,7 @@ def _check_networks(config: ConfigDict) -> None:
 
 def _check_batch(config: ConfigDict, num_devices: int) -> None:
   group = examples_together(config)
-  # Without a minibatch stddev it does not matter.
+  # Without a minibatch stddev the grouping does not matter.
   has_stddev = config.stddev_placement != "none"
   strided = has_stddev and config.stddev_grouping == "strided"
   if group and strided and num_devices > 1:

@@ -10,7 +10,7 @@ from msggan_jax.algorithm import augment
 from msggan_jax.config.fields import AUTO, SAME
 from msggan_jax.runtime.errors import counted
 
-# What `choose` may choose, and in older runs did.
+# Fields that `choose` sets, or set in older versions.
 CHOSEN = (
   *("augment", "augment_strength", "augment_target", "augment_kimg"),
   *("batch_size", "total_kimg", "ema_decay", "ema_kimg", "ema_kimg_end"),

@@ -229,8 +229,8 @@ _NETWORKS = {
     "{} or a list of resolutions",
   ),
   "pyramid": _choice(
-    "G's images: those of to_rgb (the paper); exact: each gets the means of "
-    "the one below; pooled: means of the largest; skip: means of their sum",
+    "G's images: those of to_rgb (the paper); exact: each only adds details "
+    "to the one below; pooled: means of the largest; skip: means of their sum",
     *("rgb", "exact", "pooled", "skip"),
   ),
   "stddev_group": _count(
@@ -279,12 +279,12 @@ _LOSS = {
   ),
   "agreement_weight": _number(
     0.0,
-    "in G's loss, of the mean squared distance of each scale to its target; 0: "
-    "none",
+    "weight in G's loss of the scales' mean squared distances to their "
+    "targets; 0: none",
   ),
   "agreement_target": _choice(
-    "means of G's largest image, held fixed; moving: not held fixed; next: "
-    "means of the next scale, held fixed",
+    "means of G's largest image, held fixed; moving: the same, not held "
+    "fixed; next: means of the next scale, held fixed",
     *("largest", "moving", "next"),
   ),
   "penalty": _choice(
@@ -313,7 +313,7 @@ _LOSS = {
   "penalty_interval": _count(
     1, "k: penalty at every k-th step, k times as strong", low=1
   ),
-  "drift_weight": _number(0.001, "of E r^2 in wasserstein"),
+  "drift_weight": _number(0.001, "weight of E r^2 in wasserstein"),
 }
 
 _AUGMENTATION = {
@@ -394,8 +394,8 @@ _OPTIMIZATION = {
     "G's update uses D's latents, or fresh", "same", "fresh"
   ),
   "precision": _choice(
-    "of the 3x3 convolutions: true float32; float32 as the accelerator "
-    "multiplies it by default; activations in bfloat16",
+    "of the 3x3 convolutions: true float32; float32_fast: the accelerator's "
+    "default for float32; bfloat16: with activations in bfloat16",
     *("float32", "float32_fast", "bfloat16"),
     shapes_networks=True,
   ),
@@ -437,7 +437,9 @@ _EVALUATION = {
   "inception_path": _text(
     "", "pt_inception-2015-12-05-6726825d.pth", private=True
   ),
-  "extractor": _text("", "module:function of your own, instead", private=True),
+  "extractor": _text(
+    "", "module:function, an extractor of your own", private=True
+  ),
   "extractor_precision": _choice(
     "of the extractor's activations", "float32", "bfloat16"
   ),

@@ -71,7 +71,7 @@ def least_possible(config: ConfigDict, wanted: int, num_devices: int) -> int:
 
 
 def _unit(config: ConfigDict, num_devices: int) -> int:
-  """Return the number of which batches that devices share are multiples."""
+  """Return the divisor of every batch size that the devices can share."""
   group, micro = examples_together(config), config.micro_batch_size
   return num_devices * math.lcm(max(group, 1), max(micro, 1))
 
@@ -104,7 +104,7 @@ def _settle_batch(
 
 
 def _settle_classes(config: ConfigDict, workdir: Path | None) -> None:
-  """Let a data set with labels have its own number of classes."""
+  """Set `num_classes` to the number of the data set's labels, if it has any."""
   of = config.dataset
   is_set = of.name == "folder" and prepared_set.is_prepared(Path(of.path))
   if of.get("labels", "none") == "none" and not is_set:
@@ -149,7 +149,7 @@ def _settle_few_images(
 def _settle_remat(
   config: ConfigDict, num_devices: int, fits: Callable | None
 ) -> None:
-  """Take the fewest blocks that fit; the first process's memory decides."""
+  """Choose the fewest blocks that fit; the first process's memory decides."""
   if fits is None:
     raise ValueError(
       "config.remat_from auto needs a compiler, and nothing is compiled here; "

@@ -22,7 +22,7 @@ from msggan_jax.models.pyramid import (
 
 
 class MultiScale(nnx.Module):
-  """What G and D share.
+  """The blocks and scales that G and D share.
 
   Attributes:
     config: The fields that shape the networks.

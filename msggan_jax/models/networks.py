@@ -73,8 +73,8 @@ class Network:
         layer.power_iterate()
     return _state_of(module)
 
-  def scales(self) -> dict[str, float]:
-    """Return the factors of kernels and biases at run time, by path."""
+  def run_time_factors(self) -> dict[str, float]:
+    """Return the factors of kernels and biases (equalized rate), by path."""
     module = nnx.eval_shape(self.create, jax.random.key(0))
     return {
       "/".join(map(str, (*path, name))): scale

@@ -78,9 +78,10 @@ def join_images(images: Sequence[jax.Array], kind: str) -> Pyramid:
 
   Args:
     images: Each (B, H, W, C).
-    kind: "rgb": they are the pyramid (the paper); "exact": each gets the means
-      of the one below, see `refine`; "pooled": all are means of the largest;
-      "skip": the same, and the largest is the sum of all (StyleGAN2, fig. 7b).
+    kind: "rgb": they are the pyramid (the paper); "exact": each only adds
+      details to the one below, see `refine`; "pooled": all are means of the
+      largest; "skip": the same, and the largest is the sum of all (StyleGAN2,
+      fig. 7b).
   """
   if kind == "exact":
     return tuple(itertools.accumulate(images, refine))
@@ -93,7 +94,7 @@ def join_images(images: Sequence[jax.Array], kind: str) -> Pyramid:
 
 
 def refine(below: jax.Array, image: jax.Array) -> jax.Array:
-  """Return an image whose means over areas are the image below."""
+  """Change the image's means over areas to the pixels of the one below."""
   means = downsample(image, image.shape[1] // below.shape[1])
   return add(jax.tree.map(jnp.subtract, like(below, means), means), image)
 

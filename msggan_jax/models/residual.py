@@ -26,8 +26,8 @@ class ResidualBlock(nnx.Module):
 
   Args:
     width: C of the input and the result.
-    levels: Resolutions of the network: with Fix-up's initialization the
-      result's variance does not grow with the depth.
+    levels: Number of resolutions of the network, by which Fixup's
+      initialization keeps the variance from growing with the depth.
     conv: Builds a convolution.
   """
 

@@ -30,7 +30,7 @@ from msggan_jax.runtime.preemption import Preemption, Stopped
 from msggan_jax.training import batches, evaluation, nonfinite, replay
 from msggan_jax.training.reporter import Reporter
 
-# What can be due; `config.<name>_kimg` is its interval.
+# Events; `config.<name>_kimg` is the interval of each.
 LOG = "log"
 SAMPLE = "sample"
 SNAPSHOT = "snapshot"  # a log row, the stability and a checkpoint
@@ -62,7 +62,7 @@ def train(
   """
   times = TimeRecord(time.time() if began is None else began)
   workdir = Path(workdir)
-  # What is impossible ends before any work.
+  # Refuse the impossible before any work.
   metrics.choose(config)
   nonfinite.check_stopped(workdir, new=new_randomness)
   if not saved.exists(workdir):
@@ -120,7 +120,7 @@ def train(
 
 
 class Schedule:
-  """What is due after each step.
+  """The events that are due after each step.
 
   Attributes:
     total_steps: Steps of the whole run.
@@ -140,7 +140,7 @@ class Schedule:
       )
 
   def due(self, step: int, stopping: bool) -> set[str]:
-    """Return what is due after a step, before which a run may be stopping."""
+    """Return the events due after a step; `stopping`: the run ends with it."""
     due = set()
     shown, before = (self._config.batch_size * i for i in (step, step - 1))
     for name in (LOG, SAMPLE, SNAPSHOT, EVALUATE):
@@ -160,7 +160,7 @@ class Schedule:
 
 @dataclasses.dataclass(frozen=True)
 class _Run:
-  """Everything that takes part from the first step to the last."""
+  """The parts of a run, from its first step to its last."""
 
   config: ConfigDict
   workdir: Path
@@ -330,7 +330,7 @@ def sheet_of_reals(prepared: data.PreparedSet) -> np.ndarray:
 def _with_randomness(
   state: TrainState, workdir: Path, *, new: bool
 ) -> TrainState:
-  """Return the state with the random numbers with which the run continues."""
+  """Return the state, with other random numbers after NaN or Inf."""
   before = int(state.rollbacks)
   after = max(before, nonfinite.attempt(workdir, int(state.step), new=new))
   if after == before:
@@ -348,7 +348,7 @@ def _first_state(
   init_from: str | None,
   config: ConfigDict,
 ) -> TrainState:
-  """Return the state of a checkpoint, or that of a new run."""
+  """Resume from the checkpoint of a step; None: return a new run's state."""
   if step is not None:
     return checkpoints.restore(
       program.abstract_state, step, train_state.REMAINDERS
