@@ -60,7 +60,8 @@ def plot(workdir: Path, newest: Mapping[str, float]) -> None:
   names = {name for row in rows for name in row if name.startswith(_PREFIX)}
   lines = []
   for r in sorted(int(name.removeprefix(_PREFIX)) for name in names):
-    points = [(row["kimg"], row.get(f"{_PREFIX}{r}", 0.0)) for row in rows]
+    name = f"{_PREFIX}{r}"
+    points = [(row["kimg"], row[name]) for row in rows if name in row]
     lines.append(plots.Line(f"{r}\u00d7{r}", points).on_log_axis())
   plots.draw(
     workdir / "stability.png",

@@ -132,14 +132,23 @@ def _scores(cases: Sequence[Case]) -> list[Plot]:
   """Return plots of each metric, a star at the best, and of the diversity."""
   names = dict.fromkeys(n for case in cases for n in case.run.metric_names)
   names.pop(agreement.NAME, None)  # the smallest of the scales'
-  plotted = [name for name in names if not name.endswith(_OF_OTHERS)]
+  plotted = [
+    name
+    for name in names
+    if not name.endswith(_OF_OTHERS)  # "_std/cat" is of a class
+    and not name.partition("/")[0].endswith(_OF_OTHERS)
+  ]
   plots = []
   for group, caption in _groups(plotted, _AGREEMENT):
     for scores in (case.scores for case in cases if case.scores):
       if [scores.protocol.main_value] == group:
         better = "Higher" if scores.protocol.higher_is_better else "Lower"
         caption = f"{better} is better; the star is the best."
-    plots += _plot(cases, group, caption, Run.scores, log=False)
+    caption = f"{caption} {_how_sure(cases, group[0])}".strip()
+    scales = group[0].startswith(tuple(_AGREEMENT))
+    plots += _plot(
+      cases, group, caption, Run.scores, log=False, by_scale=scales
+    )
   diversity = pictures.plot(
     "Diversity of the sample grid",
     "How much an image differs from its nearest other one in the grid, divided "
@@ -148,6 +157,17 @@ def _scores(cases: Sequence[Case]) -> list[Plot]:
     [Line(case.run.name, case.diversity) for case in cases],
   )
   return [*plots, diversity] if diversity else plots
+
+
+def _how_sure(cases: Sequence[Case], name: str) -> str:
+  """Return a sentence with the last error, spread or floor of a metric."""
+  last = []
+  for case in cases:
+    of = f" of {case.run.name}" if len(cases) > 1 else ""
+    for ending in _OF_OTHERS:
+      if points := case.run.scores(name + ending):
+        last.append(f"{ending[1:]}{of} {number(points[-1][1])}")
+  return f"Last {', '.join(last)}." if last else ""
 
 
 def _groups(
@@ -169,8 +189,12 @@ def _plot(
   points: Callable[[Run, str], Points],
   *,
   log: bool = True,
+  by_scale: bool = True,
 ) -> list[Plot]:
-  """Plot numbers of one run, each of several runs, or each run's scales."""
+  """Plot numbers of one run, each of several runs, or each run's scales.
+
+  Without `by_scale` a name with a scale is one as any other.
+  """
 
   def line(case: Case, name: str, label: str) -> Line:
     scores = case.scores
@@ -179,7 +203,7 @@ def _plot(
     return Line(label, points(case.run, name), star)
 
   what, has_scales, _ = names[0].rpartition("/")
-  if has_scales:
+  if has_scales and by_scale:
     title = what.replace("_", " ").capitalize()
     caption = f"{caption} By scale{'; a logarithmic axis' if log else ''}."
     of_several = len(cases) > 1

@@ -43,7 +43,7 @@ def test_plot_of_stability(tmp_path):
     {"kimg": kimg, "stability/4": 1 / kimg, "stability/64": 2 / kimg}
     for kimg in (1, 2, 3)
   ]
-  rows.append({"step": 1, "kimg": 2.5})
+  rows += [{"step": 1, "kimg": 2.5}, {"step": 2}]
   lines = [json.dumps(row) + "\n" for row in rows]
   (tmp_path / "stats.jsonl").write_text("".join(lines))
   stability.plot(tmp_path, newest)

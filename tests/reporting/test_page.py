@@ -70,6 +70,7 @@ def test_a_run_fills_one_page(tmp_path):
   said_by_plots = " ".join(attrs["alt"] for attrs in read.all("img"))
   assert "At the end: 4 0.75." in said_by_plots  # agreement by scale
   assert "_floor" not in said_by_plots
+  assert "the star is the best. Last floor 0.125." in said
   # It can be read aloud.
   assert read.all("html")[0]["lang"] == "en"
   assert all(attrs.get("alt") for attrs in read.all("img"))
@@ -152,6 +153,14 @@ def test_several_runs_side_by_side(tmp_path):
   differing = differing[: differing.index(" base_grid ")]  # the same in all
   assert "resolution" not in differing
   assert len(read.all("ol")) == 9
+
+
+def test_a_metric_of_a_scale_is_one_plot_of_all_runs(tmp_path):
+  name = f"{METRIC}/4"
+  rows_of = {"metrics": [metrics_row(1.0, 0.5, name=name)], "grids": 0}
+  read = written(*(write_run(tmp_path / x, **rows_of) for x in "ab"))
+  assert [text for _, text in read.texts].count(name) == 1
+  assert "Last floor of a 0.25, floor of b 0.25." in read.said()
 
 
 def test_a_report_that_cannot_be_written(tmp_path, monkeypatch):
