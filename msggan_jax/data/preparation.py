@@ -139,7 +139,7 @@ def prepare_of_run(
 
   It is the set that the run was trained on, if that is there still; otherwise
   the change is printed. The workdir may be somebody else's, so it does not
-  choose where to write.
+  choose where a set is written.
 
   Raises:
     ValueError: If the run keeps its set in another folder; as `prepare`.

@@ -72,12 +72,14 @@ class Reals:
   @classmethod
   def of(cls, prepared: PreparedSet, mirror: bool = False) -> "Reals":
     """Return the images of a prepared set, which keeps their statistics."""
+    cache = prepared.path / "statistics"
     return cls(
       lambda i: prepared[i]["image"],
       len(prepared),
       mirror,
       prepared.metadata.content_hash,
-      prepared.path / "statistics",
+      # Somebody else's run may name the set: nothing is written outside of it.
+      None if cache.is_symlink() else cache,
     )
 
   def draw(self, draws: str, count: int | None) -> Draw:

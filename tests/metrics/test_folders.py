@@ -108,13 +108,17 @@ def test_sets_of_different_sizes_meet_at_the_fakes_size(
   assert [path.name for path in (tmp_path / "data").iterdir()] == [
     trained_on.name
   ]
+  assert [*(trained_on / "statistics").iterdir()]
   # A larger prepared set is averaged like the pyramid of training.
   large = data.prepare(config(16))
+  (elsewhere := tmp_path / "elsewhere").mkdir()
+  (large / "statistics").symlink_to(elsewhere)  # nothing is written through it
   images = np.stack([x["image"] for x in data.open_prepared(large)])
   halved = write_images(tmp_path / "halved", [])
   for i, image in enumerate(pictures.resized(images, 8)):
     Image.fromarray(image).save(halved / f"{i}.png")
   assert compare(large)[0] == pytest.approx(compare(halved)[0], rel=0.02)
+  assert not [*elsewhere.iterdir()]
 
   monkeypatch.setattr(feature_pass.Passes, "measure", None)  # before any pass
   for reals, sentence in (
