@@ -90,6 +90,7 @@ def test_numbered_folders_of_stylegan_are_no_classes(photos, tmp_path):
     ("", "{}", [0, 0, 1, 1]),  # it is something else
     ("", '{"labels": null}', r"no labels \(null\), and numbered folders such"),
     ("cats/", content, "cats/dataset.json has .*; make cats the source"),
+    ("cats/", '{"labels": []}', r"cats/dataset.json has no labels \(\[\]\)"),
   ):
     with zipfile.ZipFile(path, "w") as archive:
       for name in images:

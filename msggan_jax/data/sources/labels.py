@@ -68,19 +68,20 @@ def _has_json_labels(
   if not all(map(_NUMBERED.fullmatch, folders)):
     return False
   top = PurePosixPath(images[0] if images else "").parent.parent
+  file = top / JSON
   try:
-    rows = json.loads(read_file(str(top / JSON)))["labels"]
+    rows = json.loads(read_file(str(file)))["labels"]
   except Exception:  # there is none, or it is something else
     return False
-  if top.parts:
-    raise ValueError(
-      f"{top / JSON} has the labels, but only a file at the source's top is "
-      f"read, and numbered folders are no classes; make {top} the source"
-    )
   if not rows:
     raise ValueError(
-      f"{JSON} has no labels ({json.dumps(rows)}), and numbered folders such "
+      f"{file} has no labels ({json.dumps(rows)}), and numbered folders such "
       f"as {min(folders)} are no classes; choose dataset.labels none"
+    )
+  if top.parts:
+    raise ValueError(
+      f"{file} has the labels, but only a file at the source's top is read, "
+      f"and numbered folders are no classes; make {top} the source"
     )
   return True
 
