@@ -185,7 +185,9 @@ class Combine(nnx.Module):
       return self.forms.prepend(image, x)
     if self.name == "cat_lin":
       return self.conv(concatenate(image, x))
-    return concatenate(self.conv(image), x)
+    if self.name in ("lin_cat", "lin_cat_equal"):
+      return concatenate(self.conv(image), x)
+    raise NotImplementedError(self.name)
 
 
 class Block(nnx.Module):

@@ -14,6 +14,7 @@ import jax
 import jax.export
 import jax.numpy as jnp
 from flax import nnx
+from ml_collections import ConfigDict
 
 from msggan_jax import kernels
 from msggan_jax.checkpoints import safetensors_file, trained
@@ -289,7 +290,7 @@ def _segment(
 
 def _plain_module(generator: trained.Generator) -> nnx.Module:
   """Return the generator's module in float32 with plain convolutions."""
-  config = generator.config.copy_and_resolve_references()
+  config = ConfigDict(generator.config)  # a trainer's is frozen
   config.precision = "float32"
   network = networks.make_generator(config, kernels.PLAIN)
   trees = (generator.params, generator.state)

@@ -79,7 +79,7 @@ def verify(config: ConfigDict, workdir: Path, steps: str) -> None:
   """
   saved.load_config(workdir)  # exists
   program = make_program(config, sharding.make_mesh())
-  known = batches.trained_on(workdir) or run_data.RunData(class_names=None)
+  known = batches.trained_on(workdir) or run_data.RunData()
   path = data.prepare(config, content_hash=known.content_hash)
   prepared = data.open_prepared(path)
   holdout = batches.open_holdout(config, prepared)
