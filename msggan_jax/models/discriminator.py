@@ -185,9 +185,7 @@ class Combine(nnx.Module):
       return self.forms.prepend(image, x)
     if self.name == "cat_lin":
       return self.conv(concatenate(image, x))
-    if self.name in ("lin_cat", "lin_cat_equal"):
-      return concatenate(self.conv(image), x)
-    raise NotImplementedError(self.name)
+    return concatenate(self.conv(image), x)
 
 
 class Block(nnx.Module):
