@@ -24,10 +24,13 @@ class RunData:
   def is_there(self) -> bool:
     """Return whether the prepared set is where it was, and the same."""
     path = Path(self.path)
-    return prepared_set.is_prepared(path) and (
-      self.content_hash
-      == prepared_set.open_prepared(path).metadata.content_hash
-    )
+    try:
+      return prepared_set.is_prepared(path) and (
+        self.content_hash
+        == prepared_set.open_prepared(path).metadata.content_hash
+      )
+    except OSError:  # such as another user's
+      return False
 
   def changes(self, prepared: prepared_set.PreparedSet) -> list[str]:
     """Return in which ways a set is another one than the run's, in words."""
