@@ -56,7 +56,7 @@ def plot(workdir: Path, newest: Mapping[str, float]) -> None:
   """
   from msggan_jax.runtime import plots  # late, so that training starts sooner
 
-  rows = [*jsonl.read(workdir / "stats.jsonl"), newest]
+  rows = [*jsonl.read_steps(workdir / "stats.jsonl"), newest]
   names = {name for row in rows for name in row if name.startswith(_PREFIX)}
   lines = []
   for r in sorted(int(name.removeprefix(_PREFIX)) for name in names):

@@ -38,6 +38,11 @@ def read(path: Path) -> list[dict[str, Any]]:
   return [row for row in scan(path) if row is not None]
 
 
+def read_steps(path: Path) -> list[dict[str, Any]]:
+  """Return a run's rows, each with a step; those without one are damaged."""
+  return [row for row in read(path) if isinstance(row.get("step"), int)]
+
+
 def drop_after(path: Path, step: int) -> None:
   """Drop damaged rows, and those of later steps, which a run rewrites."""
   if not path.is_file():

@@ -113,7 +113,7 @@ def to_metadata(card: Card) -> dict[str, str]:
 def _metrics(workdir: Path, step: int) -> dict[str, tuple[float, str]]:
   """Return a step's numbers; a later evaluation counts."""
   metrics = {}
-  for row in jsonl.read(workdir / jsonl.METRICS_FILE):
+  for row in jsonl.read_steps(workdir / jsonl.METRICS_FILE):
     if row["step"] == step:
       protocols = row.get("protocols", {})
       metrics |= {

@@ -40,7 +40,7 @@ class Evaluation:
 
   def begin(self, step: int) -> None:
     """Go on from a step; rows of later steps are dropped."""
-    rows = jsonl.read(self._metrics_path)
+    rows = jsonl.read_steps(self._metrics_path)
     self.rows.extend(row for row in rows if row["step"] <= step)
     if processes.is_first():
       jsonl.drop_after(self._metrics_path, step)

@@ -88,7 +88,7 @@ class Reporter:
       dynamic_ncols=True,
       disable=not (self._is_terminal and self._is_writer),
     )
-    times.resume(jsonl.read(self._stats_path), first_step)
+    times.resume(jsonl.read_steps(self._stats_path), first_step)
     self._last_secs = self._training_secs()
     if self._is_writer:
       jsonl.drop_after(self._stats_path, first_step)

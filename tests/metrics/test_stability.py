@@ -40,10 +40,15 @@ def test_stability(tiny_config):
 
 def test_plot_of_stability(tmp_path):
   *rows, newest = [
-    {"kimg": kimg, "stability/4": 1 / kimg, "stability/64": 2 / kimg}
+    {
+      "step": kimg,
+      "kimg": kimg,
+      "stability/4": 1 / kimg,
+      "stability/64": 2 / kimg,
+    }
     for kimg in (1, 2, 3)
   ]
-  rows += [{"step": 1, "kimg": 2.5}, {"step": 2}]
+  rows += [{"step": 1, "kimg": 2.5}, {"kimg": 3.0}]
   lines = [json.dumps(row) + "\n" for row in rows]
   (tmp_path / "stats.jsonl").write_text("".join(lines))
   stability.plot(tmp_path, newest)

@@ -47,7 +47,7 @@ def test_a_run_resumes_byte_for_byte(config, tmp_path):
   loop.train(config, tmp_path / "halves")
   assert [row["step"] for row in stats(tmp_path / "halves")] == [1, 2]
   future = {**evaluated[0], "step": 9, "fd_mean_colors_64_full": 0.0}
-  lines = json.dumps(future) + "\n" + '{"st'
+  lines = json.dumps(future) + "\n" + '{"kimg": 1.0}\n{"st'
   (tmp_path / "halves/metrics.jsonl").write_text(lines)
   config.total_kimg = 0.128
   resumed = loop.train(config, tmp_path / "halves")
