@@ -64,7 +64,7 @@ def _missing(job: Job, folder: Path, names: Sequence[str]) -> set[int]:
   }
   kept, ours = len(names) - len(missing), len(there & {*names})
   for count, what, fate in (
-    (kept, "image", "of these, kept"),
+    (kept, "image", "of these seeds, kept"),
     (ours - kept, "older image", "of these seeds, replaced"),
     (len(there) - ours, "other image", "kept"),
   ):

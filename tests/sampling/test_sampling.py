@@ -121,7 +121,8 @@ def test_a_grid_is_written_by_batches_and_resumes(
   )
   assert read(tmp_path / "grid_8x8.png").shape == (64, 64, 3)
   assert (
-    f"{tmp_path / '8x8'}: 24 images of these, kept" in capsys.readouterr().err
+    f"{tmp_path / '8x8'}: 24 images of these seeds, kept"
+    in capsys.readouterr().err
   )
 
   # Images of another class, or of other weights, are not those of the job.
@@ -136,7 +137,7 @@ def test_a_grid_is_written_by_batches_and_resumes(
     if line.startswith(str(tmp_path))
   ]
   assert said == [
-    "2 images of these, kept",
+    "2 images of these seeds, kept",
     "1 older image of these seeds, replaced",
     "67 other images kept",
     "2 older images of these seeds, replaced",

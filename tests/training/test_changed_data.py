@@ -103,9 +103,8 @@ def test_classes_and_exchanged_sets(config, tmp_path):
   shutil.rmtree(prepared.path)
   data.prepare(config).rename(prepared.path)
   assert not known.is_there()  # another set has its place
-  assert not run_data.RunData(
-    path="x" * 300
-  ).is_there()  # it cannot be looked at
+  away = run_data.RunData(path="x" * 300)  # it cannot be looked at
+  assert not away.is_there()
   (tmp_path / "data.json").write_text('{"path": 1}')
   with pytest.raises(ValueError, match=r"data\.json is damaged; delete it"):
     run_data.read(tmp_path)
