@@ -84,10 +84,13 @@ class MultiScaleGenerator(MultiScale):
     config = self.config
     self.set_at("block", resolution, block)
     if resolution in self.scales:
+      # An exact pyramid's details have the mean 0: a bias would cancel.
+      is_detail = config.pyramid == "exact" and resolution > self.scales[0]
       to_rgb = Conv(
         self.width(resolution),
         config.channels,
         kernel_size=1,
+        use_bias=not is_detail,
         gain=config.linear_gain,
         equalized=config.equalized,
         forms=self.forms,
