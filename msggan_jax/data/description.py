@@ -1,4 +1,4 @@
-"""A prepared set in words: what it holds, lacks and warns of."""
+"""A prepared set in words: its images, skipped files and warnings."""
 
 from collections.abc import Iterable
 from pathlib import Path
@@ -58,7 +58,7 @@ def skipped(path: Path) -> list[str]:
 
 
 def too_few(name: str, count: int, unread: Iterable[tuple[str, str]]) -> str:
-  """Return a sentence on the few images of a source, and on what it skips."""
+  """Return a sentence: how few images a source has, and its other files."""
   texts = [f"{file} ({why})" for file, why in unread]
   more = f"; not read: {reading.listed(texts, 3)}" if texts else ""
   return f"{name} has {counted(count, 'image') if count else 'no images'}{more}"

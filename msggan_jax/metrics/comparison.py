@@ -29,7 +29,7 @@ _BATCH_PER_DEVICE = 16
 
 @dataclasses.dataclass
 class Comparison:
-  """Protocols, the reals, and what is known of them."""
+  """Protocols, and the reals with their statistics and doubts."""
 
   protocols: Sequence[Protocol]
   reals: Reals

@@ -22,7 +22,7 @@ Made = dict[str, Any]
 class Moments:
   """Mean and covariance of features that arrive in batches, each (B, D).
 
-  `made` holds what was computed of them once, here the covariance's root.
+  `made` keeps a value that was computed once: the covariance's root.
   """
 
   def __init__(self, *batches: np.ndarray, made: Made | None = None):
@@ -106,7 +106,7 @@ class Moments:
 class Rows:
   """Features that arrive in batches, each (B, D), and are all kept.
 
-  `made` holds what was computed of them once: the kernel, the moments' root.
+  `made` keeps values that were computed once: the kernel, the moments' root.
   """
 
   def __init__(self, *batches: np.ndarray, **made: Any):

@@ -80,7 +80,7 @@ def _of_prepared(path: str) -> Images:
 
 
 def _of_source(path: str, source: Source) -> Images:
-  """Look at the sizes of a source's images; skip what is none."""
+  """Open a source's images and look at their sizes; skip unreadable ones."""
   complaints: list[str] = []
   hashes: dict[int, bytes] = {}
 

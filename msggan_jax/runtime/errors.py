@@ -78,7 +78,7 @@ def describe(error: Exception) -> str | None:
 
 
 def _platform_problem() -> str | None:
-  """Return what is wrong with JAX_PLATFORMS, if JAX cannot start."""
+  """Return a sentence on JAX_PLATFORMS if JAX cannot start, else None."""
   platforms = os.environ.get("JAX_PLATFORMS")
   if not platforms:
     return None
