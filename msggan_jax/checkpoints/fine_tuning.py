@@ -14,7 +14,7 @@ from msggan_jax.algorithm.program import Program
 from msggan_jax.algorithm.train_state import TrainState, frozen_modules
 from msggan_jax.checkpoints import safetensors_file, trained
 from msggan_jax.checkpoints.safetensors_file import DISCRIMINATOR, GENERATOR
-from msggan_jax.checkpoints.tensors import flatten
+from msggan_jax.checkpoints.tensors import flatten, name_of
 from msggan_jax.checkpoints.trained import Loaded
 from msggan_jax.config import saved
 from msggan_jax.config.fields import FIELDS
@@ -157,7 +157,7 @@ def _transfer(
   rows = []
 
   def fit(keys, old: jax.Array) -> jax.Array:
-    path = "/".join(key.key for key in keys)
+    path = name_of(keys)
     there = theirs.pop(path, None)
     if there is not None and there.shape == old.shape:
       ratio = ratios.get(path, 1.0)

@@ -42,10 +42,15 @@ class Weights(NamedTuple):
   d_table: Table
 
 
+def name_of(path: tuple[Any, ...]) -> str:
+  """Return a leaf's name by its path in a tree, "block_4x4/conv/kernel"."""
+  return jax.tree_util.keystr(path, simple=True, separator="/")
+
+
 def flatten(*trees: Any) -> dict[str, Any]:
-  """Return all leaves by their paths, such as "block_4x4/conv/kernel"."""
+  """Return all leaves of trees by their names."""
   return {
-    jax.tree_util.keystr(path, simple=True, separator="/"): leaf
+    name_of(path): leaf
     for tree in trees
     for path, leaf in jax.tree.leaves_with_path(tree)
   }
@@ -87,7 +92,7 @@ def to_trees(
   problems = []
 
   def convert(keys, shape: jax.ShapeDtypeStruct):
-    source = table["/".join(key.key for key in keys)]
+    source = table[name_of(keys)]
     expected = source.layout.their_shape(shape.shape)
     tensor = tensors.get(source.name)
     if tensor is None:

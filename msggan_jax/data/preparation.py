@@ -103,7 +103,7 @@ def prepare(
   target, partial = _outputs(dataset, wanted, output)
   sets = _sets_at(target, wanted, content_hash)
   if content_hash and sets and not unchanged:
-    if _hash_of(sets[0]) == content_hash:
+    if prepared_set.content_hash(sets[0]) == content_hash:
       return sets[0]
   with contextlib.ExitStack() as stack:
     source = here = None
@@ -242,17 +242,12 @@ def _sets_at(
   beside = target.parent.glob(glob.escape(target.name) + "-" + 8 * "[0-9a-f]")
 
   def order(path: Path) -> tuple[bool, int, int]:
-    is_of_run = content_hash and _hash_of(path) == content_hash
+    is_of_run = content_hash and prepared_set.content_hash(path) == content_hash
     other = len(_changes(path, wanted, None))  # settings
     time = (path / prepared_set.METADATA_FILE).stat().st_mtime_ns
     return not is_of_run, other, -time
 
   return sorted(filter(prepared_set.is_prepared, (target, *beside)), key=order)
-
-
-def _hash_of(path: Path) -> str:
-  """Return the content hash of a set's images to train on."""
-  return prepared_set.open_prepared(path).metadata.content_hash
 
 
 def _is_away(dataset: Any, sets: Sequence[Path]) -> bool:

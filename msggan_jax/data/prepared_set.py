@@ -178,6 +178,11 @@ def open_prepared(path: str | Path, part: str = holdout.TRAIN) -> PreparedSet:
   return PreparedSet(path, metadata, numbers)
 
 
+def content_hash(path: Path) -> str:
+  """Return the content hash of a set's images to train on."""
+  return open_prepared(path).metadata.content_hash
+
+
 def read_metadata(path: Path) -> Metadata:
   """Read the metadata of a prepared set."""
   try:

@@ -26,8 +26,7 @@ class RunData:
     path = Path(self.path)
     try:
       return prepared_set.is_prepared(path) and (
-        self.content_hash
-        == prepared_set.open_prepared(path).metadata.content_hash
+        self.content_hash == prepared_set.content_hash(path)
       )
     except OSError:  # such as another user's
       return False

@@ -40,7 +40,7 @@ def read(path: Path) -> list[dict[str, Any]]:
 
 def read_steps(path: Path) -> list[dict[str, Any]]:
   """Return a run's rows, each with a step; those without one are damaged."""
-  return [row for row in read(path) if isinstance(row.get("step"), int)]
+  return [row for row in read(path) if _has_step(row)]
 
 
 def drop_after(path: Path, step: int) -> None:
@@ -52,12 +52,16 @@ def drop_after(path: Path, step: int) -> None:
     line
     for line in lines
     if (row := parse(line))
-    and isinstance(row.get("step"), int)
+    and _has_step(row)
     and row["step"] <= step
     and line.endswith("\n")
   ]
   if kept != lines:
     files.write(path, "".join(kept))
+
+
+def _has_step(row: dict[str, Any]) -> bool:
+  return isinstance(row.get("step"), int)
 
 
 def parse(text: str) -> dict[str, Any] | None:
