@@ -1,8 +1,8 @@
 """Choose how G's scales come to agree: trials on the demo's recipe.
 
   python -m benchmarks.agreement --list
-  python -m benchmarks.agreement --data=cats --network=progan
-  python -m benchmarks.agreement --data=cats --network=progan --arms=none,exact
+  python -m benchmarks.agreement --part=agreement-cats-progan
+  python -m benchmarks.agreement --part=agreement-cats --arms=none,exact
 
 Rules, committed before the runs:
 
@@ -18,20 +18,21 @@ Rules, committed before the runs:
   mean over the pairs is above twice its standard error and at least four of the
   five pairs show it. The arm wins unless it is worse at the largest scale.
 
-Each run that ends is a row of docs/agreement.jsonl and of the page beside it,
-failures included; finished rows are skipped. Runs resume exactly, so the
-command can be stopped at any time. Several can run side by side, with other
-data, networks or arms.
+Rows: docs/agreement.jsonl and the page beside it.
 """
 
-import argparse
-import sys
-import time
 from typing import Any
 
 from benchmarks import cats, section
-from benchmarks.experiments import Run, score
-from benchmarks.results import train
+from benchmarks.experiments import (
+  KID,
+  Experiment,
+  Rows,
+  Run,
+  last_evaluation,
+  main,
+  score,
+)
 from benchmarks.section import ROOT
 from msggan_jax.checkpoints import trained
 from msggan_jax.runtime import jsonl
@@ -41,7 +42,6 @@ KIMG = 16.0
 TUNING_SEED, SEEDS = 100, (11, 12, 13, 14, 15)
 SCALES = (4, 8, 16, 32)
 AGREES = 0.99
-KID = "kid_efficientnet_lite0_1000"
 NONE = "none"
 _PIXELS = {"penalty_scales": "pixels", "r1_gamma": 2.5}
 _RATES = {"progan": 0.012, "stylegan": 0.006}
@@ -93,52 +93,49 @@ def confirming_runs(rows: list[dict], data: str, network: str) -> list[Run]:
   ]
 
 
-def run_one(run: Run) -> dict[str, Any]:
-  """Train, or resume, and return the row."""
-  names = [KID, *(f"{KID}/{scale}" for scale in SCALES[:-1])]
-  fields = run.fields | {
-    "seed": run.seed,
-    "total_kimg": KIMG,
-    "eval_kimg": KIMG,
-    "sample_kimg": KIMG,
-    "snapshot_kimg": 1.0,
-    "metrics": ",".join(names),
-  }
-  began = time.time()
-  code = train(run, run.source, fields, {"JAX_NUM_CPU_DEVICES": "1"})
-  if code in (-2, 75, 130, 143):  # stopped; the next command resumes it
-    sys.exit(code)
-  row = run._asdict() | {"name": run.name, "exit_code": code, "kid": None}
-  if code == 0:
-    row |= measure(run)
-  return row | {"minutes": round((time.time() - began) / 60, 1)}
+def all_runs(rows: Rows) -> list[Run]:
+  """Return every run that is known so far, in order."""
+  return [
+    run
+    for data in ("cats", "earth")
+    for network in _RATES
+    for run in (
+      *tuning_runs(data, network),
+      *confirming_runs(rows, data, network),
+    )
+  ]
+
+
+def settings(run: Run) -> dict[str, Any]:
+  """Return the fields that a run sets."""
+  times = ("total_kimg", "eval_kimg", "sample_kimg")
+  metrics = ",".join((KID, *(f"{KID}/{scale}" for scale in SCALES[:-1])))
+  return (
+    run.fields
+    | dict.fromkeys(times, KIMG)
+    | {
+      "snapshot_kimg": 1.0,
+      "metrics": metrics,
+    }
+  )
 
 
 def measure(run: Run) -> dict[str, Any]:
-  """Return the numbers of a finished run, by scale."""
-  end = jsonl.read(run.folder / jsonl.METRICS_FILE)[-1]
-  last = jsonl.read(run.folder / "stats.jsonl")[-1]
-  lower = [str(scale) for scale in SCALES[:-1]]
-  found = {
-    "kimg": end["kimg"],
-    "kid": {s: end[f"{KID}/{s}"] for s in lower} | {str(SCALES[-1]): end[KID]},
-    "agreement": {s: end[f"agreement/{s}"] for s in lower},
-    "rmse": {s: end[f"agreement_rmse/{s}"] for s in lower},
-    # Of training alone, over all sessions.
-    "train_secs": round(last["secs/step"], 1),
-  }
+  """Return the numbers of a finished run; of cats the bodies, too."""
+  found = last_evaluation(run)
   if run.source == "cats":
     generator = trained.load_generator(run.folder)
     found["bodies"] = cats.measure(generator)["bodies"]
   return found
 
 
-def line(run: Run, row: dict[str, Any] | None) -> str:
-  """Return a run and its numbers as a line of a table."""
-  names = [f"{run.source}, {run.network}", run.arm, run.stage, str(run.seed)]
-  if row is None or row["kid"] is None:
-    numbers = ["to be run" if row is None else f"code {row['exit_code']}"]
-    return f"| {' | '.join([*names, *numbers, *[''] * 5])} |"
+def line(row: dict[str, Any]) -> str:
+  """Return a run's numbers as a line of a table."""
+  of = f"{row['source']}, {row['network']}"
+  names = [of, row["arm"], row["stage"], str(row["seed"])]
+  if row["kid"] is None:
+    numbers = [f"code {row['exit_code']}", *[""] * 5]
+    return f"| {' | '.join([*names, *numbers])} |"
 
   def of_scales(values: dict[str, float]) -> str:
     return " / ".join(f"{x:.3f}" for x in values.values())
@@ -157,45 +154,24 @@ def line(run: Run, row: dict[str, Any] | None) -> str:
 def write_page() -> None:
   """Write the rows into docs/agreement.md."""
   rows = jsonl.read(ROWS)
-  runs = [Run(**{name: row[name] for name in Run._fields}) for row in rows]
   lines = [
     "| data, network | arm | stage | seed | KID of the scales | mean "
     "| agreement | RMSE | bodies | min |",
     "|---|---|---|---|---|---|---|---|---|---|",
-    *map(line, runs, rows),
+    *map(line, rows),
   ]
   section.replace(ROOT / "docs/agreement.md", "rows", "\n".join(lines) + "\n")
 
 
-def main() -> None:
-  parser = argparse.ArgumentParser(
-    description=__doc__, formatter_class=argparse.RawTextHelpFormatter
-  )
-  parser.add_argument("--data", choices=("cats", "earth"), default="cats")
-  parser.add_argument(
-    "--network", choices=("progan", "stylegan"), default="progan"
-  )
-  parser.add_argument("--arms", help="some of them, with commas")
-  parser.add_argument("--list", action="store_true", help="list runs and rows")
-  arguments = parser.parse_args()
-  wanted = arguments.arms.split(",") if arguments.arms else [*ARMS]
-  if unknown := [arm for arm in wanted if arm not in ARMS]:
-    parser.exit(2, f"--arms: {unknown[0]!r} is none of {', '.join(ARMS)}\n")
-  of = (arguments.data, arguments.network)
-  while True:
-    rows = {row["name"]: row for row in jsonl.read(ROWS)}
-    runs = tuning_runs(*of) + confirming_runs([*rows.values()], *of)
-    runs = [run for run in runs if run.arm in wanted]
-    if arguments.list:
-      print("\n".join(line(run, rows.get(run.name)) for run in runs))
-      return
-    left = [run for run in runs if run.name not in rows]
-    if not left:
-      return
-    row = run_one(left[0])
-    jsonl.append(ROWS, row)
-    write_page()
-
-
 if __name__ == "__main__":
-  main()
+  main(
+    Experiment(
+      rules=__doc__,
+      rows=ROWS,
+      runs=all_runs,
+      argument=lambda run: run.source,
+      settings=settings,
+      measure=measure,
+      write_page=write_page,
+    )
+  )

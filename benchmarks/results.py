@@ -4,21 +4,11 @@
   python -m benchmarks.results --part=recipe-cats
   python -m benchmarks.results_page     (writes its tables and plots)
 
-Each run that ends is a row of docs/results.jsonl, failures included; finished
-rows are skipped. Runs resume exactly, so the command can be stopped at any
-time. Several parts can run side by side.
+Rules: docs/results.md; runs: benchmarks/recipes.py; rows: docs/results.jsonl.
 """
 
-import argparse
 import functools
-import json
-import os
 import runpy
-import subprocess
-import sys
-import time
-from collections.abc import Iterable, Mapping
-from pathlib import Path
 from typing import Any
 
 import jax
@@ -26,26 +16,18 @@ import jax.numpy as jnp
 import numpy as np
 from ml_collections import ConfigDict
 
-from benchmarks.experiments import (
-  COMMON,
-  RECIPES,
-  ROOT,
-  RUNS,
-  Run,
-  all_runs,
-  belongs,
-  score,
-)
+from benchmarks.experiments import RUNS, Experiment, Run, main
+from benchmarks.recipes import COMMON, RECIPES, all_runs
+from benchmarks.section import ROOT
 from msggan_jax import data
 from msggan_jax.algorithm.program import make_program
 from msggan_jax.checkpoints import trained
-from msggan_jax.config.saved import load_config
 from msggan_jax.data import sources
 from msggan_jax.metrics.distances import kernel_distance
 from msggan_jax.metrics.efficientnet import EfficientNetLite0
 from msggan_jax.models import pyramid
 from msggan_jax.planning import flops
-from msggan_jax.runtime import jsonl, sharding
+from msggan_jax.runtime import sharding
 
 ROWS = ROOT / "docs/results.jsonl"
 BUDGET_KIMG = 8.0  # of WGAN-GP on MSG-ProGAN; its FLOPs are every run's budget
@@ -83,28 +65,13 @@ def step_flops(run: Run) -> int:
   )
 
 
-def train(
-  run: Run, argument: str, fields: Mapping[str, Any], environment: Mapping = {}
-) -> int:
-  """Train, or resume, configs/demo.py:ARGUMENT; return the exit code."""
-  command = [sys.executable, "-m", "msggan_jax.main"]
-  command += [f"--config=configs/demo.py:{argument}"]
-  command += [f"--workdir={run.folder}"]
-  command += [f"--config.{name}={value}" for name, value in fields.items()]
-  run.folder.parent.mkdir(parents=True, exist_ok=True)
-  with Path(f"{run.folder}.log").open("a") as log:
-    return subprocess.run(
-      command,
-      cwd=ROOT,
-      env={**os.environ, **environment},
-      stdout=log,
-      stderr=log,
-      check=False,
-    ).returncode
+def settings(run: Run) -> dict[str, Any]:
+  """Return the fields that a run sets."""
+  return COMMON | run.fields | {"total_kimg": kimg_of(run)}
 
 
-def measure(run: Run) -> dict[str, float]:
-  """Return the KID of each scale of the last generator, by resolution."""
+def measure(run: Run) -> dict[str, Any]:
+  """Return the length and each scale's KID of the last generator."""
   generator = trained.load_generator(run.folder)
   z = generator.sample_latents(jax.random.key(run.seed), NUM_FAKES)
   *small, largest = trained.map_batches(generator, z, batch_size=100)
@@ -147,27 +114,6 @@ def unseen(source: str) -> np.ndarray:
   return np.stack([prepared[i]["image"] for i in range(num)])
 
 
-def run_all(runs: Iterable[Run]) -> None:
-  """Train and record the runs that have no row yet."""
-  names = {row["name"] for row in jsonl.read(ROWS)}
-  for run in runs:
-    if run.name in names:
-      continue
-    began = time.time()
-    fields = COMMON | run.fields
-    fields |= {"seed": run.seed, "total_kimg": kimg_of(run)}
-    code = train(run, config_argument(run), fields)
-    if code in (-2, 75, 130):  # stopped; the next command resumes it
-      sys.exit(code)
-    row = run._asdict() | {"name": run.name, "exit_code": code, "kid": None}
-    if code == 0:
-      row["kid"] = measure(run)
-      row["kimg"] = load_config(run.folder).total_kimg
-    row["minutes"] = round((time.time() - began) / 60, 1)
-    jsonl.append(ROWS, row)
-    print(json.dumps(row), flush=True)
-
-
 def config_of(run: Run) -> ConfigDict:
   """Return the configuration that a run's command has."""
   demo = runpy.run_path(str(ROOT / "configs/demo.py"))
@@ -178,28 +124,5 @@ def config_of(run: Run) -> ConfigDict:
   return config
 
 
-def main() -> None:
-  parser = argparse.ArgumentParser(description=__doc__)
-  parser.add_argument("--part", help="one part, or a group: recipe-cats")
-  parser.add_argument("--list", action="store_true", help="list runs and rows")
-  arguments = parser.parse_args()
-  rows = jsonl.read(ROWS)
-  parts = {run.part for run in all_runs(rows)} | {"scales", "few-100"}
-  wanted = arguments.part or ""
-  if not any(belongs(part, wanted) for part in parts):
-    parser.exit(
-      2, f"--part={wanted}: choose one of {', '.join(sorted(parts))}\n"
-    )
-  if arguments.list:
-    scores = {row["name"]: f"{score(row):.4f}" for row in rows}
-    for run in all_runs(rows):
-      print(f"{run.name}: {scores.get(run.name, 'to be run')}")
-    return
-  # Again: confirming runs are known once the tuning ones are finished.
-  for _ in range(3):
-    runs = all_runs(jsonl.read(ROWS))
-    run_all(run for run in runs if belongs(run.part, wanted))
-
-
 if __name__ == "__main__":
-  main()
+  main(Experiment(__doc__, ROWS, all_runs, config_argument, settings, measure))

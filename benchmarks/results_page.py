@@ -12,14 +12,10 @@ from matplotlib.figure import Figure
 from PIL import Image
 
 from benchmarks import section
-from benchmarks.experiments import (
-  COMPARED_WITH,
-  ROOT,
-  all_runs,
-  folder_of,
-  score,
-)
+from benchmarks.experiments import folder_of, score
+from benchmarks.recipes import COMPARED_WITH, all_runs
 from benchmarks.results import ROWS
+from benchmarks.section import ROOT
 from msggan_jax.runtime import jsonl, plots
 
 PAGE = ROOT / "docs/results.md"

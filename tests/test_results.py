@@ -2,7 +2,7 @@
 
 import pytest
 
-from benchmarks import agreement, experiments, results
+from benchmarks import agreement, claims, experiments, recipes, results
 from msggan_jax.config import checks
 from tests.conftest import load_config
 
@@ -23,20 +23,20 @@ def test_a_rate_is_chosen_when_all_have_ended():
     row("WGAN-GP", rate, kid) for rate, kid in ((0.003, 0.3), (0.006, 0.1))
   ]
   part = "recipe-cats-progan"
-  assert experiments.best_rate(rows, part, "WGAN-GP") is None
+  assert recipes.best_rate(rows, part, "WGAN-GP") is None
   rows.append(row("WGAN-GP", 0.012, score=None))  # it failed
-  assert experiments.best_rate(rows, part, "WGAN-GP") == 0.006
+  assert recipes.best_rate(rows, part, "WGAN-GP") == 0.006
   confirming = [
     run
-    for run in experiments.recipe_runs(rows, "cats", "progan")
+    for run in recipes.recipe_runs(rows, "cats", "progan")
     if run.stage == "confirm"
   ]
-  assert [run.seed for run in confirming] == list(experiments.SEEDS)
+  assert [run.seed for run in confirming] == list(recipes.SEEDS)
   assert {run.fields["learning_rate"] for run in confirming} == {0.006}
 
 
 def test_the_residual_networks_differ_in_their_networks_alone():
-  run = experiments.residual_runs([])[0]
+  run = recipes.residual_runs([])[0]
   ours = results.config_of(run)
   theirs = results.config_of(run._replace(network="progan"))
   differing = {name for name in ours if ours[name] != theirs[name]}
@@ -46,7 +46,7 @@ def test_the_residual_networks_differ_in_their_networks_alone():
 
 @pytest.mark.slow  # counts several training steps
 def test_budgets_are_flops():
-  runs = [experiments.recipe_runs([], "cats", "progan")[i] for i in (0, 6, 9)]
+  runs = [recipes.recipe_runs([], "cats", "progan")[i] for i in (0, 6, 9)]
   lengths = [results.kimg_of(run) for run in runs]  # WGAN-GP, hinge, pairing
   assert lengths[0] == results.BUDGET_KIMG
   assert lengths[2] < results.BUDGET_KIMG < lengths[1]
@@ -62,19 +62,19 @@ def test_names_are_unique_and_development_seeds_are_not_confirmed():
     row(arm, rate, rate, part=f"recipe-{source}-{network}")
     for source in ("cats", "earth")
     for network in ("progan", "stylegan")
-    for arm in experiments.RECIPES
-    for rate in experiments.RATES
+    for arm in recipes.RECIPES
+    for rate in recipes.RATES
   ]
   rows += [
     row(arm, 0.003, score, part=f"few-{num}")
     for num in (100, 1000)
-    for score, arm in enumerate(experiments.AUGMENTATIONS, 1)
+    for score, arm in enumerate(recipes.AUGMENTATIONS, 1)
   ]
-  runs = experiments.all_runs(rows)
+  runs = recipes.all_runs(rows)
   assert len({run.name for run in runs}) == len(runs)
   assert len({run.folder for run in runs}) == len(runs)
   for run in runs:
-    assert (run.seed == experiments.TUNING_SEED) == (run.stage == "tune")
+    assert (run.seed == recipes.TUNING_SEED) == (run.stage == "tune")
 
 
 def test_a_part_is_not_the_beginning_of_another():
@@ -105,3 +105,24 @@ def test_the_best_arm_that_agrees_is_confirmed_on_fresh_seeds(network):
   assert [run.arm for run in confirmed] == ["none", tuned[2].arm] * 5
   assert not {run.seed for run in confirmed} & {agreement.TUNING_SEED}
   assert len({run.name for run in confirmed + tuned}) == len(confirmed + tuned)
+
+
+def test_the_arms_of_each_claim_differ_and_are_paired():
+  parts = {}
+  for run in claims.all_runs([]):
+    parts.setdefault(run.part, []).append(run)
+  for runs in parts.values():
+    assert len({run.name for run in runs}) == len(runs)
+    assert len({run.seed for run in runs}) * len({r.arm for r in runs}) == len(
+      runs
+    )
+    first = [run for run in runs if run.seed == runs[0].seed]
+    configs = []
+    for run in first:
+      config = load_config("demo", claims.argument(run))
+      fields = claims.COMMON | run.fields
+      with config.ignore_type():
+        config.update_from_flattened_dict(fields)
+      checks.validate(config, 1)
+      configs.append(config.to_json())
+    assert len({*configs}) == len(configs)
