@@ -40,6 +40,12 @@ _EXTRACTOR = flags.DEFINE_string(
   "",
   "module:function of your own, for metrics such as fd_<function>_10k_full.",
 )
+_BANDS = flags.DEFINE_string(
+  "bands",
+  "",
+  "Channels of values that feature networks see, one, or three as RGB: 3,2,1; "
+  "by default the run's config.bands.",
+)
 _DATA_DIR = flags.DEFINE_string(
   "data_dir",
   "data",
@@ -78,6 +84,7 @@ def evaluate_run(workdir: Path, output: cli.JsonOutput) -> None:
   config.extractor = _EXTRACTOR.value  # the run's may be somebody else's code
   config.extractor_precision = config.get("extractor_precision", "float32")
   config.metrics = _METRICS.value
+  config.bands = _BANDS.value or config.get("bands", "")
   chosen = metrics.choose(config)
   steps = choose_steps(workdir)
   prepared = data.open_prepared(
@@ -107,16 +114,15 @@ def evaluate_run(workdir: Path, output: cli.JsonOutput) -> None:
 def compare_folders(output: cli.JsonOutput) -> None:
   """Compare two sets of images and print the results."""
   from msggan_jax import metrics
-  from msggan_jax.metrics import protocols
 
   extractors = metrics.Extractors(_INCEPTION.value, _EXTRACTOR.value)
-  names = _METRICS.value or protocols.defaults(extractors.has_inception)
   values, made = metrics.compare(
     _REALS.value,
     _FAKES.value,
     extractors,
-    names,
+    _METRICS.value,
     data_dir=_DATA_DIR.value,
+    bands=_BANDS.value,
     progress=True,
   )
   output.show({**values, **made}, [line(_FAKES.value, values)])

@@ -27,7 +27,7 @@ from msggan_jax.runtime import cli
 # Mode -> module of `sampling` with a function of this name, and the flags that
 # are its arguments beside the job.
 _MODES = {
-  "grid": ("grids",),
+  "grid": ("grids", "format"),
   "multiscale": ("grids",),
   "truncation": ("grids", "psis"),
   "style_mix": ("grids", "fine_seeds", "crossover"),
@@ -83,6 +83,19 @@ _EMA_KIMG = flags.DEFINE_float(
 _BATCH_SIZE = flags.DEFINE_integer(
   "batch_size", 16, "Images in a batch; less needs less memory.", lower_bound=1
 )
+_BANDS = flags.DEFINE_string(
+  "bands",
+  "",
+  "Channels of the pictures, one, or three as RGB: 3,2,1; by default the run's "
+  "config.bands.",
+)
+flags.DEFINE_enum(
+  "format",
+  "png",
+  ["png", "png16", "tiff", "npy"],
+  "grid: of the images; npy and tiff have the values of the run's source, "
+  "png16 has 16 bits from the lowest to the highest of them.",
+)
 flags.DEFINE_list(
   "psis", "1,0.7,0.5,0.3,0,-0.5,-1", "truncation: psi of each column."
 )
@@ -137,6 +150,7 @@ def main() -> None:
   step = cli.parse_step(_STEP.value)
   # Imported late, so that --help and bad flags return at once.
   from msggan_jax.checkpoints import trained
+  from msggan_jax.data import pictures
   from msggan_jax.models.pyramid import connected_scales
   from msggan_jax.sampling.job import Job
 
@@ -158,6 +172,7 @@ def main() -> None:
     ),
     truncation_psi=_TRUNCATION_PSI.value,
     batch_size=_BATCH_SIZE.value,
+    bands=pictures.parse_bands(_BANDS.value, config.channels) or None,
   )
   print("\n".join(getattr(module, mode)(job, **options)))
 

@@ -176,7 +176,8 @@ def draw(
   if config.augment == NONE:
     return None
   policy, grid = POLICIES[config.augment], base_grid.parse(config.base_grid)
-  num_colors = 3 if config.channels in (3, 4) else 1
+  are_colors = config.channels in (3, 4) and not config.dataset.get("range", "")
+  num_colors = 3 if are_colors else 1
 
   def of_example(key):
     # All at once, because each call of the generator is much to compile.

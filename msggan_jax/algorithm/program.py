@@ -34,6 +34,7 @@ class Program:
   generator: Network  # z and label -> pyramid
   discriminator: Network  # pyramid and label -> logits
   optimizer: optax.GradientTransformationExtraArgs
+  dtype: str = "uint8"  # of the data set's images
 
   @functools.cached_property
   def step(self) -> Callable:
@@ -84,7 +85,7 @@ class Program:
     size = config.batch_size
     shape = (size, *base_grid.size_of(config), config.channels)
     batch = {
-      "image": jax.ShapeDtypeStruct(shape, jnp.uint8),
+      "image": jax.ShapeDtypeStruct(shape, self.dtype),
       "label": jax.ShapeDtypeStruct((size,), jnp.int32),
     }
     if augment.needs_holdout(config):

@@ -69,8 +69,9 @@ class Given(NamedTuple):
 class TrainStep:
   """(state, batch) -> (state, metrics), for `sharding.shard_step`.
 
-  It sees one device's reals: "image", uint8, (device_batch_size, H, W,
-  channels), and "label", integers, (device_batch_size,).
+  It sees one device's reals: "image", as `to_float` has them,
+  (device_batch_size, H, W, channels), and "label", integers,
+  (device_batch_size,).
   """
 
   def __init__(

@@ -29,7 +29,8 @@ FORMAT = "msggan_jax"
 VERSION = "1"
 GENERATOR = "generator"  # its moving average
 DISCRIMINATOR = "discriminator"
-CLASS_NAMES = "class_names"  # in the header's metadata: a list in JSON
+# In the header's metadata, in JSON: a list, and `data.values.Range`.
+CLASS_NAMES, RANGE = "class_names", "range"
 
 _MAKERS = {
   GENERATOR: networks.make_generator,

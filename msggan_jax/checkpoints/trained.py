@@ -20,13 +20,14 @@ from msggan_jax.checkpoints import averages, safetensors_file
 from msggan_jax.checkpoints.checkpoint import Checkpoints
 from msggan_jax.checkpoints.safetensors_file import DISCRIMINATOR, GENERATOR
 from msggan_jax.config.saved import load_config
-from msggan_jax.data import run_data
+from msggan_jax.data import pictures, run_data, values
 from msggan_jax.models import base_grid, networks
 from msggan_jax.models.layers import normalize_latents
 from msggan_jax.models.pyramid import (
   Pyramid,
   connected_scales,
   resolutions_up_to,
+  to_uint8,
 )
 from msggan_jax.runtime import progress as progress_bars
 from msggan_jax.runtime import sharding
@@ -49,7 +50,10 @@ _FIELDS = {
 
 
 class _Trained:
-  """A network with its weights; `class_names` is empty if they are unknown."""
+  """A network with its weights.
+
+  `class_names` is empty if they are unknown, `value_range` None of pictures.
+  """
 
   def __init__(
     self,
@@ -58,11 +62,13 @@ class _Trained:
     params,
     state,
     class_names: Sequence[str] = (),
+    value_range: values.Range | None = None,
   ):
     self.config = config
     self.params = params
     self.state = state
     self.class_names = class_names
+    self.value_range = value_range
     self._network = network
 
   def _apply(self, *args, **kwargs):
@@ -86,6 +92,19 @@ class Generator(_Trained):
     classes = self.config.num_classes
     return np.arange(num) % classes if classes else None
 
+  def view(
+    self, images: np.ndarray, bands: Sequence[int] | None = None
+  ) -> np.ndarray:
+    """Return pictures, uint8, of images in [-1, 1], (..., H, W, C).
+
+    They show `bands` as `pictures.view`; None: those of the configuration.
+    """
+    if bands is None:
+      text = self.config.get("bands", "")
+      bands = pictures.parse_bands(text, self.config.channels)
+    colors = self.value_range is None
+    return pictures.view(to_uint8(images), bands, colors=colors)
+
   def __call__(
     self,
     z: jax.Array,
@@ -107,7 +126,8 @@ class Generator(_Trained):
 
     Returns:
       Images per scale, low to high, (B, r, r, channels) float32, in [-1, 1]
-      with a small overshoot of the linear output; see `to_uint8`.
+      with a small overshoot of the linear output; see `to_uint8`, and
+      `value_range.restore` for values.
     """
     if self.config.model != "stylegan":
       _check_shape("z", z, (self.config.latent_size,))
@@ -230,7 +250,8 @@ def load_generator(
   else:
     loaded = load_networks(workdir, step, [GENERATOR])[1][GENERATOR]
   names = class_names_of(workdir, loaded[0].num_classes)
-  return Generator(*loaded, class_names=names)
+  value_range = value_range_of(workdir, loaded[0].channels)
+  return Generator(*loaded, class_names=names, value_range=value_range)
 
 
 def load_discriminator(
@@ -313,6 +334,18 @@ def class_names_of(source: Path, num_classes: int) -> tuple[str, ...]:
     return ()
   texts = (unicodedata.normalize("NFC", str(name)) for name in names)
   return tuple("".join(filter(str.isprintable, x))[:_LONGEST] for x in texts)
+
+
+def value_range_of(source: Path, channels: int) -> values.Range | None:
+  """Return the range of a run's or a file's values; None of pictures."""
+  fields: Any = None
+  with contextlib.suppress(ValueError, RecursionError):  # damaged
+    if source.is_file():
+      metadata = safetensors_file.read_header(source)[1]
+      fields = json.loads(metadata.get(safetensors_file.RANGE, "null"))
+    elif known := run_data.read(source):
+      fields = known.values
+  return values.from_dict(fields, channels)
 
 
 def map_batches(

@@ -9,6 +9,7 @@ from msggan_jax.algorithm import augment, schedules, train_state
 from msggan_jax.algorithm.penalties import scale_weights
 from msggan_jax.config.fields import FIELDS, LATER
 from msggan_jax.config.saved import by_name
+from msggan_jax.data import pictures
 from msggan_jax.data.pixels import check_resolution
 from msggan_jax.models import base_grid
 from msggan_jax.models.pyramid import connected_scales
@@ -33,6 +34,7 @@ def validate(config: ConfigDict, num_devices: int) -> None:
   """Raise ValueError, naming the field, if a configuration is impossible."""
   _check_fields(config, list(FIELDS))
   _check_networks(config)
+  pictures.parse_bands(config.bands, config.channels)
   schedules.check(config)
   augment.check(config)
   scales = connected_scales(config.resolution, config.connected_scales)

@@ -173,6 +173,19 @@ _DATASET = {
     "images kept from training: a share below 1, or their number; "
     "near-duplicates stay together",
   ),
+  "dataset.group_by": _text(
+    "",
+    "hold-out: images whose names match this regular expression alike stay "
+    "together, such as p(\\d+)_ for a patient's number",
+  ),
+  "dataset.range": _text(
+    "",
+    "the files hold values, not colors: those that become -1 and 1, such as "
+    "-1000:3000HU, one for each channel with commas, or auto (docs/arrays.md)",
+  ),
+  "dataset.layout": _text(
+    "", "axes of the files' arrays, such as HWC, CHW or NHWC"
+  ),
   "dataset.data_dir": _text(
     "data", "folder of the prepared sets", private=True
   ),
@@ -193,7 +206,16 @@ _IMAGES = {
     shapes_networks=True,
   ),
   "channels": _count(
-    3, "1 gray, 3 RGB, 4 RGBA", 1, 2**10, shapes_networks=True
+    3,
+    "1 gray, 3 RGB, 4 RGBA; with dataset.range any number",
+    *(1, 2**10),
+    shapes_networks=True,
+  ),
+  "bands": _text(
+    "",
+    "channels that pictures and feature networks show, one, or three as RGB, "
+    "such as 3,2,1; by default all",
+    resumable=True,
   ),
   "num_classes": _count(
     0,

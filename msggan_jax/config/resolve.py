@@ -56,6 +56,7 @@ def resolve(
       _settle_few_images(settled, num_devices, given, workdir)
     if not settled.num_classes and "num_classes" not in given:
       _settle_classes(settled, workdir)
+    _settle_range(settled)
     checks.validate(settled, num_devices)
     if workdir is not None:
       saved.check_config(settled, workdir)
@@ -118,6 +119,16 @@ def _settle_classes(config: ConfigDict, workdir: Path | None) -> None:
   if found := processes.decided_by_first(count):
     config.num_classes = found
     _say(f"num_classes: {found}, from the labels")
+
+
+def _settle_range(config: ConfigDict) -> None:
+  """Set `dataset.range` to that of a prepared set of values."""
+  path = Path(config.dataset.path)
+  is_set = config.dataset.name == "folder" and prepared_set.is_prepared(path)
+  if is_set and not config.dataset.get("range", ""):
+    if found := prepared_set.read_metadata(path).range:
+      config.dataset.range = found
+      _say(f"dataset.range: {found}, of the prepared set")
 
 
 def _settle_few_images(

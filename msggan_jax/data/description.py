@@ -21,6 +21,10 @@ def summary(path: Path) -> str:
     f"classes:        {_classes(metadata)}",
     f"contact sheet:  {path / prepared_set.CONTACT_SHEET_FILE}",
   ]
+  if value_range := metadata.value_range:
+    lines.insert(
+      2, f"values:         {value_range.describe()}, as {value_range.dtype}"
+    )
   lines += skipped(path)
   if metadata.num_duplicates:
     where = path / prepared_set.DUPLICATES_FILE

@@ -2,11 +2,13 @@
 
 import hashlib
 import json
+import re
 from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 
+from msggan_jax.data.duplicates import Joined
 from msggan_jax.runtime.errors import counted
 
 TRAIN, HOLDOUT = "train", "holdout"  # the parts of a set
@@ -38,7 +40,7 @@ def choose(
 ) -> list[int]:
   """Choose the held-out images.
 
-  The choice depends on the images alone, and near-duplicates stay together.
+  The choice depends on the images alone, and groups stay together.
 
   Returns:
     Indices, ascending; fewer than asked for where groups do not fit.
@@ -58,9 +60,31 @@ def choose(
   if not chosen:
     raise Impossible(
       f"dataset.holdout is {size:g}, but the images are near-duplicates of "
-      "each other, which stay together; choose more, or 0"
+      "each other, or of one group, which stay together; choose more, or 0"
     )
   return sorted(chosen)
+
+
+def by_pattern(
+  pattern: str, names: Sequence[str], groups: Sequence[Sequence[int]]
+) -> list[list[int]]:
+  r"""Join groups of images, and images whose names match a pattern alike.
+
+  What counts is the match's group, such as a patient's number in p(\d+)_.
+  """
+  alike: dict[str, list[int]] = {}
+  for i, name in enumerate(names):
+    match = re.search(pattern, name)
+    if not match:
+      raise ValueError(
+        f"dataset.group_by is {pattern!r}, which {name} does not match"
+      )
+    alike.setdefault(match[match.re.groups and 1], []).append(i)
+  joined = Joined(len(names))
+  for group in (*groups, *alike.values()):
+    for other in group[1:]:
+      joined.join(group[0], other)
+  return joined.groups()
 
 
 def write(

@@ -1,12 +1,13 @@
 """Grids of images and PNG files."""
 
 import math
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 from PIL.PngImagePlugin import PngInfo
 
-from msggan_jax.data.pixels import MARK, SHEET, to_image
+from msggan_jax.data.pixels import MARK, MODES, SHEET, to_image
 from msggan_jax.runtime import files
 
 
@@ -51,6 +52,58 @@ def to_rgb(images: np.ndarray) -> np.ndarray:
   return images[..., :3]
 
 
+def to_levels(images: np.ndarray) -> np.ndarray:
+  """Return stored images of any type as uint8, to look at."""
+  if images.dtype == np.uint8:
+    return images
+  if images.dtype == np.uint16:
+    return ((images.astype(np.int32) + 128) // 257).astype(np.uint8)
+  return np.rint((np.clip(images, -1, 1) + 1) * 127.5).astype(np.uint8)
+
+
+def parse_bands(text: str, channels: int) -> tuple[int, ...]:
+  """Parse "3,2,1", channels from 1; "": none are chosen."""
+  if not text:
+    return ()
+  bands = [int(x) if x.strip().isdecimal() else 0 for x in text.split(",")]
+  if len(bands) not in (1, 3) or not all(1 <= x <= channels for x in bands):
+    raise ValueError(
+      f"bands is {text!r}; choose one channel or three, from 1 to {channels}, "
+      "such as 3,2,1"
+    )
+  return tuple(x - 1 for x in bands)
+
+
+def tiles_per_side(channels: int, colors: bool) -> int:
+  """Return how many channels `view` shows beside each other; 1: one picture."""
+  if channels in (1, 3) or (colors and channels in MODES):
+    return 1
+  return math.ceil(math.sqrt(channels))
+
+
+def view(
+  images: np.ndarray, bands: Sequence[int] = (), *, colors: bool = True
+) -> np.ndarray:
+  """Return pictures of images, uint8 (..., H, W, C): gray, RGB or RGBA.
+
+  Args:
+    bands: The channels that are shown; by default all, beside and below each
+      other in gray if they are not 1 or 3.
+    colors: Whether four channels are RGBA.
+  """
+  *others, height, width, channels = images.shape
+  if bands:
+    return images[..., list(bands)]
+  if (side := tiles_per_side(channels, colors)) == 1:
+    return images
+  tiles = np.zeros((*others, height, width, side * side), images.dtype)
+  tiles[..., :channels] = images
+  tiles = tiles.reshape(*others, height, width, side, side)
+  # (..., H, W, rows, columns) -> (..., rows, H, columns, W)
+  tiles = np.moveaxis(tiles, (-2, -1), (-4, -2))
+  return tiles.reshape(*others, side * height, side * width, 1)
+
+
 def resized(images: np.ndarray, side: int) -> np.ndarray:
   """Average squares of pixels, so that uint8 images have `side` rows."""
   if images.shape[1] == side:
@@ -84,13 +137,11 @@ def save_sheet(image: np.ndarray, path: str | Path) -> None:
 
 
 def save_png(image: np.ndarray, path: str | Path, **options) -> None:
-  """Write an image, uint8 (H, W, C), as PNG; of C > 4 the first 3 channels.
+  """Write an image, uint8 (H, W, C) with C = 1, 3 or 4, as PNG.
 
   The file is written completely or not at all; options are those of Pillow.
   """
   path = Path(path)
   path.parent.mkdir(parents=True, exist_ok=True)
-  if image.shape[-1] > 4:
-    image = image[..., :3]
   with files.replacing(path, durable=False) as temporary:
     to_image(image).save(temporary, "PNG", **options)

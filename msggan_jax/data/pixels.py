@@ -5,6 +5,7 @@ import io
 import math
 import re
 import struct
+import zlib
 from collections.abc import Callable
 from typing import Any
 
@@ -29,8 +30,8 @@ _WEAK_SIGNATURES = frozenset("PPM TGA".split())  # two bytes, or none
 # Other images by their first bytes, and what to do about them.
 _UNREAD = {
   rb"\xff\x0a|\0\0\0\x0cJXL ": "JPEG XL is not read: convert it to PNG",
-  rb".{128}DICM": "DICOM is not read: convert it to PNG",
-  rb"\x93NUMPY": "a NumPy array is not read: convert it to PNG",
+  rb".{128}DICM": "DICOM needs its range: add --range=LOW:HIGH",
+  rb"\x93NUMPY": "a NumPy array needs its range: add --range=LOW:HIGH",
   rb"8BPS": "a Photoshop file is not read: export it as PNG",
   rb"v/1\x01|#\?RADIANCE": "HDR is not read: convert it to PNG",
   rb"II\*\0....CR|....ftypcrx |FUJIFILMCCD-RAW|IIRO|IIRS|IIU\0|FOVb": (
@@ -121,6 +122,10 @@ class SheetError(ValueError):
   """A picture of several images, which this package has made."""
 
 
+class Question(ValueError):
+  """Something about a source that its files do not say; no image is skipped."""
+
+
 def open_image(data: bytes) -> Image.Image:
   """Open an encoded image, of an animation or a TIFF the first page.
 
@@ -183,6 +188,8 @@ def fit(
   # two leaves the last reduction to the better filter below.
   image.draft(None, (2 * max(size), 2 * max(size)))
   with _memory.take(_check_memory(image, there)):
+    if deep_tiles(image):  # Pillow keeps the high bytes
+      _check_levels(256 * max(high for _, high in image.getextrema()) + 255)
     image = ImageOps.exif_transpose(image)
     image = _to_mode(image, MODES[channels])
     if crop == "center":
@@ -190,6 +197,23 @@ def fit(
     else:
       image = _pad(image, width, height)
   return np.asarray(image).reshape(height, width, channels)
+
+
+def deep_tiles(image: Image.Image) -> str:
+  """Return the raw mode of a PNG of 16-bit colors, not yet decoded, or ""."""
+  tiles = getattr(image, "tile", None) if image.format == "PNG" else None
+  mode = tiles[0].args if tiles else ""
+  return mode if mode in ("RGB;16B", "RGBA;16B") else ""
+
+
+def _check_levels(highest: int) -> None:
+  """Raise Question if most levels of 16 bits are not used."""
+  if 0 < highest < 2**14:
+    raise Question(
+      f"16 bits whose values reach only {highest} would keep few of 8 bits' "
+      "levels: give their range, such as --range=0:4095 or --range=auto, or "
+      "--range=0:65535 for all of it (--config.dataset.range)"
+    )
 
 
 def to_image(pixels: np.ndarray) -> Image.Image:
@@ -203,6 +227,32 @@ def encode_png(pixels: np.ndarray) -> bytes:
   # Level 1 is three times as fast as the default, for 5 to 10 % more bytes.
   to_image(pixels).save(file, "PNG", compress_level=1)
   return file.getvalue()
+
+
+def encode_png16(pixels: np.ndarray, text: str = "") -> bytes:
+  """Encode uint16, (H, W, C) with C = 1, 3 or 4; Pillow has only gray.
+
+  `text` is kept under `MARK`.
+  """
+  height, width, channels = pixels.shape
+  kind = {1: 0, 3: 2, 4: 6}[channels]
+  rows = pixels.astype(">u2").reshape(height, -1)
+  data = b"".join(b"\0" + row.tobytes() for row in rows)  # 0: no filter
+  chunks = {
+    b"IHDR": struct.pack(">IIBBBBB", width, height, 16, kind, 0, 0, 0),
+    b"tEXt": MARK.encode() + b"\0" + text.encode("latin-1", "replace"),
+    b"IDAT": zlib.compress(data),
+    b"IEND": b"",
+  }
+  if not text:
+    del chunks[b"tEXt"]
+  return b"\x89PNG\r\n\x1a\n" + b"".join(
+    struct.pack(">I", len(x))
+    + name
+    + x
+    + struct.pack(">I", zlib.crc32(name + x))
+    for name, x in chunks.items()
+  )
 
 
 def decode_png(data: bytes) -> np.ndarray:
@@ -263,7 +313,9 @@ def _pad(image: Image.Image, width: int, height: int) -> Image.Image:
 
 def _to_mode(image: Image.Image, mode: str) -> Image.Image:
   if image.mode == "F":
-    raise ValueError("floating-point pixels have no known range")
+    raise ValueError(
+      "floating-point pixels have no known range: add --range=LOW:HIGH"
+    )
   profile = image.info.get("icc_profile")
   if image.mode.startswith("I"):
     image = _sixteen_to_eight_bits(image)
@@ -316,6 +368,7 @@ def _transform_to_srgb(
 def _sixteen_to_eight_bits(image: Image.Image) -> Image.Image:
   levels = np.asarray(image).astype(np.int32)
   if levels.min() < 0 or levels.max() > 65535:
-    raise ValueError("32-bit pixels have no known range")
+    raise ValueError("32-bit pixels have no known range: add --range=LOW:HIGH")
+  _check_levels(int(levels.max()))
   # 65535 / 257 = 255, rounded to the nearest level.
   return Image.fromarray(((levels + 128) // 257).astype(np.uint8))

@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import PIL
 from absl import logging
 
@@ -26,6 +27,8 @@ from msggan_jax.data import (
   reading,
   run_data,
   set_writer,
+  survey,
+  values,
 )
 from msggan_jax.data.sources import (
   OpenSource,
@@ -211,9 +214,24 @@ def _wanted(config: Any, dataset: Any) -> prepared_set.Metadata:
   """Return the metadata of a set whose images are not prepared yet."""
   pixels.check_resolution(config.resolution)
   grids.parse(config.base_grid)
-  if config.channels not in pixels.MODES:
+  value_range = getattr(dataset, "range", "")
+  layout = getattr(dataset, "layout", "")
+  if (value_range or layout) and dataset.name != "folder":
     raise ValueError(
-      f"channels: {config.channels} is none of {list(pixels.MODES)}"
+      "dataset.range and dataset.layout are for folders and zips"
+    )
+  if layout and not value_range:
+    raise ValueError(
+      f"dataset.layout is {layout!r}, which only values have: give their range "
+      "(--range=LOW:HIGH, dataset.range)"
+    )
+  if value_range:
+    values.parse(value_range, config.channels)
+  elif config.channels not in pixels.MODES:
+    raise ValueError(
+      f"channels: {config.channels} is none of {list(pixels.MODES)}; others "
+      "are values, which need their range: --range=LOW:HIGH "
+      "(--config.dataset.range)"
     )
   if dataset.crop not in pixels.CROPS:
     raise ValueError(
@@ -229,6 +247,9 @@ def _wanted(config: Any, dataset: Any) -> prepared_set.Metadata:
     labels=kind,
     holdout=size,
     base_grid=config.base_grid,
+    range=value_range,
+    layout=layout,
+    group_by=_pattern(dataset),
   )
 
 
@@ -280,10 +301,11 @@ def _changes(
     harmless: Also changes after which the images may be the same.
   """
   metadata = prepared_set.read_metadata(path)
+  before, now = metadata.settings, wanted.settings
   changes = [
-    f"{field} was {metadata.settings[field]!r}, is {value!r}"
-    for field, value in wanted.settings.items()
-    if metadata.settings[field] != value
+    f"{field} was {before.get(field, '')!r}, is {now.get(field, '')!r}"
+    for field in now | before
+    if before.get(field) != now.get(field)
   ]
   if not metadata.fingerprint:  # an older set
     return changes
@@ -356,13 +378,18 @@ def _write(
       "version": fingerprint.VERSION,
     }
   )
+  if wanted.range:
+    wanted, lines = survey.survey(source, wanted)
+    _say_once("\n".join(lines))
   shape = (*wanted.size, wanted.channels)
-  most = max(len(source.names) * math.prod(shape) / 1e6, 0.1)
+  num_bytes = math.prod(shape) * np.dtype(wanted.dtype).itemsize
+  most = max(len(source.names) * num_bytes / 1e6, 0.1)
+  as_type = f" {wanted.dtype}" if wanted.range else ""
   free = shutil.disk_usage(path.parent).free / 1e6
   _say_once(
     f"preparing {counted(len(source.names), 'image')} of "
-    f"{'x'.join(map(str, shape))} in {path}: at most {most:,.1f} MB of "
-    f"{free:,.0f} MB that are free"
+    f"{'x'.join(map(str, shape))}{as_type} in {path}: at most {most:,.1f} MB "
+    f"of {free:,.0f} MB that are free"
   )
   set_writer.write_set(source, here, work, wanted, strict)
   work.move_to(path)
@@ -395,6 +422,18 @@ def _parts(dataset: Any) -> tuple[str, float]:
   return kind, float(getattr(dataset, "holdout", 0.0))
 
 
+def _pattern(dataset: Any) -> str:
+  """Return the hold-out's pattern of names, if there is one."""
+  pattern = getattr(dataset, "group_by", "")
+  try:
+    re.compile(pattern)
+  except re.error as error:
+    raise ValueError(
+      f"dataset.group_by: {pattern!r} is no regular expression: {error}"
+    ) from error
+  return pattern
+
+
 def _metadata_of(dataset: Any) -> prepared_set.Metadata | None:
   """Return the metadata of the prepared set that a data set's path names."""
   path = Path(dataset.path)
@@ -413,6 +452,11 @@ def _given_set(dataset: Any, wanted: prepared_set.Metadata) -> Path | None:
     raise ValueError(
       f"dataset.labels is {wanted.labels}, but {path} is prepared without "
       "labels; choose none, or prepare its source again"
+    )
+  if wanted.range not in ("", metadata.range):
+    raise ValueError(
+      f"dataset.range is {wanted.range!r}, but {path} is prepared with "
+      f"{metadata.range!r}; choose that, or prepare its source again"
     )
   if wanted.holdout not in (0, metadata.holdout):
     raise ValueError(

@@ -1,7 +1,8 @@
 """The prepared set: the one format that training reads.
 
-A directory with a TFDS data set in ArrayRecord files (PNG images, optional
-labels), `metadata.json`, a contact sheet and the list of rejected images.
+A directory with a TFDS data set in ArrayRecord files (PNG images or compressed
+arrays, optional labels), `metadata.json`, a contact sheet and the list of
+rejected images.
 `tfds.builder_from_directory(path)` opens it as well.
 """
 
@@ -10,6 +11,7 @@ import dataclasses
 import hashlib
 import itertools
 import json
+import zlib
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
@@ -20,7 +22,8 @@ from array_record.python import array_record_module
 from tensorflow_datasets.core import example_serializer, naming
 from tensorflow_datasets.core.data_sources import array_record
 
-from msggan_jax.data import holdout, pixels, reading
+from msggan_jax.data import holdout, pictures, pixels, reading
+from msggan_jax.data import values as ranges
 from msggan_jax.models import base_grid as grids
 from msggan_jax.runtime import files
 
@@ -35,8 +38,10 @@ _LABELS_FILE = "labels.bin"  # of all images, in order
 _LABELS_DTYPE = "<i4"
 _SETTINGS = (
   *("source", "split", "crop", "resolution", "channels"),
-  *("labels", "holdout", "base_grid"),
+  *("labels", "holdout", "base_grid", "range", "layout", "group_by"),
 )
+# Only if they are not empty.
+_OPTIONAL = ("range", "layout", "values", "group_by")
 _SPLIT = "train"  # the only one: a prepared set is one split of its source
 _NAME = "images"  # for TFDS
 
@@ -49,7 +54,7 @@ class Metadata:
   split: str  # of the source, empty where it has none
   crop: str  # "center" or "pad"
   resolution: int  # name of the images' scale; the side of square ones
-  channels: int  # 1, 3 or 4
+  channels: int  # of pictures 1, 3 or 4
   num_images: int = 0
   num_rejected: int = 0  # images of the source that were skipped
   class_names: tuple[str, ...] = ()  # empty without labels
@@ -67,6 +72,26 @@ class Metadata:
   unread: dict[str, int] = dataclasses.field(default_factory=dict)
   fingerprint: str = ""  # digest of `fingerprint.py`; empty in older sets
   version: int = 0  # of the preparation
+  range: str = ""  # as asked for, see `values.parse`; "": pictures
+  layout: str = ""  # of the source's arrays
+  group_by: str = ""  # of the hold-out, see `holdout.by_pattern`
+  # Of a range: `values.Range`, and what the survey has found.
+  values: dict[str, Any] = dataclasses.field(default_factory=dict)
+
+  @property
+  def value_range(self) -> ranges.Range | None:
+    """The range of the values; None of pictures."""
+    return ranges.from_dict(self.values, self.channels)
+
+  def view(self, images: np.ndarray, bands: str = "") -> np.ndarray:
+    """Return pictures of images like these, uint8 (..., H, W, C)."""
+    chosen = pictures.parse_bands(bands, self.channels)
+    return pictures.view(images, chosen, colors=not self.values)
+
+  @property
+  def dtype(self) -> str:
+    """Type of the stored images."""
+    return self.value_range.dtype if self.value_range else "uint8"
 
   @property
   def size(self) -> tuple[int, int]:
@@ -81,7 +106,12 @@ class Metadata:
   @property
   def settings(self) -> dict[str, Any]:
     """What a preparation was asked for; the other fields are its results."""
-    return {name: getattr(self, name) for name in _SETTINGS}
+    return _without_empty({name: getattr(self, name) for name in _SETTINGS})
+
+
+def _without_empty(fields: dict[str, Any]) -> dict[str, Any]:
+  """Return the fields that every set has, and others that are not empty."""
+  return {k: v for k, v in fields.items() if v or k not in _OPTIONAL}
 
 
 class PreparedSet:
@@ -98,7 +128,10 @@ class PreparedSet:
     self.path = path
     self.metadata = metadata
     self._shape = (*metadata.size, metadata.channels)
-    info = _dataset_info(path, self._shape, metadata.num_classes > 0)
+    self._dtype = metadata.dtype
+    info = _dataset_info(
+      path, self._shape, self._dtype, has_labels=metadata.num_classes > 0
+    )
     info.read_from_directory(path)
     # The same object as `builder.as_data_source` returns, but unaware of
     # `tfds.testing.mock_data`, which would replace prepared images as well.
@@ -114,7 +147,8 @@ class PreparedSet:
     """Read one image.
 
     Returns:
-      "image": uint8, (H, W, C); "label": int32 scalar, 0 without labels.
+      "image": of the set's dtype, (H, W, C); "label": int32 scalar, 0 without
+      labels.
 
     Raises:
       ValueError: If it is damaged.
@@ -126,8 +160,8 @@ class PreparedSet:
     what = f"image {index} of {self.path}"
     try:
       record = reading.read(lambda: self._records[number], what)
-      image = pixels.decode_png(record["image"])
-      if image.shape != self._shape or image.dtype != np.uint8:
+      image = decode(record["image"], self._shape, self._dtype)
+      if image.shape != self._shape or image.dtype != self._dtype:
         raise ValueError(f"it is {image.dtype} of shape {image.shape}")
     except reading.DiskError:
       raise
@@ -138,6 +172,10 @@ class PreparedSet:
         "prepare the set again and give the same command"
       ) from error
     return {"image": image, "label": np.int32(record.get("label", 0))}
+
+  def levels(self, index: int) -> np.ndarray:
+    """Read one image to look at: uint8, (H, W, C)."""
+    return pictures.to_levels(self[index]["image"])
 
 
 def is_prepared(path: Path) -> bool:
@@ -200,9 +238,28 @@ def read_metadata(path: Path) -> Metadata:
 
 def write_metadata(path: Path, metadata: Metadata) -> None:
   """Write the metadata; the last step, which makes a directory a set."""
-  text = json.dumps(dataclasses.asdict(metadata), indent=2)
+  text = json.dumps(_without_empty(dataclasses.asdict(metadata)), indent=2)
   files.sync(path)
   files.write(path / METADATA_FILE, text + "\n")
+
+
+def is_png(channels: int, dtype: str) -> bool:
+  """Return whether images are stored as PNG."""
+  return dtype == "uint8" and channels in pixels.MODES
+
+
+def encode(image: np.ndarray) -> bytes:
+  """Encode a stored image without loss: as PNG if it can be one."""
+  if is_png(image.shape[-1], str(image.dtype)):
+    return pixels.encode_png(image)
+  return zlib.compress(np.ascontiguousarray(image).tobytes(), 1)
+
+
+def decode(data: bytes, shape: tuple[int, ...], dtype: str) -> np.ndarray:
+  """Decode what `encode` made of an image of a shape and type."""
+  if is_png(shape[-1], dtype):
+    return pixels.decode_png(data)
+  return np.frombuffer(zlib.decompress(data), dtype).reshape(shape)
 
 
 def digest_of(image: np.ndarray, label: int) -> bytes:
@@ -281,13 +338,16 @@ class RecordWriter:
     *,
     size: tuple[int, int],
     channels: int,
+    dtype: str = "uint8",
     has_labels: bool,
     shards: Iterable[Shard] = (),
   ):
     """Continue after the shards of earlier writers, in order."""
     self._path = path
     self._has_labels = has_labels
-    self._info = _dataset_info(path, (*size, channels), has_labels)
+    self._info = _dataset_info(
+      path, (*size, channels), dtype, has_labels=has_labels
+    )
     self._info.set_file_format("array_record")
     self._serializer = example_serializer.ExampleSerializer(
       self._info.features.get_serialized_info()
@@ -302,7 +362,7 @@ class RecordWriter:
     self._shards = [shard for shard in shards if shard.num_images]
 
   def add(self, records: Iterable[tuple[bytes, int]]) -> Shard:
-    """Write the next shard of (PNG bytes, label), if there are any."""
+    """Write the next shard of (encoded image, label), if there are any."""
     records = iter(records)
     first = next(records, None)
     if first is None:
@@ -320,8 +380,8 @@ class RecordWriter:
       )
       try:
         with contextlib.closing(writer):
-          for png, label in itertools.chain([first], records):
-            serialized = self._serialize(png, label)
+          for encoded, label in itertools.chain([first], records):
+            serialized = self._serialize(encoded, label)
             writer.write(serialized)
             num_images += 1
             num_bytes += len(serialized)
@@ -344,19 +404,24 @@ class RecordWriter:
     self._info.set_splits(tfds.core.SplitDict([split]))
     self._info.write_to_directory(self._path)
 
-  def _serialize(self, png: bytes, label: int) -> bytes:
-    example = {"image": png}
+  def _serialize(self, encoded: bytes, label: int) -> bytes:
+    example = {"image": encoded}
     if self._has_labels:
-      example["label"] = label
-    example = self._info.features.encode_example(example)
+      example["label"] = np.int64(label)
     example = self._serializer.get_tf_example(example)
     return example.SerializeToString(deterministic=True)
 
 
 def _dataset_info(
-  path: Path, shape: tuple[int, int, int], has_labels: bool
+  path: Path, shape: tuple[int, int, int], dtype: str, *, has_labels: bool
 ) -> tfds.core.DatasetInfo:
-  features = {"image": tfds.features.Image(shape=shape, encoding_format="png")}
+  if is_png(shape[-1], dtype):
+    feature = tfds.features.Image(shape=shape, encoding_format="png")
+  else:
+    feature = tfds.features.Tensor(
+      shape=shape, dtype=np.dtype(dtype).type, encoding="zlib"
+    )
+  features: dict[str, Any] = {"image": feature}
   if has_labels:
     features["label"] = np.int64
   identity = tfds.core.DatasetIdentity(

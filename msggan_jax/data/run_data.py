@@ -4,8 +4,9 @@ import dataclasses
 import json
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
-from msggan_jax.data import fingerprint, prepared_set, reading
+from msggan_jax.data import fingerprint, prepared_set, reading, values
 from msggan_jax.runtime import files
 
 _FILE = "data.json"
@@ -20,6 +21,8 @@ class RunData:
   class_names: tuple[str, ...] | None = None  # None: not known
   path: str = ""  # of the prepared set
   digests: Sequence[str] = ()  # of the images, in order; maybe not known
+  # Of `values.Range`; empty of pictures.
+  values: dict[str, Any] = dataclasses.field(default_factory=dict)
 
   def is_there(self) -> bool:
     """Return whether the prepared set is where it was, and the same."""
@@ -37,9 +40,15 @@ class RunData:
     if self.class_names is not None:
       ours = prepared.metadata.class_names
       changes += fingerprint.of_classes(self.class_names, ours)
+    if self.class_names is not None and not self._has_range(prepared):
+      changes.append("its values have another range")
     if self.content_hash not in ("", prepared.metadata.content_hash):
       changes += self._changed_images(prepared)
     return changes
+
+  def _has_range(self, prepared: prepared_set.PreparedSet) -> bool:
+    theirs = prepared.metadata.value_range
+    return theirs == values.from_dict(self.values, prepared.metadata.channels)
 
   def _changed_images(self, prepared: prepared_set.PreparedSet) -> list[str]:
     now, before = _digests(prepared), self.digests
@@ -66,6 +75,8 @@ class RunData:
   def write(self, workdir: Path) -> None:
     """Write it into a workdir."""
     fields = dataclasses.asdict(self) | {"digests": "".join(self.digests)}
+    if not self.values:
+      del fields["values"]
     files.write(workdir / _FILE, json.dumps(fields, indent=1) + "\n")
 
 
@@ -77,6 +88,7 @@ def of(prepared: prepared_set.PreparedSet) -> RunData:
     metadata.class_names,
     str(prepared.path.absolute()),
     _digests(prepared),
+    metadata.value_range.as_dict() if metadata.value_range else {},
   )
 
 
@@ -90,6 +102,7 @@ def read(workdir: Path) -> RunData | None:
       tuple(map(str, fields["class_names"])),
       str(fields["path"]),
       [text[i : i + _DIGITS] for i in range(0, len(text), _DIGITS)],
+      fields.get("values", {}),
     )
   except (FileNotFoundError, NotADirectoryError):
     return None

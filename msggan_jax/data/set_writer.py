@@ -16,6 +16,7 @@ from typing import Any, TypeVar
 import numpy as np
 
 from msggan_jax.data import (
+  arrays,
   duplicates,
   fingerprint,
   holdout,
@@ -53,12 +54,14 @@ def write_set(
     work.set_path,
     size=wanted.size,
     channels=wanted.channels,
+    dtype=wanted.dtype,
     has_labels=bool(source.class_names),
     shards=[piece.shard for piece in pieces],
   )
   first = min(len(pieces) * PIECE_IMAGES, total)
-  made = _map_in_order(
-    lambda index: _make_picture(source, index, wanted), range(first, total)
+  make = _picture_maker(wanted)
+  made = map_in_order(
+    lambda index: _make_picture(source, index, make), range(first, total)
   )
   bar = progress.bar(total, "Preparing", "images", done=first, brief=True)
   quiet = warnings.catch_warnings(action="ignore")  # Pillow's, on metadata
@@ -74,22 +77,43 @@ def write_set(
   _finish(work.set_path, pieces, source, here, wanted, strict)
 
 
+def _picture_maker(
+  wanted: prepared_set.Metadata,
+) -> Callable[[Any], np.ndarray]:
+  """Return what makes a source's image one that is stored, (H, W, C)."""
+  value_range = wanted.value_range
+  if value_range is None:
+    return lambda image: pixels.fit(
+      image, wanted.size, wanted.channels, wanted.crop
+    )
+
+  def make(image: arrays.Values) -> np.ndarray:
+    array = arrays.checked(image, wanted.channels)
+    fitted = arrays.fit(array, wanted.size, wanted.crop, value_range.low)
+    return value_range.store(fitted)
+
+  return make
+
+
 def _make_picture(
-  source: Source, index: int, wanted: prepared_set.Metadata
+  source: Source, index: int, make: Callable[[Any], np.ndarray]
 ) -> tuple[bytes, Entry | dict[str, str]]:
-  """Return a PNG and its entry, or b"" and why the image is rejected."""
+  """Return an image and its entry, or b"" and why it is rejected."""
   name = source.names[index]
   try:
     with _memory.take(source.num_bytes(index)):
       image, label = reading.read(lambda: source.load(index), name)
-      fitted = pixels.fit(image, wanted.size, wanted.channels, wanted.crop)
+      fitted = make(image)
+  except pixels.Question as error:
+    raise ValueError(f"{name}: {error}") from error
   except reading.DiskError:
     raise
   except Exception as error:  # damaged files raise errors of a dozen types
     return b"", {"name": name, "reason": reading.reason_of(error)}
   digest = prepared_set.digest_of(fitted, label).hex()
-  entry = Entry(digest, index, label, duplicates.thumbnail(fitted))
-  return pixels.encode_png(fitted), entry
+  shown = pictures.view(pictures.to_levels(fitted))
+  entry = Entry(digest, index, label, duplicates.thumbnail(shown))
+  return prepared_set.encode(fitted), entry
 
 
 def _make_piece(
@@ -102,11 +126,11 @@ def _make_piece(
   images, rejected = [], []
 
   def records() -> Iterator[tuple[bytes, int]]:
-    for png, entry in made:
+    for encoded, entry in made:
       count()
-      if png:
+      if encoded:
         images.append(entry)
-        yield png, entry.label
+        yield encoded, entry.label
       else:
         rejected.append(entry)
         if strict_source:
@@ -152,11 +176,14 @@ def _finish(
     [entry.thumbnail for entry in images],
     digests,
     # Comparisons in a row have an image in common.
-    functools.lru_cache(16)(lambda index: written[index]["image"]),
+    functools.lru_cache(16)(written.levels),
   )
-  held = holdout.choose(wanted.holdout, digests, groups)
-  here.write(path)
   names = [source.names[entry.number] for entry in images]
+  together = groups
+  if wanted.group_by:
+    together = holdout.by_pattern(wanted.group_by, names, groups)
+  held = holdout.choose(wanted.holdout, digests, together)
+  here.write(path)
   for name, rows in (
     (prepared_set.REJECTED_FILE, rejected),
     (
@@ -204,7 +231,7 @@ def _count_endings(unread: Sequence[tuple[str, str]]) -> dict[str, int]:
   return dict(kinds)
 
 
-def _map_in_order(
+def map_in_order(
   function: Callable[[int], _T], indices: Iterable[int]
 ) -> Iterator[_T]:
   """Map a function over indices with threads, a bounded distance ahead.
@@ -249,16 +276,15 @@ def _write_contact_sheet(
 ) -> None:
   count = min(_CONTACT_SHEET_IMAGES, len(numbers))
   chosen = np.linspace(0, len(numbers) - 1, count).round().astype(int)
-  height, width = images.metadata.size
-  share = min(1.0, _CONTACT_SHEET_CELL / max(height, width))
+  shown = [
+    images.metadata.view(images.levels(int(number)))
+    for number in numbers[chosen]
+  ]
+  height, width, channels = shown[0].shape
+  share = min(1.0, _CONTACT_SHEET_CELL / max(images.metadata.size))
   size = round(height * share), round(width * share)
   cells = [
-    pixels.fit(
-      pixels.to_image(images[int(number)]["image"]),
-      size,
-      images.metadata.channels,
-      "center",
-    )
-    for number in numbers[chosen]
+    pixels.fit(pixels.to_image(image), size, channels, "center")
+    for image in shown
   ]
   pictures.save_sheet(pictures.grid(np.stack(cells)), file)

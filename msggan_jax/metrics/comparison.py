@@ -9,6 +9,7 @@ from typing import Any
 import jax
 from absl import logging
 
+from msggan_jax.data import pictures
 from msggan_jax.metrics import feature_pass, folders, protocols
 from msggan_jax.metrics.extractors import Extractors
 from msggan_jax.metrics.feature_pass import (
@@ -45,6 +46,8 @@ class Comparison:
       return
     of_reals = self.reals.statistics(self.protocols, self.passes)
     for protocol, statistics in of_reals.items():
+      if protocol.extractor == protocols.VALUES and processes.is_first():
+        self.floors |= feature_pass.floor(protocol, statistics.array)
       if not protocol.needs_moments:
         continue
       num_reals, dimension = statistics.shape
@@ -95,19 +98,28 @@ def compare(
   reals: str,
   fakes: str,
   extractors: Extractors,
-  names: str | Sequence[str],
+  names: str | Sequence[str] = "",
   *,
   data_dir: str = "data",
+  bands: str = "",
   progress: bool = False,
 ) -> tuple[dict[str, float], dict[str, Any]]:
   """Return metrics of two folders, zip files or prepared sets, and provenance.
 
   The fakes are of one size. Real photos of other sizes are prepared at it in
   `data_dir`, and a larger prepared set is averaged like training's pyramid.
+  Without names, sets of values have the defaults of values. Feature networks
+  see `bands` of them.
   """
+  channels = folders.channels_of_values(reals, fakes)
+  if not names:
+    names = protocols.defaults(extractors.has_inception)
+    if channels:
+      names = protocols.defaults_of_values(channels)
   parsed = protocols.parse(names, extractors.names)
   for protocol in parsed:
     _check(protocol, extractors)
+    feature_pass.check_channels(protocol, channels, bands)
   with contextlib.ExitStack() as stack:
     fake_images = folders.open_images(fakes, stack)
     resolution = base_grid.resolution_of(*fake_images.only_size())
@@ -121,6 +133,9 @@ def compare(
     real_images = folders.open_reals(reals, fake_images, data_dir, stack)
     batch_size = _BATCH_PER_DEVICE * jax.local_device_count()
     passes = Passes(extractors, resolution, batch_size, progress)
+    if channels:
+      chosen = pictures.parse_bands(bands, channels)
+      passes.view = lambda x: pictures.view(x, chosen, colors=False)
     comparison = Comparison(parsed, real_images.reals, passes, count)
     draw = Draw.shuffled(count, min(counts) < count)
     of_fakes = comparison.read_fakes(

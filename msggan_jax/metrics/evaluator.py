@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 from ml_collections import ConfigDict
 
@@ -27,6 +28,7 @@ from msggan_jax.runtime import processes, sharding
 
 _SEED = 0  # of the fakes: the same latents for every run and step
 _FEWEST = 10  # reals and fakes of a class; rarer classes are skipped
+_LEAST_SPECTRUM = 8  # of the scales whose spectrum is a default
 _HAVE_TEST = ("cats", "earth")  # of the demo: a split that is a hold-out
 
 
@@ -37,6 +39,10 @@ def choose(config: ConfigDict) -> tuple[Extractors, list[str]]:
   )
   count = "50k" if extractors.has_inception else "10k"
   names = protocols.defaults(extractors.has_inception, count)
+  if config.dataset.get("range", ""):
+    scales = connected_scales(config.resolution, config.connected_scales)
+    smaller = [r for r in scales if _LEAST_SPECTRUM <= r < config.resolution]
+    names = protocols.defaults_of_values(config.channels, smaller, "10k")
   if config.metrics:
     names = config.metrics.split(",")
   protocols.parse(names, extractors.names)
@@ -94,6 +100,9 @@ class Evaluator:
     self._passes = Passes(
       extractors, config.resolution, self._batch_size, progress
     )
+    self._bands = config.get("bands", "")
+    if prepared.metadata.values:
+      self._passes.view = self._view
     reals = Reals.of(prepared, config.mirror)
     self._comparison = Comparison(self.protocols, reals, self._passes)
     for protocol in self.protocols:
@@ -149,8 +158,13 @@ class Evaluator:
       **made,
     }
 
+  def _view(self, images: np.ndarray) -> np.ndarray:
+    return self._prepared.metadata.view(images, self._bands)
+
   def _check(self, protocol: Protocol) -> None:
     name = protocol.name
+    channels = self._config.channels if self._prepared.metadata.values else 0
+    feature_pass.check_channels(protocol, channels, self._bands)
     if protocol.num_fakes is None:
       raise ValueError(f"{name}: add the number of fakes, such as 10k or 50k")
     if protocol.resolution not in (None, *self._scales):
@@ -213,9 +227,13 @@ class Evaluator:
     ]
     side = max(batches[0])
     pairs = np.concatenate([batch[side] for batch in batches])[:count]
-    copied = [self._prepared[int(i)]["image"] for i in found.reals]
-    both = [pairs, pictures.resized(np.stack(copied), side)]
-    self.sheets[protocol.name] = pictures.grid(np.concatenate(both), count)
+    copied = [self._prepared.levels(int(i)) for i in found.reals]
+    both = [
+      pictures.to_levels(np.asarray(pairs)),
+      pictures.resized(np.stack(copied), side),
+    ]
+    shown = self._view(np.concatenate(both))
+    self.sheets[protocol.name] = pictures.grid(shown, count)
     return {protocol.name: found.share, f"{protocol.name}_z": found.z}
 
   def _per_class(
@@ -256,7 +274,10 @@ class Evaluator:
     starts = range(0, count, size)
     batches = (fakes_at(start + np.arange(size)) for start in starts)
     return agreement.measure(
-      {r: x[: count - start] for r, x in batch.items()}
+      {
+        r: pictures.to_levels(np.asarray(x[: count - start]))
+        for r, x in batch.items()
+      }
       for start, batch in zip(starts, batches, strict=True)
     )
 
@@ -273,8 +294,9 @@ class Evaluator:
       z, noise = self._draw(sharding.put_batch(self._mesh, batch)["numbers"])
       labels = self._labels[numbers] if self._config.num_classes else None
       pyramid = generator(z, labels, noise=noise)
+      exact = self._prepared.metadata.dtype != "uint8"
       return {
-        resolution: quantize(scale)
+        resolution: jnp.clip(scale, -1, 1) if exact else quantize(scale)
         for resolution, scale in zip(self._scales, pyramid, strict=True)
       }
 

@@ -11,7 +11,8 @@ import numpy as np
 from msggan_jax.metrics.efficientnet import EfficientNetLite0
 from msggan_jax.metrics.frozen_network import Features, Images
 from msggan_jax.metrics.inception import Inception
-from msggan_jax.metrics.protocols import EFFICIENTNET, INCEPTION
+from msggan_jax.metrics.protocols import EFFICIENTNET, INCEPTION, VALUES
+from msggan_jax.metrics.value_statistics import ValueStatistics
 
 
 class Extractor(Protocol):
@@ -61,7 +62,8 @@ class Extractors(dict[str, Extractor]):
     return tuple(self._loaders)
 
   def __missing__(self, name: str) -> Extractor:
-    self[name] = self._loaders[name]()
+    of_values = {VALUES: ValueStatistics}
+    self[name] = (self._loaders | of_values)[name]()
     return self[name]
 
 

@@ -13,11 +13,12 @@ import jax
 import numpy as np
 from jax.experimental import multihost_utils
 
-from msggan_jax.metrics import distances
+from msggan_jax.data import pictures
+from msggan_jax.metrics import distances, value_statistics
 from msggan_jax.metrics.distances import Moments, Rows
 from msggan_jax.metrics.extractors import Extractors
 from msggan_jax.metrics.frozen_network import Features, Images
-from msggan_jax.metrics.protocols import Protocol
+from msggan_jax.metrics.protocols import VALUES, Protocol
 from msggan_jax.runtime import processes, progress
 
 _SUBSET_SIZE = 1000  # of KID's subsets
@@ -50,6 +51,19 @@ def check(protocol: Protocol, extractors: Extractors) -> None:
     raise ValueError(f"{protocol.name}: ask for {_FEWEST_FAKES} fakes or more")
 
 
+def check_channels(protocol: Protocol, channels: int, bands: str) -> None:
+  """Refuse what values of so many channels do not have; 0: pictures."""
+  if protocol.kind == value_statistics.CORRELATION and channels == 1:
+    raise ValueError(f"{protocol.name} needs two channels or more")
+  sees_bands = protocol.kind != "copying" and protocol.extractor != VALUES
+  if sees_bands and channels not in (0, 1, 3) and not bands:
+    raise ValueError(
+      f"{protocol.name}: the feature network sees 1 or 3 of the {channels} "
+      "channels; choose them in --bands=3,2,1 (config.bands), or the metrics "
+      "spectrum, histogram and correlation"
+    )
+
+
 @dataclasses.dataclass
 class Passes:
   """How an evaluation looks at images."""
@@ -59,14 +73,17 @@ class Passes:
   batch_size: int  # of this process
   has_bar: bool = False
   after_batch: Callable[[], None] = lambda: None  # may raise to end a pass
+  # Makes pictures, uint8, of images for the networks; None: they are.
+  view: Callable[[np.ndarray], np.ndarray] | None = None
 
   def request(self, protocol: Protocol, count: int) -> Request:
     """Return a protocol's request for a pass over `count` reals or fakes."""
     extractor = self.extractors[protocol.extractor]
     is_large = protocol.needs_moments and count > _FEW
+    feature = extractor.logits if protocol.kind == "is" else extractor.pooled
     return Request(
       extractor=protocol.extractor,
-      feature=extractor.logits if protocol.kind == "is" else extractor.pooled,
+      feature=protocol.kind if protocol.extractor == VALUES else feature,
       resolution=protocol.resolution or self.resolution,
       statistics=Moments if is_large else Rows,
       count=count,
@@ -96,7 +113,7 @@ class Passes:
       for start in starts:
         with processes.raising_together():  # an image may be unreadable
           images = next(ahead)
-        features = _extract(images, requests, self.extractors)
+        features = self._extract(images, requests)
         for request in requests:
           rows = features[request.extractor, request.resolution]
           if start < request.count:
@@ -105,6 +122,21 @@ class Passes:
         bar.update(min(global_batch, total - start))
         self.after_batch()
     return results
+
+  def _extract(
+    self, images: dict[int, Images], requests: Sequence[Request]
+  ) -> dict[tuple[str, int], Features]:
+    """Return the features of the global batch, by extractor and resolution."""
+    pairs = dict.fromkeys((r.extractor, r.resolution) for r in requests)
+    features = {}
+    for name, resolution in pairs:
+      some = images[resolution]
+      if self.view and name != VALUES:
+        some = self.view(pictures.to_levels(np.asarray(some)))
+      features[name, resolution] = self.extractors[name].features(some)
+    if jax.process_count() == 1:
+      return features
+    return multihost_utils.process_allgather(features, tiled=True)
 
 
 def complete(protocol: Protocol, reals: Statistics) -> bool:
@@ -129,6 +161,9 @@ def compute(
   also have the spread over the parts, KID of fewer its standard error.
   """
   name = protocol.name
+  if protocol.extractor == VALUES:
+    a, b = reals.array, fakes.array
+    return value_statistics.distance(protocol.kind, name, a, b)
   if protocol.kind in ("fid", "fd"):
     return {name: distances.frechet_distance(reals, fakes)}
   if protocol.kind == "is":
@@ -152,31 +187,19 @@ def compute(
 
 
 def floor(protocol: Protocol, reals: np.ndarray) -> dict[str, float]:
-  """Return the Frechet distance of two halves of the reals, (N, D), by name.
+  """Return the distance of two halves of the reals, (N, D), by name.
 
   It is what a perfect generator may have: zero is out of reach of few images.
   """
   if len(reals) < 4:
     return {}
   halves = np.array_split(_shuffled(reals), 2)
-  return {f"{protocol.name}_floor": distances.frechet_distance(*halves)}
+  values = compute(protocol, *map(Rows, halves))
+  return {f"{protocol.name}_floor": values[protocol.name]}
 
 
 def _shuffled(features: np.ndarray) -> np.ndarray:
   return features[np.random.RandomState(_SEED).permutation(len(features))]
-
-
-def _extract(
-  images: dict[int, Images],
-  requests: Sequence[Request],
-  extractors: Extractors,
-) -> dict[tuple[str, int], Features]:
-  """Return the features of the global batch, by extractor and resolution."""
-  pairs = dict.fromkeys((r.extractor, r.resolution) for r in requests)
-  features = {(e, r): extractors[e].features(images[r]) for e, r in pairs}
-  if jax.process_count() == 1:
-    return features
-  return multihost_utils.process_allgather(features, tiled=True)
 
 
 def _ahead(function: Callable, arguments: Sequence[Any]) -> Iterator[Any]:

@@ -68,12 +68,33 @@ def open_images(path: str, stack: contextlib.ExitStack) -> Images:
   return images
 
 
+def channels_of_values(reals: str, fakes: str) -> int:
+  """Return the number of channels of two sets of values; 0: pictures."""
+  paths = [Path(path) for path in (reals, fakes)]
+  ranges = [
+    prepared_set.read_metadata(path).value_range
+    if prepared_set.is_prepared(path)
+    else None
+    for path in paths
+  ]
+  here, there = (x.describe() if x else "colors" for x in ranges)
+  if here != there:
+    raise ValueError(
+      f"{reals} holds {here}, {fakes} {there}; prepare both with one "
+      "--range=LOW:HIGH"
+    )
+  return len(ranges[0].low) if ranges[0] else 0
+
+
 def _of_prepared(path: str) -> Images:
-  """Open a prepared set; one of RGB keeps its statistics, as those of a run."""
+  """Open a prepared set.
+
+  One of RGB or of values keeps its statistics, as those of a run.
+  """
   images = prepared_set.open_prepared(path)
   count, metadata = len(images), images.metadata
   reals = Reals.of(images)
-  if metadata.channels != 3:
+  if metadata.channels != 3 and not metadata.values:
     reals = Reals(lambda i: pictures.to_rgb(images[i]["image"]), count)
   sizes = [metadata.size] * count
   return Images(path, sizes, reals, lambda: metadata.content_hash)

@@ -6,8 +6,19 @@ import re
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
+# Of what the numbers without a feature network are, by kind.
+_OF_VALUES = {
+  "spectrum": "RMS difference of the radial power spectra in dB",
+  "histogram": (
+    "Wasserstein distance of each channel's values, and of their 0.1 % tails, "
+    "in shares of the range"
+  ),
+  "correlation": "largest difference of two channels' correlation",
+}
+
 INCEPTION = "inception"
 EFFICIENTNET = "efficientnet_lite0"
+VALUES = "values"  # no network: `value_statistics.py`
 
 
 @dataclasses.dataclass(frozen=True)
@@ -20,7 +31,8 @@ class Protocol:
   """
 
   name: str
-  kind: str  # fid, fd, kid, is, pr or copying
+  # fid, fd, kid, is, pr, copying, spectrum, histogram or correlation
+  kind: str
   extractor: str
   num_fakes: int | None  # None: all
   draws: str
@@ -55,7 +67,10 @@ class Protocol:
       against = " against all training images and the hold-out"
     if self.per_class:
       against += ", for each class"
-    return f"{fakes} fakes{against}; features of {self.extractor}"
+    what = f"features of {self.extractor}"
+    if self.extractor == VALUES:
+      what = f"{_OF_VALUES[self.kind]}; floor: halves of the reals"
+    return f"{fakes} fakes{against}; {what}"
 
 
 def parse(
@@ -66,7 +81,7 @@ def parse(
     names = names.split(",")
   others = "|".join(re.escape(e) for e in extractors if e != INCEPTION)
   pattern = re.compile(
-    rf"(?P<kind>fid|fd|kid|is|pr|copying)"
+    rf"(?P<kind>fid|fd|kid|is|pr|copying|{'|'.join(_OF_VALUES)})"
     rf"(?:(?<!fid)_(?P<extractor>{others})(?=_|/|$)_?|(?<!fd))"
     r"(?:(?P<count>[1-9]\d*)(?P<thousands>k?))?"
     r"(?:_(?P<draws>full|official))?(?P<per_class>_per_class)?"
@@ -82,6 +97,16 @@ def defaults(has_inception: bool, count: str = "") -> list[str]:
     return [f"fid{count}{against}", f"kid{count}"]
   ending = f"{EFFICIENTNET}_{count}" if count else EFFICIENTNET
   return [f"fd_{ending}{against}", f"kid_{ending}"]
+
+
+def defaults_of_values(
+  channels: int, scales: Sequence[int] = (), count: str = ""
+) -> list[str]:
+  """Return default names for values, of the largest scale and of others."""
+  kinds = [kind for kind in _OF_VALUES if channels > 1 or kind != "correlation"]
+  against = "_full" if count else ""
+  names = [f"{kind}{count}{against}" for kind in kinds]
+  return names + [f"{names[0]}/{scale}" for scale in scales]
 
 
 def rows_like(
@@ -129,11 +154,13 @@ def _parse_one(name: str, pattern: re.Pattern) -> Protocol:
   kind, count = match["kind"], match["count"]
   if kind in ("is", "copying") and (match["draws"] or match["per_class"]):
     raise ValueError(f"{name}: {kind} has no _full, _official or _per_class")
+  if kind in _OF_VALUES and (match["extractor"] or match["per_class"]):
+    raise ValueError(f"{name}: {kind} has no feature network and no _per_class")
   thousands = 1000 if match["thousands"] else 1
   return Protocol(
     name=name,
     kind=kind,
-    extractor=match["extractor"] or INCEPTION,
+    extractor=VALUES if kind in _OF_VALUES else match["extractor"] or INCEPTION,
     num_fakes=int(count) * thousands if count else None,
     draws=match["draws"] or ("full" if kind == "copying" else ""),
     resolution=int(match["resolution"]) if match["resolution"] else None,

@@ -20,6 +20,7 @@ from msggan_jax.metrics import (
   feature_pass,
   frozen_network,
   inception,
+  value_statistics,
 )
 from msggan_jax.metrics.extractors import Extractors
 from msggan_jax.metrics.feature_pass import (
@@ -37,7 +38,7 @@ from msggan_jax.runtime.files import replacing
 
 _SEED = 0  # of the draws: the same reals for every run and step
 
-ReadImage = Callable[[int], np.ndarray]  # number -> uint8 (H, W, C)
+ReadImage = Callable[[int], np.ndarray]  # number -> as stored, (H, W, C)
 
 
 class Draw(NamedTuple):
@@ -169,7 +170,7 @@ def code_hash() -> str:
   Extractors of a user identify their code by their `weights_hash`.
   """
   modules = (pyramid, kernels, plain, pictures, frozen_network)
-  modules += (inception, efficientnet)
+  modules += (inception, efficientnet, value_statistics)
   state = hashlib.sha256()
   for module in modules:
     state.update(Path(module.__file__).read_bytes())
@@ -194,11 +195,18 @@ def read_images(read: ReadImage, resolutions: set[int], draw: Draw) -> ImagesAt:
 
 
 def _at_scale(batch: Images, resolution: int) -> Images:
-  """Average squares of pixels like the real pyramid of training."""
+  """Average squares of pixels like the real pyramid of training.
+
+  Pictures stay uint8, values become floats in [-1, 1].
+  """
   factor = pyramid.resolution_of(batch) // resolution
-  if factor == 1:
+  are_pictures = batch.dtype == np.uint8
+  if factor == 1 and are_pictures:
     return batch
-  return pyramid.quantize(pyramid.downsample(pyramid.to_float(batch), factor))
+  images = pyramid.to_float(batch)
+  if factor > 1:
+    images = pyramid.downsample(images, factor)
+  return pyramid.quantize(images) if are_pictures else images
 
 
 def _load(path: Path | None, request: Request) -> Statistics | None:

@@ -1,4 +1,4 @@
-"""Image pyramids: their resolutions, uint8 and [-1, 1]."""
+"""Image pyramids: their resolutions, stored images and [-1, 1]."""
 
 import functools
 import itertools
@@ -25,10 +25,18 @@ SCALE_GROUPS = {
 
 
 def to_float(images: jax.Array) -> jax.Array:
-  """Map uint8 images to [-1, 1], of JAX's default float (float32)."""
-  return jax.tree.map(
-    lambda x: x.astype(jnp.result_type(float)) / 127.5 - 1.0, images
-  )
+  """Map stored images to [-1, 1], of JAX's default float (float32).
+
+  They are uint8, uint16, or floats in [-1, 1] already.
+  """
+
+  def convert(x: jax.Array) -> jax.Array:
+    real = x.astype(jnp.result_type(float))
+    if jnp.issubdtype(x.dtype, jnp.floating):
+      return real
+    return real / (jnp.iinfo(x.dtype).max / 2) - 1.0
+
+  return jax.tree.map(convert, images)
 
 
 def to_uint8(images: jax.Array | np.ndarray) -> np.ndarray:

@@ -4,14 +4,16 @@ import base64
 import dataclasses
 import io
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from markupsafe import Markup
 from PIL import Image
 
+from msggan_jax.data.pictures import tiles_per_side
 from msggan_jax.models import base_grid
 from msggan_jax.reporting.records import Points, Run, number, plain
 from msggan_jax.runtime import plots
@@ -105,17 +107,27 @@ def diversity(run: Run) -> Points:
     grid = base_grid.parse(run.config["base_grid"])
   except ValueError:  # of a damaged file
     return []
-  reals = _tiles(run.workdir / "reals.png", resolution, side, grid)
+  tiles = _tiles_of(run.config)
+  reals = _tiles(run.workdir / "reals.png", tiles * resolution, side, grid)
   of_reals = _nearest(reals)
   if not side or not of_reals:
     return []
   grids = _spread(scales[side], _DIVERSITY_GRIDS)
   # As many fakes as reals: of more images, one is nearer.
   fakes = [
-    (kimg, _nearest(_tiles(path, side, side, grid)[: len(reals)]))
+    (kimg, _nearest(_tiles(path, tiles * side, side, grid)[: len(reals)]))
     for kimg, path in grids
   ]
   return [(kimg, r / of_reals) for kimg, r in fakes if r is not None]
+
+
+def _tiles_of(config: Mapping[str, Any]) -> int:
+  """Return `pictures.tiles_per_side` of a run, whose config may be damaged."""
+  channels, dataset = config.get("channels"), config.get("dataset")
+  if config.get("bands") or not isinstance(channels, int):
+    return 1
+  is_values = isinstance(dataset, dict) and dataset.get("range")
+  return tiles_per_side(channels, colors=not is_values)
 
 
 def _data_uri(kind: str, content: bytes) -> Markup:

@@ -19,17 +19,21 @@ from msggan_jax.data import pictures
 from msggan_jax.data.pixels import HEAD_BYTES, MARK, decode_png, mark_of
 from msggan_jax.models.pyramid import resolutions_up_to
 from msggan_jax.runtime.errors import counted
+from msggan_jax.sampling import exact
 from msggan_jax.sampling.job import Job, Scales, scale_title
 
 _GRID = 16  # images in a grid, or more, up to about 1,000 pixels a side
 
 
-def grid(job: Job) -> list[str]:
+def grid(job: Job, format: str = "png") -> list[str]:
   """Write each seed's image and a grid of the first, at every chosen scale.
 
   The images are made and written batch by batch; those that an earlier, perhaps
-  interrupted command has made are kept.
+  interrupted command has made are kept. Other formats than PNG have values in
+  the unit of the run's source, see `exact.write`.
   """
+  if format != "png":
+    return exact.write(job, format)
   folders = {r: job.output / f"{r}x{r}" for r in job.chosen}
   names = [f"seed{seed:04d}.png" for seed in job.seeds]
   missing = sorted(

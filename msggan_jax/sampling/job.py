@@ -14,12 +14,12 @@ from ml_collections import ConfigDict
 from msggan_jax.checkpoints import trained
 from msggan_jax.data import pictures
 from msggan_jax.models import base_grid
-from msggan_jax.models.pyramid import connected_scales, to_uint8
+from msggan_jax.models.pyramid import connected_scales
 from msggan_jax.sampling import sheets
 
 _LONGEST = 14  # characters of a class in a title
 
-Scales = dict[int, np.ndarray]  # resolution -> uint8 images, (N, r, r, C)
+Scales = dict[int, np.ndarray]  # resolution -> uint8 pictures, (N, r, r, C)
 Rows = Callable[[int], Sequence[Sequence[np.ndarray | None]]]
 
 
@@ -34,6 +34,7 @@ class Job:
   scales: tuple[int, ...] = ()  # chosen resolutions; empty: the mode's default
   truncation_psi: float = 1.0
   batch_size: int = 16  # changes images only by rounding
+  bands: tuple[int, ...] | None = None  # as for `Generator.view`
 
   @property
   def available(self) -> tuple[int, ...]:
@@ -81,6 +82,12 @@ class Job:
     self, chosen: Sequence[int], progress: str = "images"
   ) -> Iterator[Scales]:
     """Generate in batches the images of some seeds, given by their places."""
+    return map(self.to_scales, self.pyramids(chosen, progress))
+
+  def pyramids(
+    self, chosen: Sequence[int], progress: str = "images"
+  ) -> Iterator[Sequence[np.ndarray]]:
+    """Generate as `batches`, in [-1, 1], at every scale."""
 
     def generate(places: np.ndarray) -> Sequence[jax.Array]:
       labels = None
@@ -89,13 +96,12 @@ class Job:
       z = self.latents_of([self.seeds[i] for i in places])
       return self.generator(z, labels, truncation_psi=self.truncation_psi)
 
-    for pyramid in trained.each_batch(
+    return trained.each_batch(
       generate,
       np.array(chosen),
       batch_size=self.batch_size,
       progress=progress,
-    ):
-      yield self.to_scales(pyramid)
+    )
 
   @functools.cached_property
   def marks(self) -> list[str]:
@@ -119,8 +125,9 @@ class Job:
     return self.to_scales(pyramid)
 
   def to_scales(self, pyramid: Sequence[np.ndarray]) -> Scales:
-    """Return uint8 images by resolution."""
-    return dict(zip(self.available, map(to_uint8, pyramid), strict=True))
+    """Return uint8 pictures by resolution."""
+    shown = (self.generator.view(images, self.bands) for images in pyramid)
+    return dict(zip(self.available, shown, strict=True))
 
   def truncate(self, w: jax.Array) -> jax.Array:
     if self.truncation_psi == 1:

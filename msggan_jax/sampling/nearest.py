@@ -9,6 +9,7 @@ from msggan_jax.metrics import distances
 from msggan_jax.metrics.extractors import EFFICIENTNET, INCEPTION, Extractors
 from msggan_jax.metrics.feature_pass import Passes
 from msggan_jax.metrics.reals import Reals
+from msggan_jax.models.pyramid import to_float
 from msggan_jax.sampling.job import Job
 
 _BATCH = 64
@@ -42,7 +43,13 @@ def nearest(
   network = extractors[name]  # missing weights are reported before any work
   prepared = data.open_prepared(data.prepare_of_run(config, data_dir, workdir))
   resolution = job.available[-1]
+
+  def view(images: np.ndarray) -> np.ndarray:
+    return job.generator.view(to_float(images), job.bands)
+
   passes = Passes(extractors, resolution, _BATCH, has_bar=True)
+  if prepared.metadata.values:
+    passes.view = view
   numbers, reals = Reals.of(prepared).features(name, passes, max_reals)
   fakes = job.generate()[resolution]
 
@@ -58,7 +65,7 @@ def nearest(
     found = np.where(closer, mirrored[0], found)
     places = np.where(closer, mirrored[1], places)
   rows = [
-    [fake, *(prepared[int(i)]["image"] for i in numbers[row])]
+    [fake, *(view(prepared[int(i)]["image"]) for i in numbers[row])]
     for fake, row in zip(fakes, places, strict=True)
   ]
   later = [f"{number}th" for number in range(4, 1 + neighbors)]

@@ -10,7 +10,7 @@ import numpy as np
 import optax
 
 from msggan_jax.checkpoints import trained
-from msggan_jax.data import pictures, pixels
+from msggan_jax.data import arrays, pictures, pixels, values
 from msggan_jax.models import base_grid, networks
 from msggan_jax.models.layers import normalize_latents
 from msggan_jax.models.pyramid import Pyramid, make_pyramid, to_float
@@ -28,7 +28,8 @@ def project(job: Job, image: Path, iterations: int) -> list[str]:
   The image is as large as the generator's; the first of the labels counts.
   """
   config = job.generator.config
-  given = read_image(image, base_grid.size_of(config), config.channels)
+  size, value_range = base_grid.size_of(config), job.generator.value_range
+  given = read_image(image, size, config.channels, value_range)
   target = make_pyramid(to_float(jnp.asarray(given)[None]), job.available)
   label = None if job.labels is None else job.labels[0]
   latent, errors = find_latent(
@@ -59,17 +60,30 @@ def project(job: Job, image: Path, iterations: int) -> list[str]:
   return [*lines, f"{folder}: {name} and images; PSNR {largest}"]
 
 
-def read_image(path: Path, size: tuple[int, int], channels: int) -> np.ndarray:
-  """Read an image of a size, (height, width), as uint8, (H, W, channels)."""
-  if channels not in pixels.MODES:
+def read_image(
+  path: Path,
+  size: tuple[int, int],
+  channels: int,
+  value_range: values.Range | None = None,
+) -> np.ndarray:
+  """Read an image of a size, (height, width), as it would be stored."""
+  if value_range is None and channels not in pixels.MODES:
     raise ValueError(
       f"--mode=project reads images of 1, 3 or 4 channels, not {channels}"
     )
   try:
-    image = pixels.open_image(path.read_bytes())
-    width, height = pixels.upright_size(image)
-    if (height, width) == size:
-      return pixels.fit(image, size, channels, "center")
+    data = path.read_bytes()
+    if value_range is not None:
+      found = arrays.image(arrays.read(data, path.name), "")
+      array = arrays.checked(found, channels)
+      height, width = array.shape[:2]
+      if (height, width) == size:
+        return value_range.store(array)
+    else:
+      image = pixels.open_image(data)
+      width, height = pixels.upright_size(image)
+      if (height, width) == size:
+        return pixels.fit(image, size, channels, "center")
   except (OSError, ValueError, SyntaxError) as error:
     raise ValueError(f"--image={path} cannot be read: {error}") from error
   raise ValueError(

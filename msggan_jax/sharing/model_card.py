@@ -16,6 +16,7 @@ from PIL import Image
 
 from msggan_jax.checkpoints import checkpoint, safetensors_file, trained
 from msggan_jax.config.saved import load_config
+from msggan_jax.data import values
 from msggan_jax.runtime import jsonl
 
 # The demo's data: what they are, and their license.
@@ -47,6 +48,7 @@ class Card(NamedTuple):
   # the metric `copying` was computed; else b"".
   pairs: bytes
   class_names: tuple[str, ...] = ()  # if they are recorded
+  value_range: values.Range | None = None  # of values; None of pictures
 
 
 def read(source: str | Path, step: int | str | None = None) -> Card:
@@ -55,7 +57,8 @@ def read(source: str | Path, step: int | str | None = None) -> Card:
   if source.is_file():
     config, metadata, _ = safetensors_file.read_header(source)
     names = trained.class_names_of(source, config.num_classes)
-    return _parse(metadata)._replace(class_names=names)
+    value_range = trained.value_range_of(source, config.channels)
+    return _parse(metadata)._replace(class_names=names, value_range=value_range)
   config = load_config(source)
   with checkpoint.Checkpoints(source / "checkpoints") as checkpoints:
     step = checkpoints.find(step)
@@ -65,6 +68,7 @@ def read(source: str | Path, step: int | str | None = None) -> Card:
     metrics=_metrics(source, step),
     pairs=_pairs(source, step),
     class_names=trained.class_names_of(source, config.num_classes),
+    value_range=trained.value_range_of(source, config.channels),
   )
 
 
@@ -103,7 +107,10 @@ def _detail(name: str, of: str) -> str:
 def to_metadata(card: Card) -> dict[str, str]:
   """Return what a file's header holds of a card, for `read`."""
   pairs = base64.b64encode(card.pairs).decode()
-  return {
+  ranges = {}
+  if card.value_range:
+    ranges = {safetensors_file.RANGE: json.dumps(card.value_range.as_dict())}
+  return ranges | {
     "metrics": json.dumps(card.metrics),
     "pairs": pairs,
     safetensors_file.CLASS_NAMES: json.dumps(card.class_names),

@@ -93,6 +93,8 @@ def write(
     f"inputs: {', '.join(inputs)}",
     f"outputs: {', '.join(function.outputs)}",
   ]
+  if generator.value_range:
+    lines.append(f"-1 to 1 are {generator.value_range.describe()}")
   if names := generator.class_names:
     pairs = (f"{label}: {name}" for label, name in enumerate(names))
     lines.append(f"classes: {reading.listed(pairs, _MOST_CLASSES)}")

@@ -109,6 +109,8 @@ def _rows(
   if what:
     rows.append(["Data", what])
   rows.append(["License of the data", license])
+  if card.value_range:
+    rows.append(["Values", card.value_range.describe()])
   if card.kimg:
     rows.append(["Trained on", f"{1000 * card.kimg:,.0f} images"])
   for name, value, protocol in model_card.summarize(card):

@@ -113,6 +113,14 @@ def open_holdout(
       f"config.augment_holdout is {config.augment_holdout!r}, which is the "
       "training set; give images that D is not trained on"
     )
+  ranges = prepared.metadata.value_range, holdout.metadata.value_range
+  if ranges[0] != ranges[1]:
+    ours, theirs = (x.describe() if x else "colors" for x in ranges)
+    raise ValueError(
+      f"config.augment_holdout is {config.augment_holdout!r}, whose values are "
+      f"{theirs}, but {ours} in the training set; prepare both with one "
+      "--range=LOW:HIGH"
+    )
   ours, theirs = prepared.metadata.class_names, holdout.metadata.class_names
   if config.num_classes and ours != theirs:  # labels are numbers of the names
     pairs = itertools.zip_longest(ours, theirs)

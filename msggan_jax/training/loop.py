@@ -69,10 +69,10 @@ def train(
     fine_tuning.check(init_from, config)
   program = make_program(config, sharding.make_mesh())
   processes.say(f"{describe_devices()}, precision {config.precision}")
-
   prepared = batches.open_set_of_run(config, workdir, new_data=new_data)
-  known = None if new_data else workdir
-  holdout = batches.open_holdout(config, prepared, known)
+  program = dataclasses.replace(program, dtype=prepared.metadata.dtype)
+  known_in = None if new_data else workdir
+  holdout = batches.open_holdout(config, prepared, known_in)
   evaluator = metrics.make_evaluator(config, prepared)
   with (
     folder_lock.only_run_in(workdir),
@@ -180,12 +180,19 @@ class _Run:
       f"{counted(len(self.prepared), 'image')} in {self.prepared.path}",
       *data.skipped(self.prepared.path),
     )
+    if value_range := self.prepared.metadata.value_range:
+      processes.say(f"values: {value_range.describe()}")
+      if self.config.mirror:
+        processes.say(
+          "images are mirrored at random; --config.mirror=False is for sets "
+          "whose left and right differ, such as scans of bodies"
+        )
     if self.evaluator is None and self.config.eval_kimg:
       processes.say(evaluation.WITHOUT_WEIGHTS)
     self._save_averages(int(state.step), state)
     if processes.is_first():
       # Always: older versions wrote the first images, perhaps of one class.
-      sheet = sheet_of_reals(self.prepared)
+      sheet = sheet_of_reals(self.prepared, self.config.bands)
       pictures.save_sheet(sheet, self.workdir / "reals.png")
     if state.step > 0:
       processes.say(
@@ -306,7 +313,12 @@ class _Run:
 
   def _ema_generator(self, state: TrainState) -> trained.Generator:
     ema = sharding.local_copy((state.ema_params, state.ema_state))
-    return trained.Generator(self.config, self.program.generator, *ema)
+    return trained.Generator(
+      self.config,
+      self.program.generator,
+      *ema,
+      value_range=self.prepared.metadata.value_range,
+    )
 
 
 def describe_devices() -> str:
@@ -317,14 +329,14 @@ def describe_devices() -> str:
   return f"{devices} in {several} processes" if several > 1 else devices
 
 
-def sheet_of_reals(prepared: data.PreparedSet) -> np.ndarray:
+def sheet_of_reals(prepared: data.PreparedSet, bands: str = "") -> np.ndarray:
   """Return a grid of reals, always the same ones, as large as the samples'."""
   columns = pictures.grid_columns(prepared.metadata.resolution)
   numbers, _ = Reals.of(prepared).draw("", columns * columns)
   if len(numbers) > columns:  # whole rows: a black place is no image
     numbers = numbers[: len(numbers) // columns * columns]
-  reals = np.stack([prepared[int(i)]["image"] for i in numbers])
-  return pictures.grid(reals, columns)
+  reals = np.stack([prepared.levels(int(i)) for i in numbers])
+  return pictures.grid(prepared.metadata.view(reals, bands), columns)
 
 
 def _with_randomness(

@@ -5,6 +5,7 @@ configuration, images, versions and devices.
 """
 
 import contextlib
+import dataclasses
 import functools
 import hashlib
 import os
@@ -94,6 +95,7 @@ def verify(config: ConfigDict, workdir: Path, steps: str) -> None:
       ),
     )
     images = _KnownImages(prepared)
+    program = dataclasses.replace(program, dtype=prepared.metadata.dtype)
     compiled, _ = program.compile()
     restore = functools.partial(
       checkpoints.restore, program.abstract_state, optional=REMAINDERS

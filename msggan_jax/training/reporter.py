@@ -18,7 +18,7 @@ from tqdm import tqdm
 from msggan_jax.algorithm.train_step import StepMetrics
 from msggan_jax.checkpoints import trained
 from msggan_jax.data import pictures
-from msggan_jax.models.pyramid import resolution_of, to_uint8
+from msggan_jax.models.pyramid import resolution_of
 from msggan_jax.runtime import jsonl, machine, processes
 from msggan_jax.runtime.clock import TimeRecord, duration
 from msggan_jax.training import nonfinite
@@ -160,10 +160,10 @@ class Reporter:
       z = generator.sample_latents(key, columns * columns)
       labels = generator.labels_in_turn(len(z))
       pyramid = trained.map_batches(generator, z, labels, batch_size=4)
-      pyramid = [to_uint8(scale) for scale in pyramid]
+      names = ["{0}x{0}".format(resolution_of(scale)) for scale in pyramid]
+      pyramid = [generator.view(scale) for scale in pyramid]
       sheets = {"scales": pictures.scale_sheet(pyramid, examples=columns)}
-      for scale in pyramid:
-        name = "{0}x{0}".format(resolution_of(scale))
+      for name, scale in zip(names, pyramid, strict=True):
         sheets[name] = pictures.grid(scale, columns)
       for name, sheet in sheets.items():
         file = f"{self.kimg(step):010.3f}.png"

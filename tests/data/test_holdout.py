@@ -1,5 +1,6 @@
 """Hold-outs and near-duplicates of prepared sets."""
 
+import hashlib
 import json
 
 import numpy as np
@@ -196,3 +197,16 @@ def test_duplicates_on_plain_backgrounds(kind):
     same = [np.flatnonzero(numbers == number) for number in np.unique(numbers)]
     assert groups == sorted(g.tolist() for g in same if len(g) > 1)
   assert reads <= 2 * count * duplicates._MOST_FAILURES
+
+
+def test_groups_of_names_are_never_on_both_sides():
+  names = [f"p{i // 5}_{i}.npy" for i in range(40)]
+  digests = [hashlib.sha256(name.encode()).hexdigest() for name in names]
+  # Near-duplicates join the first two patients.
+  groups = holdout.by_pattern(r"p(\d+)_", names, [[4, 5]])
+  assert sorted(map(len, groups)) == [5] * 6 + [10]
+  held = holdout.choose(15, digests, groups)
+  assert len(held) == 15
+  assert all({*group} <= {*held} or not {*group} & {*held} for group in groups)
+  with pytest.raises(ValueError, match="which x.npy does not match"):
+    holdout.by_pattern(r"p(\d)", ["p1", "x.npy"], [])

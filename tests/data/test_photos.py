@@ -106,8 +106,11 @@ def make_files():
     "1.CR2": (cr2, pixels._RAW),
     "2.CR3": (b"\0\0\0\x18ftypcrx " + bytes(9), pixels._RAW),
     "3.jxl": (b"\xff\x0a", "JPEG XL is not read: convert it to PNG"),
-    "4.npy": (b"\x93NUMPY\1\0", "a NumPy array is not read: convert it to PNG"),
-    "5": (bytes(128) + b"DICM", "DICOM is not read: convert it to PNG"),
+    "4.npy": (
+      b"\x93NUMPY\1\0",
+      "a NumPy array needs its range: add --range=LOW:HIGH",
+    ),
+    "5": (bytes(128) + b"DICM", "DICOM needs its range: add --range=LOW:HIGH"),
     "notes.txt": (b"no image", "not an image"),
     "x/unknown.bin": (b"P5 or so", "not an image"),
     "x/empty": (b"", "not an image"),

@@ -104,7 +104,27 @@ def test_png_of_one_to_five_channels(tmp_path):
   for channels in range(1, 6):
     image = np.full((4, 4, channels), 7, np.uint8)
     path = tmp_path / "folder" / f"{channels}.png"
-    pictures.save_png(image, path)
-    expected = {1: "L", 2: "LA", 3: "RGB", 4: "RGBA", 5: "RGB"}[channels]
+    pictures.save_png(pictures.view(image), path)
+    expected = {1: "L", 3: "RGB", 4: "RGBA"}.get(channels, "L")
     with Image.open(path) as opened:
       assert opened.mode == expected
+      assert opened.size == {2: (8, 8), 5: (12, 12)}.get(channels, (4, 4))
+
+
+def test_views_show_bands_or_all_channels():
+  image = np.arange(2 * 3 * 5, dtype=np.uint8).reshape(1, 2, 3, 5)
+  tiles = pictures.view(image)
+  assert tiles.shape == (1, 6, 9, 1)
+  np.testing.assert_array_equal(tiles[0, 2:4, :3, 0], image[0, ..., 3])
+  np.testing.assert_array_equal(tiles[0, :2, 6:, 0], image[0, ..., 2])
+  assert (tiles[0, 4:] == 0).all()
+  bands = pictures.parse_bands("5,1,2", 5)
+  np.testing.assert_array_equal(
+    pictures.view(image, bands), image[..., [4, 0, 1]]
+  )
+  rgba = image[..., :4]
+  assert pictures.view(rgba) is rgba
+  assert pictures.view(rgba, colors=False).shape == (1, 4, 6, 1)
+  for text in ("1,2", "0", "6", "a", "1,2,3,4"):
+    with pytest.raises(ValueError, match="choose one channel or three, from 1"):
+      pictures.parse_bands(text, 5)

@@ -8,6 +8,7 @@ from typing import Any, TypeAlias
 from ml_collections import ConfigDict
 from PIL import Image
 
+from msggan_jax.data.arrays import Values
 from msggan_jax.models.base_grid import SQUARE
 
 NOT_AN_IMAGE = "not an image"  # the usual reason for a file not read
@@ -19,8 +20,8 @@ class Source:
 
   Attributes:
     names: One name per image, fit for people and JSON.
-    load: Index -> (image, label); called from several threads. It raises any
-      exception for an unusable image. The label is 0 without labels.
+    load: Index -> (image or values, label); called from several threads. It
+      raises any exception for an unusable image. The label is 0 without labels.
     class_names: Names of the labels, empty without labels.
     labels: Image's name -> label, where they are known before loading.
     stamps: Returns a text for each image, such as "size/time", that changes
@@ -30,7 +31,7 @@ class Source:
   """
 
   names: Sequence[str]
-  load: Callable[[int], tuple[Image.Image, int]]
+  load: Callable[[int], tuple[Image.Image | Values, int]]
   class_names: tuple[str, ...] = ()
   labels: Mapping[str, int] = dataclasses.field(default_factory=dict)
   stamps: Callable[[], Sequence[str]] = tuple  # none: they never change
@@ -69,6 +70,7 @@ def config_of(
     raise ValueError(f"--source: {source} is unknown; choose {choices}")
   dataset = {"name": name, "path": path, "split": "train", "crop": "center"}
   dataset |= {"labels": "none", "holdout": 0.0, "data_dir": "."}
+  dataset |= {"range": "", "layout": "", "group_by": ""}
   return ConfigDict(
     {
       "dataset": dataset | fields,

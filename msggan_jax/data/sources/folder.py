@@ -2,21 +2,23 @@
 
 import collections
 import contextlib
+import functools
 import itertools
 import mimetypes
 import os
 import re
 import stat
+import threading
 import unicodedata
 import zipfile
-from collections.abc import Callable, Iterator, Mapping, Set
+from collections.abc import Callable, Iterator, Mapping, Sequence, Set
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from absl import logging
 from PIL import Image
 
-from msggan_jax.data import pixels, reading
+from msggan_jax.data import arrays, pixels, reading
 from msggan_jax.data.sources import NOT_AN_IMAGE, OpenSource, Source, labels
 
 _MAX_FILE_BYTES = 2**29  # larger than any image within Pillow's pixel limit
@@ -58,46 +60,106 @@ def open_folder(dataset: Any, resolution: int) -> OpenSource:
   if not dataset.path:
     raise ValueError("dataset.path is empty: set it to a folder or zip file")
   kind = getattr(dataset, "labels", labels.NONE)
+  layout = getattr(dataset, "layout", "")
+  arrays.check_layout(layout)
+  layout = layout if getattr(dataset, "range", "") else None
   path = Path(dataset.path)
   if not path.exists():
     raise ValueError(f"dataset.path: {path} does not exist")
   if path.is_dir():
-    return contextlib.nullcontext(_source(_folder_files(path), kind))
+    return contextlib.nullcontext(_source(_folder_files(path), kind, layout))
   if path.is_file() and zipfile.is_zipfile(path):
-    return _open_zip(path, kind)
+    return _open_zip(path, kind, layout)
   raise ValueError(f"dataset.path: {path} is neither a folder nor a zip file")
 
 
-def _source(files: _Files, kind: str) -> Source:
+def _source(files: _Files, kind: str, layout: str | None) -> Source:
+  """Return the source of some files; layout: of arrays, None: pictures."""
+
   def read(name: str) -> bytes:
     if files.num_bytes(name) > _MAX_FILE_BYTES:
       raise ValueError("the file is too large")
     return files.read(name, -1)
 
-  images, unread = _sort_out(files)
+  images, unread = _sort_out(files, are_arrays=layout is not None)
   labeled = [name for name in images if not _is_zip_name(name)]
   found = labels.read(kind, labeled, read)
   names = sorted([*images, *files.unusable], key=_natural_key)
 
-  def load(index: int) -> tuple[Image.Image, int]:
-    name = names[index]
+  def read_at(place: int) -> bytes:
+    name = names[place]
     if reason := files.unusable.get(name):
       raise ValueError(reason)
     # Of equal names, unpacking a zip file keeps the last.
-    if names[index + 1 : index + 2] == [name]:
+    if names[place + 1 : place + 2] == [name]:
       raise ValueError("a later file in the zip file has the same name")
-    return _open_image(read(name), name), found.of.get(name, 0)
+    if _is_zip_name(name):
+      raise ValueError("a nested zip file is not opened: unpack it")
+    return read(name)
+
+  open_at, counts = _openers(names, read_at, layout)
+  # The place of an image's file, and the image's in a file of several.
+  entries = [
+    (place, f"[{part}]" if count else "")
+    for place, count in enumerate(counts)
+    for part in range(max(count, 1))
+  ]
+
+  def load(index: int) -> tuple[Image.Image | arrays.Values, int]:
+    place, part = entries[index]
+    image = open_at(place, int(part[1:-1] or 0))
+    return image, found.of.get(names[place], 0)
 
   printable = reading.printable_name
   return Source(
-    list(map(printable, names)),
+    [printable(names[place]) + part for place, part in entries],
     load,
     found.class_names,
-    labels={printable(name): label for name, label in found.of.items()},
-    stamps=lambda: list(map(files.stamp, names)),
+    labels={
+      printable(names[place]) + part: found.of[names[place]]
+      for place, part in entries
+      if names[place] in found.of
+    },
+    stamps=lambda: [files.stamp(names[place]) for place, _ in entries],
     unread=[(printable(name), reason) for name, reason in unread],
-    num_bytes=lambda index: files.num_bytes(names[index]),
+    num_bytes=lambda index: files.num_bytes(names[entries[index][0]]),
   )
+
+
+def _openers(
+  names: Sequence[str], read_at: Callable[[int], bytes], layout: str | None
+) -> tuple[Callable[[int, int], Any], list[int]]:
+  """Return what opens an image, by its file's place and its own in the file.
+
+  Also return how many each file has; 0: a file is an image.
+  """
+  if layout is None:
+    return lambda place, _: _open_image(read_at(place), names[place]), (
+      [0] * len(names)
+    )
+
+  def read(place: int) -> arrays.Values:
+    return arrays.read(read_at(place), names[place])
+
+  if not arrays.has_several(layout):
+    return lambda place, _: arrays.image(read(place), layout), [0] * len(names)
+  # Threads ask for neighbors in one file, which is read once.
+  lock, cached = threading.Lock(), functools.lru_cache(2)(read)
+
+  def open_part(place: int, part: int) -> arrays.Values:
+    with lock:
+      values = cached(place)
+    return arrays.image(values, layout, part)
+
+  def count(place: int) -> int:
+    try:
+      return arrays.count(cached(place).array.shape, layout)
+    except (pixels.Question, reading.DiskError):
+      raise
+    except Exception:  # `load` fails as well, and its reason is listed
+      return 1
+
+  return open_part, list(map(count, range(len(names))))
 
 
 def _natural_key(name: str) -> tuple[list[str | tuple[int, str]], str]:
@@ -140,7 +202,9 @@ def _part_in(name: str, folders: Set[str]) -> str:
   return next((folder for folder in above if folder in folders), "")
 
 
-def _sort_out(files: _Files) -> tuple[list[str], list[tuple[str, str]]]:
+def _sort_out(
+  files: _Files, *, are_arrays: bool
+) -> tuple[list[str], list[tuple[str, str]]]:
   """Return the images among files in natural order, and why others are none.
 
   Nested zip files count as images that cannot be used.
@@ -164,7 +228,7 @@ def _sort_out(files: _Files) -> tuple[list[str], list[tuple[str, str]]]:
   for name in shown:
     if folder := _part_in(name, ours.keys()):
       unread[folder] = f"{ours[folder]}, no images of this source"
-    elif reason := _why_no_image(name, files):
+    elif reason := _why_no_image(name, files, are_arrays):
       unread[name] = reason
     else:
       images.append(name)
@@ -196,12 +260,16 @@ def _is_sheet(name: str, files: _Files) -> bool:
     return False
 
 
-def _why_no_image(name: str, files: _Files) -> str:
+def _why_no_image(name: str, files: _Files, are_arrays: bool) -> str:
   if pixels.is_image_name(name) or _is_zip_name(name):
+    return ""
+  if are_arrays and arrays.is_array_name(name):
     return ""
   if not _OTHER_TYPES.match(mimetypes.guess_type(name)[0] or ""):
     try:
       head = files.head(name)
+      if are_arrays and arrays.is_array(head):
+        return ""
       if reason := pixels.why_unread(head):
         return reason
       if pixels.is_image(head):
@@ -214,8 +282,6 @@ def _why_no_image(name: str, files: _Files) -> str:
 
 
 def _open_image(data: bytes, name: str) -> Image.Image:
-  if _is_zip_name(name):
-    raise ValueError("a nested zip file is not opened: unpack it")
   image = pixels.open_image(data)
   if image.format == "TIFF" and (pages := getattr(image, "n_frames", 1)) > 1:
     logging.log_first_n(
@@ -273,7 +339,7 @@ def _stamp(path: Path) -> str:
 
 
 @contextlib.contextmanager
-def _open_zip(path: Path, kind: str) -> Iterator[Source]:
+def _open_zip(path: Path, kind: str, layout: str | None) -> Iterator[Source]:
   # Members are read into memory, never extracted. Names that point outside are
   # refused nevertheless: they indicate a tampered file.
   try:
@@ -304,7 +370,7 @@ def _open_zip(path: Path, kind: str) -> Iterator[Source]:
       num_bytes=lambda name: last[name].file_size,
       stamp=lambda name: f"{last[name].file_size}:{last[name].CRC}",
     )
-    yield _source(files, kind)
+    yield _source(files, kind, layout)
 
 
 def _check_member(member: zipfile.ZipInfo) -> None:

@@ -1,0 +1,361 @@
+"""From a file of values to one or several arrays, (H, W, C).
+
+NumPy's .npy and .npz, TIFF (tifffile), DICOM (pydicom), NIfTI (nibabel), and
+the pictures of `pixels.py`, whose 16 bits are kept here. Nothing is unpickled,
+and sizes are checked before anything large is allocated.
+"""
+
+import gzip
+import importlib
+import io
+import logging
+import math
+import re
+import struct
+import zipfile
+from collections.abc import Callable, Mapping
+from types import MappingProxyType
+from typing import Any, NamedTuple
+
+import numpy as np
+from PIL import Image
+
+from msggan_jax.data import pixels
+from msggan_jax.data.pixels import MOST_BYTES, Question
+
+_NPY = b"\x93NUMPY"
+_TIFF = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
+_ENDINGS = (".npy", ".npz", ".dcm", ".nii", ".nii.gz")
+# Letters of a layout: a digit is so many neighbors that become channels.
+_LAYOUT = re.compile(r"[HWCN2-9]{2,4}")
+_SEVERAL = re.compile(r"[N\d]")
+_MOST_KEYS = 5  # of an .npz in an error
+
+
+class Values(NamedTuple):
+  """The values of a file or of an image."""
+
+  array: np.ndarray
+  layout: str = ""  # its axes, if they are known
+  unit: str = ""
+  # Of the format: modality, spacing, ...
+  about: Mapping[str, Any] = MappingProxyType({})
+
+
+def is_array_name(name: str) -> bool:
+  """Return whether a file name has the ending of a format of values."""
+  return name.lower().endswith(_ENDINGS)
+
+
+def is_array(head: bytes) -> bool:
+  """Return whether a file holds values, by its first bytes."""
+  return head[:6] == _NPY or head[128:132] == b"DICM"
+
+
+def check_layout(layout: str) -> None:
+  """Raise ValueError unless it names each axis once, H and W among them."""
+  letters = re.sub(r"\d", "N", layout)
+  once = len(set(letters)) == len(letters) and {"H", "W"} <= set(letters)
+  both = re.search(r"\d", layout) and "C" in layout
+  if layout and (not _LAYOUT.fullmatch(layout) or not once or both):
+    raise ValueError(
+      f"layout is {layout!r}; name the axes of a file's array: H, W, C "
+      "(channels), N (one image each), or a digit instead of N and C (so many "
+      "neighbors are the channels of an image), such as HWC, NHWC or WH3"
+    )
+
+
+def read(data: bytes, name: str) -> Values:
+  """Read a file's array with the library that its format needs.
+
+  Raises:
+    ValueError: In one sentence, if it is no array of real numbers.
+  """
+  values = _reader(data, name)(data)
+  array = values.array
+  if array.dtype.kind == "b":
+    array = array.astype(np.uint8)
+  if array.dtype.kind not in "iuf":
+    kinds = {"c": "complex numbers", "V": "records", "O": "objects"}
+    kind = kinds.get(array.dtype.kind, f"of type {array.dtype}")
+    raise ValueError(f"its values are {kind}: store real numbers")
+  return values._replace(array=array)
+
+
+def has_several(layout: str) -> bool:
+  """Return whether a file of a layout has several images."""
+  return bool(_SEVERAL.search(layout))
+
+
+def count(shape: tuple[int, ...], layout: str) -> int:
+  """Return the number of images in an array of a layout of several."""
+  _check_axes(shape, layout)
+  axis, many = _several(layout)
+  if shape[axis] < many:
+    raise Question(f"its array is {shape}, which has no {many} neighbors")
+  return shape[axis] - many + 1
+
+
+def image(values: Values, layout: str, index: int = 0) -> Values:
+  """Return one of a file's images, (H, W, C); as it is if no layout is known.
+
+  The layout is the file's own if none is given.
+  """
+  array, layout = values.array, layout or values.layout
+  if not layout:
+    return values
+  _check_axes(array.shape, layout)
+  if has_several(layout):
+    axis, many = _several(layout)
+    if many == 1:
+      array, letter = array.take(index, axis), ""
+    else:
+      array, letter = array.take(range(index, index + many), axis), "C"
+    layout = layout[:axis] + letter + layout[axis + 1 :]
+  if "C" not in layout:
+    array, layout = array[..., None], f"{layout}C"
+  array = array.transpose([layout.index(letter) for letter in "HWC"])
+  return values._replace(array=array, layout="HWC")
+
+
+def checked(values: Any, channels: int) -> np.ndarray:
+  """Return an image's values, (H, W, C); raise ValueError if any is no number.
+
+  Raises:
+    Question: If it has other channels, or if its axes could be several things.
+  """
+  array, shape, layout = values.array, values.array.shape, values.layout
+  if not layout and array.ndim == 2:
+    layout = "HW"
+  elif not layout:
+    ends = {"HWC": shape[-1], "CHW": shape[0]}
+    fitting = [x for x, size in ends.items() if size == channels]
+    if array.ndim != 3 or len(fitting) != 1:
+      raise Question(
+        f"its array is {shape}, but channels is {channels}: name its axes in "
+        "layout, such as CHW or NHW, or choose channels"
+      )
+    layout = fitting[0]
+  array = image(values, layout).array
+  if array.shape[-1] != channels:
+    raise Question(
+      f"its channels are {array.shape[-1]}, but channels is {channels}"
+    )
+  if not array.size:
+    raise ValueError(f"its array is empty: {array.shape}")
+  if bad := array.size - int(np.isfinite(array).sum()):
+    raise ValueError(f"NaN or Inf: {bad:,} of its {array.size:,} values")
+  return array
+
+
+def fit(
+  values: np.ndarray, size: tuple[int, int], crop: str, outside: Any
+) -> np.ndarray:
+  """Crop or pad values, (H, W, C), to an image of a size, float32 or as given.
+
+  Pixels are means over areas, so that no value lies outside of the image's.
+
+  Args:
+    crop: As for `pixels.fit`; borders have the value `outside`.
+  """
+  (height, width), (rows, columns) = size, values.shape[:2]
+  enough = rows >= height, columns >= width
+  if not (all(enough) if crop == "center" else any(enough)):
+    raise ValueError(f"too small: {columns}x{rows}")
+  choose = min if crop == "center" else max
+  scale = choose(rows / height, columns / width)
+  part = min(rows, round(height * scale)), min(columns, round(width * scale))
+  top, left = (rows - part[0]) // 2, (columns - part[1]) // 2
+  values = values[top : top + part[0], left : left + part[1]]
+  inner = size
+  if crop == "pad":
+    inner = tuple(max(1, round(side / scale)) for side in part)
+  if inner != part:
+    values = np.stack(
+      [_resize(values[..., i], inner) for i in range(values.shape[-1])], -1
+    )
+  if inner == size:
+    return values
+  padded = np.full((*size, values.shape[-1]), outside, np.float32)
+  top, left = (height - inner[0]) // 2, (width - inner[1]) // 2
+  padded[top : top + inner[0], left : left + inner[1]] = values
+  return padded
+
+
+def _resize(channel: np.ndarray, size: tuple[int, int]) -> np.ndarray:
+  plane = Image.fromarray(np.ascontiguousarray(channel, np.float32))
+  return np.asarray(plane.resize(size[::-1], Image.Resampling.BOX))
+
+
+def _several(layout: str) -> tuple[int, int]:
+  """Return the axis of a layout's images, and how many make one."""
+  place = _SEVERAL.search(layout)
+  assert place is not None
+  return place.start(), 1 if place[0] == "N" else int(place[0])
+
+
+def _check_axes(shape: tuple[int, ...], layout: str) -> None:
+  if len(shape) != len(layout):
+    raise Question(f"its array is {shape}, but layout is {layout}")
+
+
+def _reader(data: bytes, name: str) -> Callable[[bytes], Values]:
+  name = name.lower()
+  if data[:6] == _NPY:
+    return lambda data: Values(_npy(io.BytesIO(data), len(data)))
+  if name.endswith(".npz"):
+    return _npz
+  if data[:4] in _TIFF:
+    return _tiff
+  if data[128:132] == b"DICM":
+    return _dicom
+  if name.endswith((".nii", ".nii.gz")):
+    return _nifti
+  return _picture
+
+
+def needs(package: str, extra: str, what: str) -> Any:
+  try:
+    return importlib.import_module(package)
+  except ImportError as error:
+    raise Question(
+      f"{what} needs {package}: pip install 'msggan_jax[{extra}]'"
+    ) from error
+
+
+def _check_size(shape: tuple[int, ...], dtype: np.dtype) -> None:
+  """Raise ValueError if an array takes more memory than it may."""
+  needed = math.prod(map(int, shape)) * dtype.itemsize
+  if needed > MOST_BYTES:
+    raise ValueError(
+      f"too large: its array {shape} takes {needed / 2**30:.1f} GiB of memory, "
+      f"more than {MOST_BYTES / 2**30:g}"
+    )
+
+
+def _npy(file: Any, size: int) -> np.ndarray:
+  """Read an array of a file of so many bytes."""
+  version = np.lib.format.read_magic(file)
+  readers = {
+    (1, 0): np.lib.format.read_array_header_1_0,
+    (2, 0): np.lib.format.read_array_header_2_0,
+  }
+  if version not in readers:
+    raise ValueError(f"version {version} of .npy is not read")
+  shape, fortran, dtype = readers[version](file)
+  if dtype.hasobject:
+    raise ValueError("its values are objects, which are not unpickled")
+  _check_size(shape, dtype)
+  needed = math.prod(shape) * dtype.itemsize
+  data = file.read(needed) if needed <= size else b""
+  if len(data) < needed:
+    raise ValueError(f"truncated: less than the {needed} bytes of its array")
+  array = np.frombuffer(data, dtype)
+  return array.reshape(shape, order="F" if fortran else "C")
+
+
+def _npz(data: bytes) -> Values:
+  with zipfile.ZipFile(io.BytesIO(data)) as archive:
+    keys = [x for x in archive.infolist() if x.filename.endswith(".npy")]
+    if len(keys) != 1:
+      names = ", ".join(x.filename[:-4] for x in keys[:_MOST_KEYS])
+      raise ValueError(
+        f"an .npz of one array is read; this one has {len(keys)}: {names}"
+      )
+    if keys[0].file_size > MOST_BYTES:
+      raise ValueError(f"too large: {keys[0].file_size} bytes")
+    with archive.open(keys[0]) as file:
+      return Values(_npy(file, keys[0].file_size))
+
+
+def _tiff(data: bytes) -> Values:
+  tifffile = needs("tifffile", "arrays", "TIFF")
+  logging.getLogger("tifffile").setLevel(logging.CRITICAL)
+  _check_pages(data)
+  with tifffile.TiffFile(io.BytesIO(data)) as file:
+    series = file.series[0]
+    _check_size(series.shape, np.dtype(series.dtype))
+    axes = {"YX": "HW", "YXS": "HWC", "SYX": "CHW"}.get(series.axes, "")
+    return Values(series.asarray(maxworkers=1), axes)
+
+
+def _check_pages(data: bytes) -> None:
+  """Raise ValueError if a TIFF's pages overlap, which could be endless."""
+  order = "<" if data[:1] == b"I" else ">"
+  big = data[2:4] in (b"+\0", b"\0+")
+  # Formats of an offset and of a number of tags; bytes of a tag.
+  at, many, tag = ("Q", "Q", 20) if big else ("I", "H", 12)
+  (place,), taken = struct.unpack_from(order + at, data, 8 if big else 4), 0
+  while place:
+    (tags,) = struct.unpack_from(order + many, data, place)
+    end = place + struct.calcsize(many) + tag * tags
+    taken += end - place
+    if taken > len(data):
+      raise ValueError("damaged: its pages overlap")
+    (place,) = struct.unpack_from(order + at, data, end)
+
+
+def _picture(data: bytes) -> Values:
+  picture = pixels.open_image(data)
+  if picture.mode in ("P", "1"):
+    picture = picture.convert("RGB" if picture.mode == "P" else "L")
+  if picture.mode not in ("L", "LA", "RGB", "RGBA", "I;16", "I", "F"):
+    raise ValueError(f"colors of mode {picture.mode} are no values")
+  if high := pixels.deep_tiles(picture):
+    # Pillow keeps the high bytes only, and the low ones if they are called so.
+    low = pixels.open_image(data)
+    low.tile = [x._replace(args=high.replace("16B", "16L")) for x in low.tile]
+    both = (np.asarray(x).astype(np.uint16) for x in (picture, low))
+    return Values(next(both) * 256 + next(both), "HWC")
+  array = np.asarray(picture)
+  return Values(array, "HWC"[: array.ndim])
+
+
+def _dicom(data: bytes) -> Values:
+  pydicom = needs("pydicom", "medical", "DICOM")
+  scan = pydicom.dcmread(io.BytesIO(data))
+  frames = int(scan.get("NumberOfFrames", 1) or 1)
+  shape = frames, int(scan.Rows), int(scan.Columns), int(scan.SamplesPerPixel)
+  _check_size(shape, np.dtype(np.float64))
+  array = scan.pixel_array
+  slope, intercept = (
+    float(scan.get(name, default))
+    for name, default in (("RescaleSlope", 1), ("RescaleIntercept", 0))
+  )
+  modality = str(scan.get("Modality", ""))
+  return Values(
+    _scaled(array, slope, intercept),
+    unit="HU" if modality == "CT" else "",
+    about={
+      "modality": modality,
+      "slope": slope,
+      "intercept": intercept,
+      "spacing": [float(x) for x in scan.get("PixelSpacing", None) or ()],
+    },
+  )
+
+
+def _scaled(array: np.ndarray, slope: float, intercept: float) -> np.ndarray:
+  """Return slope * array + intercept, of integers where they stay so."""
+  if array.dtype.kind in "iu" and slope == 1 and intercept == int(intercept):
+    return array.astype(np.int32) + int(intercept)
+  return array.astype(np.float64) * slope + intercept
+
+
+def _nifti(data: bytes) -> Values:
+  nibabel = needs("nibabel", "medical", "NIfTI")
+  if data[:2] == b"\x1f\x8b":
+    with gzip.GzipFile(fileobj=io.BytesIO(data)) as file:
+      data = file.read(MOST_BYTES + 1)
+    if len(data) > MOST_BYTES:
+      raise ValueError(f"too large: more than {MOST_BYTES / 2**30:g} GiB")
+  kind = nibabel.Nifti1Image
+  if data[:4] in (b"\x1c\x02\0\0", b"\0\0\x02\x1c"):
+    kind = nibabel.Nifti2Image
+  scan = kind.from_bytes(data)
+  _check_size(scan.shape, np.dtype(np.float64))
+  slope, intercept = scan.dataobj.slope, scan.dataobj.inter
+  array = np.asarray(scan.dataobj.get_unscaled())
+  zooms = [float(x) for x in scan.header.get_zooms()]
+  about = {"slope": slope, "intercept": intercept, "spacing": zooms}
+  return Values(_scaled(array, slope, intercept), about=about)

@@ -1,0 +1,129 @@
+"""Spectra, histograms and correlations of images' values, without a network.
+
+All are means over images, so each image has its share of them as features, and
+the distances of `feature_pass.compute` are between such means.
+"""
+
+import functools
+import math
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from msggan_jax.metrics.frozen_network import Features, Images
+from msggan_jax.models.pyramid import to_float
+
+SPECTRUM, HISTOGRAM, CORRELATION = KINDS = (
+  *("spectrum", "histogram", "correlation"),
+)
+_BINS = 1024  # of a histogram, over [-1, 1]
+_TAILS = (0.001, 0.999)
+_LEAST = 1e-12  # power; less is none, as of constants
+_VERSION = "values-1"  # of the features, in the reals' cache
+
+
+class ValueStatistics:
+  """The extractor of all three, of stored images or those in [-1, 1]."""
+
+  pooled = SPECTRUM
+  logits = None
+  weights_hash = _VERSION
+
+  def features(self, images: Images) -> Features:
+    """Compute the features of images, (N, H, W, C), float32, by kind.
+
+    spectrum: the power of each channel by radial wave number, without the mean;
+    histogram: the share of a channel's values in each bin; correlation: the
+    means of the channels and of their products.
+    """
+    features = _features(jnp.asarray(images))
+    return {name: np.asarray(x) for name, x in features.items()}
+
+
+@jax.jit
+def _features(images: jax.Array) -> dict[str, jax.Array]:
+  x = to_float(images).astype(jnp.float32)
+  x = jnp.clip(x, -1, 1)
+  count, height, width, channels = x.shape
+  pixels = x.reshape(count, height * width, channels)
+  places = jnp.clip(((pixels + 1) * _BINS / 2).astype(jnp.int32), 0, _BINS - 1)
+  histogram = jax.vmap(
+    jax.vmap(functools.partial(jnp.bincount, length=_BINS), in_axes=1)
+  )(places)
+  products = jnp.einsum("npc,npd->ncd", pixels, pixels) / (height * width)
+  moments = [pixels.mean(1), products.reshape(count, -1)]
+  return {
+    SPECTRUM: _spectrum(x).reshape(count, -1),
+    HISTOGRAM: histogram.reshape(count, -1) / (height * width),
+    CORRELATION: jnp.concatenate(moments, axis=1),
+  }
+
+
+def _spectrum(x: jax.Array) -> jax.Array:
+  """Return the power by wave number, (N, numbers, C), of windowed images."""
+  _, height, width, _ = x.shape
+  # Borders do not meet; the window keeps their jump out of the high numbers.
+  window = np.multiply.outer(
+    *(np.hanning(n + 2)[1:-1] for n in (height, width))
+  )
+  window = jnp.asarray(window / np.sqrt(np.mean(window**2)), x.dtype)
+  window = window[None, :, :, None]
+  mean = (x * window).mean((1, 2), keepdims=True) / window.mean()
+  waves = jnp.fft.rfft2((x - mean) * window, axes=(1, 2))
+  rows = np.fft.fftfreq(height)[:, None]
+  columns = np.fft.rfftfreq(width)[None]
+  side = min(height, width)
+  number = np.rint(np.hypot(rows, columns) * side).astype(int)
+  wanted = np.arange(1, side // 2 + 1)
+  # Each wave of the left half stands for its mirror image, too.
+  twice = 2.0 - ((columns == 0) | (2 * columns == 1))
+  matrix = (number[None] == wanted[:, None, None]) * twice[None]
+  matrix = jnp.asarray(matrix / (height * width) ** 2, x.dtype)
+  power = jnp.square(jnp.abs(waves)).astype(x.dtype)
+  return jnp.einsum("khw,nhwc->nkc", matrix, power)
+
+
+def distance(
+  kind: str, name: str, reals: np.ndarray, fakes: np.ndarray
+) -> dict[str, float]:
+  """Return the numbers of a kind between features, (N, D), by name.
+
+  spectrum: the root mean square of the difference in dB; histogram:
+  Wasserstein's distance in shares of the range, a mean over the channels, and
+  the largest difference of the ends that 0.1 % of the values are beyond;
+  correlation: the largest difference of two channels' correlation.
+  """
+  means = [x.mean(0, dtype=np.float64) for x in (reals, fakes)]
+  if kind == SPECTRUM:
+    real, fake = (10 * np.log10(np.maximum(x, _LEAST)) for x in means)
+    return {name: math.sqrt(np.mean((fake - real) ** 2))}
+  if kind == CORRELATION:
+    real, fake = map(_correlations, means)
+    return {name: float(np.abs(fake - real).max())}
+  real, fake = (np.cumsum(x.reshape(-1, _BINS), axis=1) for x in means)
+  low, high = (
+    np.abs(_quantile(fake, share) - _quantile(real, share)).max()
+    for share in _TAILS
+  )
+  by_channel = np.abs(fake - real).mean(axis=1)
+  values = {name: float(by_channel.mean())}
+  values |= {f"{name}_low": float(low), f"{name}_high": float(high)}
+  if len(by_channel) > 1:
+    for i, value in enumerate(by_channel.tolist(), 1):
+      values[f"{name}_channel_{i}"] = value
+  return values
+
+
+def _correlations(moments: np.ndarray) -> np.ndarray:
+  channels = math.isqrt(len(moments))  # of channels + channels^2
+  mean = moments[:channels]
+  covariance = moments[channels:].reshape(channels, channels)
+  covariance = covariance - np.outer(mean, mean)
+  deviation = np.sqrt(np.maximum(np.diag(covariance), _LEAST))
+  return covariance / np.outer(deviation, deviation)
+
+
+def _quantile(cumulative: np.ndarray, share: float) -> np.ndarray:
+  """Return where a share of each channel's values is below, from 0 to 1."""
+  return (cumulative < share).sum(axis=1) / _BINS

@@ -1,0 +1,307 @@
+"""Sources of values: read, checked, stored and restored."""
+
+import gzip
+import io
+import json
+import random
+import zipfile
+
+import numpy as np
+import pytest
+
+from msggan_jax import data
+from msggan_jax.data import arrays, pixels, values
+from msggan_jax.data.sources import config_of
+from msggan_jax.models.pyramid import to_float
+from tests.fuzzing import limits, mutate
+
+SIDE = 8
+
+
+def ramp(dtype, channels, low, high):
+  """Return different values from low to high, (SIDE, SIDE, channels)."""
+  number = SIDE * SIDE * channels
+  numbers = np.linspace(low, high, number)
+  if np.dtype(dtype).kind != "f":
+    numbers = np.rint(numbers)
+  return numbers.reshape(SIDE, SIDE, channels).astype(dtype)
+
+
+def npy(array):
+  file = io.BytesIO()
+  np.save(file, array)
+  return file.getvalue()
+
+
+def npz(array):
+  file = io.BytesIO()
+  np.savez_compressed(file, image=array)
+  return file.getvalue()
+
+
+def tiff(array, **options):
+  tifffile = pytest.importorskip("tifffile")
+  file = io.BytesIO()
+  options = {"photometric": "minisblack", "compression": "zlib"}
+  if array.shape[-1] > 1:
+    options["planarconfig"] = "contig"
+  tifffile.imwrite(file, array, **options)
+  return file.getvalue()
+
+
+def png16(array):
+  return pixels.encode_png16(array)
+
+
+def chw(array):
+  return npy(array.transpose(2, 0, 1))
+
+
+def prepare(path, **options):
+  channels = options.pop("channels", 1)
+  resolution = options.pop("resolution", SIDE)
+  output = path.parent / f"set of {path.name}"
+  config = config_of(str(path), resolution, channels, **options)
+  return data.open_prepared(data.prepare(config, output=output))
+
+
+def write(path, contents):
+  """Write a folder, or a zip by its name, of files."""
+  if path.suffix == ".zip":
+    with zipfile.ZipFile(path, "w") as archive:
+      for name, content in contents.items():
+        archive.writestr(name, content)
+    return path
+  path.mkdir()
+  for name, content in contents.items():
+    (path / name).write_bytes(content)
+  return path
+
+
+@pytest.mark.parametrize(
+  ("encode", "ending", "array", "stored"),
+  [
+    (npy, "npy", ramp(np.uint8, 1, 0, 255), "uint8"),
+    (npy, "npy", ramp(np.int16, 2, -1024, 3071), "uint16"),
+    (npz, "npz", ramp(np.float64, 3, 220.5, 330.25), "float32"),
+    (chw, "npy", ramp(np.uint16, 5, 0, 4095), "uint16"),
+    (png16, "png", ramp(np.uint16, 1, 0, 65535), "uint16"),
+    (png16, "png", ramp(np.uint16, 3, 0, 65535), "uint16"),
+    (png16, "png", ramp(np.uint16, 4, 7, 60000), "uint16"),
+    (tiff, "tif", ramp(np.uint16, 1, 0, 4095), "uint16"),
+    (tiff, "tif", ramp(np.float32, 8, -1.5, 9000), "float32"),
+  ],
+)
+@pytest.mark.parametrize("kind", ["folder", "set.zip"])
+def test_values_return_within_half_a_unit_of_storage(
+  kind, encode, ending, array, stored, tmp_path
+):
+  other = array[::-1].copy()
+  contents = {f"1.{ending}": encode(array), f"2.{ending}": encode(other)}
+  source = write(tmp_path / kind, contents)
+  prepared = prepare(source, channels=array.shape[-1], range="auto")
+  value_range = prepared.metadata.value_range
+  assert prepared.metadata.dtype == value_range.dtype == stored
+  span = np.subtract(value_range.high, value_range.low).max()
+  unit = span / {"uint8": 255, "uint16": 65535, "float32": 2**23}[stored]
+  unit = max(unit, np.spacing(np.float32(np.abs(array).max())))
+  for i, wanted in enumerate((array, other)):
+    image = prepared[i]["image"]
+    assert image.dtype == stored
+    found = value_range.restore(to_float(image))
+    np.testing.assert_allclose(found, wanted, rtol=0, atol=0.75 * unit)
+
+
+def test_a_phantom_of_12_bits_keeps_its_levels(tmp_path):
+  phantom = np.arange(4096).reshape(64, 64, 1).astype(np.uint16)
+  source = write(tmp_path / "ct", {"1.png": png16(phantom)})
+  with pytest.raises(ValueError, match=r"1\.png: 16 bits whose values reach "):
+    prepare(source, resolution=64)
+  prepared = prepare(source, resolution=64, range="0:4095HU")
+  image = prepared[0]["image"]
+  assert len(np.unique(image)) == 4096
+  value_range = prepared.metadata.value_range
+  assert value_range.units == ("HU",)
+  restored = value_range.restore(to_float(image))
+  np.testing.assert_array_equal(np.rint(restored), phantom)
+  colors = write(tmp_path / "rgb", {"1.png": png16(phantom.repeat(3, -1))})
+  with pytest.raises(ValueError, match="reach only 4095"):
+    prepare(colors, resolution=64, channels=3)
+
+
+def test_layouts_choose_images_of_a_file(tmp_path):
+  volume = np.arange(6 * 4 * 5).reshape(6, 4, 5).astype(np.int16)
+  source = write(tmp_path / "scans", {"a.npy": npy(volume)})
+  options = {"resolution": 4, "range": "0:119"}
+  prepared = prepare(source, layout="NHW", **options)
+  images = [
+    prepared.metadata.value_range.restore(to_float(x["image"]))
+    for x in prepared
+  ]
+  np.testing.assert_allclose(
+    np.stack(images)[..., 0], volume[..., :4], atol=0.1
+  )
+  fingerprint = json.loads((prepared.path / "source.json").read_text())
+  assert fingerprint["images"][5][0] == "a.npy[5]"
+
+  for layout, count, first in (
+    ("2HW", 5, volume[:2].transpose(1, 2, 0)),
+    ("HW3", 3, volume[:, :, :3]),
+    ("NWH", 6, volume[0].T[..., None]),
+    ("CWH", None, volume.transpose(2, 1, 0)),
+  ):
+    if count:
+      assert arrays.count(volume.shape, layout) == count
+    image = arrays.image(arrays.Values(volume), layout).array
+    np.testing.assert_array_equal(image, first)
+  for layout in ("HWX", "HH", "NC", "HWC3", "HWCNN"):
+    with pytest.raises(ValueError, match="name the axes"):
+      arrays.check_layout(layout)
+  with pytest.raises(
+    ValueError, match=r"a\.npy: its array is \(6, 4, 5\), but"
+  ):
+    prepare(source, **options)  # a slice each, or channels?
+
+
+def test_crops_average_and_pads_have_the_low_value():
+  image = np.arange(8 * 16).reshape(8, 16, 1).astype(np.float64)
+  cropped = arrays.fit(image, (4, 4), "center", 0)
+  means = image[:, 4:12].reshape(4, 2, 4, 2, 1).mean((1, 3))
+  np.testing.assert_allclose(cropped, means)
+  padded = arrays.fit(image, (16, 16), "pad", (-5.0,))
+  np.testing.assert_array_equal(padded[4:12], image)
+  assert (padded[:4] == -5).all() and (padded[12:] == -5).all()
+  with pytest.raises(ValueError, match="too small: 16x8"):
+    arrays.fit(image, (16, 16), "center", 0)
+
+
+def test_what_does_not_fit_together_is_named(tmp_path):
+  good = ramp(np.float32, 1, 0, 0.9)
+  nan = good.copy()
+  nan[2, 3] = np.nan
+  for name, contents, options, message in (
+    ("a", {"x.npy": npy(good.astype("f8"))}, {}, "1.npy has values of type"),
+    ("b", {"x.npy": npy(np.zeros((8, 8, 2), "f4"))}, {}, "x.npy: its array is"),
+    ("c", {"x.npy": npy(good * 255)}, {}, r"x.npy up to 229.5, and none"),
+    ("d", {}, {"range": "2:3"}, "2:3 of channel 1 is outside of its values"),
+    ("e", {}, {"range": "3:2"}, "2 is not above 3"),
+    ("f", {}, {"range": "0:1,0:2"}, "is 2 ranges; choose one"),
+    ("g", {}, {"range": "full"}, "choose LOW:HIGH"),
+    ("h", {}, {"channels": 3}, r"\(8, 8, 1\), but channels is 3"),
+    ("i", {}, {"range": "", "channels": 5}, "values, which need their range"),
+    ("j", {}, {"range": ""}, r"1.npy \(a NumPy array needs its range: add --"),
+  ):
+    source = write(tmp_path / name, {"1.npy": npy(good)} | contents)
+    with pytest.raises(ValueError, match=message) as caught:
+      prepare(source, **{"range": "auto"} | options)
+    assert "\n" not in str(caught.value)
+    assert not (tmp_path / f"set of {name}").exists()
+
+  contents = {
+    "1.npy": npy(good),
+    "2.npy": npy(nan),
+    "3.npy": npy(good.astype(complex)),
+    "4.npy": npy(np.array([[{}]], object)),
+    "5.npy": npy(good)[:-9],
+    "6.npy": npy(good).replace(b"(8, 8, 1)", b"(8, 8, 9" + b"9" * 9 + b")"),
+    "7.npy": npy(good[:4]),
+    "8.txt": b"no image",
+  }
+  prepared = prepare(write(tmp_path / "z", contents), range="0:1")
+  assert len(prepared) == 1
+  rows = (prepared.path / "rejected.jsonl").read_text().splitlines()
+  reasons = [json.loads(row)["reason"] for row in rows]
+  starts = ("NaN or Inf: 1 of", "its values are complex", "its values are ob")
+  starts += ("truncated:", "", "too small: 8x4")
+  for reason, start in zip(reasons, starts, strict=True):
+    assert reason.startswith(start), reason
+
+
+def test_scans_have_units_and_a_record(tmp_path):
+  pydicom = pytest.importorskip("pydicom")
+  stored = np.arange(64, dtype=np.uint16).reshape(8, 8)
+  scan = pydicom.Dataset()
+  scan.file_meta = pydicom.dataset.FileMetaDataset()
+  scan.file_meta.TransferSyntaxUID = pydicom.uid.ExplicitVRLittleEndian
+  scan.SOPClassUID, scan.SOPInstanceUID = "1.2.840.10008.5.1.4.1.1.2", "1.2"
+  scan.Modality, scan.PixelSpacing = "CT", [0.5, 0.75]
+  scan.RescaleSlope, scan.RescaleIntercept = 1, -1024
+  scan.Rows = scan.Columns = 8
+  scan.SamplesPerPixel, scan.PixelRepresentation = 1, 0
+  scan.BitsAllocated = scan.BitsStored = 16
+  scan.HighBit, scan.PhotometricInterpretation = 15, "MONOCHROME2"
+  scan.PixelData = stored.tobytes()
+  file = io.BytesIO()
+  pydicom.dcmwrite(file, scan, enforce_file_format=True)
+  source = write(tmp_path / "ct", {"scan": file.getvalue()})
+  metadata = prepare(source, range=values.window("100:-1000")).metadata
+  assert metadata.value_range == values.Range(
+    (-1050.0,), (-950.0,), ("HU",), "uint16"
+  )
+  assert metadata.values["about"] == {
+    "modality": "CT",
+    "slope": 1.0,
+    "intercept": -1024.0,
+    "spacing": [0.5, 0.75],
+  }
+  scan.Rows, scan.Columns = 60000, 60000
+  file = io.BytesIO()
+  pydicom.dcmwrite(file, scan, enforce_file_format=True)
+  with pytest.raises(ValueError, match="too large"):
+    arrays.read(file.getvalue(), "scan")
+
+  nibabel = pytest.importorskip("nibabel")
+  volume = np.arange(8 * 8 * 3, dtype=np.int16).reshape(8, 8, 3)
+  image = nibabel.Nifti1Image(volume, np.diag([2, 3, 4, 1]))
+  image.header.set_slope_inter(0.5, 10)
+  for ending, content in (
+    ("nii", image.to_bytes()),
+    ("nii.gz", gzip.compress(image.to_bytes())),
+  ):
+    source = write(tmp_path / ending, {f"a.{ending}": content})
+    prepared = prepare(source, range="auto", layout="WHN")
+    found = prepared.metadata.value_range.restore(
+      to_float(prepared[2]["image"])
+    )
+    np.testing.assert_allclose(found[..., 0], 0.5 * volume[..., 2].T + 10)
+    assert prepared.metadata.values["about"]["spacing"] == [2, 3, 4]
+
+
+def test_ranges_are_parsed_stored_and_described():
+  wanted = values.parse("-1e3:3000HU", 2)
+  assert wanted.bounds == [(-1000, 3000, "HU")] * 2
+  assert values.parse("auto:0.1", 1).percent == 0.1
+  assert values.window("400:40") == "-160:240HU"
+  with pytest.raises(ValueError, match="WIDTH:LEVEL"):
+    values.window("400")
+  made = values.Range((0.0, 1.0), (2.0, 3.0), ("m", ""), "uint16")
+  assert values.from_dict(made.as_dict(), 2) == made
+  assert made.describe() == "channel 1: 0 to 2 m, channel 2: 1 to 3"
+  for change in (
+    {"low": [0.0]},
+    {"low": [5, 1]},
+    {"high": [float("inf"), 3]},
+    {"units": ["\n", ""]},
+    {"dtype": "object"},
+  ):
+    assert values.from_dict(made.as_dict() | change, 2) is None
+  assert values.from_dict([], 2) is None
+
+
+def test_damaged_files_end_in_a_sentence():
+  array = ramp(np.uint16, 3, 0, 65535)
+  files = {"a.npy": npy(array), "a.npz": npz(array), "a.png": png16(array)}
+  try:
+    files["a.tif"] = tiff(array)
+  except pytest.skip.Exception:
+    pass
+  rng = random.Random(0)
+  with limits(300) as begin:
+    for name, content in files.items():
+      for _ in range(150):
+        begin(2.0)
+        try:
+          image = arrays.read(mutate(rng, [content]), name)
+          arrays.checked(image, 3)
+        except Exception as error:  # as the writer does, which lists a reason
+          assert not isinstance(error, MemoryError)
