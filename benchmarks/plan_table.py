@@ -1,15 +1,15 @@
-"""Write the table of TPU slices in docs/performance.md, with libtpu alone.
+"""Write the tables of TPUs and GPUs in docs/performance.md, by compilers alone.
 
   python -m benchmarks.plan_table
 
-Each row compiles the real training step, which takes minutes. Finished rows are
-stored in docs/plans.jsonl and skipped next time, so the command can be stopped
-at any time. Delete a line there to recompile its row.
+It needs libtpu for the one, the extra plan-gpu for the other. Each row compiles
+the real training step, which takes minutes. Finished rows are stored in
+docs/plans.jsonl and skipped next time, so the command can be stopped at any
+time. Delete a line there to recompile its row.
 """
 
 import datetime
 import json
-import math
 import subprocess
 import sys
 
@@ -43,15 +43,26 @@ ROWS = (
   ("v5p:2x2x1", *PROGAN_1024),
   ("v6e:2x4", *PROGAN_1024),
 )
+FLOAT32 = {"precision": "float32"}
+GPU_ROWS = (
+  ("h100", "msg_progan", 256, 16, {}),
+  ("h100", "msg_progan", 256, 16, FLOAT32),
+  ("h100", "msg_progan", 1024, 4, {}),
+  ("h100:8", "msg_progan", 256, 4, {}),
+  ("a100", "msg_progan", 256, 16, {}),
+  ("h100", "msg_progan", 256, 16, {"precision": "float32_fast"}),
+  ("h100", "msg_stylegan", 256, 16, {}),
+)
 
 
 def command(topology, preset, resolution, device_batch, fields):
   """Return the flags of `plan` for a row."""
   fields = {"resolution": resolution, "precision": "bfloat16"} | fields
+  flag = "topology" if "x" in topology else "gpu"
   return [
     f"--config=configs/ffhq.py:{preset}",
     *(f"--config.{name}={value}" for name, value in fields.items()),
-    f"--topology={topology}",
+    f"--{flag}={topology}",
     f"--device_batch_size={device_batch}",
   ]
 
@@ -72,68 +83,94 @@ def compile_row(flags):
   return numbers
 
 
-def first_cells(row):
-  """Return the cells that a row has before it is compiled."""
-  topology, preset, resolution, device_batch, fields = row
-  chips = math.prod(map(int, topology.partition(":")[2].split("x")))
-  saving = ", ".join(f"{name} {value}" for name, value in fields.items())
-  size = f"{resolution}²"
-  return preset, size, topology, chips, device_batch, saving or "none"
+def _gib(size):
+  return f"{size / 2**30:.2f}"
 
 
-def as_line(row, numbers):
-  """Return a row of the table; None: not compiled."""
-  if numbers is None:
-    return _joined((*first_cells(row), "not compiled", *("",) * 8))
-  memory = numbers["hbm_bytes"] / 2**30
-  capacity = numbers["hbm_capacity_bytes"] / 2**30
-  used = f"{memory:.2f} of {capacity:.0f}"
-  if not numbers["fits"]:
-    cells = (f"{used}, NO", *("none",) * 5)
-  else:
-    size = numbers["device_batch_size"]
-    step, floor = numbers["step_secs_estimate"]["step"], numbers["floor_secs"]
-    cells = (
-      used,
-      f"{numbers['bytes_accessed'] / size / 1e9:.1f}",
-      f"{numbers['collective_bytes'] / 1e6:.1f}",
-      f"{size / step:.1f}",
-      f"{size / floor:.1f}",
-      f"{step / floor:.1f}",
-    )
-  return _joined(
-    (
-      *first_cells(row),
-      f"{numbers['model_flops_per_image'] / 1e9:.0f}",
-      *cells,
-      f"{numbers['compile_secs']:.0f}",
-      numbers["date"],
-    )
+def _memory(plan):
+  used = (
+    f"{_gib(plan['hbm_bytes'])} of {plan['hbm_capacity_bytes'] / 2**30:.0f}"
   )
+  return used if plan["fits"] else f"{used}, NO"
 
 
-def _joined(cells):
-  return "| " + " | ".join(map(str, cells)) + " |\n"
+def _step(plan):
+  return plan["step_secs_estimate"]["step"]
+
+
+# Columns, with their cells as functions of a plan. A step that does not fit has
+# the first two.
+TPU_COLUMNS = {
+  "GFLOP an image, model": lambda p: f"{p['model_flops_per_image'] / 1e9:.0f}",
+  "GiB a chip": _memory,
+  "GB moved an image": lambda p: (
+    f"{p['bytes_accessed'] / p['device_batch_size'] / 1e9:.1f}"
+  ),
+  "MB all-reduced a step": lambda p: f"{p['collective_bytes'] / 1e6:.1f}",
+  "images/s a chip": lambda p: f"{p['device_batch_size'] / _step(p):.1f}",
+  "floor": lambda p: f"{p['device_batch_size'] / p['floor_secs']:.1f}",
+  "time / floor": lambda p: f"{_step(p) / p['floor_secs']:.1f}",
+}
+GPU_COLUMNS = {
+  "GFLOP an image, model": TPU_COLUMNS["GFLOP an image, model"],
+  "GiB a GPU": _memory,
+  "kernels": lambda p: f"{p['kernels']:,}",
+  "convolutions": lambda p: ", ".join(
+    f"{count} {name}" for name, count in p["convolutions"].items()
+  ),
+  "GB moved an image": lambda p: f"{p['bytes_per_image'] / 1e9:.2f}",
+  "floor, GB": lambda p: f"{p['floor_bytes_per_image'] / 1e9:.2f}",
+  "bytes / floor": lambda p: (
+    f"{p['bytes_per_image'] / p['floor_bytes_per_image']:.1f}"
+  ),
+  "all-reduces": lambda p: (
+    f"{p['collective_calls']}, {p['collective_bytes'] / 1e6:.0f} MB"
+  ),
+  "images/s a GPU": TPU_COLUMNS["images/s a chip"],
+  "floor, images/s": TPU_COLUMNS["floor"],
+}
+
+
+def table(rows, columns, chips, plans):
+  """Return a table of the plans so far, a line a row."""
+  head = [
+    "network",
+    "size",
+    *chips,
+    "fields",
+    *columns,
+    "compiled in, s",
+    "date",
+  ]
+  lines = [head, ["---"] * len(head)]
+  for row in rows:
+    topology, preset, resolution, device_batch, fields = row
+    saving = ", ".join(f"{name} {value}" for name, value in fields.items())
+    cells = [preset, f"{resolution}²", topology, device_batch, saving or "none"]
+    plan = plans.get(" ".join(command(*row)))
+    if plan is None:
+      cells += ["not compiled"] + [""] * (len(columns) + 1)
+    else:
+      shown = list(columns.values())[: None if plan["fits"] else 2]
+      cells += [cell(plan) for cell in shown]
+      cells += ["none"] * (len(columns) - len(shown))
+      cells += [f"{plan['compile_secs']:.0f}", plan["date"]]
+    lines.append(cells)
+  return "".join(f"| {' | '.join(map(str, line))} |\n" for line in lines)
 
 
 def write_page(plans):
-  """Replace the table in the page by one of the plans so far."""
-  head = (
-    "network | size | slice | chips | batch a chip | saving "
-    "| GFLOP an image, model | GiB a chip | GB moved an image "
-    "| MB all-reduced a step | images/s a chip | floor | time / floor "
-    "| compiled in, s | date"
-  )
-  table = f"| {head} |\n" + "|---" * (head.count("|") + 1) + "|\n"
-  for row in ROWS:
-    table += as_line(row, plans.get(" ".join(command(*row))))
-  section.replace(PAGE, "plans", table)
+  """Replace the tables in the page by those of the plans so far."""
+  chips = ("slice", "batch a chip")
+  section.replace(PAGE, "plans", table(ROWS, TPU_COLUMNS, chips, plans))
+  gpus = ("GPUs", "batch a GPU")
+  section.replace(PAGE, "gpus", table(GPU_ROWS, GPU_COLUMNS, gpus, plans))
 
 
 def main():
-  """Compile missing rows; write the table after each."""
+  """Compile missing rows; write the tables after each."""
   plans = {plan["flags"]: plan for plan in jsonl.read(PLANS)}
-  for row in ROWS:
+  for row in (*GPU_ROWS, *ROWS):
     flags = command(*row)
     key = " ".join(flags)
     if key not in plans:

@@ -2,11 +2,12 @@ r"""Plan a launch: does the configuration fit, and how fast will it be?
 
   python -m msggan_jax.plan --config=configs/ffhq.py --topology=v5e:16x16 \
     --config.precision=bfloat16 --device_batch_size=8
+  python -m msggan_jax.plan --config=configs/ffhq.py --gpu=h100:8
   python -m msggan_jax.plan --config=configs/demo.py
 
-The first compiles the real training step for a TPU slice you have no access to;
-it needs libtpu: pip install 'msggan-jax[tpu]'. The second compiles for this
-machine. Full-size networks take minutes to compile.
+The first two compile the real training step for a TPU slice and for GPUs you
+have no access to; they need pip install 'msggan-jax[tpu]' and '[plan-gpu]'. The
+third compiles for this machine. Full-size networks take minutes to compile.
 """
 
 import os
@@ -22,6 +23,11 @@ _TOPOLOGY = flags.DEFINE_string(
   "topology",
   None,
   "TPU slice such as v5e:16x16, v4:2x2x2, v5p:2x2x1 or v6e:2x4.",
+)
+_GPU = flags.DEFINE_string(
+  "gpu",
+  None,
+  "GPUs of a host, such as h100 or h100:8; also a100, a100_40, h200 and b200.",
 )
 _LEVELS = flags.DEFINE_bool(
   "levels", False, "Show bytes, products and time of every level."
@@ -41,19 +47,22 @@ _JSON = cli.define_json("One JSON object.")
 def main() -> None:
   """Compile the step and print the plan."""
   output = cli.JsonOutput(_JSON.value)
-  if _LEVELS.value and not _TOPOLOGY.value:
-    raise ValueError("--levels needs --topology")
+  topology = _TOPOLOGY.value or _GPU.value
+  if _TOPOLOGY.value and _GPU.value:
+    raise ValueError("give either --topology or --gpu")
+  if _LEVELS.value and not topology:
+    raise ValueError("--levels needs --topology or --gpu")
   # Programs for absent devices cannot be loaded from the cache.
   os.environ["JAX_ENABLE_COMPILATION_CACHE"] = "false"
   # Imported late: a topology sets environment variables before JAX is used.
-  from msggan_jax.planning import tpu_slices
+  from msggan_jax.planning import devices as absent
 
   devices, chip = [], None
-  if _TOPOLOGY.value:
-    devices, chip = tpu_slices.describe(_TOPOLOGY.value)
+  if topology:
+    devices, chip = absent.describe(topology)
   from msggan_jax.planning import estimate
 
-  if not _TOPOLOGY.value:
+  if not topology:
     devices, chip = estimate.this_machine()
   numbers = _compile(devices, chip)
   lines = estimate.describe(numbers)

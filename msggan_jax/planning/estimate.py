@@ -1,9 +1,9 @@
 """A run before it starts: memory, speed, disk, from its compiled step.
 
-On a TPU, each instruction takes the time of its products, padded to the matrix
-unit, at the full peak, or of its bytes, with padding, at the full bandwidth,
-whichever is longer; a step takes the sum, and then the collectives. Elsewhere a
-step takes the model's FLOPs at half of the measured peak.
+On an accelerator, each instruction takes the time of its products, padded to
+the matrix unit of TPUs, at the full peak, or of its bytes, with TPUs' padding,
+at the full bandwidth, whichever is longer; a step takes the sum, and then the
+collectives. On a CPU it takes the model's FLOPs at half of the measured peak.
 
 The floor makes every product once, at the full peak, and moves its operands and
 result once, without padding; everything else is fused into products.
@@ -27,8 +27,8 @@ from msggan_jax.data import pictures
 from msggan_jax.models import base_grid
 from msggan_jax.models.pyramid import connected_scales
 from msggan_jax.planning import flops, instructions, timing
+from msggan_jax.planning.devices import CUDNN_WORKSPACE, GIB, Chip
 from msggan_jax.planning.instructions import Work
-from msggan_jax.planning.tpu_slices import GIB, Chip
 from msggan_jax.runtime import machine, sharding
 
 _UNITS = {"": 1, "K": 2**10, "M": 2**20, "G": 2**30, "T": 2**40}
@@ -49,8 +49,7 @@ class Compilation(NamedTuple):
   parts_bytes: dict[str, int]  # TPUs reuse the space of some temporaries
   xla_flops: float  # every loop's body once
   bytes_accessed: float  # by XLA's count
-  collectives: dict[str, int]  # bytes that a device contributes, by kind
-  works: list[Work]  # empty except on TPUs
+  text: str  # of the program
 
 
 def compile_step(run: Program) -> Compilation:
@@ -64,7 +63,7 @@ def compile_step(run: Program) -> Compilation:
     if needed is None:
       raise
     secs = time.monotonic() - began
-    return Compilation(False, secs, needed, {}, 0.0, 0.0, {}, [])
+    return Compilation(False, secs, needed, {}, 0.0, 0.0, "")
   secs = time.monotonic() - began
   memory = compiled.memory_analysis()
   parts = {
@@ -74,10 +73,11 @@ def compile_step(run: Program) -> Compilation:
     "code": memory.generated_code_size_in_bytes,
   }
   text = compiled.as_text()
-  needed, works = sum(parts.values()), []
+  if '"algo_id":"-1"' in text:  # chosen on the device
+    parts["cuDNN's workspace, at most"] = CUDNN_WORKSPACE
+  needed = sum(parts.values())
   if run.mesh.devices.flat[0].platform == "tpu":
     needed = memory.peak_memory_in_bytes
-    works = instructions.works(text)
   # One batch is among the arguments; the others wait beside it.
   batch = size_of(run.abstract_batch)
   parts["waiting batches"] = (program.RUN_AHEAD - 1) * batch // run.mesh.size
@@ -90,8 +90,7 @@ def compile_step(run: Program) -> Compilation:
     parts_bytes=parts,
     xla_flops=cost.get("flops", 0.0),
     bytes_accessed=cost.get("bytes accessed", 0.0),
-    collectives=instructions.collective_bytes(text),
-    works=works,
+    text=text,
   )
 
 
@@ -145,8 +144,14 @@ def make_plan(config: ConfigDict, devices: list, chip: Chip) -> dict[str, Any]:
     run.plain_step, run.abstract_state, run.abstract_batch
   )
   model_flops = flops.total(products)
-  levels = level_costs(made.works, products, chip, len(devices))
-  secs = step_secs(levels, model_flops, made.collectives, chip, len(devices))
+  known = made.text and chip.hbm_bytes_per_sec  # not those of a CPU
+  works = instructions.works(made.text, chip) if known else []
+  levels = level_costs(works, products, chip, len(devices))
+  calls = instructions.collectives(made.text)
+  collectives = {kind: sum(sizes) for kind, sizes in calls.items()}
+  secs = step_secs(levels, model_flops, collectives, chip, len(devices))
+  moved = sum(work.bytes_moved for work in works) or made.bytes_accessed
+  floor_bytes = sum(count.bytes_moved for count in products.values())
   return {
     "devices": len(devices),
     "device_kind": chip.kind,
@@ -156,11 +161,18 @@ def make_plan(config: ConfigDict, devices: list, chip: Chip) -> dict[str, Any]:
     "hbm_parts_bytes": made.parts_bytes,
     "hbm_capacity_bytes": chip.hbm_bytes,
     "fits": fits,
+    "compiled": bool(made.text),
+    "bytes_per_image": moved / size,
+    "floor_bytes_per_image": floor_bytes / config.batch_size,
+    "kernels": sum(work.kernels for work in works),
+    "kinds": _kinds(works),
+    "convolutions": _precisions(works),
     "flops_per_image": made.xla_flops / size,
     "model_flops_per_image": model_flops / config.batch_size,
-    "bytes_accessed": made.bytes_accessed,
-    "collective_bytes": sum(made.collectives.values()),
-    "collectives": made.collectives,
+    "bytes_accessed": made.bytes_accessed or moved,
+    "collective_bytes": sum(collectives.values()),
+    "collectives": collectives,
+    "collective_calls": sum(map(len, calls.values())),
     "compile_secs": made.compile_secs,
     "step_secs_estimate": secs if fits else None,
     "images_per_sec_estimate": config.batch_size / secs["step"] if fits else 0,
@@ -174,8 +186,7 @@ def level_costs(
 ) -> list[dict[str, Any]]:
   """Return each level's costs in one step of a device, low to high.
 
-  Work of no level, such as the optimizer's, comes first. Empty without a
-  compiled TPU program.
+  Work of no level, such as the optimizer's, comes first. Empty without works.
   """
   if not works:
     return []
@@ -193,13 +204,29 @@ def level_costs(
       compute_secs=compute_secs,
       secs=max(memory_secs, compute_secs),
     )
-  for (level, _), count in products.items():
-    least = max(secs(count.bytes_moved / devices, count.flops / devices))
+  for (level, *precision), (count, moved) in products.items():
+    count *= chip.passes(*precision)
+    least = max(secs(moved / devices, count / devices))
     sums[level]["floor_secs"] += least
   return [
     {"level": level} | {name: sums[level][name] for name in _COSTS}
     for level in sorted(sums, key=lambda level: level or 0)
   ]
+
+
+def _kinds(works: list[Work]) -> dict[str, dict[str, int]]:
+  """Return kernels and bytes of each kind of work, most bytes first."""
+  sums = collections.defaultdict(collections.Counter)
+  for work in works:
+    sums[work.kind].update(kernels=work.kernels, bytes_moved=work.bytes_moved)
+  by_bytes = sorted(sums.items(), key=lambda item: -item[1]["bytes_moved"])
+  return {kind: dict(counts) for kind, counts in by_bytes}
+
+
+def _precisions(works: list[Work]) -> dict[str, int]:
+  """Return how many convolutions have each precision."""
+  names = (work.products for work in works for _ in range(work.kernels))
+  return dict(collections.Counter(filter(None, names)))
 
 
 def step_secs(
@@ -291,9 +318,9 @@ def describe(numbers: dict[str, Any]) -> list[str]:
     words = "largest batch" if numbers["known_to_be_largest"] else "at least"
     lines.append(f"found          {words} {numbers['largest']} a device")
   lines.append(
-    f"FLOPs          {numbers['flops_per_image'] / 1e9:.4g} G an image as XLA "
-    "counts (loops once), "
-    f"{numbers['model_flops_per_image'] / 1e9:.4g} G of the model"
+    f"FLOPs          {numbers['model_flops_per_image'] / 1e9:.4g} G an image "
+    f"of the model, {numbers['flops_per_image'] / 1e9:.4g} G as XLA counts "
+    "(loops once, on GPUs nothing)"
   )
   if not numbers["fits"]:
     return lines
@@ -309,19 +336,34 @@ def describe(numbers: dict[str, Any]) -> list[str]:
   )
   if numbers["levels"]:
     assumed = (
-      f"products padded to the 128x128 unit at the full peak, "
-      f"{secs['compute']:.3g} s, or padded bytes at the full bandwidth, "
-      f"{secs['memory']:.3g} s: the longer of each instruction; then "
-      f"{secs['collectives']:.3g} s of collectives over all links"
+      "products at the full peak (on TPUs padded to the 128x128 unit), "
+      f"{secs['compute']:.3g} s, or bytes, with padding, at the full "
+      f"bandwidth, {secs['memory']:.3g} s: the longer of each instruction; "
+      f"then {secs['collectives']:.3g} s of collectives over all links; no "
+      "launches"
     )
   lines += [
-    f"bytes moved    {numbers['bytes_accessed'] / 1e9:.4g} GB a device's step",
-    f"collectives    {collectives or 'none'}, a device's step",
+    f"bytes moved    {numbers['bytes_per_image'] / 1e9:.4g} GB an image, floor "
+    f"{numbers['floor_bytes_per_image'] / 1e9:.4g} GB: operands and results of "
+    "every product once",
+    f"collectives    {collectives or 'none'}, a device's step, in "
+    f"{numbers['collective_calls']} calls",
     f"estimate       {speed:.4g} images/s, {1000 / speed:.4g} s/kimg, "
     f"{1000 * total / speed / 86400:.3g} days to {total:g} kimg",
     f"assumed        {assumed}; no waiting for data",
   ]
-  if numbers["floor_secs"]:
+  if numbers["levels"]:
+    kinds = ", ".join(
+      f"{kind} {counts['bytes_moved'] / 1e9:.4g} GB in {counts['kernels']}"
+      for kind, counts in numbers["kinds"].items()
+    )
+    precisions = ", ".join(
+      f"{count} of {name}" for name, count in numbers["convolutions"].items()
+    )
+    lines += [
+      f"kernels        {numbers['kernels']} a step: {kinds}",
+      f"convolutions   {precisions}",
+    ]
     lines.append(
       f"floor          {numbers['floor_secs']:.3g} s of {secs['step']:.3g} s a "
       "step: every product once, at the full peak or with its operands and "

@@ -21,9 +21,9 @@ class Count(NamedTuple):
   bytes_moved: int  # operands and results, once each, without padding
 
 
-# By resolution of the level (see `multi_scale.level_scope`; None: of none) and
-# bytes of a result's item.
-Products = dict[tuple[int | None, int], Count]
+# By resolution of the level (see `multi_scale.level_scope`; None: of none),
+# bytes of an operand's item and precision, such as "highest".
+Products = dict[tuple[int | None, int, str], Count]
 
 
 def model_flops(f, *args) -> int:
@@ -83,12 +83,13 @@ def _count_equation(equation: core.JaxprEqn, level: int | None) -> Products:
 def _products(equation: core.JaxprEqn, level, terms: float) -> Products:
   """Return the count of an equation whose results each sum some products."""
   arrays = [variable.aval for variable in equation.invars + equation.outvars]
-  out = arrays[-1]
   count = Count(
-    round(2 * math.prod(out.shape) * terms),
+    round(2 * math.prod(arrays[-1].shape) * terms),
     sum(math.prod(x.shape) * x.dtype.itemsize for x in arrays),
   )
-  return {(level, out.dtype.itemsize): count}
+  stated = equation.params["precision"]  # of both operands
+  precision = stated[0].name.lower() if stated else "default"
+  return {(level, arrays[0].dtype.itemsize, precision): count}
 
 
 def _sum(parts: Iterable[Products]) -> Products:

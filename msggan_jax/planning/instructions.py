@@ -2,7 +2,7 @@
 
 TPUs pad an array's minor dimensions to tiles, and a matrix product's operands
 to the 128x128 matrix unit. Both count here as padded, from the layouts in the
-program's text. Loops count as often as they run.
+program's text; GPUs pad nothing. Loops count as often as they run.
 """
 
 import collections
@@ -10,20 +10,27 @@ import math
 import re
 from typing import NamedTuple
 
+from msggan_jax.planning.devices import Chip
+
 _STEPS_BACK = 8  # toward an instruction with a name
 _ITEM_BYTES = (
   dict.fromkeys(("pred", "s8", "u8"), 1)
   | dict.fromkeys(("bf16", "f16"), 2)
   | dict.fromkeys(("s64", "u64", "f64"), 8)
 )  # others: 4
-# bfloat16 products that make up one of float32.
-_PASSES = {"default": 1, "high": 3, "highest": 6}
 # Opcodes that move nothing, or whose computations are counted by themselves.
 _FREE = frozenset(
   "parameter constant tuple get-tuple-element bitcast while conditional call "
   "after-all copy-done partition-id all-reduce all-reduce-start "
   "all-reduce-done".split()
 )
+_CUDNN = re.compile(r"custom_call_target=\"__cudnn\$conv(\w+)")
+# By the opcodes of an instruction and of those fused into it.
+_KINDS = {
+  "product": {"dot"},
+  "copy": {"copy", "copy-start", "transpose"},
+  "reduction": {"reduce", "reduce-window"},
+}
 _COLLECTIVE = re.compile(
   r"= (.*?) (all-reduce|all-gather|reduce-scatter|all-to-all"
   r"|collective-permute)(-start)?\("
@@ -55,7 +62,10 @@ class Work(NamedTuple):
 
   level: int | None  # resolution, from its name; None: of no level
   bytes_moved: int  # operands and results in main memory, with padding
-  padded_flops: int  # of convolutions, in passes of bfloat16
+  padded_flops: int  # of products, in passes of bfloat16
+  kind: str  # convolution, product, copy, reduction or elementwise
+  kernels: int  # executions
+  products: str  # dtype and precision of a convolution, or empty
 
 
 class _Instruction(NamedTuple):
@@ -99,7 +109,7 @@ def parse_arrays(text: str) -> list[Array]:
   return arrays
 
 
-def works(hlo: str) -> list[Work]:
+def works(hlo: str, chip: Chip) -> list[Work]:
   """Return the work of every instruction that a module's text executes."""
   computations, entry = _parse(hlo)
   found: list[Work] = []
@@ -118,32 +128,39 @@ def works(hlo: str) -> list[Work]:
         visit(inner["to_apply"], times)
       elif instruction.opcode not in _FREE:
         fused = computations.get(inner.get("calls", ""), {})
-        flops = sum(_flops_of(each, fused) for each in fused.values())
-        flops += _flops_of(instruction, computation)
+        products = [_product_of(each, fused, chip) for each in fused.values()]
+        products += [_product_of(instruction, computation, chip)]
         moved = _bytes_of(instruction, computation, fused)
-        level = _level(instruction, computation)
-        found.append(Work(level, times * moved, times * flops))
+        work = Work(
+          level=_level(instruction, computation),
+          bytes_moved=times * moved,
+          padded_flops=times * sum(flops for flops, _ in products),
+          kind=_kind_of(instruction, fused),
+          kernels=times,
+          products="".join(name for _, name in products),
+        )
+        found.append(work)
 
   visit(entry, 1)
   return found
 
 
-def collective_bytes(hlo: str) -> dict[str, int]:
-  """Sum the bytes of the collectives' results in a module's text, by kind."""
-  totals = collections.Counter()
+def collectives(hlo: str) -> dict[str, list[int]]:
+  """Return the bytes of the results of each collective, by kind."""
+  found = collections.defaultdict(list)
   for kinds, opcode, start in _COLLECTIVE.findall(hlo):
     arrays = parse_arrays(kinds)
     if start and opcode != "all-reduce":
       arrays = arrays[1:2]  # (operand, result, ...)
-    totals[opcode] += sum(x.item_bytes * math.prod(x.shape) for x in arrays)
-  return dict(totals)
+    found[opcode].append(sum(x.item_bytes * math.prod(x.shape) for x in arrays))
+  return dict(found)
 
 
 def padded_flops(lhs: Array, rhs: Array, out: Array, attributes: str) -> int:
   """Return the FLOPs of a convolution as the matrix unit executes it.
 
-  Every dimension counts with the padding of the array that pads it most, and
-  float32 with its passes of bfloat16. `attributes` have window and labels.
+  Every dimension counts with the padding of the array that pads it most.
+  `attributes` have window and labels.
   """
   labels = re.search(r"dim_labels=(\w+)_(\w+)->(\w+)", attributes)
   arrays = (lhs, rhs, out)
@@ -165,9 +182,6 @@ def padded_flops(lhs: Array, rhs: Array, out: Array, attributes: str) -> int:
   dilation = re.search(r"lhs_dilate=([\dx]+)", attributes)
   if dilation:
     flops //= math.prod(map(int, dilation[1].split("x")))
-  precision = re.search(r"operand_precision=\{(\w+)", attributes)
-  if precision and max(lhs.item_bytes, rhs.item_bytes) > 2:
-    flops *= _PASSES[precision[1]]
   return flops
 
 
@@ -206,11 +220,50 @@ def _trips(loop: _Instruction, condition: _Computation) -> int:
   return max((int(n) for n in constants if n.isdecimal()), default=1)
 
 
-def _flops_of(instruction: _Instruction, computation: _Computation) -> int:
-  if instruction.opcode != "convolution":  # as matrix products are, too
-    return 0
-  lhs, rhs = (computation[name].arrays[0] for name in instruction.operands)
-  return padded_flops(lhs, rhs, instruction.arrays[0], instruction.attributes)
+def _product_of(
+  instruction: _Instruction, computation: _Computation, chip: Chip
+) -> tuple[int, str]:
+  """Return the FLOPs, in passes of bfloat16, and a convolution's precision."""
+  attributes, cudnn = (
+    instruction.attributes,
+    _CUDNN.search(instruction.attributes),
+  )
+  if not cudnn and instruction.opcode not in ("convolution", "dot"):
+    return 0, ""
+  first, second = (
+    computation[name].arrays[0] for name in instruction.operands[:2]
+  )
+  result = instruction.arrays[0]
+  if instruction.opcode == "dot":
+    axes = re.search(r"lhs_contracting_dims=\{([\d,]*)\}", attributes)
+    terms = math.prod(first.shape[int(i)] for i in axes[1].split(",") if i)
+    flops = 2 * terms * math.prod(result.shape)
+  else:  # on TPUs, as matrix products are, too
+    # cuDNN's labels are those of the convolution that it differentiates.
+    arrays = {
+      "BackwardInput": (result, second, first),
+      "BackwardFilter": (first, result, second),
+    }.get(cudnn[1] if cudnn else "", (first, second, result))
+    flops = padded_flops(*arrays, attributes)
+  stated = re.search(r"operand_precision=\{(\w+)", attributes)
+  precision = stated[1] if stated else "default"
+  size = max(first.item_bytes, second.item_bytes)
+  names = {"highest": "true float32", "default": "fast float32"}
+  name = names.get(precision, precision) if size > 2 else "bfloat16"
+  return (
+    round(flops * chip.passes(size, precision)),
+    "" if instruction.opcode == "dot" else name,
+  )
+
+
+def _kind_of(instruction: _Instruction, fused: _Computation) -> str:
+  opcodes = {each.opcode for each in (instruction, *fused.values())}
+  if "convolution" in opcodes or _CUDNN.search(instruction.attributes):
+    return "convolution"
+  for kind, found in _KINDS.items():
+    if opcodes & found:
+      return kind
+  return "elementwise"
 
 
 def _bytes_of(

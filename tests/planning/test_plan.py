@@ -9,7 +9,7 @@ import jax
 import pytest
 
 from msggan_jax.algorithm import program
-from msggan_jax.planning import estimate, timing, tpu_slices
+from msggan_jax.planning import devices, estimate, timing
 from msggan_jax.planning.flops import Count
 from msggan_jax.planning.instructions import Work
 from msggan_jax.runtime import sharding
@@ -68,7 +68,7 @@ def test_a_plan_for_these_devices(chip):
   )
   assert flops_per_sec == pytest.approx(0.5 * 8 * chip.flops_per_sec)
   assert len(estimate.describe(numbers)) == 8
-  tight = tpu_slices.Chip("tight", 1, 1.0)
+  tight = devices.Chip("tight", 1, 1.0)
   numbers = estimate.make_plan(CONFIG, jax.devices(), tight)
   assert not numbers["fits"] and numbers["images_per_sec_estimate"] == 0
   assert "DOES NOT FIT" in "\n".join(estimate.describe(numbers))
@@ -76,15 +76,22 @@ def test_a_plan_for_these_devices(chip):
 
 def test_levels_and_step_of_a_chip():
   """On two chips; each instruction, and each floor, by the slower part."""
-  chip = tpu_slices.Chip("chip", 0, 100.0, 10.0, 5.0)
-  works = [Work(64, 30, 100), Work(None, 10, 0), Work(64, 10, 300)]
-  products = {(64, 2): Count(200, 40), (64, 4): Count(400, 20)}
-  other, level = levels = estimate.level_costs(works, products, chip, 2)
+  chip = devices.Chip("chip", 0, 100.0, 10.0, 5.0, 2, 4)
+  works = [
+    Work(level, moved, count, "convolution", 1, "")
+    for level, moved, count in ((64, 30, 100), (None, 10, 0), (64, 10, 300))
+  ]
+  products = {
+    (64, 2, "highest"): Count(200, 40),  # bfloat16 takes one pass
+    (64, 4, "default"): Count(200, 20),
+    (32, 4, "highest"): Count(25, 10),
+  }
+  other, floor, level = levels = estimate.level_costs(works, products, chip, 2)
   assert (other["level"], other["secs"], other["floor_secs"]) == (None, 1.0, 0)
   assert (level["bytes_moved"], level["flops"]) == (40, 400)
   assert (level["memory_secs"], level["compute_secs"]) == (4.0, 4.0)
   assert level["secs"] == 3.0 + 3.0
-  assert level["floor_secs"] == 2.0 + 2.0
+  assert level["floor_secs"] == 2.0 + 2.0 and floor["floor_secs"] == 0.5
   secs = estimate.step_secs(levels, 600, {"all-reduce": 15}, chip, 2)
   expected = {"compute": 4.0, "memory": 5.0, "collectives": 3.0}
   assert secs == expected | {"step": 7.0 + 3.0}
@@ -122,21 +129,34 @@ def test_a_dry_run_tells_and_writes_nothing(tmp_path, monkeypatch, chip):
   assert not list(tmp_path.iterdir())
 
 
-def test_unknown_slices_are_refused():
-  for name in ("v5e", "v9:2x2", "v5e:4", "a100:8"):
+def test_unknown_devices_are_refused():
+  for name in ("v5e", "v9:2x2", "v5e:4", "h300:8", "h100:0", "h100:2x2"):
     with pytest.raises(ValueError, match="there is no topology"):
-      tpu_slices.describe(name)
+      devices.describe(name)
 
 
-def test_without_a_compiler_slices_are_refused(monkeypatch):
-  monkeypatch.setattr(tpu_slices, "has_compiler", lambda: False)
+def test_without_a_compiler_devices_are_refused(monkeypatch):
+  monkeypatch.setattr(devices, "has_tpu_compiler", lambda: False)
   with pytest.raises(ValueError, match="compiling for TPUs needs libtpu"):
-    tpu_slices.describe("v5e:2x2")
+    devices.describe("v5e:2x2")
+  monkeypatch.setattr(devices, "has_gpu_compiler", lambda: False)
+  with pytest.raises(ValueError, match="pip install 'msggan-jax.plan-gpu.'"):
+    devices.describe("h100:8")
 
 
-def test_levels_need_a_slice():
+def test_figures_of_gpus():
+  """The peaks of NVIDIA's data sheets, in TFLOP/s, from XLA's figures."""
+  for name, bfloat16, float32 in (("a100", 312, 19.5), ("h100", 989, 66.9)):
+    chip = devices.gpu_chip(name)
+    assert chip.flops_per_sec == pytest.approx(1e12 * bfloat16, rel=0.005)
+    true_float32 = chip.flops_per_sec / chip.passes(4, "highest")
+    assert true_float32 == pytest.approx(1e12 * float32, rel=0.005)
+    assert chip.passes(4, "default") == 2 and chip.passes(2, "highest") == 1
+
+
+def test_levels_need_an_absent_device():
   said = run_command("plan", "--config=configs/demo.py", "--levels", code=2)
-  assert said.startswith("error: --levels needs --topology")
+  assert said.startswith("error: --levels needs --topology or --gpu")
 
 
 def run_plan(*flags):
@@ -148,7 +168,7 @@ def run_plan(*flags):
 @pytest.mark.slow
 def test_slices_compile_side_by_side():
   """The same work on a chip; levels add up to the step."""
-  if not tpu_slices.has_compiler():
+  if not devices.has_tpu_compiler():
     pytest.skip("needs libtpu")
   fields = "--device_batch_size=4", "--levels", "--json"
   with ThreadPoolExecutor(max_workers=2) as pool:
@@ -170,3 +190,20 @@ def test_slices_compile_side_by_side():
   refused = run_plan("--topology=v5e:3x5")
   assert refused.returncode == 2
   assert "libtpu refuses topology 'v5e:3x5'" in refused.stderr
+
+
+@pytest.mark.slow
+def test_a_plan_for_gpus():
+  if not devices.has_gpu_compiler():
+    pytest.skip("needs the extra plan-gpu")
+  fields = "--config.precision=bfloat16", "--device_batch_size=4", "--json"
+  result = run_plan("--gpu=h100:2", *fields)
+  assert result.returncode == 0, result.stderr
+  numbers = json.loads(result.stdout)
+  assert numbers["fits"] and numbers["compiled"] and numbers["devices"] == 2
+  assert numbers["kernels"] > 100
+  assert numbers["bytes_per_image"] > numbers["floor_bytes_per_image"] > 0
+  assert numbers["convolutions"].keys() == {"bfloat16", "true float32"}
+  assert numbers["collectives"].keys() == {"all-reduce"}
+  parts = numbers["hbm_parts_bytes"]
+  assert parts["cuDNN's workspace, at most"] == devices.CUDNN_WORKSPACE
