@@ -1,4 +1,4 @@
-"""Time our training step on CPU devices, in a process of its own."""
+"""Time our training step in a process of its own."""
 
 import json
 import os
@@ -11,19 +11,22 @@ from benchmarks.section import ROOT
 
 
 def time_step(
-  config: str, fields: Mapping[str, Any], *, steps: int, devices: int = 1
+  config: str,
+  fields: Mapping[str, Any],
+  *,
+  steps: int,
+  devices: int | None = 1,
 ) -> dict[str, Any]:
   """Return the numbers of `msggan_jax.benchmark` on so many CPU devices.
 
-  The configuration's path is from the repository's root.
+  None: on all devices that JAX finds. The configuration's path is from the
+  repository's root.
   """
   command = [sys.executable, "-m", "msggan_jax.benchmark"]
   command += [f"--config={config}", f"--steps={steps}", "--json"]
   command += [f"--config.{name}={value}" for name, value in fields.items()]
-  environment = os.environ | {
-    "JAX_PLATFORMS": "cpu",
-    "JAX_NUM_CPU_DEVICES": str(devices),
-  }
+  cpu = {"JAX_PLATFORMS": "cpu", "JAX_NUM_CPU_DEVICES": str(devices)}
+  environment = os.environ | (cpu if devices else {})
   result = subprocess.run(
     command, check=True, stdout=subprocess.PIPE, cwd=ROOT, env=environment
   )

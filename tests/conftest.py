@@ -1,4 +1,7 @@
-"""Strict JAX on eight CPU devices, before anything uses it."""
+"""Strict JAX on eight CPU devices, before anything uses it.
+
+`benchmarks/gpu.py` sets MSGGAN_TEST_PLATFORM to test a GPU.
+"""
 
 import os
 import runpy
@@ -9,7 +12,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-jax.config.update("jax_platforms", "cpu")
+PLATFORM = os.environ.get("MSGGAN_TEST_PLATFORM", "cpu")
+jax.config.update("jax_platforms", PLATFORM)
 jax.config.update("jax_num_cpu_devices", 8)
 jax.config.update("jax_numpy_rank_promotion", "raise")
 jax.config.update("jax_numpy_dtype_promotion", "strict")

@@ -6,6 +6,7 @@
 | plain | that of the platform that compiles the program | `by_platform.py` |
 | plain, on CPUs | 3x3 kernels with fewer products | `cpu.py` |
 | plain, on TPUs | resampling within the convolution | `tpu/unfolded.py` |
+| plain, in training on GPUs | fewer passes | `gpu.py` |
 | folded, in training on TPUs | narrow levels fill the lanes | `tpu/` |
 
 A network is built with `Kernels`, which decide the form of its arrays. All
@@ -19,7 +20,7 @@ from typing import Any
 
 import jax
 
-from msggan_jax.kernels import by_platform, plain
+from msggan_jax.kernels import by_platform, gpu, plain
 from msggan_jax.kernels.tpu import operations as tpu
 from msggan_jax.kernels.tpu.folded import Folded
 
@@ -85,7 +86,11 @@ FOLDED = Kernels(
   prepend=tpu.prepend,
   enter=tpu.enter,
 )
-_TRAINING = {"tpu": FOLDED}  # platform -> of the training step
+ON_GPUS = dataclasses.replace(
+  BY_PLATFORM, convolve=gpu.convolve, prepend=gpu.prepend, enter=gpu.enter
+)
+# Platform -> of the training step.
+_TRAINING = {"tpu": FOLDED, "gpu": ON_GPUS}
 
 
 def for_training(platform: str) -> Kernels:

@@ -44,11 +44,9 @@ _convolve = plain.differentiable(
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(1,))
 def _downsample(x: jax.Array, factor: int) -> jax.Array:
-  return _choose(
-    x,
-    default=functools.partial(plain.downsample, factor=factor),
-    tpu=functools.partial(unfolded.downsample, factor=factor),
-  )
+  default = functools.partial(plain.downsample, factor=factor)
+  at_once = functools.partial(unfolded.downsample, factor=factor)
+  return _choose(x, default=default, tpu=at_once, cuda=at_once)
 
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(1,))

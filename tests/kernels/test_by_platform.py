@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from msggan_jax.kernels import cpu, plain
+from msggan_jax.kernels import cpu, gpu, plain
 from msggan_jax.kernels.by_platform import (
   convolve,
   convolve_downsample,
@@ -13,6 +13,7 @@ from msggan_jax.kernels.by_platform import (
   upsample,
   upsample_convolve,
 )
+from msggan_jax.kernels.precision import TRUE_FLOAT32
 from msggan_jax.kernels.tpu import unfolded
 
 
@@ -62,6 +63,13 @@ def assert_agree(fast, reference, size=3):
 )
 def test_all_derivatives_agree(float64, fast, reference):
   assert_agree(fast, reference)
+
+
+def test_images_on_gpus(monkeypatch, float64):
+  """From two channels, and in the derivatives from three to two."""
+  monkeypatch.setattr(gpu, "_FEW", 2)
+  convolve = lambda x, kernel: gpu.convolve(x, kernel, None, TRUE_FLOAT32)
+  assert_agree(convolve, plain.convolve, size=1)
 
 
 def test_all_derivatives_agree_of_1x1(float64):

@@ -244,6 +244,9 @@ def test_interleaved_groups_equal_contiguous_ones(float64):
   layer = MinibatchStddev(4)
   other = of_batch(layer, 32)
   assert other.interleaved and not of_batch(layer, 8).interleaved
+  assert of_batch(layer, 8, on_gpus=True).interleaved
+  for batch in (2, 6):  # no whole groups
+    assert not of_batch(layer, batch, on_gpus=True).interleaved
   x = jnp.asarray(np.random.default_rng(0).normal(size=(32, 4, 2, 3)))
 
   def interleaved(x):
@@ -262,11 +265,13 @@ def test_interleaved_groups_equal_contiguous_ones(float64):
 
 
 @pytest.mark.slow
-def test_an_interleaved_network_equals_its_plain_form(float64):
-  config = small_config(batch_size=32)
+@pytest.mark.parametrize(
+  ("batch", "forms"), [(32, kernels.FOLDED), (8, kernels.ON_GPUS)]
+)
+def test_an_interleaved_network_equals_its_plain_form(batch, forms, float64):
+  config = small_config(batch_size=batch)
   plain, ours = (
-    total_loss(config, forms, 32)[0]
-    for forms in (kernels.BY_PLATFORM, kernels.FOLDED)
+    total_loss(config, form, batch)[0] for form in (kernels.BY_PLATFORM, forms)
   )
   for a, b in zip(*map(jax.tree.leaves, (ours, plain)), strict=True):
     assert np.linalg.norm(a - b) <= 1e-11 * np.linalg.norm(b) + 1e-15

@@ -242,9 +242,11 @@ def prepend(image: Features, x: Features) -> Features | Channels:
   return Channels(image.astype(x.dtype), x)
 
 
-def enter(pyramid: tuple, layer: Any) -> tuple:
+def enter(pyramid: tuple, layer: Any, on_gpus: bool = False) -> tuple:
   """Order the examples as suits the stddev layer, if there is one."""
-  form = None if layer is None else stddev.of_batch(layer, pyramid[0].shape[0])
+  form = None
+  if layer is not None:
+    form = stddev.of_batch(layer, pyramid[0].shape[0], on_gpus)
   if form is None or not form.interleaved:
     return pyramid, form, lambda scores: scores
   leave = functools.partial(form.interleave, inverse=True)

@@ -28,10 +28,13 @@ class Stddev:
   Attributes:
     layer: The plain layer.
     interleaved: Whether examples are in the order of `interleave`.
+    on_gpus: Whether the statistic stays apart from features alone, and joins
+      them where an image does.
   """
 
   layer: Any
   interleaved: bool = False
+  on_gpus: bool = False
 
   def __call__(
     self, x: Features | Channels, batch_mean: Any
@@ -40,9 +43,12 @@ class Stddev:
     few, x = (x.few, x.x) if isinstance(x, Channels) else (None, x)
     if self.layer.spatial and few is not None:
       few, x = None, join(Channels(few, x))
-    if few is not None or (not self.layer.spatial and overflows(x, 1)):
+    apart = self.on_gpus or overflows(x, 1)
+    if few is not None or (not self.layer.spatial and apart):
       parts = [x] if few is None else [few, x]
-      return Channels(few, x, self._of_parts(parts, batch_mean))
+      channels = Channels(few, x, self._of_parts(parts, batch_mean))
+      joins = self.on_gpus and few is not None
+      return join(channels) if joins else channels
     f, data = fold_of(x), data_of(x)
     statistic = self.statistic(x, batch_mean)
     statistic = jnp.broadcast_to(statistic, (*data.shape[:3], f))
@@ -79,17 +85,18 @@ def _of_pixels(stddev: jax.Array, f: int) -> jax.Array:
   return stddev.reshape(*stddev.shape[:3], -1, f).mean(axis=3)
 
 
-def of_batch(layer: Any, batch: int) -> Stddev:
+def of_batch(layer: Any, batch: int, on_gpus: bool = False) -> Stddev:
   """Return a layer's form for a batch, interleaved where that pays.
 
   Activations hold 8 examples in each of a TPU's registers. If as many groups
   fill them, members of a group are in different registers, and no array has to
-  change its layout.
+  change its layout. On GPUs any number pays.
   """
-  contiguous = layer.group and layer.grouping == "contiguous"
-  groups = batch // min(layer.group, batch) if contiguous else 1
-  uneven = batch % groups or groups % _SUBLANES
-  return Stddev(layer, interleaved=not (layer.spatial or uneven))
+  if layer.spatial or not layer.group or layer.grouping != "contiguous":
+    return Stddev(layer, on_gpus=on_gpus)
+  groups, rest = divmod(batch, layer.group)
+  uneven = rest or (groups % _SUBLANES and not on_gpus)
+  return Stddev(layer, not uneven, on_gpus)
 
 
 def join(x: Features | Channels) -> Features:
