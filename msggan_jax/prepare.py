@@ -71,7 +71,7 @@ _GROUP_BY = flags.DEFINE_string(
   "group_by",
   "",
   "Hold-out: images whose names match this regular expression alike stay "
-  "together, such as p(\\d+)_ for a patient's number.",
+  "together, such as p(\\d+)_ for a patient's number, not near-duplicates.",
 )
 _STRICT = flags.DEFINE_bool("strict", False, "Fail if an image is unusable.")
 

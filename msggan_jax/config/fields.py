@@ -176,7 +176,7 @@ _DATASET = {
   "dataset.group_by": _text(
     "",
     "hold-out: images whose names match this regular expression alike stay "
-    "together, such as p(\\d+)_ for a patient's number",
+    "together, such as p(\\d+)_ for a patient's number, not near-duplicates",
   ),
   "dataset.range": _text(
     "",

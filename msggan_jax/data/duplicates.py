@@ -61,7 +61,7 @@ def find_groups(
   columns, rows = _SIZE
   mirrored = colors.reshape(-1, rows, columns, 3)[:, :, ::-1]
   colors = np.concatenate([colors, mirrored.reshape(colors.shape)])
-  joined = Joined(len(unique))
+  joined = _Groups(len(unique))
   failures = np.zeros(len(unique), np.int64)
   with progress.bar(0, "Near-duplicates", "comparisons", brief=True) as bar:
     for first, others in _neighbors(_features(colors)):
@@ -100,21 +100,15 @@ def are_alike(a: np.ndarray, b: np.ndarray) -> bool:
   )
 
 
-class Joined:
+class _Groups:
   """Numbers that are joined to groups."""
 
   def __init__(self, count: int):
     self.of = np.arange(count)  # the group of each number
     self._members: dict[int, list[int]] = {}  # of groups of two or more
 
-  def groups(self) -> list[list[int]]:
-    """Return the groups, each ascending, of the joined numbers."""
-    return sorted(map(sorted, self._members.values()))
-
   def join(self, i: int, j: int) -> None:
     """Join the groups of two numbers; the smaller one is renamed."""
-    if self.of[i] == self.of[j]:
-      return
     groups = (self._members.pop(g, [g]) for g in self.of[[i, j]].tolist())
     small, large = sorted(groups, key=len)
     self.of[small] = group = int(self.of[large[0]])

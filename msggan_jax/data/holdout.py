@@ -8,7 +8,6 @@ from pathlib import Path
 
 import numpy as np
 
-from msggan_jax.data.duplicates import Joined
 from msggan_jax.runtime.errors import counted
 
 TRAIN, HOLDOUT = "train", "holdout"  # the parts of a set
@@ -60,15 +59,14 @@ def choose(
   if not chosen:
     raise Impossible(
       f"dataset.holdout is {size:g}, but the images are near-duplicates of "
-      "each other, or of one group, which stay together; choose more, or 0"
+      "each other, or groups by dataset.group_by, which stay together; choose "
+      "more, or 0"
     )
   return sorted(chosen)
 
 
-def by_pattern(
-  pattern: str, names: Sequence[str], groups: Sequence[Sequence[int]]
-) -> list[list[int]]:
-  r"""Join groups of images, and images whose names match a pattern alike.
+def by_pattern(pattern: str, names: Sequence[str]) -> list[list[int]]:
+  r"""Return the groups of images whose names match a pattern alike.
 
   What counts is the match's group, such as a patient's number in p(\d+)_.
   """
@@ -80,11 +78,7 @@ def by_pattern(
         f"dataset.group_by is {pattern!r}, which {name} does not match"
       )
     alike.setdefault(match[match.re.groups and 1], []).append(i)
-  joined = Joined(len(names))
-  for group in (*groups, *alike.values()):
-    for other in group[1:]:
-      joined.join(group[0], other)
-  return joined.groups()
+  return list(alike.values())
 
 
 def write(

@@ -180,8 +180,8 @@ def _finish(
   )
   names = [source.names[entry.number] for entry in images]
   together = groups
-  if wanted.group_by:
-    together = holdout.by_pattern(wanted.group_by, names, groups)
+  if wanted.group_by:  # somebody knows better
+    together = holdout.by_pattern(wanted.group_by, names)
   held = holdout.choose(wanted.holdout, digests, together)
   here.write(path)
   for name, rows in (
