@@ -1,8 +1,7 @@
 """A look at all values of a source before they are stored: types and ranges."""
 
 import dataclasses
-from collections.abc import Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -63,42 +62,62 @@ def survey(
       len(flat),
     )
 
+  seen = _Seen()
   with progress.bar(total, "Surveying", "images", brief=True) as bar:
-    looks = []
     for found in map_in_order(look, range(total)):
       bar.update()
-      looks += [found] if found else []
-  if not looks:
+      if found:
+        seen.add(found)
+  if not seen.size:
     return wanted, []  # the writer says why
-  _check_alike(looks)
-  return _with_range(wanted, asked, _range_of(asked, looks), looks)
+  seen.check_scale()
+  return _with_range(wanted, asked, seen)
 
 
-def _check_alike(looks: Sequence[_Look]) -> None:
-  """Raise ValueError if images differ in type, or floats in scale by a jump."""
-  first = looks[0]
-  for other in looks:
-    if other.dtype != first.dtype:
+class _Seen:
+  """What is known of all images so far; `first` is one of them."""
+
+  def __init__(self):
+    self.first: Any = None
+    self.samples: list[np.ndarray] = []
+    self.outside: Any = 0
+    self.size = 0
+    # The first image with values of each scale: its name and largest value.
+    self._scales: dict[str, tuple[str, float]] = {}
+
+  def add(self, look: _Look) -> None:
+    """Add an image; raise ValueError if its type is another one's."""
+    if not self.size:
+      self.first, self.low, self.high = look, *look.ends
+    if look.dtype != self.first.dtype:
       raise ValueError(
-        f"{first.name} has values of type {first.dtype}, {other.name} of "
-        f"{other.dtype}; store all in one type"
+        f"{self.first.name} has values of type {self.first.dtype}, {look.name} "
+        f"of {look.dtype}; store all in one type"
       )
-  peaks = {x.name: np.abs(x.ends).max() for x in looks if x.ends.any()}
-  small = [name for name, peak in peaks.items() if peak <= _SMALL]
-  large = [name for name, peak in peaks.items() if peak > _LARGE]
-  is_jump = small and large and len(small) + len(large) == len(peaks)
-  if is_jump and first.dtype.kind == "f":
-    a, b = small[0], large[0]
-    raise ValueError(
-      f"{a} has values up to {peaks[a]:.4g}, {b} up to {peaks[b]:.4g}, and "
-      "none is in between: store all in one unit"
-    )
+    self.low = np.minimum(self.low, look.ends[0])
+    self.high = np.maximum(self.high, look.ends[1])
+    self.outside = self.outside + look.outside
+    self.size += look.size
+    self.samples.append(look.sample.array)
+    if peak := np.abs(look.ends).max():
+      scale = "small" if peak <= _SMALL else "large"
+      scale = scale if not _SMALL < peak <= _LARGE else "between"
+      self._scales.setdefault(scale, (look.name, peak))
+
+  def check_scale(self) -> None:
+    """Raise ValueError if some images of floats are far larger than others."""
+    is_jump = self._scales.keys() == {"small", "large"}
+    if is_jump and self.first.dtype.kind == "f":
+      (a, low), (b, high) = (self._scales[x] for x in ("small", "large"))
+      raise ValueError(
+        f"{a} has values up to {low:.4g}, {b} up to {high:.4g}, and none is in "
+        "between: store all in one unit"
+      )
 
 
-def _range_of(asked: values.Wanted, looks: Sequence[_Look]) -> values.Range:
-  low = np.min([x.ends[0] for x in looks], axis=0)
-  high = np.max([x.ends[1] for x in looks], axis=0)
-  units = [looks[0].sample.unit] * len(low)
+def _range_of(asked: values.Wanted, seen: _Seen) -> values.Range:
+  low, high = seen.low, seen.high
+  units = [seen.first.sample.unit] * len(low)
   for i, (a, b, unit) in enumerate(asked.bounds):
     if b < low[i] or high[i] < a:
       raise ValueError(
@@ -108,28 +127,24 @@ def _range_of(asked: values.Wanted, looks: Sequence[_Look]) -> values.Range:
     low[i], high[i], units[i] = a, b, unit or units[i]
   if asked.percent:
     ends = [asked.percent, 100 - asked.percent]
-    sample = np.concatenate([x.sample.array for x in looks])
-    low, high = np.percentile(sample, ends, axis=0)
+    low, high = np.percentile(np.concatenate(seen.samples), ends, axis=0)
   for i in np.flatnonzero(~(low < high)):
     raise ValueError(
       f"channel {i + 1} is {low[i]:g} everywhere: give its range, such as "
       f"--range={low[i]:g}:{low[i] + 1:g}"
     )
-  dtype = values.storage_of(looks[0].dtype, low, high)
+  dtype = values.storage_of(seen.first.dtype, low, high)
   return values.Range(
     tuple(low.tolist()), tuple(high.tolist()), tuple(units), dtype
   )
 
 
 def _with_range(
-  wanted: prepared_set.Metadata,
-  asked: values.Wanted,
-  value_range: values.Range,
-  looks: Sequence[_Look],
+  wanted: prepared_set.Metadata, asked: values.Wanted, seen: _Seen
 ) -> tuple[prepared_set.Metadata, list[str]]:
-  size = sum(x.size for x in looks)
-  clipped = np.sum([x.outside for x in looks], axis=0) / size
-  lines = [f"range: {value_range.describe()}, of {counted(size, 'value')}"]
+  value_range, first = _range_of(asked, seen), seen.first
+  clipped = seen.outside / seen.size
+  lines = [f"range: {value_range.describe()}, of {counted(seen.size, 'value')}"]
   if asked.percent:
     lines.append(f"clipped: about {asked.percent:g} % at each end")
   lines += [
@@ -137,10 +152,10 @@ def _with_range(
     for i, (below, above) in enumerate(clipped.T, 1)
     if below or above
   ]
-  lines.append(f"stored as {value_range.dtype}, from {looks[0].dtype}")
+  lines.append(f"stored as {value_range.dtype}, from {first.dtype}")
   found = value_range.as_dict() | {
     "clipped": clipped.tolist(),
-    "source_dtype": str(looks[0].dtype),
-    "about": {k: v for k, v in looks[0].sample.about.items() if v},
+    "source_dtype": str(first.dtype),
+    "about": {k: v for k, v in first.sample.about.items() if v},
   }
   return dataclasses.replace(wanted, values=found), lines

@@ -4,6 +4,7 @@ Each takes a job and the mode's options, and returns lines for the user.
 """
 
 import itertools
+import json
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -12,14 +13,14 @@ import jax
 import jax.numpy as jnp
 import matplotlib
 import numpy as np
-from PIL.PngImagePlugin import PngInfo
 
 from msggan_jax.checkpoints import trained
 from msggan_jax.data import pictures
-from msggan_jax.data.pixels import HEAD_BYTES, MARK, decode_png, mark_of
+from msggan_jax.data.pixels import HEAD_BYTES, mark_of
 from msggan_jax.models.pyramid import resolutions_up_to
+from msggan_jax.runtime import files
 from msggan_jax.runtime.errors import counted
-from msggan_jax.sampling import exact
+from msggan_jax.sampling import formats
 from msggan_jax.sampling.job import Job, Scales, scale_title
 
 _GRID = 16  # images in a grid, or more, up to about 1,000 pixels a side
@@ -28,34 +29,45 @@ _GRID = 16  # images in a grid, or more, up to about 1,000 pixels a side
 def grid(job: Job, format: str = "png") -> list[str]:
   """Write each seed's image and a grid of the first, at every chosen scale.
 
-  The images are made and written batch by batch; those that an earlier, perhaps
-  interrupted command has made are kept. Other formats than PNG have values in
-  the unit of the run's source, see `exact.write`.
+  The images are made and written batch by batch. Pictures that an earlier,
+  perhaps interrupted command has made are kept. Other formats, see `formats`,
+  have range and units in `values.json`, too.
   """
-  if format != "png":
-    return exact.write(job, format)
   folders = {r: job.output / f"{r}x{r}" for r in job.chosen}
-  names = [f"seed{seed:04d}.png" for seed in job.seeds]
-  missing = sorted(
-    set().union(*(_missing(job, each, names) for each in folders.values()))
-  )
+  ending = formats.ENDINGS[format]
+  names = [f"seed{seed:04d}.{ending}" for seed in job.seeds]
+  missing = [*range(len(names))]
+  if format == "png":
+    there = (_missing(job, each, names) for each in folders.values())
+    missing = sorted(set().union(*there))
   places = iter(missing)
-  for images in job.batches(missing) if missing else ():
-    for scales in zip(*(images[r] for r in folders), strict=True):
+  for pyramid in job.batches(missing) if missing else ():
+    by_scale = dict(zip(job.available, pyramid, strict=True))
+    for images in zip(*(by_scale[r] for r in folders), strict=True):
       place = next(places)
-      about = PngInfo()
-      about.add_text(MARK, job.marks[place])
-      for folder, image in zip(folders.values(), scales, strict=True):
-        pictures.save_png(image, folder / names[place], pnginfo=about)
-  lines = []
+      for folder, image in zip(folders.values(), images, strict=True):
+        content = formats.encode(job, format, image, job.marks[place])
+        _write(folder / names[place], content)
+  lines, values = [], formats.range_of(job)
   for r, folder in folders.items():
+    if format != "png":
+      _write(folder / "values.json", json.dumps(values.as_dict()).encode())
     shown = names[: max(_GRID, pictures.grid_columns(r) ** 2)]
-    images = [decode_png((folder / name).read_bytes()) for name in shown]
+    contents = ((folder / name).read_bytes() for name in shown)
+    images = [formats.decode(job, format, content) for content in contents]
     path = job.output / f"grid_{r}x{r}.png"
     pictures.save_sheet(pictures.grid(np.stack(images)), path)
     what = f", the first {len(shown)}" if len(shown) < len(names) else ""
-    lines.append(f"{folder}: {counted(len(names), 'image')}; {path}{what}")
+    unit = "" if format == "png" else f" of values, {values.describe()}"
+    count = counted(len(names), "image")
+    lines.append(f"{folder}: {count}{unit}; {path}{what}")
   return lines
+
+
+def _write(path: Path, content: bytes) -> None:
+  path.parent.mkdir(parents=True, exist_ok=True)
+  with files.replacing(path, durable=False) as temporary:
+    temporary.write_bytes(content)
 
 
 def _missing(job: Job, folder: Path, names: Sequence[str]) -> set[int]:

@@ -75,19 +75,14 @@ class Job:
 
   def generate(self, progress: str = "images") -> Scales:
     """Generate the seeds' images at every scale, truncated."""
-    parts = list(self.batches(range(len(self.seeds)), progress))
+    places = range(len(self.seeds))
+    parts = [self.to_scales(x) for x in self.batches(places, progress)]
     return {r: np.concatenate([x[r] for x in parts]) for r in self.available}
 
   def batches(
     self, chosen: Sequence[int], progress: str = "images"
-  ) -> Iterator[Scales]:
-    """Generate in batches the images of some seeds, given by their places."""
-    return map(self.to_scales, self.pyramids(chosen, progress))
-
-  def pyramids(
-    self, chosen: Sequence[int], progress: str = "images"
   ) -> Iterator[Sequence[np.ndarray]]:
-    """Generate as `batches`, in [-1, 1], at every scale."""
+    """Generate in batches the pyramids of some seeds, given by their places."""
 
     def generate(places: np.ndarray) -> Sequence[jax.Array]:
       labels = None

@@ -57,7 +57,8 @@ def make_sheet(
   left = _GAP + _extent(font, row_titles)[0]
   top = _GAP + _extent(font, column_titles)[1]
   shown = [[None if x is None else fit(x, side) for x in row] for row in rows]
-  height, width, _ = fit(images[0], side).shape
+  sizes = [x.shape[:2] for row in shown for x in row if x is not None]
+  height, width = map(max, zip(*sizes, strict=True))
   down, right = height + _GAP, width + _GAP
   columns = max(len(row) for row in rows)
   shape = (top + len(rows) * down, left + columns * right, 3)
@@ -66,7 +67,7 @@ def make_sheet(
     for j, image in enumerate(row):
       if image is not None:
         y, x = top + i * down, left + j * right
-        canvas[y : y + height, x : x + width] = image
+        canvas[y : y + image.shape[0], x : x + image.shape[1]] = image
   picture = Image.fromarray(canvas)
   draw = ImageDraw.Draw(picture)
   for i, title in enumerate(row_titles):

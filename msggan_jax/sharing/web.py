@@ -10,6 +10,7 @@ import numpy as np
 
 from msggan_jax import models
 from msggan_jax.checkpoints import safetensors_file, trained
+from msggan_jax.data import pictures
 from msggan_jax.models import base_grid
 from msggan_jax.runtime.files import replacing
 from msggan_jax.sharing import model_card, portable
@@ -45,6 +46,12 @@ def write(
     raise ValueError(
       f"the page draws square images; this generator's base_grid is {grid}: "
       "choose another --format"
+    )
+  channels, is_values = generator.config.channels, generator.value_range
+  if pictures.tiles_per_side(channels, colors=not is_values) > 1:
+    raise ValueError(
+      f"the page draws gray, RGB or RGBA; this generator has {channels} "
+      "channels of values: choose another --format"
     )
   files = {name: (_PAGE / name).read_bytes() for name in _PAGE_FILES}
   files["ort.js"] = runtime["ort.wasm.min.js"]

@@ -93,7 +93,7 @@ def test_a_run_keeps_the_unit(config, source, tmp_path, capfd):
   job = Job(generator, tmp_path / "images", seeds=(3, 4), batch_size=2)
   assert job.generate()[8].shape == (2, 24, 24, 1)
   (line,) = grids.grid(job, "npy")
-  assert "2 images, -1000 to 3000 HU" in line
+  assert "2 images of values, -1000 to 3000 HU" in line
   made = np.load(tmp_path / "images/8x8/seed0004.npy")
   raw = generator(job.latents)[-1][1]
   assert made.dtype == np.float32 and made.shape == (8, 8, CHANNELS)
