@@ -92,6 +92,12 @@ class Generator(_Trained):
     classes = self.config.num_classes
     return np.arange(num) % classes if classes else None
 
+  @property
+  def bands(self) -> tuple[int, ...]:
+    """The channels that the configuration shows."""
+    text = self.config.get("bands", "")
+    return pictures.parse_bands(text, self.config.channels)
+
   def view(
     self, images: np.ndarray, bands: Sequence[int] | None = None
   ) -> np.ndarray:
@@ -99,9 +105,7 @@ class Generator(_Trained):
 
     They show `bands` as `pictures.view`; None: those of the configuration.
     """
-    if bands is None:
-      text = self.config.get("bands", "")
-      bands = pictures.parse_bands(text, self.config.channels)
+    bands = self.bands if bands is None else bands
     colors = self.value_range is None
     return pictures.view(to_uint8(images), bands, colors=colors)
 

@@ -134,8 +134,7 @@ def compare(
     batch_size = _BATCH_PER_DEVICE * jax.local_device_count()
     passes = Passes(extractors, resolution, batch_size, progress)
     if channels:
-      chosen = pictures.parse_bands(bands, channels)
-      passes.view = lambda x: pictures.view(x, chosen, colors=False)
+      passes.bands = pictures.parse_bands(bands, channels)
     comparison = Comparison(parsed, real_images.reals, passes, count)
     draw = Draw.shuffled(count, min(counts) < count)
     of_fakes = comparison.read_fakes(

@@ -102,7 +102,8 @@ class Evaluator:
     )
     self._bands = config.get("bands", "")
     if prepared.metadata.values:
-      self._passes.view = self._view
+      chosen = pictures.parse_bands(self._bands, config.channels)
+      self._passes.bands = chosen
     reals = Reals.of(prepared, config.mirror)
     self._comparison = Comparison(self.protocols, reals, self._passes)
     for protocol in self.protocols:
@@ -157,9 +158,6 @@ class Evaluator:
       "data_hash": self._prepared.metadata.content_hash,
       **made,
     }
-
-  def _view(self, images: np.ndarray) -> np.ndarray:
-    return self._prepared.metadata.view(images, self._bands)
 
   def _check(self, protocol: Protocol) -> None:
     name = protocol.name
@@ -232,7 +230,7 @@ class Evaluator:
       pictures.to_levels(np.asarray(pairs)),
       pictures.resized(np.stack(copied), side),
     ]
-    shown = self._view(np.concatenate(both))
+    shown = self._prepared.metadata.view(np.concatenate(both), self._bands)
     self.sheets[protocol.name] = pictures.grid(shown, count)
     return {protocol.name: found.share, f"{protocol.name}_z": found.z}
 

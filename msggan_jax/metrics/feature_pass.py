@@ -73,8 +73,8 @@ class Passes:
   batch_size: int  # of this process
   has_bar: bool = False
   after_batch: Callable[[], None] = lambda: None  # may raise to end a pass
-  # Makes pictures, uint8, of images for the networks; None: they are.
-  view: Callable[[np.ndarray], np.ndarray] | None = None
+  # Of values, as for `pictures.view`; None: the images are pictures.
+  bands: tuple[int, ...] | None = None
 
   def request(self, protocol: Protocol, count: int) -> Request:
     """Return a protocol's request for a pass over `count` reals or fakes."""
@@ -131,8 +131,9 @@ class Passes:
     features = {}
     for name, resolution in pairs:
       some = images[resolution]
-      if self.view and name != VALUES:
-        some = self.view(pictures.to_levels(np.asarray(some)))
+      if self.bands is not None and name != VALUES:
+        levels = pictures.to_levels(np.asarray(some))
+        some = pictures.view(levels, self.bands, colors=False)
       features[name, resolution] = self.extractors[name].features(some)
     if jax.process_count() == 1:
       return features

@@ -22,7 +22,6 @@ from msggan_jax.metrics import (
   inception,
   value_statistics,
 )
-from msggan_jax.metrics.extractors import Extractors
 from msggan_jax.metrics.feature_pass import (
   ImagesAt,
   Passes,
@@ -115,7 +114,7 @@ class Reals:
         ours = found[protocol] = statistics[request]
         # Only the first process computes distances.
         if processes.is_first() and feature_pass.complete(protocol, ours):
-          _save(self._path(request, draw, passes.extractors), ours)
+          _save(self._path(request, draw, passes), ours)
     return found
 
   def features(
@@ -132,7 +131,7 @@ class Reals:
     self, draw: Draw, requests: Sequence[Request], passes: Passes, title: str
   ) -> dict[Request, Statistics]:
     """Load the statistics of one draw, or compute them in one pass."""
-    paths = {r: self._path(r, draw, passes.extractors) for r in requests}
+    paths = {r: self._path(r, draw, passes) for r in requests}
     loaded = {request: _load(path, request) for request, path in paths.items()}
     # Recomputed if any process lacks it: a pass needs all processes.
     have = processes.from_all([x is not None for x in loaded.values()])
@@ -145,10 +144,8 @@ class Reals:
       _save(paths[request], statistics)
     return loaded | measured
 
-  def _path(
-    self, request: Request, draw: Draw, extractors: Extractors
-  ) -> Path | None:
-    weights_hash = extractors[request.extractor].weights_hash
+  def _path(self, request: Request, draw: Draw, passes: Passes) -> Path | None:
+    weights_hash = passes.extractors[request.extractor].weights_hash
     if not self.cache or not weights_hash:
       return None
     key = {
@@ -160,6 +157,8 @@ class Reals:
       "draw": draw.digest(),
       "code": code_hash(),
     }
+    if passes.bands:
+      key["bands"] = passes.bands
     text = json.dumps(key, sort_keys=True)
     return self.cache / f"{hashlib.sha256(text.encode()).hexdigest()[:32]}.npz"
 

@@ -49,7 +49,8 @@ def nearest(
 
   passes = Passes(extractors, resolution, _BATCH, has_bar=True)
   if prepared.metadata.values:
-    passes.view = view
+    chosen = job.generator.bands if job.bands is None else job.bands
+    passes.bands = chosen
   numbers, reals = Reals.of(prepared).features(name, passes, max_reals)
   fakes = job.generate()[resolution]
 
