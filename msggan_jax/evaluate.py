@@ -100,13 +100,14 @@ def evaluate_run(workdir: Path, output: cli.JsonOutput) -> None:
       logging.warning("step %d: a run has deleted its checkpoint", step)
       continue
     began = time.monotonic()
-    values = evaluator.evaluate(generator.params, generator.state)
-    row = evaluator.record(step, values)
+    at_stage = evaluator.at(generator.config.resolution)
+    values = at_stage.evaluate(generator.params, generator.state)
+    row = at_stage.record(step, values)
     row["secs"] = round(time.monotonic() - began, 3)
     output.show(row, [line(f"step {step}", values)])
     try:  # somebody else's run: the printed number is the result
       jsonl.append(workdir / jsonl.METRICS_FILE, row)
-      evaluator.write_sheets(workdir, step)
+      at_stage.write_sheets(workdir, step)
     except OSError as error:
       logging.warning("the result is only printed: %s", error)
 

@@ -81,6 +81,7 @@ def _compile(devices: list, chip: Any) -> dict[str, Any]:
     config, origin = ConfigDict(_CONFIG.value), cli.config_origin()
     if device_batch_size:
       config.batch_size = device_batch_size * len(devices)
+      config.grow_batch_sizes = ""
       origin["given"] = {*origin["given"], "batch_size"}
     config = resolve(
       config,

@@ -10,7 +10,7 @@ other lengths and forms, by least squares.
 """
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import jax
@@ -19,6 +19,7 @@ import numpy as np
 import optax
 from ml_collections import ConfigDict
 
+from msggan_jax.algorithm import growth
 from msggan_jax.algorithm.schedules import SAME
 
 # Standard deviations of the power-function averages' weights over steps,
@@ -64,7 +65,7 @@ def ema_rate(config: ConfigDict, now: Any) -> float | jax.Array:
     if ema_is_slow(config):
       return -jnp.expm1(-math.log(2) * half_lives)
     return 1 - jnp.exp2(-half_lives)
-  return _constant_rate(config, now.ema_kimg)
+  return _constant_rate(config.batch_size, now.ema_kimg)
 
 
 def ema_is_slow(config: ConfigDict) -> bool:
@@ -73,13 +74,14 @@ def ema_is_slow(config: ConfigDict) -> bool:
     return 1 - config.ema_decay < _SLOW
   lengths = (config.ema_kimg, config.ema_kimg_end)
   longest = max(kimg for kimg in lengths if kimg != SAME)
-  return _constant_rate(config, longest) < _SLOW
+  smallest = min(phase.batch_size for phase in growth.phases(config))
+  return _constant_rate(smallest, longest) < _SLOW
 
 
-def _constant_rate(config: ConfigDict, ema_kimg: float) -> float:
+def _constant_rate(batch_size: int, ema_kimg: float) -> float:
   if not ema_kimg:
     return 1.0
-  return 1 - 0.5 ** (config.batch_size / (1000 * ema_kimg))
+  return 1 - 0.5 ** (batch_size / (1000 * ema_kimg))
 
 
 def exponent(width: float) -> float:
@@ -114,12 +116,15 @@ def move_power_averages(
 
 
 def power_coefficients(
-  steps: Sequence[int], target_step: int, decay: float
+  steps: Sequence[int],
+  target_step: int,
+  half_lives: Callable[[Any], Any],
 ) -> tuple[np.ndarray, np.ndarray, float]:
   """Return how to combine averages kept at steps, from 1, into a moving one.
 
-  The moving average starts at step 0 from the initial parameters, decays by
-  `decay` a step and is wanted at `target_step`, not before any of `steps`.
+  The moving average starts at step 0 from the initial parameters and is wanted
+  at `target_step`, not before any of `steps`; `half_lives` returns how many of
+  its half-lives a number of steps takes from the start.
   Returns coefficients of the averages, (len(steps), len(WIDTHS)); that of the
   initial parameters, (); and the error of the weights over steps, relative by
   norm.
@@ -133,7 +138,7 @@ def power_coefficients(
     for width in WIDTHS
   ]
   profiles.append(np.ones_like(edges))  # the initial parameters
-  wanted = np.exp(math.log(decay) * (target_step - edges))
+  wanted = 0.5 ** (half_lives(target_step) - half_lives(edges))
   # Weights in bins, scaled so that their squares sum to the norm over steps.
   root_sizes = np.sqrt(np.diff(edges, prepend=-1.0))
   in_bins = np.diff([*profiles, wanted], axis=1, prepend=0.0) / root_sizes

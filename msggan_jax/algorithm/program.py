@@ -15,8 +15,8 @@ from jax.sharding import Mesh
 from ml_collections import ConfigDict
 
 from msggan_jax import kernels
-from msggan_jax.algorithm import augment, train_state, train_step
-from msggan_jax.algorithm.train_state import TrainState
+from msggan_jax.algorithm import augment, growth, train_state, train_step
+from msggan_jax.algorithm.train_state import TrainState, step_tensor_names
 from msggan_jax.models import base_grid, networks
 from msggan_jax.models.networks import Network
 from msggan_jax.runtime import sharding
@@ -34,7 +34,26 @@ class Program:
   generator: Network  # z and label -> pyramid
   discriminator: Network  # pyramid and label -> logits
   optimizer: optax.GradientTransformationExtraArgs
+  stage: ConfigDict  # of the step; of a run that does not grow its own
   dtype: str = "uint8"  # of the data set's images
+
+  def at(self, resolution: int) -> "Program":
+    """Return the program of a stage: the same state, another step."""
+    if resolution not in self._stages:
+      stage = growth.stage(self.config, resolution)
+      self._stages[resolution] = dataclasses.replace(self, stage=stage)
+    return self._stages[resolution]
+
+  @functools.cached_property
+  def _stages(self) -> dict[int, "Program"]:
+    return {self.stage.resolution: self}
+
+  @functools.cached_property
+  def stage_generator(self) -> Network:
+    """Return the generator of the stage."""
+    if self.stage is self.config:
+      return self.generator
+    return networks.make_generator(self.stage)
 
   @functools.cached_property
   def step(self) -> Callable:
@@ -51,15 +70,15 @@ class Program:
     return self._step(kernels.BY_PLATFORM)
 
   def _step(self, forms: kernels.Kernels) -> Callable:
-    return sharding.shard_step(
-      train_step.TrainStep(
-        self.config,
-        networks.make_generator(self.config, forms),
-        networks.make_discriminator(self.config, forms),
-        self.optimizer,
-      ),
-      self.mesh,
+    step = train_step.TrainStep(
+      self.stage,
+      networks.make_generator(self.stage, forms),
+      networks.make_discriminator(self.stage, forms),
+      self.optimizer,
     )
+    if self.stage.grow_from:
+      step = of_stage(self.stage, step, self.optimizer)
+    return sharding.shard_step(step, self.mesh)
 
   def compile(self) -> tuple[Callable, float]:
     """Return the compiled step and the seconds it took."""
@@ -82,7 +101,7 @@ class Program:
   def abstract_batch(self) -> dict[str, jax.ShapeDtypeStruct]:
     """Return the shapes, dtypes and shardings of a global batch."""
     config = self.config
-    size = config.batch_size
+    size = self.stage.batch_size
     shape = (size, *base_grid.size_of(config), config.channels)
     batch = {
       "image": jax.ShapeDtypeStruct(shape, self.dtype),
@@ -110,12 +129,60 @@ class Program:
     )
 
 
+def of_stage(
+  config: ConfigDict,
+  take_step: Callable,
+  optimizer: optax.GradientTransformationExtraArgs,
+) -> Callable:
+  """Let a stage's step work on the state of all levels.
+
+  Levels above the stage stay as they are. Where a fade begins or ends, both
+  optimizers start afresh, as in the authors' code.
+  """
+  first_steps = [phase.first_step for phase in growth.own_phases(config)]
+
+  def step(whole: TrainState, batch: train_step.Batch):
+    before = growth.part_of(whole, config.resolution)
+    alpha = {"alpha": growth.alpha(config, whole.step)}
+    begins = jnp.isin(whole.step, jnp.array(first_steps))
+
+    def afresh(params, opt_state):
+      new = optimizer.init(params)
+      return jax.tree.map(lambda a, b: jnp.where(begins, a, b), new, opt_state)
+
+    part, metrics = take_step(
+      before.replace(
+        g_state=before.g_state | alpha,
+        d_state=before.d_state | alpha,
+        g_opt_state=afresh(before.g_params, before.g_opt_state),
+        d_opt_state=afresh(before.d_params, before.d_opt_state),
+      ),
+      batch,
+    )
+    ours, names = (
+      step_tensor_names(x.d_params, x.g_params) for x in (before, whole)
+    )
+    places = jnp.array([names.index(name) for name in ours])
+    bad = metrics.first_bad
+    return growth.put_back(whole, part), metrics.replace(
+      values=metrics.values | alpha,
+      counts=metrics.counts | {"alpha": jnp.int32(1)},
+      first_bad=jnp.where(bad < 0, bad, places[bad]),
+    )
+
+  return step
+
+
 def make_program(config: ConfigDict, mesh: Mesh) -> Program:
-  """Build a configuration's program without allocating arrays."""
+  """Build a configuration's program without allocating arrays.
+
+  Of a run that grows its step is the last stage's.
+  """
   return Program(
     config,
     mesh,
     networks.make_generator(config),
     networks.make_discriminator(config),
     train_state.make_optimizer(config),
+    growth.stage(config, config.resolution),
   )

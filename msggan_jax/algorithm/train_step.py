@@ -25,11 +25,12 @@ from msggan_jax.algorithm.train_state import (
   freeze,
 )
 from msggan_jax.algorithm.transformations import Transformation, transform
-from msggan_jax.kernels import like
+from msggan_jax.kernels import downsample, like
 from msggan_jax.models.networks import Network, Tree
 from msggan_jax.models.pyramid import (
   Pyramid,
   connected_scales,
+  fade,
   make_pyramid,
   to_float,
 )
@@ -96,7 +97,7 @@ class TrainStep:
     config, size = self._config, len(batch["image"])
     now = schedules.at(config, before.step)
     keys = randomness.step_keys(config.seed, before)
-    reals, labels = make_reals(config, keys.mirror, batch, self._generator.fit)
+    reals, labels = self._make_reals(before, keys.mirror, batch)
     # Move spectral norm's u and v; the rest of the step holds them fixed.
     state = before.replace(
       g_state=self._generator.power_iterate(before.g_params, before.g_state),
@@ -160,6 +161,14 @@ class TrainStep:
     )
     return state, metrics
 
+  def _make_reals(self, state: TrainState, key: jax.Array, batch: Batch):
+    """Return the reals as D sees them, and their labels if conditional."""
+    reals, labels = make_reals(self._config, key, batch, self._generator.fit)
+    if self._config.grow_from:
+      (image,) = reals
+      reals = (fade(state.g_state["alpha"], image, downsample(image)),)
+    return reals, labels
+
   def _update_d(self, state, now, images: penalties.Images, given: Given):
     def d_loss(d_params):
       d_params = freeze(self._config, d_params)
@@ -220,7 +229,7 @@ class TrainStep:
     if augment.needs_holdout(config):  # augmented as the reals are
       mirror_key, draw_key = jax.random.split(key)
       images = {name: batch[f"holdout_{name}"] for name in ("image", "label")}
-      reals, labels = make_reals(config, mirror_key, images)
+      reals, labels = self._make_reals(before, mirror_key, images)
       size = len(reals[-1])
       given = Given(labels, augment.draw(config, draw_key, size, strength))
       critic = self._critic(before.d_params, before.d_state)

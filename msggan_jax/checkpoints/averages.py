@@ -19,7 +19,7 @@ import safetensors.numpy
 from absl import logging
 from ml_collections import ConfigDict
 
-from msggan_jax.algorithm import averaging
+from msggan_jax.algorithm import averaging, growth
 from msggan_jax.checkpoints import checkpoint, manifest, safetensors_file
 from msggan_jax.checkpoints.tensors import from_own, to_own
 from msggan_jax.config import saved
@@ -84,9 +84,10 @@ def reconstruct(
     raise ValueError(
       f"the averages of step {step} or of step 0 in {workdir} are damaged"
     )
-  decay = 0.5 ** (config.batch_size / (1000 * ema_kimg))
+  ends = [0, *(phase.end_step for phase in growth.phases(config))]
+  half_lives = [growth.kimg_at(config, end) / ema_kimg for end in ends]
   of_averages, of_initial, error = averaging.power_coefficients(
-    steps[1:], step, decay
+    steps[1:], step, lambda s: np.interp(s, ends, half_lives)
   )
   if error > _POOR:
     logging.warning(
@@ -101,7 +102,10 @@ def reconstruct(
       total = jax.tree.map(lambda a, b, w=weight: a + w * b, total, tree)
   params = jax.tree.map(np.float32, total)
   device = jax.local_devices()[0]
-  return config, network, *jax.device_put((params, state), device)
+  trees = jax.device_put((params, state), device)
+  return safetensors_file.at_step(
+    safetensors_file.GENERATOR, config, step, network, *trees
+  )
 
 
 def _find(workdir: Path, step: int | str | None) -> int:

@@ -3,7 +3,7 @@
 import itertools
 import json
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -47,21 +47,21 @@ class Checkpoints:
     self,
     directory: str | Path,
     keep: int | None = None,
-    keep_every: float = 0.0,
+    part_of: Callable[[int], float] | None = None,
     provenance: Mapping[str, str | int] | None = None,
   ):
     """Open a folder of checkpoints, which the first save creates.
 
-    Kept are all, or the `keep` newest, the best, step 0 and the first after
-    each multiple of `keep_every` steps. `provenance` is what the trees depend
-    on; it is kept with each checkpoint.
+    Kept are all, or the `keep` newest, the best, step 0 and the first of each
+    part of the run; `part_of` maps a step to its part, 0 at first. `provenance`
+    is what the trees depend on; it is kept with each checkpoint.
     """
     self._directory = Path(directory).absolute()
     self._mark = self._directory.with_name("best.json")
     self._best = _read_step(self._mark)
     self._starting = self._directory.with_name(STARTING)
     self._keep = keep
-    self._keep_every = keep_every
+    self._part_of = part_of
     self._provenance = provenance
     self._damaged: set[int] = set()
     self._background = ThreadPoolExecutor(max_workers=1)
@@ -310,8 +310,8 @@ class Checkpoints:
     steps = self.steps
     kept = {*steps[-self._keep :], self._best} if self._keep else {*steps}
     kept.add(0)  # of a fine-tuned run: a replay cannot make it anew
-    if self._keep_every:
-      firsts = {step // self._keep_every: step for step in reversed(steps)}
+    if self._part_of:
+      firsts = {self._part_of(step): step for step in reversed(steps)}
       kept.update(step for part, step in firsts.items() if part)
     for step in {*steps} - kept:
       self._folder(step).rename(self._directory / f"{step}.deleted")

@@ -30,7 +30,8 @@ _OF_IMAGES = ("resolution", "base_grid", "channels", "num_classes", "precision")
 # With other values, tensors of the same name and shape mean something else.
 _ARCHITECTURE = (
   *("model", "spectral_norm", "pixel_norm"),
-  *("output_activation", "normalize_latents", "mapping_layers"),
+  *("output_activation", "input_activation"),
+  *("normalize_latents", "mapping_layers"),
 )
 
 COPIED, NEW, DROPPED = "copied", "new", "dropped"

@@ -19,6 +19,7 @@ import safetensors
 import safetensors.numpy
 from ml_collections import ConfigDict
 
+from msggan_jax.algorithm import growth
 from msggan_jax.checkpoints.tensors import from_own, quote, to_own
 from msggan_jax.config import checks
 from msggan_jax.config.fields import FIELDS
@@ -45,6 +46,20 @@ def make_network(name: str, config: ConfigDict) -> networks.Network:
   return _MAKERS[name](config)
 
 
+def at_step(
+  name: str, config: ConfigDict, step: int, network: networks.Network, *trees
+) -> tuple:
+  """Return a run's configuration, network and trees after a step.
+
+  They are those of the stage that a growing network then has.
+  """
+  stage = growth.stage_after(config, step)
+  if stage is config:
+    return config, network, *trees
+  parts = growth.part_of(trees, stage.resolution)
+  return stage, make_network(name, stage), *parts
+
+
 def write(
   path: Path,
   config: ConfigDict,
@@ -64,7 +79,7 @@ def write(
     "format": FORMAT,
     "version": VERSION,
     "step": str(step),
-    "kimg": f"{step * config.batch_size / 1000:g}",
+    "kimg": f"{growth.kimg_at(config, step):g}",
     "config": json.dumps(_public(config), sort_keys=True),
     **card,
   }

@@ -293,9 +293,11 @@ def load_networks(
   with Checkpoints(source / "checkpoints") as checkpoints:
     step = checkpoints.find(checkpoints.newest_good() if step is None else step)
     loaded = checkpoints.restore(abstract, step)
+  at_step = safetensors_file.at_step
   return step, {
-    name: (config, network, *(loaded[field] for field in _FIELDS[name]))
-    for name, network in made.items()
+    name: at_step(name, config, step, made[name], *(loaded[x] for x in fields))
+    for name, fields in _FIELDS.items()
+    if name in made
   }
 
 

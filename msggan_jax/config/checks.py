@@ -5,7 +5,7 @@ from typing import Any
 
 from ml_collections import ConfigDict
 
-from msggan_jax.algorithm import augment, schedules, train_state
+from msggan_jax.algorithm import augment, growth, schedules, train_state
 from msggan_jax.algorithm.penalties import scale_weights
 from msggan_jax.config.fields import FIELDS, LATER
 from msggan_jax.config.saved import by_name
@@ -28,6 +28,13 @@ _ONLY = {
   },
   "residual": {"equalized": True, "spectral_norm": False},
 }
+# The values with which networks grow: one scale, and layers of a level that do
+# not depend on the number of levels.
+_GROWING = {
+  "model": ("progan", "stylegan"),
+  "connected_scales": ("none",),
+  "pyramid": ("rgb",),
+}
 
 
 def validate(config: ConfigDict, num_devices: int) -> None:
@@ -40,7 +47,9 @@ def validate(config: ConfigDict, num_devices: int) -> None:
   scales = connected_scales(config.resolution, config.connected_scales)
   scale_weights(config.penalty_scales, scales)
   train_state.check_frozen(config)
-  _check_batch(config, num_devices)
+  growth.check(config)
+  for resolution in growth.stages(config):
+    _check_batch(growth.stage(config, resolution), num_devices)
 
 
 def network_fields(fields: Mapping[str, Any]) -> ConfigDict:
@@ -81,6 +90,18 @@ def _check_networks(config: ConfigDict) -> None:
   check_resolution(config.resolution)
   base_grid.parse(config.base_grid)
   connected_scales(config.resolution, config.connected_scales)
+  if first := config.grow_from:
+    if first & (first - 1) or not 4 <= first <= config.resolution:
+      raise ValueError(
+        f"config.grow_from is {first}; choose a power of two from 4 to "
+        f"config.resolution {config.resolution}, or 0"
+      )
+    for name, value in _GROWING.items():
+      if config[name] not in value:
+        raise ValueError(
+          f"config.{name} is {config[name]!r}; networks that grow have only "
+          f"{' or '.join(value)}: choose that, or config.grow_from 0"
+        )
 
 
 def _check_batch(config: ConfigDict, num_devices: int) -> None:
@@ -95,11 +116,14 @@ def _check_batch(config: ConfigDict, num_devices: int) -> None:
     )
   multiple = num_devices * max(group, 1)
   if config.batch_size % multiple:
+    where, remedy = "", ", such as --config.batch_size=auto chooses"
+    if config.grow_from:
+      where = f", or config.grow_batch_sizes at {config.resolution} pixels,"
+      remedy = ""
     raise ValueError(
-      f"config.batch_size is {config.batch_size}; with "
+      f"config.batch_size{where} is {config.batch_size}; with "
       f"{counted(num_devices, 'device')} and config.stddev_group {group} it "
-      f"must be a multiple of {multiple}, such as --config.batch_size=auto "
-      "chooses"
+      f"must be a multiple of {multiple}{remedy}"
     )
   size = config.micro_batch_size
   device_batch_size = config.batch_size // num_devices

@@ -284,12 +284,38 @@ _NETWORKS = {
     True, "not stylegan: project z onto the hypersphere"
   ),
   "output_activation": _choice("not stylegan: of the images", "linear", "tanh"),
+  "input_activation": _choice(
+    "not stylegan: after from_rgb, whose gain is then sqrt(2)",
+    *("linear", "leaky_relu"),
+  ),
   "w_size": _count(512, "stylegan: dimensions of w", 1, 2**16),
   "mapping_size": _count(
     512, "stylegan: width of the mapping network", 1, 2**16
   ),
   "mapping_layers": _count(
     8, "stylegan: layers of the mapping network", 1, 2**7
+  ),
+}
+
+_GROWTH = {
+  "grow_from": _count(
+    0,
+    "resolution of the first stage, 4 or 8, of networks that grow to the full "
+    "one; 0: all at once",
+    high=2**14,
+    shapes_networks=True,
+  ),
+  "grow_stable_kimg": _number(
+    600.0, "length of each stage but the last, after its fade", above=True
+  ),
+  "grow_fade_kimg": _number(
+    600.0, "length of the fade from one stage to the next; 0: none"
+  ),
+  "grow_batch_sizes": _text(
+    "", "batch sizes from some resolutions on, instead of batch_size"
+  ),
+  "grow_learning_rates": _text(
+    "", "learning rates from some resolutions on, instead of learning_rate"
   ),
 }
 
@@ -415,6 +441,12 @@ _OPTIMIZATION = {
   "g_step_latents": _choice(
     "G's update uses D's latents, or fresh", "same", "fresh"
   ),
+  "style_mixing": _number(
+    0.0,
+    "stylegan: share of the fakes in training with another w from a random "
+    "layer on (StyleGAN: 0.9; MSG-StyleGAN has none)",
+    high=1.0,
+  ),
   "precision": _choice(
     "of the 3x3 convolutions: true float32; float32_fast: the accelerator's "
     "default for float32; bfloat16: with activations in bfloat16",
@@ -472,6 +504,7 @@ SECTIONS = {
   "Networks (paper, section 3.1, Tables 6 and 7)": _all(
     _NETWORKS, shapes_networks=True
   ),
+  "Growing networks (ProGAN, section 2)": _GROWTH,
   "Loss (paper, section 3.2)": _LOSS,
   "Augmentation (Karras et al. 2020)": _AUGMENTATION,
   "Optimization (paper, section 4)": _OPTIMIZATION,
@@ -486,7 +519,10 @@ FIELDS: dict[str, Field] = {
   for name, field in section.items()
 }
 # Fields of networks that older files lack.
-LATER = {name: FIELDS[name].default for name in ("base_grid", "pyramid")}
+LATER = {
+  name: FIELDS[name].default
+  for name in ("base_grid", "pyramid", "input_activation", "grow_from")
+}
 RESUMABLE = {name for name, field in FIELDS.items() if field.resumable}
 
 

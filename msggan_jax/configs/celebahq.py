@@ -12,8 +12,8 @@ def get_config(preset="msg_progan"):
   config = default.get_config(preset)
   config.dataset.name = "celeb_a_hq/1024"
   config.resolution = 1024
-  stylegan = config.model == "stylegan"
-  config.batch_size = 32 if stylegan else 16
-  config.total_kimg = 9600.0 if stylegan else 6000.0  # as FFHQ's
+  config.batch_size = 32 if config.model == "stylegan" else 16
+  lengths = 6000.0, 9600.0, 12000.0, 25000.0  # as FFHQ's
+  config.total_kimg = default.by_network(config, *lengths)
   config.snapshot_kimg = 100.0
   return config

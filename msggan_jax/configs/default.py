@@ -134,10 +134,48 @@ def msg_residual(config):
   config.penalty_derivatives = "partial"
 
 
+def progan(config):
+  """Set ProGAN, which grows (Karras et al. 2018).
+
+  Blocks are MSG-ProGAN's. Stages, rates and batches are the authors' for one
+  GPU; for eight they have 4:512,8:256,16:128,32:64,64:32. The length is theirs.
+  """
+  config.connected_scales = "none"
+  config.grow_from = 4
+  config.grow_batch_sizes = "4:128,32:64,64:32,128:16,256:8,512:4"
+  config.grow_learning_rates = "1024:0.0015"
+  config.learning_rate = 0.001
+  config.input_activation = "leaky_relu"
+  config.stddev_placement = "last_block"
+  config.optimizer = "adam"
+  config.g_step_latents = "fresh"
+  config.total_kimg = 12000.0
+
+
+def stylegan(config):
+  """Set StyleGAN, which grows (Karras et al. 2019), as for eight GPUs."""
+  msg_stylegan_official(config)
+  config.connected_scales = "none"
+  config.grow_from = 8
+  config.grow_batch_sizes = "8:256,16:128,32:64,64:32"
+  config.grow_learning_rates = "128:0.0015,256:0.002,512:0.003"
+  config.learning_rate = 0.001
+  config.stddev_placement = "last_block"
+  config.style_mixing = 0.9
+  config.total_kimg = 25000.0
+
+
+def by_network(config, msg_progan, msg_stylegan, progan, stylegan):
+  """Return the value for a configuration's networks."""
+  if config.model == "stylegan":
+    return stylegan if config.grow_from else msg_stylegan
+  return progan if config.grow_from else msg_progan
+
+
 PRESETS = {
   preset.__name__: preset
   for preset in (
     *(msg_progan, msg_stylegan, msg_stylegan_official, bmsg_gan, msg_gan_v1),
-    *(msg_r3, msg_residual),
+    *(msg_r3, msg_residual, progan, stylegan),
   )
 }

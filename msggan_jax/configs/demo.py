@@ -4,6 +4,7 @@ python -m msggan_jax.main --config=configs/demo.py          (cats)
 python -m msggan_jax.main --config=configs/demo.py:earth    (satellite tiles)
 python -m msggan_jax.main --config=configs/demo.py:cats,msg_progan   (paper)
 python -m msggan_jax.main --config=configs/demo.py:cats,msg_stylegan
+python -m msggan_jax.main --config=configs/demo.py:cats,progan       (grows)
 
 Without a preset it is MSG-ProGAN with settings that were searched for a first
 picture in minutes, and the cats' bodies are classes, see docs/results.md. Its
@@ -28,7 +29,10 @@ def get_config(choice="cats"):
   config.base_channels = 32 * 32
   config.max_channels = 48
   # It lets the low scales learn sooner than the paper's "simple".
-  if config.model == "progan":
+  if config.grow_from:
+    config.grow_stable_kimg = config.grow_fade_kimg = 2.0
+    config.grow_batch_sizes = config.grow_learning_rates = ""
+  elif config.model == "progan":
     config.combine = "lin_cat"
   config.batch_size = 8
   config.total_kimg = 32.0

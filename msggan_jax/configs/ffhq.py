@@ -13,7 +13,8 @@ def get_config(preset="msg_progan"):
   config.dataset.name = "folder"
   config.resolution = 1024
   config.batch_size = 16
-  stylegan = config.model == "stylegan"
-  config.total_kimg = 9600.0 if stylegan else 6000.0  # Table 2
+  # Table 2, and those of the authors of ProGAN and StyleGAN.
+  lengths = 6000.0, 9600.0, 12000.0, 25000.0
+  config.total_kimg = default.by_network(config, *lengths)
   config.snapshot_kimg = 100.0
   return config

@@ -21,7 +21,7 @@ def get_config(choice="msg_progan"):
   config.dataset.name = "folder"
   config.resolution = 128
   config.batch_size = 32
-  config.total_kimg = 2000.0
+  config.total_kimg = 12000.0 if config.grow_from else 2000.0
   if few:
     config.augment = "auto"  # see msggan_jax/config/few_images.py
   return config

@@ -12,8 +12,8 @@ def get_config(preset="msg_progan"):
   config = default.get_config(preset)
   config.dataset.name = "folder"
   config.resolution = 256
-  stylegan = config.model == "stylegan"
-  config.batch_size = 16 if stylegan else 32
-  config.total_kimg = 1000.0 if stylegan else 2000.0  # Table 1
+  config.batch_size = 16 if config.model == "stylegan" else 32
+  lengths = 2000.0, 1000.0, 9000.0, 6000.0  # Table 1
+  config.total_kimg = default.by_network(config, *lengths)
   config.eval_kimg = 400.0  # at most 5 % of the time, even on eight chips
   return config

@@ -14,7 +14,8 @@ def get_config(preset="msg_progan"):
   config.resolution = 256
   config.mirror = False
   config.batch_size = 32
-  config.total_kimg = 24000.0  # Table 1
+  lengths = 24000.0, 24000.0, 25000.0, 25000.0  # Table 1
+  config.total_kimg = default.by_network(config, *lengths)
   config.snapshot_kimg = 200.0
   config.eval_kimg = 400.0  # at most 5 % of the time, even on eight chips
   return config

@@ -13,7 +13,7 @@ def get_config(preset="msg_progan"):
   config.dataset.split = "train+validation+test"
   config.resolution = 256
   config.batch_size = 32
-  stylegan = config.model == "stylegan"
-  config.total_kimg = 1600.0 if stylegan else 1700.0  # Table 1
+  lengths = 1700.0, 1600.0, 12000.0, 7200.0  # Table 1
+  config.total_kimg = default.by_network(config, *lengths)
   config.eval_kimg = 400.0  # at most 5 % of the time, even on eight chips
   return config

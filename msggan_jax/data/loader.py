@@ -18,6 +18,7 @@ def make_loader(
   batch_size: int,
   seed: int,
   first_step: int = 0,
+  first_image: int = 0,
   class_group: int = 1,
   process_index: int = 0,
   process_count: int = 1,
@@ -26,12 +27,15 @@ def make_loader(
 
   Every epoch has its own order. A batch may span two epochs, so that no image
   is dropped. A step's batch depends only on the seed and the step, so starting
-  at a later step equals having run from 0. The batches of all processes,
+  at a later step, or with other batches at a later image, equals having run
+  from 0. The batches of all processes,
   concatenated in process order, are the batch of a single process.
 
   Args:
     batch_size: Global batch size, a multiple of `process_count`.
     seed: From 0 to 2**32 - 1.
+    first_step: The first batch of those from `first_image` on.
+    first_image: Place in the endless order of images.
     class_group: Neighbors that share a class; 1: they need not.
 
   Returns:
@@ -51,6 +55,8 @@ def make_loader(
     )
   else:
     images = grain.MapDataset.source(prepared).shuffle(seed).repeat(_EPOCHS)
+  if first_image:
+    images = images[first_image:]
   batches = images.batch(batch_size // process_count)
   batches = batches[process_index::process_count]
   # A thread makes a whole batch, so the buffer is as small as Grain allows:

@@ -14,6 +14,7 @@ import numpy as np
 from ml_collections import ConfigDict
 
 from msggan_jax import data
+from msggan_jax.algorithm import growth
 from msggan_jax.checkpoints import trained
 from msggan_jax.data import pictures, reading
 from msggan_jax.metrics import agreement, copying, feature_pass, protocols
@@ -92,6 +93,7 @@ class Evaluator:
     self.protocols = protocols.parse(names, extractors.names)
     self.sheets: dict[str, np.ndarray] = {}
     self._of_holdout: dict[Protocol, Rows] = {}
+    self._of_stages: dict[int, Evaluator] = {}
     self._network = networks.make_generator(config)
     self._mesh = sharding.make_mesh(jax.local_devices())
     # A batch's largest activation is at most 270 MB a device.
@@ -108,6 +110,21 @@ class Evaluator:
     self._comparison = Comparison(self.protocols, reals, self._passes)
     for protocol in self.protocols:
       self._check(protocol)
+
+  def at(self, resolution: int) -> "Evaluator":
+    """Return the evaluator of a growing run's stage, at its own scale."""
+    if resolution == self._config.resolution:
+      return self
+    if resolution not in self._of_stages:
+      bases = dict.fromkeys(p.name.partition("/")[0] for p in self.protocols)
+      self._of_stages[resolution] = Evaluator(
+        growth.stage(self._config, resolution),
+        self._prepared,
+        self._passes.extractors,
+        [f"{base}/{resolution}" for base in bases],
+        progress=self._passes.has_bar,
+      )
+    return self._of_stages[resolution]
 
   def evaluate(
     self,
@@ -153,7 +170,7 @@ class Evaluator:
       made["protocols"][agreement.NAME] = agreement.PROTOCOL
     return {
       "step": step,
-      "kimg": round(step * self._config.batch_size / 1000, 6),
+      "kimg": round(growth.kimg_at(self._config, step), 6),
       **values,
       "data_hash": self._prepared.metadata.content_hash,
       **made,

@@ -7,7 +7,7 @@ import jax
 import numpy as np
 
 from msggan_jax.checkpoints import trained
-from msggan_jax.models.pyramid import resolution_of
+from msggan_jax.models.pyramid import make_pyramid, resolution_of
 from msggan_jax.runtime import jsonl
 
 NUM_LATENTS = 36
@@ -33,13 +33,15 @@ class Stability:
     """Compare the current EMA generator with the last snapshot, and replace it.
 
     Returns "stability/<res>": the mean squared difference of the images of 36
-    latents, in [-1, 1], with fixed noise, by scale.
+    latents, in [-1, 1], with fixed noise, by scale. Images that have grown
+    since are averaged to the size of the last ones.
     """
-    images = self._images(generator)
-    changes = {
-      f"{_PREFIX}{resolution_of(now)}": float(np.square(now - before).mean())
-      for now, before in zip(images, self._last, strict=True)
-    }
+    images, changes = self._images(generator), {}
+    for now, before in zip(images, self._last, strict=True):
+      resolution = resolution_of(before)
+      (now,) = make_pyramid(now, (resolution,))
+      change = float(np.square(now - before).mean())
+      changes[f"{_PREFIX}{resolution}"] = change
     self._last = images
     return changes
 

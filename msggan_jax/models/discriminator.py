@@ -19,7 +19,7 @@ from msggan_jax.kernels import (
 from msggan_jax.models import base_grid
 from msggan_jax.models.layers import LRELU_GAIN, Conv, Dense
 from msggan_jax.models.multi_scale import MultiScale, level_scope
-from msggan_jax.models.pyramid import Pyramid, resolution_of
+from msggan_jax.models.pyramid import Pyramid, fade, resolution_of
 from msggan_jax.models.residual import DiscriminatorBlock as ResidualBlock
 from msggan_jax.models.stddev import BatchMean, MinibatchStddev, batch_mean
 
@@ -54,10 +54,11 @@ class Discriminator(MultiScale):
       """Return the number of channels that enter the block at r."""
       return max(1, self.width(r) // 2) if r in halved else self.width(r)
 
-    r = config.resolution
-    gain = LRELU_GAIN if stylegan else config.linear_gain
-    from_rgb = exact(config.channels, self.width(r), kernel_size=1, gain=gain)
-    self.set_at("from_rgb", r, from_rgb)
+    self.activates = stylegan or config.input_activation == "leaky_relu"
+    gain = LRELU_GAIN if self.activates else config.linear_gain
+    for r in self.with_rgb or (config.resolution,):
+      from_rgb = exact(config.channels, self.width(r), kernel_size=1, gain=gain)
+      self.set_at("from_rgb", r, from_rgb)
     if config.model == "residual":
       make_block = functools.partial(
         ResidualBlock, levels=len(self.resolutions)
@@ -121,15 +122,15 @@ class Discriminator(MultiScale):
         "high"
       )
     r = config.resolution
+    image = images.pop(r)
     with level_scope(r):
-      image = forms.fit(images.pop(r), self.width(r))
-      x = self.at("from_rgb", r)(image)
-      if config.model == "stylegan":
-        x = leaky_relu(x)
-      x = self.precision.cast(x)
+      x = self._from_rgb(r, image)
     for r in reversed(self.resolutions):
       with level_scope(r):
         x = forms.fit(x, self.width(r))
+        if r == self.faded:
+          below = self._from_rgb(r, downsample(image))
+          x = fade(self.alpha[...], x, below)
         x = self.run_block(
           r, x, images.get(r), stddev=stddev, batch_mean=batch_mean
         )
@@ -138,6 +139,11 @@ class Discriminator(MultiScale):
       return scores[:, 0]
     own = jax.nn.one_hot(labels, config.num_classes, dtype=scores.dtype)
     return jnp.sum(scores * own, axis=-1)
+
+  def _from_rgb(self, resolution: int, image: jax.Array) -> jax.Array:
+    image = self.forms.fit(image, self.width(resolution))
+    x = self.at("from_rgb", resolution)(image)
+    return self.precision.cast(leaky_relu(x) if self.activates else x)
 
 
 class Combine(nnx.Module):

@@ -12,10 +12,11 @@ from ml_collections import FrozenConfigDict
 
 from msggan_jax.kernels import Kernels
 from msggan_jax.kernels.precision import PRECISIONS
-from msggan_jax.models.layers import Conv
+from msggan_jax.models.layers import Conv, State
 from msggan_jax.models.pyramid import (
   Pyramid,
   connected_scales,
+  fade,
   join_images,
   resolutions_up_to,
 )
@@ -29,6 +30,9 @@ class MultiScale(nnx.Module):
     forms: The kernels.
     resolutions: Of the blocks, low to high.
     scales: Of the images, low to high (paper, Table 4).
+    with_rgb: Resolutions with `to_rgb` or `from_rgb` in a growing network.
+    faded: That of the image which a growing network fades from; 0: none.
+    alpha: Of a growing network: the weight of its largest level, ().
     precision: Of the blocks' 3x3 convolutions and of their activations.
   """
 
@@ -37,6 +41,11 @@ class MultiScale(nnx.Module):
     self.resolutions = resolutions_up_to(config.resolution)
     self.scales = connected_scales(config.resolution, config.connected_scales)
     self.precision = PRECISIONS[config.precision]
+    first, r = config.grow_from, config.resolution
+    self.with_rgb = tuple(s for s in self.resolutions if s >= first > 0)
+    self.faded = r // 2 if r // 2 in self.with_rgb else 0
+    # The training step sets it, and it stays with the weights.
+    self.alpha = State(jnp.ones(())) if first else None
 
   def width(self, resolution: int) -> int:
     """Return the width of the layers at a resolution."""
@@ -83,7 +92,7 @@ class MultiScaleGenerator(MultiScale):
     """Add a block, and `to_rgb` if the scale is connected."""
     config = self.config
     self.set_at("block", resolution, block)
-    if resolution in self.scales:
+    if resolution in (self.with_rgb or self.scales):
       # An exact pyramid's details have the mean 0: a bias would cancel.
       is_detail = config.pyramid == "exact" and resolution > self.scales[0]
       to_rgb = Conv(
@@ -112,41 +121,46 @@ class MultiScaleGenerator(MultiScale):
       return z
     return jnp.concatenate([z, self.label_embedding[...][labels]], axis=-1)
 
-  def grow(
-    self, resolution: int, x: jax.Array | None, *style: Any
-  ) -> tuple[jax.Array, jax.Array | None]:
-    """Run one block.
-
-    Args:
-      resolution: That of the block.
-      x: Activations of the block below, (B, H/2, W/2, C); at 4x4 the input.
-      *style: Other arguments of the block.
-
-    Returns:
-      Activations, (B, H, W, C), and the image; None without this scale.
-    """
-    with level_scope(resolution):
-      x = self.run_block(resolution, x, *style)
-      if resolution not in self.scales:
-        return x, None
-      # `to_rgb` and its images are float32 in every precision.
-      image = self.at("to_rgb", resolution)(x)
-      if self.config.output_activation == "tanh":
-        image = jax.tree.map(jnp.tanh, image)
-      return x, image
-
-  def grow_all(
+  def run(
     self,
+    resolutions: Iterable[int],
     x: jax.Array | None,
     styles: Iterable[tuple] = itertools.repeat(()),
-  ) -> Pyramid:
-    """Run all blocks; `styles` are their other arguments."""
-    pyramid = []
-    for r, style in zip(self.resolutions, styles, strict=False):
-      x, image = self.grow(r, x, *style)
-      if image is not None:
-        pyramid.append(image)
-    return join_images(pyramid, self.config.pyramid)
+  ) -> tuple[jax.Array, list[jax.Array]]:
+    """Run successive blocks.
+
+    Args:
+      resolutions: Those of the blocks.
+      x: Activations of the block below, (B, H/2, W/2, C); at 4x4 the input.
+      styles: Other arguments of each block.
+
+    Returns:
+      Activations, (B, H, W, C), and the images of the scales on the way.
+    """
+    below, images = None, []
+    for r, style in zip(resolutions, styles, strict=False):
+      with level_scope(r):
+        x = self.run_block(r, x, *style)
+        if r == self.faded:
+          below = self._image(r, x)
+        elif r in self.scales:
+          image = self._image(r, x)
+          if below is not None:
+            image = fade(self.alpha[...], image, below)
+          images.append(image)
+    return x, images
+
+  def _image(self, resolution: int, x: jax.Array) -> jax.Array:
+    # `to_rgb` and its images are float32 in every precision.
+    image = self.at("to_rgb", resolution)(x)
+    if self.config.output_activation == "tanh":
+      image = jax.tree.map(jnp.tanh, image)
+    return image
+
+  def run_all(self, *args: Any) -> Pyramid:
+    """Run all blocks; arguments as `run`'s from x on."""
+    _, images = self.run(self.resolutions, *args)
+    return join_images(images, self.config.pyramid)
 
 
 def num_channels(config: Any, resolution: int) -> int:

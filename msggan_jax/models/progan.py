@@ -63,7 +63,7 @@ class Generator(MultiScaleGenerator):
     Returns:
       Images, low to high, (B, r, r, channels), about [-1, 1] or beyond.
     """
-    return self.grow_all(self.join(z, labels))
+    return self.run_all(self.join(z, labels))
 
   def join(self, z: jax.Array, labels: jax.Array | None) -> jax.Array:
     """Return the first block's input, (B, input_size)."""

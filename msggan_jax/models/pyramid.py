@@ -112,6 +112,17 @@ def add(below: jax.Array, image: jax.Array) -> jax.Array:
   return image + upsample_like(below, image)
 
 
+def fade(alpha: jax.Array, image: jax.Array, below: jax.Array) -> jax.Array:
+  """Mix images or features with smaller ones, doubled (ProGAN, fig. 2).
+
+  `alpha`, (), is the weight of `image`. Features of one size are only mixed.
+  """
+  if below.shape != image.shape:
+    below = upsample_like(below, image)
+  new, old = (x.astype(image.dtype) for x in (alpha, 1 - alpha))
+  return image * new + like(below, image) * old
+
+
 def connected_scales(
   resolution: int, chosen: str | int | Sequence[int]
 ) -> tuple[int, ...]:

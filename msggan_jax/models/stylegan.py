@@ -19,13 +19,14 @@ from msggan_jax.kernels import (
 from msggan_jax.kernels.plain import pixel_norm
 from msggan_jax.kernels.precision import at_least_float32
 from msggan_jax.models import base_grid
-from msggan_jax.models.layers import Conv, Dense, State
+from msggan_jax.models.layers import Conv, Dense, State, normalize_latents
 from msggan_jax.models.multi_scale import MultiScaleGenerator
 from msggan_jax.models.pyramid import Pyramid
 from msggan_jax.models.stddev import BatchMean
 
 MAPPING_LR_MULTIPLIER = 0.01
 W_AVG_DECAY = 0.995
+_MIXING = 2**31 - 1  # among the numbers of layers
 
 
 class Generator(MultiScaleGenerator):
@@ -71,7 +72,7 @@ class Generator(MultiScaleGenerator):
       labels: Class indices, (B,), if conditional.
       noise: Keys, (B,), one per example; None: the stored noise maps.
       batch_mean: Mean over the global batch, in training: updates the average
-        of w.
+        of w and mixes styles.
 
     Returns:
       Images, low to high, (B, r, r, channels), about [-1, 1] or beyond.
@@ -80,7 +81,33 @@ class Generator(MultiScaleGenerator):
     if batch_mean is not None:
       mean = batch_mean(w)[0]
       self.w_avg[...] = mean + (self.w_avg[...] - mean) * W_AVG_DECAY
+      if self.config.style_mixing:
+        w = self._mix_styles(w, labels, noise)
     return self.synthesize(w, noise)
+
+  def _mix_styles(
+    self, w: jax.Array, labels: jax.Array | None, keys: jax.Array
+  ) -> jax.Array:
+    """Give some examples another w from a random layer on (StyleGAN, 3.1).
+
+    Returns (B, layers, w_size); the keys, (B,), are those of the noise.
+    """
+    layers, size = 2 * len(self.resolutions), self.config.latent_size
+
+    def draw(key: jax.Array) -> tuple[jax.Array, jax.Array]:
+      key = jax.random.fold_in(key, _MIXING)
+      mixed, at, latent = jax.random.split(key, 3)
+      crossover = jnp.where(
+        jax.random.bernoulli(mixed, self.config.style_mixing),
+        jax.random.randint(at, (), 1, layers),
+        layers,
+      )
+      return crossover, jax.random.normal(latent, (size,))
+
+    crossover, z = jax.vmap(draw)(keys)
+    other = self.for_layers(self.map_latents(normalize_latents(z), labels))
+    first = (jnp.arange(layers)[None] < crossover[:, None])[..., None]
+    return jnp.where(first, self.for_layers(w), other)
 
   def map_latents(
     self, z: jax.Array, labels: jax.Array | None = None
@@ -123,7 +150,7 @@ class Generator(MultiScaleGenerator):
       of_layer = jax.vmap(jax.random.fold_in, in_axes=(0, None))
       layers = [of_layer(noise, layer) for layer in range(w.shape[1])]
     pairs = ((2 * i, 2 * i + 1) for i in range(len(self.resolutions)))
-    return self.grow_all(
+    return self.run_all(
       None,
       (([w[:, a], w[:, b]], [layers[a], layers[b]]) for a, b in pairs),
     )

@@ -21,7 +21,7 @@ import jax
 from clu import parameter_overview
 from ml_collections import ConfigDict
 
-from msggan_jax.algorithm import program
+from msggan_jax.algorithm import growth, program
 from msggan_jax.algorithm.program import Program
 from msggan_jax.data import pictures
 from msggan_jax.models import base_grid
@@ -36,6 +36,10 @@ _SHARE_OF_MEASURED_PEAK = 0.5
 _MOST_COMPILATIONS = 8  # of a search
 # Of the configuration, in a plan.
 _FIELDS = "batch_size micro_batch_size remat_from precision total_kimg".split()
+_STAGE = (
+  *("resolution", "kimg", "batch_size", "hbm_bytes", "fits"),
+  "images_per_sec_estimate",
+)
 _COSTS = "bytes_moved flops memory_secs compute_secs secs floor_secs".split()
 _PNG_BYTES_PER_VALUE = 0.75  # of generated images, which compress badly
 
@@ -134,9 +138,31 @@ def this_machine() -> tuple[list, Chip]:
 
 
 def make_plan(config: ConfigDict, devices: list, chip: Chip) -> dict[str, Any]:
-  """Compile the step of a resolved configuration; return its numbers."""
+  """Compile the step of a resolved configuration; return its numbers.
+
+  Of a run that grows they are the last stage's, with "stages" for every one.
+  """
   run = program.make_program(config, sharding.make_mesh(devices))
-  made = compile_step(run)
+  plans, days = [], 0.0
+  for resolution in growth.stages(config):
+    plan = _plan_stage(run.at(resolution), devices, chip)
+    images = sum(
+      phase.steps * phase.batch_size
+      for phase in growth.phases(config)
+      if phase.resolution == resolution
+    )
+    plan |= {"resolution": resolution, "kimg": images / 1000}
+    days += images / (plan["images_per_sec_estimate"] or math.inf) / 86400
+    plans.append(plan)
+  plan = plans[-1]
+  if len(plans) > 1:
+    plan = plan | {"stages": [{k: p[k] for k in _STAGE} for p in plans]}
+    plan["fits"] = all(p["fits"] for p in plans)
+  return plan | {"days_estimate": days}
+
+
+def _plan_stage(run: Program, devices: list, chip: Chip) -> dict[str, Any]:
+  config, made = run.stage, compile_step(run)
   # For hosts the compiler has no limit.
   fits = made.fits and made.memory_bytes <= chip.hbm_bytes
   size = config.batch_size // len(devices)
@@ -322,6 +348,13 @@ def describe(numbers: dict[str, Any]) -> list[str]:
     f"of the model, {numbers['flops_per_image'] / 1e9:.4g} G as XLA counts "
     "(loops once, on GPUs nothing)"
   )
+  for stage in numbers.get("stages", ()):
+    lines.append(
+      f"stage {stage['resolution']:<9}{stage['kimg']:g} kimg in batches of "
+      f"{stage['batch_size']}, {gib(stage['hbm_bytes'])}"
+      f"{'' if stage['fits'] else ' DOES NOT FIT'}, "
+      f"{stage['images_per_sec_estimate']:.4g} images/s"
+    )
   if not numbers["fits"]:
     return lines
   collectives = ", ".join(
@@ -329,6 +362,7 @@ def describe(numbers: dict[str, Any]) -> list[str]:
     for kind, size in numbers["collectives"].items()
   )
   secs, total = numbers["step_secs_estimate"], numbers["total_kimg"]
+  days = numbers["days_estimate"]
   speed = numbers["images_per_sec_estimate"]
   assumed = (
     f"model FLOPs at {_SHARE_OF_MEASURED_PEAK:.0%} of the measured peak of "
@@ -349,7 +383,7 @@ def describe(numbers: dict[str, Any]) -> list[str]:
     f"collectives    {collectives or 'none'}, a device's step, in "
     f"{numbers['collective_calls']} calls",
     f"estimate       {speed:.4g} images/s, {1000 / speed:.4g} s/kimg, "
-    f"{1000 * total / speed / 86400:.3g} days to {total:g} kimg",
+    f"{days:.3g} days to {total:g} kimg",
     f"assumed        {assumed}; no waiting for data",
   ]
   if numbers["levels"]:
@@ -392,7 +426,6 @@ def dry_run(config: ConfigDict) -> list[str]:
   run = program.make_program(config, sharding.make_mesh(devices))
   state = run.abstract_state
   state_bytes = size_of(state)
-  steps = math.ceil(1000 * config.total_kimg / config.batch_size)
   # The newest, one being written, the best, and those of keep_kimg.
   checkpoints = config.keep + 1 + bool(config.eval_kimg)
   if config.keep_kimg:
@@ -410,7 +443,11 @@ def dry_run(config: ConfigDict) -> list[str]:
     generator,
     "discriminator",
     discriminator,
-    f"steps          {steps:,} of {config.batch_size} images",
+    *(
+      f"steps          {phase.steps:,} of {phase.batch_size} images at "
+      f"{phase.resolution} pixels{', fading' if phase.fades else ''}"
+      for phase in growth.phases(config)
+    ),
     *describe(numbers),
     f"disk           {checkpoints * state_bytes / GIB:.3g} GiB for at most "
     f"{checkpoints} checkpoints of {state_bytes / GIB:.3g} GiB, about "

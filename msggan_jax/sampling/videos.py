@@ -10,7 +10,9 @@ from typing import Any
 import jax.numpy as jnp
 import numpy as np
 
+from msggan_jax.algorithm import growth
 from msggan_jax.checkpoints import checkpoint, trained
+from msggan_jax.config import saved
 from msggan_jax.models.pyramid import Pyramid
 from msggan_jax.runtime import progress
 from msggan_jax.sampling import sheets
@@ -74,16 +76,21 @@ def training(job: Job, workdir: Path, frames: int | None) -> list[str]:
   with checkpoint.Checkpoints(workdir / "checkpoints") as checkpoints:
     checkpoints.find(None)
     steps = checkpoints.steps
-  config = job.generator.config
+  config, run = job.generator.config, saved.load_config(workdir)
 
   def pictures() -> Iterator[np.ndarray]:
     with progress.bar(len(steps), "training", "checkpoints") as bar:
       for step in steps:
         generator = trained.load_generator(workdir, step)
         scales = dataclasses.replace(job, generator=generator).generate("")
-        kimg = step * config.batch_size / 1000
+        # One that grows has had smaller images.
+        largest = scales[max(scales)]
+        kimg = growth.kimg_at(run, step)
         sheet = sheets.make_sheet(
-          [scales[resolution] for resolution in job.chosen_or_all],
+          [
+            scales[r] if r in scales else [sheets.fit(x, r) for x in largest]
+            for r in job.chosen_or_all
+          ],
           row_titles=[scale_title(r, config) for r in job.chosen_or_all],
           column_titles=[f"{kimg:.1f} kimg"],
         )

@@ -14,6 +14,7 @@ from typing import Any, NamedTuple
 
 from PIL import Image
 
+from msggan_jax.algorithm import growth
 from msggan_jax.checkpoints import checkpoint, safetensors_file, trained
 from msggan_jax.config.saved import load_config
 from msggan_jax.data import values
@@ -64,7 +65,7 @@ def read(source: str | Path, step: int | str | None = None) -> Card:
     step = checkpoints.find(step)
   return Card(
     data=config.dataset.name,
-    kimg=step * config.batch_size / 1000,
+    kimg=growth.kimg_at(config, step),
     metrics=_metrics(source, step),
     pairs=_pairs(source, step),
     class_names=trained.class_names_of(source, config.num_classes),

@@ -269,17 +269,17 @@ def _segment(
   """Return the blocks from below one connected scale up to it."""
 
   def compute(given: Arrays) -> tuple[jax.Array, ...]:
-    x, image = given.get("x"), None
-    for resolution in blocks:
-      styles = ()
-      if "w" in given:
-        first = 2 * module.resolutions.index(resolution)
-        pair = (first, first + 1)
-        styles = (
-          [given["w"][:, layer] for layer in pair],
-          [given[f"noise_{layer}"] for layer in pair],
+    styles = [()] * len(blocks)
+    if "w" in given:
+      firsts = (2 * module.resolutions.index(r) for r in blocks)
+      styles = [
+        (
+          [given["w"][:, layer] for layer in (first, first + 1)],
+          [given[f"noise_{layer}"] for layer in (first, first + 1)],
         )
-      x, image = module.grow(resolution, x, *styles)
+        for first in firsts
+      ]
+    x, (image,) = module.run(blocks, given.get("x"), styles)
     for below in (given[name] for name in given if name.startswith("image_")):
       image = refine(below, image)
     return (image,) if is_last else (x, image)

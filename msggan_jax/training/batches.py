@@ -14,7 +14,7 @@ from jax.sharding import Mesh
 from ml_collections import ConfigDict
 
 from msggan_jax import data
-from msggan_jax.algorithm import augment, randomness
+from msggan_jax.algorithm import augment, growth, randomness
 from msggan_jax.algorithm.program import RUN_AHEAD
 from msggan_jax.algorithm.train_state import TrainState
 from msggan_jax.checkpoints.checkpoint import Checkpoints
@@ -147,12 +147,16 @@ def make_loader(
   prepared: data.PreparedSet,
   holdout: data.PreparedSet | None = None,
 ) -> Iterator:
-  """Return the batches of this process that follow a state."""
+  """Return this process's batches that follow a state, of its next stage."""
+  step = int(state.step)
+  stage = growth.stage(config, growth.phase_at(config, step).resolution)
+  first = growth.own_phases(stage)[0]
   of_set = functools.partial(
     data.make_loader,
-    batch_size=config.batch_size,
+    batch_size=first.batch_size,
     seed=randomness.data_seed(config.seed, int(state.rollbacks)),
-    first_step=int(state.step),
+    first_step=step - first.first_step,
+    first_image=first.first_image,
     class_group=_class_group(config),
     process_index=jax.process_index(),
     process_count=jax.process_count(),

@@ -74,24 +74,27 @@ class Evaluation:
     Raises:
       Stopped: If a signal asked to stop; the next session evaluates the step.
     """
-    if self.evaluator is None or self._is_evaluated(step):
+    if self.evaluator is None:
+      return
+    evaluator = self.evaluator.at(generator.config.resolution)
+    if self._is_evaluated(step, evaluator):
       return
     self.checkpoints.wait()  # no long work beside a save that fails
     kimg = f"kimg {self.reporter.kimg(step):.2f}"
     with self.reporter.paused("evaluation"):
       processes.say(f"{kimg}  evaluating")
       began = time.monotonic()
-      values = self.evaluator.evaluate(
+      values = evaluator.evaluate(
         generator.params,
         generator.state,
         functools.partial(self.stop.check, step),
       )
-      row = self.evaluator.record(step, values)
+      row = evaluator.record(step, values)
       row["secs"] = round(time.monotonic() - began, 3)
       self.rows.append(row)
       if processes.is_first():
         jsonl.append(self._metrics_path, row)
-        self.evaluator.write_sheets(self.workdir, step)
+        evaluator.write_sheets(self.workdir, step)
       self.reporter.write_scalars(step, values)
       is_best = self._mark_best() == step
       numbers = "  ".join(f"{name} {x:.6g}" for name, x in values.items())
@@ -100,8 +103,8 @@ class Evaluation:
         f"{'  best so far' if is_best else ''}"
       )
 
-  def _is_evaluated(self, step: int) -> bool:
-    name = self.evaluator.protocols[0].main_value
+  def _is_evaluated(self, step: int, evaluator: metrics.Evaluator) -> bool:
+    name = evaluator.protocols[0].main_value
     found = any(row["step"] == step and name in row for row in self.rows)
     return all(processes.from_all(found))
 

@@ -3,6 +3,7 @@
 import collections
 import contextlib
 import dataclasses
+import itertools
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -14,7 +15,7 @@ from clu import parameter_overview
 from ml_collections import ConfigDict
 
 from msggan_jax import data, metrics
-from msggan_jax.algorithm import train_state
+from msggan_jax.algorithm import growth, train_state
 from msggan_jax.algorithm.program import RUN_AHEAD, Program, make_program
 from msggan_jax.algorithm.train_state import TrainState
 from msggan_jax.checkpoints import averages, fine_tuning, trained
@@ -74,6 +75,7 @@ def train(
   known_in = None if new_data else workdir
   holdout = batches.open_holdout(config, prepared, known_in)
   evaluator = metrics.make_evaluator(config, prepared)
+  schedule = Schedule(config)
   with (
     folder_lock.only_run_in(workdir),
     # The step compiles while everything else is set up.
@@ -81,18 +83,18 @@ def train(
     Checkpoints(
       workdir / "checkpoints",
       keep=config.keep,
-      keep_every=1000 * config.keep_kimg / config.batch_size,
+      part_of=schedule.part_of if config.keep_kimg else None,
       provenance=replay.provenance(config, prepared, holdout),
     ) as checkpoints,
     Preemption() as stop,
   ):
     newest = checkpoints.begin()
-    schedule = Schedule(config)
     schedule.check(newest or 0, workdir)
     if processes.is_first():
       saved.save_config(config, workdir)
       run_data.of(prepared).write(workdir)
-    compiling = background.submit(program.compile)
+    first = growth.phase_at(config, newest or 0)
+    compiling = background.submit(program.at(first.resolution).compile)
     state = _first_state(newest, checkpoints, program, init_from, config)
     state = _with_randomness(state, workdir, new=new_randomness)
     names = train_state.step_tensor_names(state.d_params, state.g_params)
@@ -109,14 +111,14 @@ def train(
       times=times,
       reporter=Reporter(
         workdir,
-        batch_size=config.batch_size,
+        kimg_at=schedule.kimg_at,
         total_steps=schedule.total_steps,
         first_step=int(state.step),
         tensor_names=names,
         times=times,
       ),
     )
-    return run.train(compiling, state)
+    return run.train(compiling, background, state)
 
 
 class Schedule:
@@ -127,13 +129,22 @@ class Schedule:
   """
 
   def __init__(self, config: ConfigDict):
-    self.total_steps = round(1000 * config.total_kimg / config.batch_size)
+    self.total_steps = growth.total_steps(config)
     self._config = config
+
+  def kimg_at(self, step: int) -> float:
+    """Return the thousands of images shown up to a step."""
+    return growth.kimg_at(self._config, step)
+
+  def part_of(self, step: int) -> float:
+    """Return the number of the part of the run, of `keep_kimg`."""
+    every = 1000 * self._config.keep_kimg
+    return growth.images_at(self._config, step) // every
 
   def check(self, step: int, workdir: Path) -> None:
     """Raise ValueError if a run stands at a step after its end."""
     if step > self.total_steps:
-      kimg = self._config.batch_size * step / 1000
+      kimg = self.kimg_at(step)
       raise ValueError(
         f"config.total_kimg is {self._config.total_kimg:g}, but {workdir} has "
         f"trained for {kimg:g} kimg already; choose more to train on"
@@ -142,7 +153,9 @@ class Schedule:
   def due(self, step: int, stopping: bool) -> set[str]:
     """Return the events due after a step; `stopping`: the run ends with it."""
     due = set()
-    shown, before = (self._config.batch_size * i for i in (step, step - 1))
+    shown, before = (
+      growth.images_at(self._config, i) for i in (step, step - 1)
+    )
     for name in (LOG, SAMPLE, SNAPSHOT, EVALUATE):
       every = 1000 * self._config[f"{name}_kimg"]
       if every and shown // every > before // every:
@@ -206,24 +219,19 @@ class _Run:
     ):
       size = parameter_overview.count_parameters(params)
       processes.say(f"{name}: {size:,} parameters")
-    self.reporter.write_samples(0, self._ema_generator(state))
+    self.reporter.write_samples(0, self._ema_generator(0, state))
 
-  def train(self, compiling: Future, state: TrainState) -> TrainState:
-    """Begin, then take all remaining steps once the step is compiled."""
+  def train(
+    self, compiling: Future, background: ThreadPoolExecutor, state: TrainState
+  ) -> TrainState:
+    """Begin, then take all remaining steps, each stage's once it is compiled.
+
+    The background compiles the step of a stage during the one before.
+    """
     self._begin(state)
-    # The loader opens afterwards: it imports grain, which briefly replaces
-    # builtins.__import__, and imports in the compiling thread would fail.
-    with self.times.during("compile"):
-      take_step, secs = compiling.result()
-    processes.say(f"compiled the step in {secs:.0f} s")
-    self.times.switch_to("step")
     rollbacks = int(state.rollbacks)
-    loader = batches.make_loader(
-      self.config, state, self.prepared, self.holdout
-    )
     try:
-      with contextlib.closing(loader):
-        state = self._take_steps(take_step, state, loader)
+      state = self._train_stages(compiling, background, state)
     except (Stopped, batches.Unreadable, nonfinite.NonFinite) as end:
       self._finish()
       if isinstance(end, nonfinite.NonFinite):
@@ -235,13 +243,44 @@ class _Run:
       (self.workdir / nonfinite.REPORT).unlink(missing_ok=True)
     return state
 
-  def _take_steps(
-    self, take_step: Callable, state: TrainState, loader: Iterator
+  def _train_stages(
+    self, compiling: Future, background: ThreadPoolExecutor, state: TrainState
   ) -> TrainState:
-    first_step = int(state.step)
-    evaluating = self._begin_evaluation(state)
+    step, evaluating = int(state.step), None
+    first = growth.phase_at(self.config, step).resolution
+    ends = {p.resolution: p.end_step for p in growth.phases(self.config)}
+    stages = [r for r in ends if r >= first]
+    for resolution, after in itertools.zip_longest(stages, stages[1:]):
+      # The loader opens afterwards: it imports grain, which briefly replaces
+      # builtins.__import__, and imports in the compiling thread would fail.
+      with self.times.during("compile"):
+        take_step, secs = compiling.result()
+      where = f" at {resolution} pixels" if self.config.grow_from else ""
+      processes.say(f"compiled the step{where} in {secs:.0f} s")
+      self.times.switch_to("step")
+      loader = batches.make_loader(
+        self.config, state, self.prepared, self.holdout
+      )
+      with contextlib.closing(loader):
+        if after:
+          compiling = background.submit(self.program.at(after).compile)
+        evaluating = evaluating or self._begin_evaluation(state)
+        state = self._take_steps(
+          take_step, state, loader, evaluating, ends[resolution]
+        )
+    return state
+
+  def _take_steps(
+    self,
+    take_step: Callable,
+    state: TrainState,
+    loader: Iterator,
+    evaluating: evaluation.Evaluation,
+    end_step: int,
+  ) -> TrainState:
+    """Take the steps of a stage."""
     feed = batches.Feed(self.program.mesh, loader)
-    for step in range(first_step + 1, self.schedule.total_steps + 1):
+    for step in range(int(state.step) + 1, end_step + 1):
       self.reporter.wait(RUN_AHEAD)
       with self.times.during("data"):
         batch = next(feed)
@@ -258,7 +297,7 @@ class _Run:
       elif LOG in due:
         self.reporter.report(step)
       if SAMPLE in due:
-        self.reporter.write_samples(step, self._ema_generator(state))
+        self.reporter.write_samples(step, self._ema_generator(step, state))
       if SNAPSHOT in due:
         with self.times.during("checkpoint"):
           self.checkpoints.save(step, state)
@@ -266,7 +305,7 @@ class _Run:
       if stopping and step < self.schedule.total_steps:
         raise Stopped(step)
       if EVALUATE in due:
-        evaluating.evaluate(step, self._ema_generator(state))
+        evaluating.evaluate(step, self._ema_generator(step, state))
     return state
 
   def _begin_evaluation(self, state: TrainState) -> evaluation.Evaluation:
@@ -277,13 +316,13 @@ class _Run:
         evaluator=self.evaluator,
         checkpoints=self.checkpoints,
         reporter=self.reporter,
-        stability=Stability(self._ema_generator(state), self.config.seed),
+        stability=Stability(self._ema_generator(step, state), self.config.seed),
         stop=self.stop,
       )
       evaluating.begin(step)
     # The last session may have stopped between a checkpoint and its evaluation.
     if step and EVALUATE in self.schedule.due(step, stopping=False):
-      evaluating.evaluate(step, self._ema_generator(state))
+      evaluating.evaluate(step, self._ema_generator(step, state))
     return evaluating
 
   def _check_and_report(
@@ -293,7 +332,7 @@ class _Run:
     self.reporter.check()
     with self.times.during("checkpoint"):
       nonfinite.check_state(step, state)
-    stability = evaluating.compare(step, self._ema_generator(state))
+    stability = evaluating.compare(step, self._ema_generator(step, state))
     self.reporter.report(step, stability)
     self.reporter.flush()  # a checkpoint never exists without its row
 
@@ -311,11 +350,15 @@ class _Run:
     processes.say(f"time: {self.times.describe()}")
     self.reporter.close()
 
-  def _ema_generator(self, state: TrainState) -> trained.Generator:
+  def _ema_generator(self, step: int, state: TrainState) -> trained.Generator:
     ema = sharding.local_copy((state.ema_params, state.ema_state))
+    last = growth.phase_at(self.config, step - 1).resolution
+    program = self.program.at(last)
+    if self.config.grow_from:
+      ema = growth.part_of(ema, last)
     return trained.Generator(
-      self.config,
-      self.program.generator,
+      program.stage,
+      program.stage_generator,
       *ema,
       value_range=self.prepared.metadata.value_range,
     )

@@ -21,6 +21,7 @@ from ml_collections import ConfigDict
 
 import msggan_jax
 from msggan_jax import data
+from msggan_jax.algorithm import growth
 from msggan_jax.algorithm.program import make_program
 from msggan_jax.algorithm.train_state import REMAINDERS, TrainState
 from msggan_jax.checkpoints.checkpoint import Checkpoints
@@ -96,7 +97,7 @@ def verify(config: ConfigDict, workdir: Path, steps: str) -> None:
     )
     images = _KnownImages(prepared)
     program = dataclasses.replace(program, dtype=prepared.metadata.dtype)
-    compiled, _ = program.compile()
+    compiled = functools.cache(lambda r: program.at(r).compile()[0])
     restore = functools.partial(
       checkpoints.restore, program.abstract_state, optional=REMAINDERS
     )
@@ -106,11 +107,15 @@ def verify(config: ConfigDict, workdir: Path, steps: str) -> None:
     for last in chosen[1:]:
       first = int(state.step)
       state = _with_numbers_of(last, state, checkpoints)
-      loader = batches.make_loader(config, state, images, holdout)
-      with contextlib.closing(loader):
-        for _ in range(first, last):
-          batch = sharding.put_batch(program.mesh, next(loader))
-          state, _ = compiled(state, batch)
+      for phase in growth.phases(config):
+        steps = range(max(first, phase.first_step), min(last, phase.end_step))
+        if not steps:
+          continue
+        loader = batches.make_loader(config, state, images, holdout)
+        with contextlib.closing(loader):
+          for _ in steps:
+            batch = sharding.put_batch(program.mesh, next(loader))
+            state, _ = compiled(phase.resolution)(state, batch)
       expected = restore(last)
       processes.say(*images.lines())
       one = last == first + 1

@@ -4,7 +4,7 @@ import collections
 import contextlib
 import sys
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 
 import jax
@@ -61,17 +61,20 @@ class Reporter:
     self,
     workdir: Path,
     *,
-    batch_size: int,
+    kimg_at: Callable[[int], float],
     total_steps: int,
     first_step: int,
     tensor_names: Sequence[str],
     times: TimeRecord,
   ):
-    """Open a run's logs, without the rows after `first_step`."""
+    """Open a run's logs, without the rows after `first_step`.
+
+    `kimg_at` returns the thousands of images shown up to a step.
+    """
     self._workdir = workdir
     self._stats_path = workdir / "stats.jsonl"
-    self._batch_size = batch_size
-    self._total_steps = total_steps
+    self.kimg = kimg_at
+    self._total_kimg = kimg_at(total_steps)
     self._tensor_names = tensor_names
     self._times = times
     self._pending: list[tuple[int, StepMetrics]] = []  # on the device
@@ -82,7 +85,7 @@ class Reporter:
     self._is_writer = processes.is_first()
     self._is_terminal = sys.stdout.isatty()
     self._bar = tqdm(  # elsewhere plain lines
-      total=total_steps * batch_size / 1000,
+      total=self._total_kimg,
       file=sys.stdout,
       bar_format="{bar:20} {n:.2f}/{total:g} kimg{postfix}",
       dynamic_ncols=True,
@@ -93,10 +96,6 @@ class Reporter:
     if self._is_writer:
       jsonl.drop_after(self._stats_path, first_step)
       self._events = EventFile(workdir / "tensorboard")
-
-  def kimg(self, step: int) -> float:
-    """Return the thousands of images shown up to a step."""
-    return step * self._batch_size / 1000
 
   def add(self, step: int, metrics: StepMetrics) -> None:
     """Add the metrics of a step without waiting for them."""
@@ -198,13 +197,14 @@ class Reporter:
     }
     self._begin_row()
     now = self._training_secs()
+    kimg = self.kimg(step)
     images_per_sec = (
-      (step - self._last_step) * self._batch_size / (now - self._last_secs)
+      1000 * (kimg - self.kimg(self._last_step)) / (now - self._last_secs)
     )
     self._last_step, self._last_secs = step, now
     row = {
       "step": step,
-      "kimg": round(self.kimg(step), 6),
+      "kimg": round(kimg, 6),
       **means,
       "images_per_sec": images_per_sec,
       "secs_per_kimg": 1000 / images_per_sec,
@@ -217,14 +217,14 @@ class Reporter:
     jsonl.append(self._stats_path, row)
     beside = ("step", "kimg", "unix_secs")
     self.write_scalars(step, {k: v for k, v in row.items() if k not in beside})
-    secs_left = (self._total_steps - step) * self._batch_size / images_per_sec
+    secs_left = 1000 * (self._total_kimg - kimg) / images_per_sec
     numbers = (
       f"d_loss {row['d_loss']:.3f}  g_loss {row['g_loss']:.3f}"
       f"  {images_per_sec:.1f} images/s  {duration(secs_left)} left"
     )
     if not self._is_terminal:
-      total_kimg = self._total_steps * self._batch_size / 1000
-      processes.say(f"kimg {row['kimg']:.2f}/{total_kimg:g}  {numbers}")
+      total = f"{self._total_kimg:g}"
+      processes.say(f"kimg {row['kimg']:.2f}/{total}  {numbers}")
       return
     self._bar.n = row["kimg"]
     self._bar.set_postfix_str(numbers)

@@ -175,7 +175,7 @@ def test_moving_averages_are_reconstructed(snapshots, lengths):
     for parameters in path[1:]:
       tracked = decay * tracked + (1 - decay) * parameters
     of_averages, of_initial, error = averaging.power_coefficients(
-      kept, steps, decay
+      kept, steps, lambda step, length=length * steps: step / length
     )
     made = np.einsum("sw,swp->p", of_averages, averages) + of_initial * path[0]
     relative = np.linalg.norm(made - tracked) / np.linalg.norm(tracked)
@@ -185,13 +185,15 @@ def test_moving_averages_are_reconstructed(snapshots, lengths):
 
 
 def test_a_length_out_of_reach_has_an_error():
-  *_, error = averaging.power_coefficients([500, 1000], 1000, 0.5)
+  *_, error = averaging.power_coefficients([500, 1000], 1000, lambda step: step)
   assert error > 0.5
 
 
 def test_long_runs_are_binned():
   """200,000 steps in 20,000 bins: as 20,000 steps, ten times as long."""
   scaled = [np.array([2, 5, 10]) * 2000, np.array([2, 5, 10]) * 20_000]
-  short = averaging.power_coefficients(scaled[0], 20_000, 0.5 ** (1 / 1000))
-  long = averaging.power_coefficients(scaled[1], 200_000, 0.5 ** (1 / 10_000))
+  short, long = (
+    averaging.power_coefficients(kept, steps, lambda x, n=steps: 20 * x / n)
+    for kept, steps in zip(scaled, (20_000, 200_000), strict=True)
+  )
   np.testing.assert_allclose(long[0], short[0], atol=2e-3)

@@ -152,7 +152,7 @@ def test_a_full_disk_leaves_the_last_good_one(
 
 def test_the_first_after_each_multiple_stays(tmp_path):
   for steps in ((0, 2, 4, 6), (8, 10, 12, 14, 16)):  # a restart in between
-    save(tmp_path / "c", *steps, keep=2, keep_every=5.5)
+    save(tmp_path / "c", *steps, keep=2, part_of=lambda step: step // 5.5)
   with Checkpoints(tmp_path / "c") as checkpoints:
     # 0 can have other weights.
     assert checkpoints.steps == [0, 6, 12, 14, 16]

@@ -24,7 +24,7 @@ def times():
 def reporter(tmp_path, times):
   return Reporter(
     tmp_path,
-    batch_size=8,
+    kimg_at=lambda step: 8 * step / 1000,
     total_steps=9,
     first_step=0,
     tensor_names=[],

@@ -1,0 +1,179 @@
+"""Runs that grow: stages, fades, kills, and what is made of every stage."""
+
+import jax
+import numpy as np
+import pytest
+
+import msggan_jax
+from msggan_jax.algorithm import growth
+from msggan_jax.algorithm.program import make_program
+from msggan_jax.checkpoints import checkpoint, fine_tuning, safetensors_file
+from msggan_jax.reporting import page, records
+from msggan_jax.runtime import jsonl, sharding
+from msggan_jax.sharing import portable
+from msggan_jax.training import loop, replay
+from tests.algorithm.runs import assert_same, make_batch, small_config
+from tests.conftest import load_config
+
+KIMG = (0.032, 0.064, 0.128, 0.192, 0.256, 0.32, 0.384, 0.448)  # a step each
+FADE = (3, 4, 5, 6)  # its steps
+
+
+@pytest.fixture(autouse=True)
+def as_users_run_it():
+  """Optax's Adam mixes types; another thread compiles."""
+  jax.config.update("jax_numpy_dtype_promotion", "standard")
+  yield
+  jax.config.update("jax_numpy_dtype_promotion", "strict")
+
+
+@pytest.fixture
+def config(tiny_config):
+  """Two steps of 32 images at 4x4, a fade of four of 64, two at 8x8."""
+  of_run = tiny_config.dataset
+  config = load_config("default", "progan")
+  config.dataset.update(of_run)
+  config.resolution, config.latent_size, config.max_channels = 8, 8, 8
+  config.base_channels = 64
+  config.batch_size = 32
+  config.grow_batch_sizes, config.grow_learning_rates = "8:64", "8:0.002"
+  config.grow_stable_kimg, config.grow_fade_kimg = KIMG[1], 4 * 0.064
+  config.total_kimg = KIMG[-1]
+  config.log_kimg, config.sample_kimg = 0.001, 0.128
+  config.snapshot_kimg, config.keep, config.ema_averages = 0.064, 9, True
+  config.eval_kimg = 0.064
+  config.extractor = "tests.golden_metrics.mean_colors:mean_colors"
+  config.metrics = "fd_mean_colors_64_full"
+  return config
+
+
+class Killed(BaseException):
+  """Stands for SIGKILL: nothing is saved."""
+
+
+def test_a_run_grows_and_resumes_in_a_fade(config, tmp_path, monkeypatch):
+  whole = loop.train(config, tmp_path / "whole")
+  add, killed_at = loop.Reporter.add, [2, 5]  # the last of 4x4; in the fade
+
+  def kill(reporter, step, metrics):
+    add(reporter, step, metrics)
+    if killed_at and step == killed_at[0]:
+      killed_at.pop(0)
+      raise Killed
+
+  monkeypatch.setattr(loop.Reporter, "add", kill)
+  for _ in range(2):
+    with pytest.raises(Killed):
+      loop.train(config, tmp_path / "killed")
+  killed = loop.train(config, tmp_path / "killed")
+  for a, b in zip(*map(jax.tree.leaves, (whole, killed)), strict=True):
+    assert np.asarray(a).tobytes() == np.asarray(b).tobytes()
+  timed = ("_secs", "images_per_sec", "secs_per", "memory", "secs/", "/secs")
+  both = [
+    [
+      {k: v for k, v in row.items() if not any(x in k for x in timed)}
+      for row in jsonl.read_steps(tmp_path / name / "stats.jsonl")
+    ]
+    for name in ("whole", "killed")
+  ]
+  assert both[0] == both[1]
+  check_rows(both[0])
+  check_evaluations(tmp_path / "whole")
+  check_stages(config, tmp_path)
+  replay.verify(config, tmp_path / "whole", "2,7")
+
+
+def check_rows(rows):
+  assert [row["kimg"] for row in rows] == list(KIMG)
+  alphas = [row["alpha"] for row in rows]
+  assert alphas == [1, 1, 0, 0.25, 0.5, 0.75, 1, 1]
+  sides = [4, 4, 8, 8, 8, 8, 8, 8]
+  for row, side, before in zip(rows, sides, [4, *sides], strict=False):
+    assert f"gradient_penalty/{side}" in row
+    assert row.get(f"stability/{before}", 0) >= 0
+
+
+def check_evaluations(workdir):
+  """A stage is compared at its own size; only full images are the best."""
+  rows = jsonl.read(workdir / "metrics.jsonl")
+  name = "fd_mean_colors_64_full"
+  at = [next(key for key in row if key.startswith(name)) for row in rows]
+  assert at == [f"{name}/4"] + [name] * 6
+  best = min(rows[1:], key=lambda row: row[name])["step"]
+  with checkpoint.Checkpoints(workdir / "checkpoints") as checkpoints:
+    assert checkpoints.find(checkpoint.BEST) == best
+  assert f"{name}/4" in page.render(records.read([str(workdir)])).decode()
+
+
+def check_stages(config, folder):
+  """Images, files and new runs of a checkpoint of each stage."""
+  run = folder / "whole"
+  for step, side in ((2, 4), (5, 8), (8, 8)):
+    generator = msggan_jax.load_generator(run, step)
+    z = generator.sample_latents(jax.random.key(0), 4)
+    (images,) = generator(z)
+    assert images.shape == (4, side, side, 3)
+    scores = msggan_jax.load_discriminator(run, step)((images,))
+    assert scores.shape == (4,) and np.isfinite(scores).all()
+    path = folder / f"{step}.safetensors"
+    portable.export(run, path, step, with_discriminator=True)
+    _, metadata, _ = safetensors_file.read_header(path)
+    assert float(metadata["kimg"]) == pytest.approx(KIMG[step - 1])
+    for other in (
+      msggan_jax.load_generator(path)(z),
+      portable.whole(generator).call(z),
+      portable.segments(generator)[-1].call(z),
+    ):
+      np.testing.assert_allclose(other[-1], images, rtol=1e-5, atol=1e-6)
+  # In a fade, the small image shows through.
+  faded = msggan_jax.load_generator(run, 5)
+  assert faded.state["alpha"] == 0.5
+  made = msggan_jax.load_generator(run, 5, ema_kimg=config.ema_kimg)
+  np.testing.assert_allclose(made(z)[-1], faded(z)[-1], rtol=1e-3, atol=1e-3)
+  program = make_program(config, sharding.make_mesh())
+  state, lines = fine_tuning.start_from(folder / "2.safetensors", program)
+  assert "generator/to_rgb_8x8/kernel" in "\n".join(lines)
+  assert int(state.step) == 0
+
+
+@pytest.mark.parametrize("preset", ["progan", "stylegan"])
+def test_a_stage_is_the_same_on_any_devices(preset, float64):
+  """A step into a fade: levels above rest, optimizers have begun afresh."""
+  config = small_config(preset, resolution=16, grow_from=4, stddev_group=2)
+  config.grow_batch_sizes = config.grow_learning_rates = ""
+  config.grow_stable_kimg = config.grow_fade_kimg = 0.016  # two steps of 8
+  config.total_kimg, config.ema_kimg = 0.08, 0.01
+  config.penalty = "r1"
+  states = []
+  for count in (1, 4):
+    mesh = sharding.make_mesh(jax.devices()[:count])
+    program = make_program(config, mesh)
+    state = start = program.create_state()
+    start = jax.tree.map(np.array, start)
+    counts = []
+    for step in range(4):
+      stage = growth.phase_at(config, step)
+      assert (stage.resolution, stage.fades) == ((4, False), (8, True))[
+        step > 1
+      ]
+      batch = sharding.put_batch(mesh, make_batch(config, step))
+      state, metrics = program.at(stage.resolution).step(state, batch)
+      counts.append(int(jax.tree.leaves(state.g_opt_state)[0]))
+    assert counts == [1, 2, 1, 2]  # Adam's steps
+    assert float(metrics.values["alpha"]) == 0.5
+    states.append(jax.tree.map(np.array, state))
+  assert_same(states[1], states[0])
+  for trees in ("g_params", "d_params", "ema_params"):
+    moved = {
+      name
+      for name, module in getattr(states[0], trees).items()
+      if any(
+        (a != b).any()
+        for a, b in zip(
+          *map(jax.tree.leaves, (module, getattr(start, trees)[name])),
+          strict=True,
+        )
+      )
+    }
+    levels = {name for name in moved if name.endswith("x16")}
+    assert not levels and any(name.endswith("8x8") for name in moved), trees
