@@ -72,7 +72,8 @@ def stage(config: ConfigDict, resolution: int) -> ConfigDict:
   """
   if not config.grow_from:
     return config
-  sizes, rates = zip(*(_values(config, r) for r in stages(config)), strict=True)
+  below = [r for r in stages(config) if r <= resolution]
+  sizes, rates = zip(*(_values(config, r) for r in below), strict=True)
   made = ConfigDict(config).copy_and_resolve_references()
   made.batch_size, made.learning_rate = _values(config, resolution)
   # Below their first resolution, tables have the configuration's own values.
@@ -80,7 +81,7 @@ def stage(config: ConfigDict, resolution: int) -> ConfigDict:
     ("grow_batch_sizes", sizes),
     ("grow_learning_rates", rates),
   ):
-    pairs = zip(stages(config), values, strict=True)
+    pairs = zip(below, values, strict=True)
     made[name] = ",".join(f"{r}:{value!r}" for r, value in pairs)
   made.resolution = resolution
   return made

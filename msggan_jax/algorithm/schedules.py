@@ -40,10 +40,11 @@ def at(config: ConfigDict, step: jax.Array) -> Now:
   if not config.burn_in_kimg:
     return Now(*starts)
   burn_in_steps = 1000 * config.burn_in_kimg / config.batch_size
+  done = step.astype(jnp.result_type(float)) / burn_in_steps
   stage = growth.own_phases(config)[0]
-  steps = (step - stage.first_step).astype(jnp.result_type(float))
-  done = steps / burn_in_steps
-  done += stage.first_image / (1000 * config.burn_in_kimg)
+  if first_step := stage.first_step:  # earlier stages had other batches
+    done += stage.first_image / (1000 * config.burn_in_kimg)
+    done -= first_step / burn_in_steps
   remaining = 0.5 * (1 + jnp.cos(jnp.pi * jnp.minimum(done, 1.0)))
   ends = [config[f"{name}_end"] for name in Now._fields]
   return Now(

@@ -262,7 +262,7 @@ def _shown(value: Any) -> str:
 def _subject(run: Run) -> str:
   """Return what is trained and how far it is, in a line."""
   config = {field: _shown(value) for field, value in run.config.items()}
-  name = models.NAMES.get(config.get("model", ""), "a model of another name")
+  name = models.name_of(run.config)
   data = run.config.get("dataset.path") or run.config.get("dataset.name")
   shown = {field: config.get(field, _MISSING) for field in _SUBJECT}
   parts = ", ".join(f"{field} {value}" for field, value in shown.items())

@@ -107,7 +107,7 @@ def _rows(
   """Return the card as names and values."""
   count = sum(map(np.size, jax.tree.leaves(generator.params)))
   rows = [
-    ["Network", models.NAMES[generator.config.model]],
+    ["Network", models.name_of(generator.config)],
     ["Parameters", f"{count:,}"],
   ]
   what, license = model_card.DATA.get(

@@ -25,6 +25,8 @@ SETTINGS = {
   "msg_gan_v1": (*HINGE, 0.0003, "fresh"),
   "msg_r3": (*PAIRING, "adam", 0.002, "same"),
   "msg_residual": (*LOGISTIC, "rmsprop", 0.003, "same"),
+  "progan": (*WASSERSTEIN, "adam", 0.001, "fresh"),
+  "stylegan": (*LOGISTIC, "adam", 0.001, "fresh"),
 }
 COMMON = {
   **{"ema_kimg": 10.0, "ema_decay": 0.0, "beta1": 0.0, "beta2": 0.99},
@@ -42,6 +44,10 @@ OTHERS = {
   "msg_residual": {
     **{"model": "residual", "stddev_placement": "none"},
     **{"penalty_derivatives": "partial"},
+  },
+  "progan": {"grow_from": 4, "stddev_placement": "last_block"},
+  "stylegan": {
+    **{"grow_from": 8, "stddev_placement": "last_block", "style_mixing": 0.9},
   },
 }
 
@@ -61,7 +67,8 @@ def test_settings():
     assert {field: config[field] for field in settings} == settings, preset
     assert set(config) == set(load_config("default"))
     config.dataset.name = "cats"
-    checks.validate(config, 8)
+    # Of eight devices each needs a group at every stage.
+    checks.validate(config, 1 if config.grow_from else 8)
 
 
 def test_gamma_of_msg_r3_follows_the_resolution():
@@ -96,9 +103,10 @@ def builds(preset, resolution):
   d_arrays = jax.eval_shape(discriminator.init, jax.random.key(0))
   z = jax.ShapeDtypeStruct((4, config.latent_size), jnp.float32)
   pyramid = jax.eval_shape(generator.apply, *g_arrays, z)
-  assert [x.shape[1] for x in pyramid] == [
-    2**i for i in range(2, resolution.bit_length())
-  ]
+  scales = [2**i for i in range(2, resolution.bit_length())]
+  if config.grow_from:
+    scales = scales[-1:]
+  assert [x.shape[1] for x in pyramid] == scales
   logits = jax.eval_shape(discriminator.apply, *d_arrays, pyramid)
   assert logits.shape == (4,)
   if preset == "bmsg_gan":
@@ -110,6 +118,7 @@ def builds(preset, resolution):
 
 
 STYLEGAN = {"model": "stylegan"}
+GROWING = {"grow_from": 4, "connected_scales": "none", "total_kimg": 9e3}
 FROM_0 = "choose a whole number from 0"
 IMPOSSIBLE = (
   ({"resolution": 24}, "resolution is 24; it must be a power of two"),
@@ -138,6 +147,17 @@ IMPOSSIBLE = (
   ({"augment": "exact"}, "at most 0.8, or config.augment_target"),
   ({"batch_size": 20}, "it must be a multiple of 32"),
   ({"batch_size": 20, "stddev_group": 0}, "a multiple of 8"),
+  ({"grow_from": 4}, "connected_scales is 'all'; networks that grow have only"),
+  (GROWING | {"grow_from": 512}, "choose a power of two from 4 to .* 256, or"),
+  (GROWING | {"grow_from": 12}, "config.grow_from is 12; choose a power of t"),
+  (GROWING | {"model": "residual"}, "grow have only progan or stylegan: choos"),
+  (GROWING | {"pyramid": "exact"}, "is 'exact'; networks that grow have only"),
+  (GROWING | {"agreement_weight": 1.0}, "agreement_weight is 1.0, but a grow"),
+  (GROWING | {"total_kimg": 7199.0}, "but the last fade, .* ends at 7200: cho"),
+  (GROWING | {"grow_fade_kimg": 0.04}, "is 0.04, not two batches of 32 at 8 "),
+  (GROWING | {"grow_batch_sizes": "8:64,128:48"}, "sizes at 128 pixels, is 48"),
+  (GROWING | {"grow_batch_sizes": "8:64,4:32"}, "'8:64,4:32'; choose numbers"),
+  (GROWING | {"grow_learning_rates": "8"}, "rates is '8'; choose numbers abov"),
 )
 
 

@@ -15,8 +15,7 @@ from msggan_jax.training import loop, replay
 from tests.algorithm.runs import assert_same, make_batch, small_config
 from tests.conftest import load_config
 
-KIMG = (0.032, 0.064, 0.128, 0.192, 0.256, 0.32, 0.384, 0.448)  # a step each
-FADE = (3, 4, 5, 6)  # its steps
+KIMG = (0.032, 0.064, 0.128, 0.192, 0.256)  # after each step
 
 
 @pytest.fixture(autouse=True)
@@ -29,7 +28,7 @@ def as_users_run_it():
 
 @pytest.fixture
 def config(tiny_config):
-  """Two steps of 32 images at 4x4, a fade of four of 64, two at 8x8."""
+  """Two steps of 32 images at 4x4, a fade of two of 64, one at 8x8."""
   of_run = tiny_config.dataset
   config = load_config("default", "progan")
   config.dataset.update(of_run)
@@ -37,7 +36,7 @@ def config(tiny_config):
   config.base_channels = 64
   config.batch_size = 32
   config.grow_batch_sizes, config.grow_learning_rates = "8:64", "8:0.002"
-  config.grow_stable_kimg, config.grow_fade_kimg = KIMG[1], 4 * 0.064
+  config.grow_stable_kimg, config.grow_fade_kimg = KIMG[1], 2 * 0.064
   config.total_kimg = KIMG[-1]
   config.log_kimg, config.sample_kimg = 0.001, 0.128
   config.snapshot_kimg, config.keep, config.ema_averages = 0.064, 9, True
@@ -53,12 +52,13 @@ class Killed(BaseException):
 
 def test_a_run_grows_and_resumes_in_a_fade(config, tmp_path, monkeypatch):
   whole = loop.train(config, tmp_path / "whole")
-  add, killed_at = loop.Reporter.add, [2, 5]  # the last of 4x4; in the fade
+  add, killed_at = loop.Reporter.add, [2, 4]  # the last of 4x4; in the fade
 
   def kill(reporter, step, metrics):
     add(reporter, step, metrics)
     if killed_at and step == killed_at[0]:
       killed_at.pop(0)
+      reporter._events.close()
       raise Killed
 
   monkeypatch.setattr(loop.Reporter, "add", kill)
@@ -80,14 +80,14 @@ def test_a_run_grows_and_resumes_in_a_fade(config, tmp_path, monkeypatch):
   check_rows(both[0])
   check_evaluations(tmp_path / "whole")
   check_stages(config, tmp_path)
-  replay.verify(config, tmp_path / "whole", "2,7")
+  replay.verify(config, tmp_path / "whole", "2,4")
 
 
 def check_rows(rows):
   assert [row["kimg"] for row in rows] == list(KIMG)
   alphas = [row["alpha"] for row in rows]
-  assert alphas == [1, 1, 0, 0.25, 0.5, 0.75, 1, 1]
-  sides = [4, 4, 8, 8, 8, 8, 8, 8]
+  assert alphas == [1, 1, 0, 0.5, 1]
+  sides = [4, 4, 8, 8, 8]
   for row, side, before in zip(rows, sides, [4, *sides], strict=False):
     assert f"gradient_penalty/{side}" in row
     assert row.get(f"stability/{before}", 0) >= 0
@@ -98,7 +98,7 @@ def check_evaluations(workdir):
   rows = jsonl.read(workdir / "metrics.jsonl")
   name = "fd_mean_colors_64_full"
   at = [next(key for key in row if key.startswith(name)) for row in rows]
-  assert at == [f"{name}/4"] + [name] * 6
+  assert at == [f"{name}/4"] + [name] * 3
   best = min(rows[1:], key=lambda row: row[name])["step"]
   with checkpoint.Checkpoints(workdir / "checkpoints") as checkpoints:
     assert checkpoints.find(checkpoint.BEST) == best
@@ -108,7 +108,7 @@ def check_evaluations(workdir):
 def check_stages(config, folder):
   """Images, files and new runs of a checkpoint of each stage."""
   run = folder / "whole"
-  for step, side in ((2, 4), (5, 8), (8, 8)):
+  for step, side in ((2, 4), (4, 8)):
     generator = msggan_jax.load_generator(run, step)
     z = generator.sample_latents(jax.random.key(0), 4)
     (images,) = generator(z)
@@ -126,9 +126,9 @@ def check_stages(config, folder):
     ):
       np.testing.assert_allclose(other[-1], images, rtol=1e-5, atol=1e-6)
   # In a fade, the small image shows through.
-  faded = msggan_jax.load_generator(run, 5)
+  faded = msggan_jax.load_generator(run, 4)
   assert faded.state["alpha"] == 0.5
-  made = msggan_jax.load_generator(run, 5, ema_kimg=config.ema_kimg)
+  made = msggan_jax.load_generator(run, 4, ema_kimg=config.ema_kimg)
   np.testing.assert_allclose(made(z)[-1], faded(z)[-1], rtol=1e-3, atol=1e-3)
   program = make_program(config, sharding.make_mesh())
   state, lines = fine_tuning.start_from(folder / "2.safetensors", program)
@@ -136,14 +136,12 @@ def check_stages(config, folder):
   assert int(state.step) == 0
 
 
-@pytest.mark.parametrize("preset", ["progan", "stylegan"])
-def test_a_stage_is_the_same_on_any_devices(preset, float64):
+def test_a_stage_is_the_same_on_any_devices(float64):
   """A step into a fade: levels above rest, optimizers have begun afresh."""
-  config = small_config(preset, resolution=16, grow_from=4, stddev_group=2)
+  config = small_config("stylegan", resolution=16, grow_from=4, stddev_group=2)
   config.grow_batch_sizes = config.grow_learning_rates = ""
   config.grow_stable_kimg = config.grow_fade_kimg = 0.016  # two steps of 8
   config.total_kimg, config.ema_kimg = 0.08, 0.01
-  config.penalty = "r1"
   states = []
   for count in (1, 4):
     mesh = sharding.make_mesh(jax.devices()[:count])
