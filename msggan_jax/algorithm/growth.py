@@ -6,6 +6,7 @@ that does not grow is one phase. Steps become images here and nowhere else, as
 batches may change with the stage.
 """
 
+import math
 import re
 from collections.abc import Callable
 from typing import Any, NamedTuple
@@ -159,6 +160,12 @@ def _on_networks(function: Callable, *trees: Any) -> Any:
     return function(*nodes) if is_network else nodes[-1]
 
   return jax.tree.map(map_one, *trees, is_leaf=lambda x: isinstance(x, dict))
+
+
+def round_up_batches(config: ConfigDict, unit: int) -> str:
+  """Return `grow_batch_sizes` in multiples of a unit."""
+  table = _table(config, "grow_batch_sizes")
+  return ",".join(f"{r}:{math.ceil(size / unit) * unit}" for r, size in table)
 
 
 def check(config: ConfigDict) -> None:

@@ -116,14 +116,14 @@ def _check_batch(config: ConfigDict, num_devices: int) -> None:
     )
   multiple = num_devices * max(group, 1)
   if config.batch_size % multiple:
-    where, remedy = "", ", such as --config.batch_size=auto chooses"
+    where = ""
     if config.grow_from:
       where = f", or config.grow_batch_sizes at {config.resolution} pixels,"
-      remedy = ""
     raise ValueError(
       f"config.batch_size{where} is {config.batch_size}; with "
       f"{counted(num_devices, 'device')} and config.stddev_group {group} it "
-      f"must be a multiple of {multiple}{remedy}"
+      f"must be a multiple of {multiple}, such as --config.batch_size=auto "
+      "chooses"
     )
   size = config.micro_batch_size
   device_batch_size = config.batch_size // num_devices

@@ -9,6 +9,7 @@ from typing import Any
 from ml_collections import ConfigDict, FrozenConfigDict
 
 from msggan_jax import data
+from msggan_jax.algorithm import growth
 from msggan_jax.config import checks, few_images, saved
 from msggan_jax.config.fields import AUTO, FIELDS
 from msggan_jax.data import prepared_set
@@ -87,21 +88,28 @@ def _settle_batch(
       f"which has {wanted!r}; choose {field.expected}"
     )
 
-  def of_run() -> int:
+  def of_run() -> tuple[int, str]:
     if not saved.exists(workdir):
-      return 0
-    there = saved.load_config(workdir).get("batch_size")
-    return there if there != AUTO and field.accepts(there) else 0
+      return 0, ""
+    there = saved.load_config(workdir)
+    size = there.get("batch_size")
+    is_size = size != AUTO and field.accepts(size)
+    return size if is_size else 0, there.get("grow_batch_sizes", "")
 
-  resumed = processes.decided_by_first(of_run)
+  resumed, sizes = processes.decided_by_first(of_run)
   size = resumed or least_possible(config, wanted, num_devices)
-  config.batch_size = size
+  if not resumed:
+    unit = _unit(config, num_devices)
+    sizes = growth.round_up_batches(config, unit)
+  config.batch_size, config.grow_batch_sizes = size, sizes
   why = f" (the config's {wanted} does not divide)"
   if resumed:
     why = f", as the run in {workdir} has it"
   elif size == wanted:
     why = ", as the config has it"
   _say(f"batch_size: {size} for {counted(num_devices, 'device')}{why}")
+  if sizes:
+    _say(f"grow_batch_sizes: {sizes}")
 
 
 def _settle_classes(config: ConfigDict, workdir: Path | None) -> None:

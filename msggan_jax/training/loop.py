@@ -255,7 +255,9 @@ class _Run:
       # builtins.__import__, and imports in the compiling thread would fail.
       with self.times.during("compile"):
         take_step, secs = compiling.result()
-      where = f" at {resolution} pixels" if self.config.grow_from else ""
+      where, batch = "", growth.stage(self.config, resolution).batch_size
+      if self.config.grow_from:
+        where = f" at {resolution} pixels, for batches of {batch},"
       processes.say(f"compiled the step{where} in {secs:.0f} s")
       self.times.switch_to("step")
       loader = batches.make_loader(
