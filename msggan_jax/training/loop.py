@@ -98,7 +98,7 @@ def train(
     state = _first_state(newest, checkpoints, program, init_from, config)
     state = _with_randomness(state, workdir, new=new_randomness)
     names = train_state.step_tensor_names(state.d_params, state.g_params)
-    run = _Run(
+    return _Run(
       config=config,
       workdir=workdir,
       program=program,
@@ -117,8 +117,7 @@ def train(
         tensor_names=names,
         times=times,
       ),
-    )
-    return run.train(compiling, background, state)
+    ).train(compiling, background, state)
 
 
 class Schedule:

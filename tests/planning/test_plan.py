@@ -74,6 +74,27 @@ def test_a_plan_for_these_devices(chip):
   assert "DOES NOT FIT" in "\n".join(estimate.describe(numbers))
 
 
+def test_a_plan_of_a_run_that_grows(chip):
+  """Each stage has its batch, memory and speed; the time is their sum."""
+  config = small_config("progan", batch_size=32, total_kimg=100.0)
+  config.optimizer = "rmsprop"  # Adam mixes types
+  config.grow_batch_sizes = "8:64"
+  config.grow_stable_kimg = config.grow_fade_kimg = 10.0
+  numbers = estimate.make_plan(config, jax.devices(), chip)
+  stages = numbers["stages"]
+  found = [(s["resolution"], s["batch_size"], s["kimg"]) for s in stages]
+  assert found == [(4, 32, 9.984), (8, 64, 89.984)]
+  speeds = [s["images_per_sec_estimate"] for s in stages]
+  assert speeds[0] > 2 * speeds[1] == 2 * numbers["images_per_sec_estimate"]
+  days = sum(1000 * s["kimg"] / s["images_per_sec_estimate"] for s in stages)
+  assert numbers["days_estimate"] == pytest.approx(days / 86400)
+  lines = estimate.describe(numbers)
+  assert [line.split()[1] for line in lines if line.startswith("stage")] == [
+    "4",
+    "8",
+  ]
+
+
 def test_levels_and_step_of_a_chip():
   """On two chips; each instruction, and each floor, by the slower part."""
   chip = devices.Chip("chip", 0, 100.0, 10.0, 5.0, 2, 4)
