@@ -348,13 +348,7 @@ def describe(numbers: dict[str, Any]) -> list[str]:
     f"of the model, {numbers['flops_per_image'] / 1e9:.4g} G as XLA counts "
     "(loops once, on GPUs nothing)"
   )
-  for stage in numbers.get("stages", ()):
-    lines.append(
-      f"stage {stage['resolution']:<9}{stage['kimg']:g} kimg in batches of "
-      f"{stage['batch_size']}, {gib(stage['hbm_bytes'])}"
-      f"{'' if stage['fits'] else ' DOES NOT FIT'}, "
-      f"{stage['images_per_sec_estimate']:.4g} images/s"
-    )
+  lines += map(_describe_stage, numbers.get("stages", ()))
   if not numbers["fits"]:
     return lines
   collectives = ", ".join(
@@ -362,7 +356,6 @@ def describe(numbers: dict[str, Any]) -> list[str]:
     for kind, size in numbers["collectives"].items()
   )
   secs, total = numbers["step_secs_estimate"], numbers["total_kimg"]
-  days = numbers["days_estimate"]
   speed = numbers["images_per_sec_estimate"]
   assumed = (
     f"model FLOPs at {_SHARE_OF_MEASURED_PEAK:.0%} of the measured peak of "
@@ -383,7 +376,7 @@ def describe(numbers: dict[str, Any]) -> list[str]:
     f"collectives    {collectives or 'none'}, a device's step, in "
     f"{numbers['collective_calls']} calls",
     f"estimate       {speed:.4g} images/s, {1000 / speed:.4g} s/kimg, "
-    f"{days:.3g} days to {total:g} kimg",
+    f"{numbers['days_estimate']:.3g} days to {total:g} kimg",
     f"assumed        {assumed}; no waiting for data",
   ]
   if numbers["levels"]:
@@ -404,6 +397,15 @@ def describe(numbers: dict[str, Any]) -> list[str]:
       "result moved once, without padding"
     )
   return lines
+
+
+def _describe_stage(stage: dict[str, Any]) -> str:
+  return (
+    f"stage {stage['resolution']:<9}{stage['kimg']:g} kimg in batches of "
+    f"{stage['batch_size']}, {stage['hbm_bytes'] / GIB:.2f} GiB"
+    f"{'' if stage['fits'] else ' DOES NOT FIT'}, "
+    f"{stage['images_per_sec_estimate']:.4g} images/s"
+  )
 
 
 def level_table(numbers: dict[str, Any]) -> list[str]:
