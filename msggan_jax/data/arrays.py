@@ -205,10 +205,10 @@ def _reader(data: bytes, name: str) -> Callable[[bytes], Values]:
     return lambda data: Values(_npy(io.BytesIO(data), len(data)))
   if name.endswith(".npz"):
     return _npz
+  if data[128:132] == b"DICM":  # whose first bytes may be those of a TIFF
+    return _dicom
   if data[:4] in _TIFF:
     return _tiff
-  if data[128:132] == b"DICM":
-    return _dicom
   if name.endswith((".nii", ".nii.gz")):
     return _nifti
   return _picture
@@ -314,6 +314,8 @@ def _picture(data: bytes) -> Values:
 def _dicom(data: bytes) -> Values:
   pydicom = needs("pydicom", "medical", "DICOM")
   scan = pydicom.dcmread(io.BytesIO(data))
+  if "PixelData" not in scan:
+    raise ValueError("DICOM without pixels")
   frames = int(scan.get("NumberOfFrames", 1) or 1)
   shape = frames, int(scan.Rows), int(scan.Columns), int(scan.SamplesPerPixel)
   _check_size(shape, np.dtype(np.float64))
@@ -325,6 +327,7 @@ def _dicom(data: bytes) -> Values:
   modality = str(scan.get("Modality", ""))
   return Values(
     _scaled(array, slope, intercept),
+    "HWC"[: array.ndim] if frames == 1 else "",
     unit="HU" if modality == "CT" else "",
     about={
       "modality": modality,
@@ -337,6 +340,8 @@ def _dicom(data: bytes) -> Values:
 
 def _scaled(array: np.ndarray, slope: float, intercept: float) -> np.ndarray:
   """Return slope * array + intercept, of integers where they stay so."""
+  if (slope, intercept) == (1, 0):
+    return array
   if array.dtype.kind in "iu" and slope == 1 and intercept == int(intercept):
     return array.astype(np.int32) + int(intercept)
   return array.astype(np.float64) * slope + intercept

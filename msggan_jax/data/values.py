@@ -13,6 +13,8 @@ from typing import Any
 
 import numpy as np
 
+from msggan_jax.data import reading
+
 AUTO = "auto"
 
 _NUMBER = r"[-+]?(?:\d+\.?\d*|\.\d+)(?:[eE][-+]?\d+)?"
@@ -55,7 +57,7 @@ class Range:
     ]
     if len(set(parts)) == 1:
       return parts[0]
-    return ", ".join(f"channel {i}: {x}" for i, x in enumerate(parts, 1))
+    return reading.listed(f"channel {i}: {x}" for i, x in enumerate(parts, 1))
 
   def as_dict(self) -> dict[str, Any]:
     """Return it as JSON has it."""

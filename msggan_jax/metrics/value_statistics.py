@@ -19,6 +19,7 @@ SPECTRUM, HISTOGRAM, CORRELATION = KINDS = (
 )
 _BINS = 1024  # of a histogram, over [-1, 1]
 _TAILS = (0.001, 0.999)
+_MOST_CHANNELS = 8  # that have numbers of their own
 _LEAST = 1e-12  # power; less is none, as of constants
 _VERSION = "values-1"  # of the features, in the reals' cache
 
@@ -109,7 +110,7 @@ def distance(
   by_channel = np.abs(fake - real).mean(axis=1)
   values = {name: float(by_channel.mean())}
   values |= {f"{name}_low": float(low), f"{name}_high": float(high)}
-  if len(by_channel) > 1:
+  if 1 < len(by_channel) <= _MOST_CHANNELS:
     for i, value in enumerate(by_channel.tolist(), 1):
       values[f"{name}_channel_{i}"] = value
   return values

@@ -105,6 +105,8 @@ class Job:
     for array in jax.tree.leaves((self.generator.params, self.generator.state)):
       weights.update(np.ascontiguousarray(array))
     about = f"{weights.hexdigest()[:16]} psi {self.truncation_psi:g}"
+    if shown := self.generator.bands if self.bands is None else self.bands:
+      about += f" bands {shown}"
     labels = self.labels or [None] * len(self.seeds)
     pairs = zip(self.seeds, labels, strict=True)
     return [f"{about} seed {seed} class {label}" for seed, label in pairs]

@@ -232,6 +232,7 @@ def dicom(array, **fields):
   scan.HighBit, scan.PhotometricInterpretation = 15, "MONOCHROME2"
   scan.PixelData = array.tobytes()
   scan.update(fields)
+  scan.preamble = b"II*\0" + bytes(124)  # some are TIFF files as well
   file = io.BytesIO()
   pydicom.dcmwrite(file, scan, enforce_file_format=True)
   return file.getvalue()

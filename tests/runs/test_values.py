@@ -1,5 +1,6 @@
 """Sets of values: from files of eight channels to samples in their unit."""
 
+import dataclasses
 import json
 
 import jax
@@ -92,6 +93,7 @@ def test_a_run_keeps_the_unit(config, source, tmp_path, capfd):
 
   job = Job(generator, tmp_path / "images", seeds=(3, 4), batch_size=2)
   assert job.generate()[8].shape == (2, 24, 24, 1)
+  assert job.marks != dataclasses.replace(job, bands=(1,)).marks
   (line,) = grids.grid(job, "npy")
   assert "2 images of values, -1000 to 3000 HU" in line
   made = np.load(tmp_path / "images/8x8/seed0004.npy")
