@@ -162,6 +162,8 @@ def test_layouts_choose_images_of_a_file(tmp_path):
     ValueError, match=r"a\.npy: its array is \(6, 4, 5\), but"
   ):
     prepare(source, **options)  # a slice each, or channels?
+  with pytest.raises(ValueError, match=r"a\.npy: its array .* layout is NHWC"):
+    prepare(source, layout="NHWC", **options)
 
 
 def test_crops_average_and_pads_have_the_low_value():

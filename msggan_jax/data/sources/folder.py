@@ -154,7 +154,9 @@ def _openers(
   def count(place: int) -> int:
     try:
       return arrays.count(cached(place).array.shape, layout)
-    except (pixels.Question, reading.DiskError):
+    except pixels.Question as error:
+      raise ValueError(f"{names[place]}: {error}") from error
+    except reading.DiskError:
       raise
     except Exception:  # `load` fails as well, and its reason is listed
       return 1
