@@ -18,7 +18,6 @@ from types import MappingProxyType
 from typing import Any, NamedTuple
 
 import numpy as np
-from PIL import Image
 
 from msggan_jax.data import pixels
 from msggan_jax.data.pixels import MOST_BYTES, Question
@@ -146,45 +145,6 @@ def checked(values: Any, channels: int) -> np.ndarray:
   if bad := array.size - int(np.isfinite(array).sum()):
     raise ValueError(f"NaN or Inf: {bad:,} of its {array.size:,} values")
   return array
-
-
-def fit(
-  values: np.ndarray, size: tuple[int, int], crop: str, outside: Any
-) -> np.ndarray:
-  """Crop or pad values, (H, W, C), to an image of a size, float32 or as given.
-
-  Pixels are means over areas, so that no value lies outside of the image's.
-
-  Args:
-    crop: As for `pixels.fit`; borders have the value `outside`.
-  """
-  (height, width), (rows, columns) = size, values.shape[:2]
-  enough = rows >= height, columns >= width
-  if not (all(enough) if crop == "center" else any(enough)):
-    raise ValueError(f"too small: {columns}x{rows}")
-  choose = min if crop == "center" else max
-  scale = choose(rows / height, columns / width)
-  part = min(rows, round(height * scale)), min(columns, round(width * scale))
-  top, left = (rows - part[0]) // 2, (columns - part[1]) // 2
-  values = values[top : top + part[0], left : left + part[1]]
-  inner = size
-  if crop == "pad":
-    inner = tuple(max(1, round(side / scale)) for side in part)
-  if inner != part:
-    values = np.stack(
-      [_resize(values[..., i], inner) for i in range(values.shape[-1])], -1
-    )
-  if inner == size:
-    return values
-  padded = np.full((*size, values.shape[-1]), outside, np.float32)
-  top, left = (height - inner[0]) // 2, (width - inner[1]) // 2
-  padded[top : top + inner[0], left : left + inner[1]] = values
-  return padded
-
-
-def _resize(channel: np.ndarray, size: tuple[int, int]) -> np.ndarray:
-  plane = Image.fromarray(np.ascontiguousarray(channel, np.float32))
-  return np.asarray(plane.resize(size[::-1], Image.Resampling.BOX))
 
 
 def _several(layout: str) -> tuple[int, int]:

@@ -180,9 +180,7 @@ def fit(
   """
   height, width = size
   there = upright_size(image)
-  enough = there[0] >= width, there[1] >= height
-  # "pad" fits the whole image into the result, "center" the result into it.
-  if not (all(enough) if crop == "center" else any(enough)):
+  if not _is_enough(there, size, crop):
     raise ValueError("too small: {}x{}".format(*image.size))
   # JPEG decodes at 1/2, 1/4, 1/8 of its size for almost nothing; the margin of
   # two leaves the last reduction to the better filter below.
@@ -192,11 +190,33 @@ def fit(
       _check_levels(256 * max(high for _, high in image.getextrema()) + 255)
     image = ImageOps.exif_transpose(image)
     image = _to_mode(image, MODES[channels])
-    if crop == "center":
-      image = _center_crop(image, width, height)
-    else:
-      image = _pad(image, width, height)
+    image = (_center_crop if crop == "center" else _pad)(image, width, height)
   return np.asarray(image).reshape(height, width, channels)
+
+
+def fit_values(
+  values: np.ndarray, size: tuple[int, int], crop: str
+) -> np.ndarray:
+  """Crop or pad values from 0 to 1, (H, W, C), as `fit`; float32.
+
+  Smaller images are means over areas, so that no value is beyond the image's;
+  borders are 0.
+  """
+  if not _is_enough(values.shape[1::-1], size, crop):
+    raise ValueError("too small: {1}x{0}".format(*values.shape))
+  change = _center_crop if crop == "center" else _pad
+  planes = np.moveaxis(np.asarray(values, np.float32), -1, 0)
+  planes = (Image.fromarray(np.ascontiguousarray(plane)) for plane in planes)
+  return np.stack([np.asarray(change(x, *size[::-1])) for x in planes], -1)
+
+
+def _is_enough(
+  there: tuple[int, ...], size: tuple[int, int], crop: str
+) -> bool:
+  """Return whether an image, (width, height), needs no enlargement."""
+  enough = there[0] >= size[1], there[1] >= size[0]
+  # "pad" fits the whole image into the result, "center" the result into it.
+  return all(enough) if crop == "center" else any(enough)
 
 
 def deep_tiles(image: Image.Image) -> str:
@@ -288,6 +308,11 @@ def _check_memory(image: Image.Image, size: tuple[int, int]) -> int:
   return needed
 
 
+def _filter_of(image: Image.Image) -> Image.Resampling:
+  values = image.mode == "F"
+  return Image.Resampling.BOX if values else Image.Resampling.LANCZOS
+
+
 def _center_crop(image: Image.Image, width: int, height: int) -> Image.Image:
   scale = min(image.width / width, image.height / height)
   size = round(width * scale), round(height * scale)
@@ -295,7 +320,7 @@ def _center_crop(image: Image.Image, width: int, height: int) -> Image.Image:
   left, top = (image.width - size[0]) // 2, (image.height - size[1]) // 2
   return image.resize(
     (width, height),
-    Image.Resampling.LANCZOS,
+    _filter_of(image),
     box=(left, top, left + size[0], top + size[1]),
     reducing_gap=3.0,
   )
@@ -304,8 +329,9 @@ def _center_crop(image: Image.Image, width: int, height: int) -> Image.Image:
 def _pad(image: Image.Image, width: int, height: int) -> Image.Image:
   scale = min(width / image.width, height / image.height)
   size = tuple(max(1, round(side * scale)) for side in image.size)
-  image = image.resize(size, Image.Resampling.LANCZOS, reducing_gap=3.0)
-  color = {"L": 255, "RGB": (255,) * 3, "RGBA": (255, 255, 255, 0)}[image.mode]
+  image = image.resize(size, _filter_of(image), reducing_gap=3.0)
+  colors = {"L": 255, "RGB": (255,) * 3, "RGBA": (255, 255, 255, 0), "F": 0}
+  color = colors[image.mode]
   padded = Image.new(image.mode, (width, height), color)
   padded.paste(image, ((width - size[0]) // 2, (height - size[1]) // 2))
   return padded

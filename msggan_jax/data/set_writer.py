@@ -89,8 +89,9 @@ def _picture_maker(
 
   def make(image: arrays.Values) -> np.ndarray:
     array = arrays.checked(image, wanted.channels)
-    fitted = arrays.fit(array, wanted.size, wanted.crop, value_range.low)
-    return value_range.store(fitted)
+    shares = value_range.shares(array)
+    fitted = pixels.fit_values(shares, wanted.size, wanted.crop)
+    return value_range.quantize(fitted)
 
   return make
 

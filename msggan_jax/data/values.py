@@ -20,7 +20,7 @@ AUTO = "auto"
 _NUMBER = r"[-+]?(?:\d+\.?\d*|\.\d+)(?:[eE][-+]?\d+)?"
 _ONE = re.compile(rf"\s*({_NUMBER}):({_NUMBER})\s*([^\d\s.,:][^,:]*)?")
 _LONGEST_UNIT = 20  # characters
-_HALF = {"uint8": 127.5, "uint16": 32767.5, "float32": 1.0}  # of a storage
+_LEVELS = {"uint8": 255, "uint16": 65535, "float32": 0}  # the highest stored
 
 
 @dataclasses.dataclass(frozen=True)
@@ -34,11 +34,18 @@ class Range:
 
   def store(self, values: np.ndarray) -> np.ndarray:
     """Map values, (..., C), to stored ones; those outside are clipped."""
+    return self.quantize(self.shares(values))
+
+  def shares(self, values: np.ndarray) -> np.ndarray:
+    """Map values, (..., C), to 0 at the low and 1 at the high end."""
     low, high = np.array(self.low), np.array(self.high)
-    share = np.clip((values - low) / (high - low), 0.0, 1.0)
+    return np.clip((values - low) / (high - low), 0.0, 1.0)
+
+  def quantize(self, shares: np.ndarray) -> np.ndarray:
+    """Map what `shares` returns to stored values."""
     if self.dtype == "float32":
-      return (2 * share - 1).astype(np.float32)
-    return np.rint(2 * _HALF[self.dtype] * share).astype(self.dtype)
+      return (2 * shares - 1).astype(np.float32)
+    return np.rint(_LEVELS[self.dtype] * shares).astype(self.dtype)
 
   def restore(self, images: np.ndarray) -> np.ndarray:
     """Map a model's images in [-1, 1], (..., C), to values, float32.
@@ -73,7 +80,7 @@ def from_dict(fields: Any, channels: int) -> Range | None:
   except (KeyError, TypeError, ValueError, OverflowError):
     return None
   is_whole = len(low) == len(high) == len(units) == channels
-  if not is_whole or made.dtype not in _HALF:
+  if not is_whole or made.dtype not in _LEVELS:
     return None
   pairs = zip(low, high, strict=True)
   is_range = all(-math.inf < a < b < math.inf for a, b in pairs)

@@ -168,14 +168,17 @@ def test_layouts_choose_images_of_a_file(tmp_path):
 
 def test_crops_average_and_pads_have_the_low_value():
   image = np.arange(8 * 16).reshape(8, 16, 1).astype(np.float64)
-  cropped = arrays.fit(image, (4, 4), "center", 0)
+  cropped = pixels.fit_values(image, (4, 4), "center")
   means = image[:, 4:12].reshape(4, 2, 4, 2, 1).mean((1, 3))
   np.testing.assert_allclose(cropped, means)
-  padded = arrays.fit(image, (16, 16), "pad", (-5.0,))
+  padded = pixels.fit_values(image, (16, 16), "pad")
   np.testing.assert_array_equal(padded[4:12], image)
-  assert (padded[:4] == -5).all() and (padded[12:] == -5).all()
+  assert (padded[:4] == 0).all() and (padded[12:] == 0).all()
   with pytest.raises(ValueError, match="too small: 16x8"):
-    arrays.fit(image, (16, 16), "center", 0)
+    pixels.fit_values(image, (16, 16), "center")
+  # A crop of whole pixels changes no value.
+  kept = pixels.fit_values(image, (8, 8), "center")
+  np.testing.assert_array_equal(kept, image[:, 4:12])
 
 
 def test_what_does_not_fit_together_is_named(tmp_path):
