@@ -45,6 +45,7 @@ ROWS = (
 )
 GPU_ROWS = (  # fields after the batch, such as {"precision": "float32"}
   ("h100", "msg_progan", 256, 16, {}),
+  ("h100", "msg_progan", 1024, 4, {}),
 )
 
 
