@@ -2,7 +2,8 @@ r"""Plan a launch: does the configuration fit, and how fast will it be?
 
   python -m msggan_jax.plan --config=configs/ffhq.py --topology=v5e:16x16 \
     --config.precision=bfloat16 --device_batch_size=8
-  python -m msggan_jax.plan --config=configs/ffhq.py --gpu=h100:8
+  python -m msggan_jax.plan --config=configs/ffhq.py --gpu=h100:8 \
+    --device_batch_size=16
   python -m msggan_jax.plan --config=configs/demo.py
 
 The first two compile the real training step for a TPU slice and for GPUs you
