@@ -48,13 +48,17 @@ class Range:
     return np.rint(_LEVELS[self.dtype] * shares).astype(self.dtype)
 
   def restore(self, images: np.ndarray) -> np.ndarray:
-    """Map a model's images in [-1, 1], (..., C), to values, float32.
+    """Map a model's images in [-1, 1], (..., C), to values.
 
-    The inverse of `store` and `to_float`; images outside are clipped.
+    The inverse of `store` and `to_float`; images outside are clipped. float32,
+    or float64 if its digits are too few for a range far from zero.
     """
     low, high = np.array(self.low), np.array(self.high)
     share = (np.clip(np.asarray(images, np.float64), -1, 1) + 1) / 2
-    return (low + share * (high - low)).astype(np.float32)
+    values = low + share * (high - low)
+    # Of 24 bits, the offset leaves 18 for the range.
+    far = np.maximum(np.abs(low), np.abs(high)) > 64 * (high - low)
+    return values if far.any() else values.astype(np.float32)
 
   def describe(self) -> str:
     """Return the range in words, shortly if all channels share it."""
