@@ -12,7 +12,7 @@ import pytest
 from msggan_jax import data
 from msggan_jax.data import pixels, prepared_set
 from msggan_jax.training import batches
-from tests.conftest import CONFIGS
+from tests.conftest import CONFIGS, load_config
 
 LABELS = np.array([0, 2, 0, 1, 0, 2, 0, 1, 0, 2], np.int32)  # 5, 2 and 3 images
 NUM = len(LABELS)
@@ -94,17 +94,16 @@ def test_an_epoch_has_every_image_and_groups_of_one_class(images):
 
 
 def test_groups_of_the_stddev_share_a_class(images):
-  config = ml_collections.ConfigDict(
-    {"batch_size": 4, "num_classes": 3, "seed": 0, "stddev_group": 4}
-  )
-  config.stddev_grouping, config.stddev_placement = "contiguous", "every_block"
+  config = load_config("demo")
+  config.batch_size = config.stddev_group = 4
+  config.num_classes = 3
   for fields in (
     {"num_classes": 0},
     {"stddev_grouping": "strided"},
     {"stddev_placement": "none"},
     {"stddev_group": 0},
   ):
-    other = ml_collections.ConfigDict({**config, **fields})
+    other = ml_collections.ConfigDict({**config.to_dict(), **fields})
     assert batches._class_group(other) == 1
   state = types.SimpleNamespace(step=0, rollbacks=0)
   loader = batches.make_loader(config, state, images)
