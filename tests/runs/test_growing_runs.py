@@ -136,6 +136,7 @@ def check_stages(config, folder):
   assert int(state.step) == 0
 
 
+@pytest.mark.slow
 def test_a_stage_is_the_same_on_any_devices(float64):
   """A step into a fade: levels above rest, optimizers have begun afresh."""
   config = small_config("stylegan", resolution=16, grow_from=4, stddev_group=2)
