@@ -36,7 +36,8 @@ def get_config(choice="cats"):
     config.combine = "lin_cat"
   config.batch_size = 8
   config.total_kimg = 32.0
-  config.ema_kimg = 1.6
+  # It should forget a level's first weights within the level's fade.
+  config.ema_kimg = 0.4 if config.grow_from else 1.6
   config.log_kimg = 0.16
   config.sample_kimg = 2.0
   config.snapshot_kimg = 4.0

@@ -14,6 +14,7 @@ from msggan_jax.sharing import portable
 from msggan_jax.training import loop, replay
 from tests.algorithm.runs import assert_same, make_batch, small_config
 from tests.conftest import load_config
+from tests.models.test_networks import random_arrays
 
 KIMG = (0.032, 0.064, 0.128, 0.192, 0.256)  # after each step
 
@@ -147,8 +148,11 @@ def test_a_stage_is_the_same_on_any_devices(float64):
   for count in (1, 4):
     mesh = sharding.make_mesh(jax.devices()[:count])
     program = make_program(config, mesh)
-    state = start = program.create_state()
-    start = jax.tree.map(np.array, start)
+    # Adam would make steps of rounding, where initial gradients are 0.
+    networks = program.generator, program.discriminator
+    arrays = [random_arrays(each, i) for i, each in enumerate(networks)]
+    start = jax.tree.map(np.array, program.assemble(*arrays))
+    state = jax.device_put(start, sharding.replicated(mesh))
     counts = []
     for step in range(4):
       stage = growth.phase_at(config, step)
