@@ -43,9 +43,11 @@ ROWS = (
   ("v5p:2x2x1", *PROGAN_1024),
   ("v6e:2x4", *PROGAN_1024),
 )
-GPU_ROWS = (  # fields after the batch, such as {"precision": "float32"}
+GPU_ROWS = (
   ("h100", "msg_progan", 256, 16, {}),
+  ("h100", "msg_progan", 256, 16, {"precision": "float32"}),
   ("h100", "msg_progan", 1024, 4, {}),
+  ("h100:8", "msg_progan", 256, 4, {}),
 )
 
 
