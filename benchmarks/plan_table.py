@@ -48,6 +48,7 @@ GPU_ROWS = (
   ("h100", "msg_progan", 256, 16, {"precision": "float32"}),
   ("h100", "msg_progan", 1024, 4, {}),
   ("h100:8", "msg_progan", 256, 4, {}),
+  ("a100", "msg_progan", 256, 16, {}),
 )
 
 
