@@ -135,7 +135,7 @@ def _make_piece(
       else:
         rejected.append(entry)
         if strict_source:
-          raise ValueError(_describe_rejected(rejected, strict_source))
+          raise ValueError(describe_rejected(rejected, strict_source))
 
   return Piece(writer.add(records()), images, rejected)
 
@@ -152,7 +152,7 @@ def _finish(
   rejected = [entry for piece in pieces for entry in piece.rejected]
   images = [entry for piece in pieces for entry in piece.images]
   if rejected and (strict or not images):
-    raise ValueError(_describe_rejected(rejected, wanted.source))
+    raise ValueError(describe_rejected(rejected, wanted.source))
   labels = [entry.label for entry in images]
   digests = [entry.digest for entry in images]
 
@@ -250,7 +250,8 @@ def map_in_order(
       yield pending.popleft().result()
 
 
-def _describe_rejected(rejected: list[dict[str, str]], source: str) -> str:
+def describe_rejected(rejected: list[dict[str, str]], source: str) -> str:
+  """Return a sentence of images that are not usable."""
   texts = (f"{item['name']}: {item['reason']}" for item in rejected)
   some = reading.listed(texts, 3, "; ")
   return f"unusable images in {source}: {len(rejected)} ({some})"

@@ -5,8 +5,14 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from msggan_jax.data import arrays, pixels, prepared_set, reading, values
-from msggan_jax.data.set_writer import map_in_order
+from msggan_jax.data import (
+  arrays,
+  pixels,
+  prepared_set,
+  reading,
+  set_writer,
+  values,
+)
 from msggan_jax.data.sources import Source
 from msggan_jax.runtime import progress
 from msggan_jax.runtime.errors import counted
@@ -32,15 +38,15 @@ def survey(
   """Return a set's metadata with its range, and lines about it.
 
   Raises:
-    ValueError: If the images differ in type or scale, or if a channel has no
-      value within the wanted range.
+    ValueError: If the images differ in type or scale, if none is usable, or if
+      a channel has no value within the wanted range.
   """
   asked = values.parse(wanted.range, wanted.channels)
   total = len(source.names)
   per_image = max(_SAMPLE // total, 16) if asked.percent else 0
   low, high = np.array([x[:2] for x in asked.bounds] or [(-np.inf, np.inf)]).T
 
-  def look(index: int) -> _Look | None:
+  def look(index: int) -> _Look | dict[str, str]:
     name = source.names[index]
     try:
       image, _ = reading.read(lambda: source.load(index), name)
@@ -49,8 +55,8 @@ def survey(
       raise ValueError(f"{name}: {error}") from error
     except reading.DiskError:
       raise
-    except Exception:  # the writer lists it with its reason
-      return None
+    except Exception as error:  # the writer lists it
+      return {"name": name, "reason": reading.reason_of(error)}
     flat = array.reshape(-1, wanted.channels)
     step = -(-len(flat) // per_image) if per_image else len(flat)
     return _Look(
@@ -62,14 +68,16 @@ def survey(
       len(flat),
     )
 
-  seen = _Seen()
+  seen, rejected = _Seen(), []
   with progress.bar(total, "Surveying", "images", brief=True) as bar:
-    for found in map_in_order(look, range(total)):
+    for found in set_writer.map_in_order(look, range(total)):
       bar.update()
-      if found:
+      if isinstance(found, _Look):
         seen.add(found)
+      else:
+        rejected.append(found)
   if not seen.size:
-    return wanted, []  # the writer says why
+    raise ValueError(set_writer.describe_rejected(rejected, wanted.source))
   seen.check_scale()
   return _with_range(wanted, asked, seen)
 

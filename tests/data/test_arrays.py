@@ -197,6 +197,7 @@ def test_what_does_not_fit_together_is_named(tmp_path):
     ("g", {}, {"range": "full"}, "choose LOW:HIGH"),
     ("h", {}, {"channels": 3}, r"\(8, 8, 1\), but channels is 3"),
     ("i", {}, {"range": "", "channels": 5}, "values, which need their range"),
+    ("nan", {"1.npy": npy(nan)}, {}, r"1.npy: NaN or Inf: 1 of its 64 values"),
     ("j", {}, {"range": ""}, r"1.npy \(a NumPy array needs its range: add --"),
   ):
     source = write(tmp_path / name, {"1.npy": npy(good)} | contents)
