@@ -190,12 +190,20 @@ def check(config: ConfigDict) -> None:
       f"{config.resolution} pixels, ends at {needed:g}: choose at least that, "
       "or less for config.grow_fade_kimg or config.grow_stable_kimg"
     )
-  for phase in phases(config):
-    if phase.fades and phase.steps < 2:
+  steps = {(p.resolution, p.fades): p.steps for p in phases(config)}
+  for resolution in stages(config):
+    size, _ = _values(config, resolution)
+    at = f"of {size} at {resolution} pixels; choose more"
+    fades = resolution > config.grow_from and config.grow_fade_kimg
+    if fades and steps.get((resolution, True), 0) < 2:
       raise ValueError(
         f"config.grow_fade_kimg is {config.grow_fade_kimg:g}, not two batches "
-        f"of {phase.batch_size} at {phase.resolution} pixels; choose more, or "
-        "0 for no fades"
+        f"{at}, or 0 for no fades"
+      )
+    if (resolution, False) not in steps:
+      raise ValueError(
+        f"config.grow_stable_kimg is {config.grow_stable_kimg:g}, not one "
+        f"batch {at}"
       )
 
 

@@ -155,6 +155,8 @@ IMPOSSIBLE = (
   (GROWING | {"agreement_weight": 1.0}, "agreement_weight is 1.0, but a grow"),
   (GROWING | {"total_kimg": 7199.0}, "but the last fade, .* ends at 7200: cho"),
   (GROWING | {"grow_fade_kimg": 0.04}, "is 0.04, not two batches of 32 at 8 "),
+  (GROWING | {"grow_fade_kimg": 0.01}, "is 0.01, not two batches of 32 at 8 "),
+  (GROWING | {"grow_stable_kimg": 0.01}, "is 0.01, not one batch of 32 at 4 "),
   (GROWING | {"grow_batch_sizes": "8:64,128:48"}, "sizes at 128 pixels, is 48"),
   (GROWING | {"grow_batch_sizes": "8:64,4:32"}, "'8:64,4:32'; choose numbers"),
   (GROWING | {"grow_learning_rates": "8"}, "rates is '8'; choose numbers abov"),
