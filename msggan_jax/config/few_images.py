@@ -10,11 +10,13 @@ from msggan_jax.algorithm import augment
 from msggan_jax.config.fields import AUTO, SAME
 from msggan_jax.runtime.errors import counted
 
+_PHASES = ("grow_stable_kimg", "grow_fade_kimg")
 # Fields that `choose` sets, or set in older versions.
 CHOSEN = (
   *("augment", "augment_strength", "augment_target", "augment_kimg"),
   *("batch_size", "total_kimg", "ema_decay", "ema_kimg", "ema_kimg_end"),
   *("loss", "penalty", "penalty_derivatives", "r1_gamma"),
+  *_PHASES,
 )
 
 
@@ -66,6 +68,11 @@ def choose(
       f"{_SHORTEST_KIMG:g} to the config's {config.total_kimg:g}"
     )
   chosen["total_kimg"] = (total, why)
+  share = total / config.total_kimg
+  if config.grow_from and share < 1:
+    why = "as much of the run as the config's"
+    names = [name for name in _PHASES if name not in given]
+    chosen |= {name: (config[name] * share, why) for name in names}
   fixed = "augment_target" in given and config.augment_target == 0
   if policy != augment.NONE and not fixed:
     chosen |= _adaptive(config, policy, total, given)

@@ -156,7 +156,11 @@ def _settle_few_images(
   else:
     theirs = saved.by_name(saved.load_config(workdir).to_dict())
     why = f"as the run in {workdir} has it"
-    names = [name for name in few_images.CHOSEN if name in theirs]
+    names = [
+      name
+      for name in few_images.CHOSEN
+      if name in theirs and theirs[name] != config[name]
+    ]
     chosen = {name: (theirs[name], why) for name in names}
   for name, (value, why) in chosen.items():
     if name in given and config[name] != AUTO:

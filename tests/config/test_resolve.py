@@ -176,6 +176,15 @@ def test_the_preset_s_loss_and_length_of_average_count():
   assert made["ema_kimg"] == pytest.approx(5.54, rel=1e-3)
 
 
+def test_a_network_still_grows_with_few_images(monkeypatch):
+  """Its stages and fades get shorter with the run."""
+  monkeypatch.setattr(data, "count_images", lambda *_: 100)
+  made = resolve(few("photos", "progan"), 1, for_few_images=True)
+  assert (made.total_kimg, made.grow_stable_kimg) == (200.0, 10.0)
+  given = chosen(few("a", "progan"), 100, grow_fade_kimg=5.0)
+  assert "grow_fade_kimg" not in given and "grow_stable_kimg" in given
+
+
 def test_given_fields_are_in_force():
   made = chosen(few("a"), 100, augment_target=0.0)
   assert not made.keys() & {"augment_strength", "augment_target", "loss"}
