@@ -103,6 +103,7 @@ def prepare(
     if output:
       raise ValueError(f"{given} is prepared already; train on it as it is")
     return given
+  _check_range(wanted)
   target, partial = _outputs(dataset, wanted, output)
   sets = _sets_at(target, wanted, content_hash)
   if content_hash and sets and not unchanged:
@@ -225,14 +226,6 @@ def _wanted(config: Any, dataset: Any) -> prepared_set.Metadata:
       f"dataset.layout is {layout!r}, which only values have: give their range "
       "(--range=LOW:HIGH, dataset.range)"
     )
-  if value_range:
-    values.parse(value_range, config.channels)
-  elif config.channels not in pixels.MODES:
-    raise ValueError(
-      f"channels: {config.channels} is none of {list(pixels.MODES)}; others "
-      "are values, which need their range: --range=LOW:HIGH "
-      "(--config.dataset.range)"
-    )
   if dataset.crop not in pixels.CROPS:
     raise ValueError(
       f"dataset.crop: {dataset.crop!r} is none of {list(pixels.CROPS)}"
@@ -251,6 +244,17 @@ def _wanted(config: Any, dataset: Any) -> prepared_set.Metadata:
     layout=layout,
     group_by=_pattern(dataset),
   )
+
+
+def _check_range(wanted: prepared_set.Metadata) -> None:
+  if wanted.range:
+    values.parse(wanted.range, wanted.channels)
+  elif wanted.channels not in pixels.MODES:
+    raise ValueError(
+      f"channels: {wanted.channels} is none of {list(pixels.MODES)}; others "
+      "are values, which need their range: --range=LOW:HIGH "
+      "(--config.dataset.range)"
+    )
 
 
 def _sets_at(
@@ -470,7 +474,7 @@ def _given_set(dataset: Any, wanted: prepared_set.Metadata) -> Path | None:
   if there != here:
     raise ValueError(
       f"{path} is prepared at {there}, but the configuration says {here} "
-      "(resolution, base_grid)"
+      "(resolution, base_grid, channels)"
     )
   return path
 

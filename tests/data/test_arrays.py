@@ -127,6 +127,8 @@ def test_a_phantom_of_12_bits_keeps_its_levels(tmp_path):
   assert value_range.units == ("HU",)
   restored = value_range.restore(to_float(image))
   np.testing.assert_array_equal(np.rint(restored), phantom)
+  with pytest.raises(ValueError, match=r"64x64 with 1 channels, but .* with 2"):
+    prepare(prepared.path, resolution=64, channels=2)
   colors = write(tmp_path / "rgb", {"1.png": png16(phantom.repeat(3, -1))})
   with pytest.raises(ValueError, match="reach only 4095"):
     prepare(colors, resolution=64, channels=3)
