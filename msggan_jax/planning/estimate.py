@@ -105,13 +105,13 @@ def fits(
 ) -> bool:
   """Compile a configuration's step; return whether it fits in memory.
 
-  Devices need not exist; by default they are those of this machine.
-  `limit_bytes` is the memory of one.
+  Of a run that grows every stage must fit. Devices need not exist; by default
+  they are those of this machine. `limit_bytes` is the memory of one.
   """
-  mesh = sharding.make_mesh(devices)
-  made = compile_step(program.make_program(config, mesh))
+  run = program.make_program(config, sharding.make_mesh(devices))
   limit = machine.limit_bytes() if limit_bytes is None else limit_bytes
-  return made.fits and made.memory_bytes <= limit
+  steps = (compile_step(run.at(r)) for r in growth.stages(config)[::-1])
+  return all(made.fits and made.memory_bytes <= limit for made in steps)
 
 
 def size_of(tree: Any) -> int:

@@ -3,6 +3,7 @@
 import json
 import subprocess
 import sys
+import types
 from concurrent.futures import ThreadPoolExecutor
 
 import jax
@@ -93,6 +94,19 @@ def test_a_plan_of_a_run_that_grows(chip):
     "4",
     "8",
   ]
+
+
+def test_every_stage_must_fit(monkeypatch):
+  """Also a lower one with a larger batch."""
+
+  def compile_step(run):
+    size = run.stage.batch_size
+    return types.SimpleNamespace(fits=True, memory_bytes=size)
+
+  monkeypatch.setattr(estimate, "compile_step", compile_step)
+  config = small_config("progan", grow_batch_sizes="4:64,8:32")
+  assert estimate.fits(config, limit_bytes=64)
+  assert not estimate.fits(config, limit_bytes=63)
 
 
 def test_levels_and_step_of_a_chip():
