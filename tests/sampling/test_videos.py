@@ -9,6 +9,7 @@ import pytest
 from PIL import Image
 
 from msggan_jax.checkpoints import checkpoint, trained
+from msggan_jax.config import saved
 from msggan_jax.models.pyramid import to_uint8
 from msggan_jax.sampling import sheets, videos
 from tests.sampling.test_sampling import cells_of, make_generator, make_job
@@ -64,6 +65,7 @@ def test_training_shows_every_checkpoint(written, tmp_path, monkeypatch):
   params = jax.tree.map(lambda x: 2 * x, whole.params)
   other = trained.Generator(whole.config, whole._network, params, whole.state)
   generators = {2: whole, 4: other}
+  saved.save_config(whole.config, tmp_path)
   with checkpoint.Checkpoints(tmp_path / "checkpoints") as checkpoints:
     for step in generators:
       checkpoints.save(step, {"x": jax.numpy.zeros(1)})
