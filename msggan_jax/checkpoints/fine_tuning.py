@@ -18,6 +18,7 @@ from msggan_jax.checkpoints.tensors import flatten, name_of
 from msggan_jax.checkpoints.trained import Loaded
 from msggan_jax.config import saved
 from msggan_jax.config.fields import FIELDS
+from msggan_jax.data import values
 from msggan_jax.models.networks import Network
 
 # The fields that shape networks; the first are of the images.
@@ -80,7 +81,9 @@ def check(source: str | Path | None, config: ConfigDict) -> None:
 
 
 def start_from(
-  source: str | Path, program: Program
+  source: str | Path,
+  program: Program,
+  value_range: values.Range | None = None,
 ) -> tuple[TrainState, list[str]]:
   """Make a program's state at step 0 from the weights of a run or a file.
 
@@ -108,6 +111,10 @@ def start_from(
   g = _transfer(GENERATOR, loaded, program.generator, initial_g)
   d = _transfer(DISCRIMINATOR, loaded, program.discriminator, initial_d)
   theirs = loaded[GENERATOR][0]
+  ranges = value_range, trained.value_range_of(source, theirs.channels)
+  here, there = (x.describe() if x else "colors" for x in ranges)
+  if here != there:
+    notes.append(f"the images are {here}, in the source {there}")
   flags = _flags_of(theirs, config, [n for n in _SHAPES if n not in _OF_IMAGES])
   choose = f"choose {flags}" if flags else "choose another source"
   for name, transfer in zip(names, (g, d), strict=False):
@@ -193,10 +200,10 @@ def _differing(
 ) -> dict[str, tuple[Any, Any]]:
   """Return the fields in which a source differs: its value and ours."""
   ours = json.loads(json.dumps(config.to_dict()))  # lists, as the source has
-  values = {
+  pairs = {
     name: (theirs.get(name, FIELDS[name].default), ours[name]) for name in names
   }
-  return {name: pair for name, pair in values.items() if pair[0] != pair[1]}
+  return {name: pair for name, pair in pairs.items() if pair[0] != pair[1]}
 
 
 def _flags_of(

@@ -202,12 +202,17 @@ def fit_values(
   Smaller images are means over areas, so that no value is beyond the image's;
   borders are 0.
   """
-  if not _is_enough(values.shape[1::-1], size, crop):
-    raise ValueError("too small: {1}x{0}".format(*values.shape))
+  check_size(values, size, crop)
   change = _center_crop if crop == "center" else _pad
   planes = np.moveaxis(np.asarray(values, np.float32), -1, 0)
   planes = (Image.fromarray(np.ascontiguousarray(plane)) for plane in planes)
   return np.stack([np.asarray(change(x, *size[::-1])) for x in planes], -1)
+
+
+def check_size(values: np.ndarray, size: tuple[int, int], crop: str) -> None:
+  """Raise ValueError if values, (H, W, C), would be enlarged."""
+  if not _is_enough(values.shape[1::-1], size, crop):
+    raise ValueError("too small: {1}x{0}".format(*values.shape))
 
 
 def _is_enough(

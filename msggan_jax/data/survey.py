@@ -51,6 +51,7 @@ def survey(
     try:
       image, _ = reading.read(lambda: source.load(index), name)
       array = arrays.checked(image, wanted.channels)
+      pixels.check_size(array, wanted.size, wanted.crop)
     except pixels.Question as error:
       raise ValueError(f"{name}: {error}") from error
     except reading.DiskError:
@@ -137,9 +138,10 @@ def _range_of(asked: values.Wanted, seen: _Seen) -> values.Range:
     ends = [asked.percent, 100 - asked.percent]
     low, high = np.percentile(np.concatenate(seen.samples), ends, axis=0)
   for i in np.flatnonzero(~(low < high)):
+    pairs = zip(low, np.where(low < high, high, low + 1), strict=True)
     raise ValueError(
-      f"channel {i + 1} is {low[i]:g} everywhere: give its range, such as "
-      f"--range={low[i]:g}:{low[i] + 1:g}"
+      f"channel {i + 1} has only the value {low[i]:g}: give all ranges, such "
+      f"as --range={','.join(f'{a:g}:{b:g}' for a, b in pairs)}"
     )
   dtype = values.storage_of(seen.first.dtype, low, high)
   return values.Range(

@@ -95,7 +95,7 @@ def train(
       run_data.of(prepared).write(workdir)
     first = growth.phase_at(config, newest or 0)
     compiling = background.submit(program.at(first.resolution).compile)
-    state = _first_state(newest, checkpoints, program, init_from, config)
+    state = _first_state(newest, checkpoints, program, init_from, prepared)
     state = _with_randomness(state, workdir, new=new_randomness)
     names = train_state.step_tensor_names(state.d_params, state.g_params)
     return _Run(
@@ -402,7 +402,7 @@ def _first_state(
   checkpoints: Checkpoints,
   program: Program,
   init_from: str | None,
-  config: ConfigDict,
+  prepared: data.PreparedSet,
 ) -> TrainState:
   """Resume from the checkpoint of a step; None: return a new run's state."""
   if step is not None:
@@ -412,7 +412,8 @@ def _first_state(
   fine_tuning.check(init_from, program.config)
   if init_from is None:
     return program.create_state()
-  state, lines = fine_tuning.start_from(init_from, program)
+  value_range = prepared.metadata.value_range
+  state, lines = fine_tuning.start_from(init_from, program, value_range)
   processes.say(*lines)
   checkpoints.save(0, state)  # a restart needs the source no more
   checkpoints.wait()

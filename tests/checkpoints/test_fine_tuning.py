@@ -19,6 +19,7 @@ from msggan_jax.checkpoints import checkpoint, fine_tuning
 from msggan_jax.checkpoints.fine_tuning import COPIED, DROPPED, NEW
 from msggan_jax.config import saved
 from msggan_jax.config.resolve import resolve
+from msggan_jax.data.values import Range
 from msggan_jax.runtime import sharding
 from msggan_jax.sharing import portable
 from msggan_jax.training import loop
@@ -125,7 +126,9 @@ def test_everything_fits_the_same_networks(config, source, tmp_path):
 def test_the_resolution_grows(config, source):
   new = changed(config, resolution=16, seed=5)
   program = program_of(new)
-  state, lines = fine_tuning.start_from(source, program)
+  meters = Range((0.0,), (9.0,), ("m",))
+  state, lines = fine_tuning.start_from(source, program, meters)
+  assert lines[-1] == "the images are 0 to 9 m, in the source colors"
   initial = program.create_state()
   ema = ema_of(config)
   d_params = program_of(config).create_state().d_params

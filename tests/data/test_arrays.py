@@ -215,11 +215,12 @@ def test_what_does_not_fit_together_is_named(tmp_path):
     "4.npy": npy(np.array([[{}]], object)),
     "5.npy": npy(good)[:-9],
     "6.npy": npy(good).replace(b"(8, 8, 1)", b"(8, 8, 9" + b"9" * 9 + b")"),
-    "7.npy": npy(good[:4]),
+    "7.npy": npy(good[:4] + 2),
     "8.txt": b"no image",
   }
-  prepared = prepare(write(tmp_path / "z", contents), range="0:1")
+  prepared = prepare(write(tmp_path / "z", contents), range="auto")
   assert len(prepared) == 1
+  assert prepared.metadata.value_range.high == (np.float32(0.9),)
   rows = (prepared.path / "rejected.jsonl").read_text().splitlines()
   reasons = [json.loads(row)["reason"] for row in rows]
   starts = ("NaN or Inf: 1 of", "its values are complex", "its values are ob")
