@@ -228,7 +228,10 @@ def read_metadata(path: Path) -> Metadata:
     fields.pop("source_sizes", None)  # of older sets
     for name in ("class_names", "class_counts"):
       fields[name] = tuple(fields.get(name, ()))
-    return Metadata(**fields)
+    metadata = Metadata(**fields)
+    if metadata.values and not metadata.value_range:  # they are no colors
+      raise ValueError("no range of values")
+    return metadata
   except (ValueError, TypeError, AttributeError) as error:
     raise ValueError(
       f"{path / METADATA_FILE} is damaged, or of a newer version; delete the "

@@ -129,6 +129,10 @@ def test_a_phantom_of_12_bits_keeps_its_levels(tmp_path):
   np.testing.assert_array_equal(np.rint(restored), phantom)
   with pytest.raises(ValueError, match=r"64x64 with 1 channels, but .* with 2"):
     prepare(prepared.path, resolution=64, channels=2)
+  file = prepared.path / "metadata.json"
+  file.write_text(file.read_text().replace('"high"', '"top"'))
+  with pytest.raises(ValueError, match="damaged, or of a newer version"):
+    data.open_prepared(prepared.path)
   colors = write(tmp_path / "rgb", {"1.png": png16(phantom.repeat(3, -1))})
   with pytest.raises(ValueError, match="reach only 4095"):
     prepare(colors, resolution=64, channels=3)
