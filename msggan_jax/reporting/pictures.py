@@ -2,6 +2,7 @@
 
 import base64
 import dataclasses
+import functools
 import io
 import re
 from collections.abc import Mapping, Sequence
@@ -100,25 +101,31 @@ def diversity(run: Run) -> Points:
   ratio), nothing if the grids have fewer than 16 images.
   """
   resolution = int(run.number("resolution") or 0)
-  scales = _scales(run.workdir)
-  largest = min(_DIVERSITY_SIDE, resolution)
-  side = max((side for side in scales if side <= largest), default=0)
   try:
     grid = base_grid.parse(run.config["base_grid"])
   except ValueError:  # of a damaged file
     return []
   tiles = _tiles_of(run.config)
-  reals = _tiles(run.workdir / "reals.png", tiles * resolution, side, grid)
-  of_reals = _nearest(reals)
-  if not side or not of_reals:
-    return []
-  grids = _spread(scales[side], _DIVERSITY_GRIDS)
-  # As many fakes as reals: of more images, one is nearer.
-  fakes = [
-    (kimg, _nearest(_tiles(path, tiles * side, side, grid)[: len(reals)]))
-    for kimg, path in grids
-  ]
-  return [(kimg, r / of_reals) for kimg, r in fakes if r is not None]
+  chosen = {}  # of a time the largest scale up to that side, else the next one
+  for scale, grids in _scales(run.workdir).items():
+    for kimg, path in grids if 0 < scale <= resolution else ():
+      if scale <= _DIVERSITY_SIDE or kimg not in chosen:
+        chosen[kimg] = scale, path
+
+  @functools.cache
+  def reals_at(side: int) -> tuple[int, float | None]:
+    reals = _tiles(run.workdir / "reals.png", tiles * resolution, side, grid)
+    return len(reals), _nearest(reals)
+
+  points = []
+  for kimg, (scale, path) in _spread(sorted(chosen.items()), _DIVERSITY_GRIDS):
+    side = min(scale, _DIVERSITY_SIDE)
+    # As many fakes as reals: of more images, one is nearer.
+    count, of_reals = reals_at(side)
+    of_fakes = _nearest(_tiles(path, tiles * scale, side, grid)[:count])
+    if of_reals and of_fakes is not None:
+      points.append((kimg, of_fakes / of_reals))
+  return points
 
 
 def _tiles_of(config: Mapping[str, Any]) -> int:

@@ -87,7 +87,7 @@ def test_strips(tmp_path, monkeypatch):
   assert len(pictures.strips(run_of(workdir), total=9)[4]) == 3
 
 
-def test_diversity(tmp_path):
+def test_diversity(tmp_path, monkeypatch):
   workdir = write_run(tmp_path / "run", grids=3)
   _, second, third = sorted((workdir / "samples" / "8x8").iterdir())
   tile = noise_grid(7)[:8, :8]
@@ -96,6 +96,12 @@ def test_diversity(tmp_path):
   Image.fromarray(near).save(third)
   ratios = [ratio for _, ratio in pictures.diversity(run_of(workdir))]
   assert ratios == pytest.approx([1, 0, 0.5], abs=0.07)
+  # Networks that grow have other scales later, which shrink: here to 4x4.
+  monkeypatch.setattr(pictures, "_DIVERSITY_SIDE", 4)
+  for path in (second, third):
+    (workdir / "samples" / "4x4" / path.name).unlink()
+  grown = [ratio for _, ratio in pictures.diversity(run_of(workdir))]
+  assert len(grown) == 3 and grown[1:] == pytest.approx([0, 0.5], abs=0.07)
   (workdir / "reals.png").unlink()
   assert pictures.diversity(run_of(workdir)) == []
   few = write_run(tmp_path / "few", config={"resolution": 16})
