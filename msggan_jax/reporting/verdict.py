@@ -315,6 +315,8 @@ def _gentler(run: Run) -> str:
     )
   rate = run.number("learning_rate")
   half = f" (config.learning_rate={number(rate / 2)})" if rate else ""
+  if run.config.get("grow_learning_rates"):
+    half = " (config.learning_rate and config.grow_learning_rates)"
   return f"Try a new run with half the learning rate{half}"
 
 

@@ -94,6 +94,9 @@ def test_a_divergence(tmp_path):
   assert found.kind == "diverges"
   assert "g_loss is 50,000 in the last 5 log rows, 10000 times" in found.health
   assert "config.learning_rate=0.0015" in found.advice
+  grows = {"grow_learning_rates": "8:0.002"}  # of which that rate is no part
+  workdir = write_run(tmp_path / "grows", stats=stats, config=grows)
+  assert "rate and config.grow_learning_rates)" in judged(workdir).advice
 
 
 def test_overfitting(tmp_path):
