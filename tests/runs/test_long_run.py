@@ -34,10 +34,7 @@ def look_at(process):
 @pytest.mark.slow
 @pytest.mark.skipif(not Path("/proc/self/fd").is_dir(), reason="needs /proc")
 def test_a_long_run_stays_as_it_is(tmp_path):
-  # With an arena for each thread, what is resident rises and falls by a tenth
-  # with the order in which threads of Orbax free; with one it is what lives.
-  prefix = ("env", "MALLOC_ARENA_MAX=1")
-  (process,) = start(tmp_path, "run", 1, devices=1, prefix=prefix, **FIELDS)
+  (process,) = start(tmp_path, "run", 1, devices=1, **FIELDS)
   seen = []
   while process.poll() is None:
     try:
