@@ -8,7 +8,7 @@ batches may change with the stage.
 
 import math
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 import jax
@@ -90,7 +90,11 @@ def stage(config: ConfigDict, resolution: int) -> ConfigDict:
 
 def phase_at(config: ConfigDict, step: int) -> Phase:
   """Return the phase of a step, from 0; after the last step the last phase."""
-  return next(p for p in phases(config)[::-1] if p.first_step <= max(step, 0))
+  return _at(phases(config), step)
+
+
+def _at(of_run: Sequence[Phase], step: int) -> Phase:
+  return next(p for p in of_run[::-1] if p.first_step <= max(step, 0))
 
 
 def stage_after(config: ConfigDict, step: int) -> ConfigDict:
@@ -100,15 +104,15 @@ def stage_after(config: ConfigDict, step: int) -> ConfigDict:
   return stage(config, phase_at(config, step - 1).resolution)
 
 
-def images_at(config: ConfigDict, step: int) -> int:
-  """Return the number of real images shown in the first steps."""
-  phase = phase_at(config, step)
+def images_at(of_run: Sequence[Phase], step: int) -> int:
+  """Return the number of real images shown in the first steps of phases."""
+  phase = _at(of_run, step)
   return phase.first_image + (step - phase.first_step) * phase.batch_size
 
 
 def kimg_at(config: ConfigDict, step: int) -> float:
   """Return the thousands of real images shown in the first steps."""
-  return images_at(config, step) / 1000
+  return images_at(phases(config), step) / 1000
 
 
 def total_steps(config: ConfigDict) -> int:
@@ -116,9 +120,9 @@ def total_steps(config: ConfigDict) -> int:
   return phases(config)[-1].end_step
 
 
-def own_phases(config: ConfigDict) -> list[Phase]:
-  """Return the phases at a stage configuration's resolution."""
-  return [p for p in phases(config) if p.resolution == config.resolution]
+def phases_of(config: ConfigDict, resolution: int) -> list[Phase]:
+  """Return the phases of a stage."""
+  return [p for p in phases(config) if p.resolution == resolution]
 
 
 def alpha(config: ConfigDict, step: jax.Array) -> jax.Array:
@@ -126,7 +130,7 @@ def alpha(config: ConfigDict, step: jax.Array) -> jax.Array:
 
   It is the share of the fade's images that were shown before the step.
   """
-  first = own_phases(config)[0]
+  first = phases_of(config, config.resolution)[0]
   if not first.fades:
     return jnp.ones(())
   done = (step - first.first_step).astype(jnp.result_type(float))

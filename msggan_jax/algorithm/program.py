@@ -139,7 +139,8 @@ def of_stage(
   Levels above the stage stay as they are. Where a fade begins or ends, both
   optimizers start afresh, as in the authors' code.
   """
-  first_steps = [phase.first_step for phase in growth.own_phases(config)]
+  own = growth.phases_of(config, config.resolution)
+  first_steps = [phase.first_step for phase in own]
 
   def step(whole: TrainState, batch: train_step.Batch):
     before = growth.part_of(whole, config.resolution)

@@ -41,7 +41,7 @@ def at(config: ConfigDict, step: jax.Array) -> Now:
     return Now(*starts)
   burn_in_steps = 1000 * config.burn_in_kimg / config.batch_size
   done = step.astype(jnp.result_type(float)) / burn_in_steps
-  stage = growth.own_phases(config)[0]
+  stage = growth.phases_of(config, config.resolution)[0]
   if first_step := stage.first_step:  # earlier stages had other batches
     done += stage.first_image / (1000 * config.burn_in_kimg)
     done -= first_step / burn_in_steps

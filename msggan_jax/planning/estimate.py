@@ -146,11 +146,8 @@ def make_plan(config: ConfigDict, devices: list, chip: Chip) -> dict[str, Any]:
   plans, days = [], 0.0
   for resolution in growth.stages(config):
     plan = _plan_stage(run.at(resolution), devices, chip)
-    images = sum(
-      phase.steps * phase.batch_size
-      for phase in growth.phases(config)
-      if phase.resolution == resolution
-    )
+    own = growth.phases_of(config, resolution)
+    images = sum(phase.steps * phase.batch_size for phase in own)
     plan |= {"resolution": resolution, "kimg": images / 1000}
     days += images / (plan["images_per_sec_estimate"] or math.inf) / 86400
     plans.append(plan)

@@ -130,15 +130,16 @@ class Schedule:
   def __init__(self, config: ConfigDict):
     self.total_steps = growth.total_steps(config)
     self._config = config
+    self._phases = growth.phases(config)  # once, not at every step
 
   def kimg_at(self, step: int) -> float:
     """Return the thousands of images shown up to a step."""
-    return growth.kimg_at(self._config, step)
+    return growth.images_at(self._phases, step) / 1000
 
   def part_of(self, step: int) -> float:
     """Return the number of the part of the run, of `keep_kimg`."""
     every = 1000 * self._config.keep_kimg
-    return growth.images_at(self._config, step) // every
+    return growth.images_at(self._phases, step) // every
 
   def check(self, step: int, workdir: Path) -> None:
     """Raise ValueError if a run stands at a step after its end."""
@@ -153,7 +154,7 @@ class Schedule:
     """Return the events due after a step; `stopping`: the run ends with it."""
     due = set()
     shown, before = (
-      growth.images_at(self._config, i) for i in (step, step - 1)
+      growth.images_at(self._phases, i) for i in (step, step - 1)
     )
     for name in (LOG, SAMPLE, SNAPSHOT, EVALUATE):
       every = 1000 * self._config[f"{name}_kimg"]
@@ -254,9 +255,9 @@ class _Run:
       # builtins.__import__, and imports in the compiling thread would fail.
       with self.times.during("compile"):
         take_step, secs = compiling.result()
-      where, batch = "", growth.stage(self.config, resolution).batch_size
-      if self.config.grow_from:
-        where = f" at {resolution} pixels, for batches of {batch},"
+      where, stage = "", self.program.at(resolution).stage
+      if stage.grow_from:
+        where = f" at {resolution} pixels, for batches of {stage.batch_size},"
       processes.say(f"compiled the step{where} in {secs:.0f} s")
       self.times.switch_to("step")
       loader = batches.make_loader(

@@ -17,6 +17,10 @@ def config():
   return config
 
 
+def images_at(config, step):
+  return growth.images_at(growth.phases(config), step)
+
+
 def test_phases_end_at_the_nearest_step(config):
   found = [
     (p.resolution, p.fades, p.first_step, p.steps, p.first_image)
@@ -30,7 +34,7 @@ def test_phases_end_at_the_nearest_step(config):
     (16, False, 12, 6, 56),  # to 100: 5.5
   ]
   assert growth.total_steps(config) == 18
-  shown = [growth.images_at(config, step) for step in range(19)]
+  shown = [images_at(config, step) for step in range(19)]
   assert shown == [*range(0, 40, 4), *range(40, 112, 8)]
   rates = [p.learning_rate for p in growth.phases(config)]
   assert rates == [0.001, 0.5, 0.5, 0.5, 0.5]
@@ -54,7 +58,7 @@ def test_a_stage_knows_the_steps_before_it(config):
     resolution = growth.phase_at(config, step).resolution
     stage = growth.stage(config, resolution)
     assert growth.stage(stage, resolution) == stage
-    assert growth.images_at(stage, step) == growth.images_at(config, step)
+    assert images_at(stage, step) == images_at(config, step)
     assert growth.stage_after(config, step + 1) == stage
     phase = growth.phase_at(config, step)
     assert stage.batch_size == phase.batch_size
@@ -69,7 +73,7 @@ def test_schedules_follow_the_images(config):
   for step in range(19):
     phase = growth.phase_at(config, step)
     stage = growth.stage(config, phase.resolution)
-    share = min(growth.images_at(config, step) / 80, 1)
+    share = min(images_at(config, step) / 80, 1)
     expected = 0.5 + 0.5 * jnp.cos(jnp.pi * share)
     now = schedules.at(stage, jnp.int32(step))
     assert float(now.r1_gamma) == pytest.approx(float(expected), abs=1e-6)
