@@ -111,8 +111,8 @@ def start_from(
   g = _transfer(GENERATOR, loaded, program.generator, initial_g)
   d = _transfer(DISCRIMINATOR, loaded, program.discriminator, initial_d)
   theirs = loaded[GENERATOR][0]
-  ranges = value_range, trained.value_range_of(source, theirs.channels)
-  here, there = (x.describe() if x else "colors" for x in ranges)
+  ranges = value_range, trained.about_images(source, theirs)[1]
+  here, there = map(values.describe, ranges)
   if here != there:
     notes.append(f"the images are {here}, in the source {there}")
   flags = _flags_of(theirs, config, [n for n in _SHAPES if n not in _OF_IMAGES])

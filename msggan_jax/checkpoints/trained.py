@@ -7,7 +7,7 @@
 import contextlib
 import json
 import unicodedata
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -253,9 +253,7 @@ def load_generator(
     loaded = averages.reconstruct(workdir, step, ema_kimg)
   else:
     loaded = load_networks(workdir, step, [GENERATOR])[1][GENERATOR]
-  names = class_names_of(workdir, loaded[0].num_classes)
-  value_range = value_range_of(workdir, loaded[0].channels)
-  return Generator(*loaded, class_names=names, value_range=value_range)
+  return Generator(*loaded, *about_images(workdir, loaded[0]))
 
 
 def load_discriminator(
@@ -324,34 +322,42 @@ def find(source: str | Path) -> Path:
   )
 
 
-def class_names_of(source: Path, num_classes: int) -> tuple[str, ...]:
-  """Return the names of a run's or a file's classes, or () without any.
+def about_images(
+  source: Path, config: ConfigDict
+) -> tuple[tuple[str, ...], values.Range | None]:
+  """Return the names of a run's or a file's classes, and its values' range.
 
-  They may be somebody else's, so only their printable characters are returned.
+  () without names, None of pictures. The names may be somebody else's, so only
+  their printable characters are returned.
   """
-  names: Any = ()
+  names, fields = None, None
   with contextlib.suppress(ValueError, RecursionError):  # damaged
     if source.is_file():
       metadata = safetensors_file.read_header(source)[1]
-      names = json.loads(metadata.get(safetensors_file.CLASS_NAMES, "[]"))
+      names, fields = (
+        _json_of(metadata, name)
+        for name in (safetensors_file.CLASS_NAMES, safetensors_file.RANGE)
+      )
     elif known := run_data.read(source):
-      names = known.class_names or ()
+      names, fields = known.class_names, known.values
+  return (
+    _printable(names, config.num_classes),
+    values.from_dict(fields, config.channels),
+  )
+
+
+def _json_of(metadata: Mapping[str, str], name: str) -> Any:
+  """Return a field of a header's metadata; None if it is damaged or missing."""
+  with contextlib.suppress(ValueError, RecursionError):
+    return json.loads(metadata.get(name, "null"))
+  return None
+
+
+def _printable(names: Any, num_classes: int) -> tuple[str, ...]:
   if not isinstance(names, list | tuple) or len(names) != num_classes:
     return ()
   texts = (unicodedata.normalize("NFC", str(name)) for name in names)
   return tuple("".join(filter(str.isprintable, x))[:_LONGEST] for x in texts)
-
-
-def value_range_of(source: Path, channels: int) -> values.Range | None:
-  """Return the range of a run's or a file's values; None of pictures."""
-  fields: Any = None
-  with contextlib.suppress(ValueError, RecursionError):  # damaged
-    if source.is_file():
-      metadata = safetensors_file.read_header(source)[1]
-      fields = json.loads(metadata.get(safetensors_file.RANGE, "null"))
-    elif known := run_data.read(source):
-      fields = known.values
-  return values.from_dict(fields, channels)
 
 
 def map_batches(

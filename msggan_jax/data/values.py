@@ -1,4 +1,4 @@
-"""The range of a set's values: from values to what is stored, and back.
+"""The range of a set's values, and the map from values to stored numbers.
 
 A set of pictures has none: its bytes are colors. Any other set stores values of
 a unit, between a low and a high one for each channel, as uint8, uint16 or
@@ -73,6 +73,11 @@ class Range:
   def as_dict(self) -> dict[str, Any]:
     """Return it as JSON has it."""
     return dataclasses.asdict(self)
+
+
+def describe(value_range: Range | None) -> str:
+  """Return the range of a set in words; None: of pictures."""
+  return value_range.describe() if value_range else "colors"
 
 
 def from_dict(fields: Any, channels: int) -> Range | None:

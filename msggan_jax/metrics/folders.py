@@ -13,7 +13,7 @@ import numpy as np
 from absl import logging
 
 from msggan_jax import data
-from msggan_jax.data import description, pictures, prepared_set
+from msggan_jax.data import description, pictures, prepared_set, values
 from msggan_jax.data.pixels import SheetError, fit, upright_size
 from msggan_jax.data.reading import reason_of
 from msggan_jax.data.sources import Source, config_of, folder
@@ -77,7 +77,7 @@ def channels_of_values(reals: str, fakes: str) -> int:
     else None
     for path in paths
   ]
-  here, there = (x.describe() if x else "colors" for x in ranges)
+  here, there = map(values.describe, ranges)
   if here != there:
     raise ValueError(
       f"{reals} holds {here}, {fakes} {there}; prepare both with one "

@@ -18,7 +18,7 @@ from msggan_jax.algorithm import augment, growth, randomness
 from msggan_jax.algorithm.program import RUN_AHEAD
 from msggan_jax.algorithm.train_state import TrainState
 from msggan_jax.checkpoints.checkpoint import Checkpoints
-from msggan_jax.data import run_data
+from msggan_jax.data import run_data, values
 from msggan_jax.runtime import errors, processes, sharding
 
 # Among what a checkpoint depends on.
@@ -115,7 +115,7 @@ def open_holdout(
     )
   ranges = prepared.metadata.value_range, holdout.metadata.value_range
   if ranges[0] != ranges[1]:
-    ours, theirs = (x.describe() if x else "colors" for x in ranges)
+    ours, theirs = map(values.describe, ranges)
     raise ValueError(
       f"config.augment_holdout is {config.augment_holdout!r}, whose values are "
       f"{theirs}, but {ours} in the training set; prepare both with one "
@@ -149,8 +149,8 @@ def make_loader(
 ) -> Iterator:
   """Return this process's batches that follow a state, of its next stage."""
   step = int(state.step)
-  stage = growth.stage(config, growth.phase_at(config, step).resolution)
-  first = growth.own_phases(stage)[0]
+  resolution = growth.phase_at(config, step).resolution
+  first = growth.phases_of(config, resolution)[0]
   of_set = functools.partial(
     data.make_loader,
     batch_size=first.batch_size,
