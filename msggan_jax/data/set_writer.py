@@ -96,21 +96,35 @@ def _picture_maker(
   return make
 
 
-def _make_picture(
-  source: Source, index: int, make: Callable[[Any], np.ndarray]
-) -> tuple[bytes, Entry | dict[str, str]]:
-  """Return an image and its entry, or b"" and why it is rejected."""
+def make_one(
+  source: Source, index: int, make: Callable[[Any], _T]
+) -> tuple[_T, int] | dict[str, str]:
+  """Load an image and make something of it; return that and the label.
+
+  Of an unusable image the name and the reason; ValueError if its files do not
+  say enough.
+  """
   name = source.names[index]
   try:
     with _memory.take(source.num_bytes(index)):
       image, label = reading.read(lambda: source.load(index), name)
-      fitted = make(image)
+      return make(image), label
   except pixels.Question as error:
     raise ValueError(f"{name}: {error}") from error
   except reading.DiskError:
     raise
   except Exception as error:  # damaged files raise errors of a dozen types
-    return b"", {"name": name, "reason": reading.reason_of(error)}
+    return {"name": name, "reason": reading.reason_of(error)}
+
+
+def _make_picture(
+  source: Source, index: int, make: Callable[[Any], np.ndarray]
+) -> tuple[bytes, Entry | dict[str, str]]:
+  """Return an image and its entry, or b"" and why it is rejected."""
+  found = make_one(source, index, make)
+  if isinstance(found, dict):
+    return b"", found
+  fitted, label = found
   digest = prepared_set.digest_of(fitted, label).hex()
   shown = pictures.view(pictures.to_levels(fitted))
   entry = Entry(digest, index, label, duplicates.thumbnail(shown))

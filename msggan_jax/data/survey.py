@@ -9,7 +9,6 @@ from msggan_jax.data import (
   arrays,
   pixels,
   prepared_set,
-  reading,
   set_writer,
   values,
 )
@@ -22,9 +21,8 @@ _SMALL, _LARGE = 1.0, 10.0  # scales that files of one unit do not both have
 
 
 class _Look(NamedTuple):
-  """What is known of an image's values."""
+  """The type, the ends and a sample of an image's values."""
 
-  name: str
   dtype: np.dtype
   sample: arrays.Values  # some values, (N, C)
   ends: np.ndarray  # the least and the largest of each channel, (2, C)
@@ -46,22 +44,12 @@ def survey(
   per_image = max(_SAMPLE // total, 16) if asked.percent else 0
   low, high = np.array([x[:2] for x in asked.bounds] or [(-np.inf, np.inf)]).T
 
-  def look(index: int) -> _Look | dict[str, str]:
-    name = source.names[index]
-    try:
-      image, _ = reading.read(lambda: source.load(index), name)
-      array = arrays.checked(image, wanted.channels)
-      pixels.check_size(array, wanted.size, wanted.crop)
-    except pixels.Question as error:
-      raise ValueError(f"{name}: {error}") from error
-    except reading.DiskError:
-      raise
-    except Exception as error:  # the writer lists it
-      return {"name": name, "reason": reading.reason_of(error)}
+  def look(image: arrays.Values) -> _Look:
+    array = arrays.checked(image, wanted.channels)
+    pixels.check_size(array, wanted.size, wanted.crop)
     flat = array.reshape(-1, wanted.channels)
     step = -(-len(flat) // per_image) if per_image else len(flat)
     return _Look(
-      name,
       array.dtype.newbyteorder("="),
       image._replace(array=flat[::step].copy()),
       np.stack([flat.min(0), flat.max(0)]).astype(np.float64),
@@ -69,14 +57,19 @@ def survey(
       len(flat),
     )
 
+  def look_at(index: int) -> tuple[_Look, int] | dict[str, str]:
+    return set_writer.make_one(source, index, look)
+
   seen, rejected = _Seen(), []
   with progress.bar(total, "Surveying", "images", brief=True) as bar:
-    for found in set_writer.map_in_order(look, range(total)):
+    for index, found in enumerate(
+      set_writer.map_in_order(look_at, range(total))
+    ):
       bar.update()
-      if isinstance(found, _Look):
-        seen.add(found)
-      else:
+      if isinstance(found, dict):  # the writer lists it
         rejected.append(found)
+      else:
+        seen.add(source.names[index], found[0])
   if not seen.size:
     raise ValueError(set_writer.describe_rejected(rejected, wanted.source))
   seen.check_scale()
@@ -84,24 +77,26 @@ def survey(
 
 
 class _Seen:
-  """What is known of all images so far; `first` is one of them."""
+  """The values of all images so far; `first` are those of the first one."""
 
   def __init__(self):
     self.first: Any = None
+    self._first_name = ""
     self.samples: list[np.ndarray] = []
     self.outside: Any = 0
     self.size = 0
     # The first image with values of each scale: its name and largest value.
     self._scales: dict[str, tuple[str, float]] = {}
 
-  def add(self, look: _Look) -> None:
-    """Add an image; raise ValueError if its type is another one's."""
+  def add(self, name: str, look: _Look) -> None:
+    """Add an image; raise ValueError if its type differs from the first's."""
     if not self.size:
-      self.first, self.low, self.high = look, *look.ends
+      self._first_name, self.first = name, look
+      self.low, self.high = look.ends
     if look.dtype != self.first.dtype:
       raise ValueError(
-        f"{self.first.name} has values of type {self.first.dtype}, {look.name} "
-        f"of {look.dtype}; store all in one type"
+        f"{self._first_name} has values of type {self.first.dtype}, {name} of "
+        f"{look.dtype}; store all in one type"
       )
     self.low = np.minimum(self.low, look.ends[0])
     self.high = np.maximum(self.high, look.ends[1])
@@ -111,7 +106,7 @@ class _Seen:
     if peak := np.abs(look.ends).max():
       scale = "small" if peak <= _SMALL else "large"
       scale = scale if not _SMALL < peak <= _LARGE else "between"
-      self._scales.setdefault(scale, (look.name, peak))
+      self._scales.setdefault(scale, (name, peak))
 
   def check_scale(self) -> None:
     """Raise ValueError if some images of floats are far larger than others."""
