@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 from PIL.PngImagePlugin import PngInfo
 
-from msggan_jax.data.pixels import MARK, MODES, SHEET, to_image
+from msggan_jax.data.pixels import MARK, MODES, SHEET, to_eight_bits, to_image
 from msggan_jax.runtime import files
 
 
@@ -57,7 +57,7 @@ def to_levels(images: np.ndarray) -> np.ndarray:
   if images.dtype == np.uint8:
     return images
   if images.dtype == np.uint16:
-    return ((images.astype(np.int32) + 128) // 257).astype(np.uint8)
+    return to_eight_bits(images.astype(np.int32))
   return np.rint((np.clip(images, -1, 1) + 1) * 127.5).astype(np.uint8)
 
 

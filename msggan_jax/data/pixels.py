@@ -396,10 +396,14 @@ def _transform_to_srgb(
   return transform
 
 
+def to_eight_bits(levels: np.ndarray) -> np.ndarray:
+  """Return levels of 16 bits, int32, as uint8, each the nearest."""
+  return ((levels + 128) // 257).astype(np.uint8)  # 65535 / 257 = 255
+
+
 def _sixteen_to_eight_bits(image: Image.Image) -> Image.Image:
   levels = np.asarray(image).astype(np.int32)
   if levels.min() < 0 or levels.max() > 65535:
     raise ValueError("32-bit pixels have no known range: add --range=LOW:HIGH")
   _check_levels(int(levels.max()))
-  # 65535 / 257 = 255, rounded to the nearest level.
-  return Image.fromarray(((levels + 128) // 257).astype(np.uint8))
+  return Image.fromarray(to_eight_bits(levels))

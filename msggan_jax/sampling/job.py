@@ -37,6 +37,11 @@ class Job:
   bands: tuple[int, ...] | None = None  # as for `Generator.view`
 
   @property
+  def shown_bands(self) -> tuple[int, ...]:
+    """The channels of the pictures, as for `pictures.view`."""
+    return self.generator.bands if self.bands is None else self.bands
+
+  @property
   def available(self) -> tuple[int, ...]:
     """All resolutions of the generator."""
     config = self.generator.config
@@ -105,8 +110,8 @@ class Job:
     for array in jax.tree.leaves((self.generator.params, self.generator.state)):
       weights.update(np.ascontiguousarray(array))
     about = f"{weights.hexdigest()[:16]} psi {self.truncation_psi:g}"
-    if shown := self.generator.bands if self.bands is None else self.bands:
-      about += f" bands {shown}"
+    if self.shown_bands:
+      about += f" bands {self.shown_bands}"
     labels = self.labels or [None] * len(self.seeds)
     pairs = zip(self.seeds, labels, strict=True)
     return [f"{about} seed {seed} class {label}" for seed, label in pairs]

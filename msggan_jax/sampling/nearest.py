@@ -49,8 +49,7 @@ def nearest(
 
   passes = Passes(extractors, resolution, _BATCH, has_bar=True)
   if prepared.metadata.values:
-    chosen = job.generator.bands if job.bands is None else job.bands
-    passes.bands = chosen
+    passes.bands = job.shown_bands
   numbers, reals = Reals.of(prepared).features(name, passes, max_reals)
   fakes = job.generate()[resolution]
 
