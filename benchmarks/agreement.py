@@ -113,16 +113,11 @@ def all_runs(rows: Rows) -> list[Run]:
 
 def settings(run: Run) -> dict[str, Any]:
   """Return the fields that a run sets."""
-  times = ("total_kimg", "eval_kimg", "sample_kimg")
-  metrics = ",".join((KID, *(f"{KID}/{scale}" for scale in SCALES[:-1])))
-  return (
-    run.fields
-    | dict.fromkeys(times, KIMG)
-    | {
-      "snapshot_kimg": 1.0,
-      "metrics": metrics,
-    }
-  )
+  return run.fields | {
+    **dict.fromkeys(("total_kimg", "eval_kimg", "sample_kimg"), KIMG),
+    "snapshot_kimg": 1.0,
+    "metrics": ",".join([KID, *(f"{KID}/{scale}" for scale in SCALES[:-1])]),
+  }
 
 
 def measure(run: Run) -> dict[str, Any]:

@@ -31,6 +31,7 @@ from typing import Any
 
 from benchmarks.experiments import (
   KID,
+  PLAIN,
   Experiment,
   Rows,
   Run,
@@ -45,12 +46,7 @@ KIMG, EVALUATIONS = 8.0, 4
 SEEDS = (21, 22, 23, 24, 25)
 RATE = 0.003
 PHI = {"progan": "simple", "stylegan": "cat_lin"}  # the best in Table 5
-COMMON = {
-  "dataset.labels": "none",
-  "num_classes": 0,
-  "batch_size": 4,
-  "stddev_group": 4,
-  "ema_kimg": 0.5,
+COMMON = PLAIN | {
   "total_kimg": KIMG,
   "eval_kimg": KIMG / EVALUATIONS,
   "sample_kimg": KIMG / EVALUATIONS,

@@ -23,6 +23,14 @@ from msggan_jax.runtime import jsonl
 RUNS = ROOT / "runs/results"
 KID = "kid_efficientnet_lite0_1000"
 STOPPED = (-2, 75, 130, 143)  # the next command resumes it
+# The demo in small batches and without classes, as all recipes can train it.
+PLAIN = {
+  "dataset.labels": "none",
+  "num_classes": 0,
+  "batch_size": 4,
+  "stddev_group": 4,
+  "ema_kimg": 0.5,
+}
 
 Rows = list[dict[str, Any]]
 
@@ -100,10 +108,11 @@ def last_evaluation(run: Run, resolution: int = 32) -> dict[str, Any]:
   }
 
 
-def train(
-  run: Run, argument: str, fields: Mapping[str, Any], environment: Mapping = {}
-) -> int:
-  """Train, or resume, configs/demo.py:ARGUMENT; return the exit code."""
+def train(run: Run, argument: str, fields: Mapping[str, Any]) -> int:
+  """Train, or resume, configs/demo.py:ARGUMENT on one device.
+
+  Returns the exit code.
+  """
   command = [sys.executable, "-m", "msggan_jax.main"]
   command += [f"--config=configs/demo.py:{argument}"]
   command += [f"--workdir={run.folder}"]
@@ -113,7 +122,7 @@ def train(
     return subprocess.run(
       command,
       cwd=ROOT,
-      env={**os.environ, **environment},
+      env=os.environ | {"JAX_NUM_CPU_DEVICES": "1"},
       stdout=log,
       stderr=log,
       check=False,
@@ -121,11 +130,10 @@ def train(
 
 
 def run_one(experiment: Experiment, run: Run) -> dict[str, Any]:
-  """Train, or resume, on one device and return the row."""
+  """Train, or resume, and return the row."""
   began = time.time()
   fields = experiment.settings(run) | {"seed": run.seed}
-  environment = {"JAX_NUM_CPU_DEVICES": "1"}
-  code = train(run, experiment.argument(run), fields, environment)
+  code = train(run, experiment.argument(run), fields)
   if code in STOPPED:
     sys.exit(code)
   row = run._asdict() | {"name": run.name, "exit_code": code, "kid": None}
@@ -135,7 +143,7 @@ def run_one(experiment: Experiment, run: Run) -> dict[str, Any]:
 
 
 def main(experiment: Experiment) -> None:
-  """Run what has no row yet, one after the other, or list it."""
+  """Train the runs that have no row yet, one by one, or list all runs."""
   parser = argparse.ArgumentParser(
     description=experiment.rules,
     formatter_class=argparse.RawTextHelpFormatter,

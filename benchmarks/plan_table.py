@@ -80,15 +80,9 @@ def compile_row(flags):
   return numbers
 
 
-def _gib(size):
-  return f"{size / 2**30:.2f}"
-
-
 def _memory(plan):
-  used = (
-    f"{_gib(plan['hbm_bytes'])} of {plan['hbm_capacity_bytes'] / 2**30:.0f}"
-  )
-  return used if plan["fits"] else f"{used}, NO"
+  used, capacity = plan["hbm_bytes"] / 2**30, plan["hbm_capacity_bytes"] / 2**30
+  return f"{used:.2f} of {capacity:.0f}{'' if plan['fits'] else ', NO'}"
 
 
 def _step(plan):
@@ -130,15 +124,8 @@ GPU_COLUMNS = {
 
 def table(rows, columns, chips, plans):
   """Return a table of the plans so far, a line a row."""
-  head = [
-    "network",
-    "size",
-    *chips,
-    "fields",
-    *columns,
-    "compiled in, s",
-    "date",
-  ]
+  head = ["network", "size", *chips, "fields", *columns]
+  head += ["compiled in, s", "date"]
   lines = [head, ["---"] * len(head)]
   for row in rows:
     topology, preset, resolution, device_batch, fields = row

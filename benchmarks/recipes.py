@@ -3,7 +3,7 @@
 import math
 from typing import Any
 
-from benchmarks.experiments import Run, score
+from benchmarks.experiments import PLAIN, Run, score
 
 RATES = (0.003, 0.006, 0.012)
 TUNING_SEED, SEEDS, PAIRED_SEEDS = 100, (1, 2, 3), (1, 2, 3, 4, 5)
@@ -21,12 +21,7 @@ RECIPES: dict[str, dict[str, Any]] = {
     "r2_gamma": 1.0,
   },
 }
-COMMON = {
-  "dataset.labels": "none",
-  "num_classes": 0,
-  "batch_size": 4,
-  "stddev_group": 4,
-  "ema_kimg": 0.5,
+COMMON = PLAIN | {
   "burn_in_kimg": 0.0,
   "penalty_derivatives": "total",
   "penalty_scales": "mean",
