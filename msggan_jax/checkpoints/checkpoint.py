@@ -53,8 +53,8 @@ class Checkpoints:
     """Open a folder of checkpoints, which the first save creates.
 
     Kept are all, or the `keep` newest, the best, step 0 and the first of each
-    part of the run; `part_of` maps a step to its part, 0 at first. `provenance`
-    is what the trees depend on; it is kept with each checkpoint.
+    part of the run; `part_of` maps a step to its part, 0 at first. Each
+    checkpoint keeps the `provenance` of its trees.
     """
     self._directory = Path(directory).absolute()
     self._mark = self._directory.with_name("best.json")

@@ -75,7 +75,7 @@ class Metadata:
   range: str = ""  # as asked for, see `values.parse`; "": pictures
   layout: str = ""  # of the source's arrays
   group_by: str = ""  # of the hold-out, see `holdout.by_pattern`
-  # Of a range: `values.Range`, and what the survey has found.
+  # The fields of `values.Range` and of the survey; empty of pictures.
   values: dict[str, Any] = dataclasses.field(default_factory=dict)
 
   @property

@@ -6,7 +6,7 @@ import re
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-# Of what the numbers without a feature network are, by kind.
+# The kinds that need no feature network, and their numbers.
 _OF_VALUES = {
   "spectrum": "RMS difference of the radial power spectra in dB",
   "histogram": (

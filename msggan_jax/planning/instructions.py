@@ -224,10 +224,8 @@ def _product_of(
   instruction: _Instruction, computation: _Computation, chip: Chip
 ) -> tuple[int, str]:
   """Return the FLOPs, in passes of bfloat16, and a convolution's precision."""
-  attributes, cudnn = (
-    instruction.attributes,
-    _CUDNN.search(instruction.attributes),
-  )
+  attributes = instruction.attributes
+  cudnn = _CUDNN.search(attributes)
   if not cudnn and instruction.opcode not in ("convolution", "dot"):
     return 0, ""
   first, second = (

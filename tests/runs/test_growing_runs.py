@@ -1,4 +1,4 @@
-"""Runs that grow: stages, fades, kills, and what is made of every stage."""
+"""Runs that grow: stages, fades, kills, and files made from every stage."""
 
 import jax
 import numpy as np
