@@ -17,7 +17,13 @@ from msggan_jax import data
 from msggan_jax.algorithm import growth
 from msggan_jax.checkpoints import trained
 from msggan_jax.data import pictures, reading
-from msggan_jax.metrics import agreement, copying, feature_pass, protocols
+from msggan_jax.metrics import (
+  agreement,
+  copying,
+  feature_pass,
+  protocols,
+  value_statistics,
+)
 from msggan_jax.metrics.comparison import Comparison
 from msggan_jax.metrics.extractors import Extractors
 from msggan_jax.metrics.feature_pass import ImagesAt, Passes, Rows
@@ -153,6 +159,10 @@ class Evaluator:
           values |= self._copying(protocol, reals, fakes, fakes_at)
         else:
           values |= feature_pass.compute(protocol, reals, fakes)
+        if protocol.kind in value_statistics.PLOTTED:
+          self.sheets[protocol.name] = value_statistics.plot(
+            protocol.kind, reals.array, fakes.array, self._config.channels
+          )
       values |= comparison.floors
       values |= self._agreement(fakes_at)
     return processes.from_first(values)

@@ -13,11 +13,14 @@ import numpy as np
 
 from msggan_jax.metrics.frozen_network import Features, Images
 from msggan_jax.models.pyramid import to_float
+from msggan_jax.runtime import plots
 
 SPECTRUM, HISTOGRAM, CORRELATION = KINDS = (
   *("spectrum", "histogram", "correlation"),
 )
+PLOTTED = (SPECTRUM, HISTOGRAM)
 _BINS = 1024  # of a histogram, over [-1, 1]
+_BARS = 64  # of a plotted one
 _TAILS = (0.001, 0.999)
 _MOST_CHANNELS = 8  # that have numbers of their own
 _LEAST = 1e-12  # power; less is none, as of constants
@@ -114,6 +117,25 @@ def distance(
     for i, value in enumerate(by_channel.tolist(), 1):
       values[f"{name}_channel_{i}"] = value
   return values
+
+
+def plot(
+  kind: str, reals: np.ndarray, fakes: np.ndarray, channels: int
+) -> np.ndarray:
+  """Draw the mean features, (N, D), of the first channels: uint8, (H, W, 3)."""
+  curves = {}
+  for name, features in (("reals", reals), ("fakes", fakes)):
+    mean = features.mean(0, dtype=np.float64)
+    if kind == SPECTRUM:
+      curves[name] = mean.reshape(-1, channels).T
+    else:
+      curves[name] = mean.reshape(channels, _BARS, -1).sum(-1)
+    curves[name] = np.maximum(curves[name][:_MOST_CHANNELS], _LEAST)
+  if kind == SPECTRUM:
+    x = np.arange(1, curves["reals"].shape[1] + 1)
+    return plots.panels(x, curves, "waves across the image", "power")
+  x = (np.arange(_BARS) + 0.5) * 100 / _BARS
+  return plots.panels(x, curves, "value, % of the range", "share of values")
 
 
 def _correlations(moments: np.ndarray) -> np.ndarray:

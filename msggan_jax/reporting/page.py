@@ -84,7 +84,12 @@ def render(runs: Sequence[Run]) -> bytes:
     for scale, frames in pictures.strips(run, len(runs)).items():
       title = f"{scale}\u00d7{scale}" if scale else "All scales"
       strips.setdefault(title, []).append((run, frames))
-  reals = [(run, pictures.encode(run.workdir / "reals.png")) for run in runs]
+  stills = [
+    (title, run, picture)
+    for run in runs
+    for title, path in pictures.stills(run)
+    if (picture := pictures.encode(path))
+  ]
   script = (_HERE / "page.js").read_text()
   digest = hashlib.sha256(script.encode()).digest()
   environment = jinja2.Environment(
@@ -109,7 +114,7 @@ def render(runs: Sequence[Run]) -> bytes:
     differing=_fields(runs, same=False),
     fields=_fields(runs, same=True),
     strips=strips,
-    reals=[(run, picture) for run, picture in reals if picture],
+    stills=stills,
     number=number,
     css=Markup((_HERE / "page.css").read_text()),
     script=Markup(script),

@@ -80,6 +80,17 @@ def strips(run: Run, total: int) -> dict[int, list[tuple[float, Markup]]]:
   return {scale: frames for scale, frames in made.items() if frames}
 
 
+def stills(run: Run) -> list[tuple[str, Path]]:
+  """Return titles and files of the reals and of each metric's newest sheet."""
+  found = [("Real images", run.workdir / "reals.png")]
+  for name in run.metric_names:
+    if re.fullmatch(r"\w+(/\d+)?", name):
+      sheets = (run.workdir / name.replace("/", "_at_")).glob("*.png")
+      by_step = {int(x.stem): x for x in sheets if x.stem.isdecimal()}
+      found += [(name, by_step[max(by_step)])] if by_step else []
+  return found
+
+
 def encode(path: Path) -> Markup | None:
   """Return a picture's data URI, or None if it is not readable (yet)."""
   image = _open(path)

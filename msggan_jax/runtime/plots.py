@@ -8,6 +8,7 @@ from typing import Any
 import matplotlib
 import numpy as np
 from matplotlib.axes import Axes
+from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.ticker import LogLocator, NullFormatter
 
@@ -31,6 +32,7 @@ _STYLE = {
 }
 _SIZE = (4.4, 2.8)  # inches: text of 10 points stays legible on a phone
 _MOST_POINTS = 200  # of a line
+_NOTHING = 1e-9  # of a curve's values, on a logarithmic axis
 
 
 @dataclasses.dataclass(frozen=True)
@@ -78,6 +80,41 @@ def draw(
     figure.subplots_adjust(left=0.16, right=0.98, bottom=0.17, top=top)
     figure.savefig(target, **options)
   return bool(limits)
+
+
+def panels(
+  x: np.ndarray, curves: dict[str, np.ndarray], xlabel: str, ylabel: str
+) -> np.ndarray:
+  """Draw curves, (channels, points), of each channel in a panel of its own.
+
+  The axis of the values, which are above 0, is logarithmic: uint8, (H, W, 3).
+  """
+  channels = len(next(iter(curves.values())))
+  columns = min(channels, 2)
+  rows = -(-channels // columns)
+  with matplotlib.rc_context(_STYLE | {"font.size": 8}):
+    figure = Figure((2.56 * columns, 2 * rows), layout="constrained")
+    grid = figure.subplots(rows, columns, squeeze=False, sharex=True)
+    for place, axes in enumerate(grid.flat):
+      if place >= channels:
+        axes.set_axis_off()
+        continue
+      for i, (name, values) in enumerate(curves.items()):
+        axes.semilogy(x, values[place], _DASHES[i], color=COLORS[i], label=name)
+      # A bin that nothing is in says nothing about the others.
+      least = min(
+        y[place][y[place] > _NOTHING].min(initial=1) for y in curves.values()
+      )
+      axes.set_ylim(bottom=least / 2)
+      axes.yaxis.set_major_formatter("{x:g}")
+      if channels > 1:
+        axes.set_title(f"channel {place + 1}", fontsize=8)
+    grid.flat[0].legend(fontsize=8)
+    figure.supxlabel(xlabel, fontsize=8)
+    figure.supylabel(ylabel, fontsize=8)
+    canvas = FigureCanvasAgg(figure)
+    canvas.draw()
+    return np.asarray(canvas.buffer_rgba())[..., :3].copy()
 
 
 def _draw_line(axes: Axes, line: Line, place: int) -> None:

@@ -8,7 +8,7 @@ import sys
 
 import pytest
 
-from msggan_jax.reporting import page, records
+from msggan_jax.reporting import page, pictures, records
 from tests.reporting.written_runs import (
   METRIC,
   metrics_row,
@@ -64,8 +64,10 @@ def test_a_run_fills_one_page(tmp_path):
   assert headings[2:4] == ["Records of training", "Where the time went"]
   assert f"The best {METRIC} is 0.25 at 4 kimg, of 4 evaluations" in said
   kinds = [a["src"].partition(";")[0] for a in read.all("img")]
-  # The newest sheet, three strips of three, the real images.
-  assert kinds.count("data:image/webp") == 1 + 3 * 3 + 1
+  # The newest sheet, three strips of three, the real images, one of a metric.
+  assert kinds.count("data:image/webp") == 1 + 3 * 3 + 1 + 1
+  newest = pictures.encode(tmp_path / "cats" / METRIC / "500.png")
+  assert newest in [attrs["src"] for attrs in read.all("img")]
   assert kinds.count("data:image/svg+xml") == 11
   said_by_plots = " ".join(attrs["alt"] for attrs in read.all("img"))
   assert "At the end: 4 0.75." in said_by_plots  # agreement by scale

@@ -82,6 +82,9 @@ def write_run(workdir, *, config=(), stats=None, metrics=None, grids=3):
     metrics = [metrics_row(k, 1 / k) for k in (1.0, 2.0, 3.0, 4.0)]
   write_lines(workdir / "metrics.jsonl", metrics)
   Image.fromarray(noise_grid(99)).save(workdir / "reals.png")
+  (workdir / METRIC).mkdir()
+  for step in (125, 500):
+    Image.fromarray(noise_grid(step)).save(workdir / METRIC / f"{step}.png")
   for side, folder in ((4, "4x4"), (8, "8x8"), (8, "scales")):
     (workdir / "samples" / folder).mkdir(parents=True)
     for i in range(grids):

@@ -83,6 +83,11 @@ def test_a_run_keeps_the_unit(config, source, tmp_path, capfd):
   ):
     assert 0 <= row[f"{name}_floor"] < row[name], name
   assert row["histogram64_channel_8"] > 0
+  shown = pictures.stills(records.read([str(run)])[0])
+  assert [title for title, _ in shown] == [
+    "Real images",
+    *("spectrum64_full", "histogram64", "spectrum64/4"),
+  ]
 
   card = model_card.read(run)
   assert card.value_range.describe() == "-1000 to 3000 HU"
