@@ -104,12 +104,8 @@ def argument(run: Run) -> str:
 
 
 def measure(run: Run) -> dict[str, Any]:
-  """Return the last evaluation, all KIDs by kimg, and the stability."""
+  """Return the last evaluation and the stability."""
   found = last_evaluation(run, run.fields.get("resolution", 32))
-  found["kid_by_kimg"] = {
-    f"{row['kimg']:g}": row[KID]
-    for row in jsonl.read(run.folder / jsonl.METRICS_FILE)
-  }
   stats = jsonl.read(run.folder / "stats.jsonl")
   found["stability"] = {
     f"{row['kimg']:g}": values

@@ -87,7 +87,8 @@ def belongs(part: str, wanted: str) -> bool:
 
 def last_evaluation(run: Run, resolution: int = 32) -> dict[str, Any]:
   """Return the numbers of a run's last evaluation, by scale."""
-  end = jsonl.read(run.folder / jsonl.METRICS_FILE)[-1]
+  rows = jsonl.read(run.folder / jsonl.METRICS_FILE)
+  end = rows[-1]
   last = jsonl.read(run.folder / "stats.jsonl")[-1]
 
   def by_scale(name: str) -> dict[str, float]:
@@ -103,6 +104,7 @@ def last_evaluation(run: Run, resolution: int = 32) -> dict[str, Any]:
     "kid": by_scale(KID) | {str(resolution): end[KID]},
     "agreement": by_scale("agreement"),
     "rmse": by_scale("agreement_rmse"),
+    "kid_by_kimg": {f"{row['kimg']:g}": row[KID] for row in rows},
     # Of training alone, over all sessions.
     "train_secs": round(last["secs/step"], 1),
   }
