@@ -75,6 +75,7 @@ class Program:
       networks.make_generator(self.stage, forms),
       networks.make_discriminator(self.stage, forms),
       self.optimizer,
+      self.stage.resolution / self.config.resolution,
     )
     if self.stage.grow_from:
       step = of_stage(self.stage, step, self.optimizer)

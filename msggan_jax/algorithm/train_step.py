@@ -81,8 +81,11 @@ class TrainStep:
     generator: Network,
     discriminator: Network,
     optimizer: optax.GradientTransformationExtraArgs,
+    share: float = 1.0,
   ):
+    """Keep the parts; `share` is a stage's of the full resolution."""
     self._config = config
+    self._share = share
     self._generator = generator
     self._discriminator = discriminator
     self._optimizer = optimizer
@@ -177,7 +180,7 @@ class TrainStep:
       fake_logits = critic(images.fakes, given)
       loss = self._adversarial.d_loss(real_logits, fake_logits)
       penalty = penalties.penalize(
-        self._config, state.step, now, critic, images, given
+        self._config, state.step, now, critic, images, given, self._share
       )
       values = {
         "d_loss": loss,

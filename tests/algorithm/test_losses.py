@@ -127,6 +127,26 @@ def test_total_derivatives_pass_through_the_pooling(factor, float64):
   np.testing.assert_allclose(values[1], (g**2).sum(axis=(1, 2, 3)), rtol=1e-6)
 
 
+def test_a_stages_penalty_is_that_of_doubled_images(float64):
+  """As in the authors' code, where D pools images of the full size."""
+  reals, fakes = random_pyramid(0, 2, (4,)), random_pyramid(1, 2, (4,))
+  epsilon = jnp.array([0.2, 0.7])
+  pooled = lambda x: smooth_critic((downsample(x[0], 4),))
+
+  def doubled(pyramid):
+    return (pyramid[0].repeat(4, axis=1).repeat(4, axis=2),)
+
+  for penalty, *images in (
+    (losses.gradient_penalty, reals, fakes),
+    (losses.r1_penalty, reals),
+  ):
+    given = (epsilon,) if len(images) == 2 else ()
+    expected = penalty(pooled, *map(doubled, images), *given)
+    values = penalty(smooth_critic, *images, *given, share=4 / 16)
+    np.testing.assert_allclose(values, expected, rtol=1e-12)
+    assert not np.allclose(penalty(smooth_critic, *images, *given), expected)
+
+
 def test_the_penaltys_own_gradient_against_finite_differences(float64):
   """What D is trained with: the derivative of the penalty by a parameter."""
   reals, fakes = random_pyramid(0, 2, (4, 8)), random_pyramid(1, 2, (4, 8))

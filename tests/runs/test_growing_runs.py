@@ -137,6 +137,32 @@ def check_stages(config, folder):
   assert int(state.step) == 0
 
 
+@pytest.mark.parametrize(
+  "preset", ["progan", pytest.param("stylegan", marks=pytest.mark.slow)]
+)
+def test_the_penalty_does_not_jump_where_a_fade_begins(preset, float64):
+  """D of a new stage is that of the stage below, behind the pooling."""
+  config = small_config(preset, resolution=16, grow_from=4, batch_size=4)
+  config.grow_batch_sizes = config.grow_learning_rates = ""
+  config.grow_stable_kimg = config.grow_fade_kimg = 0.008  # two steps
+  config.total_kimg = 0.1
+  program = make_program(config, sharding.make_mesh(jax.devices()[:1]))
+  networks = program.generator, program.discriminator
+  arrays = [random_arrays(each, i) for i, each in enumerate(networks)]
+  state = program.assemble(*arrays).replace(step=np.int32(2))
+  penalties = []
+  for side in (4, 8):
+    own = jax.tree.map(np.array, state)  # the step takes it
+    _, metrics = program.at(side).step(own, make_batch(config))
+    assert float(metrics.values["alpha"]) == (side == 4)
+    penalties += [
+      float(value)
+      for name, value in metrics.values.items()
+      if name.endswith(f"_penalty/{side}")
+    ]
+  assert penalties == [pytest.approx(penalties[0], rel=1e-9)] * 2
+
+
 @pytest.mark.slow
 def test_a_stage_is_the_same_on_any_devices(float64):
   """A step into a fade: levels above rest, optimizers have begun afresh."""
