@@ -178,13 +178,11 @@ def check(config: ConfigDict) -> None:
     _table(config, name)
   if not config.grow_from:
     return
-  for name in ("agreement_weight", "freeze_d"):
-    if config[name]:
-      raise ValueError(
-        f"config.{name} is {config[name]}, but a growing network has neither "
-        "several scales nor blocks that stay the first; choose 0, or "
-        "config.grow_from 0"
-      )
+  if config.freeze_d:
+    raise ValueError(
+      f"config.freeze_d is {config.freeze_d}, but blocks of a growing network "
+      "do not stay the first; choose 0, or config.grow_from 0"
+    )
   needed = (config.grow_stable_kimg + config.grow_fade_kimg) * (
     len(stages(config)) - 1
   )

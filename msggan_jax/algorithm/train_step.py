@@ -18,7 +18,6 @@ from msggan_jax.algorithm import (
   schedules,
 )
 from msggan_jax.algorithm.accumulation import in_parts
-from msggan_jax.algorithm.disagreement import disagreement
 from msggan_jax.algorithm.train_state import (
   TrainState,
   first_not_finite,
@@ -203,26 +202,18 @@ class TrainStep:
       # D has just been updated, so the relativistic losses score the reals
       # again; the other losses do not use them and XLA drops the work.
       critic = self._critic(state.d_params, state.d_state)
-      loss = self._adversarial.g_loss(
+      return self._adversarial.g_loss(
         critic(reals, given), critic(pyramid, given)
       )
-      if not (weight := self._config.agreement_weight):
-        return loss, {"g_loss": loss}
-      distance = global_mean(
-        disagreement(pyramid, self._config.agreement_target)
-      )
-      return loss + weight * distance, {
-        "g_loss": loss,
-        "disagreement": distance,
-      }
 
-    cotangent, values = jax.grad(g_loss, has_aux=True)(fakes.pyramid)
+    loss, cotangent = jax.value_and_grad(g_loss)(fakes.pyramid)
     (grads,) = fakes.g_gradient(cotangent)
     g_params, g_opt_state = self._update(
       now, grads, state.g_opt_state, state.g_params
     )
     state = state.replace(g_params=g_params, g_opt_state=g_opt_state)
-    return state, grads, values | {"g_grad_norm": optax.tree.norm(grads)}
+    values = {"g_loss": loss, "g_grad_norm": optax.tree.norm(grads)}
+    return state, grads, values
 
   def _adapt(self, before, strength, d_values, key, batch: Batch):
     config, state = self._config, before.augment_state

@@ -325,16 +325,6 @@ _LOSS = {
     *("wasserstein", "logistic", "hinge", "relativistic_hinge"),
     *("least_squares", "relativistic_pairing"),
   ),
-  "agreement_weight": _number(
-    0.0,
-    "weight in G's loss of the scales' mean squared distances to their "
-    "targets; 0: none",
-  ),
-  "agreement_target": _choice(
-    "means of G's largest image, held fixed; moving: the same, not held "
-    "fixed; next: means of the next scale, held fixed",
-    *("largest", "moving", "next"),
-  ),
   "penalty": _choice(
     "penalty of every scale, added to D's loss",
     *("none", "gradient_penalty", "one_sided", "r1", "r2", "r1_r2"),

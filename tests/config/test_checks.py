@@ -152,7 +152,6 @@ IMPOSSIBLE = (
   (GROWING | {"grow_from": 12}, "config.grow_from is 12; choose a power of t"),
   (GROWING | {"model": "residual"}, "grow have only progan or stylegan: choos"),
   (GROWING | {"pyramid": "exact"}, "is 'exact'; networks that grow have only"),
-  (GROWING | {"agreement_weight": 1.0}, "agreement_weight is 1.0, but a grow"),
   (GROWING | {"total_kimg": 7199.0}, "but the last fade, .* ends at 7200: cho"),
   (GROWING | {"grow_fade_kimg": 0.04}, "is 0.04, not two batches of 32 at 8 "),
   (GROWING | {"grow_fade_kimg": 0.01}, "is 0.01, not two batches of 32 at 8 "),

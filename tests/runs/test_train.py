@@ -177,8 +177,7 @@ def test_a_run_with_held_out_images_resumes_byte_for_byte(
   with pytest.raises(ValueError, match="'train', which is the training set"):
     loop.train(config, tmp_path / "refused")
   config.augment_holdout = "test"
-  # They have no state.
-  config.pyramid, config.agreement_weight = "exact", 1.0
+  config.pyramid = "exact"  # it has no state
   whole = loop.train(config, tmp_path / "whole")
   config.total_kimg = 0.064
   loop.train(config, tmp_path / "halves")
