@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 import PIL
 from absl import logging
+from ml_collections import ConfigDict
 
 from msggan_jax.data import (
   description,
@@ -33,6 +34,7 @@ from msggan_jax.data import (
 from msggan_jax.data.sources import (
   OpenSource,
   Source,
+  complete,
   demo,
   folder,
   labels,
@@ -97,7 +99,7 @@ def prepare(
     ValueError: If the set cannot be made; no files remain then.
     OutOfDate: If the source must be unchanged and is not.
   """
-  dataset = config.dataset if dataset is None else dataset
+  dataset = _checked(config.dataset if dataset is None else dataset)
   wanted = _wanted(config, dataset)
   if given := _given_set(dataset, wanted):
     if output:
@@ -184,19 +186,22 @@ def count_images(config: Any) -> int:
 
   Unusable images are among them; prepared sets know their own number.
   """
-  if metadata := _metadata_of(config.dataset):
-    return metadata.num_images - metadata.num_holdout
-  with _open_source(config.dataset, config.resolution) as source:
-    num_images = len(source.names)
-  return num_images - holdout.count(_parts(config.dataset)[1], num_images)
+  return _count(config)[0]
 
 
 def count_classes(config: Any) -> int:
   """Count the classes of a data set before it is prepared."""
-  if metadata := _metadata_of(config.dataset):
-    return metadata.num_classes
-  with _open_source(config.dataset, config.resolution) as source:
-    return len(source.class_names)
+  return _count(config)[1]
+
+
+def _count(config: Any) -> tuple[int, int]:
+  dataset = _checked(config.dataset)
+  if metadata := _metadata_of(dataset):
+    return metadata.num_images - metadata.num_holdout, metadata.num_classes
+  with _open_source(dataset, config.resolution) as source:
+    total = len(source.names)
+    left = total - holdout.count(dataset.holdout, total)
+    return left, len(source.class_names)
 
 
 @contextlib.contextmanager
@@ -207,42 +212,63 @@ def _open_source(dataset: Any, resolution: int) -> Iterator[Source]:
     if not source.names:
       name = _source_name(dataset)
       raise ValueError(description.too_few(name, 0, source.unread))
-    holdout.check(_parts(dataset)[1], len(source.names))
+    holdout.check(dataset.holdout, len(source.names))
     yield source
+
+
+def _checked(dataset: Any) -> ConfigDict:
+  """Return a data set's fields, all of them; refuse impossible ones."""
+  dataset = complete(dataset)
+  if (dataset.range or dataset.layout) and dataset.name != "folder":
+    raise ValueError(
+      "dataset.range and dataset.layout are for folders and zips"
+    )
+  if dataset.layout and not dataset.range:
+    raise ValueError(
+      f"dataset.layout is {dataset.layout!r}, which only values have: give "
+      "their range (--range=LOW:HIGH, dataset.range)"
+    )
+  if dataset.crop not in pixels.CROPS:
+    raise ValueError(
+      f"dataset.crop: {dataset.crop!r} is none of {list(pixels.CROPS)}"
+    )
+  kind = dataset.labels
+  if kind not in labels.KINDS:
+    raise ValueError(
+      f"dataset.labels: {kind!r} is none of {', '.join(labels.KINDS)}"
+    )
+  owner = "cats" if kind == labels.BODIES else "folder"
+  if kind != labels.NONE and dataset.name != owner:
+    owners = "the cats have" if owner == "cats" else "a folder or zip has"
+    raise ValueError(
+      f"dataset.labels is {kind}, but only {owners} such labels; choose none"
+    )
+  try:
+    re.compile(dataset.group_by)
+  except re.error as error:
+    raise ValueError(
+      f"dataset.group_by: {dataset.group_by!r} is no regular expression: "
+      f"{error}"
+    ) from error
+  return dataset
 
 
 def _wanted(config: Any, dataset: Any) -> prepared_set.Metadata:
   """Return the metadata of a set whose images are not prepared yet."""
   pixels.check_resolution(config.resolution)
   grids.parse(config.base_grid)
-  value_range = getattr(dataset, "range", "")
-  layout = getattr(dataset, "layout", "")
-  if (value_range or layout) and dataset.name != "folder":
-    raise ValueError(
-      "dataset.range and dataset.layout are for folders and zips"
-    )
-  if layout and not value_range:
-    raise ValueError(
-      f"dataset.layout is {layout!r}, which only values have: give their range "
-      "(--range=LOW:HIGH, dataset.range)"
-    )
-  if dataset.crop not in pixels.CROPS:
-    raise ValueError(
-      f"dataset.crop: {dataset.crop!r} is none of {list(pixels.CROPS)}"
-    )
-  kind, size = _parts(dataset)
   return prepared_set.Metadata(
     source=_source_name(dataset),
     split="" if dataset.name in _OF_PATHS else dataset.split,
     crop=dataset.crop,
     resolution=config.resolution,
     channels=config.channels,
-    labels=kind,
-    holdout=size,
+    labels=dataset.labels,
+    holdout=float(dataset.holdout),
     base_grid=config.base_grid,
-    range=value_range,
-    layout=layout,
-    group_by=_pattern(dataset),
+    range=dataset.range,
+    layout=dataset.layout,
+    group_by=dataset.group_by,
   )
 
 
@@ -405,37 +431,6 @@ def _write(
 @functools.cache
 def _say_once(line: str) -> None:
   print(line, file=sys.stderr, flush=True)
-
-
-def _parts(dataset: Any) -> tuple[str, float]:
-  """Return where the labels come from, and the size of the hold-out.
-
-  Configurations of older runs lack both.
-  """
-  kind = getattr(dataset, "labels", labels.NONE)
-  if kind not in labels.KINDS:
-    raise ValueError(
-      f"dataset.labels: {kind!r} is none of {', '.join(labels.KINDS)}"
-    )
-  owner = "cats" if kind == labels.BODIES else "folder"
-  if kind != labels.NONE and dataset.name != owner:
-    owners = "the cats have" if owner == "cats" else "a folder or zip has"
-    raise ValueError(
-      f"dataset.labels is {kind}, but only {owners} such labels; choose none"
-    )
-  return kind, float(getattr(dataset, "holdout", 0.0))
-
-
-def _pattern(dataset: Any) -> str:
-  """Return the hold-out's pattern of names, if there is one."""
-  pattern = getattr(dataset, "group_by", "")
-  try:
-    re.compile(pattern)
-  except re.error as error:
-    raise ValueError(
-      f"dataset.group_by: {pattern!r} is no regular expression: {error}"
-    ) from error
-  return pattern
 
 
 def _metadata_of(dataset: Any) -> prepared_set.Metadata | None:

@@ -1,7 +1,7 @@
 """A look at all values of a source before they are stored: types and ranges."""
 
 import dataclasses
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 
@@ -23,6 +23,7 @@ _SMALL, _LARGE = 1.0, 10.0  # scales that files of one unit do not both have
 class _Look(NamedTuple):
   """The type, the ends and a sample of an image's values."""
 
+  name: str  # of the image
   dtype: np.dtype
   sample: arrays.Values  # some values, (N, C)
   ends: np.ndarray  # the least and the largest of each channel, (2, C)
@@ -44,84 +45,66 @@ def survey(
   per_image = max(_SAMPLE // total, 16) if asked.percent else 0
   low, high = np.array([x[:2] for x in asked.bounds] or [(-np.inf, np.inf)]).T
 
-  def look(image: arrays.Values) -> _Look:
-    array = arrays.checked(image, wanted.channels)
-    pixels.check_size(array, wanted.size, wanted.crop)
-    flat = array.reshape(-1, wanted.channels)
-    step = -(-len(flat) // per_image) if per_image else len(flat)
-    return _Look(
-      array.dtype.newbyteorder("="),
-      image._replace(array=flat[::step].copy()),
-      np.stack([flat.min(0), flat.max(0)]).astype(np.float64),
-      np.stack([(flat < low).sum(0), (flat > high).sum(0)]),
-      len(flat),
-    )
+  def look_at(index: int) -> _Look | dict[str, str]:
+    def look(image: arrays.Values) -> _Look:
+      array = arrays.checked(image, wanted.channels)
+      pixels.check_size(array, wanted.size, wanted.crop)
+      flat = array.reshape(-1, wanted.channels)
+      step = -(-len(flat) // per_image) if per_image else len(flat)
+      return _Look(
+        source.names[index],
+        array.dtype.newbyteorder("="),
+        image._replace(array=flat[::step].copy()),
+        np.stack([flat.min(0), flat.max(0)]).astype(np.float64),
+        np.stack([(flat < low).sum(0), (flat > high).sum(0)]),
+        len(flat),
+      )
 
-  def look_at(index: int) -> tuple[_Look, int] | dict[str, str]:
-    return set_writer.make_one(source, index, look)
+    found = set_writer.make_one(source, index, look)
+    return found if isinstance(found, dict) else found[0]
 
-  seen, rejected = _Seen(), []
+  looks: list[_Look] = []
+  rejected = []
   with progress.bar(total, "Surveying", "images", brief=True) as bar:
-    for index, found in enumerate(
-      set_writer.map_in_order(look_at, range(total))
-    ):
+    for found in set_writer.map_in_order(look_at, range(total)):
       bar.update()
       if isinstance(found, dict):  # the writer lists it
         rejected.append(found)
-      else:
-        seen.add(source.names[index], found[0])
-  if not seen.size:
+        continue
+      looks.append(found)
+      if found.dtype != looks[0].dtype:
+        raise ValueError(
+          f"{looks[0].name} has values of type {looks[0].dtype}, {found.name} "
+          f"of {found.dtype}; store all in one type"
+        )
+  if not looks:
     raise ValueError(set_writer.describe_rejected(rejected, wanted.source))
-  seen.check_scale()
-  return _with_range(wanted, asked, seen)
+  value_range = _range_of(asked, looks)
+  clipped = sum(x.outside for x in looks) / sum(x.size for x in looks)
+  about = {k: v for k, v in looks[0].sample.about.items() if v}
+  found = value_range.as_dict() | {
+    "clipped": clipped.tolist(),
+    "source_dtype": str(looks[0].dtype),
+    "about": about,
+  }
+  lines = _describe(value_range, asked, clipped, looks)
+  return dataclasses.replace(wanted, values=found), lines
 
 
-class _Seen:
-  """The values of all images so far; `first` are those of the first one."""
-
-  def __init__(self):
-    self.first: Any = None
-    self._first_name = ""
-    self.samples: list[np.ndarray] = []
-    self.outside: Any = 0
-    self.size = 0
-    # The first image with values of each scale: its name and largest value.
-    self._scales: dict[str, tuple[str, float]] = {}
-
-  def add(self, name: str, look: _Look) -> None:
-    """Add an image; raise ValueError if its type differs from the first's."""
-    if not self.size:
-      self._first_name, self.first = name, look
-      self.low, self.high = look.ends
-    if look.dtype != self.first.dtype:
-      raise ValueError(
-        f"{self._first_name} has values of type {self.first.dtype}, {name} of "
-        f"{look.dtype}; store all in one type"
-      )
-    self.low = np.minimum(self.low, look.ends[0])
-    self.high = np.maximum(self.high, look.ends[1])
-    self.outside = self.outside + look.outside
-    self.size += look.size
-    self.samples.append(look.sample.array)
-    if peak := np.abs(look.ends).max():
-      scale = "small" if peak <= _SMALL else "large"
-      scale = scale if not _SMALL < peak <= _LARGE else "between"
-      self._scales.setdefault(scale, (name, peak))
-
-  def check_scale(self) -> None:
-    """Raise ValueError if some images of floats are far larger than others."""
-    is_jump = self._scales.keys() == {"small", "large"}
-    if is_jump and self.first.dtype.kind == "f":
-      (a, low), (b, high) = (self._scales[x] for x in ("small", "large"))
-      raise ValueError(
-        f"{a} has values up to {low:.4g}, {b} up to {high:.4g}, and none is in "
-        "between: store all in one unit"
-      )
-
-
-def _range_of(asked: values.Wanted, seen: _Seen) -> values.Range:
-  low, high = seen.low, seen.high
-  units = [seen.first.sample.unit] * len(low)
+def _range_of(asked: values.Wanted, looks: list[_Look]) -> values.Range:
+  ends = np.stack([look.ends for look in looks])
+  low, high = ends[:, 0].min(0), ends[:, 1].max(0)
+  first = looks[0]
+  peaks = np.abs(ends).max((1, 2))
+  small, large = (0 < peaks) & (peaks <= _SMALL), peaks > _LARGE
+  is_jump = (small | large | (peaks == 0)).all() and small.any() & large.any()
+  if is_jump and first.dtype.kind == "f":
+    a, b = small.argmax(), large.argmax()
+    raise ValueError(
+      f"{looks[a].name} has values up to {peaks[a]:.4g}, {looks[b].name} up to "
+      f"{peaks[b]:.4g}, and none is in between: store all in one unit"
+    )
+  units = [first.sample.unit] * len(low)
   for i, (a, b, unit) in enumerate(asked.bounds):
     if b < low[i] or high[i] < a:
       raise ValueError(
@@ -130,26 +113,29 @@ def _range_of(asked: values.Wanted, seen: _Seen) -> values.Range:
       )
     low[i], high[i], units[i] = a, b, unit or units[i]
   if asked.percent:
-    ends = [asked.percent, 100 - asked.percent]
-    low, high = np.percentile(np.concatenate(seen.samples), ends, axis=0)
+    shares = [asked.percent, 100 - asked.percent]
+    samples = np.concatenate([look.sample.array for look in looks])
+    low, high = np.percentile(samples, shares, axis=0)
   for i in np.flatnonzero(~(low < high)):
     pairs = zip(low, np.where(low < high, high, low + 1), strict=True)
     raise ValueError(
       f"channel {i + 1} has only the value {low[i]:g}: give all ranges, such "
       f"as --range={','.join(f'{a:g}:{b:g}' for a, b in pairs)}"
     )
-  dtype = values.storage_of(seen.first.dtype, low, high)
+  dtype = values.storage_of(first.dtype, low, high)
   return values.Range(
     tuple(low.tolist()), tuple(high.tolist()), tuple(units), dtype
   )
 
 
-def _with_range(
-  wanted: prepared_set.Metadata, asked: values.Wanted, seen: _Seen
-) -> tuple[prepared_set.Metadata, list[str]]:
-  value_range, first = _range_of(asked, seen), seen.first
-  clipped = seen.outside / seen.size
-  lines = [f"range: {value_range.describe()}, of {counted(seen.size, 'value')}"]
+def _describe(
+  value_range: values.Range,
+  asked: values.Wanted,
+  clipped: np.ndarray,
+  looks: list[_Look],
+) -> list[str]:
+  count = counted(sum(look.size for look in looks), "value")
+  lines = [f"range: {value_range.describe()}, of {count}"]
   if asked.percent:
     lines.append(f"clipped: about {asked.percent:g} % at each end")
   lines += [
@@ -157,10 +143,4 @@ def _with_range(
     for i, (below, above) in enumerate(clipped.T, 1)
     if below or above
   ]
-  lines.append(f"stored as {value_range.dtype}, from {first.dtype}")
-  found = value_range.as_dict() | {
-    "clipped": clipped.tolist(),
-    "source_dtype": str(first.dtype),
-    "about": {k: v for k, v in first.sample.about.items() if v},
-  }
-  return dataclasses.replace(wanted, values=found), lines
+  return [*lines, f"stored as {value_range.dtype}, from {looks[0].dtype}"]

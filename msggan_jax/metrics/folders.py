@@ -5,7 +5,6 @@ import concurrent.futures
 import contextlib
 import dataclasses
 import hashlib
-import types
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
@@ -57,7 +56,7 @@ def open_images(path: str, stack: contextlib.ExitStack) -> Images:
   if prepared_set.is_prepared(Path(path)):
     images = _of_prepared(path)
   else:
-    dataset = types.SimpleNamespace(path=path)
+    dataset = config_of("", 4, path=path).dataset
     source = stack.enter_context(folder.open_folder(dataset, resolution=0))
     images, unread = _of_source(path, source), source.unread
   count = len(images.sizes)

@@ -44,6 +44,14 @@ class Source:
 OpenSource: TypeAlias = contextlib.AbstractContextManager[Source]
 
 _DEMOS = ("cats", "earth")
+# Fields of a data set that configurations of older runs lack.
+_LATER = {"labels": "none", "holdout": 0.0}
+_LATER |= {"range": "", "layout": "", "group_by": ""}
+
+
+def complete(dataset: Any) -> ConfigDict:
+  """Return a data set's fields, also those that older configurations lack."""
+  return ConfigDict(_LATER | dataset.to_dict())
 
 
 def config_of(
@@ -69,11 +77,9 @@ def config_of(
     choices = " and ".join(f"demo:{demo}" for demo in _DEMOS)
     raise ValueError(f"--source: {source} is unknown; choose {choices}")
   dataset = {"name": name, "path": path, "split": "train", "crop": "center"}
-  dataset |= {"labels": "none", "holdout": 0.0, "data_dir": "."}
-  dataset |= {"range": "", "layout": "", "group_by": ""}
   return ConfigDict(
     {
-      "dataset": dataset | fields,
+      "dataset": dataset | _LATER | {"data_dir": "."} | fields,
       "resolution": resolution,
       "channels": channels,
       "base_grid": base_grid,

@@ -68,7 +68,7 @@ def open_cats(dataset: Any, resolution: int) -> OpenSource:
   if resolution > 1024:
     raise ValueError("resolution: the parts of the cats have 1024x1024 pixels")
   layers = _cat_layers(resolution)
-  labeled = getattr(dataset, "labels", labels.NONE) == labels.BODIES
+  labeled = dataset.labels == labels.BODIES
 
   def load(index):
     parts = cat_parts(index, split)

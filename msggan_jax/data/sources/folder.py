@@ -59,10 +59,8 @@ def open_folder(dataset: Any, resolution: int) -> OpenSource:
   del resolution
   if not dataset.path:
     raise ValueError("dataset.path is empty: set it to a folder or zip file")
-  kind = getattr(dataset, "labels", labels.NONE)
-  layout = getattr(dataset, "layout", "")
-  arrays.check_layout(layout)
-  layout = layout if getattr(dataset, "range", "") else None
+  arrays.check_layout(dataset.layout)
+  kind, layout = dataset.labels, dataset.layout if dataset.range else None
   path = Path(dataset.path)
   if not path.exists():
     raise ValueError(f"dataset.path: {path} does not exist")
