@@ -14,7 +14,6 @@ from PIL.PngImagePlugin import PngInfo
 
 from msggan_jax.data import arrays, pixels
 from msggan_jax.data.values import Range
-from msggan_jax.models.pyramid import to_float
 from msggan_jax.sampling.job import Job
 
 ENDINGS = {"png": "png", "png16": "png", "tiff": "tif", "npy": "npy"}
@@ -63,15 +62,3 @@ def encode(job: Job, format: str, image: np.ndarray, mark: str) -> bytes:
     metadata=None,
   )
   return file.getvalue()
-
-
-def decode(job: Job, format: str, content: bytes) -> np.ndarray:
-  """Return the picture of a file, uint8, (H, W, C) with C = 1, 3 or 4."""
-  if format == "png":
-    return pixels.decode_png(content)
-  layout = "HWC" if format == "npy" else ""
-  found = arrays.image(arrays.read(content, ""), layout)
-  array = arrays.checked(found, job.generator.config.channels)
-  if format != "png16":
-    array = dataclasses.replace(range_of(job), dtype="float32").store(array)
-  return job.generator.view(np.asarray(to_float(array)), job.bands)

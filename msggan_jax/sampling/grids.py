@@ -16,7 +16,7 @@ import numpy as np
 
 from msggan_jax.checkpoints import trained
 from msggan_jax.data import pictures
-from msggan_jax.data.pixels import HEAD_BYTES, mark_of
+from msggan_jax.data.pixels import HEAD_BYTES, decode_png, mark_of
 from msggan_jax.models.pyramid import resolutions_up_to
 from msggan_jax.runtime import files
 from msggan_jax.runtime.errors import counted
@@ -41,20 +41,23 @@ def grid(job: Job, format: str = "png") -> list[str]:
     there = (_missing(job, each, names) for each in folders.values())
     missing = sorted(set().union(*there))
   places = iter(missing)
+  most = {r: max(_GRID, pictures.grid_columns(r) ** 2) for r in folders}
+  made: dict[int, list[np.ndarray]] = {r: [] for r in folders}
   for pyramid in job.batches(missing) if missing else ():
     by_scale = dict(zip(job.available, pyramid, strict=True))
     for images in zip(*(by_scale[r] for r in folders), strict=True):
       place = next(places)
-      for folder, image in zip(folders.values(), images, strict=True):
+      for (r, folder), image in zip(folders.items(), images, strict=True):
         content = formats.encode(job, format, image, job.marks[place])
         _write(folder / names[place], content)
+        if format != "png" and len(made[r]) < most[r]:
+          made[r].append(job.generator.view(image, job.bands))
   lines, values = [], formats.range_of(job)
   for r, folder in folders.items():
     if format != "png":
       _write(folder / "values.json", json.dumps(values.as_dict()).encode())
-    shown = names[: max(_GRID, pictures.grid_columns(r) ** 2)]
-    contents = ((folder / name).read_bytes() for name in shown)
-    images = [formats.decode(job, format, content) for content in contents]
+    shown = names[: most[r]]
+    images = made[r] or [decode_png((folder / x).read_bytes()) for x in shown]
     path = job.output / f"grid_{r}x{r}.png"
     pictures.save_sheet(pictures.grid(np.stack(images)), path)
     what = f", the first {len(shown)}" if len(shown) < len(names) else ""
