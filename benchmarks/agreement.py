@@ -142,38 +142,34 @@ def measure(run: Run) -> dict[str, Any]:
   return found
 
 
-def line(row: dict[str, Any]) -> str:
-  """Return a run's numbers as a line of a table."""
+def line(row: dict[str, Any]) -> list:
+  """Return a run's cells of the table."""
   of = f"{row['source']}, {row['network']}"
-  names = [of, row["arm"], row["stage"], str(row["seed"])]
+  names = [of, row["arm"], row["stage"], row["seed"]]
   if row["kid"] is None:
-    numbers = [f"code {row['exit_code']}", *[""] * 5]
-    return f"| {' | '.join([*names, *numbers])} |"
+    return [*names, f"code {row['exit_code']}", *[""] * 5]
 
   def of_scales(values: dict[str, float]) -> str:
     return " / ".join(f"{x:.3f}" for x in values.values())
 
-  numbers = [
+  return [
+    *names,
     of_scales(row["kid"]),
     f"{score(row):.4f}",
     of_scales(row["agreement"]),
     of_scales(row["rmse"]),
-    str(row.get("bodies", "")),
+    row.get("bodies", ""),
     f"{row['train_secs'] / 60:.0f}",
   ]
-  return f"| {' | '.join([*names, *numbers])} |"
 
 
 def write_page() -> None:
   """Write the rows into docs/agreement.md."""
   rows = jsonl.read(ROWS)
-  lines = [
-    "| data, network | arm | stage | seed | KID of the scales | mean "
-    "| agreement | RMSE | bodies | min |",
-    "|---|---|---|---|---|---|---|---|---|---|",
-    *map(line, rows),
-  ]
-  section.replace(ROOT / "docs/agreement.md", "rows", "\n".join(lines) + "\n")
+  head = ("data, network", "arm", "stage", "seed", "KID of the scales", "mean")
+  head += ("agreement", "RMSE", "bodies", "min")
+  text = section.table(head, map(line, rows))
+  section.replace(ROOT / "docs/agreement.md", "rows", text)
 
 
 if __name__ == "__main__":

@@ -9,36 +9,54 @@ Rules, committed before the runs:
   on the demo's cats without classes, batch 4, one device, 8 kimg, unless its
   part varies just that. KID of 1,000 fakes in EfficientNet-Lite0's features at
   the largest scale, at 2, 4, 6 and 8 kimg, so arms can be compared at equal
-  images and, by the FLOPs of a step, at equal computation.
+  images and, by the FLOPs of a step, at equal computation: at the FLOPs of the
+  cheaper run, between two evaluations in proportion.
 - Depth: 16 channels at every level (8 at 256x256), so a level looks the same in
   every depth. Arms: none (D sees and G makes the largest image alone), control
   (G makes one image, D sees its pyramid) and all (the paper). Whether the
   advantage of multi-scale gradients grows with depth is the difference of KID,
-  none - all and control - all, against the number of doublings.
+  none - all and control - all, against the number of doublings: its slope, one
+  for each seed that all depths have.
 - Table 4: the scales that connect G and D, 64x64. Table 3: learning rates, with
-  and without connections, 32x32: the loss from the best rate to the worst.
-  Table 5: the combine functions, 32x32, of MSG-StyleGAN (logistic loss, R1),
-  too. Widths there are the demo's.
+  and without connections and growing, 32x32: the loss from the best rate to the
+  worst. Table 5: the combine functions, 32x32, of MSG-StyleGAN (logistic loss,
+  R1), too; "simple" of MSG-ProGAN is Table 3's run at 0.003. Widths there are
+  the demo's.
+- Growing: ProGAN and StyleGAN as their authors train them (Adam, rate 0.001)
+  against MSG-ProGAN and MSG-StyleGAN of Tables 3 and 5, all at once, 32x32.
+  Fades and stages take 1 kimg each, the last stage the rest: ProGAN's shares at
+  1024x1024.
+- Figure 6: how much the images of 36 latents change from 6 to 8 kimg, at 32x32,
+  where ProGAN is in its last stage since 6; and at every scale of MSG-ProGAN,
+  from 2 to 4 kimg against from 6 to 8. Figure 5: the smallest agreement of a
+  scale with the largest is 0.9 ("early") at 2 kimg. Runs of Table 3 at 0.003.
 - Seeds 21 to 25, paired between arms; 21 to 23 from 128x128 up and in the
   tables. No other run is made with them, and nothing is tuned. A difference
   counts if its mean over the pairs is above twice its standard error and all
-  pairs but one at most show it (with three seeds: all).
+  pairs but one at most show it (with three seeds: all). A claim does not hold
+  here if one of its differences counts the other way, holds if all count, and
+  is not shown otherwise, as while a run is missing or has failed.
 
-Rows: docs/claims.jsonl.
+Rows: docs/claims.jsonl and the page beside it.
 """
 
 from typing import Any
 
+from benchmarks import claims_page
 from benchmarks.experiments import (
   KID,
   PLAIN,
   Experiment,
   Rows,
   Run,
+  config_of,
   last_evaluation,
   main,
+  program_of,
+  step_flops,
 )
 from benchmarks.section import ROOT
+from msggan_jax.algorithm import growth
 from msggan_jax.runtime import jsonl
 
 ROWS = ROOT / "docs/claims.jsonl"
@@ -58,6 +76,8 @@ CONNECTIONS: dict[str, dict[str, Any]] = {
   "control": {"pyramid": "pooled"},
   "all": {},
 }
+GROWS = {"grow_fade_kimg": 1.0, "grow_stable_kimg": 1.0}
+DEPTHS = {32: 5, 64: 5, 128: 3, 256: 3}  # resolution -> seeds
 RATES = (0.001, 0.003, 0.005, 0.01)
 SCALES = ("none", "coarse", "middle", "fine", "all")
 COMBINES = ("simple", "lin_cat", "cat_lin")
@@ -67,21 +87,27 @@ def all_runs(rows: Rows) -> list[Run]:
   """Return all runs, the cheap ones first."""
   del rows  # nothing is tuned
   runs = []
-  for resolution, seeds in ((32, 5), (64, 5), (128, 3), (256, 3)):
+  for resolution, seeds in DEPTHS.items():
     size = {"resolution": resolution, "base_channels": 2048, "max_channels": 16}
     arms = {arm: size | fields for arm, fields in CONNECTIONS.items()}
     runs += _paired(f"depth-{resolution}", arms, SEEDS[:seeds])
+  three = SEEDS[:3]
+  for network in PHI:
+    arms = {"grows": GROWS | {"learning_rate": 0.001}}
+    runs += _paired(f"growing-{network}", arms, three, network)
+  grows = GROWS | {"optimizer": "rmsprop"}
   arms = {
-    f"{arm}, rate {rate:g}": CONNECTIONS[arm] | {"learning_rate": rate}
-    for arm in ("none", "all")
+    f"{arm}, rate {rate:g}": fields | {"learning_rate": rate}
+    for arm, fields in (CONNECTIONS | {"grows": grows}).items()
     for rate in RATES
+    if arm != "control"
   }
-  runs += _paired("table-3", arms, SEEDS[:3])
-  arms = {name: {"combine": name} for name in COMBINES}
-  for network in ("progan", "stylegan"):
-    runs += _paired(f"table-5-{network}", arms, SEEDS[:3], network)
+  runs += _paired("table-3", arms, three)
+  for network, combines in (("progan", COMBINES[1:]), ("stylegan", COMBINES)):
+    arms = {name: {"combine": name} for name in combines}
+    runs += _paired(f"table-5-{network}", arms, three, network)
   arms = {name: {"resolution": 64, "connected_scales": name} for name in SCALES}
-  return runs + _paired("table-4", arms, SEEDS[:3])
+  return runs + _paired("table-4", arms, three)
 
 
 def _paired(
@@ -100,19 +126,54 @@ def _paired(
 
 def argument(run: Run) -> str:
   """Return the paper's preset on a run's images."""
-  return f"{run.source},msg_{run.network}"
+  grows = GROWS.keys() <= run.fields.keys()
+  return f"{run.source},{'' if grows else 'msg_'}{run.network}"
+
+
+def settings(run: Run) -> dict[str, Any]:
+  """Return the fields that a run sets."""
+  return COMMON | run.fields
 
 
 def measure(run: Run) -> dict[str, Any]:
-  """Return the last evaluation and the stability."""
+  """Return the last evaluation, and numbers by kimg.
+
+  KID is of full images, so a run that grows has none before its last stage.
+  """
   found = last_evaluation(run, run.fields.get("resolution", 32))
-  stats = jsonl.read(run.folder / "stats.jsonl")
-  found["stability"] = {
-    f"{row['kimg']:g}": values
-    for row in stats
-    if (values := {k: v for k, v in row.items() if k.startswith("stability/")})
+  rows = jsonl.read(run.folder / jsonl.METRICS_FILE)
+  found["kid_by_kimg"] = {f"{r['kimg']:g}": r[KID] for r in rows if KID in r}
+  program = program_of(config_of(argument(run), settings(run)))
+  parts = [
+    (step_flops(program.at(phase.resolution)), phase)
+    for phase in growth.phases(program.config)
+  ]
+  found["flops_by_kimg"] = {
+    f"{row['kimg']:g}": sum(
+      flops * min(max(row["step"] - phase.first_step, 0), phase.steps)
+      for flops, phase in parts
+    )
+    for row in rows
   }
+  stats = jsonl.read(run.folder / "stats.jsonl")
+  for name, source in (("agreement", rows), ("stability", stats)):
+    found[f"{name}_by_kimg"] = {
+      f"{row['kimg']:g}": values
+      for row in source
+      if (
+        values := {
+          key.rpartition("/")[2]: value
+          for key, value in row.items()
+          if key.startswith(f"{name}/")
+        }
+      )
+    }
   return found
+
+
+def write_page() -> None:
+  """Write docs/claims.md of the rows."""
+  claims_page.write(jsonl.read(ROWS), all_runs([]))
 
 
 if __name__ == "__main__":
@@ -122,7 +183,8 @@ if __name__ == "__main__":
       rows=ROWS,
       runs=all_runs,
       argument=argument,
-      settings=lambda run: COMMON | run.fields,
+      settings=settings,
       measure=measure,
+      write_page=write_page,
     )
   )

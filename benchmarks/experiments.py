@@ -9,16 +9,22 @@ commands can run side by side, with other parts or arms.
 import argparse
 import math
 import os
+import runpy
 import statistics
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import jax
+from ml_collections import ConfigDict
+
 from benchmarks.section import ROOT
-from msggan_jax.runtime import jsonl
+from msggan_jax.algorithm.program import Program, make_program
+from msggan_jax.planning import flops
+from msggan_jax.runtime import jsonl, sharding
 
 RUNS = ROOT / "runs/results"
 KID = "kid_efficientnet_lite0_1000"
@@ -78,6 +84,53 @@ def folder_of(name: str) -> Path:
 def score(row: dict) -> float:
   """Return the mean KID of a row's scales; infinite for a failed run."""
   return statistics.mean(row["kid"].values()) if row["kid"] else math.inf
+
+
+class Difference(NamedTuple):
+  """Differences of pairs of seeds."""
+
+  mean: float
+  error: float  # standard error of the mean
+  shown: int  # pairs above 0
+  pairs: int
+
+  @property
+  def counts(self) -> bool:
+    """Return whether the mean is above 0, by the rule of the experiments.
+
+    It is above twice its standard error, and all pairs show it, but one at most
+    of five.
+    """
+    missing = self.pairs - self.shown
+    return self.mean > 2 * self.error and missing <= (self.pairs >= 5)
+
+
+def difference(values: Sequence[float]) -> Difference:
+  """Return the mean of differences and how sure it is."""
+  error = statistics.stdev(values) / math.sqrt(len(values))
+  shown = sum(value > 0 for value in values)
+  return Difference(statistics.mean(values), error, shown, len(values))
+
+
+def config_of(argument: str, fields: Mapping[str, Any]) -> ConfigDict:
+  """Return the configuration that `train` has."""
+  demo = runpy.run_path(str(ROOT / "configs/demo.py"))
+  config = demo["get_config"](argument)
+  with config.ignore_type():
+    config.update_from_flattened_dict(fields)
+  return config
+
+
+def program_of(config: ConfigDict) -> Program:
+  """Return the program on one device."""
+  return make_program(config, sharding.make_mesh(jax.devices()[:1]))
+
+
+def step_flops(program: Program) -> int:
+  """Return the model FLOPs of a training step."""
+  return flops.model_flops(
+    program.step, program.abstract_state, program.abstract_batch
+  )
 
 
 def belongs(part: str, wanted: str) -> bool:
@@ -176,8 +229,8 @@ def main(experiment: Experiment) -> None:
         row = rows.get(run.name)
         print(f"{run.name}: {f'{score(row):.4f}' if row else 'to be run'}")
       return
+    experiment.write_page()
     left = [run for run in runs if run.name not in rows]
     if not left:
       return
     jsonl.append(experiment.rows, run_one(experiment, left[0]))
-    experiment.write_page()

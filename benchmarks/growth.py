@@ -18,7 +18,6 @@ import sys
 from pathlib import Path
 from typing import NamedTuple
 
-import matplotlib
 from matplotlib.figure import Figure
 
 from benchmarks import growth_points, section
@@ -146,8 +145,6 @@ def features(resolution: int) -> int:
 
 def draw(rows: list[dict]) -> None:
   """Draw the costs of each series, with dashed lines for allowed growth."""
-  # Text stays text, and the bytes are the same each time.
-  matplotlib.rcParams.update({"svg.fonttype": "none", "svg.hashsalt": "0"})
   columns = 2
   lines = -(-len(SERIES) // columns)
   figure = Figure(figsize=(9, 2.9 * lines), layout="tight")
@@ -166,7 +163,7 @@ def draw(rows: list[dict]) -> None:
     axes.set_xticks(series.values, [f"{value:,}" for value in series.values])
     axes.set_xlabel(series.label)
     axes.legend(fontsize=8)
-  figure.savefig(PLOT, metadata={"Date": None})
+  section.save(figure, PLOT)
 
 
 def points_of(name: str, rows: list[dict]) -> list[dict]:
@@ -177,8 +174,9 @@ def points_of(name: str, rows: list[dict]) -> list[dict]:
 
 def table(rows: list[dict]) -> str:
   """Return a line for each cost: its first and last value."""
-  head = "from | to | cost | first | last | grows by | cause | cause grows by"
-  lines = [f"| | {head} |", "|---" * (head.count("|") + 2) + "|"]
+  head = ("", "from", "to", "cost", "first", "last", "grows by")
+  head += ("cause", "cause grows by")
+  lines = []
   for name, series in SERIES.items():
     first, *_, last = points_of(name, rows)
     for measure in series.measures:
@@ -189,8 +187,8 @@ def table(rows: list[dict]) -> str:
         *(measure.label, f"{begin:.3g}", f"{end:.3g}", f"{end / begin:.3g}"),
         *(cause, f"{allowed(measure, first, last):.3g}"),
       )
-      lines.append("| " + " | ".join(cells) + " |")
-  return "\n".join(lines) + f"\n\n![Cost as work grows]({PLOT.name})\n"
+      lines.append(cells)
+  return f"{section.table(head, lines)}\n![Cost as work grows]({PLOT.name})\n"
 
 
 def main() -> None:

@@ -126,7 +126,7 @@ def table(rows, columns, chips, plans):
   """Return a table of the plans so far, a line a row."""
   head = ["network", "size", *chips, "fields", *columns]
   head += ["compiled in, s", "date"]
-  lines = [head, ["---"] * len(head)]
+  lines = []
   for row in rows:
     topology, preset, resolution, device_batch, fields = row
     saving = ", ".join(f"{name} {value}" for name, value in fields.items())
@@ -140,7 +140,7 @@ def table(rows, columns, chips, plans):
       cells += ["none"] * (len(columns) - len(shown))
       cells += [f"{plan['compile_secs']:.0f}", plan["date"]]
     lines.append(cells)
-  return "".join(f"| {' | '.join(map(str, line))} |\n" for line in lines)
+  return section.table(head, lines)
 
 
 def write_page(plans):

@@ -8,7 +8,6 @@ Rules: docs/results.md; runs: benchmarks/recipes.py; rows: docs/results.jsonl.
 """
 
 import functools
-import runpy
 from typing import Any
 
 import jax
@@ -16,18 +15,16 @@ import jax.numpy as jnp
 import numpy as np
 from ml_collections import ConfigDict
 
+from benchmarks import experiments
 from benchmarks.experiments import RUNS, Experiment, Run, main
 from benchmarks.recipes import COMMON, RECIPES, all_runs
 from benchmarks.section import ROOT
 from msggan_jax import data
-from msggan_jax.algorithm.program import make_program
 from msggan_jax.checkpoints import trained
 from msggan_jax.data import sources
 from msggan_jax.metrics.distances import kernel_distance
 from msggan_jax.metrics.efficientnet import EfficientNetLite0
 from msggan_jax.models import pyramid
-from msggan_jax.planning import flops
-from msggan_jax.runtime import sharding
 
 ROWS = ROOT / "docs/results.jsonl"
 BUDGET_KIMG = 8.0  # of WGAN-GP on MSG-ProGAN; its FLOPs are every run's budget
@@ -58,11 +55,7 @@ def budget(source: str) -> float:
 
 def step_flops(run: Run) -> int:
   """Return the model FLOPs of a training step."""
-  mesh = sharding.make_mesh(jax.devices()[:1])
-  program = make_program(config_of(run), mesh)
-  return flops.model_flops(
-    program.step, program.abstract_state, program.abstract_batch
-  )
+  return experiments.step_flops(experiments.program_of(config_of(run)))
 
 
 def settings(run: Run) -> dict[str, Any]:
@@ -116,12 +109,7 @@ def unseen(source: str) -> np.ndarray:
 
 def config_of(run: Run) -> ConfigDict:
   """Return the configuration that a run's command has."""
-  demo = runpy.run_path(str(ROOT / "configs/demo.py"))
-  config = demo["get_config"](config_argument(run))
-  for name, value in (COMMON | run.fields).items():
-    with config.ignore_type():
-      config.update_from_flattened_dict({name: value})
-  return config
+  return experiments.config_of(config_argument(run), COMMON | run.fields)
 
 
 if __name__ == "__main__":

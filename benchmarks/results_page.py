@@ -6,7 +6,6 @@ python -m benchmarks.results_page
 import statistics
 from pathlib import Path
 
-import matplotlib
 import numpy as np
 from matplotlib.figure import Figure
 from PIL import Image
@@ -31,12 +30,10 @@ def tables(rows: list[dict]) -> str:
       for run in all_runs(rows)
       if run.part == part and run.name not in {row["name"] for row in ours}
     ]
-    lines += [f"### {part}", ""]
-    lines += ["| arm | stage | rate | seed | kimg | KID of the scales | mean |"]
-    lines += ["|---|---|---|---|---|---|---|"]
-    lines += [_line(row) for row in ours]
+    head = ("arm", "stage", "rate", "seed", "kimg", "KID of the scales", "mean")
+    lines += [f"### {part}", "", section.table(head, map(_line, ours))]
     hours = sum(row["minutes"] for row in ours) / 60
-    lines += ["", f"{len(ours)} runs, {hours:.1f} hours of a core.", ""]
+    lines += [f"{len(ours)} runs, {hours:.1f} hours of a core.", ""]
     lines += _summary(ours)
     if missing:
       lines += [f"{len(missing)} runs of this part are still to be made.", ""]
@@ -57,8 +54,6 @@ def plot_of(part: str) -> Path:
 
 def draw(rows: list[dict], path: Path) -> None:
   """Draw a point for each finished run, by arm; tuning runs are hollow."""
-  # Text stays text, and the bytes are the same each time.
-  matplotlib.rcParams.update({"svg.fonttype": "none", "svg.hashsalt": "0"})
   arms, color = _arms(rows), plots.COLORS[0]
   figure = Figure(figsize=(8, 0.8 + 0.45 * len(arms)), layout="tight")
   axes = figure.add_subplot()
@@ -81,7 +76,7 @@ def draw(rows: list[dict], path: Path) -> None:
     "KID against unseen images, mean of the scales; lower is better"
   )
   axes.legend(loc="upper left", bbox_to_anchor=(1, 1), fontsize=8)
-  figure.savefig(path, metadata={"Date": None})
+  section.save(figure, path)
 
 
 def _references(part: str, rows: list[dict]) -> list[dict]:
@@ -123,14 +118,12 @@ def _arms(rows: list[dict]) -> list[str]:
   return list(dict.fromkeys(row["arm"] for row in rows))
 
 
-def _line(row: dict) -> str:
+def _line(row: dict) -> tuple:
   rate = row["fields"]["learning_rate"]
   kids = " / ".join(f"{kid:.3f}" for kid in (row["kid"] or {}).values())
   mean = f"{score(row):.4f}" if kids else "failed"
-  return (
-    f"| {row['arm']} | {row['stage']} | {rate:g} | {row['seed']} | "
-    f"{row.get('kimg', '-')} | {kids} | {mean} |"
-  )
+  first = row["arm"], row["stage"], f"{rate:g}", row["seed"]
+  return *first, row.get("kimg", "-"), kids, mean
 
 
 def _summary(rows: list[dict]) -> list[str]:

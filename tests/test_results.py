@@ -2,8 +2,16 @@
 
 import pytest
 
-from benchmarks import agreement, claims, experiments, recipes, results
+from benchmarks import (
+  agreement,
+  claims,
+  claims_page,
+  experiments,
+  recipes,
+  results,
+)
 from msggan_jax.config import checks
+from msggan_jax.runtime import jsonl
 from tests.conftest import load_config
 
 
@@ -119,10 +127,84 @@ def test_the_arms_of_each_claim_differ_and_are_paired():
     first = [run for run in runs if run.seed == runs[0].seed]
     configs = []
     for run in first:
-      config = load_config("demo", claims.argument(run))
-      fields = claims.COMMON | run.fields
-      with config.ignore_type():
-        config.update_from_flattened_dict(fields)
+      settings = claims.settings(run)
+      config = experiments.config_of(claims.argument(run), settings)
       checks.validate(config, 1)
       configs.append(config.to_json())
     assert len({*configs}) == len(configs)
+
+
+def row_of_claim(run):
+  """A made-up run: its KID by arm, with a slope by depth, and by rate."""
+  side = run.fields.get("resolution", 32)
+  rate = run.fields["learning_rate"]
+  worse = {"all": 0, "none": 2}.get(run.arm.partition(",")[0], 1)
+  worse *= (run.network, run.arm) != ("stylegan", "cat_lin")
+  kid = 1 + worse * side / 256 * (1 + 100 * rate) + run.seed / 1000
+  cost = 1e9 if run.part.startswith("growing") else 2e9
+  return run._asdict() | {
+    "name": run.name,
+    "kid": {str(side): kid},
+    "kid_by_kimg": {"4": 2 * kid, "8": kid},
+    "flops_by_kimg": {"4": 4 * cost, "8": 8 * cost},
+    "agreement_by_kimg": {"2": {"4": 0.95, "16": 0.99}},
+    "stability_by_kimg": {
+      kimg: {str(s): change * (1 + (cost < 2e9)) for s in (4, 8, 16, 32)}
+      for kimg, change in (("4", 0.2), ("8", 0.1))
+    },
+    "train_secs": 60.0,
+    "minutes": 2.0,
+  }
+
+
+def test_verdicts_follow_the_rows(tmp_path, monkeypatch):
+  monkeypatch.setattr(claims_page, "PLOT", tmp_path / "depth.svg")
+  runs = claims.all_runs([])
+  rows = [row_of_claim(run) for run in runs]
+
+  def verdicts(rows):
+    results = claims_page.Results(rows, runs)
+    return {
+      (claim.text, claim.where): claims_page.verdict(values)
+      for claim in claims_page.CLAIMS
+      if len(values := claim.values(results)) and any(values.values())
+    }
+
+  assert set(verdicts(rows).values()) == {claims_page.HOLDS}
+  assert len(verdicts(rows)) == 11
+  text = claims_page.text(rows, runs)
+  assert text.count("depth.svg") == 1 and (tmp_path / "depth.svg").exists()
+  # At the FLOPs of ProGAN's 8 kimg, 4 kimg of MSG-ProGAN.
+  ours, theirs = (
+    next(row for row in rows if (row["part"], row["arm"], row["seed"]) == key)
+    for key in ((*claims_page.PROGAN, 21), (*claims_page.MSG, 21))
+  )
+  equal = claims_page.at_equal_flops(
+    claims_page.Results([ours, theirs], []),
+    *(claims_page.PROGAN, claims_page.MSG),
+  )
+  assert equal == [pytest.approx(ours["kid"]["32"] - 2 * theirs["kid"]["32"])]
+  # A failed run, and one that is missing.
+  place = rows.index(ours)
+  key = "MSG-ProGAN is better than ProGAN", "Tables 1, 2"
+  failed = [*rows[:place], ours | {"kid": None}, *rows[place + 1 :]]
+  for others in (failed, rows[:place] + rows[place + 1 :]):
+    assert verdicts(others).get(key) is None
+  rows = [
+    row | {"kid": {"32": 0.0}} if row["part"] == "growing-progan" else row
+    for row in rows
+  ]
+  assert verdicts(rows)[key] == claims_page.FAILS
+
+
+def test_a_difference_counts_by_its_error_and_its_pairs():
+  counts = lambda *values: experiments.difference(values).counts
+  assert counts(1, 2, 3) and counts(9, 9, 9, 9, -1)
+  assert not counts(9, 9, 9, -1) and not counts(9, 9, 9, -1, -1)
+  assert not counts(1, 1, 50)  # twice the error is above the mean
+
+
+def test_the_page_of_claims_is_that_of_its_rows(tmp_path, monkeypatch):
+  monkeypatch.setattr(claims_page, "PLOT", tmp_path / claims_page.PLOT.name)
+  text = claims_page.text(jsonl.read(claims.ROWS), claims.all_runs([]))
+  assert text in claims_page.PAGE.read_text()

@@ -1,0 +1,381 @@
+"""The page of the paper's claims, by the rules of `benchmarks.claims`.
+
+Only the claims are typed: figures and verdicts are computed from rows.
+"""
+
+import math
+import statistics
+from collections.abc import Callable, Sequence
+from typing import NamedTuple
+
+import numpy as np
+from matplotlib.figure import Figure
+
+from benchmarks import section
+from benchmarks.experiments import Rows, Run, difference, score
+from benchmarks.section import ROOT
+from msggan_jax.runtime import jsonl, plots
+
+PAGE, PLOT = ROOT / "docs/claims.md", ROOT / "docs/claims-depth.svg"
+HOLDS, FAILS, NOT_SHOWN = "holds", "does not hold here", "not shown"
+EARLY = 0.9  # agreement of scales that show one picture
+
+Side = tuple[str, str]  # part, arm
+# What is above 0 if a claim is true, one number a seed; None: not all known.
+Values = list[float] | None
+
+
+class Results:
+  """Confirming rows by part and arm."""
+
+  def __init__(self, rows: Rows, runs: Sequence[Run]):
+    """Take rows of any experiments, and runs that are to have one."""
+    self._rows, self._missing = {}, set()
+    for row in rows:
+      if row["stage"] == "confirm":
+        self._rows.setdefault((row["part"], row["arm"]), {})[row["seed"]] = row
+    for run in runs:
+      if run.seed not in self.of(side := (run.part, run.arm)):
+        self._missing.add(side)
+
+  def of(self, side: Side) -> dict[int, dict]:
+    """Return the rows that did not fail, by seed."""
+    found = sorted(self._rows.get(side, {}).items())
+    return {seed: row for seed, row in found if row["kid"]}
+
+  def complete(self, *sides: Side) -> list[tuple[dict, ...]] | None:
+    """Return the rows of each seed; None while one is missing or failed."""
+    each = [self.of(side) for side in sides]
+    seeds = set.intersection(*map(set, each))
+    if not seeds or self._missing & set(sides):
+      return None
+    return [tuple(rows[seed] for rows in each) for seed in sorted(seeds)]
+
+  def apart(
+    self, a: Side, b: Side, value: Callable[[dict], float] = score
+  ) -> Values:
+    """Return the differences a - b of a value of rows."""
+    pairs = self.complete(a, b)
+    return pairs and [value(x) - value(y) for x, y in pairs]
+
+
+MSG, MSG_STYLE = ("table-3", "all, rate 0.003"), ("table-5-stylegan", "cat_lin")
+PROGAN, STYLE = ("growing-progan", "grows"), ("growing-stylegan", "grows")
+DEPTHS = (32, 64, 128, 256)
+# In KID, what the paper has as worse, and as better.
+PAIRS: dict[str, tuple[Side, Side]] = {
+  "ProGAN - MSG-ProGAN": (PROGAN, MSG),
+  "StyleGAN - MSG-StyleGAN": (STYLE, MSG_STYLE),
+  **{
+    f"{arm} - all, {side}²": ((f"depth-{side}", arm), (f"depth-{side}", "all"))
+    for arm in ("none", "control")
+    for side in DEPTHS
+  },
+  **{
+    f"Table 4: {a} - {b}": (("table-4", a), ("table-4", b))
+    for a, others in (
+      ("none", ("coarse", "middle", "fine", "all")),
+      *((some, ("all",)) for some in ("coarse", "middle", "fine")),
+    )
+    for b in others
+  },
+  **{
+    f"φ: {name} - simple": (("table-5-progan", name), MSG)
+    for name in ("lin_cat", "cat_lin")
+  },
+  **{
+    f"φ: {name} - cat_lin": (("table-5-stylegan", name), MSG_STYLE)
+    for name in ("simple", "lin_cat")
+  },
+}
+
+
+class Claim(NamedTuple):
+  """A claim of the paper."""
+
+  text: str
+  where: str  # in the paper
+  test: str
+  values: Callable[[Results], dict[str, Values]] = lambda _: {}
+
+
+def kid_of(beginning: str) -> Callable[[Results], dict[str, Values]]:
+  """Return the differences of the pairs whose names begin so."""
+  return lambda results: {
+    name: results.apart(*sides)
+    for name, sides in PAIRS.items()
+    if name.startswith(beginning)
+  }
+
+
+def slopes(results: Results) -> dict[str, Values]:
+  """Return how much a difference of KID grows with a doubling, by seed."""
+  found = {}
+  for arm in ("none", "control"):
+    sides = [(f"depth-{side}", of) for side in DEPTHS for of in (arm, "all")]
+    seeds = results.complete(*sides)
+    found[f"{arm} - all, a doubling"] = seeds and [
+      float(np.polyfit(range(len(DEPTHS)), kids[::2] - kids[1::2], 1)[0])
+      for kids in (np.array([*map(score, rows)]) for rows in seeds)
+    ]
+  return found
+
+
+def rates(results: Results) -> dict[str, Values]:
+  """Return by how much more the other forms' KID depends on the rate."""
+  arms, tried = ("none", "grows", "all"), (0.001, 0.003, 0.005, 0.01)
+  sides = [("table-3", f"{arm}, rate {x}") for arm in arms for x in tried]
+  seeds = results.complete(*sides)
+  kids = np.array([[*map(score, rows)] for rows in seeds or ()])
+  *others, ours = np.ptp(kids.reshape(-1, len(arms), len(tried)), axis=2).T
+  return {
+    f"{arm} - all": seeds and (spread - ours).tolist()
+    for arm, spread in zip(arms, others, strict=False)
+  }
+
+
+def changes(results: Results) -> dict[str, Values]:
+  """Return how much more images change in ProGAN, and earlier."""
+
+  def change(kimg: str, side: str) -> Callable[[dict], float]:
+    return lambda row: row["stability_by_kimg"][kimg][side]
+
+  of_msg = results.complete(MSG)
+  return {
+    "ProGAN - MSG-ProGAN, 32²": results.apart(PROGAN, MSG, change("8", "32"))
+  } | {
+    f"2 to 4 - 6 to 8 kimg, {side}²": of_msg
+    and [change("4", side)(row) - change("8", side)(row) for (row,) in of_msg]
+    for side in ("4", "8", "16", "32")
+  }
+
+
+def early(results: Results) -> dict[str, Values]:
+  """Return the smallest agreement of the scales at 2 kimg, less `EARLY`."""
+  of_msg = results.complete(MSG)
+  return {
+    f"agreement - {EARLY}": of_msg
+    and [
+      min(row["agreement_by_kimg"]["2"].values()) - EARLY for (row,) in of_msg
+    ]
+  }
+
+
+def of_demo(
+  name: str, a: Side, b: Side, value: Callable[[dict], float]
+) -> Callable[[Results], dict[str, Values]]:
+  """Return the differences of runs of other experiments."""
+  return lambda results: {name: results.apart(a, b, value)}
+
+
+def largest(row: dict) -> float:
+  return row["kid"]["32"]
+
+
+def agreement(row: dict) -> float:
+  return min(row["agreement"].values())
+
+
+def teraflops(row: dict) -> float:
+  return max(row["flops_by_kimg"].values()) / 1e12
+
+
+NONE, POOLED = (
+  ("agreement-cats-progan", arm) for arm in ("none", "pooled-pixels")
+)
+RECIPE = ("scales", "single scale"), ("recipe-cats-progan", "pairing, R1 + R2")
+CLAIMS = (
+  Claim(
+    *("MSG-ProGAN is better than ProGAN", "Tables 1, 2"),
+    *("KID, 32², after as many images", kid_of("ProGAN")),
+  ),
+  Claim(
+    *("MSG-StyleGAN is better than StyleGAN", "Table 1"),
+    *("KID, 32², after as many images", kid_of("StyleGAN")),
+  ),
+  Claim(
+    *("All levels at once cost more an image", "limitations"),
+    "TFLOP of the products of 8 kimg, 32²",
+    lambda results: {
+      "MSG-ProGAN - ProGAN": results.apart(MSG, PROGAN, teraflops),
+      "MSG-StyleGAN - StyleGAN": results.apart(MSG_STYLE, STYLE, teraflops),
+    },
+  ),
+  Claim(
+    *("All connections are better than none", "Table 4"),
+    *("KID by depth, 16 channels a level", kid_of("none - all")),
+  ),
+  Claim(
+    *("The same", "Table 4"),
+    "[KID, 32², pairing recipe, equal FLOPs](results.md#scales)",
+    of_demo("none - all", *RECIPE, largest),
+  ),
+  Claim(
+    "Any connections are better than none, and all are the best",
+    *("Table 4", "KID, 64²", kid_of("Table 4")),
+  ),
+  Claim(
+    *("Gradients at all scales help, not D's view of them", "the reason given"),
+    "KID by depth; the control is one image that D sees pooled",
+    kid_of("control - all"),
+  ),
+  Claim(
+    *("The same", "the reason given"),
+    "[KID, 32², the demo's recipe](agreement.md)",
+    of_demo("control - all", POOLED, NONE, largest),
+  ),
+  Claim(
+    *("They help more, the more levels there are", "the reason given"),
+    *("slope of the differences by depth", slopes),
+  ),
+  Claim(
+    *("The learning rate matters less", "Table 3"),
+    *("KID, 32², the worst rate less the best", rates),
+  ),
+  Claim(
+    "The best φ is simple for MSG-ProGAN, cat_lin for MSG-StyleGAN",
+    *("Table 5", "KID, 32²", kid_of("φ")),
+  ),
+  Claim(
+    "Images change less from epoch to epoch, and ever less, at all scales",
+    *("Figure 6", "mean squared change of 36 latents' images, 32²", changes),
+  ),
+  Claim(
+    *("All scales show one picture early", "Figure 5"),
+    *("smallest agreement, 32², at 2 of 8 kimg", early),
+  ),
+  Claim(
+    *("All scales show one picture", "Figure 5"),
+    "[smallest agreement, 32², the demo's recipe](agreement.md)",
+    of_demo("all - control", NONE, POOLED, agreement),
+  ),
+  Claim(
+    *("One setting trains every data set and size", "abstract"),
+    "no runs that vary just that",
+  ),
+)
+
+
+def verdict(values: dict[str, Values]) -> str:
+  """Return whether a claim holds, by the rules."""
+  known = [each for each in values.values() if each]
+  if any(difference([-x for x in each]).counts for each in known):
+    return FAILS
+  if len(known) < max(len(values), 1):
+    return NOT_SHOWN
+  return HOLDS if all(difference(x).counts for x in known) else NOT_SHOWN
+
+
+def figure(values: Values) -> str:
+  """Return the mean difference, twice its error, and how many pairs show it."""
+  if not values:
+    return "incomplete"
+  found = difference(values)
+  near = f"{found.mean:.3g} ± {2 * found.error:.2g}"
+  return f"{near}, {found.shown} of {found.pairs}"
+
+
+def at_equal_flops(results: Results, a: Side, b: Side) -> Values:
+  """Return the differences of KID where the cheaper of a pair ends."""
+  pairs = results.complete(a, b)
+
+  def kid(row: dict, end: float) -> float:
+    flops = [row["flops_by_kimg"][kimg] for kimg in row["kid_by_kimg"]]
+    kids = [*row["kid_by_kimg"].values()]
+    return float(np.interp(end, flops, kids, left=math.nan))
+
+  ends = [1e12 * min(map(teraflops, pair)) for pair in pairs or ()]
+  return pairs and [
+    kid(x, end) - kid(y, end) for (x, y), end in zip(pairs, ends, strict=True)
+  ]
+
+
+def draw(results: Results) -> bool:
+  """Draw the seeds' differences by depth, if two depths have some."""
+  figure = Figure(figsize=(6, 3.5), layout="tight")
+  axes = figure.add_subplot()
+  drawn = set()
+  for place, arm in enumerate(("none", "control")):
+    points = [
+      (doublings, score(row) - score(results.of((part, "all"))[seed]))
+      for doublings, side in enumerate(DEPTHS, 3)
+      for part in (f"depth-{side}",)
+      for seed, row in results.of((part, arm)).items()
+      if seed in results.of((part, "all"))
+    ]
+    drawn |= {doublings for doublings, _ in points}
+    axes.scatter(
+      [doublings + 0.16 * place - 0.08 for doublings, _ in points],
+      [apart for _, apart in points],
+      facecolors="none",
+      edgecolors=plots.COLORS[place],
+      label=f"{arm} - all",
+    )
+  if len(drawn) < 2:
+    return False
+  axes.axhline(0, color="black", linewidth=0.8)
+  axes.set_xticks(range(3, 7), [f"{2**n * 4}²" for n in range(3, 7)])
+  axes.set_xlabel("size; each has one more doubling")
+  axes.set_ylabel("difference of KID")
+  axes.legend(fontsize=8)
+  section.save(figure, PLOT)
+  return True
+
+
+def text(rows: Rows, runs: Sequence[Run]) -> str:
+  """Return the verdicts, the plot, all pairs and all rows."""
+  other = [
+    row
+    for name in ("agreement", "results")
+    for row in jsonl.read(ROOT / f"docs/{name}.jsonl")
+  ]
+  results = Results([*rows, *other], runs)
+  lines = []
+  for claim in CLAIMS:
+    values = claim.values(results)
+    figures = [f"{name}: {figure(x)}" for name, x in values.items() if x]
+    if missing := len(values) - len(figures):
+      figures.append(f"{missing} incomplete")
+    lines.append([*claim[:3], "; ".join(figures), verdict(values)])
+  head = ("claim", "in the paper", "tested here by", "figures", "verdict")
+  parts = [section.table(head, lines)]
+  if draw(results):
+    parts.append(f"![Differences of KID by depth]({PLOT.name})\n")
+  lines = []
+  for name, (a, b) in PAIRS.items():
+    pairs = results.complete(a, b)
+    secs = pairs and statistics.median(
+      x["train_secs"] / y["train_secs"] for x, y in pairs
+    )
+    equal = results.apart(a, b)
+    lines.append(
+      [
+        name,
+        figure(equal),
+        figure(at_equal_flops(results, a, b)),
+        f"{secs:.2f}" if secs else "",
+        verdict({name: equal}),
+      ]
+    )
+  head = ("pair", "equal images", "equal FLOPs", "ratio of seconds", "above 0")
+  parts += ["### Differences of KID\n", section.table(head, lines)]
+  head = ("part", "arm", "seed", "KID at 2, 4, 6, 8 kimg", "TFLOP", "min")
+  lines = [line(row) for row in rows]
+  hours = sum(row["minutes"] for row in rows) / 60
+  parts += [f"### Rows: {len(rows)} of {len(runs)} runs, {hours:.1f} hours\n"]
+  return "\n".join([*parts, section.table(head, lines)])
+
+
+def line(row: dict) -> list:
+  """Return a run's cells of the table."""
+  names = [row["part"], row["arm"], row["seed"]]
+  if row["kid"] is None:
+    return [*names, f"code {row['exit_code']}", "", ""]
+  kids = " / ".join(f"{x:.3f}" for x in row["kid_by_kimg"].values())
+  minutes = f"{row['train_secs'] / 60:.0f}"
+  return [*names, kids, f"{teraflops(row):.2f}", minutes]
+
+
+def write(rows: Rows, runs: Sequence[Run]) -> None:
+  """Write the page."""
+  section.replace(PAGE, "claims", text(rows, runs))
