@@ -136,13 +136,9 @@ def settings(run: Run) -> dict[str, Any]:
 
 
 def measure(run: Run) -> dict[str, Any]:
-  """Return the last evaluation, and numbers by kimg.
-
-  KID is of full images, so a run that grows has none before its last stage.
-  """
+  """Return the last evaluation, and numbers by kimg."""
   found = last_evaluation(run, run.fields.get("resolution", 32))
   rows = jsonl.read(run.folder / jsonl.METRICS_FILE)
-  found["kid_by_kimg"] = {f"{r['kimg']:g}": r[KID] for r in rows if KID in r}
   program = program_of(config_of(argument(run), settings(run)))
   parts = [
     (step_flops(program.at(phase.resolution)), phase)

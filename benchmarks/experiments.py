@@ -157,7 +157,8 @@ def last_evaluation(run: Run, resolution: int = 32) -> dict[str, Any]:
     "kid": by_scale(KID) | {str(resolution): end[KID]},
     "agreement": by_scale("agreement"),
     "rmse": by_scale("agreement_rmse"),
-    "kid_by_kimg": {f"{row['kimg']:g}": row[KID] for row in rows},
+    # Of full images, so a run that grows has none before its last stage.
+    "kid_by_kimg": {f"{r['kimg']:g}": r[KID] for r in rows if KID in r},
     # Of training alone, over all sessions.
     "train_secs": round(last["secs/step"], 1),
   }

@@ -1,4 +1,4 @@
-"""Write the tables of TPUs and GPUs in docs/performance.md, by compilers alone.
+"""Write the tables of TPUs and GPUs in docs/, by compilers alone.
 
   python -m benchmarks.plan_table
 
@@ -10,6 +10,7 @@ time. Delete a line there to recompile its row.
 
 import datetime
 import json
+import runpy
 import subprocess
 import sys
 
@@ -62,6 +63,89 @@ def command(topology, preset, resolution, device_batch, fields):
     f"--{flag}={topology}",
     f"--device_batch_size={device_batch}",
   ]
+
+
+# The rows of the paper's tables: data set, preset, the paper's figure, fields.
+_EIGHT = {  # of ProGAN's authors, for eight GPUs
+  "grow_batch_sizes": "4:512,8:256,16:128,32:64,64:32",
+  "grow_learning_rates": "128:0.0015,256:0.002,512:0.003",
+}
+FULL_SIZE = {
+  1: (
+    ("oxford_flowers", "progan", "FID 58.60", _EIGHT),
+    ("oxford_flowers", "msg_progan", "FID 28.27", {}),
+    ("oxford_flowers", "stylegan", "FID 64.70", {}),
+    ("oxford_flowers", "msg_stylegan", "FID 19.60", {}),
+    ("indian_celebs", "progan", "FID 67.49", _EIGHT),
+    ("indian_celebs", "msg_progan", "FID 36.72", {}),
+    ("indian_celebs", "stylegan", "FID 61.22", {}),
+    ("indian_celebs", "msg_stylegan", "FID 28.44", {}),
+    ("lsun_church", "stylegan", "FID 6.58", {}),
+    ("lsun_church", "msg_stylegan", "FID 5.20", {}),
+  ),
+  2: (
+    ("celebahq", "msg_stylegan", "FID 6.37", {}),
+    ("ffhq", "progan", "FID 9.49", _EIGHT),
+    ("ffhq", "msg_progan", "FID 8.36", {}),
+    ("ffhq", "stylegan", "FID 4.40", {}),
+    ("ffhq", "msg_stylegan", "FID 5.80", {}),
+  ),
+  3: tuple(
+    ("cifar10", "msg_progan", f"IS {score}", {"learning_rate": rate})
+    for rate, score in (
+      (0.001, 8.24),
+      (0.003, 8.63),
+      (0.005, 8.33),
+      (0.01, 7.92),
+    )
+  ),
+}
+EIGHT_DEVICES = ("v5e:2x4", "h100:8")
+
+
+def run_flags(data, preset, fields):
+  """Return what a run of a row of the paper's tables has of its own."""
+  flags = (f"--config.{name}={value}" for name, value in fields.items())
+  return [f"--config=configs/{data}.py:{preset}", *flags]
+
+
+def full_size_command(config, flags, topology):
+  """Return the flags of `plan` for such a run on eight devices.
+
+  Runs that do not grow share the plan of a network and a size: on eight devices
+  "auto" makes all of their batches 32.
+  """
+  if not config.grow_from:
+    preset = flags[0].rpartition(":")[2]
+    return command(topology, preset, config.resolution, 4, {})
+  kind = "topology" if "x" in topology else "gpu"
+  common = ["--config.precision=bfloat16", "--config.batch_size=auto"]
+  return [*flags, *common, f"--{kind}={topology}"]
+
+
+def full_size(plans):
+  """Return the table of full-size runs, and the flags of all its plans."""
+  lines, commands = [], []
+  for number, runs in FULL_SIZE.items():
+    for data, preset, score, fields in runs:
+      file = runpy.run_path(str(ROOT / f"configs/{data}.py"))
+      config = file["get_config"](preset)
+      flags = run_flags(data, preset, fields)
+      cells = []
+      for topology in EIGHT_DEVICES:
+        commands.append(full_size_command(config, flags, topology))
+        plan = plans.get(" ".join(commands[-1]))
+        if plan and plan["fits"]:
+          secs = 1000 * config.total_kimg / plan["images_per_sec_estimate"]
+          days = plan["days_estimate"] if "stages" in plan else secs / 86400
+          cells.append(f"{_memory(plan)}, {days:.2g}")
+        else:
+          cells.append(_memory(plan) if plan else "not compiled")
+      kimg = f"{config.total_kimg:g}"
+      lines.append([number, f"`{' '.join(flags)}`", score, kimg, *cells])
+  head = ("table", "FLAGS", "the paper", "kimg")
+  head += tuple(f"{name}: GiB a device, days" for name in EIGHT_DEVICES)
+  return section.table(head, lines), commands
 
 
 def compile_row(flags):
@@ -149,16 +233,16 @@ def write_page(plans):
   section.replace(PAGE, "plans", table(ROWS, TPU_COLUMNS, chips, plans))
   gpus = ("GPUs", "batch a GPU")
   section.replace(PAGE, "gpus", table(GPU_ROWS, GPU_COLUMNS, gpus, plans))
+  section.replace(ROOT / "docs/claims.md", "full size", full_size(plans)[0])
 
 
 def main():
   """Compile missing rows; write the tables after each."""
   plans = {plan["flags"]: plan for plan in jsonl.read(PLANS)}
-  for row in (*GPU_ROWS, *ROWS):
-    flags = command(*row)
-    key = " ".join(flags)
+  wanted = [command(*row) for row in (*GPU_ROWS, *ROWS)]
+  for key in dict.fromkeys(map(" ".join, wanted + full_size(plans)[1])):
     if key not in plans:
-      numbers = compile_row(flags)
+      numbers = compile_row(key.split())
       if numbers is None:
         continue
       plans[key] = {"flags": key} | numbers
