@@ -36,6 +36,8 @@ Rules, committed before the runs:
   pairs but one at most show it (with three seeds: all). A claim does not hold
   here if one of its differences counts the other way, holds if all count, and
   is not shown otherwise, as while a run is missing or has failed.
+- Six rows of depth 32x32, seeds 21 to 23, are older than the rules of slopes,
+  of equal computation between evaluations, of Figures 5 and 6 and of claims.
 
 Rows: docs/claims.jsonl and the page beside it.
 """
