@@ -13,20 +13,17 @@ next process continues after the last piece.
 
 import contextlib
 import dataclasses
-import fcntl
 import itertools
 import json
-import os
 import re
 import shutil
-import socket
 import sys
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import IO, Any, NamedTuple
+from typing import Any, NamedTuple
 
 from msggan_jax.data import holdout, prepared_set
-from msggan_jax.runtime import files
+from msggan_jax.runtime import files, folder_lock
 
 _LOCK = "lock"
 _SOURCE = "source.json"
@@ -112,7 +109,16 @@ def open_partial(target: Path) -> Iterator[PartialSet]:
   """
   folder = target.with_name(f".{target.name}.partial")
   new = [path for path in folder.parents if not path.exists()]
-  with _locked(folder):
+
+  def wait_for(holder: str) -> None:
+    holder = holder or "another process"
+    print(
+      f"waiting for {holder}, which prepares {folder}",
+      file=sys.stderr,
+      flush=True,
+    )
+
+  with folder_lock.locked(folder / _LOCK, wait_for):
     if foreign := _foreign(folder):
       raise ValueError(
         f"{folder}, where the set would be prepared, holds {foreign!r}, which "
@@ -130,45 +136,6 @@ def open_partial(target: Path) -> Iterator[PartialSet]:
             path.rmdir()
       raise
     shutil.rmtree(folder)
-
-
-@contextlib.contextmanager
-def _locked(folder: Path) -> Iterator[None]:
-  """Let processes, also of machines that share a disk, work one at a time."""
-  path = folder / _LOCK
-  while True:
-    try:
-      folder.mkdir(parents=True, exist_ok=True)
-      lock = path.open("a+")
-    except FileNotFoundError:  # another one has finished just now
-      continue
-    with lock:
-      _wait_for(lock, folder)
-      if path.exists() and os.path.samestat(
-        os.fstat(lock.fileno()), path.stat()
-      ):
-        lock.truncate(0)
-        lock.write(f"process {os.getpid()} on {socket.gethostname()}\n")
-        lock.flush()
-        yield
-        return
-
-
-def _wait_for(lock: IO[str], folder: Path) -> None:
-  """Take a lock, and say who holds it."""
-  # A disk without locks: several machines then write the same bytes.
-  with contextlib.suppress(OSError):
-    try:
-      fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-      lock.seek(0)
-      holder = lock.readline().strip() or "another process"
-      print(
-        f"waiting for {holder}, which prepares {folder}",
-        file=sys.stderr,
-        flush=True,
-      )
-      fcntl.flock(lock, fcntl.LOCK_EX)
 
 
 def _foreign(folder: Path) -> str:

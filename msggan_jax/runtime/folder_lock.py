@@ -1,16 +1,14 @@
-"""One run per folder: a lock on a shared disk, released even by a crash."""
+"""One process per folder: a lock on a shared disk, released even by a crash."""
 
 import contextlib
 import fcntl
 import os
 import secrets
 import socket
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from absl import logging
-
-from msggan_jax.runtime import processes
 
 NAME = ".lock"
 
@@ -19,16 +17,29 @@ NAME = ".lock"
 def only_run_in(folder: Path) -> Iterator[None]:
   """Create a folder and keep other runs out of it; a call of all processes.
 
-  The first process holds the lock, and the kernel releases it however that
-  process ends. A disk without locks is only warned of. ValueError if another
-  run holds the lock, or if a process does not see the first one's folder.
+  The first process holds the lock. A disk without locks is only warned of.
+  ValueError if another run holds the lock, or if a process does not see the
+  first one's folder.
   """
+  from msggan_jax.runtime import processes  # late: data need no JAX
+
+  def refuse(holder: str) -> None:
+    raise ValueError(
+      f"{folder} is in use by another run ({holder or 'just started'}); wait "
+      "for its end, stop it or choose another --workdir"
+    )
+
   token = secrets.token_hex(8)
   with contextlib.ExitStack() as stack:
     with processes.raising_together():
       if processes.is_first():
-        folder.mkdir(parents=True, exist_ok=True)
-        stack.enter_context(_locked(folder / NAME, token))
+        error = stack.enter_context(locked(folder / NAME, refuse, f"{token} "))
+        if error:
+          logging.warning(
+            "%s: this disk has no locks (%s); start no second run here",
+            folder / NAME,
+            error,
+          )
     token = processes.from_first(token)
     with processes.raising_together():
       processes.once_visible(lambda: _check_token(folder / NAME, token))
@@ -36,26 +47,40 @@ def only_run_in(folder: Path) -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def _locked(path: Path, token: str) -> Iterator[None]:
-  # The file stays: a lock on a removed file would not be seen by others.
-  with path.open("a+") as file:
+def locked(
+  path: Path, busy: Callable[[str], None], token: str = ""
+) -> Iterator[OSError | None]:
+  """Create a file and its folder and lock it, also against other machines.
+
+  The kernel releases it however this process ends. `busy` is called with the
+  words of another process that holds the lock: it raises, or this waits. The
+  holder may remove the folder. Yields the error of a disk without locks.
+  """
+  while True:
     try:
-      fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError as error:
-      file.seek(0)
-      holder = file.readline().partition(" ")[2].strip()
-      raise ValueError(
-        f"{path.parent} is in use by another run ({holder or 'just started'}); "
-        "wait for its end, stop it or choose another --workdir"
-      ) from error
-    except OSError as error:
-      logging.warning(
-        "%s: this disk has no locks (%s); start no second run here", path, error
-      )
-    file.truncate(0)
-    file.write(f"{token} process {os.getpid()} on {socket.gethostname()}\n")
-    file.flush()
-    yield
+      path.parent.mkdir(parents=True, exist_ok=True)
+      file = path.open("a+")
+    except FileNotFoundError:  # the holder has removed the folder just now
+      continue
+    with file:
+      failed = None
+      try:
+        try:
+          fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+          file.seek(0)
+          busy("".join(file.readline().strip().partition("process ")[1:]))
+          fcntl.flock(file, fcntl.LOCK_EX)
+      except OSError as error:
+        failed = error
+      if path.exists() and os.path.samestat(
+        os.fstat(file.fileno()), path.stat()
+      ):
+        file.truncate(0)
+        file.write(f"{token}process {os.getpid()} on {socket.gethostname()}\n")
+        file.flush()
+        yield failed
+        return
 
 
 def _check_token(path: Path, token: str) -> None:
