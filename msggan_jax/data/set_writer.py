@@ -1,7 +1,6 @@
 """Write a prepared set: crop, resize and check all images of a source."""
 
 import collections
-import concurrent.futures
 import contextlib
 import dataclasses
 import functools
@@ -28,7 +27,7 @@ from msggan_jax.data import (
 from msggan_jax.data.partial_set import Entry, PartialSet, Piece
 from msggan_jax.data.sources import NOT_AN_IMAGE, Source
 from msggan_jax.runtime import progress
-from msggan_jax.runtime.machine import usable_cores
+from msggan_jax.runtime.machine import map_in_order
 
 CLASS_SHEETS = "classes"  # folder with a contact sheet for each class
 PIECE_IMAGES = 4096  # of the source; a kill loses at most one piece
@@ -244,24 +243,6 @@ def _count_endings(unread: Sequence[tuple[str, str]]) -> dict[str, int]:
     else:
       kinds[f"{ending} ({why})" if ending else why] += 1
   return dict(kinds)
-
-
-def map_in_order(
-  function: Callable[[int], _T], indices: Iterable[int]
-) -> Iterator[_T]:
-  """Map a function over indices with threads, a bounded distance ahead.
-
-  Threads do: Pillow releases the GIL where it decodes, resizes and encodes.
-  """
-  threads = min(32, usable_cores())
-  with concurrent.futures.ThreadPoolExecutor(threads) as pool:
-    pending = collections.deque()
-    for index in indices:
-      pending.append(pool.submit(function, index))
-      if len(pending) > 4 * threads:
-        yield pending.popleft().result()
-    while pending:
-      yield pending.popleft().result()
 
 
 def describe_rejected(rejected: list[dict[str, str]], source: str) -> str:

@@ -15,6 +15,7 @@ from msggan_jax.data import (
 from msggan_jax.data.sources import Source
 from msggan_jax.runtime import progress
 from msggan_jax.runtime.errors import counted
+from msggan_jax.runtime.machine import map_in_order
 
 _SAMPLE = 2**22  # values of a channel, of all images together
 _SMALL, _LARGE = 1.0, 10.0  # scales that files of one unit do not both have
@@ -66,7 +67,7 @@ def survey(
   looks: list[_Look] = []
   rejected = []
   with progress.bar(total, "Surveying", "images", brief=True) as bar:
-    for found in set_writer.map_in_order(look_at, range(total)):
+    for found in map_in_order(look_at, range(total)):
       bar.update()
       if isinstance(found, dict):  # the writer lists it
         rejected.append(found)

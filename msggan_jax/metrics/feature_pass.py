@@ -4,10 +4,8 @@ All processes share a pass: each computes its part of every global batch, and
 all receive the features of the whole batch.
 """
 
-import concurrent.futures
 import dataclasses
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from typing import Any
+from collections.abc import Callable, Iterable, Sequence
 
 import jax
 import numpy as np
@@ -20,6 +18,7 @@ from msggan_jax.metrics.extractors import Extractors
 from msggan_jax.metrics.frozen_network import Features, Images
 from msggan_jax.metrics.protocols import VALUES, Protocol
 from msggan_jax.runtime import processes, progress
+from msggan_jax.runtime.machine import map_in_order
 
 _SUBSET_SIZE = 1000  # of KID's subsets
 _SEED = 0  # of samples and halves
@@ -109,7 +108,7 @@ class Passes:
     ]
     results = {request: request.statistics() for request in requests}
     with progress.bar(total, title if self.has_bar else "", "images") as bar:
-      ahead = _ahead(images_at, numbers)
+      ahead = map_in_order(images_at, numbers, threads=1, ahead=1)
       for start in starts:
         with processes.raising_together():  # an image may be unreadable
           images = next(ahead)
@@ -201,13 +200,3 @@ def floor(protocol: Protocol, reals: np.ndarray) -> dict[str, float]:
 
 def _shuffled(features: np.ndarray) -> np.ndarray:
   return features[np.random.RandomState(_SEED).permutation(len(features))]
-
-
-def _ahead(function: Callable, arguments: Sequence[Any]) -> Iterator[Any]:
-  """Map, computing the next value while the last one is used."""
-  with concurrent.futures.ThreadPoolExecutor(1) as thread:
-    pending = thread.submit(function, arguments[0])
-    for argument in arguments[1:]:
-      value, pending = pending.result(), thread.submit(function, argument)
-      yield value
-    yield pending.result()
