@@ -38,15 +38,21 @@ def load_config(name, *argument):
   return runpy.run_path(str(CONFIGS / f"{name}.py"))["get_config"](*argument)
 
 
+def write_noise(folder, sizes, seed=0):
+  """Write a folder of noise images, each (height, width); return it."""
+  folder.mkdir(parents=True)
+  rng = np.random.default_rng(seed)
+  for i, size in enumerate(sizes):
+    pixels = rng.integers(0, 256, (*size, 3), np.uint8)
+    Image.fromarray(pixels).save(folder / f"{i}.png")
+  return folder
+
+
 @pytest.fixture(scope="session")
 def noise(tmp_path_factory):
   """A folder of 128 noise images of 16x16; sets prepared of it are shared."""
   folder = tmp_path_factory.mktemp("noise") / "photos"
-  folder.mkdir()
-  pixels = np.random.default_rng(0).integers(0, 256, (128, 16, 16, 3), np.uint8)
-  for i, image in enumerate(pixels):
-    Image.fromarray(image).save(folder / f"{i}.png")
-  return folder
+  return write_noise(folder, [(16, 16)] * 128)
 
 
 @pytest.fixture
@@ -71,6 +77,16 @@ def tiny_config(noise, monkeypatch):
   config.dataset.data_dir = str(noise.with_name("data"))
   config.eval_kimg = 0.0
   return config
+
+
+@pytest.fixture
+def quick_config(tiny_config):
+  """Four steps at 4x4 that write nothing but the last checkpoint."""
+  tiny_config.resolution, tiny_config.total_kimg = 4, 0.128
+  tiny_config.penalty = "none"  # halves the compilation
+  tiny_config.log_kimg = tiny_config.sample_kimg = 0.0
+  tiny_config.snapshot_kimg = 0.0
+  return tiny_config
 
 
 @pytest.fixture

@@ -9,11 +9,10 @@ import shlex
 import shutil
 from pathlib import Path
 
-import numpy as np
 import pytest
-from PIL import Image
 
 from msggan_jax.data.sources import demo
+from tests.conftest import write_noise
 from tests.runs.forked import Forked, command
 
 ROOT = Path(__file__).parents[1]
@@ -61,11 +60,7 @@ def commands():
 
 @pytest.mark.slow
 def test_the_shell_blocks_run_in_order(tmp_path, monkeypatch):
-  rng = np.random.default_rng(0)
-  (tmp_path / "photos").mkdir()
-  for i in range(6):
-    pixels = rng.integers(0, 256, (130 + i, 140, 3), np.uint8)
-    Image.fromarray(pixels).save(tmp_path / "photos" / f"{i}.png")
+  write_noise(tmp_path / "photos", [(130 + i, 140) for i in range(6)])
   golden = ROOT / "tests" / "golden" / "msg_stylegan_16.pkl"
   shutil.copy(golden, tmp_path / "network-final.pkl")
   monkeypatch.chdir(tmp_path)

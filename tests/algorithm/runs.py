@@ -66,6 +66,12 @@ def make_batch(config, step=0):
   }
 
 
+def assert_equal(ours, reference):
+  """Compare trees of arrays byte by byte."""
+  for a, b in zip(*map(jax.tree.leaves, (ours, reference)), strict=True):
+    assert np.asarray(a).tobytes() == np.asarray(b).tobytes()
+
+
 def assert_same(ours, reference, tolerance=1e-9):
   """Compare trees of arrays, each by the norm of its error."""
 

@@ -23,6 +23,7 @@ from msggan_jax.data.values import Range
 from msggan_jax.runtime import sharding
 from msggan_jax.sharing import portable
 from msggan_jax.training import loop
+from tests.algorithm.runs import assert_equal
 from tests.conftest import CONFIGS
 from tests.models.test_networks import random_arrays
 from tests.runtime.test_documented_commands import COMMANDS
@@ -94,20 +95,17 @@ def fates(lines):
   return {row[1]: row[0] for row in rows if row[0] in (COPIED, NEW, DROPPED)}
 
 
-def assert_same(a, b):
-  for x, y in zip(jax.tree.leaves(a), jax.tree.leaves(b), strict=True):
-    np.testing.assert_array_equal(np.asarray(x), np.asarray(y))
-
-
 def test_everything_fits_the_same_networks(config, source, tmp_path):
   before = contents(source)
   new = changed(config, seed=5)
   state, lines = start_from(source, new)
-  assert_same(state.g_params, ema_of(config))
-  assert_same(state.ema_params, ema_of(config))
-  assert_same(state.d_params, program_of(config).create_state().d_params)
+  assert_equal(state.g_params, ema_of(config))
+  assert_equal(state.ema_params, ema_of(config))
+  assert_equal(state.d_params, program_of(config).create_state().d_params)
   assert int(state.step) == 0
-  assert_same(state.g_opt_state, program_of(new).optimizer.init(state.g_params))
+  assert_equal(
+    state.g_opt_state, program_of(new).optimizer.init(state.g_params)
+  )
   assert set(fates(lines).values()) == {COPIED}
   assert sum("100.0% of" in line for line in lines) == 2
   assert contents(source) == before
@@ -115,12 +113,12 @@ def test_everything_fits_the_same_networks(config, source, tmp_path):
   file = tmp_path / "weights.safetensors"
   portable.export(source, file, with_discriminator=True)
   from_file, _ = start_from(file, new)
-  assert_same(from_file, state)
+  assert_equal(from_file, state)
   alone = tmp_path / "generator.safetensors"
   portable.export(source, alone)
   state, lines = start_from(alone, new)
   assert "has no discriminator: it starts anew" in lines[-1]
-  assert_same(state.d_params, program_of(new).create_state().d_params)
+  assert_equal(state.d_params, program_of(new).create_state().d_params)
 
 
 def test_the_resolution_grows(config, source):
@@ -134,13 +132,13 @@ def test_the_resolution_grows(config, source):
   d_params = program_of(config).create_state().d_params
   fate = fates(lines)
   assert fate["generator/block_4x4/conv/kernel"] == COPIED
-  assert_same(state.g_params["block_4x4"], ema["block_4x4"])
+  assert_equal(state.g_params["block_4x4"], ema["block_4x4"])
   assert fate["discriminator/from_rgb_8x8/kernel"] == DROPPED
   top = "from_rgb_16x16"
   assert fate[f"discriminator/{top}/kernel"] == NEW
-  assert_same(state.d_params[top], initial.d_params[top])
-  assert_same(state.d_params["block_4x4"], d_params["block_4x4"])
-  assert_same(state.g_params["to_rgb_8x8"], ema["to_rgb_8x8"])
+  assert_equal(state.d_params[top], initial.d_params[top])
+  assert_equal(state.d_params["block_4x4"], d_params["block_4x4"])
+  assert_equal(state.g_params["to_rgb_8x8"], ema["to_rgb_8x8"])
   # The image of 8x8 enters its block now: three more channels.
   assert any(
     "block_8x8/conv_0/kernel" in line and "(in the source 3x3x9x8)" in line
@@ -304,4 +302,4 @@ def test_a_fine_tuned_run_resumes_without_its_source(
   config.total_kimg = 0.064
   halves = loop.train(config, tmp_path / "halves", init_from=str(source))
   assert "tensors: " not in capfd.readouterr().out
-  assert_same(whole, halves)
+  assert_equal(whole, halves)

@@ -135,6 +135,10 @@ IMPOSSIBLE = (
   ({"output_activation": "relu"}, "choose one of linear, tanh"),
   ({"combine": "cat"}, "choose one of simple, lin_cat, cat_lin, lin_cat_"),
   (STYLEGAN | {"spectral_norm": True}, "is True; config.model stylegan has"),
+  (
+    {"model": "residual", "equalized": False},
+    "is False; config.model residual",
+  ),
   (STYLEGAN | {"output_activation": "tanh"}, "is 'tanh'; config.model stylega"),
   ({"learning_rate_end": 0.1}, "is 0.1, but config.burn_in_kimg is 0"),
   (

@@ -2,16 +2,14 @@
 
 import itertools
 
-import numpy as np
 import pytest
 from ml_collections import FrozenConfigDict
-from PIL import Image
 
 from msggan_jax import data
 from msggan_jax.config import checks, saved
 from msggan_jax.config.few_images import choose
 from msggan_jax.config.resolve import least_possible, resolve
-from tests.conftest import CONFIGS, load_config
+from tests.conftest import CONFIGS, load_config, write_noise
 
 
 def with_auto(name="ffhq", **fields):
@@ -116,15 +114,6 @@ def test_the_fewest_blocks_that_fit_are_recomputed(tmp_path):
   assert again.remat_from == 0
 
 
-def folder(path, num):
-  path.mkdir()
-  rng = np.random.default_rng(0)
-  for i in range(num):
-    pixels = rng.integers(0, 256, (8, 8, 3), np.uint8)
-    Image.fromarray(pixels).save(path / f"{i}.png")
-  return path
-
-
 def few(path, preset="msg_progan"):
   config = load_config("image_folder", f"few_images,{preset}")
   config.dataset.path = str(path)
@@ -214,7 +203,10 @@ def test_the_batch_is_no_larger_than_the_set(num, devices, size, monkeypatch):
 
 
 def test_values_are_printed_and_kept_by_a_resumed_run(tmp_path, capsys):
-  photos, run = folder(tmp_path / "photos", 20), tmp_path / "run"
+  photos, run = (
+    write_noise(tmp_path / "photos", [(8, 8)] * 20),
+    tmp_path / "run",
+  )
   config = few(photos)
   config.total_kimg = 7.0
   first = resolve(config, 1, given={"total_kimg"}, workdir=run)
@@ -233,7 +225,7 @@ def test_classes_are_those_of_a_folder_s_labels_or_of_a_prepared_set(tmp_path):
   photos = tmp_path / "photos"
   photos.mkdir()
   for name in ("cat", "dog", "owl"):
-    folder(photos / name, 4)
+    write_noise(photos / name, [(8, 8)] * 4)
   config = load_config("image_folder")
   config.resolution, config.dataset.path = 8, str(photos)
   assert resolve(config, 1).num_classes == 0

@@ -12,12 +12,13 @@ from msggan_jax.data import pictures, prepared_set
 from msggan_jax.data.sources import config_of
 from msggan_jax.metrics import feature_pass
 from tests.commands import EXTRACTOR, run_command
+from tests.conftest import write_noise
 from tests.golden_metrics.mean_colors import mean_colors
 
 
 def test_comparing_two_folders(tmp_path, monkeypatch):
-  a = write_images(tmp_path / "a", [(8, 8)] * 30)
-  b = write_images(tmp_path / "b", [(8, 8)] * 20, seed=1)
+  a = write_noise(tmp_path / "a", [(8, 8)] * 30)
+  b = write_noise(tmp_path / "b", [(8, 8)] * 20, seed=1)
   names = "fd_mean_colors,kid_mean_colors,fd_mean_colors_10_full"
   flags = (f"--reals={a}", f"--fakes={b}", f"--metrics={names}")
   said = run_command("evaluate", *flags, f"--extractor={EXTRACTOR}", "--json")
@@ -69,24 +70,15 @@ def test_comparing_two_folders(tmp_path, monkeypatch):
     metrics.compare(str(a), str(b), networks, "kid_mean_colors")
 
 
-def write_images(folder, sizes, seed=0):
-  folder.mkdir(parents=True)
-  r = np.random.RandomState(seed)
-  for i, (height, width) in enumerate(sizes):
-    pixels = r.randint(0, 256, (height, width, 3), np.uint8)
-    Image.fromarray(pixels).save(folder / f"{i}.png")
-  return folder
-
-
 def test_sets_of_different_sizes_meet_at_the_fakes_size(
   tmp_path, monkeypatch, caplog
 ):
   """What `sample` writes against photos of any sizes, as in the README."""
   fakes = tmp_path / "images"
-  write_images(fakes / "8x8", [(8, 8)] * 12)
+  write_noise(fakes / "8x8", [(8, 8)] * 12)
   pictures.save_sheet(np.zeros((24, 32, 3), np.uint8), fakes / "grid_8x8.png")
   sizes = [(20 + i, 31 - i) for i in range(12)]
-  photos = write_images(tmp_path / "photos", [*sizes, (7, 30)])
+  photos = write_noise(tmp_path / "photos", [*sizes, (7, 30)])
   (photos / "broken.png").write_bytes(b"no image")
   networks = metrics.Extractors(user=EXTRACTOR)
   data_dir = str(tmp_path / "data")
@@ -114,7 +106,7 @@ def test_sets_of_different_sizes_meet_at_the_fakes_size(
   (elsewhere := tmp_path / "elsewhere").mkdir()
   (large / "statistics").symlink_to(elsewhere)  # nothing is written through it
   images = np.stack([x["image"] for x in data.open_prepared(large)])
-  halved = write_images(tmp_path / "halved", [])
+  halved = write_noise(tmp_path / "halved", [])
   for i, image in enumerate(pictures.resized(images, 8)):
     Image.fromarray(image).save(halved / f"{i}.png")
   assert compare(large)[0] == pytest.approx(compare(halved)[0], rel=0.02)
@@ -122,21 +114,21 @@ def test_sets_of_different_sizes_meet_at_the_fakes_size(
 
   monkeypatch.setattr(feature_pass.Passes, "measure", None)  # before any pass
   for reals, sentence in (
-    (write_images(tmp_path / "small", [(4, 9)] * 3), "none that is as large"),
+    (write_noise(tmp_path / "small", [(4, 9)] * 3), "none that is as large"),
     (data.prepare(config(4)), "of 4x4, which is no larger scale of that"),
   ):
     with pytest.raises(ValueError, match=f"images of 8x8, .*{sentence}"):
       compare(reals)
   (fakes / "8x8").rename(tmp_path / "odd")
-  write_images(fakes / "9x9", [(9, 9)] * 3)
+  write_noise(fakes / "9x9", [(9, 9)] * 3)
   with pytest.raises(ValueError, match="no run makes images of 9x9"):
     compare(photos)
 
 
 def test_few_images_make_a_doubtful_frechet_distance(tmp_path, caplog):
   """The row says so, with the distance of halves and an error of KID."""
-  reals = write_images(tmp_path / "reals", [(8, 8)] * 7)
-  fakes = write_images(tmp_path / "fakes", [(8, 8)] * 9, seed=1)
+  reals = write_noise(tmp_path / "reals", [(8, 8)] * 7)
+  fakes = write_noise(tmp_path / "fakes", [(8, 8)] * 9, seed=1)
   networks = metrics.Extractors()
   networks._loaders["pixels"] = lambda: SimpleNamespace(
     pooled="all",

@@ -20,7 +20,7 @@ from msggan_jax.sampling import grids, projection
 from msggan_jax.sampling.job import Job
 from msggan_jax.sharing import portable
 from msggan_jax.training import loop
-from tests.conftest import load_config
+from tests.conftest import load_config, write_noise
 
 GRIDS = {"3x4": (3, 4), "7x4": (7, 4)}
 
@@ -127,11 +127,7 @@ def test_photographs_keep_their_proportions():
   "preset", ["msg_progan", pytest.param("msg_stylegan", marks=pytest.mark.slow)]
 )
 def test_a_run(tmp_path, preset):
-  rng = np.random.default_rng(0)
-  (tmp_path / "photos").mkdir()
-  for i in range(40):
-    photo = rng.integers(0, 255, (20, 24, 3), dtype=np.uint8)
-    Image.fromarray(photo).save(tmp_path / "photos" / f"{i}.png")
+  write_noise(tmp_path / "photos", [(20, 24)] * 40)
   config = load_config("image_folder", preset)
   config.base_grid = "3x4"
   config.resolution, config.latent_size, config.max_channels = 8, 8, 8

@@ -11,7 +11,6 @@ from pathlib import Path
 import jax
 import numpy as np
 import pytest
-from PIL import Image
 
 from msggan_jax import data
 from msggan_jax.algorithm import program
@@ -19,7 +18,7 @@ from msggan_jax.checkpoints.checkpoint import Checkpoints
 from msggan_jax.data import pixels
 from msggan_jax.metrics.reals import Reals
 from msggan_jax.runtime import errors, processes, sharding
-from tests.conftest import load_config
+from tests.conftest import load_config, write_noise
 from tests.runs.forked import Forked, command, finish, free_port
 
 FIELDS = {
@@ -42,13 +41,7 @@ FIELDS = {
 def photos(tmp_path):
   """Return a folder of images; the cats take ten seconds to prepare."""
   folder = tmp_path / "photos"
-  if not folder.exists():
-    folder.mkdir()
-    rng = np.random.default_rng(0)
-    for i in range(128):
-      pixels = rng.integers(0, 256, (8, 8, 3), np.uint8)
-      Image.fromarray(pixels).save(folder / f"{i}.png")
-  return folder
+  return folder if folder.exists() else write_noise(folder, [(8, 8)] * 128)
 
 
 def start(

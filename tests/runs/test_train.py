@@ -16,6 +16,7 @@ from msggan_jax.config import saved
 from msggan_jax.config.resolve import resolve
 from msggan_jax.runtime import jsonl
 from msggan_jax.training import batches, loop
+from tests.algorithm.runs import assert_equal
 
 
 @pytest.fixture
@@ -30,8 +31,7 @@ def config(tiny_config):
 
 
 def stats(workdir):
-  rows = (workdir / "stats.jsonl").read_text().splitlines()
-  return [json.loads(row) for row in rows]
+  return jsonl.read(workdir / "stats.jsonl")
 
 
 def test_a_run_resumes_byte_for_byte(config, tmp_path):
@@ -52,10 +52,7 @@ def test_a_run_resumes_byte_for_byte(config, tmp_path):
   config.total_kimg = 0.128
   resumed = loop.train(config, tmp_path / "halves")
 
-  for a, b in zip(
-    jax.tree.leaves(whole), jax.tree.leaves(resumed), strict=True
-  ):
-    assert np.asarray(a).tobytes() == np.asarray(b).tobytes()
+  assert_equal(whole, resumed)
   rows = [stats(tmp_path / workdir) for workdir in ("whole", "halves")]
   for whole_row, halves_row in zip(*rows, strict=True):
     for name in ("step", "d_loss", "g_loss", "gradient_penalty/8"):
@@ -183,10 +180,7 @@ def test_a_run_with_held_out_images_resumes_byte_for_byte(
   loop.train(config, tmp_path / "halves")
   config.total_kimg = 0.128
   resumed = loop.train(config, tmp_path / "halves")
-  for a, b in zip(
-    jax.tree.leaves(whole), jax.tree.leaves(resumed), strict=True
-  ):
-    assert np.asarray(a).tobytes() == np.asarray(b).tobytes()
+  assert_equal(whole, resumed)
   rows = stats(tmp_path / "whole")
   assert all("augment_strength" in row for row in rows)
 

@@ -1,6 +1,5 @@
 """Weight files: torch formats, TF pickles, hostile ones; names and shapes."""
 
-import io
 import os
 import pickle
 import zipfile
@@ -10,7 +9,7 @@ import pytest
 
 from msggan_jax.checkpoints.tensors import flatten
 from msggan_jax.models import networks
-from msggan_jax.sharing.foreign import msg_stylegan_tf, restricted
+from msggan_jax.sharing.foreign import msg_stylegan_tf
 from msggan_jax.sharing.foreign.msg_stylegan_tf import Network, read_tf_pickle
 from msggan_jax.sharing.foreign.torch_file import read_torch
 from tests import fuzzing, weight_files
@@ -229,12 +228,6 @@ def test_damaged_files_end_in_a_sentence_before_memory_is_taken(tmp_path):
             read(path)
           message = str(error.value)
           assert len(message) < 500 and "\n" not in message
-
-
-def test_pickles_in_a_row_are_read_one_by_one():
-  file = io.BytesIO(pickle.dumps([1], 2) + pickle.dumps("two", 4) + b"rest")
-  assert [restricted.load(file, {}) for _ in range(2)] == [[1], "two"]
-  assert file.read() == b"rest"
 
 
 def test_stylegan_names_and_shapes():

@@ -14,20 +14,17 @@ from msggan_jax.training import batches, loop, replay
 
 
 @pytest.fixture
-def config(tiny_config, tmp_path):
+def config(quick_config, tmp_path):
   """A step at 8x8, of photos and sets that may change."""
-  tiny_config.resolution = 8
-  tiny_config.penalty = "none"  # halves the compilation
-  photos = shutil.copytree(tiny_config.dataset.path, tmp_path / "photos")
+  quick_config.resolution, quick_config.total_kimg = 8, 0.032
+  photos = shutil.copytree(quick_config.dataset.path, tmp_path / "photos")
   for i in range(8):  # 4 is too small, the text no image
     side = 4 if i == 4 else 8
     Image.new("RGB", (side, side), (30 * i, 0, 0)).save(photos / f"x{i}.png")
   (photos / "notes.TXT").write_text("notes")
-  tiny_config.dataset.path = str(photos)
-  tiny_config.dataset.data_dir = str(tmp_path / "data")
-  tiny_config.total_kimg = 0.032
-  tiny_config.sample_kimg = 0.0
-  return tiny_config
+  quick_config.dataset.path = str(photos)
+  quick_config.dataset.data_dir = str(tmp_path / "data")
+  return quick_config
 
 
 def lines_of_verify(config, workdir, capfd):

@@ -17,18 +17,11 @@ NAME = "fd_mean_colors_64_full"
 
 
 @pytest.fixture
-def config(tiny_config):
-  """Four steps at 4x4, evaluated after every second."""
-  tiny_config.resolution = 4
-  tiny_config.penalty = "none"  # half the compilation
-  tiny_config.total_kimg = 0.128
-  tiny_config.log_kimg = 0.0
-  tiny_config.sample_kimg = 0.0
-  tiny_config.snapshot_kimg = 0.0
-  tiny_config.eval_kimg = 0.064
-  tiny_config.extractor = "tests.golden_metrics.mean_colors:mean_colors"
-  tiny_config.metrics = NAME
-  return tiny_config
+def config(quick_config):
+  """Four steps, evaluated after every second."""
+  quick_config.eval_kimg, quick_config.metrics = 0.064, NAME
+  quick_config.extractor = "tests.golden_metrics.mean_colors:mean_colors"
+  return quick_config
 
 
 def test_the_last_step_is_evaluated(config):

@@ -20,15 +20,11 @@ TENSOR = "block_8x8/conv_1/kernel"  # of D
 
 
 @pytest.fixture
-def config(tiny_config):
+def config(quick_config):
   """Four steps at 8x8, a checkpoint after every second."""
-  tiny_config.resolution = 8
-  tiny_config.penalty = "none"  # halves the compilation
-  tiny_config.total_kimg = 0.128
-  tiny_config.log_kimg = 0.032
-  tiny_config.sample_kimg = 0.0
-  tiny_config.snapshot_kimg = 0.064
-  return tiny_config
+  quick_config.resolution = 8
+  quick_config.log_kimg, quick_config.snapshot_kimg = 0.032, 0.064
+  return quick_config
 
 
 def spoil_if(hit, tree):

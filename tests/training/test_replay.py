@@ -12,16 +12,11 @@ from msggan_jax.training import loop, replay
 
 
 @pytest.fixture
-def config(tiny_config, tmp_path):
-  """Four steps at 4x4, a checkpoint at each."""
-  tiny_config.resolution = 4
-  tiny_config.penalty = "none"  # halves the compilation
-  tiny_config.dataset.data_dir = str(tmp_path / "data")  # to be changed
-  tiny_config.total_kimg = 0.128
-  tiny_config.log_kimg = tiny_config.sample_kimg = 0.0
-  tiny_config.snapshot_kimg = 0.032
-  tiny_config.keep = 4
-  return tiny_config
+def config(quick_config, tmp_path):
+  """Four steps, a checkpoint at each."""
+  quick_config.dataset.data_dir = str(tmp_path / "data")  # to be changed
+  quick_config.snapshot_kimg, quick_config.keep = 0.032, 4
+  return quick_config
 
 
 def replace_image(folder, number):
