@@ -5,6 +5,7 @@
 """
 
 import contextlib
+import dataclasses
 import json
 import unicodedata
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -49,30 +50,19 @@ _FIELDS = {
 }
 
 
+@dataclasses.dataclass(eq=False)
 class _Trained:
-  """A network with its weights.
+  """A network with its weights."""
 
-  `class_names` is empty if they are unknown, `value_range` None of pictures.
-  """
-
-  def __init__(
-    self,
-    config: ConfigDict,
-    network: networks.Network,
-    params,
-    state,
-    class_names: Sequence[str] = (),
-    value_range: values.Range | None = None,
-  ):
-    self.config = config
-    self.params = params
-    self.state = state
-    self.class_names = class_names
-    self.value_range = value_range
-    self._network = network
+  config: ConfigDict
+  network: networks.Network
+  params: networks.Tree
+  state: networks.Tree
+  class_names: Sequence[str] = ()  # empty if they are unknown
+  value_range: values.Range | None = None  # None of pictures
 
   def _apply(self, *args, **kwargs):
-    apply = self._network.jitted_apply
+    apply = self.network.jitted_apply
     return apply(self.params, self.state, *args, **kwargs)
 
 

@@ -110,7 +110,6 @@ def multiscale(job: Job) -> list[str]:
 
 def truncation(job: Job, psis: Sequence[float]) -> list[str]:
   """Write a sheet a scale: a row for each seed, a column for each psi."""
-  job.require_styles("truncation")
   w = job.styles
   columns = [
     job.synthesize(job.generator.truncate(w, psi), f"psi {psi:g}")
@@ -129,7 +128,7 @@ def style_mix(job: Job, fine_seeds: Sequence[int], crossover: int) -> list[str]:
 
   The crossover is the first resolution with the columns' styles.
   """
-  job.require_styles("style_mix")
+  coarse = job.truncate(job.styles)
   resolutions = resolutions_up_to(job.generator.config.resolution)
   if crossover not in resolutions[1:]:
     raise ValueError(
@@ -137,7 +136,6 @@ def style_mix(job: Job, fine_seeds: Sequence[int], crossover: int) -> list[str]:
       f"{', '.join(map(str, resolutions[1:]))}"
     )
   layer = 2 * resolutions.index(crossover)
-  coarse = job.truncate(job.styles)
   labels = job.labels_of(len(fine_seeds))
   fine = job.generator.map_latents(job.latents_of(fine_seeds), labels)
   fine = job.truncate(fine)
@@ -168,10 +166,9 @@ def style_mix(job: Job, fine_seeds: Sequence[int], crossover: int) -> list[str]:
 
 def noise(job: Job, draws: int) -> list[str]:
   """Write a sheet a scale: two draws of the noise, their mean and deviation."""
-  job.require_styles("noise")
+  w = job.truncate(job.styles)
   if draws < 2:
     raise ValueError(f"--draws={draws}: a deviation needs at least 2")
-  w = job.truncate(job.styles)
   measured = [_vary_noise(job, w[i], draws) for i in range(len(w))]
   lines = []
   for resolution in job.chosen:

@@ -152,14 +152,6 @@ class Job:
     pairs = zip(seeds, map(_shortened, classes), strict=True)
     return [f"seed {seed}\n{name}" for seed, name in pairs]
 
-  def require_styles(self, mode: str) -> None:
-    """Raise ValueError if the generator has no w."""
-    if self.generator.config.model != "stylegan":
-      raise ValueError(
-        f"--mode={mode} needs a generator with styles w and noise: this one's "
-        f"config.model is {self.generator.config.model}, not stylegan"
-      )
-
   def save_sheet(self, name: str, rows, **options) -> list[str]:
     """Write a sheet as PNG in the output and return a line with its path."""
     path = self.output / f"{name}.png"

@@ -63,7 +63,7 @@ def test_walks_stay_on_the_hypersphere():
 def test_training_shows_every_checkpoint(written, tmp_path, monkeypatch):
   whole = make_generator()
   params = jax.tree.map(lambda x: 2 * x, whole.params)
-  other = trained.Generator(whole.config, whole._network, params, whole.state)
+  other = trained.Generator(whole.config, whole.network, params, whole.state)
   generators = {2: whole, 4: other}
   saved.save_config(whole.config, tmp_path)
   with checkpoint.Checkpoints(tmp_path / "checkpoints") as checkpoints:
