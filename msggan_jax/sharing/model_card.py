@@ -57,20 +57,19 @@ def read(source: str | Path, step: int | str | None = None) -> Card:
   source = trained.find(source)
   if source.is_file():
     config, metadata, _ = safetensors_file.read_header(source)
-    names, value_range = trained.about_images(source, config)
-    return _parse(metadata)._replace(class_names=names, value_range=value_range)
-  config = load_config(source)
-  with checkpoint.Checkpoints(source / "checkpoints") as checkpoints:
-    step = checkpoints.find(step)
+    card = _parse(metadata)
+  else:
+    config = load_config(source)
+    with checkpoint.Checkpoints(source / "checkpoints") as checkpoints:
+      step = checkpoints.find(step)
+    card = Card(
+      data=config.dataset.name,
+      kimg=growth.kimg_at(config, step),
+      metrics=_metrics(source, step),
+      pairs=_pairs(source, step),
+    )
   names, value_range = trained.about_images(source, config)
-  return Card(
-    data=config.dataset.name,
-    kimg=growth.kimg_at(config, step),
-    metrics=_metrics(source, step),
-    pairs=_pairs(source, step),
-    class_names=names,
-    value_range=value_range,
-  )
+  return card._replace(class_names=names, value_range=value_range)
 
 
 def summarize(card: Card) -> list[tuple[str, str, str]]:

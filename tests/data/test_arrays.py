@@ -198,6 +198,7 @@ def test_what_does_not_fit_together_is_named(tmp_path):
     ("b", {"x.npy": npy(np.zeros((8, 8, 2), "f4"))}, {}, "x.npy: its array is"),
     ("c", {"x.npy": npy(good * 255)}, {}, r"x.npy up to 229.5, and none"),
     ("d", {}, {"range": "2:3"}, "2:3 of channel 1 is outside of its values"),
+    ("one", {"1.npy": npy(good * 0)}, {}, "has only the value 0: give all ran"),
     ("e", {}, {"range": "3:2"}, "2 is not above 3"),
     ("f", {}, {"range": "0:1,0:2"}, "is 2 ranges; choose one"),
     ("g", {}, {"range": "full"}, "choose LOW:HIGH"),
@@ -211,6 +212,13 @@ def test_what_does_not_fit_together_is_named(tmp_path):
       prepare(source, **{"range": "auto"} | options)
     assert "\n" not in str(caught.value)
     assert not (tmp_path / f"set of {name}").exists()
+
+  parts = write(
+    tmp_path / "parts", {"1.npy": npy(good), "2.npy": npy(good / 2)}
+  )
+  found = prepare(parts, range="auto:10").metadata.value_range
+  ends = np.percentile(np.concatenate([good, good / 2]), [10, 90])
+  np.testing.assert_allclose((found.low[0], found.high[0]), ends, rtol=1e-6)
 
   contents = {
     "1.npy": npy(good),
