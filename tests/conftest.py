@@ -12,6 +12,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from tests import weight_files
+
 PLATFORM = os.environ.get("MSGGAN_TEST_PLATFORM", "cpu")
 jax.config.update("jax_platforms", PLATFORM)
 jax.config.update("jax_num_cpu_devices", 8)
@@ -36,6 +38,12 @@ CONFIGS = Path(__file__).parents[1] / "configs"
 def load_config(name, *argument):
   """Return the configuration of a file in configs/."""
   return runpy.run_path(str(CONFIGS / f"{name}.py"))["get_config"](*argument)
+
+
+def contents(folder):
+  """Return the bytes of all files in a folder by their relative paths."""
+  files = (path for path in folder.rglob("*") if path.is_file())
+  return {str(x.relative_to(folder)): x.read_bytes() for x in files}
 
 
 def write_noise(folder, sizes, seed=0):
@@ -87,6 +95,20 @@ def quick_config(tiny_config):
   tiny_config.log_kimg = tiny_config.sample_kimg = 0.0
   tiny_config.snapshot_kimg = 0.0
   return tiny_config
+
+
+@pytest.fixture
+def stand_ins(monkeypatch):
+  """Modules with whose names pickles of the authors' frameworks are written."""
+  weight_files.install_stand_ins(monkeypatch)
+
+
+@pytest.fixture
+def standard_promotion():
+  """Promote types as users do, in all threads: optax's Adam mixes them."""
+  jax.config.update("jax_numpy_dtype_promotion", "standard")
+  yield
+  jax.config.update("jax_numpy_dtype_promotion", "strict")
 
 
 @pytest.fixture

@@ -13,12 +13,7 @@ from msggan_jax.models.pyramid import make_pyramid
 from msggan_jax.runtime import sharding
 from tests.algorithm.runs import small_config
 
-
-@pytest.fixture(autouse=True)
-def adams_types():
-  """Optax's Adam mixes types."""
-  with jax.numpy_dtype_promotion("standard"):
-    yield
+pytestmark = pytest.mark.usefixtures("standard_promotion")
 
 
 def scheduled_config(**changes):

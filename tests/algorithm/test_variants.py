@@ -16,12 +16,7 @@ from msggan_jax.models.residual import BLOCKS
 from tests.algorithm.runs import Run, assert_same, small_config
 from tests.models.test_networks import random_arrays
 
-
-@pytest.fixture(autouse=True)
-def adams_types():
-  """Optax's Adam mixes types."""
-  with jax.numpy_dtype_promotion("standard"):
-    yield
+pytestmark = pytest.mark.usefixtures("standard_promotion")
 
 
 def assert_trains(preset, **changes):

@@ -24,7 +24,7 @@ from msggan_jax.runtime import sharding
 from msggan_jax.sharing import portable
 from msggan_jax.training import loop
 from tests.algorithm.runs import assert_equal
-from tests.conftest import CONFIGS
+from tests.conftest import CONFIGS, contents
 from tests.models.test_networks import random_arrays
 from tests.runtime.test_documented_commands import COMMANDS
 
@@ -77,12 +77,6 @@ def save(config, workdir):
     checkpoints.save(7, state)
   saved.save_config(config, workdir)
   return workdir
-
-
-def contents(folder):
-  return {
-    path: path.read_bytes() for path in folder.rglob("*") if path.is_file()
-  }
 
 
 def start_from(source, config):

@@ -14,6 +14,7 @@ from msggan_jax import data
 from msggan_jax.data import holdout, partial_set, prepared_set, set_writer
 from msggan_jax.data.sources import config_of
 from tests.commands import run_command
+from tests.conftest import contents
 
 NUM_FILES = 23
 BAD = {3, 4, 5, 11, 22}  # 3 to 5: a whole piece of those below
@@ -49,14 +50,6 @@ def prepare(source, output, holdout=0.0, **options):
 def whole(photos):
   """The contents of the set that no kill has delayed, with a hold-out."""
   return contents(prepare(photos, photos.with_name("whole"), 0.25))
-
-
-def contents(path):
-  return {
-    str(file.relative_to(path)): file.read_bytes()
-    for file in path.rglob("*")
-    if file.is_file()
-  }
 
 
 class Killed(BaseException):

@@ -24,12 +24,7 @@ from tests.models.test_networks import random_arrays
 KIMG = (0.032, 0.064, 0.128, 0.192, 0.256)  # after each step
 
 
-@pytest.fixture(autouse=True)
-def as_users_run_it():
-  """Optax's Adam mixes types; another thread compiles."""
-  jax.config.update("jax_numpy_dtype_promotion", "standard")
-  yield
-  jax.config.update("jax_numpy_dtype_promotion", "strict")
+pytestmark = pytest.mark.usefixtures("standard_promotion")
 
 
 @pytest.fixture

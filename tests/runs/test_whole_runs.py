@@ -12,7 +12,10 @@ from msggan_jax.training import loop
 from tests.conftest import load_config
 from tests.sharing.test_convert import BMSG_D, BMSG_G
 
-pytestmark = pytest.mark.slow
+pytestmark = [
+  pytest.mark.slow,
+  pytest.mark.usefixtures("standard_promotion"),
+]
 
 
 def tiny(config, tmp_path):
@@ -24,15 +27,6 @@ def tiny(config, tmp_path):
   config.batch_size, config.total_kimg = 32, 0.064
   config.log_kimg = 0.032
   return config
-
-
-@pytest.fixture(autouse=True)
-def as_users_run_it():
-  """Optax's Adam mixes types, which the other tests forbid."""
-  # In all threads: another one compiles.
-  jax.config.update("jax_numpy_dtype_promotion", "standard")
-  yield
-  jax.config.update("jax_numpy_dtype_promotion", "strict")
 
 
 @pytest.mark.parametrize(

@@ -14,9 +14,8 @@ from msggan_jax.models import networks
 from msggan_jax.models.pyramid import make_pyramid, to_float, to_uint8
 from msggan_jax.sampling import grids, nearest, projection, sheets
 from msggan_jax.sampling.job import Job
+from tests.commands import EXTRACTOR
 from tests.conftest import load_config
-
-EXTRACTOR = "tests.golden_metrics.mean_colors:mean_colors"
 
 
 @functools.cache
@@ -244,14 +243,7 @@ def test_nearest_finds_the_training_images(tmp_path, monkeypatch):
     nearest.nearest(job, 2, **options)
 
 
-@pytest.fixture
-def optax_promotion():
-  """Let optax multiply float32 by counts."""
-  with jax.numpy_dtype_promotion("standard"):
-    yield
-
-
-@pytest.mark.usefixtures("optax_promotion")
+@pytest.mark.usefixtures("standard_promotion")
 @pytest.mark.parametrize(
   "model", ["progan", pytest.param("stylegan", marks=pytest.mark.slow)]
 )
@@ -269,7 +261,7 @@ def test_project_recovers_the_networks_own_sample(model):
 
 
 @pytest.mark.slow
-@pytest.mark.usefixtures("optax_promotion")
+@pytest.mark.usefixtures("standard_promotion")
 def test_project_writes_every_scale(tmp_path):
   generator = make_generator(channels=1)
   image = np.random.default_rng(0).integers(0, 256, (8, 8)).astype(np.uint8)

@@ -150,11 +150,6 @@ def tf_networks():
   return g, d, gs, (g_network, d_network, gs_network)
 
 
-@pytest.fixture
-def stand_ins(monkeypatch):
-  weight_files.install_stand_ins(monkeypatch)
-
-
 def test_stylegan_with_labels_and_its_moving_average(tmp_path, stand_ins):
   g, _, gs, pickled = tf_networks()
   path = tmp_path / "network.pkl"

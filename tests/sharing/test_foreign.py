@@ -16,10 +16,7 @@ from tests import fuzzing, weight_files
 from tests.conftest import load_config
 from tests.weight_files import Tensor, torch_bytes, zip_bytes
 
-
-@pytest.fixture(autouse=True)
-def stand_ins(monkeypatch):
-  weight_files.install_stand_ins(monkeypatch)
+pytestmark = pytest.mark.usefixtures("stand_ins")
 
 
 def save(folder, data, name="weights"):

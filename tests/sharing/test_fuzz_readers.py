@@ -34,9 +34,7 @@ TOKENS += [b"9", b"-", b"null", b"[", b"{", b'"', b"4096"]  # of JSON
 SECS = 20  # limit for one input; readers take milliseconds
 
 
-@pytest.fixture(autouse=True)
-def stand_ins(monkeypatch):
-  weight_files.install_stand_ins(monkeypatch)
+pytestmark = pytest.mark.usefixtures("stand_ins")
 
 
 def torch_seeds(_):
