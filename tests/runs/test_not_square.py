@@ -21,6 +21,7 @@ from msggan_jax.sampling.job import Job
 from msggan_jax.sharing import portable
 from msggan_jax.training import loop
 from tests.conftest import load_config, write_noise
+from tests.runs.test_whole_runs import tiny
 
 GRIDS = {"3x4": (3, 4), "7x4": (7, 4)}
 
@@ -128,14 +129,10 @@ def test_photographs_keep_their_proportions():
 )
 def test_a_run(tmp_path, preset):
   write_noise(tmp_path / "photos", [(20, 24)] * 40)
-  config = load_config("image_folder", preset)
+  config = tiny(load_config("image_folder", preset), tmp_path)
   config.base_grid = "3x4"
-  config.resolution, config.latent_size, config.max_channels = 8, 8, 8
-  config.w_size = config.mapping_size = 8
-  config.batch_size, config.total_kimg, config.log_kimg = 32, 0.064, 0.032
   config.penalty = "none"  # halves the compilation
   config.dataset.path = str(tmp_path / "photos")
-  config.dataset.data_dir = str(tmp_path / "data")
   run = tmp_path / "run"
   with jax.numpy_dtype_promotion("standard"):
     loop.train(config, run)

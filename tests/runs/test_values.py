@@ -25,6 +25,7 @@ from msggan_jax.sampling.job import Job
 from msggan_jax.sharing import model_card, portable
 from msggan_jax.training import loop
 from tests.conftest import load_config
+from tests.runs.test_whole_runs import tiny
 
 CHANNELS = 8
 LOW, HIGH = -1000.0, 3000.0
@@ -45,10 +46,8 @@ def source(tmp_path):
 
 @pytest.fixture
 def config(source, tmp_path):
-  config = load_config("image_folder")
-  config.resolution, config.latent_size, config.max_channels = 8, 8, 8
+  config = tiny(load_config("image_folder"), tmp_path)
   config.channels, config.mirror = CHANNELS, False
-  config.batch_size, config.total_kimg, config.log_kimg = 32, 0.064, 0.032
   config.snapshot_kimg = config.sample_kimg = 0.032
   config.penalty = "none"  # halves the compilation
   config.metrics = "spectrum64_full,histogram64,correlation64,spectrum64/4"
@@ -56,7 +55,6 @@ def config(source, tmp_path):
   config.dataset.path = str(source)
   config.dataset.range = f"{LOW:g}:{HIGH:g}HU"
   config.dataset.layout = "HWC"
-  config.dataset.data_dir = str(tmp_path / "data")
   return config
 
 
