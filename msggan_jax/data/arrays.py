@@ -55,7 +55,7 @@ def check_layout(layout: str) -> None:
   """Raise ValueError unless it names each axis once, H and W among them."""
   letters = re.sub(r"\d", "N", layout)
   once = len(set(letters)) == len(letters) and {"H", "W"} <= set(letters)
-  both = re.search(r"\d", layout) and "C" in layout
+  both = has_neighbors(layout) and "C" in layout
   if layout and (not _LAYOUT.fullmatch(layout) or not once or both):
     raise ValueError(
       f"layout is {layout!r}; name the axes of a file's array: H, W, C "
@@ -84,6 +84,11 @@ def read(data: bytes, name: str) -> Values:
 def has_several(layout: str) -> bool:
   """Return whether a file of a layout has several images."""
   return bool(_SEVERAL.search(layout))
+
+
+def has_neighbors(layout: str) -> bool:
+  """Return whether the channels of a layout are neighbors in a file."""
+  return bool(re.search(r"\d", layout))
 
 
 def count(shape: tuple[int, ...], layout: str) -> int:

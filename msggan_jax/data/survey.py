@@ -80,7 +80,7 @@ def survey(
         )
   if not looks:
     raise ValueError(set_writer.describe_rejected(rejected, wanted.source))
-  value_range = _range_of(asked, looks)
+  value_range = _range_of(asked, looks, arrays.has_neighbors(wanted.layout))
   clipped = sum(x.outside for x in looks) / sum(x.size for x in looks)
   about = {k: v for k, v in looks[0].sample.about.items() if v}
   found = value_range.as_dict() | {
@@ -92,7 +92,9 @@ def survey(
   return dataclasses.replace(wanted, values=found), lines
 
 
-def _range_of(asked: values.Wanted, looks: list[_Look]) -> values.Range:
+def _range_of(
+  asked: values.Wanted, looks: list[_Look], are_alike: bool
+) -> values.Range:
   ends = np.stack([look.ends for look in looks])
   low, high = ends[:, 0].min(0), ends[:, 1].max(0)
   first = looks[0]
@@ -117,6 +119,8 @@ def _range_of(asked: values.Wanted, looks: list[_Look]) -> values.Range:
     shares = [asked.percent, 100 - asked.percent]
     samples = np.concatenate([look.sample.array for look in looks])
     low, high = np.percentile(samples, shares, axis=0)
+  if are_alike and not asked.bounds:  # one quantity in all channels
+    low[:], high[:] = low.min(), high.max()
   for i in np.flatnonzero(~(low < high)):
     pairs = zip(low, np.where(low < high, high, low + 1), strict=True)
     raise ValueError(

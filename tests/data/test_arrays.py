@@ -153,6 +153,9 @@ def test_layouts_choose_images_of_a_file(tmp_path):
   fingerprint = json.loads((prepared.path / "source.json").read_text())
   assert fingerprint["images"][5][0] == "a.npy[5]"
 
+  found = prepare(source, layout="2HW", resolution=4, channels=2, range="auto")
+  assert found.metadata.value_range.describe() == "0 to 119"
+
   for layout, count, first in (
     ("2HW", 5, volume[:2].transpose(1, 2, 0)),
     ("HW3", 3, volume[:, :, :3]),
