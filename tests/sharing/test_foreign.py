@@ -1,5 +1,6 @@
 """Weight files: torch formats, TF pickles, hostile ones; names and shapes."""
 
+import io
 import os
 import pickle
 import zipfile
@@ -9,7 +10,7 @@ import pytest
 
 from msggan_jax.checkpoints.tensors import flatten
 from msggan_jax.models import networks
-from msggan_jax.sharing.foreign import msg_stylegan_tf
+from msggan_jax.sharing.foreign import msg_stylegan_tf, restricted
 from msggan_jax.sharing.foreign.msg_stylegan_tf import Network, read_tf_pickle
 from msggan_jax.sharing.foreign.torch_file import read_torch
 from tests import fuzzing, weight_files
@@ -225,6 +226,14 @@ def test_damaged_files_end_in_a_sentence_before_memory_is_taken(tmp_path):
             read(path)
           message = str(error.value)
           assert len(message) < 500 and "\n" not in message
+
+
+def test_repeated_arguments_are_not_copied():
+  """Copies would take memory with the square of a file's size."""
+  twice = b"\x80\x02ca\nb\nq\x00(NNtq\x01Rh\x00h\x01R\x86."
+  first, second = restricted.load(io.BytesIO(twice), {"a.b"})
+  assert first.arguments == (None, None)
+  assert first.arguments is second.arguments
 
 
 def test_stylegan_names_and_shapes():

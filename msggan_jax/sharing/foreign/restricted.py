@@ -45,14 +45,6 @@ class Global:
 
   name: str
 
-  def __call__(self, *arguments: Any) -> Any:
-    """Record a call."""
-    if self.name not in _DICTS:
-      return Object(self.name, arguments)
-    if arguments:
-      raise ValueError("an object is built in an unknown form")
-    return _Dict()
-
 
 @dataclasses.dataclass(eq=False)
 class Object:
@@ -148,6 +140,18 @@ class _Unpickler(pickle._Unpickler):
       raise ValueError("the pickle refers to external data")
     return self._persistent(pid)
 
+  def load_reduce(self) -> None:
+    """Record a call, without copying arguments, which a file can repeat."""
+    arguments, called = self.stack.pop(), self.stack.pop()
+    if not isinstance(called, Global) or type(arguments) is not tuple:
+      raise ValueError("the pickle calls an object that is not callable")
+    if called.name not in _DICTS:
+      self.append(Object(called.name, arguments))
+    elif arguments:
+      raise ValueError("an object is built in an unknown form")
+    else:
+      self.append(_Dict())
+
   def load_build(self) -> None:
     """Set the state of the value on the stack."""
     state, target = self.stack.pop(), self.stack[-1]
@@ -163,7 +167,8 @@ class _Unpickler(pickle._Unpickler):
     if each.name in _ALLOWED
   }
   dispatch |= {
-    pickle.NEWOBJ[0]: pickle._Unpickler.load_reduce,
+    pickle.REDUCE[0]: load_reduce,
+    pickle.NEWOBJ[0]: load_reduce,
     pickle.BUILD[0]: load_build,
     pickle.EMPTY_DICT[0]: lambda self: self.append(_Dict()),
   }
