@@ -130,7 +130,8 @@ def plot(
       curves[name] = mean.reshape(-1, channels).T
     else:
       curves[name] = mean.reshape(channels, _BARS, -1).sum(-1)
-    curves[name] = np.maximum(curves[name][:_MOST_CHANNELS], _LEAST)
+    curves[name] = np.where(curves[name] < _LEAST, 0, curves[name])
+    curves[name] = curves[name][:_MOST_CHANNELS]
   if kind == SPECTRUM:
     x = np.arange(1, curves["reals"].shape[1] + 1)
     return plots.panels(x, curves, "waves across the image", "power")

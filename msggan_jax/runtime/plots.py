@@ -32,7 +32,6 @@ _STYLE = {
 }
 _SIZE = (4.4, 2.8)  # inches: text of 10 points stays legible on a phone
 _MOST_POINTS = 200  # of a line
-_NOTHING = 1e-9  # of a curve's values, on a logarithmic axis
 
 
 @dataclasses.dataclass(frozen=True)
@@ -87,26 +86,26 @@ def panels(
 ) -> np.ndarray:
   """Draw curves, (channels, points), of each channel in a panel of its own.
 
-  The axis of the values, which are above 0, is logarithmic: uint8, (H, W, 3).
+  The axis of the values is logarithmic; 0 is below it. uint8, (H, W, 3), at
+  most 512 pixels high for eight channels.
   """
   channels = len(next(iter(curves.values())))
   columns = min(channels, 2)
   rows = -(-channels // columns)
+  height = min(2 * rows, 5.12)
   with matplotlib.rc_context(_STYLE | {"font.size": 8}):
-    figure = Figure((2.56 * columns, 2 * rows), layout="constrained")
+    figure = Figure((2.56 * columns, height), layout="constrained")
     grid = figure.subplots(rows, columns, squeeze=False, sharex=True)
     for place, axes in enumerate(grid.flat):
       if place >= channels:
         axes.set_axis_off()
         continue
       for i, (name, values) in enumerate(curves.items()):
-        axes.semilogy(x, values[place], _DASHES[i], color=COLORS[i], label=name)
-      # A bin that nothing is in says nothing about the others.
-      least = min(
-        y[place][y[place] > _NOTHING].min(initial=1) for y in curves.values()
-      )
-      axes.set_ylim(bottom=least / 2)
-      axes.yaxis.set_major_formatter("{x:g}")
+        axes.plot(x, values[place], _DASHES[i], color=COLORS[i], label=name)
+      shown = np.concatenate([values[place] for values in curves.values()])
+      shown = shown[shown > 0] if shown.any() else np.ones(1)
+      axes.set_ylim(shown.min() / 2, shown.max() * 2)
+      _scale_by_log(axes, shown)
       if channels > 1:
         axes.set_title(f"channel {place + 1}", fontsize=8)
     grid.flat[0].legend(fontsize=8)

@@ -4,7 +4,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from msggan_jax.metrics import feature_pass, protocols
+from msggan_jax.metrics import feature_pass, protocols, value_statistics
 from msggan_jax.metrics.distances import Rows
 from msggan_jax.metrics.value_statistics import KINDS, ValueStatistics
 
@@ -93,3 +93,23 @@ def test_names():
       protocols.parse(name, ("inception", "efficientnet_lite0"))
   with pytest.raises(ValueError, match="needs two channels"):
     feature_pass.check_channels(PROTOCOLS["correlation"], 1, "")
+
+
+@pytest.mark.parametrize(
+  "kind, reals, fakes",
+  [
+    ("spectrum", noise(0), noise(1)),  # less than a decade
+    ("spectrum", 1e-4 * noise(0), np.zeros((2, 16, 16, 2))),
+    ("histogram", 5 * noise(0, channels=8), noise(1, channels=8) / 100),
+  ],
+)
+@pytest.mark.filterwarnings("error")
+def test_plotted_curves_fill_the_picture(kind, reals, fakes):
+  features = [ValueStatistics().features(x)[kind] for x in (reals, fakes)]
+  shown = value_statistics.plot(kind, *features, reals.shape[-1])
+  height, width, _ = shown.shape
+  assert width == 512 and height <= 512  # a report shows no more
+  blue = np.abs(shown - np.array([0x00, 0x72, 0xB2])).sum(2) < 20
+  left, right = blue[:, :256], blue[:, 256:]
+  for columns in (np.flatnonzero(half.any(0)) for half in (left, right)):
+    assert columns[0] < 110 and columns[-1] > 180
