@@ -25,6 +25,7 @@ _MOST_LINES = 12  # of a plot
 _MOST_PIXELS = 2**26  # of a grid; more would be no grid of ours
 _LOSSLESS = 2**14  # pixels up to which WebP keeps every one
 _SIDE = 512  # pixels of a picture, at most
+_MOST_SHEETS = 24  # of a run's metrics
 _FEWEST_FRAMES, _ALL_FRAMES = 3, 120  # of a scale, of a page: 10 MB at worst
 
 _DIVERSITY_SIDE = 32  # images are compared at this size, at most
@@ -82,13 +83,17 @@ def strips(run: Run, total: int) -> dict[int, list[tuple[float, Markup]]]:
 
 def stills(run: Run) -> list[tuple[str, Path]]:
   """Return titles and files of the reals and of each metric's newest sheet."""
-  found = [("Real images", run.workdir / "reals.png")]
+  # Names in somebody's records are no paths.
+  folders = {folder.name: folder for folder in run.workdir.iterdir()}
+  found = []
   for name in run.metric_names:
-    if re.fullmatch(r"\w+(/\d+)?", name):
-      sheets = (run.workdir / name.replace("/", "_at_")).glob("*.png")
-      by_step = {int(x.stem): x for x in sheets if x.stem.isdecimal()}
-      found += [(name, by_step[max(by_step)])] if by_step else []
-  return found
+    if folder := folders.get(name.replace("/", "_at_")):
+      sheets = [x for x in folder.glob("*.png") if x.stem.isdecimal()]
+      steps = {int(sheet.stem): sheet for sheet in sheets}
+      found += [(max(steps), name, steps[max(steps)])] if steps else []
+  found.sort(key=lambda each: -each[0])  # a stage's scale ends with it
+  newest = [(name, path) for _, name, path in found[:_MOST_SHEETS]]
+  return [("Real images", run.workdir / "reals.png"), *newest]
 
 
 def encode(path: Path) -> Markup | None:

@@ -102,7 +102,7 @@ def plain(text: str, most: int = 300) -> str:
 def natural(name: str) -> tuple:
   """Return a key that sorts "x/4" before "x/16"."""
   head, _, tail = name.rpartition("/")
-  return (head, int(tail), "") if tail.isdecimal() else (name, 0, tail)
+  return (head, len(tail), tail) if tail.isdecimal() else (name, 0, tail)
 
 
 def _read(workdir: Path, name: str) -> Run:

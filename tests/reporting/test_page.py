@@ -92,12 +92,14 @@ def test_hostile_records_stay_text(tmp_path):
   }
   stats = [
     {**row, SCRIPT: 1.0, "secs/" + SCRIPT: 2.0, "a\x00$": 3.0, "x/\u202e": 1}
+    | {"x/" + "9" * 5000: 1.0}
     for row in rows()
   ]
   metrics = [
     metrics_row(1.0, 0.5, name="kid_efficientnet_lite0_200"),
     {**metrics_row(2.0, 0.4), SCRIPT: 3.0, "protocols": {METRIC: SCRIPT}},
     {**metrics_row(3.0, 0.4), "weights_hash": 5, "protocols": [SCRIPT]},
+    {**metrics_row(4.0, 0.4), "x" * 300: 1.0, "..": 1.0},
   ]
   workdir = tmp_path / "<img onerror=alert(1)>"
   write_run(workdir, config=bad, stats=stats, metrics=metrics)
