@@ -65,12 +65,11 @@ def locked(
     with file:
       failed = None
       try:
-        try:
-          fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-          file.seek(0)
-          busy("".join(file.readline().strip().partition("process ")[1:]))
-          fcntl.flock(file, fcntl.LOCK_EX)
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+      except BlockingIOError:
+        file.seek(0)
+        busy("".join(file.readline().strip().partition("process ")[1:]))
+        fcntl.flock(file, fcntl.LOCK_EX)
       except OSError as error:
         failed = error
       if path.exists() and os.path.samestat(

@@ -13,6 +13,7 @@ from PIL import Image
 from msggan_jax import data
 from msggan_jax.data import holdout, partial_set, prepared_set, set_writer
 from msggan_jax.data.sources import config_of
+from msggan_jax.runtime import folder_lock
 from tests.commands import run_command
 from tests.conftest import contents
 
@@ -269,3 +270,14 @@ def test_the_command_and_sigkill(photos, whole, tmp_path):
     assert f"{line}\n" in said
   assert contents(tmp_path / "set") == whole
   assert not (tmp_path / ".set.partial").exists()
+
+
+def test_a_wait_that_cannot_be_announced_takes_no_lock(tmp_path):
+  def announce(holder):
+    raise BrokenPipeError
+
+  path = tmp_path / "set" / "lock"
+  with folder_lock.locked(path, announce):
+    with pytest.raises(BrokenPipeError):
+      with folder_lock.locked(path, announce):
+        pass
