@@ -44,7 +44,7 @@ Rows: docs/claims.jsonl and the page beside it.
 
 from typing import Any
 
-from benchmarks import claims_page
+from benchmarks import claims_page, section
 from benchmarks.experiments import (
   KID,
   PLAIN,
@@ -171,7 +171,8 @@ def measure(run: Run) -> dict[str, Any]:
 
 def write_page() -> None:
   """Write docs/claims.md of the rows."""
-  claims_page.write(jsonl.read(ROWS), all_runs([]))
+  text = claims_page.text(jsonl.read(ROWS), all_runs([]))
+  section.replace(claims_page.PAGE, "claims", text)
 
 
 if __name__ == "__main__":

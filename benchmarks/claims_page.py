@@ -4,19 +4,17 @@ Only the claims are typed: figures and verdicts are computed from rows.
 """
 
 import math
-import statistics
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 import numpy as np
-from matplotlib.figure import Figure
 
 from benchmarks import section
 from benchmarks.experiments import Rows, Run, difference, score
 from benchmarks.section import ROOT
-from msggan_jax.runtime import jsonl, plots
+from msggan_jax.runtime import jsonl
 
-PAGE, PLOT = ROOT / "docs/claims.md", ROOT / "docs/claims-depth.svg"
+PAGE = ROOT / "docs/claims.md"
 HOLDS, FAILS, NOT_SHOWN = "holds", "does not hold here", "not shown"
 EARLY = 0.9  # agreement of scales that show one picture
 
@@ -57,6 +55,11 @@ class Results:
     """Return the differences a - b of a value of rows."""
     pairs = self.complete(a, b)
     return pairs and [value(x) - value(y) for x, y in pairs]
+
+  def each(self, side: Side, value: Callable[[dict], float]) -> Values:
+    """Return a value of each row."""
+    rows = self.complete(side)
+    return rows and [value(row) for (row,) in rows]
 
 
 MSG, MSG_STYLE = ("table-3", "all, rate 0.003"), ("table-5-stylegan", "cat_lin")
@@ -99,13 +102,19 @@ class Claim(NamedTuple):
   values: Callable[[Results], dict[str, Values]] = lambda _: {}
 
 
+def apart(
+  pairs: dict[str, tuple[Side, Side]],
+  value: Callable[[dict], float] = score,
+) -> Callable[[Results], dict[str, Values]]:
+  """Return the differences of pairs, by name."""
+  return lambda results: {
+    name: results.apart(*sides, value) for name, sides in pairs.items()
+  }
+
+
 def kid_of(beginning: str) -> Callable[[Results], dict[str, Values]]:
   """Return the differences of the pairs whose names begin so."""
-  return lambda results: {
-    name: results.apart(*sides)
-    for name, sides in PAIRS.items()
-    if name.startswith(beginning)
-  }
+  return apart({k: v for k, v in PAIRS.items() if k.startswith(beginning)})
 
 
 def slopes(results: Results) -> dict[str, Values]:
@@ -137,35 +146,27 @@ def rates(results: Results) -> dict[str, Values]:
 def changes(results: Results) -> dict[str, Values]:
   """Return how much more images change in ProGAN, and earlier."""
 
-  def change(kimg: str, side: str) -> Callable[[dict], float]:
-    return lambda row: row["stability_by_kimg"][kimg][side]
+  def calmer(side: str) -> Callable[[dict], float]:
+    of = "stability_by_kimg"
+    return lambda row: row[of]["4"][side] - row[of]["8"][side]
 
-  of_msg = results.complete(MSG)
-  return {
-    "ProGAN - MSG-ProGAN, 32²": results.apart(PROGAN, MSG, change("8", "32"))
-  } | {
-    f"2 to 4 - 6 to 8 kimg, {side}²": of_msg
-    and [change("4", side)(row) - change("8", side)(row) for (row,) in of_msg]
+  last = apart(
+    {"ProGAN - MSG-ProGAN, 32²": (PROGAN, MSG)},
+    lambda row: row["stability_by_kimg"]["8"]["32"],
+  )
+  return last(results) | {
+    f"2 to 4 - 6 to 8 kimg, {side}²": results.each(MSG, calmer(side))
     for side in ("4", "8", "16", "32")
   }
 
 
 def early(results: Results) -> dict[str, Values]:
   """Return the smallest agreement of the scales at 2 kimg, less `EARLY`."""
-  of_msg = results.complete(MSG)
-  return {
-    f"agreement - {EARLY}": of_msg
-    and [
-      min(row["agreement_by_kimg"]["2"].values()) - EARLY for (row,) in of_msg
-    ]
-  }
 
+  def more(row: dict) -> float:
+    return min(row["agreement_by_kimg"]["2"].values()) - EARLY
 
-def of_demo(
-  name: str, a: Side, b: Side, value: Callable[[dict], float]
-) -> Callable[[Results], dict[str, Values]]:
-  """Return the differences of runs of other experiments."""
-  return lambda results: {name: results.apart(a, b, value)}
+  return {f"agreement - {EARLY}": results.each(MSG, more)}
 
 
 def largest(row: dict) -> float:
@@ -196,10 +197,13 @@ CLAIMS = (
   Claim(
     *("All levels at once cost more an image", "limitations"),
     "TFLOP of the products of 8 kimg, 32²",
-    lambda results: {
-      "MSG-ProGAN - ProGAN": results.apart(MSG, PROGAN, teraflops),
-      "MSG-StyleGAN - StyleGAN": results.apart(MSG_STYLE, STYLE, teraflops),
-    },
+    apart(
+      {
+        "MSG-ProGAN - ProGAN": (MSG, PROGAN),
+        "MSG-StyleGAN - StyleGAN": (MSG_STYLE, STYLE),
+      },
+      teraflops,
+    ),
   ),
   Claim(
     *("All connections are better than none", "Table 4"),
@@ -208,7 +212,7 @@ CLAIMS = (
   Claim(
     *("The same", "Table 4"),
     "[KID, 32², pairing recipe, equal FLOPs](results.md#scales)",
-    of_demo("none - all", *RECIPE, largest),
+    apart({"none - all": RECIPE}, largest),
   ),
   Claim(
     "Any connections are better than none, and all are the best",
@@ -222,7 +226,7 @@ CLAIMS = (
   Claim(
     *("The same", "the reason given"),
     "[KID, 32², the demo's recipe](agreement.md)",
-    of_demo("control - all", POOLED, NONE, largest),
+    apart({"control - all": (POOLED, NONE)}, largest),
   ),
   Claim(
     *("They help more, the more levels there are", "the reason given"),
@@ -247,7 +251,7 @@ CLAIMS = (
   Claim(
     *("All scales show one picture", "Figure 5"),
     "[smallest agreement, 32², the demo's recipe](agreement.md)",
-    of_demo("all - control", NONE, POOLED, agreement),
+    apart({"all - control": (NONE, POOLED)}, agreement),
   ),
   Claim(
     *("One setting trains every data set and size", "abstract"),
@@ -290,40 +294,8 @@ def at_equal_flops(results: Results, a: Side, b: Side) -> Values:
   ]
 
 
-def draw(results: Results) -> bool:
-  """Draw the seeds' differences by depth, if two depths have some."""
-  figure = Figure(figsize=(6, 3.5), layout="tight")
-  axes = figure.add_subplot()
-  drawn = set()
-  for place, arm in enumerate(("none", "control")):
-    points = [
-      (doublings, score(row) - score(results.of((part, "all"))[seed]))
-      for doublings, side in enumerate(DEPTHS, 3)
-      for part in (f"depth-{side}",)
-      for seed, row in results.of((part, arm)).items()
-      if seed in results.of((part, "all"))
-    ]
-    drawn |= {doublings for doublings, _ in points}
-    axes.scatter(
-      [doublings + 0.16 * place - 0.08 for doublings, _ in points],
-      [apart for _, apart in points],
-      facecolors="none",
-      edgecolors=plots.COLORS[place],
-      label=f"{arm} - all",
-    )
-  if len(drawn) < 2:
-    return False
-  axes.axhline(0, color="black", linewidth=0.8)
-  axes.set_xticks(range(3, 7), [f"{2**n * 4}²" for n in range(3, 7)])
-  axes.set_xlabel("size; each has one more doubling")
-  axes.set_ylabel("difference of KID")
-  axes.legend(fontsize=8)
-  section.save(figure, PLOT)
-  return True
-
-
 def text(rows: Rows, runs: Sequence[Run]) -> str:
-  """Return the verdicts, the plot, all pairs and all rows."""
+  """Return the verdicts, all pairs and all rows."""
   other = [
     row
     for name in ("agreement", "results")
@@ -339,25 +311,12 @@ def text(rows: Rows, runs: Sequence[Run]) -> str:
     lines.append([*claim[:3], "; ".join(figures), verdict(values)])
   head = ("claim", "in the paper", "tested here by", "figures", "verdict")
   parts = [section.table(head, lines)]
-  if draw(results):
-    parts.append(f"![Differences of KID by depth]({PLOT.name})\n")
   lines = []
-  for name, (a, b) in PAIRS.items():
-    pairs = results.complete(a, b)
-    secs = pairs and statistics.median(
-      x["train_secs"] / y["train_secs"] for x, y in pairs
-    )
-    equal = results.apart(a, b)
-    lines.append(
-      [
-        name,
-        figure(equal),
-        figure(at_equal_flops(results, a, b)),
-        f"{secs:.2f}" if secs else "",
-        verdict({name: equal}),
-      ]
-    )
-  head = ("pair", "equal images", "equal FLOPs", "ratio of seconds", "above 0")
+  for name, sides in PAIRS.items():
+    equal = results.apart(*sides)
+    flops = at_equal_flops(results, *sides)
+    lines.append([name, figure(equal), figure(flops), verdict({name: equal})])
+  head = ("pair", "equal images", "equal FLOPs", "above 0")
   parts += ["### Differences of KID\n", section.table(head, lines)]
   head = ("part", "arm", "seed", "KID at 2, 4, 6, 8 kimg", "TFLOP", "min")
   lines = [line(row) for row in rows]
@@ -374,8 +333,3 @@ def line(row: dict) -> list:
   kids = " / ".join(f"{x:.3f}" for x in row["kid_by_kimg"].values())
   minutes = f"{row['train_secs'] / 60:.0f}"
   return [*names, kids, f"{teraflops(row):.2f}", minutes]
-
-
-def write(rows: Rows, runs: Sequence[Run]) -> None:
-  """Write the page."""
-  section.replace(PAGE, "claims", text(rows, runs))
