@@ -16,9 +16,9 @@ dominate. With the same c at all S scales the two are equal if
 
 because the sum of 1 / s^2 over s = 4, 8, ... is 1 / 12.
 
-While a network grows to R, D of a stage has images of s x s pixels. In its
-authors' code they are doubled to R x R, D averages them, and the gradient is by
-the doubled ones: by the same rule of norm share ||g_s||, share = s / R. So the
+While a network grows to R, D sees images of s x s pixels. Its authors' code
+doubles them to R x R, and D averages them again. The gradient with respect to
+the doubled image has the norm share * ||g_s||, share = s / R, as above. So the
 penalty does not jump where a fade begins.
 """
 
@@ -53,9 +53,10 @@ def gradient_penalty(
   the scales are independent inputs, one epsilon per example is shared by all
   scales, and every scale has its own norm.
 
-  `epsilon`, (B,), uniform in [0, 1], is the share of the real image, `share`
-  the images' of the full resolution, of a network that grows. Returns
-  (||g|| - 1)^2, `one_sided` max(0, ||g|| - 1)^2, (S, B), not yet averaged.
+  `epsilon`, (B,), uniform in [0, 1], is the weight of the real image. `share`
+  is the images' resolution over that of the whole run, below 1 while a network
+  grows. Returns (||g|| - 1)^2, `one_sided` max(0, ||g|| - 1)^2, (S, B), not yet
+  averaged.
   """
   epsilon = epsilon[:, None, None, None]
   interpolated = jax.tree.map(

@@ -82,7 +82,7 @@ class TrainStep:
     optimizer: optax.GradientTransformationExtraArgs,
     share: float = 1.0,
   ):
-    """Keep the parts; `share` is a stage's of the full resolution."""
+    """Keep the parts; `share` is that of `penalties.gradient_penalty`."""
     self._config = config
     self._share = share
     self._generator = generator

@@ -1,9 +1,9 @@
-"""Python's unpickler, without anything that a file could execute.
+"""Python's unpickler, restricted to data: a file executes nothing.
 
 Weight files use a few dozen instructions and a handful of globals. Others are
 refused; globals and calls are only recorded, so a file cannot import anything.
-An allow-list in `find_class` alone would still hash any key and set attributes
-of any instance.
+An allow-list in `find_class` alone would still hash any key, set attributes of
+any instance and copy a call's arguments each time.
 """
 
 import dataclasses
