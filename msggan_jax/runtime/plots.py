@@ -103,7 +103,8 @@ def panels(
       for i, (name, values) in enumerate(curves.items()):
         axes.plot(x, values[place], _DASHES[i], color=COLORS[i], label=name)
       shown = np.concatenate([values[place] for values in curves.values()])
-      shown = shown[shown > 0] if shown.any() else np.ones(1)
+      shown = shown[shown > 0]  # nor NaN
+      shown = shown if len(shown) else np.ones(1)
       axes.set_ylim(shown.min() / 2, shown.max() * 2)
       _scale_by_log(axes, shown)
       if channels > 1:

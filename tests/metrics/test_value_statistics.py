@@ -109,6 +109,9 @@ def test_plotted_curves_fill_the_picture(kind, reals, fakes):
   shown = value_statistics.plot(kind, *features, reals.shape[-1])
   height, width, _ = shown.shape
   assert width == 512 and height <= 512  # a report shows no more
+  nothing = np.full_like(features[0], np.nan)
+  empty = value_statistics.plot(kind, nothing, nothing, reals.shape[-1])
+  assert empty.shape == shown.shape
   blue = np.abs(shown - np.array([0x00, 0x72, 0xB2])).sum(2) < 20
   left, right = blue[:, :256], blue[:, 256:]
   for columns in (np.flatnonzero(half.any(0)) for half in (left, right)):
