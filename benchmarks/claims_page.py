@@ -8,13 +8,14 @@ from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 import numpy as np
+from matplotlib.figure import Figure
 
 from benchmarks import section
 from benchmarks.experiments import Rows, Run, difference, score
 from benchmarks.section import ROOT
-from msggan_jax.runtime import jsonl
+from msggan_jax.runtime import jsonl, plots
 
-PAGE = ROOT / "docs/claims.md"
+PAGE, PLOT = ROOT / "docs/claims.md", ROOT / "docs/claims-depth.svg"
 HOLDS, FAILS, NOT_SHOWN = "holds", "does not hold here", "not shown"
 EARLY = 0.9  # agreement of scales that show one picture
 
@@ -294,8 +295,40 @@ def at_equal_flops(results: Results, a: Side, b: Side) -> Values:
   ]
 
 
+def draw(results: Results) -> bool:
+  """Draw the seeds' differences by depth, if two depths have some."""
+  figure = Figure(figsize=(6, 3.5), layout="tight")
+  axes = figure.add_subplot()
+  drawn = set()
+  for place, arm in enumerate(("none", "control")):
+    points = [
+      (doublings, score(row) - score(results.of((part, "all"))[seed]))
+      for doublings, side in enumerate(DEPTHS, 3)
+      for part in (f"depth-{side}",)
+      for seed, row in results.of((part, arm)).items()
+      if seed in results.of((part, "all"))
+    ]
+    drawn |= {doublings for doublings, _ in points}
+    axes.scatter(
+      [doublings + 0.16 * place - 0.08 for doublings, _ in points],
+      [apart for _, apart in points],
+      facecolors="none",
+      edgecolors=plots.COLORS[place],
+      label=f"{arm} - all",
+    )
+  if len(drawn) < 2:
+    return False
+  axes.axhline(0, color="black", linewidth=0.8)
+  axes.set_xticks(range(3, 7), [f"{2**n * 4}²" for n in range(3, 7)])
+  axes.set_xlabel("size; each has one more doubling")
+  axes.set_ylabel("difference of KID")
+  axes.legend(fontsize=8)
+  section.save(figure, PLOT)
+  return True
+
+
 def text(rows: Rows, runs: Sequence[Run]) -> str:
-  """Return the verdicts, all pairs and all rows."""
+  """Return the verdicts, the plot, all pairs and all rows."""
   other = [
     row
     for name in ("agreement", "results")
@@ -311,6 +344,8 @@ def text(rows: Rows, runs: Sequence[Run]) -> str:
     lines.append([*claim[:3], "; ".join(figures), verdict(values)])
   head = ("claim", "in the paper", "tested here by", "figures", "verdict")
   parts = [section.table(head, lines)]
+  if draw(results):
+    parts.append(f"![Differences of KID by depth]({PLOT.name})\n")
   lines = []
   for name, sides in PAIRS.items():
     equal = results.apart(*sides)

@@ -158,7 +158,8 @@ def row_of_claim(run):
   }
 
 
-def test_verdicts_follow_the_rows():
+def test_verdicts_follow_the_rows(tmp_path, monkeypatch):
+  monkeypatch.setattr(claims_page, "PLOT", tmp_path / "depth.svg")
   runs = claims.all_runs([])
   rows = [row_of_claim(run) for run in runs]
 
@@ -172,7 +173,9 @@ def test_verdicts_follow_the_rows():
 
   assert set(verdicts(rows).values()) == {claims_page.HOLDS}
   assert len(verdicts(rows)) == 11
-  assert "incomplete" not in claims_page.text(rows, runs)
+  text = claims_page.text(rows, runs)
+  assert "incomplete" not in text
+  assert text.count("depth.svg") == 1 and (tmp_path / "depth.svg").exists()
   # At the FLOPs of ProGAN's 8 kimg, 4 kimg of MSG-ProGAN.
   ours, theirs = (
     next(row for row in rows if (row["part"], row["arm"], row["seed"]) == key)
@@ -203,7 +206,8 @@ def test_a_difference_counts_by_its_error_and_its_pairs():
   assert not counts(1, 1, 50)  # twice the error is above the mean
 
 
-def test_the_page_of_claims_is_that_of_its_rows():
+def test_the_page_of_claims_is_that_of_its_rows(tmp_path, monkeypatch):
+  monkeypatch.setattr(claims_page, "PLOT", tmp_path / claims_page.PLOT.name)
   text = claims_page.text(jsonl.read(claims.ROWS), claims.all_runs([]))
   assert text in claims_page.PAGE.read_text()
 
