@@ -162,6 +162,8 @@ def measure(run: Run) -> dict[str, Any]:
 def line(row: dict[str, Any]) -> list:
   """Return a run's cells of the table."""
   of = f"{row['source']}, {row['network']}"
+  if row["part"] == DEMO:
+    of += f", {DEMO_KIMG:g} kimg"
   names = [of, row["arm"], row["stage"], row["seed"]]
   if row["kid"] is None:
     return [*names, f"code {row['exit_code']}", *[""] * 5]
