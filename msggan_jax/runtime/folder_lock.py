@@ -60,8 +60,10 @@ def locked(
     try:
       path.parent.mkdir(parents=True, exist_ok=True)
       file = path.open("a+")
-    except FileNotFoundError:  # the holder has removed the folder just now
-      continue
+    except FileNotFoundError:
+      if path.is_symlink():  # to nowhere
+        raise
+      continue  # the holder has removed the folder just now
     with file:
       failed = None
       try:

@@ -281,3 +281,10 @@ def test_a_wait_that_cannot_be_announced_takes_no_lock(tmp_path):
     with pytest.raises(BrokenPipeError):
       with folder_lock.locked(path, announce):
         pass
+
+
+def test_a_lock_that_is_a_link_to_nowhere_is_an_error(tmp_path):
+  (tmp_path / "lock").symlink_to(tmp_path / "missing" / "lock")
+  with pytest.raises(FileNotFoundError):
+    with folder_lock.locked(tmp_path / "lock", print):
+      pass
