@@ -13,7 +13,6 @@ import numpy as np
 
 from msggan_jax.metrics.frozen_network import Features, Images
 from msggan_jax.models.pyramid import to_float
-from msggan_jax.runtime import plots
 
 SPECTRUM, HISTOGRAM, CORRELATION = KINDS = (
   *("spectrum", "histogram", "correlation"),
@@ -123,6 +122,8 @@ def plot(
   kind: str, reals: np.ndarray, fakes: np.ndarray, channels: int
 ) -> np.ndarray:
   """Draw the mean features, (N, D), of the first channels: uint8, (H, W, 3)."""
+  from msggan_jax.runtime import plots  # late, so that training starts sooner
+
   curves = {}
   for name, features in (("reals", reals), ("fakes", fakes)):
     mean = features.mean(0, dtype=np.float64)
