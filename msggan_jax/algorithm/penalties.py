@@ -19,7 +19,7 @@ because the sum of 1 / s^2 over s = 4, 8, ... is 1 / 12.
 While a network grows to R, D sees images of s x s pixels. Its authors' code
 doubles them to R x R, and D averages them again. The gradient with respect to
 the doubled image has the norm share * ||g_s||, share = s / R, as above. So the
-penalty does not jump where a fade begins.
+penalty does not jump where a fade begins: `of_full_size`.
 """
 
 from collections.abc import Callable, Sequence
@@ -45,7 +45,6 @@ def gradient_penalty(
   fakes: Pyramid,
   epsilon: jax.Array,
   one_sided: bool = False,
-  share: float = 1.0,
 ) -> jax.Array:
   """Penalize gradient norms away from 1 at each scale (paper, section 3.2).
 
@@ -53,25 +52,20 @@ def gradient_penalty(
   the scales are independent inputs, one epsilon per example is shared by all
   scales, and every scale has its own norm.
 
-  `epsilon`, (B,), uniform in [0, 1], is the weight of the real image. `share`
-  is the images' resolution over that of the whole run, below 1 while a network
-  grows. Returns (||g|| - 1)^2, `one_sided` max(0, ||g|| - 1)^2, (S, B), not yet
-  averaged.
+  `epsilon`, (B,), uniform in [0, 1], is the share of the real image. Returns
+  (||g|| - 1)^2, `one_sided` max(0, ||g|| - 1)^2, (S, B), not yet averaged.
   """
   epsilon = epsilon[:, None, None, None]
   interpolated = jax.tree.map(
     lambda real, fake: epsilon * real + (1 - epsilon) * fake, reals, fakes
   )
   gradients = _input_gradients(critic, interpolated)
-  excess = _safe_sqrt(_squared_norms(gradients, share)) - 1
+  excess = _safe_sqrt(_squared_norms(gradients)) - 1
   return jnp.square(jax.nn.relu(excess) if one_sided else excess)
 
 
 def r1_penalty(
-  critic: Critic,
-  reals: Pyramid,
-  derivatives: str = "total",
-  share: float = 1.0,
+  critic: Critic, reals: Pyramid, derivatives: str = "total"
 ) -> jax.Array:
   """Return squared gradient norms at each scale (Mescheder et al. 2018).
 
@@ -79,8 +73,7 @@ def r1_penalty(
 
   "partial": the scales are independent inputs. "total": the lower scales are
   pooled from the higher ones, and the derivative passes through the pooling, as
-  in the official code. `share` is that of `gradient_penalty`. (S, B), without
-  gamma / 2, not yet averaged.
+  in the official code. (S, B), without gamma / 2, not yet averaged.
   """
   if derivatives not in ("total", "partial"):
     raise ValueError(
@@ -89,7 +82,7 @@ def r1_penalty(
   gradients = _input_gradients(critic, reals)
   if derivatives == "total":
     gradients = _through_pooling(gradients)
-  return _squared_norms(gradients, share)
+  return _squared_norms(gradients)
 
 
 class Images(NamedTuple):
@@ -100,12 +93,33 @@ class Images(NamedTuple):
   epsilon: jax.Array  # (B,), uniform in [0, 1]
 
 
+def of_full_size(
+  critic: Callable[..., jax.Array], images: Images, share: float
+) -> tuple[Callable[..., jax.Array], Images]:
+  """Return a critic and images whose gradients are those by doubled images.
+
+  `share` is the images' resolution over that of the whole run, below 1 while a
+  network grows. The images become 1 / share as large and the critic divides
+  them again, which multiplies its gradients by share.
+  """
+  if share == 1:
+    return critic, images
+
+  def times(factor, pyramid):
+    return jax.tree.map(lambda x: factor * x, pyramid)
+
+  larger = images._replace(
+    reals=times(1 / share, images.reals), fakes=times(1 / share, images.fakes)
+  )
+  return lambda x, *given: critic(times(share, x), *given), larger
+
+
 class Term(NamedTuple):
   """A penalty term of D's loss."""
 
   metric: str  # its name in `stats.jsonl`, before /<resolution>
-  # By the configuration and `share`: (S, B), not yet averaged.
-  values: Callable[[Critic, Images, ConfigDict, float], jax.Array]
+  # By the configuration: (S, B), not yet averaged.
+  values: Callable[[Critic, Images, ConfigDict], jax.Array]
   # By the configuration and the values of this step.
   weight: Callable[[ConfigDict, schedules.Now], float | jax.Array]
 
@@ -113,26 +127,22 @@ class Term(NamedTuple):
 def _around_one(one_sided: bool) -> Term:
   return Term(
     "gradient_penalty",
-    lambda critic, images, _, share: gradient_penalty(
-      critic, *images, one_sided, share
-    ),
+    lambda critic, images, _: gradient_penalty(critic, *images, one_sided),
     lambda config, _: config.gp_weight,
   )
 
 
 _R1 = Term(
   "r1_penalty",
-  lambda critic, images, config, share: r1_penalty(
-    critic, images.reals, config.penalty_derivatives, share
+  lambda critic, images, config: r1_penalty(
+    critic, images.reals, config.penalty_derivatives
   ),
   lambda _, now: 0.5 * now.r1_gamma,
 )
 _R2 = Term(
   "r2_penalty",
   # Fakes are not pooled from each other: always partial.
-  lambda critic, images, _, share: r1_penalty(
-    critic, images.fakes, "partial", share
-  ),
+  lambda critic, images, _: r1_penalty(critic, images.fakes, "partial"),
   lambda _, now: 0.5 * now.r2_gamma,
 )
 
@@ -187,13 +197,11 @@ def penalize(
   critic: Callable[[Pyramid, Any], jax.Array],
   images: Images,
   given: Any,
-  share: float = 1.0,
 ) -> Penalty:
   """Compute the penalty of a step, at every `penalty_interval`-th one.
 
   `critic` is (pyramid, given) -> logits, (B,); `images` and `given`, the labels
-  and transformations, are this device's; `share` is that of
-  `gradient_penalty`.
+  and transformations, are this device's.
   """
   terms, interval = PENALTIES[config.penalty], config.penalty_interval
   scales = connected_scales(config.resolution, config.connected_scales)
@@ -202,7 +210,7 @@ def penalize(
     def of_given(pyramid):
       return critic(pyramid, given)
 
-    return [term.values(of_given, images, config, share) for term in terms]
+    return [term.values(of_given, images, config) for term in terms]
 
   def compute():
     size = config.micro_batch_size
@@ -255,10 +263,9 @@ def _through_pooling(gradients: Pyramid) -> Pyramid:
   return tuple(totals)
 
 
-def _squared_norms(pyramid: Pyramid, share: float) -> jax.Array:
+def _squared_norms(pyramid: Pyramid) -> jax.Array:
   gradients = jax.tree.leaves(pyramid)
-  norms = jnp.stack([jnp.sum(jnp.square(g), axis=(1, 2, 3)) for g in gradients])
-  return norms if share == 1 else share**2 * norms
+  return jnp.stack([jnp.sum(jnp.square(g), axis=(1, 2, 3)) for g in gradients])
 
 
 def _safe_sqrt(x: jax.Array) -> jax.Array:

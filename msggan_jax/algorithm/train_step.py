@@ -82,7 +82,7 @@ class TrainStep:
     optimizer: optax.GradientTransformationExtraArgs,
     share: float = 1.0,
   ):
-    """Keep the parts; `share` is that of `penalties.gradient_penalty`."""
+    """Keep the parts; `share` is that of `penalties.of_full_size`."""
     self._config = config
     self._share = share
     self._generator = generator
@@ -178,8 +178,9 @@ class TrainStep:
       real_logits = critic(images.reals, given)
       fake_logits = critic(images.fakes, given)
       loss = self._adversarial.d_loss(real_logits, fake_logits)
+      penalized = penalties.of_full_size(critic, images, self._share)
       penalty = penalties.penalize(
-        self._config, state.step, now, critic, images, given, self._share
+        self._config, state.step, now, *penalized, given
       )
       values = {
         "d_loss": loss,

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from msggan_jax.algorithm import losses
+from msggan_jax.algorithm.penalties import Images, of_full_size
 from msggan_jax.models.pyramid import downsample
 
 REAL_LOGITS = np.array([1.5, -0.3, 0.2, 2.0], np.float32)
@@ -142,7 +143,10 @@ def test_a_stages_penalty_is_that_of_doubled_images(float64):
   ):
     given = (epsilon,) if len(images) == 2 else ()
     expected = penalty(pooled, *map(doubled, images), *given)
-    values = penalty(smooth_critic, *images, *given, share=4 / 16)
+    critic, large = of_full_size(
+      smooth_critic, Images(reals, fakes, epsilon), 4 / 16
+    )
+    values = penalty(critic, *large[: len(images)], *given)
     np.testing.assert_allclose(values, expected, rtol=1e-12)
     assert not np.allclose(penalty(smooth_critic, *images, *given), expected)
 
