@@ -16,7 +16,6 @@ from typing import Any
 import numpy as np
 import PIL
 from absl import logging
-from ml_collections import ConfigDict
 
 from msggan_jax.data import (
   description,
@@ -34,7 +33,7 @@ from msggan_jax.data import (
 from msggan_jax.data.sources import (
   OpenSource,
   Source,
-  complete,
+  checked,
   demo,
   folder,
   labels,
@@ -99,7 +98,7 @@ def prepare(
     ValueError: If the set cannot be made; no files remain then.
     OutOfDate: If the source must be unchanged and is not.
   """
-  dataset = _checked(config.dataset if dataset is None else dataset)
+  dataset = checked(config.dataset if dataset is None else dataset)
   wanted = _wanted(config, dataset)
   if given := _given_set(dataset, wanted):
     if output:
@@ -195,7 +194,7 @@ def count_classes(config: Any) -> int:
 
 
 def _count(config: Any) -> tuple[int, int]:
-  dataset = _checked(config.dataset)
+  dataset = checked(config.dataset)
   if metadata := _metadata_of(dataset):
     return metadata.num_images - metadata.num_holdout, metadata.num_classes
   with _open_source(dataset, config.resolution) as source:
@@ -214,43 +213,6 @@ def _open_source(dataset: Any, resolution: int) -> Iterator[Source]:
       raise ValueError(description.too_few(name, 0, source.unread))
     holdout.check(dataset.holdout, len(source.names))
     yield source
-
-
-def _checked(dataset: Any) -> ConfigDict:
-  """Return a data set's fields, all of them; refuse impossible ones."""
-  dataset = complete(dataset)
-  if (dataset.range or dataset.layout) and dataset.name != "folder":
-    raise ValueError(
-      "dataset.range and dataset.layout are for folders and zips"
-    )
-  if dataset.layout and not dataset.range:
-    raise ValueError(
-      f"dataset.layout is {dataset.layout!r}, which only values have: give "
-      "their range (--range=LOW:HIGH, dataset.range)"
-    )
-  if dataset.crop not in pixels.CROPS:
-    raise ValueError(
-      f"dataset.crop: {dataset.crop!r} is none of {list(pixels.CROPS)}"
-    )
-  kind = dataset.labels
-  if kind not in labels.KINDS:
-    raise ValueError(
-      f"dataset.labels: {kind!r} is none of {', '.join(labels.KINDS)}"
-    )
-  owner = "cats" if kind == labels.BODIES else "folder"
-  if kind != labels.NONE and dataset.name != owner:
-    owners = "the cats have" if owner == "cats" else "a folder or zip has"
-    raise ValueError(
-      f"dataset.labels is {kind}, but only {owners} such labels; choose none"
-    )
-  try:
-    re.compile(dataset.group_by)
-  except re.error as error:
-    raise ValueError(
-      f"dataset.group_by: {dataset.group_by!r} is no regular expression: "
-      f"{error}"
-    ) from error
-  return dataset
 
 
 def _wanted(config: Any, dataset: Any) -> prepared_set.Metadata:

@@ -2,13 +2,16 @@
 
 import contextlib
 import dataclasses
+import re
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, TypeAlias
 
 from ml_collections import ConfigDict
 from PIL import Image
 
+from msggan_jax.data import pixels
 from msggan_jax.data.arrays import Values
+from msggan_jax.data.sources import labels
 from msggan_jax.models.base_grid import SQUARE
 
 NOT_AN_IMAGE = "not an image"  # the usual reason for a file not read
@@ -49,11 +52,6 @@ _LATER = {"labels": "none", "holdout": 0.0}
 _LATER |= {"range": "", "layout": "", "group_by": ""}
 
 
-def complete(dataset: Any) -> ConfigDict:
-  """Return a data set's fields, also those that older configurations lack."""
-  return ConfigDict(_LATER | dataset.to_dict())
-
-
 def config_of(
   source: str,
   resolution: int,
@@ -85,3 +83,43 @@ def config_of(
       "base_grid": base_grid,
     }
   )
+
+
+def checked(dataset: Any) -> ConfigDict:
+  """Return a data set's fields, with those that older configurations lack.
+
+  ValueError of impossible ones.
+  """
+  dataset = ConfigDict(_LATER | dataset.to_dict())
+  if (dataset.range or dataset.layout) and dataset.name != "folder":
+    raise ValueError(
+      "dataset.range and dataset.layout are for folders and zips"
+    )
+  if dataset.layout and not dataset.range:
+    raise ValueError(
+      f"dataset.layout is {dataset.layout!r}, which only values have: give "
+      "their range (--range=LOW:HIGH, dataset.range)"
+    )
+  if dataset.crop not in pixels.CROPS:
+    raise ValueError(
+      f"dataset.crop: {dataset.crop!r} is none of {list(pixels.CROPS)}"
+    )
+  kind = dataset.labels
+  if kind not in labels.KINDS:
+    raise ValueError(
+      f"dataset.labels: {kind!r} is none of {', '.join(labels.KINDS)}"
+    )
+  owner = "cats" if kind == labels.BODIES else "folder"
+  if kind != labels.NONE and dataset.name != owner:
+    owners = "the cats have" if owner == "cats" else "a folder or zip has"
+    raise ValueError(
+      f"dataset.labels is {kind}, but only {owners} such labels; choose none"
+    )
+  try:
+    re.compile(dataset.group_by)
+  except re.error as error:
+    raise ValueError(
+      f"dataset.group_by: {dataset.group_by!r} is no regular expression: "
+      f"{error}"
+    ) from error
+  return dataset
