@@ -11,9 +11,9 @@ Rules, committed before the runs:
   1 % in FLOPs, so their budgets are equal.
 - Tuning: every arm once, with seed 100. Nothing is concluded from one seed.
   Where cats on MSG-ProGAN had been tuned, the other three were left with the
-  arms that can win and did there at the better of their rates. Without half the
-  rate, and without the terms of G's loss, weight-1 and next-1: their agreement
-  stayed at 0.94, and the package has them no longer (69c688f was the last).
+  arms that can win and did there at the better of their rates. Half the rate is
+  left out, and so are two terms of G's loss, weight-1 and next-1: with them
+  agreement stayed at 0.94. 69c688f was the last commit that had them.
 - Score: the mean KID of the scales at the end, of 1,000 fakes in EfficientNet-
   Lite0's features; beside it, the KID of the largest scale and the agreement.
 - Confirming: the arm without any of it, and the one with the best score among
@@ -21,10 +21,10 @@ Rules, committed before the runs:
   11 to 15, paired. No other run is made with them. A difference counts if its
   mean over the pairs is above twice its standard error and at least four of the
   five pairs show it. The arm wins unless it is worse at the largest scale.
-- The demo: the ten confirming runs of cats on MSG-ProGAN, begun anew with its
-  length, 48 kimg, and evaluated every 8. The demo gets the winner if the mean
-  of its KID at 32x32 over the five seeds is at some of these points no worse
-  than that of none at 48 kimg; the first such point is its length.
+- The demo: the ten confirming runs of cats on MSG-ProGAN go on to its length,
+  48 kimg, and are evaluated every 8. The demo gets the winner if there is an
+  evaluation whose KID at 32x32, as a mean over the five seeds, is no worse than
+  that of none at 48 kimg. The first such evaluation is its new length.
 - A weaker penalty: with gamma 2.5 the pooled pyramid is smooth on Earth and,
   in the demo's first two pairs, behind at 32x32. So gamma 1 and 0.4 are tuned,
   too, with seed 100 and 16 kimg. One that is better than 2.5 at 32x32 and not

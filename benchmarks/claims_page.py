@@ -66,7 +66,7 @@ class Results:
 MSG, MSG_STYLE = ("table-3", "all, rate 0.003"), ("table-5-stylegan", "cat_lin")
 PROGAN, STYLE = ("growing-progan", "grows"), ("growing-stylegan", "grows")
 DEPTHS = (32, 64, 128, 256)
-# In KID, what the paper has as worse, and as better.
+# Runs whose KID is compared: the worse one in the paper, then the better one.
 PAIRS: dict[str, tuple[Side, Side]] = {
   "ProGAN - MSG-ProGAN": (PROGAN, MSG),
   "StyleGAN - MSG-StyleGAN": (STYLE, MSG_STYLE),
