@@ -93,6 +93,16 @@ def test_preparing_twice_prepares_once(config, tmp_path, monkeypatch):
   assert prepare(config).path == first.path
 
 
+def test_prepared_directory_is_a_source_as_it_is(config):
+  save(config, RED)
+  path = prepare(config).path
+  assert data.prepare(config_of(str(path), 16)) == path
+  with pytest.raises(ValueError, match="at 16x16 .* says 32x32"):
+    data.prepare(config_of(str(path), 32))
+  with pytest.raises(ValueError, match="3 channels.*1 channels"):
+    data.prepare(config_of(str(path), 16, channels=1))
+
+
 def test_other_content_is_never_overwritten(config, tmp_path):
   save(config, RED)
   output = tmp_path / "output"

@@ -82,6 +82,14 @@ def test_files_of_another_source_are_refused(tmp_path):
     conversion.read("bmsg-gan", str(tmp_path / "nothing.pth"), None)
 
 
+@pytest.mark.parametrize("source", [*conversion.PRESETS])
+def test_a_text_is_no_weight_file(tmp_path, source):
+  path = tmp_path / "notes.pth"
+  path.write_text("not weights")
+  with pytest.raises(ValueError, match=f"^{path}: not a .*file.*, .*pickle$"):
+    conversion.read(source, str(path), None)
+
+
 def tensors_of(table, config, make_network, seed):
   """Draw a file's tensors, by the names and shapes of a table."""
   rng = np.random.RandomState(seed)
