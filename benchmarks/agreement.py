@@ -25,6 +25,10 @@ Rules, committed before the runs:
   48 kimg, and are evaluated every 8. The demo gets the winner if there is an
   evaluation whose KID at 32x32, as a mean over the five seeds, is no worse than
   that of none at 48 kimg. The first such evaluation is its new length.
+- If there is none, the winner's learning rate falls to a quarter along the
+  burn-in, 32 kimg, or its rate and its gamma do: both once with seed 100 and
+  the demo's length. The better at 32x32 is confirmed with the five seeds
+  against the same runs of none; the demo gets it by the same condition.
 - A weaker penalty: with gamma 2.5 the pooled pyramid is smooth on Earth and,
   in the demo's first two pairs, behind at 32x32. So gamma 1 and 0.4 are tuned,
   too, with seed 100 and 16 kimg. One that is better than 2.5 at 32x32 and not
@@ -51,6 +55,7 @@ from msggan_jax.runtime import jsonl
 
 ROWS = ROOT / "docs/agreement.jsonl"
 KIMG, DEMO, DEMO_KIMG = 16.0, "agreement-demo", 48.0
+FALLS = "agreement-falls"  # with the demo's length, too
 TUNING_SEED, SEEDS = 100, (11, 12, 13, 14, 15)
 SCALES = (4, 8, 16, 32)
 AGREES = 0.99
@@ -66,6 +71,10 @@ ARMS: dict[str, dict[str, Any]] = {  # fields beside those of the demo
   "pooled-pixels": {"pyramid": "pooled", **_PIXELS},
   "skip": {"pyramid": "skip"},
   "skip-half-rate": {"pyramid": "skip", "rate": 0.5},
+}
+_FALLING = {
+  "pooled-rate-falls": {"learning_rate_end": 0.003},
+  "pooled-both-fall": {"learning_rate_end": 0.003, "r1_gamma_end": 0.625},
 }
 FEWER = (NONE, "exact", "pooled", "pooled-pixels", "skip")
 
@@ -126,6 +135,24 @@ def demo_runs(rows: Rows) -> list[Run]:
   ]
 
 
+def falling_runs(rows: Rows) -> list[Run]:
+  """Return the winner with what falls, and the better one's five seeds."""
+  pooled = make_run("tune", "pooled-pixels", TUNING_SEED, "cats", "progan")
+  pooled = pooled._replace(part=FALLS, budgets=DEMO_KIMG / KIMG)
+  tuning = [
+    pooled._replace(arm=arm, fields=pooled.fields | fields)
+    for arm, fields in _FALLING.items()
+  ]
+  by_name = {row["name"]: row for row in rows}
+  tuned = [by_name.get(run.name) for run in tuning]
+  if not all(row and row["kid"] for row in tuned):
+    return tuning
+  best = min(range(len(tuned)), key=lambda i: tuned[i]["kid"]["32"])
+  return tuning + [
+    tuning[best]._replace(stage="confirm", seed=seed) for seed in SEEDS
+  ]
+
+
 def all_runs(rows: Rows) -> list[Run]:
   """Return every run that is known so far, in order."""
   return [
@@ -136,12 +163,17 @@ def all_runs(rows: Rows) -> list[Run]:
       *tuning_runs(data, network),
       *confirming_runs(rows, data, network),
     )
-  ] + [*gamma_runs("cats"), *gamma_runs("earth"), *demo_runs(rows)]
+  ] + [
+    *gamma_runs("cats"),
+    *gamma_runs("earth"),
+    *demo_runs(rows),
+    *falling_runs(rows),
+  ]
 
 
 def settings(run: Run) -> dict[str, Any]:
   """Return the fields that a run sets."""
-  between = 8.0 if run.part == DEMO else KIMG
+  between = 8.0 if run.part in (DEMO, FALLS) else KIMG
   return run.fields | {
     "total_kimg": KIMG * run.budgets,
     **dict.fromkeys(("eval_kimg", "sample_kimg"), between),
@@ -162,7 +194,7 @@ def measure(run: Run) -> dict[str, Any]:
 def line(row: dict[str, Any]) -> list:
   """Return a run's cells of the table."""
   of = f"{row['source']}, {row['network']}"
-  if row["part"] == DEMO:
+  if row["part"] in (DEMO, FALLS):
     of += f", {DEMO_KIMG:g} kimg"
   names = [of, row["arm"], row["stage"], row["seed"]]
   if row["kid"] is None:
