@@ -37,6 +37,8 @@ Rules, committed before the runs:
 Rows: docs/agreement.jsonl and the page beside it.
 """
 
+import statistics
+from collections.abc import Callable
 from typing import Any
 
 from benchmarks import cats, section
@@ -45,6 +47,7 @@ from benchmarks.experiments import (
   Experiment,
   Rows,
   Run,
+  difference,
   last_evaluation,
   main,
   score,
@@ -53,7 +56,7 @@ from benchmarks.section import ROOT
 from msggan_jax.checkpoints import trained
 from msggan_jax.runtime import jsonl
 
-ROWS = ROOT / "docs/agreement.jsonl"
+ROWS, PAGE = ROOT / "docs/agreement.jsonl", ROOT / "docs/agreement.md"
 KIMG, DEMO, DEMO_KIMG = 16.0, "agreement-demo", 48.0
 FALLS = "agreement-falls"  # with the demo's length, too
 TUNING_SEED, SEEDS = 100, (11, 12, 13, 14, 15)
@@ -191,12 +194,51 @@ def measure(run: Run) -> dict[str, Any]:
   return found
 
 
+# Measures of a row; +1: more is better.
+MEASURES: dict[str, tuple[Callable[[dict], float], int]] = {
+  "mean KID of the scales": (score, -1),
+  "KID of 32x32": (lambda row: row["kid"]["32"], -1),
+  "smallest agreement": (lambda row: min(row["agreement"].values()), 1),
+  "bodies of 15": (lambda row: row.get("bodies", 0), 1),
+}
+
+
+def _group(row: dict[str, Any]) -> str:
+  """Return what a row is compared within."""
+  group = f"{row['source']}, {row['network']}"
+  return group + f", {DEMO_KIMG:g} kimg" * (row["budgets"] > 1)
+
+
+def differences(rows: Rows) -> str:
+  """Return the table of confirmed arms beside the same seeds of none."""
+  confirmed: dict[str, dict[str, dict[int, dict]]] = {}
+  for row in rows:
+    if row["stage"] == "confirm" and row["kid"]:
+      arms = confirmed.setdefault(_group(row), {})
+      arms.setdefault(row["arm"], {})[row["seed"]] = row
+  lines = []
+  for group, arms in confirmed.items():
+    without = arms.pop(NONE, {})
+    for arm, with_it in arms.items():
+      seeds = sorted(without.keys() & with_it.keys())
+      for name, (value, sign) in MEASURES.items():
+        pairs = [(value(without[s]), value(with_it[s])) for s in seeds]
+        if len(pairs) < 2 or not any(map(any, pairs)):  # Earth has no bodies
+          continue
+        found = difference([sign * (b - a) for a, b in pairs])
+        means = [statistics.mean(side) for side in zip(*pairs, strict=True)]
+        change = f"{sign * found.mean:+.4f} ± {2 * found.error:.4f}"
+        shown = f"{found.shown} of {found.pairs}"
+        lines.append([group, arm, name, *map("{:.4f}".format, means)])
+        lines[-1] += [change, shown]
+  head = ("data, network", "arm", "measure", "none", "with it")
+  head += ("difference, twice its standard error", "better in")
+  return section.table(head, lines)
+
+
 def line(row: dict[str, Any]) -> list:
   """Return a run's cells of the table."""
-  of = f"{row['source']}, {row['network']}"
-  if row["part"] in (DEMO, FALLS):
-    of += f", {DEMO_KIMG:g} kimg"
-  names = [of, row["arm"], row["stage"], row["seed"]]
+  names = [_group(row), row["arm"], row["stage"], row["seed"]]
   if row["kid"] is None:
     return [*names, f"code {row['exit_code']}", *[""] * 5]
 
@@ -220,7 +262,8 @@ def write_page() -> None:
   head = ("data, network", "arm", "stage", "seed", "KID of the scales", "mean")
   head += ("agreement", "RMSE", "bodies", "min")
   text = section.table(head, map(line, rows))
-  section.replace(ROOT / "docs/agreement.md", "rows", text)
+  section.replace(PAGE, "rows", text)
+  section.replace(PAGE, "pairs", differences(rows))
 
 
 if __name__ == "__main__":
