@@ -58,7 +58,10 @@ def plot(workdir: Path, newest: Mapping[str, float]) -> None:
   """
   from msggan_jax.runtime import plots  # late, so that training starts sooner
 
-  rows = [*jsonl.read_steps(workdir / "stats.jsonl"), newest]
+  steps = jsonl.read_steps(workdir / "stats.jsonl")
+  # Of a long run, most rows have none.
+  rows = [row for row in steps if any(x.startswith(_PREFIX) for x in row)]
+  rows.append(newest)
   names = {name for row in rows for name in row if name.startswith(_PREFIX)}
   lines = []
   for r in sorted(int(name.removeprefix(_PREFIX)) for name in names):

@@ -3,7 +3,7 @@
 import collections
 import contextlib
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 _PREFIX = "secs/"
@@ -53,7 +53,7 @@ class TimeRecord:
     row = {_PREFIX + what: round(x, 3) for what, x in self.secs.items()}
     return row | {_WRITTEN_AT: round(time.time(), 3)}
 
-  def resume(self, rows: Sequence[Mapping[str, Any]], step: int) -> None:
+  def resume(self, rows: Iterable[Mapping[str, Any]], step: int) -> None:
     """Add the sessions before this one, which resumes from a step.
 
     `rows` are those of `stats.jsonl`, including those of lost steps.

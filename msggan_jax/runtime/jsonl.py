@@ -38,9 +38,9 @@ def read(path: Path) -> list[dict[str, Any]]:
   return [row for row in scan(path) if row is not None]
 
 
-def read_steps(path: Path) -> list[dict[str, Any]]:
-  """Return a run's rows, each with a step; those without one are damaged."""
-  return [row for row in read(path) if _has_step(row)]
+def read_steps(path: Path) -> Iterator[dict[str, Any]]:
+  """Yield a run's rows, each with a step; those without one are damaged."""
+  return (row for row in scan(path) if row is not None and _has_step(row))
 
 
 def drop_after(path: Path, step: int) -> None:

@@ -52,7 +52,7 @@ def test_damaged_rows_are_skipped(tmp_path):
   assert [row is None for row in jsonl.scan(path)].count(True) == 4
   with path.open("a") as file:
     file.write('\n{"step": "text"}\n{"kimg": 1.0}\n')  # edited by hand
-  assert jsonl.read_steps(path) == [{"step": 1}, {"step": 2}]
+  assert [*jsonl.read_steps(path)] == [{"step": 1}, {"step": 2}]
   jsonl.drop_after(path, 1)
   assert path.read_bytes() == b'{"step": 1}\n'
   path.write_bytes(b'{"step": 1}\n{"step": 2, "d_l')
