@@ -4,12 +4,13 @@
   python -m benchmarks.compare_with_pytorch --source=BMSG-GAN/sourcecode
 
 Needs torch (pip install '.[benchmark]'), optionally in another interpreter:
---torch_python=PATH. Each run is a separate process. The ratio is that of the
-best median of PyTorch's three modes to the best of ours; it is valid only on an
-idle machine.
+--torch_python=PATH. Each run is a separate process. PyTorch has three modes,
+each in float32 and in bfloat16 (autocast). The last column is PyTorch's best
+median to our best, both in any precision; it is valid only on an idle machine.
 """
 
 import argparse
+import itertools
 import json
 import os
 import statistics
@@ -21,6 +22,7 @@ from benchmarks.timed_step import time_step
 
 HERE = Path(__file__).parent
 MODES = ("eager", "channels_last", "compile")
+PRECISIONS = ("float32", "bfloat16")
 SIZES = {"latent_size": 128, "batch_size": 16}
 # The authors' networks have these widths.
 WIDTHS = {"max_channels": 128, "base_channels": 4096}
@@ -73,24 +75,29 @@ def main() -> None:
   print("|---|---|---|---|---|---|---|", flush=True)
   for resolution, loss, penalty in CASES:
     common = SIZES | {"resolution": resolution, "loss": loss}
-    ours = common | WIDTHS | {"penalty": penalty}
-    theirs, mine = [], []
-    for _ in range(args.rounds):
-      theirs.append(
-        [
-          time_pytorch([*pytorch, f"--mode={mode}"], common, args.steps)
-          for mode in MODES
-        ]
+    theirs = {p: [[] for _ in MODES] for p in PRECISIONS}
+    mine = {p: [[], []] for p in PRECISIONS}
+    for _, precision in itertools.product(range(args.rounds), PRECISIONS):
+      fields = common | {"precision": precision}
+      for mode, secs in zip(MODES, theirs[precision], strict=True):
+        command = [*pytorch, f"--mode={mode}"]
+        secs.append(time_pytorch(command, fields, args.steps))
+      fields |= WIDTHS | {"penalty": penalty}
+      for n, secs in zip((args.devices, 1), mine[precision], strict=True):
+        secs.append(time_ours(n, fields, args.steps))
+    ratio = _best(theirs) / _best(mine)
+    for precision in PRECISIONS:
+      columns = [*theirs[precision], *mine[precision]]
+      cells = ["-".join(f"{s:.2f}" for s in sorted(c)) for c in columns]
+      print(
+        f"| {resolution}x{resolution}, {loss}, {penalty}, {precision} | "
+        f"{' | '.join(cells)} | {ratio:.2f} |",
+        flush=True,
       )
-      mine.append([time_ours(n, ours, args.steps) for n in (args.devices, 1)])
-    columns = [*zip(*theirs, strict=True), *zip(*mine, strict=True)]
-    cells = ["-".join(f"{s:.2f}" for s in sorted(c)) for c in columns]
-    ratio = min(map(min, theirs)) / min(map(min, mine))
-    print(
-      f"| {resolution}x{resolution}, {loss}, {penalty} | "
-      f"{' | '.join(cells)} | {ratio:.2f} |",
-      flush=True,
-    )
+
+
+def _best(secs: dict[str, list[list[float]]]) -> float:
+  return min(s for columns in secs.values() for c in columns for s in c)
 
 
 if __name__ == "__main__":

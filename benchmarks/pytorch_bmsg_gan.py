@@ -4,7 +4,7 @@ compare_with_pytorch.py runs it; alone:
 
   git clone https://github.com/akanimax/BMSG-GAN
   python benchmarks/pytorch_bmsg_gan.py --source=BMSG-GAN/sourcecode \
-    --resolution=32 --mode=compile
+    --resolution=32 --mode=compile --precision=bfloat16
 """
 
 import argparse
@@ -18,6 +18,7 @@ import torch
 from torch.nn import functional
 
 MODES = ("eager", "channels_last", "compile")
+PRECISIONS = ("float32", "bfloat16")
 
 
 def of_paper(authors, discriminator):
@@ -89,8 +90,11 @@ class Training:
     z = torch.randn(len(batch), self.args.latent_size)
     z = z / z.norm(dim=-1, keepdim=True) * math.sqrt(self.args.latent_size)
     dis_optimizer, gen_optimizer = self.optimizers
-    self.gan.optimize_discriminator(dis_optimizer, z, pyramid, self.loss)
-    self.gan.optimize_generator(gen_optimizer, z, pyramid, self.loss)
+    with torch.autocast(
+      "cpu", torch.bfloat16, enabled=self.args.precision == "bfloat16"
+    ):
+      self.gan.optimize_discriminator(dis_optimizer, z, pyramid, self.loss)
+      self.gan.optimize_generator(gen_optimizer, z, pyramid, self.loss)
 
 
 def main():
@@ -100,6 +104,7 @@ def main():
   )
   parser.add_argument("--source", required=True, help="BMSG-GAN/sourcecode")
   parser.add_argument("--mode", choices=MODES, default="eager")
+  parser.add_argument("--precision", choices=PRECISIONS, default="float32")
   parser.add_argument("--resolution", type=int, default=32)
   parser.add_argument("--latent_size", type=int, default=128)
   parser.add_argument("--batch_size", type=int, default=16)
