@@ -29,8 +29,11 @@ from msggan_jax.runtime import jsonl, sharding
 RUNS = ROOT / "runs/results"
 KID = "kid_efficientnet_lite0_1000"
 STOPPED = (-2, 75, 130, 143)  # the next command resumes it
-# The demo in small batches and without classes, as all recipes can train it.
+# The demo in small batches, with the paper's pyramid and no classes, which all
+# recipes can train.
 PLAIN = {
+  "pyramid": "rgb",
+  "penalty_scales": "mean",
   "dataset.labels": "none",
   "num_classes": 0,
   "batch_size": 4,

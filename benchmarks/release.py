@@ -21,10 +21,10 @@ from msggan_jax.sharing import model_card, portable
 FOLDER = Path(trained.__file__).parent / "released"
 MAX_BYTES = 5_000_000
 _RECIPE = (
-  "model resolution num_classes loss penalty gp_weight r1_gamma penalty_scales "
-  "penalty_derivatives optimizer learning_rate burn_in_kimg batch_size "
-  "stddev_group combine latent_size base_channels max_channels ema_kimg "
-  "ema_kimg_end mirror seed"
+  "model pyramid resolution num_classes loss penalty gp_weight r1_gamma "
+  "penalty_scales penalty_derivatives optimizer learning_rate burn_in_kimg "
+  "batch_size stddev_group combine latent_size base_channels max_channels "
+  "ema_kimg ema_kimg_end mirror seed"
 ).split()
 
 

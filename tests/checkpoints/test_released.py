@@ -10,6 +10,7 @@ import pytest
 
 import msggan_jax
 from msggan_jax.checkpoints import trained
+from msggan_jax.metrics import agreement
 
 FOLDER = Path(trained.__file__).parent / "released"
 
@@ -31,6 +32,9 @@ def test_a_released_generator_draws_and_its_card_is_complete(name):
   for scale in pyramid:
     assert np.isfinite(scale).all()
     assert 0.1 < np.std(scale) < 1
+  if generator.config.pyramid != "rgb":
+    images = {x.shape[1]: msggan_jax.to_uint8(x) for x in pyramid}
+    assert agreement.measure([images])["agreement"] > 0.99
   differences = np.asarray(pyramid[-1]) - np.asarray(pyramid[-1])[::-1]
   assert np.std(differences) > 0.1
 
