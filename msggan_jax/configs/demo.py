@@ -1,4 +1,4 @@
-"""The demo: embedded images, twenty minutes on two CPU cores.
+"""The demo: embedded images, fifteen minutes on two idle CPU cores.
 
 python -m msggan_jax.main --config=configs/demo.py          (cats)
 python -m msggan_jax.main --config=configs/demo.py:earth    (satellite tiles)
