@@ -49,9 +49,10 @@ from benchmarks import cats, section
 from benchmarks.experiments import (
   KID,
   Experiment,
+  Results,
   Rows,
   Run,
-  difference,
+  figure,
   last_evaluation,
   main,
   score,
@@ -123,54 +124,45 @@ def confirming_runs(rows: list[dict], data: str, network: str) -> list[Run]:
   ]
 
 
-def gamma_runs(data: str) -> list[Run]:
-  """Return the pooled pyramid with weaker penalties."""
+def varied(part: str, arm: str, data: str = "cats", **fields: float) -> Run:
+  """Return the winner on cats with other fields, once with the tuning seed."""
   run = make_run("tune", "pooled-pixels", TUNING_SEED, data, "progan")
-  return [
-    run._replace(
-      part=f"agreement-gamma-{data}",
-      arm=f"pooled-pixels, gamma {gamma:g}",
-      fields=run.fields | {"r1_gamma": gamma},
-    )
-    for gamma in (1.0, 0.4)
-  ]
+  budgets = LENGTHS.get(part, KIMG) / KIMG
+  fields = run.fields | fields
+  return run._replace(part=part, arm=arm, budgets=budgets, fields=fields)
 
 
-def faster_runs() -> list[Run]:
-  """Return the winner with settings that may learn sooner."""
-  run = make_run("tune", "pooled-pixels", TUNING_SEED, "cats", "progan")
+def varied_runs() -> list[Run]:
+  """Return the winner with a weaker penalty, or settings to learn sooner."""
   rate, lazy = {"learning_rate": 0.018}, {"penalty_interval": 2}
   return [
-    run._replace(
-      part="agreement-faster", arm=f"pooled-{arm}", fields=run.fields | fields
-    )
-    for arm, fields in (
-      ("rate-0.018", rate),
-      ("lazy-2", lazy),
-      ("rate-0.018-lazy-2", rate | lazy),
-    )
+    *(
+      varied(
+        f"agreement-gamma-{data}",
+        f"pooled-pixels, gamma {gamma:g}",
+        data,
+        r1_gamma=gamma,
+      )
+      for data in ("cats", "earth")
+      for gamma in (1.0, 0.4)
+    ),
+    varied("agreement-faster", "pooled-rate-0.018", **rate),
+    varied("agreement-faster", "pooled-lazy-2", **lazy),
+    varied("agreement-faster", "pooled-rate-0.018-lazy-2", **rate, **lazy),
+    varied(FALLS, "pooled-rate-falls", learning_rate_end=0.003),
   ]
 
 
 def demo_runs(rows: Rows) -> list[Run]:
   """Return the confirming runs of cats on MSG-ProGAN, with other lengths."""
-  runs = confirming_runs(rows, "cats", "progan")
-  falls = make_run("tune", "pooled-pixels", TUNING_SEED, "cats", "progan")
-  falls = falls._replace(
-    arm="pooled-rate-falls", fields=falls.fields | {"learning_rate_end": 0.003}
-  )
-  return [
-    run._replace(part=part, budgets=LENGTHS[part] / KIMG)
-    for part, run in (
-      *((DEMO, run) for run in runs),
-      (FALLS, falls),
-      *(
-        (LONGER, run._replace(arm=f"{run.arm}-longer"))
-        for run in runs
-        if run.arm != NONE
-      ),
-    )
+  confirming = confirming_runs(rows, "cats", "progan")
+  runs = [run._replace(part=DEMO) for run in confirming]
+  runs += [
+    run._replace(part=LONGER, arm=f"{run.arm}-longer")
+    for run in confirming
+    if run.arm != NONE
   ]
+  return [run._replace(budgets=LENGTHS[run.part] / KIMG) for run in runs]
 
 
 def all_runs(rows: Rows) -> list[Run]:
@@ -183,12 +175,7 @@ def all_runs(rows: Rows) -> list[Run]:
       *tuning_runs(data, network),
       *confirming_runs(rows, data, network),
     )
-  ] + [
-    *gamma_runs("cats"),
-    *gamma_runs("earth"),
-    *faster_runs(),
-    *demo_runs(rows),
-  ]
+  ] + [*varied_runs(), *demo_runs(rows)]
 
 
 def settings(run: Run) -> dict[str, Any]:
@@ -220,42 +207,32 @@ MEASURES: dict[str, tuple[Callable[[dict], float], int]] = {
 }
 
 
-def _group(row: dict[str, Any]) -> str:
-  """Return what a row is compared within."""
-  demo = ", demo" if row["part"] in LENGTHS else ""
-  return f"{row['source']}, {row['network']}{demo}"
-
-
 def differences(rows: Rows) -> str:
   """Return the table of confirmed arms beside the same seeds of none."""
-  confirmed: dict[str, dict[str, dict[int, dict]]] = {}
-  for row in rows:
-    if row["stage"] == "confirm" and row["kid"]:
-      arms = confirmed.setdefault(_group(row), {})
-      arms.setdefault(row["arm"], {})[row["seed"]] = row
+  runs = [run for run in all_runs(rows) if run.stage == "confirm"]
+  results = Results(rows, runs)
   lines = []
-  for group, arms in confirmed.items():
-    without = arms.pop(NONE, {})
-    for arm, with_it in arms.items():
-      seeds = sorted(without.keys() & with_it.keys())
-      for name, (value, sign) in MEASURES.items():
-        pairs = [(value(without[s]), value(with_it[s])) for s in seeds]
-        if len(pairs) < 2 or not any(map(any, pairs)):  # Earth has no bodies
-          continue
-        found = difference([sign * (b - a) for a, b in pairs])
-        means = [statistics.mean(side) for side in zip(*pairs, strict=True)]
-        change = f"{sign * found.mean:+.4f} ± {2 * found.error:.4f}"
-        shown = f"{found.shown} of {found.pairs}"
-        lines.append([group, arm, name, *map("{:.4f}".format, means)])
-        lines[-1] += [change, shown]
-  head = ("data, network", "arm", "measure", "none", "with it")
-  head += ("difference, twice its standard error", "better in")
+  for part, arm in dict.fromkeys((run.part, run.arm) for run in runs):
+    without = (DEMO if part == LONGER else part, NONE)
+    pairs = results.complete(without, (part, arm))
+    if arm == NONE or not pairs:
+      continue
+    for name, (value, sign) in MEASURES.items():
+      both = [tuple(map(value, pair)) for pair in pairs]
+      if not any(map(any, both)):  # Earth has no bodies
+        continue
+      means = [statistics.mean(side) for side in zip(*both, strict=True)]
+      better = figure([sign * (b - a) for a, b in both])
+      lines.append([part, arm, name, *map("{:.4g}".format, means), better])
+  head = ("part", "arm", "measure", "none", "arm's")
+  head += ("better by, ± twice its standard error, in how many seeds",)
   return section.table(head, lines)
 
 
 def line(row: dict[str, Any]) -> list:
   """Return a run's cells of the table."""
-  names = [_group(row), row["arm"], row["stage"], row["seed"]]
+  of = f"{row['source']}, {row['network']}"
+  names = [of, row["arm"], row["stage"], row["seed"]]
   names.append(f"{KIMG * row['budgets']:g}")
   if row["kid"] is None:
     return [*names, f"code {row['exit_code']}", *[""] * 5]

@@ -11,57 +11,22 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from benchmarks import section
-from benchmarks.experiments import Rows, Run, difference, score
+from benchmarks.experiments import (
+  Results,
+  Rows,
+  Run,
+  Side,
+  Values,
+  difference,
+  figure,
+  score,
+)
 from benchmarks.section import ROOT
 from msggan_jax.runtime import jsonl, plots
 
 PAGE, PLOT = ROOT / "docs/claims.md", ROOT / "docs/claims-depth.svg"
 HOLDS, FAILS, NOT_SHOWN = "holds", "does not hold here", "not shown"
 EARLY = 0.9  # agreement of scales that show one picture
-
-Side = tuple[str, str]  # part, arm
-# What is above 0 if a claim is true, one number a seed; None: not all known.
-Values = list[float] | None
-
-
-class Results:
-  """Confirming rows by part and arm."""
-
-  def __init__(self, rows: Rows, runs: Sequence[Run]):
-    """Take rows of any experiments, and runs that are to have one."""
-    self._rows, self._missing = {}, set()
-    for row in rows:
-      if row["stage"] == "confirm":
-        self._rows.setdefault((row["part"], row["arm"]), {})[row["seed"]] = row
-    for run in runs:
-      if run.seed not in self.of(side := (run.part, run.arm)):
-        self._missing.add(side)
-
-  def of(self, side: Side) -> dict[int, dict]:
-    """Return the rows that did not fail, by seed."""
-    found = sorted(self._rows.get(side, {}).items())
-    return {seed: row for seed, row in found if row["kid"]}
-
-  def complete(self, *sides: Side) -> list[tuple[dict, ...]] | None:
-    """Return the rows of each seed; None while one is missing or failed."""
-    each = [self.of(side) for side in sides]
-    seeds = set.intersection(*map(set, each))
-    if not seeds or self._missing & set(sides):
-      return None
-    return [tuple(rows[seed] for rows in each) for seed in sorted(seeds)]
-
-  def apart(
-    self, a: Side, b: Side, value: Callable[[dict], float] = score
-  ) -> Values:
-    """Return the differences a - b of a value of rows."""
-    pairs = self.complete(a, b)
-    return pairs and [value(x) - value(y) for x, y in pairs]
-
-  def each(self, side: Side, value: Callable[[dict], float]) -> Values:
-    """Return a value of each row."""
-    rows = self.complete(side)
-    return rows and [value(row) for (row,) in rows]
-
 
 MSG, MSG_STYLE = ("table-3", "all, rate 0.003"), ("table-5-stylegan", "cat_lin")
 PROGAN, STYLE = ("growing-progan", "grows"), ("growing-stylegan", "grows")
@@ -269,15 +234,6 @@ def verdict(values: dict[str, Values]) -> str:
   if len(known) < max(len(values), 1):
     return NOT_SHOWN
   return HOLDS if all(difference(x).counts for x in known) else NOT_SHOWN
-
-
-def figure(values: Values) -> str:
-  """Return the mean difference, twice its error, and how many pairs show it."""
-  if not values:
-    return "incomplete"
-  found = difference(values)
-  near = f"{found.mean:.3g} ± {2 * found.error:.2g}"
-  return f"{near}, {found.shown} of {found.pairs}"
 
 
 def at_equal_flops(results: Results, a: Side, b: Side) -> Values:

@@ -42,6 +42,9 @@ PLAIN = {
 }
 
 Rows = list[dict[str, Any]]
+Side = tuple[str, str]  # part, arm
+# What is above 0 if a claim is true, one number a seed; None: not all known.
+Values = list[float] | None
 
 
 class Run(NamedTuple):
@@ -113,6 +116,54 @@ def difference(values: Sequence[float]) -> Difference:
   error = statistics.stdev(values) / math.sqrt(len(values))
   shown = sum(value > 0 for value in values)
   return Difference(statistics.mean(values), error, shown, len(values))
+
+
+def figure(values: Values) -> str:
+  """Return the mean difference, twice its error, and how many pairs show it."""
+  if not values:
+    return "incomplete"
+  found = difference(values)
+  near = f"{found.mean:.3g} ± {2 * found.error:.2g}"
+  return f"{near}, {found.shown} of {found.pairs}"
+
+
+class Results:
+  """Confirming rows by part and arm."""
+
+  def __init__(self, rows: Rows, runs: Sequence[Run]):
+    """Take rows of any experiments, and runs that are to have one."""
+    self._rows, self._missing = {}, set()
+    for row in rows:
+      if row["stage"] == "confirm":
+        self._rows.setdefault((row["part"], row["arm"]), {})[row["seed"]] = row
+    for run in runs:
+      if run.seed not in self.of(side := (run.part, run.arm)):
+        self._missing.add(side)
+
+  def of(self, side: Side) -> dict[int, dict]:
+    """Return the rows that did not fail, by seed."""
+    found = sorted(self._rows.get(side, {}).items())
+    return {seed: row for seed, row in found if row["kid"]}
+
+  def complete(self, *sides: Side) -> list[tuple[dict, ...]] | None:
+    """Return the rows of each seed; None while one is missing or failed."""
+    each = [self.of(side) for side in sides]
+    seeds = set.intersection(*map(set, each))
+    if not seeds or self._missing & set(sides):
+      return None
+    return [tuple(rows[seed] for rows in each) for seed in sorted(seeds)]
+
+  def apart(
+    self, a: Side, b: Side, value: Callable[[dict], float] = score
+  ) -> Values:
+    """Return the differences a - b of a value of rows."""
+    pairs = self.complete(a, b)
+    return pairs and [value(x) - value(y) for x, y in pairs]
+
+  def each(self, side: Side, value: Callable[[dict], float]) -> Values:
+    """Return a value of each row."""
+    rows = self.complete(side)
+    return rows and [value(row) for (row,) in rows]
 
 
 def config_of(argument: str, fields: Mapping[str, Any]) -> ConfigDict:

@@ -68,7 +68,7 @@ def _hurry(config):
 
 
 def _cats(config):
-  """Set what was chosen on the cats: docs/results.md, docs/agreement.md."""
+  """Set the choices made on cats: docs/results.md, docs/agreement.md."""
   config.dataset.labels = "bodies"  # all of their colors come sooner
   config.num_classes = 15
   config.pyramid = "pooled"  # one picture at every scale
