@@ -30,13 +30,8 @@ from msggan_jax.runtime.clock import TimeRecord
 from msggan_jax.runtime.errors import counted
 from msggan_jax.runtime.preemption import Preemption, Stopped
 from msggan_jax.training import batches, evaluation, nonfinite, replay
+from msggan_jax.training.events import EVALUATE, LOG, SAMPLE, SNAPSHOT, Schedule
 from msggan_jax.training.reporter import Reporter
-
-# Events; `config.<name>_kimg` is the interval of each.
-LOG = "log"
-SAMPLE = "sample"
-SNAPSHOT = "snapshot"  # a log row, the stability and a checkpoint
-EVALUATE = "eval"
 
 
 def train(
@@ -119,57 +114,6 @@ def train(
         times=times,
       ),
     ).train(compiling, background, state)
-
-
-class Schedule:
-  """The events that are due after each step.
-
-  Attributes:
-    total_steps: Steps of the whole run.
-  """
-
-  def __init__(self, config: ConfigDict):
-    self.total_steps = growth.total_steps(config)
-    self._config = config
-    self._phases = growth.phases(config)  # once, not at every step
-
-  def kimg_at(self, step: int) -> float:
-    """Return the thousands of images shown up to a step."""
-    return growth.images_at(self._phases, step) / 1000
-
-  def part_of(self, step: int) -> float:
-    """Return the number of the part of the run, of `keep_kimg`."""
-    every = 1000 * self._config.keep_kimg
-    return growth.images_at(self._phases, step) // every
-
-  def check(self, step: int, workdir: Path) -> None:
-    """Raise ValueError if a run stands at a step after its end."""
-    if step > self.total_steps:
-      kimg = self.kimg_at(step)
-      raise ValueError(
-        f"config.total_kimg is {self._config.total_kimg:g}, but {workdir} has "
-        f"trained for {kimg:g} kimg already; choose more to train on"
-      )
-
-  def due(self, step: int, stopping: bool) -> set[str]:
-    """Return the events due after a step; `stopping`: the run ends with it."""
-    due = set()
-    shown, before = (
-      growth.images_at(self._phases, i) for i in (step, step - 1)
-    )
-    for name in (LOG, SAMPLE, SNAPSHOT, EVALUATE):
-      every = 1000 * self._config[f"{name}_kimg"]
-      if every and shown // every > before // every:
-        due.add(name)
-    if step == self.total_steps:
-      due |= {SAMPLE, SNAPSHOT}
-      # Not of a run shorter than the interval: it would take longer than the
-      # training.
-      if 0 < self._config.eval_kimg <= self._config.total_kimg:
-        due.add(EVALUATE)
-    if stopping or EVALUATE in due:
-      due.add(SNAPSHOT)
-    return due
 
 
 @dataclasses.dataclass(frozen=True)

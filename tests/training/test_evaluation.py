@@ -10,7 +10,7 @@ import msggan_jax
 from msggan_jax import metrics
 from msggan_jax.checkpoints import checkpoint
 from msggan_jax.runtime import jsonl, preemption
-from msggan_jax.training import evaluation, loop
+from msggan_jax.training import evaluation, events, loop
 from tests.conftest import load_config
 
 NAME = "fd_mean_colors_64_full"
@@ -26,12 +26,12 @@ def config(quick_config):
 
 def test_the_last_step_is_evaluated(config):
   config.eval_kimg = 0.096
-  schedule = loop.Schedule(config)
-  due = [loop.EVALUATE in schedule.due(i, False) for i in range(1, 5)]
+  schedule = events.Schedule(config)
+  due = [events.EVALUATE in schedule.due(i, False) for i in range(1, 5)]
   assert due == [False, False, True, True]
   for never in (0.0, 0.2):
     config.eval_kimg = never
-    assert loop.EVALUATE not in loop.Schedule(config).due(4, False)
+    assert events.EVALUATE not in events.Schedule(config).due(4, False)
 
 
 def test_a_signal_ends_an_evaluation(config, tmp_path, monkeypatch):
