@@ -1,5 +1,7 @@
 """Stability during training (paper, Fig. 6)."""
 
+import collections
+import itertools
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -58,16 +60,17 @@ def plot(workdir: Path, newest: Mapping[str, float]) -> None:
   """
   from msggan_jax.runtime import plots  # late, so that training starts sooner
 
-  steps = jsonl.read_steps(workdir / "stats.jsonl")
-  # Of a long run, most rows have none.
-  rows = [row for row in steps if any(x.startswith(_PREFIX) for x in row)]
-  rows.append(newest)
-  names = {name for row in rows for name in row if name.startswith(_PREFIX)}
-  lines = []
-  for r in sorted(int(name.removeprefix(_PREFIX)) for name in names):
-    name = f"{_PREFIX}{r}"
-    points = [(row["kimg"], row[name]) for row in rows if name in row]
-    lines.append(plots.Line(f"{r}\u00d7{r}", points).on_log_axis())
+  points = collections.defaultdict(list)  # by resolution
+  # One by one: a long run has many rows.
+  rows = jsonl.read_steps(workdir / "stats.jsonl")
+  for row in itertools.chain(rows, [newest]):
+    for name, value in row.items():
+      if name.startswith(_PREFIX):
+        resolution = int(name.removeprefix(_PREFIX))
+        points[resolution].append((row["kimg"], value))
+  lines = [
+    plots.Line(f"{r}\u00d7{r}", points[r]).on_log_axis() for r in sorted(points)
+  ]
   plots.draw(
     workdir / "stability.png",
     [line for line in lines if line.points],
