@@ -75,4 +75,3 @@ def _cats(config):
   config.penalty_scales = "pixels"
   config.r1_gamma = 2.5
   config.total_kimg = 56.0
-  config.eval_kimg = 14.0
