@@ -513,6 +513,14 @@ LATER = {
   name: FIELDS[name].default
   for name in ("base_grid", "pyramid", "input_activation", "grow_from")
 }
+# Fields of older versions -> the value that trains as without the field; None:
+# each does, up to the treatment of faults.
+REMOVED = {
+  "agreement_weight": 0.0,
+  "agreement_target": None,
+  "dataset.max_unreadable": None,
+  "max_rollbacks": None,
+}
 RESUMABLE = {name for name, field in FIELDS.items() if field.resumable}
 
 

@@ -1,11 +1,19 @@
 """A run's config.json; read without JAX."""
 
 import json
+from collections.abc import Collection, Mapping
 from pathlib import Path
+from typing import Any
 
 from ml_collections import ConfigDict
 
-from msggan_jax.config.fields import FIELDS, LATER, RESUMABLE, default_config
+from msggan_jax.config.fields import (
+  FIELDS,
+  LATER,
+  REMOVED,
+  RESUMABLE,
+  default_config,
+)
 from msggan_jax.runtime import files
 from msggan_jax.runtime.cli import by_name, expand_home
 
@@ -52,10 +60,11 @@ def load_of_others(workdir: str | Path) -> ConfigDict:
   """Read a `config.json`, perhaps somebody else's, to train further.
 
   New fields have their defaults; so have those that choose a data set, files,
-  folders or programs of this machine.
+  folders or programs of this machine. Raises ValueError for unknown fields.
   """
   config = default_config()
   theirs = by_name(load_config(workdir).to_dict())
+  _check_known(theirs, workdir)
   known = {
     name: theirs[name]
     for name, field in FIELDS.items()
@@ -72,6 +81,25 @@ def save_config(config: ConfigDict, workdir: Path) -> None:
   files.write(workdir / "config.json", text + "\n")
 
 
+def _check_known(
+  theirs: Mapping[str, Any], workdir: str | Path, ours: Collection[str] = ()
+) -> None:
+  """Refuse a run that was trained with fields that would be dropped."""
+  unknown = [
+    f"{name} {value!r}"
+    for name, value in theirs.items()
+    if name not in FIELDS
+    and name not in ours  # as a config file may have some of its own
+    and not (name in REMOVED and REMOVED[name] in (None, value))
+  ]
+  if unknown:
+    raise ValueError(
+      f"{workdir} was trained with fields that this version lacks: "
+      f"{', '.join(unknown)}; use the version that has them, or remove them "
+      "from its config.json to train on without them"
+    )
+
+
 def check_config(config: ConfigDict, workdir: Path) -> None:
   """Raise ValueError if a workdir's run has a configuration of other fields."""
   if not exists(workdir):
@@ -85,6 +113,7 @@ def check_config(config: ConfigDict, workdir: Path) -> None:
   theirs = {name: field.default for name, field in FIELDS.items()}
   theirs |= by_name(load_config(workdir).to_dict())
   ours = by_name(json.loads(json.dumps(config.to_dict())))
+  _check_known(theirs, workdir, ours)
   differing = [
     f"{name} (there {theirs[name]!r}, here {ours.get(name)!r})"
     for name in sorted(FIELDS.keys() - RESUMABLE)

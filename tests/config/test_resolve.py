@@ -3,7 +3,7 @@
 import itertools
 
 import pytest
-from ml_collections import FrozenConfigDict
+from ml_collections import ConfigDict, FrozenConfigDict
 
 from msggan_jax import data
 from msggan_jax.config import checks, saved
@@ -84,6 +84,28 @@ def test_a_resumed_run_keeps_its_batch(tmp_path, capsys):
   theirs.seed += 1
   with pytest.raises(ValueError, match=r"another configuration: seed \(there"):
     resolve(theirs, 4, file_batch_size=64, workdir=tmp_path)
+
+
+def test_fields_that_would_be_dropped_are_refused(tmp_path):
+  """Those of an older or newer version, unless training is as without."""
+  config = load_config("default")
+  removed = {"agreement_weight": 0.0, "agreement_target": "next"}
+  saved.save_config(ConfigDict(config.to_dict() | removed), tmp_path)
+  assert resolve(config, 1, workdir=tmp_path) == resolve(config, 1)
+  load_config("workdir", tmp_path)
+  later = removed | {"agreement_weight": 1.0, "later": [1]}
+  theirs = ConfigDict(config.to_dict() | later)
+  saved.save_config(theirs, tmp_path)
+  assert saved.load_config(tmp_path).resolution  # it can still be sampled
+  sentence = r"lacks: agreement_weight 1.0, later \[1\]; use the version"
+  for train_on in (
+    lambda: resolve(config, 1, workdir=tmp_path),
+    lambda: load_config("workdir", tmp_path),
+  ):
+    with pytest.raises(ValueError, match=sentence):
+      train_on()
+  # A configuration file may have fields of its own.
+  assert resolve(theirs, 1, workdir=tmp_path).later == (1,)
 
 
 def test_an_auto_batch_needs_a_number_in_the_file():
