@@ -48,18 +48,23 @@ def plot(
 ) -> Plot | None:
   """Draw at most twelve lines over the thousands of images shown.
 
-  A logarithmic axis leaves out values of 0 or less. Without points: None.
+  A logarithmic axis leaves out values of 0 or less. Numbers of "..._bytes" are
+  shown in GB. Without points: None.
   """
-  lines = [dataclasses.replace(x, label=plain(x.label)) for x in lines]
+  scale, unit = (1e9, " GB") if title.endswith("_bytes") else (1, "")
+  lines = [
+    Line(plain(x.label), [(kimg, y / scale) for kimg, y in x.points], x.star)
+    for x in lines
+  ]
   lines = [line.on_log_axis() for line in lines] if log else lines
   lines = [line for line in lines if line.points][:_MOST_LINES]
   if not lines:
     return None
   file = io.BytesIO()
   options = {"format": "svg", "transparent": True, "metadata": {"Date": None}}
-  if plots.draw(file, lines, log=log, **options):
+  if plots.draw(file, lines, log=log, ylabel=unit.strip(), **options):
     caption += " Rare values outside of the axis are cut off."
-  ends = [f"{x.label} {number(x.points[-1][1])}" for x in lines]
+  ends = [f"{x.label} {number(x.points[-1][1])}{unit}" for x in lines]
   numbers = f"At the end: {', '.join(ends)}."
   return Plot(title, caption, _data_uri("svg+xml", file.getvalue()), numbers)
 

@@ -69,7 +69,9 @@ def draw(
     limits = None if log else _limits(values)
     if log:
       _scale_by_log(axes, values)
-    elif limits:
+    else:
+      axes.yaxis.set_major_formatter("{x:.6g}")  # no factor above the axis
+    if limits:
       axes.set_ylim(*limits)
     rows = -(-len(lines) // 3) if len(lines) > 1 else 0
     if rows:

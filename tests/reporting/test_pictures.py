@@ -55,6 +55,16 @@ def test_a_logarithmic_axis_leaves_out_what_it_cannot_show():
   assert pictures.plot("X", "", [Line("x", [(1, 0)])], log=True) is None
 
 
+def test_large_numbers_are_whole_on_the_axis():
+  """No factor stands above it, where there is no room; bytes are in GB."""
+  line = Line("x", [(1, 0.0), (2, 1.5e9)])
+  shown = texts(pictures.plot("X", "", [line]))
+  assert "1e+09" in shown and "1e9" not in shown
+  plot = pictures.plot("memory_bytes", "", [line])
+  assert {"0.5", "1", "GB"} <= {*texts(plot)}
+  assert plot.numbers == "At the end: x 1.5 GB."
+
+
 def test_long_lines_are_thinned_and_outliers_cut_off():
   points = [(i / 10, np.sin(i)) for i in range(5000)]
   plot = pictures.plot("X", "Caption.", [Line("x", points)])
