@@ -69,12 +69,16 @@ def judge(case: Case) -> Finding:
 def find_scores(run: Run) -> Scores | None:
   """Return the evaluations of the metric that decides which is best."""
   wanted = str(run.config.get("metrics", "")).split(",")[0].strip()
-  for row in reversed(run.metrics):
-    recipes = row.get("protocols", {})
-    for name in sorted(recipes, key=lambda name: name != wanted):
-      protocol = _parse(name, row)
-      if protocol and isinstance(row.get(protocol.main_value), float):
-        return _scores(run, protocol, plain(recipes[name] or name), row)
+  recipes = [
+    (name, recipe, row)
+    for row in reversed(run.metrics)
+    for name, recipe in sorted(row.get("protocols", {}).items())
+  ]
+  # A later evaluation by another protocol decides nothing.
+  for name, recipe, row in sorted(recipes, key=lambda x: x[0] != wanted):
+    protocol = _parse(name, row)
+    if protocol and isinstance(row.get(protocol.main_value), float):
+      return _scores(run, protocol, plain(recipe or name), row)
   return None
 
 

@@ -152,6 +152,10 @@ def test_only_scores_of_the_same_protocol_count(tmp_path):
   }
   found = judged(write_run(tmp_path / "own", metrics=[own]))
   assert found.score.startswith("The best fd_mine_10k_full is 0.5 at 4 kimg")
+  other = metrics_row(4.0, 0.5, "copying_efficientnet_lite0_200")
+  metrics = [*scores(0.4, 0.3), other]  # as `evaluate` adds it at the end
+  found = judged(write_run(tmp_path / "later", metrics=metrics))
+  assert "is 0.3 at 4 kimg, of 2 evaluations" in found.score
   name = "is_efficientnet_lite0_200"
   metrics = [metrics_row(k, v, name) for k, v in ((2.0, 9.0), (4.0, 6.0))]
   config = {"metrics": name}
