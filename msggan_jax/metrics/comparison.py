@@ -47,7 +47,7 @@ class Comparison:
     of_reals = self.reals.statistics(self.protocols, self.passes)
     for protocol, statistics in of_reals.items():
       if protocol.extractor == protocols.VALUES and processes.is_first():
-        self.floors |= feature_pass.floor(protocol, statistics.array)
+        self.floors |= feature_pass.floor(protocol, statistics)
       if not protocol.needs_moments:
         continue
       num_reals, dimension = statistics.shape
@@ -61,7 +61,7 @@ class Comparison:
       # Official draws may repeat an image.
       has_floor = num_reals <= dimension and protocol.draws != "official"
       if has_floor and isinstance(statistics, Rows) and processes.is_first():
-        self.floors |= feature_pass.floor(protocol, statistics.array)
+        self.floors |= feature_pass.floor(protocol, statistics)
     self.of_reals = of_reals
 
   def read_fakes(self, fakes_at: ImagesAt) -> dict[Protocol, Statistics]:

@@ -13,7 +13,7 @@ from jax.experimental import multihost_utils
 
 from msggan_jax.data import pictures
 from msggan_jax.metrics import distances, value_statistics
-from msggan_jax.metrics.distances import Moments, Rows
+from msggan_jax.metrics.distances import Halves, Moments, Rows
 from msggan_jax.metrics.extractors import Extractors
 from msggan_jax.metrics.frozen_network import Features, Images
 from msggan_jax.metrics.protocols import VALUES, Protocol
@@ -27,7 +27,7 @@ _FEW = 10_000  # features that are kept where moments would do
 
 # Indices of images -> uint8 images (N, r, r, C), by resolution.
 ImagesAt = Callable[[np.ndarray], dict[int, Images]]
-Statistics = Moments | Rows
+Statistics = Moments | Rows | Halves
 
 
 @dataclasses.dataclass(frozen=True)
@@ -39,6 +39,12 @@ class Request:
   resolution: int  # side of the images
   statistics: type[Statistics]
   count: int  # of images, from the first
+
+  def empty(self) -> Statistics:
+    """Return statistics to which the features are added."""
+    if self.statistics is Halves:
+      return Halves(_shuffled(np.arange(self.count)))
+    return self.statistics()
 
 
 def check(protocol: Protocol, extractors: Extractors) -> None:
@@ -78,13 +84,17 @@ class Passes:
   def request(self, protocol: Protocol, count: int) -> Request:
     """Return a protocol's request for a pass over `count` reals or fakes."""
     extractor = self.extractors[protocol.extractor]
-    is_large = protocol.needs_moments and count > _FEW
+    statistics = Rows
+    if protocol.needs_moments and count > _FEW:
+      statistics = Moments
+    elif protocol.kind == value_statistics.HISTOGRAM:
+      statistics = Halves  # 1,024 numbers a channel
     feature = extractor.logits if protocol.kind == "is" else extractor.pooled
     return Request(
       extractor=protocol.extractor,
       feature=protocol.kind if protocol.extractor == VALUES else feature,
       resolution=protocol.resolution or self.resolution,
-      statistics=Moments if is_large else Rows,
+      statistics=statistics,
       count=count,
     )
 
@@ -106,7 +116,7 @@ class Passes:
       np.minimum(start + first + np.arange(self.batch_size), total - 1)
       for start in starts
     ]
-    results = {request: request.statistics() for request in requests}
+    results = {request: request.empty() for request in requests}
     with progress.bar(total, title if self.has_bar else "", "images") as bar:
       ahead = map_in_order(images_at, numbers, threads=1, ahead=1)
       for start in starts:
@@ -186,15 +196,18 @@ def compute(
   return values
 
 
-def floor(protocol: Protocol, reals: np.ndarray) -> dict[str, float]:
-  """Return the distance of two halves of the reals, (N, D), by name.
+def floor(protocol: Protocol, reals: Rows | Halves) -> dict[str, float]:
+  """Return the distance of two halves of the reals by name.
 
   It is what a perfect generator may have: zero is out of reach of few images.
   """
-  if len(reals) < 4:
+  if reals.shape[0] < 4:
     return {}
-  halves = np.array_split(_shuffled(reals), 2)
-  values = compute(protocol, *map(Rows, halves))
+  if isinstance(reals, Halves):
+    halves = reals.halves()
+  else:
+    halves = map(Rows, np.array_split(_shuffled(reals.array), 2))
+  values = compute(protocol, *halves)
   return {f"{protocol.name}_floor": values[protocol.name]}
 
 

@@ -6,6 +6,7 @@ import pytest
 
 from msggan_jax.metrics import feature_pass, protocols, value_statistics
 from msggan_jax.metrics.distances import Rows
+from msggan_jax.metrics.extractors import Extractors
 from msggan_jax.metrics.value_statistics import KINDS, ValueStatistics
 
 PROTOCOLS = {kind: protocols.parse(f"{kind}64_full", ())[0] for kind in KINDS}
@@ -73,13 +74,31 @@ def test_floors_are_those_of_noise_and_pictures_count_too():
     ("correlation", 0.03),
   ):
     features = ValueStatistics().features(reals)[kind]
-    floor = feature_pass.floor(PROTOCOLS[kind], features)
+    floor = feature_pass.floor(PROTOCOLS[kind], Rows(features))
     assert 0 < floor[f"{kind}64_full_floor"] < most
   levels = np.rint((reals + 1) * 127.5).astype(np.uint8)
   found = distances("histogram", levels, reals)
   assert found["histogram64_full"] < 0.005
   found = ValueStatistics().features(jnp.asarray(levels))
   assert found["correlation"].shape == (64, 6)
+
+
+def test_histograms_need_no_memory_of_each_image():
+  """Their sums give the same bytes, also from the cache."""
+  features = ValueStatistics().features(noise(0, count=21))["histogram"]
+  fakes = Rows(ValueStatistics().features(noise(1))["histogram"])
+  rows, protocol = Rows(features), PROTOCOLS["histogram"]
+  passes = feature_pass.Passes(Extractors(), 16, 8)
+  sums = passes.request(protocol, len(features)).empty()
+  for batch in np.array_split(features, 3):
+    sums.add(batch)
+  for same in (sums, type(sums).from_arrays(sums.arrays())):
+    assert same.array.size * 21 == features.size
+    for measure in (
+      lambda x: feature_pass.compute(protocol, x, fakes),
+      lambda x: feature_pass.floor(protocol, x),
+    ):
+      assert measure(same) == measure(rows)
 
 
 def test_names():
