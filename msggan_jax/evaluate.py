@@ -27,7 +27,8 @@ _METRICS = flags.DEFINE_string(
   "",
   "Names with commas, such as fid50k_full,fid50k_official,kid50k_full,is50k,"
   "pr50k_full,fid50k_full/64,fd_efficientnet_lite0_10k_full; for two folders "
-  "also without a number. Default: a Frechet and a kernel distance.",
+  "also without a number. Default: a Frechet and a kernel distance; a kernel "
+  "distance to as many reals of 10 to 999 fakes in a folder.",
 )
 _INCEPTION = flags.DEFINE_string(
   "inception",

@@ -26,6 +26,9 @@ from msggan_jax.runtime.errors import counted
 
 _PACKAGES = ("msggan-jax", "jax", "numpy")
 _BATCH_PER_DEVICE = 16
+# Numbers of fakes that are compared with as many reals, by default: all reals
+# would take minutes, and the few fakes bound how sure a number can be.
+_FEW = range(10, 1000)
 
 
 @dataclasses.dataclass
@@ -108,22 +111,18 @@ def compare(
 
   The fakes are of one size. Real photos of other sizes are prepared at it in
   `data_dir`, and a larger prepared set is averaged like training's pyramid.
-  Without names, sets of values have the defaults of values. Feature networks
-  see `bands` of them.
+  Without names, sets of values have the defaults of values, and few fakes only
+  a kernel distance. Feature networks see `bands` of values.
   """
   channels = folders.channels_of_values(reals, fakes)
-  if not names:
-    names = protocols.defaults(extractors.has_inception)
-    if channels:
-      names = protocols.defaults_of_values(channels)
-  parsed = protocols.parse(names, extractors.names)
-  for protocol in parsed:
-    _check(protocol, extractors)
-    feature_pass.check_channels(protocol, channels, bands)
+  parsed = _parse(names, extractors, channels, bands) if names else []
   with contextlib.ExitStack() as stack:
     fake_images = folders.open_images(fakes, stack)
     resolution = base_grid.resolution_of(*fake_images.only_size())
     count = fake_images.reals.num_images
+    if not names:
+      names = _default_names(extractors, channels, count)
+      parsed = _parse(names, extractors, channels, bands)
     counts = [protocol.num_fakes or count for protocol in parsed]
     for protocol, wanted in zip(parsed, counts, strict=True):
       if wanted > count:
@@ -152,10 +151,27 @@ def compare(
     }
 
 
-def _check(protocol: Protocol, extractors: Extractors) -> None:
-  official = protocol.draws == "official"
-  if official or protocol.per_class or protocol.kind == "copying":
-    raise ValueError(f"{protocol.name}: only a run has it, not two folders")
-  if protocol.resolution:
-    raise ValueError(f"{protocol.name}: folders have no scales")
-  feature_pass.check(protocol, extractors)
+def _default_names(
+  extractors: Extractors, channels: int, count: int
+) -> list[str]:
+  if channels:
+    return protocols.defaults_of_values(channels)
+  if count in _FEW:
+    return protocols.defaults(extractors.has_inception, str(count))[1:]
+  return protocols.defaults(extractors.has_inception)
+
+
+def _parse(
+  names: str | Sequence[str], extractors: Extractors, channels: int, bands: str
+) -> list[Protocol]:
+  """Parse names; refuse protocols that two sets do not have."""
+  parsed = protocols.parse(names, extractors.names)
+  for protocol in parsed:
+    official = protocol.draws == "official"
+    if official or protocol.per_class or protocol.kind == "copying":
+      raise ValueError(f"{protocol.name}: only a run has it, not two folders")
+    if protocol.resolution:
+      raise ValueError(f"{protocol.name}: folders have no scales")
+    feature_pass.check(protocol, extractors)
+    feature_pass.check_channels(protocol, channels, bands)
+  return parsed

@@ -10,7 +10,7 @@ from PIL import Image
 from msggan_jax import data, metrics
 from msggan_jax.data import pictures, prepared_set
 from msggan_jax.data.sources import config_of
-from msggan_jax.metrics import feature_pass
+from msggan_jax.metrics import comparison, feature_pass, protocols
 from tests.commands import EXTRACTOR, run_command
 from tests.conftest import write_noise
 from tests.golden_metrics.mean_colors import mean_colors
@@ -68,6 +68,19 @@ def test_comparing_two_folders(tmp_path, monkeypatch):
     ValueError, match="20.png cannot be read: cannot identify"
   ):
     metrics.compare(str(a), str(b), networks, "kid_mean_colors")
+
+
+def test_few_fakes_are_compared_with_as_many_reals():
+  """All reals of a data set would take minutes."""
+  networks, efficientnet = metrics.Extractors(), "efficientnet_lite0"
+  both = [f"fd_{efficientnet}", f"kid_{efficientnet}"]
+  for count, names in (
+    (9, both),  # KID of so many has no name
+    (16, [f"kid_{efficientnet}_16"]),
+    (1000, both),
+  ):
+    assert comparison._default_names(networks, 0, count) == names
+    protocols.parse(names, networks.names)
 
 
 def test_sets_of_different_sizes_meet_at_the_fakes_size(
