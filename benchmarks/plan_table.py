@@ -48,7 +48,10 @@ ROWS = (
 GPU_ROWS = (
   ("h100", "msg_progan", 256, 16, {}),
   ("h100", "msg_progan", 256, 16, {"precision": "float32"}),
+  ("h100", "msg_progan", 256, 16, {"precision": "float32_fast"}),
   ("h100", "msg_progan", 1024, 4, {}),
+  ("h100", "msg_stylegan", 256, 16, {}),
+  ("h100", "msg_stylegan", 1024, 4, {}),
   ("h100:8", "msg_progan", 256, 4, {}),
   ("a100", "msg_progan", 256, 16, {}),
 )
