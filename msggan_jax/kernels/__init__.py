@@ -36,6 +36,7 @@ class Kernels:
       a 3x3 kernel reads next.
     convolve_downsample: (x, kernel, bias, products) -> y, (B, H / 2, W / 2, O).
     upsample: x -> (B, 2 H, 2 W, C).
+    downsample: (images, factor) -> (B, H / factor, W / factor, C).
     fit: (x, width) -> x in the form of a level of `width` channels.
     prepend: (image, x) -> the channels of both.
     enter: (pyramid, stddev layer or None) -> both in the form of D, and how its
@@ -46,6 +47,7 @@ class Kernels:
   upsample_convolve: Callable
   convolve_downsample: Callable
   upsample: Callable
+  downsample: Callable
   fit: Callable
   prepend: Callable
   enter: Callable
@@ -61,11 +63,25 @@ def _biased(operation: Callable) -> Callable:
   return biased
 
 
+def _by_type(plain_form: Callable, folded_form: Callable) -> Callable:
+  """Return an operation; its second form takes any folded argument."""
+
+  @functools.wraps(plain_form)
+  def operation(*args: Any) -> Any:
+    folded = any(isinstance(x, Folded) for x in args)
+    return (folded_form if folded else plain_form)(*args)
+
+  return operation
+
+
+downsample = _by_type(by_platform.downsample, tpu.downsample)
+
 PLAIN = Kernels(
   convolve=_biased(plain.convolve),
   upsample_convolve=_biased(plain.upsample_convolve),
   convolve_downsample=_biased(plain.convolve_downsample),
   upsample=plain.upsample,
+  downsample=plain.downsample,
   fit=lambda x, width: x,
   prepend=plain.concatenate,
   enter=lambda pyramid, stddev: (pyramid, stddev, lambda scores: scores),
@@ -76,12 +92,14 @@ BY_PLATFORM = dataclasses.replace(
   upsample_convolve=_biased(by_platform.upsample_convolve),
   convolve_downsample=_biased(by_platform.convolve_downsample),
   upsample=by_platform.upsample,
+  downsample=downsample,
 )
 FOLDED = Kernels(
   convolve=tpu.convolve,
   upsample_convolve=tpu.upsample_convolve,
   convolve_downsample=tpu.convolve_downsample,
   upsample=tpu.upsample,
+  downsample=downsample,
   fit=tpu.fit,
   prepend=tpu.prepend,
   enter=tpu.enter,
@@ -96,17 +114,6 @@ _TRAINING = {"tpu": FOLDED, "gpu": ON_GPUS}
 def for_training(platform: str) -> Kernels:
   """Return the kernels of the training step on a platform, such as "cpu"."""
   return _TRAINING.get(platform, BY_PLATFORM)
-
-
-def _by_type(plain_form: Callable, folded_form: Callable) -> Callable:
-  """Return an operation; its second form takes any folded argument."""
-
-  @functools.wraps(plain_form)
-  def operation(*args: Any) -> Any:
-    folded = any(isinstance(x, Folded) for x in args)
-    return (folded_form if folded else plain_form)(*args)
-
-  return operation
 
 
 def _plain_array(x: jax.Array) -> jax.Array:
@@ -125,7 +132,6 @@ def _upsample_like(x: jax.Array, like: jax.Array) -> jax.Array:
   return by_platform.upsample(x, like.shape[1] // x.shape[1])
 
 
-downsample = _by_type(by_platform.downsample, tpu.downsample)
 upsample_like = _by_type(_upsample_like, tpu.upsample_like)
 blur = _by_type(plain.blur, tpu.blur)
 instance_norm = _by_type(plain.instance_norm, tpu.instance_norm)

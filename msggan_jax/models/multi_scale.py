@@ -2,7 +2,7 @@
 
 import functools
 import itertools
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import jax
@@ -160,7 +160,11 @@ class MultiScaleGenerator(MultiScale):
   def run_all(self, *args: Any) -> Pyramid:
     """Run all blocks; arguments as `run`'s from x on."""
     _, images = self.run(self.resolutions, *args)
-    return join_images(images, self.config.pyramid)
+    return self.join_images(images)
+
+  def join_images(self, images: Sequence[jax.Array]) -> Pyramid:
+    """Make the pyramid of the images of `to_rgb`, low to high."""
+    return join_images(images, self.config.pyramid, self.forms.downsample)
 
 
 def num_channels(config: Any, resolution: int) -> int:

@@ -3,7 +3,7 @@
 import functools
 import itertools
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import jax
 import jax.numpy as jnp
@@ -67,12 +67,17 @@ def resolution_of(images: jax.Array | np.ndarray) -> int:
   return base_grid.resolution_of(images.shape[1], images.shape[2])
 
 
-def make_pyramid(images: jax.Array, resolutions: tuple[int, ...]) -> Pyramid:
+def make_pyramid(
+  images: jax.Array,
+  resolutions: tuple[int, ...],
+  downsample: Callable = downsample,
+) -> Pyramid:
   """Build the pyramid of real images by 2x2 averaging (paper, section 3).
 
   Args:
     images: (B, H, W, C), of the largest resolution.
     resolutions: Those of the result, low to high.
+    downsample: One of `Kernels`, here and below.
   """
   scales = {resolution_of(images): images}
   while min(scales) > min(resolutions):
@@ -81,7 +86,9 @@ def make_pyramid(images: jax.Array, resolutions: tuple[int, ...]) -> Pyramid:
   return tuple(scales[resolution] for resolution in resolutions)
 
 
-def join_images(images: Sequence[jax.Array], kind: str) -> Pyramid:
+def join_images(
+  images: Sequence[jax.Array], kind: str, downsample: Callable = downsample
+) -> Pyramid:
   """Make G's pyramid of the images of `to_rgb`, low to high.
 
   Args:
@@ -92,16 +99,20 @@ def join_images(images: Sequence[jax.Array], kind: str) -> Pyramid:
       fig. 7b).
   """
   if kind == "exact":
-    return tuple(itertools.accumulate(images, refine))
+    details = functools.partial(refine, downsample=downsample)
+    return tuple(itertools.accumulate(images, details))
   if kind == "rgb":
     return tuple(images)
   largest = images[-1]
   if kind == "skip":
     largest = functools.reduce(add, images)
-  return make_pyramid(largest, tuple(map(resolution_of, images)))
+  resolutions = tuple(map(resolution_of, images))
+  return make_pyramid(largest, resolutions, downsample)
 
 
-def refine(below: jax.Array, image: jax.Array) -> jax.Array:
+def refine(
+  below: jax.Array, image: jax.Array, downsample: Callable = downsample
+) -> jax.Array:
   """Change the image's means over areas to the pixels of the one below."""
   means = downsample(image, image.shape[1] // below.shape[1])
   return add(jax.tree.map(jnp.subtract, like(below, means), means), image)

@@ -20,7 +20,7 @@ from msggan_jax import kernels
 from msggan_jax.checkpoints import safetensors_file, trained
 from msggan_jax.data import reading
 from msggan_jax.models import base_grid, networks
-from msggan_jax.models.pyramid import refine, resolutions_up_to
+from msggan_jax.models.pyramid import resolutions_up_to
 from msggan_jax.sharing import model_card
 
 PLATFORMS = ("cpu", "cuda", "tpu")  # of StableHLO
@@ -181,16 +181,10 @@ def segments(generator: trained.Generator) -> list[Function]:
     for each scale "scale_<r>x<r>": x of the function before it, and of
     MSG-StyleGAN w and a noise map for each of its layers, to "next", the next
     x, and the image. The first scale of MSG-StyleGAN has no x, the last one
-    returns none. An exact pyramid's scales also get the image before them.
-
-  Raises:
-    ValueError: If all images are means of the largest, which comes last.
+    returns none. An exact pyramid's scales also get the image before them. If
+    all images are means of the largest (pooled, skip), one function draws all.
   """
-  if (kind := generator.config.pyramid) in ("pooled", "skip"):
-    raise ValueError(
-      "this generator's images are means of the largest (config.pyramid is "
-      f"{kind}), so no image can be drawn before it: choose another --format"
-    )
+  kind = generator.config.pyramid
   module = _plain_module(generator)
   stylegan = is_stylegan(generator)
   known = _inputs(generator)
@@ -205,10 +199,12 @@ def segments(generator: trained.Generator) -> list[Function]:
   latent = Function("latent", inputs, ("w" if stylegan else "next",), start)
   made = [latent] if stylegan or generator.config.num_classes else []
   before = {} if stylegan else {"x": _first_output(latent)}
+  together = kind in ("pooled", "skip")
+  ends = module.resolutions[-1:] if together else module.scales
   blocks: list[int] = []
   for i, resolution in enumerate(module.resolutions):
     blocks.append(resolution)
-    if resolution not in module.scales:
+    if resolution not in ends:
       continue
     inputs = dict(before)
     if stylegan:
@@ -279,15 +275,16 @@ def _segment(
         )
         for first in firsts
       ]
-    x, (image,) = module.run(blocks, given.get("x"), styles)
-    for below in (given[name] for name in given if name.startswith("image_")):
-      image = refine(below, image)
-    return (image,) if is_last else (x, image)
+    x, images = module.run(blocks, given.get("x"), styles)
+    below = [given[name] for name in given if name.startswith("image_")]
+    images = module.join_images([*below, *images])[len(below) :]
+    return images if is_last else (x, *images)
 
   is_last = blocks[-1] == module.resolutions[-1]
-  name = image_name(blocks[-1])
-  outputs = (name,) if is_last else ("next", name)
-  return Function(name.replace("image", "scale"), inputs, outputs, compute)
+  names = tuple(image_name(r) for r in blocks if r in module.scales)
+  outputs = names if is_last else ("next", *names)
+  title = names[-1].replace("image", "scale")
+  return Function(title, inputs, outputs, compute)
 
 
 def _plain_module(generator: trained.Generator) -> nnx.Module:

@@ -65,7 +65,10 @@ def write(
     title, model = segment.name, portable.to_onnx(segment)
     inputs = [[name, *x.shape[1:]] for name, x in segment.inputs.items()]
     digest = hashlib.sha256(model).hexdigest()
-    described.append({"name": title, "inputs": inputs, "hash": digest})
+    images = [name for name in segment.outputs if name.startswith("image_")]
+    described.append(
+      {"name": title, "inputs": inputs, "images": images, "hash": digest}
+    )
     text = f'SEGMENTS["{title}"] = "{_base64(model)}";\n'
     files[f"{title}.js"] = text.encode()
   config = generator.config

@@ -118,7 +118,13 @@ def test_w_and_noise_maps_are_inputs():
 @pytest.mark.slow
 @pytest.mark.parametrize(
   ("model", "pyramid"),
-  [("progan", "exact"), ("stylegan", "rgb"), ("residual", "rgb")],
+  [
+    ("progan", "exact"),
+    ("stylegan", "rgb"),
+    ("residual", "rgb"),
+    ("progan", "pooled"),
+    ("stylegan", "skip"),
+  ],
 )
 def test_segments_equal_the_whole(model, pyramid):
   generator = make_generator(model, num_classes=3, pyramid=pyramid)
@@ -150,6 +156,17 @@ def test_segments_leave_out_the_identity():
   ):
     generator = make_generator(model, num_classes=classes)
     assert [part.name for part in portable.segments(generator)] == names
+  [at_once] = portable.segments(make_generator("progan", pyramid="pooled"))
+  assert at_once.outputs == ("image_4x4", "image_16x16")
+
+
+def test_exported_functions_have_the_plain_form_alone():
+  """jax2onnx knows no other, and a file runs on every platform."""
+  for pyramid in ("rgb", "exact", "pooled", "skip"):
+    generator = make_generator("progan", pyramid=pyramid)
+    for part in (portable.whole(generator), *portable.segments(generator)):
+      program = jax.make_jaxpr(part.call)(*part.inputs.values())
+      assert "platform_index" not in str(program)
 
 
 def test_impossible_variants():

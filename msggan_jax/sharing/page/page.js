@@ -1,5 +1,6 @@
 "use strict";
-// Draws a generator's scales one after the other, an ONNX model for each.
+// Draws a generator's scales one after the other, an ONNX model for each, or all
+// at once.
 
 const byId = (id) => document.getElementById(id);
 const number = (id) => Number(byId(id).value);
@@ -108,8 +109,7 @@ async function render() {
   }
   for (const segment of scales.slice(0, shown)) {
     const out = await run(segment, given);
-    const image = Object.keys(out).find((key) => key.startsWith("image_"));
-    draw(image, out[image]);
+    for (const image of segment.images) draw(image, out[image]);
     given = { ...given, ...out, x: out.next };
   }
   const done = shown === scales.length;
@@ -159,6 +159,7 @@ function fillPage() {
     text.textContent = value;
     byId("card").append(term, text);
   }
+  byId("grow").hidden = scales.length === 1;
   byId("pairs").hidden = !MODEL.pairs;
   if (MODEL.pairs) {
     byId("pairs-image").src = `data:image/webp;base64,${MODEL.pairs}`;
@@ -170,8 +171,8 @@ function fillPage() {
   for (const box of document.querySelectorAll(".style")) {
     box.hidden = !MODEL.stylegan;
   }
-  for (const { name } of scales) {
-    const side = name.replace("scale_", "");
+  for (const image of scales.flatMap(({ images }) => images)) {
+    const side = image.replace("image_", "");
     const layer = 2 * Math.log2(parseInt(side, 10) / 4);
     byId("crossover").append(new Option(side, layer, false, side === "16x16"));
   }
