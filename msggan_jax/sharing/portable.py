@@ -6,7 +6,7 @@ the plain form.
 """
 
 import importlib.util
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -83,8 +83,12 @@ def write(
     check_jax2onnx()
   generator = trained.load_generator(source, step)
   function = whole(generator, variant)
-  serialize = {"onnx": to_onnx, "stablehlo": to_stablehlo}[kind]
-  safetensors_file.write_new(output, serialize(function))
+  if kind == "onnx":
+    card = model_card.to_metadata(model_card.read(source, step))
+    content = to_onnx(function, card)
+  else:
+    content = to_stablehlo(function)
+  safetensors_file.write_new(output, content)
   inputs = (  # such as z (batch, 64) float32
     f"{name} ({', '.join(map(str, x.shape))}) {x.dtype}"
     for name, x in function.inputs.items()
@@ -124,7 +128,9 @@ def check_jax2onnx(format: str = "onnx") -> None:
     )
 
 
-def to_onnx(function: Function) -> bytes:
+def to_onnx(
+  function: Function, metadata: Mapping[str, str] | None = None
+) -> bytes:
   """Return a function as an ONNX model of any batch size."""
   import jax2onnx  # pyrefly: ignore[missing-import]
 
@@ -135,6 +141,8 @@ def to_onnx(function: Function) -> bytes:
     output_names=list(function.outputs),
     model_name=function.name,
   )
+  for key, value in (metadata or {}).items():
+    model.metadata_props.add(key=key, value=value)
   return model.SerializeToString()
 
 

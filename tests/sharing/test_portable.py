@@ -1,6 +1,7 @@
 """Generators as StableHLO and ONNX: any batch, every input, no package."""
 
 import functools
+import json
 import subprocess
 import sys
 from pathlib import Path
@@ -48,6 +49,7 @@ for batch in (1, 3):
   for name, images in zip(outputs, session.run(outputs, feed)):
     assert np.abs(images - given[name][:batch]).max() < 1e-4, (name, batch)
 print(names)
+print(session.get_modelmeta().custom_metadata_map["range"])
 """
 
 
@@ -60,9 +62,9 @@ def make_generator(model, **fields):
   return trained.Generator(config, network, *random_arrays(network))
 
 
-def write_shared(generator, path):
+def write_shared(generator, path, card=None):
   trees = {safetensors_file.GENERATOR: (generator.params, generator.state)}
-  safetensors_file.write(path, generator.config, 1, trees, {})
+  safetensors_file.write(path, generator.config, 1, trees, card or {})
   return path
 
 
@@ -238,7 +240,10 @@ def test_without_jax2onnx_one_sentence_names_the_command(tmp_path, monkeypatch):
 def test_a_process_without_jax_draws_the_images(model, variant, tmp_path):
   classes = 0 if "w" in variant else 3
   generator = make_generator(model, num_classes=classes)
-  source = write_shared(generator, tmp_path / "a.safetensors")
+  bounds = {"low": [0.0] * 3, "high": [40.0] * 3, "units": ["K"] * 3}
+  known = {**bounds, "dtype": "uint16"}
+  card = {safetensors_file.RANGE: json.dumps(known)}
+  source = write_shared(generator, tmp_path / "a.safetensors", card)
   output = tmp_path / "a.onnx"
   flags = [f"--workdir={source}", "--format=onnx", f"--output={output}"]
   flags.append(f"--variant={variant}")
@@ -257,4 +262,6 @@ def test_a_process_without_jax_draws_the_images(model, variant, tmp_path):
   np.savez(tmp_path / "given.npz", **given)
   done = run(PYTHON, "-c", ONNX, output, tmp_path / "given.npz")
   assert done.returncode == 0, done.stderr
-  assert done.stdout.strip() == str(list(function.inputs))
+  names, of_values = done.stdout.splitlines()
+  assert names == str(list(function.inputs))
+  assert json.loads(of_values) == known  # as the .safetensors file has it
