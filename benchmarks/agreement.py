@@ -32,7 +32,9 @@ Rules, committed before the runs:
   three seeds, so rate and gamma together were not tried.
 - A faster demo: the winner with a higher rate, with R1 at every second step,
   and with both, once with seed 100 and 16 kimg. By KID at 32x32 and the seconds
-  of training, one may be confirmed later, with five seeds and its length.
+  of training, one may be confirmed later, with five seeds and its length. The
+  higher rate alone was worse; with R1 at every second step it was 0.060 against
+  0.068, but a step takes longer (docs/performance.md), so none is confirmed.
 - A weaker penalty: with gamma 2.5 the pooled pyramid is smooth on Earth and,
   in the demo's first two pairs, behind at 32x32. So gamma 1 and 0.4 are tuned,
   too, with seed 100 and 16 kimg. One that is better than 2.5 at 32x32 and not
