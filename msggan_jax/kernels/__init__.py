@@ -32,9 +32,12 @@ class Kernels:
   Attributes:
     convolve: (x, kernel, bias, products, before_window) -> y; `before_window`
       says that a 3x3 kernel reads y next.
-    upsample_convolve: (x, kernel, bias, products) -> y, (B, 2 H, 2 W, O), which
-      a 3x3 kernel reads next.
+    upsample_convolve: (x, kernel, bias, products, then) -> y, (B, 2 H, 2 W, O),
+      which a 3x3 kernel reads next; `then`, a function of every pixel's
+      channels, is applied to it.
     convolve_downsample: (x, kernel, bias, products) -> y, (B, H / 2, W / 2, O).
+    leaky_relu: x -> the same with a leaky ReLU.
+    leaky_relu_and_downsample: x -> (B, H / 2, W / 2, C).
     upsample: x -> (B, 2 H, 2 W, C).
     downsample: (images, factor) -> (B, H / factor, W / factor, C).
     fit: (x, width) -> x in the form of a level of `width` channels.
@@ -46,6 +49,8 @@ class Kernels:
   convolve: Callable
   upsample_convolve: Callable
   convolve_downsample: Callable
+  leaky_relu: Callable
+  leaky_relu_and_downsample: Callable
   upsample: Callable
   downsample: Callable
   fit: Callable
@@ -76,10 +81,27 @@ def _by_type(plain_form: Callable, folded_form: Callable) -> Callable:
 
 downsample = _by_type(by_platform.downsample, tpu.downsample)
 
+
+def _followed(operation: Callable) -> Callable:
+  """Return an operation that applies its last argument to the result."""
+  return lambda *operands: operands[-1](operation(*operands[:-1]))
+
+
+def leaky_relu(x: Any) -> Any:
+  """Apply a leaky ReLU of slope 0.2 (paper, Tables 6 and 7)."""
+  return jax.tree.map(plain.leaky_relu, x)
+
+
+def _leaky_relu_and_downsample(x: Any) -> Any:
+  return downsample(leaky_relu(x))
+
+
 PLAIN = Kernels(
   convolve=_biased(plain.convolve),
-  upsample_convolve=_biased(plain.upsample_convolve),
+  upsample_convolve=_followed(_biased(plain.upsample_convolve)),
   convolve_downsample=_biased(plain.convolve_downsample),
+  leaky_relu=leaky_relu,
+  leaky_relu_and_downsample=_leaky_relu_and_downsample,
   upsample=plain.upsample,
   downsample=plain.downsample,
   fit=lambda x, width: x,
@@ -89,15 +111,17 @@ PLAIN = Kernels(
 BY_PLATFORM = dataclasses.replace(
   PLAIN,
   convolve=_biased(by_platform.convolve),
-  upsample_convolve=_biased(by_platform.upsample_convolve),
+  upsample_convolve=_followed(_biased(by_platform.upsample_convolve)),
   convolve_downsample=_biased(by_platform.convolve_downsample),
   upsample=by_platform.upsample,
   downsample=downsample,
 )
 FOLDED = Kernels(
   convolve=tpu.convolve,
-  upsample_convolve=tpu.upsample_convolve,
+  upsample_convolve=_followed(tpu.upsample_convolve),
   convolve_downsample=tpu.convolve_downsample,
+  leaky_relu=leaky_relu,
+  leaky_relu_and_downsample=_leaky_relu_and_downsample,
   upsample=tpu.upsample,
   downsample=downsample,
   fit=tpu.fit,
@@ -105,7 +129,14 @@ FOLDED = Kernels(
   enter=tpu.enter,
 )
 ON_GPUS = dataclasses.replace(
-  BY_PLATFORM, convolve=gpu.convolve, prepend=gpu.prepend, enter=gpu.enter
+  BY_PLATFORM,
+  convolve=gpu.convolve,
+  upsample_convolve=gpu.upsample_convolve,
+  convolve_downsample=gpu.convolve_downsample,
+  leaky_relu=gpu.leaky_relu,
+  leaky_relu_and_downsample=gpu.leaky_relu_and_downsample,
+  prepend=gpu.prepend,
+  enter=gpu.enter,
 )
 # Platform -> of the training step.
 _TRAINING = {"tpu": FOLDED, "gpu": ON_GPUS}
@@ -143,8 +174,3 @@ per_channel = _by_type(plain.per_channel, tpu.per_channel)
 weighted_noise = _by_type(plain.weighted_noise, tpu.weighted_noise)
 to_array = _by_type(_plain_array, tpu.to_array)
 like = _by_type(_as_it_is, tpu.like)
-
-
-def leaky_relu(x: Any) -> Any:
-  """Apply a leaky ReLU of slope 0.2 (paper, Tables 6 and 7)."""
-  return jax.tree.map(plain.leaky_relu, x)

@@ -239,9 +239,10 @@ class Block(nnx.Module):
     """
     x = x if self.combine is None else self.combine(image, x)
     x = stddev(x, batch_mean) if self.has_stddev else x
-    x = leaky_relu(self.conv_0(x))
+    forms = self.conv_0.forms
+    x = forms.leaky_relu(self.conv_0(x))
     if self.last:
       return leaky_relu(self.conv_1(x))[:, 0, 0, :]
     if self.blur:
-      return leaky_relu(self.conv_1.before_downsampling(blur(x)))
-    return downsample(leaky_relu(self.conv_1(x)))
+      return forms.leaky_relu(self.conv_1.before_downsampling(blur(x)))
+    return forms.leaky_relu_and_downsample(self.conv_1(x))

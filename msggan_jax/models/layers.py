@@ -1,6 +1,7 @@
 """Layers that both networks use."""
 
 import math
+from collections.abc import Callable
 from typing import Any
 
 import jax
@@ -158,9 +159,14 @@ class Conv(Layer):
       return plain.add_bias(y, bias)
     return self.forms.convolve(x, kernel, bias, products, self.before_window)
 
-  def after_upsampling(self, x: Any) -> Any:
-    """Upsample x, (B, H, W, in_channels), then convolve."""
-    return self.forms.upsample_convolve(*self._operands(x))
+  def after_upsampling(
+    self, x: Any, then: Callable[[Any], Any] = lambda y: y
+  ) -> Any:
+    """Upsample x, (B, H, W, in_channels), convolve, apply `then`.
+
+    `then` is a function of every pixel's channels.
+    """
+    return self.forms.upsample_convolve(*self._operands(x), then)
 
   def before_downsampling(self, x: Any) -> Any:
     """Convolve x, (B, H, W, in_channels), then downsample."""

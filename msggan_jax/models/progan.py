@@ -129,8 +129,8 @@ class Block(nnx.Module):
 
   def __call__(self, x: jax.Array) -> jax.Array:
     """Map (B, H, W, in_channels) to (B, 2H, 2W, out_channels)."""
-    x = _activate(self.conv_0.after_upsampling(x), self.pixel_norm)
-    return _activate(self.conv_1(x), self.pixel_norm)
+    activate = functools.partial(_activate, pixel_norm=self.pixel_norm)
+    return activate(self.conv_1(self.conv_0.after_upsampling(x, activate)))
 
 
 def _activate(x: jax.Array, pixel_norm: bool) -> jax.Array:

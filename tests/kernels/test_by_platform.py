@@ -5,6 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from msggan_jax import kernels
 from msggan_jax.kernels import cpu, gpu, plain
 from msggan_jax.kernels.by_platform import (
   convolve,
@@ -70,6 +71,48 @@ def test_images_on_gpus(monkeypatch, float64):
   monkeypatch.setattr(gpu, "_FEW", 2)
   convolve = lambda x, kernel: gpu.convolve(x, kernel, None, TRUE_FLOAT32)
   assert_agree(convolve, plain.convolve, size=1)
+
+
+@pytest.mark.parametrize(
+  "operation",
+  [
+    "upsample_convolve",
+    "convolve_downsample",
+    "leaky_relu",
+    "leaky_relu_and_downsample",
+  ],
+)
+def test_derivatives_on_gpus(float64, operation):
+  def of(forms):
+    def f(x, kernel):
+      if "relu" in operation:
+        kernel = jnp.tile(kernel, 8)[..., :8]  # channels, for a byte
+        return getattr(forms, operation)(plain.convolve(x, kernel))
+      then = [plain.pixel_norm] if operation == "upsample_convolve" else []
+      operands = x, kernel, kernel[0, 0, 1], TRUE_FLOAT32
+      return getattr(forms, operation)(*operands, *then)
+
+    return f
+
+  assert_agree(of(kernels.ON_GPUS), of(kernels.PLAIN))
+
+
+def test_signs_add_no_products_to_a_penalty():
+  """Its gradient reads signs, not values, so these have no derivatives."""
+  kernel = jnp.ones((3, 3, 8, 8))
+
+  def penalty(kernel, forms):
+    def score(x):
+      x = forms.leaky_relu(plain.convolve(x, kernel))
+      return forms.leaky_relu_and_downsample(plain.convolve(x, kernel)).sum()
+
+    return jnp.square(jax.grad(score)(jnp.ones((1, 8, 8, 8)))).sum()
+
+  ours, plains = (
+    jax.jit(jax.grad(penalty), static_argnums=1).lower(kernel, forms).as_text()
+    for forms in (kernels.ON_GPUS, kernels.PLAIN)
+  )
+  assert ours.count("convolution(") == plains.count("convolution(") > 0
 
 
 def test_all_derivatives_agree_of_1x1(float64):
