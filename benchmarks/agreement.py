@@ -27,6 +27,7 @@ Rules, committed before the runs:
   that of none at 48 kimg. The first such evaluation is its new length.
 - If there is none, the winner's five runs go on to 56 kimg, and the demo gets
   it with that length by the same condition.
+- The demo of Earth: in the same way, with the confirming runs of Earth.
 - A learning rate that falls to a quarter along the burn-in, 32 kimg, was tried
   with the winner and seed 100. At 24 kimg it was behind the winner's first
   three seeds, so rate and gamma together were not tried.
@@ -67,7 +68,8 @@ ROWS, PAGE = ROOT / "docs/agreement.jsonl", ROOT / "docs/agreement.md"
 KIMG = 16.0
 # Parts with other lengths, kimg.
 DEMO, FALLS, LONGER = "agreement-demo", "agreement-falls", "agreement-longer"
-LENGTHS = {DEMO: 48.0, FALLS: 48.0, LONGER: 56.0}
+DEMO_EARTH = "agreement-demo-earth"
+LENGTHS = {DEMO: 48.0, DEMO_EARTH: 48.0, FALLS: 48.0, LONGER: 56.0}
 TUNING_SEED, SEEDS = 100, (11, 12, 13, 14, 15)
 SCALES = (4, 8, 16, 32)
 AGREES = 0.99
@@ -156,9 +158,11 @@ def varied_runs() -> list[Run]:
 
 
 def demo_runs(rows: Rows) -> list[Run]:
-  """Return the confirming runs of cats on MSG-ProGAN, with other lengths."""
+  """Return the confirming runs of MSG-ProGAN, with other lengths."""
   confirming = confirming_runs(rows, "cats", "progan")
+  earth = confirming_runs(rows, "earth", "progan")
   runs = [run._replace(part=DEMO) for run in confirming]
+  runs += [run._replace(part=DEMO_EARTH) for run in earth]
   runs += [
     run._replace(part=LONGER, arm=f"{run.arm}-longer")
     for run in confirming
