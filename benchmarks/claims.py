@@ -99,7 +99,7 @@ def all_runs(rows: Rows) -> list[Run]:
     runs += _paired(f"growing-{network}", arms, three, network)
   grows = GROWS | {"optimizer": "rmsprop"}
   arms = {
-    f"{arm}, rate {rate:g}": fields | {"learning_rate": rate}
+    f"{arm} at {rate:g}": fields | {"learning_rate": rate}
     for arm, fields in (CONNECTIONS | {"grows": grows}).items()
     for rate in RATES
     if arm != "control"

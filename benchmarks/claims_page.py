@@ -28,7 +28,7 @@ PAGE, PLOT = ROOT / "docs/claims.md", ROOT / "docs/claims-depth.svg"
 HOLDS, FAILS, NOT_SHOWN = "holds", "does not hold here", "not shown"
 EARLY = 0.9  # agreement of scales that show one picture
 
-MSG, MSG_STYLE = ("table-3", "all, rate 0.003"), ("table-5-stylegan", "cat_lin")
+MSG, MSG_STYLE = ("table-3", "all at 0.003"), ("table-5-stylegan", "cat_lin")
 PROGAN, STYLE = ("growing-progan", "grows"), ("growing-stylegan", "grows")
 DEPTHS = (32, 64, 128, 256)
 # Runs whose KID is compared: the worse one in the paper, then the better one.
@@ -99,7 +99,7 @@ def slopes(results: Results) -> dict[str, Values]:
 def rates(results: Results) -> dict[str, Values]:
   """Return by how much more the other forms' KID depends on the rate."""
   arms, tried = ("none", "grows", "all"), (0.001, 0.003, 0.005, 0.01)
-  sides = [("table-3", f"{arm}, rate {x}") for arm in arms for x in tried]
+  sides = [("table-3", f"{arm} at {x}") for arm in arms for x in tried]
   seeds = results.complete(*sides)
   kids = np.array([[*map(score, rows)] for rows in seeds or ()])
   *others, ours = np.ptp(kids.reshape(-1, len(arms), len(tried)), axis=2).T
