@@ -139,7 +139,7 @@ def row_of_claim(run):
   """A made-up run: its KID by arm, with a slope by depth, and by rate."""
   side = run.fields.get("resolution", 32)
   rate = run.fields["learning_rate"]
-  worse = {"all": 0, "none": 2}.get(run.arm.partition(",")[0], 1)
+  worse = {"all": 0, "none": 2}.get(run.arm.partition(" ")[0], 1)
   worse *= (run.network, run.arm) != ("stylegan", "cat_lin")
   kid = 1 + worse * side / 256 * (1 + 100 * rate) + run.seed / 1000
   cost = 1e9 if run.part.startswith("growing") else 2e9
