@@ -13,10 +13,11 @@ from jax.experimental import multihost_utils
 
 from msggan_jax.data import pictures
 from msggan_jax.metrics import distances, value_statistics
-from msggan_jax.metrics.distances import Halves, Moments, Rows
+from msggan_jax.metrics.distances import Moments, Rows
 from msggan_jax.metrics.extractors import Extractors
 from msggan_jax.metrics.frozen_network import Features, Images
 from msggan_jax.metrics.protocols import VALUES, Protocol
+from msggan_jax.metrics.value_statistics import Halves
 from msggan_jax.runtime import processes, progress
 from msggan_jax.runtime.machine import map_in_order
 

@@ -6,11 +6,14 @@ the distances of `feature_pass.compute` are between such means.
 
 import functools
 import math
+from collections.abc import Iterator
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
+from msggan_jax.metrics.distances import Made, Rows
 from msggan_jax.metrics.frozen_network import Features, Images
 from msggan_jax.models.pyramid import to_float
 
@@ -42,6 +45,51 @@ class ValueStatistics:
     """
     features = _features(jnp.asarray(images))
     return {name: np.asarray(x) for name, x in features.items()}
+
+
+class Halves:
+  """Sums of features that arrive in batches, each (B, D), of two halves.
+
+  For distances of means, of features that are too large for `Rows`. `order`
+  has the numbers of all features, first those of the first half.
+  """
+
+  def __init__(self, order: np.ndarray, sums: Any = 0.0):
+    self.made: Made = {}  # nothing
+    self._order, self._sums, self._added = order, sums, 0
+    self._is_in = np.zeros((2, len(order)))
+    for row, half in zip(self._is_in, np.array_split(order, 2), strict=True):
+      row[half] = 1
+
+  def add(self, features: np.ndarray) -> None:
+    """Add features, (B, D)."""
+    start, self._added = self._added, self._added + len(features)
+    here = self._is_in[:, start : self._added]
+    self._sums = self._sums + here @ np.asarray(features, np.float64)
+
+  @property
+  def array(self) -> np.ndarray:
+    """The mean, as the only row, (1, D)."""
+    return self._sums.sum(axis=0, keepdims=True) / len(self._order)
+
+  @property
+  def shape(self) -> tuple[int, int]:
+    """The number of features and their dimension, (N, D)."""
+    return len(self._order), self._sums.shape[1]
+
+  def halves(self) -> Iterator[Rows]:
+    """Return the means of the halves, each as the only row."""
+    means = self._sums / self._is_in.sum(axis=1, keepdims=True)
+    return map(Rows, np.split(means, 2))
+
+  def arrays(self) -> dict[str, Any]:
+    """Return arrays for `from_arrays`."""
+    return {"order": self._order, "sums": self._sums}
+
+  @classmethod
+  def from_arrays(cls, arrays: dict[str, Any]) -> "Halves":
+    """Restore sums from `arrays`."""
+    return cls(**arrays)
 
 
 @jax.jit
