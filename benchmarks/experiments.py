@@ -252,6 +252,19 @@ def run_one(experiment: Experiment, run: Run) -> dict[str, Any]:
   return row | {"minutes": round((time.time() - began) / 60, 1)}
 
 
+def _choose(text: str, names: set[str]) -> tuple[set[str], str]:
+  """Return the names in a text with commas, and what is none of them.
+
+  Names may have commas themselves: `logistic, R1`.
+  """
+  chosen, rest = set(), f",{text},"
+  for name in sorted(names, key=len, reverse=True):
+    while f",{name}," in rest:
+      chosen.add(name)
+      rest = rest.replace(f",{name},", ",")
+  return chosen, rest.strip(",")
+
+
 def main(experiment: Experiment) -> None:
   """Train the runs that have no row yet, one by one, or list all runs."""
   parser = argparse.ArgumentParser(
@@ -263,15 +276,15 @@ def main(experiment: Experiment) -> None:
   parser.add_argument("--list", action="store_true", help="list runs and rows")
   arguments = parser.parse_args()
   known = experiment.runs(jsonl.read(experiment.rows))
-  arms = arguments.arms.split(",") if arguments.arms else []
   parts, all_arms = {run.part for run in known}, {run.arm for run in known}
+  arms, unknown = _choose(arguments.arms or "", all_arms)
   if not any(belongs(part, arguments.part) for part in parts):
     parser.exit(
       2, f"--part={arguments.part}: choose one of {', '.join(sorted(parts))}\n"
     )
-  if unknown := [arm for arm in arms if arm not in all_arms]:
+  if unknown:
     names = ", ".join(sorted(all_arms))
-    parser.exit(2, f"--arms: {unknown[0]!r} is none of {names}\n")
+    parser.exit(2, f"--arms: {unknown!r} is none of {names}\n")
   while True:
     rows = {row["name"]: row for row in jsonl.read(experiment.rows)}
     runs = [

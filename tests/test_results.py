@@ -217,3 +217,14 @@ def test_full_size_commands_have_the_figures_of_the_plans():
   text, wanted = plan_table.full_size(plans)
   assert text in claims_page.PAGE.read_text()
   assert len(wanted) == 2 * text.count("--config=configs/") == 38
+
+
+def test_arms_are_chosen_by_names_that_may_have_commas():
+  names = {"none", "pooled", "pooled, gamma 1", "logistic, R1"}
+  for text, chosen, unknown in (
+    ("", set(), ""),
+    ("none,pooled,none", {"none", "pooled"}, ""),
+    ("pooled, gamma 1,none", {"pooled, gamma 1", "none"}, ""),
+    ("none,poled,exact", {"none"}, "poled,exact"),
+  ):
+    assert experiments._choose(text, names) == (chosen, unknown)
