@@ -74,9 +74,9 @@ def main() -> None:
   workdir = Path(_WORKDIR.value or default_workdir())
   # Imported late, so that --help and bad flags return at once.
   if _DRY_RUN.value:
-    from msggan_jax.planning import estimate
+    from msggan_jax.planning import description
 
-    print("\n".join(estimate.dry_run(read_config(workdir))))
+    print("\n".join(description.dry_run(read_config(workdir))))
     return
   from msggan_jax.runtime import preemption, processes
   from msggan_jax.training import loop, replay

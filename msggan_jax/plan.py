@@ -61,14 +61,14 @@ def main() -> None:
   devices, chip = [], None
   if topology:
     devices, chip = absent.describe(topology)
-  from msggan_jax.planning import estimate
+  from msggan_jax.planning import description, estimate
 
   if not topology:
     devices, chip = estimate.this_machine()
   numbers = _compile(devices, chip)
-  lines = estimate.describe(numbers)
+  lines = description.describe(numbers)
   if _LEVELS.value:
-    lines += estimate.level_table(numbers)
+    lines += description.level_table(numbers)
   output.show(numbers, lines)
 
 

@@ -10,7 +10,7 @@ import jax
 import pytest
 
 from msggan_jax.algorithm import program
-from msggan_jax.planning import devices, estimate, timing
+from msggan_jax.planning import description, devices, estimate, timing
 from msggan_jax.planning.flops import Count
 from msggan_jax.planning.instructions import Work
 from msggan_jax.runtime import sharding
@@ -68,11 +68,11 @@ def test_a_plan_for_these_devices(chip):
     numbers["images_per_sec_estimate"] * numbers["model_flops_per_image"]
   )
   assert flops_per_sec == pytest.approx(0.5 * 8 * chip.flops_per_sec)
-  assert len(estimate.describe(numbers)) == 8
+  assert len(description.describe(numbers)) == 8
   tight = devices.Chip("tight", 1, 1.0)
   numbers = estimate.make_plan(CONFIG, jax.devices(), tight)
   assert not numbers["fits"] and numbers["images_per_sec_estimate"] == 0
-  assert "DOES NOT FIT" in "\n".join(estimate.describe(numbers))
+  assert "DOES NOT FIT" in "\n".join(description.describe(numbers))
 
 
 def test_a_plan_of_a_run_that_grows(chip):
@@ -89,7 +89,7 @@ def test_a_plan_of_a_run_that_grows(chip):
   assert speeds[0] > 2 * speeds[1] == 2 * numbers["images_per_sec_estimate"]
   days = sum(1000 * s["kimg"] / s["images_per_sec_estimate"] for s in stages)
   assert numbers["days_estimate"] == pytest.approx(days / 86400)
-  lines = estimate.describe(numbers)
+  lines = description.describe(numbers)
   assert [line.split()[1] for line in lines if line.startswith("stage")] == [
     "4",
     "8",
@@ -130,7 +130,7 @@ def test_levels_and_step_of_a_chip():
   secs = estimate.step_secs(levels, 600, {"all-reduce": 15}, chip, 2)
   expected = {"compute": 4.0, "memory": 5.0, "collectives": 3.0}
   assert secs == expected | {"step": 7.0 + 3.0}
-  lines = estimate.level_table({"levels": levels, "device_batch_size": 2})
+  lines = description.level_table({"levels": levels, "device_batch_size": 2})
   millis = "2000.000 2000.000 3000.000 2000.000"
   assert lines[-1].split() == ["64x64", "0.000", "0.0", *millis.split()]
 
@@ -156,7 +156,7 @@ def test_the_search_finds_the_largest_batch(largest):
 
 def test_a_dry_run_tells_and_writes_nothing(tmp_path, monkeypatch, chip):
   monkeypatch.chdir(tmp_path)
-  lines = estimate.dry_run(CONFIG)
+  lines = description.dry_run(CONFIG)
   assert json.loads(lines[0])["batch_size"] == 32
   assert [lines[1], lines[3]] == ["generator", "discriminator"]
   assert "block_4x4/conv/kernel" in lines[2] and "Total: " in lines[4]
