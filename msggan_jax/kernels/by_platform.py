@@ -32,9 +32,9 @@ def _correlate(x, y, size, products):
   default = functools.partial(
     plain.correlate, products=products, padding=[(size // 2, size // 2)] * 2
   )
-  if cpu.pays("correlate", x, (size, size, x.shape[-1], y.shape[-1])):
-    return _choose(x, y, default=default, cpu=cpu.correlate)
-  return default(x, y)
+  pays = cpu.pays("correlate", x, (size, size, x.shape[-1], y.shape[-1]))
+  whole = functools.partial(cpu.correlate_at_once, size=size)
+  return _choose(x, y, default=default, cpu=cpu.correlate if pays else whole)
 
 
 _convolve = plain.differentiable(

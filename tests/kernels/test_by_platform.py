@@ -1,5 +1,7 @@
 """The fast convolutions against XLA's, up to the second derivative."""
 
+import re
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -130,6 +132,19 @@ def test_all_derivatives_of_winograds_form_agree(
   float64, winograd, fast, reference
 ):
   assert_agree(fast, reference)
+
+
+def test_cpus_meet_convolutions_in_their_order():
+  """Inside a conditional XLA reorders none, see `cpu.correlate_at_once`."""
+
+  def f(x, kernel):
+    x = upsample_convolve(convolve(x, kernel), kernel)
+    return convolve_downsample(x, kernel)
+
+  x, kernel = jnp.ones((1, 4, 4, 8)), jnp.ones((3, 3, 8, 8))
+  lowered = jax.jit(everything, static_argnums=0).lower(f, x, kernel)
+  orders = re.findall("dim_numbers = (.*?), window", lowered.as_text())
+  assert set(orders) == {"[b, 0, 1, f]x[0, 1, i, o]->[b, 0, 1, f]"}
 
 
 def test_winograds_form_is_accurate_in_float32():
