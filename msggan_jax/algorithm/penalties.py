@@ -183,7 +183,7 @@ def scale_weights(
 
 
 class Penalty(NamedTuple):
-  """The penalty of one step; a lazy one that is skipped is 0."""
+  """The penalty of one step."""
 
   loss: jax.Array  # weighted, over all scales and the global batch
   means: dict[str, jax.Array]  # unweighted, by `<metric>/<resolution>`
@@ -192,14 +192,14 @@ class Penalty(NamedTuple):
 
 def penalize(
   config: ConfigDict,
-  step: jax.Array,
   now: schedules.Now,
   critic: Callable[[Pyramid, Any], jax.Array],
   images: Images,
   given: Any,
 ) -> Penalty:
-  """Compute the penalty of a step, at every `penalty_interval`-th one.
+  """Compute the penalty of a step that is not to skip it.
 
+  A lazy one, of every k-th step, is k times as strong (StyleGAN2, section 3.1).
   `critic` is (pyramid, given) -> logits, (B,); `images` and `given`, the labels
   and transformations, are this device's.
   """
@@ -212,10 +212,6 @@ def penalize(
 
     return [term.values(of_given, images, config) for term in terms]
 
-  def compute():
-    size = config.micro_batch_size
-    return in_parts(values, size, out_axis=1)(images, given)
-
   # (S, B) -> (): the mean or weighted sum of the scales, averaged over the
   # global batch.
   def over_scales(value):
@@ -225,26 +221,20 @@ def penalize(
     weights = jnp.asarray(weights, value.dtype)
     return sharding.global_mean(matmul(weights, value))
 
-  computed = step % interval == 0
-  if interval == 1:
-    per_term = compute()
-  else:
-    # Lazy (StyleGAN2, section 3.1): every k-th step, k times as strong.
-    per_term = jax.lax.cond(computed, compute, _zeros_like(compute))
   loss = 0.0
   means = {}
-  for term, value in zip(terms, per_term, strict=True):
+  compute = in_parts(values, config.micro_batch_size, out_axis=1)
+  for term, value in zip(terms, compute(images, given), strict=True):
     loss += interval * term.weight(config, now) * over_scales(value)
     for resolution, scale_value in zip(scales, value, strict=True):
       means[f"{term.metric}/{resolution}"] = sharding.global_mean(scale_value)
-  return Penalty(loss, means, computed.astype(jnp.int32))
+  return Penalty(loss, means, jnp.int32(1))
 
 
-def _zeros_like(compute: Callable) -> Callable:
-  shapes = jax.eval_shape(compute)
-  return lambda: jax.tree.map(
-    lambda x: sharding.vary(jnp.zeros(x.shape, x.dtype)), shapes
-  )
+def skip(*step: Any) -> Penalty:
+  """Return the zeros of a step that skips the penalty, given as above."""
+  shapes = jax.eval_shape(lambda: penalize(*step))
+  return jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), shapes)
 
 
 def _input_gradients(critic: Critic, pyramid: Pyramid) -> Pyramid:

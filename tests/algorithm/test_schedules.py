@@ -118,7 +118,7 @@ def test_pixels_is_the_unit_of_a_single_scale(float64):
 def test_the_penalty_of_a_step_is_weighed(interval):
   """D's loss with the weights, against the means per scale it reports.
 
-  A lazy penalty is computed at every second step, twice as strong.
+  A lazy penalty, of every second step, is twice as strong.
   """
   config = scheduled_config(penalty="r1_r2", penalty_scales=[0.5, 2.0])
   config.penalty_derivatives, config.penalty_interval = "partial", interval
@@ -129,23 +129,24 @@ def test_the_penalty_of_a_step_is_weighed(interval):
   def critic(pyramid, _):
     return sum(jnp.sin(x).sum(axis=(1, 2, 3)) for x in pyramid)
 
-  compute = jax.jit(
+  now = schedules.at(config, jnp.int32(10))  # after the burn-in
+  computed, skipped = (
     jax.shard_map(
-      lambda step, images: penalties.penalize(
-        config, step, schedules.at(config, step), critic, images, None
+      lambda images, penalty=penalty: penalty(
+        config, now, critic, images, None
       ),
       mesh=sharding.make_mesh(jax.devices()[:1]),
-      in_specs=(jax.P(), jax.P("data")),
+      in_specs=jax.P("data"),
       out_specs=jax.P(),
-    )
+    )(images)
+    for penalty in (penalties.penalize, penalties.skip)
   )
-  for step in (10, 11):  # after the burn-in
-    penalty = compute(jnp.int32(step), images)
-    expected = sum(
-      0.5 * config.r1_gamma_end * weight * float(penalty.means[name])
-      for kind in ("r1", "r2")
-      for weight, name in ((0.5, f"{kind}_penalty/4"), (2, f"{kind}_penalty/8"))
-    )
-    assert penalty.count == (step % interval == 0)
-    assert (expected > 0) == penalty.count
-    assert penalty.loss == pytest.approx(interval * expected, rel=1e-6)
+  expected = sum(
+    0.5 * config.r1_gamma_end * weight * float(computed.means[name])
+    for kind in ("r1", "r2")
+    for weight, name in ((0.5, f"{kind}_penalty/4"), (2, f"{kind}_penalty/8"))
+  )
+  assert expected > 0
+  assert computed.count == 1
+  assert computed.loss == pytest.approx(interval * expected, rel=1e-6)
+  assert skipped == jax.tree.map(jnp.zeros_like, computed)

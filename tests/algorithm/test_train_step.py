@@ -55,6 +55,24 @@ def test_agreeing_scales_train_alike_on_two_devices(float64):
   assert_same(two.state, one.state)
 
 
+def test_a_lazy_penalty_is_twice_as_strong_at_every_second_step(float64):
+  weight = small_config("msg_progan").gp_weight
+  lazy, twice, none = (
+    Run(small_config("msg_progan", resolution=4, batch_size=4, **fields), 2)
+    for fields in (
+      {"penalty_interval": 2},
+      {"gp_weight": 2 * weight},
+      {"penalty": "none"},
+    )
+  )
+  assert_same(lazy.train(1).state.d_params, twice.train(1).state.d_params)
+  none.state = jax.tree.map(jnp.copy, lazy.state)
+  for run in (lazy, none):
+    run.state, run.metrics = run.step(run.state, run.batch(1))
+  assert_same(lazy.state.d_params, none.state.d_params)
+  assert lazy.metrics.counts["gradient_penalty/4"] == 0
+
+
 def test_a_step_is_traced_once_and_all_reduces_gradients_once(config):
   """Donated state; all-reduced: the bytes of both gradients, some scalars."""
   run = Run(config, 8)
