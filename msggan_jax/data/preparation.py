@@ -37,6 +37,7 @@ from msggan_jax.data.sources import (
   demo,
   folder,
   labels,
+  lsun,
   tfds_sets,
 )
 from msggan_jax.models import base_grid as grids
@@ -47,7 +48,7 @@ _OPENERS: dict[str, Callable[[Any, int], OpenSource]] = {
   "cats": demo.open_cats,
   "earth": demo.open_earth,
   "folder": folder.open_folder,
-  "lsun_church": folder.open_lsun,
+  "lsun_church": lsun.open_lsun,
 }
 # Their images change where they are; those of TFDS by another download only,
 # the demo's never.

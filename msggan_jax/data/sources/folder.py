@@ -1,4 +1,4 @@
-"""Images of a folder or a zip file in natural order, or of an LSUN LMDB."""
+"""Images of a folder or a zip file, in natural order."""
 
 import collections
 import contextlib
@@ -327,10 +327,11 @@ def _folder_files(root: Path) -> _Files:
       return (root / name).stat().st_size
     return 0
 
-  return _Files(files, read, num_bytes, lambda x: _stamp(root / x), unusable)
+  return _Files(files, read, num_bytes, lambda x: stamp(root / x), unusable)
 
 
-def _stamp(path: Path) -> str:
+def stamp(path: Path) -> str:
+  """Return a text that changes with a file, see `Source.stamps`."""
   try:
     status = path.stat()
   except OSError:
@@ -384,39 +385,3 @@ def _check_member(member: zipfile.ZipInfo) -> None:
     raise ValueError("link in a zip file")
   if kind not in (0, stat.S_IFREG):
     raise ValueError("not a regular file in a zip file")
-
-
-def open_lsun(dataset: Any, resolution: int) -> OpenSource:
-  """Open the images of an LSUN category, in the order of its LMDB."""
-  del resolution
-  path = Path(dataset.path)
-  if not dataset.path or not (path / "data.mdb").is_file():
-    raise ValueError(
-      f"dataset.path: no LSUN database in {str(dataset.path)!r}; download "
-      "church_outdoor_train_lmdb.zip from https://www.yf.io/p/lsun, unzip it, "
-      "and set dataset.path to the directory church_outdoor_train_lmdb"
-    )
-  try:
-    import lmdb
-  except ImportError as error:
-    raise ValueError(
-      "reading LSUN needs the package lmdb: pip install 'msggan_jax[lsun]'"
-    ) from error
-  return _open_lmdb(lmdb, path)
-
-
-@contextlib.contextmanager
-def _open_lmdb(lmdb: Any, path: Path) -> Iterator[Source]:
-  options = {"readonly": True, "lock": False, "readahead": False}
-  with lmdb.open(str(path), create=False, **options) as environment:
-    with environment.begin() as transaction:
-      keys = list(transaction.cursor().iternext(keys=True, values=False))
-
-    def load(index):
-      # A transaction belongs to one thread; opening one takes microseconds.
-      with environment.begin() as transaction:
-        return pixels.open_image(transaction.get(keys[index])), 0
-
-    names = [key.decode("utf-8", "backslashreplace") for key in keys]
-    stamp = _stamp(path / "data.mdb")
-    yield Source(names, load, stamps=lambda: [stamp] * len(names))

@@ -1,0 +1,45 @@
+"""Images of a category of LSUN, an LMDB."""
+
+import contextlib
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from msggan_jax.data import pixels
+from msggan_jax.data.sources import OpenSource, Source, folder
+
+
+def open_lsun(dataset: Any, resolution: int) -> OpenSource:
+  """Open the images of an LSUN category, in the order of its LMDB."""
+  del resolution
+  path = Path(dataset.path)
+  if not dataset.path or not (path / "data.mdb").is_file():
+    raise ValueError(
+      f"dataset.path: no LSUN database in {str(dataset.path)!r}; download "
+      "church_outdoor_train_lmdb.zip from https://www.yf.io/p/lsun, unzip it, "
+      "and set dataset.path to the directory church_outdoor_train_lmdb"
+    )
+  try:
+    import lmdb
+  except ImportError as error:
+    raise ValueError(
+      "reading LSUN needs the package lmdb: pip install 'msggan_jax[lsun]'"
+    ) from error
+  return _open_lmdb(lmdb, path)
+
+
+@contextlib.contextmanager
+def _open_lmdb(lmdb: Any, path: Path) -> Iterator[Source]:
+  options = {"readonly": True, "lock": False, "readahead": False}
+  with lmdb.open(str(path), create=False, **options) as environment:
+    with environment.begin() as transaction:
+      keys = list(transaction.cursor().iternext(keys=True, values=False))
+
+    def load(index):
+      # A transaction belongs to one thread; opening one takes microseconds.
+      with environment.begin() as transaction:
+        return pixels.open_image(transaction.get(keys[index])), 0
+
+    names = [key.decode("utf-8", "backslashreplace") for key in keys]
+    stamp = folder.stamp(path / "data.mdb")
+    yield Source(names, load, stamps=lambda: [stamp] * len(names))
