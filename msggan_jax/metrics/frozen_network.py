@@ -15,7 +15,8 @@ Features = dict[str, np.ndarray]  # by name, each (N, D)
 Images = np.ndarray | jax.Array  # uint8, (N, H, W, C)
 Layer = dict[str, jax.Array]  # "kernel" and "bias"
 
-_BATCH_PER_DEVICE = 16
+# Images of a batch; more would leave a CPU's cache.
+_PER_DEVICE, _PER_CPU = 16, 2
 _BATCH_NORM_EPSILON = 1e-3
 
 
@@ -116,7 +117,8 @@ class FrozenNetwork:
     """
     images = _checked(images)
     devices = self._along_batch.num_devices
-    wanted = min(-(-len(images) // devices), _BATCH_PER_DEVICE) * devices
+    most = _PER_CPU if jax.default_backend() == "cpu" else _PER_DEVICE
+    wanted = min(-(-len(images) // devices), most) * devices
     if isinstance(images, jax.Array) and len(images) == wanted:
       return self._features_of(images)
     images = np.asarray(images)
