@@ -20,6 +20,7 @@ from msggan_jax.sharing import model_card, portable
 
 FOLDER = Path(trained.__file__).parent / "released"
 MAX_BYTES = 5_000_000
+DEMO_RESOLUTION = 32
 _RECIPE = (
   "model pyramid resolution num_classes loss penalty gp_weight r1_gamma "
   "penalty_scales penalty_derivatives optimizer learning_rate burn_in_kimg "
@@ -31,12 +32,14 @@ _RECIPE = (
 def release(workdir: Path, name: str, command: str) -> Path:
   """Write a run's best generator and its card; return the generator's file.
 
-  The name is that of the run's data, with classes and "_conditional"; `command`
-  says how to repeat the run.
+  The name is that of the run's data, with classes and "_conditional", and with
+  a resolution that is not the demo's; `command` says how to repeat the run.
   """
   config = load_config(workdir)
   data_set = config.dataset.name
   expected = f"{data_set}_conditional" if config.num_classes else data_set
+  if config.resolution != DEMO_RESOLUTION:
+    expected += f"_{config.resolution}"
   if name != expected or data_set not in model_card.DATA:
     raise ValueError(
       f"{workdir} is a generator of {expected}, and those of "
