@@ -94,8 +94,7 @@ class MultiScaleGenerator(MultiScale):
     self.set_at("block", resolution, block)
     if resolution in (self.with_rgb or self.scales):
       # An exact pyramid's details have the mean 0: a bias would cancel.
-      adds = config.pyramid in ("exact", "laplacian")
-      is_detail = adds and resolution > self.scales[0]
+      is_detail = config.pyramid == "exact" and resolution > self.scales[0]
       to_rgb = Conv(
         self.width(resolution),
         config.channels,

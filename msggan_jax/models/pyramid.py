@@ -9,7 +9,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from msggan_jax.kernels import blur, downsample, like, upsample_like
+from msggan_jax.kernels import downsample, like, upsample_like
 from msggan_jax.models import base_grid
 
 Pyramid = tuple[jax.Array, ...]  # low to high resolution, each (B, H, W, C)
@@ -94,14 +94,12 @@ def join_images(
   Args:
     images: Each (B, H, W, C).
     kind: "rgb": they are the pyramid (the paper); "exact": each only adds
-      details to the one below, see `refine`; "laplacian": to that one doubled
-      smoothly (LAPGAN), as exact; "pooled": all are means of the largest;
-      "skip": the same, and the largest is the sum of all (StyleGAN2, fig. 7b).
+      details to the one below, see `refine`; "pooled": all are means of the
+      largest; "skip": the same, and the largest is the sum of all (StyleGAN2,
+      fig. 7b).
   """
-  if kind in ("exact", "laplacian"):
-    details = functools.partial(
-      refine, downsample=downsample, smooth=kind == "laplacian"
-    )
+  if kind == "exact":
+    details = functools.partial(refine, downsample=downsample)
     return tuple(itertools.accumulate(images, details))
   if kind == "rgb":
     return tuple(images)
@@ -113,27 +111,11 @@ def join_images(
 
 
 def refine(
-  below: jax.Array,
-  image: jax.Array,
-  downsample: Callable = downsample,
-  smooth: bool = False,
+  below: jax.Array, image: jax.Array, downsample: Callable = downsample
 ) -> jax.Array:
-  """Change the image's means over areas to the pixels of the one below.
-
-  `smooth` first adds that one, upsampled and blurred, which, where it is
-  doubled, interpolates linearly.
-  """
-  if smooth:
-    image = image + _upsample_smoothly(below, image)
+  """Change the image's means over areas to the pixels of the one below."""
   means = downsample(image, image.shape[1] // below.shape[1])
   return add(jax.tree.map(jnp.subtract, like(below, means), means), image)
-
-
-def _upsample_smoothly(below: jax.Array, image: jax.Array) -> jax.Array:
-  doubled = upsample_like(below, image)
-  # Outside the image there is nothing, not black.
-  weights = blur(jax.tree.map(lambda x: jnp.ones_like(x[:1]), doubled))
-  return jax.tree.map(jnp.divide, blur(doubled), weights)
 
 
 def add(below: jax.Array, image: jax.Array) -> jax.Array:
