@@ -33,7 +33,7 @@ def _correlate(x, y, size, products):
     plain.correlate, products=products, padding=[(size // 2, size // 2)] * 2
   )
   pays = cpu.pays("correlate", x, (size, size, x.shape[-1], y.shape[-1]))
-  whole = functools.partial(cpu.correlate_at_once, size=size)
+  whole = functools.partial(cpu.correlate_at_once, size=size, products=products)
   return _choose(x, y, default=default, cpu=cpu.correlate if pays else whole)
 
 

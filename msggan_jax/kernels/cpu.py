@@ -18,7 +18,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from msggan_jax.kernels import plain
-from msggan_jax.kernels.precision import TRUE_FLOAT32, matmul
+from msggan_jax.kernels.precision import TRUE_FLOAT32, Products, matmul
 
 # Operation -> least and largest side of the image, in pixels, and least number
 # of channels with which it is faster than XLA's, as measured. Larger images
@@ -70,7 +70,9 @@ def correlate(x: jax.Array, y: jax.Array) -> jax.Array:
   return _transform_kernel_transposed(u_bar)
 
 
-def correlate_at_once(x: jax.Array, y: jax.Array, size: int) -> jax.Array:
+def correlate_at_once(
+  x: jax.Array, y: jax.Array, size: int, products: Products
+) -> jax.Array:
   """Compute `plain.correlate` with as many products.
 
   XLA brings a convolution's dimensions into the order of its fast form for CPUs
@@ -81,6 +83,7 @@ def correlate_at_once(x: jax.Array, y: jax.Array, size: int) -> jax.Array:
   gradient = plain.convolve(
     x.transpose(3, 1, 2, 0),
     y.transpose(1, 2, 0, 3),
+    products,
     padding=[(size // 2, size // 2)] * 2,
   )
   return gradient.transpose(1, 2, 0, 3)
