@@ -8,6 +8,7 @@ program's text; GPUs pad nothing. Loops count as often as they run.
 import collections
 import math
 import re
+from collections.abc import Iterator
 from typing import NamedTuple
 
 from msggan_jax.planning.devices import Chip
@@ -18,11 +19,10 @@ _ITEM_BYTES = (
   | dict.fromkeys(("bf16", "f16"), 2)
   | dict.fromkeys(("s64", "u64", "f64"), 8)
 )  # others: 4
-# Opcodes that move nothing, or whose computations are counted by themselves.
+# Opcodes that move nothing in the chip's memory.
 _FREE = frozenset(
-  "parameter constant tuple get-tuple-element bitcast while conditional call "
-  "after-all copy-done partition-id all-reduce all-reduce-start "
-  "all-reduce-done".split()
+  "parameter constant tuple get-tuple-element bitcast after-all copy-done "
+  "partition-id all-reduce all-reduce-start all-reduce-done".split()
 )
 _CUDNN = re.compile(r"custom_call_target=\"__cudnn\$conv(\w+)")
 # By the opcodes of an instruction and of those fused into it.
@@ -31,9 +31,8 @@ _KINDS = {
   "copy": {"copy", "copy-start", "transpose"},
   "reduction": {"reduce", "reduce-window"},
 }
-_COLLECTIVE = re.compile(
-  r"= (.*?) (all-reduce|all-gather|reduce-scatter|all-to-all"
-  r"|collective-permute)(-start)?\("
+_COLLECTIVES = frozenset(
+  "all-reduce all-gather reduce-scatter all-to-all collective-permute".split()
 )
 _HEADER = re.compile(r"(?:ENTRY )?%(\S+) \(.*\{$")
 _INSTRUCTION = re.compile(
@@ -89,6 +88,13 @@ class _Instruction(NamedTuple):
 _Computation = dict[str, _Instruction]
 
 
+class _Executed(NamedTuple):
+  instruction: _Instruction
+  computation: _Computation  # that has it
+  fused: _Computation  # into it
+  times: int
+
+
 def parse_arrays(text: str) -> list[Array]:
   """Return the arrays of a type such as bf16[8,128]{1,0:T(8,128)}."""
   arrays = []
@@ -111,48 +117,37 @@ def parse_arrays(text: str) -> list[Array]:
 
 def works(hlo: str, chip: Chip) -> list[Work]:
   """Return the work of every instruction that a module's text executes."""
-  computations, entry = _parse(hlo)
-  found: list[Work] = []
-
-  def visit(name: str, times: int) -> None:
-    computation = computations[name]
-    for instruction in computation.values():
-      inner = instruction.called
-      if instruction.opcode == "while":
-        trips = _trips(instruction, computations[inner["condition"]])
-        visit(inner["body"], times * trips)
-      elif instruction.opcode == "conditional":
-        # Of the branches of a lazy penalty, the last computes it.
-        visit(list(inner.values())[-1], times)
-      elif instruction.opcode == "call":
-        visit(inner["to_apply"], times)
-      elif instruction.opcode not in _FREE:
-        fused = computations.get(inner.get("calls", ""), {})
-        products = [_product_of(each, fused, chip) for each in fused.values()]
-        products += [_product_of(instruction, computation, chip)]
-        moved = _bytes_of(instruction, computation, fused)
-        work = Work(
-          level=_level(instruction, computation),
-          bytes_moved=times * moved,
-          padded_flops=times * sum(flops for flops, _ in products),
-          kind=_kind_of(instruction, fused),
-          kernels=times,
-          products="".join(name for _, name in products),
-        )
-        found.append(work)
-
-  visit(entry, 1)
+  found = []
+  for instruction, computation, fused, times in _executed(hlo):
+    if instruction.opcode in _FREE:
+      continue
+    products = [_product_of(each, fused, chip) for each in fused.values()]
+    products += [_product_of(instruction, computation, chip)]
+    moved = _bytes_of(instruction, computation, fused)
+    work = Work(
+      level=_level(instruction, computation),
+      bytes_moved=times * moved,
+      padded_flops=times * sum(flops for flops, _ in products),
+      kind=_kind_of(instruction, fused),
+      kernels=times,
+      products="".join(name for _, name in products),
+    )
+    found.append(work)
   return found
 
 
 def collectives(hlo: str) -> dict[str, list[int]]:
-  """Return the bytes of the results of each collective, by kind."""
+  """Return the bytes of the results of each executed collective, by kind."""
   found = collections.defaultdict(list)
-  for kinds, opcode, start in _COLLECTIVE.findall(hlo):
-    arrays = parse_arrays(kinds)
-    if start and opcode != "all-reduce":
-      arrays = arrays[1:2]  # (operand, result, ...)
-    found[opcode].append(sum(x.item_bytes * math.prod(x.shape) for x in arrays))
+  for instruction, _, fused, times in _executed(hlo):
+    for each in (instruction, *fused.values()):
+      opcode, arrays = each.opcode.removesuffix("-start"), each.arrays
+      if opcode not in _COLLECTIVES:
+        continue
+      if opcode != each.opcode and opcode != "all-reduce":
+        arrays = arrays[1:2]  # (operand, result, ...)
+      size = sum(x.item_bytes * math.prod(x.shape) for x in arrays)
+      found[opcode] += [size] * times
   return dict(found)
 
 
@@ -208,6 +203,28 @@ def _parse(hlo: str) -> tuple[dict[str, _Computation], str]:
         number=operands,
       )
   return computations, entry
+
+
+def _executed(hlo: str) -> Iterator[_Executed]:
+  """Yield the instructions that a module's text executes."""
+  computations, entry = _parse(hlo)
+
+  def visit(name: str, times: int) -> Iterator[_Executed]:
+    for instruction in computations[name].values():
+      inner = instruction.called
+      if instruction.opcode == "while":
+        trips = _trips(instruction, computations[inner["condition"]])
+        yield from visit(inner["body"], times * trips)
+      elif instruction.opcode == "conditional":
+        # Of the branches of a lazy penalty, the last computes it.
+        yield from visit(list(inner.values())[-1], times)
+      elif instruction.opcode == "call":
+        yield from visit(inner["to_apply"], times)
+      else:
+        fused = computations.get(inner.get("calls", ""), {})
+        yield _Executed(instruction, computations[name], fused, times)
+
+  return visit(entry, 1)
 
 
 def _trips(loop: _Instruction, condition: _Computation) -> int:

@@ -145,13 +145,24 @@ def test_padded_flops():
 
 def test_collectives_of_a_module():
   module = """
+%skip (p: f32[2]) -> f32[2] {
+  ROOT %s = f32[2]{0} all-reduce(f32[2] %p), replica_groups={{0,1}}
+}
+
+%penalize (q: f32[2]) -> f32[2] {
+  ROOT %t = f32[2]{0} all-reduce(f32[2] %q), replica_groups={{0,1}}
+}
+
+ENTRY %main (x: f32[10,3]) -> f32[] {
+  %lazy = f32[2]{0} conditional(s32[] %i, f32[2] %p, f32[2] %q), branch_computations={%skip, %penalize}
   %a = f32[10,3]{1,0} all-reduce(f32[10,3] %x), replica_groups={{0,1}}
   %b = (f32[2]{0}, bf16[4]{0}) all-reduce-start(f32[2] %y, bf16[4] %z)
   %c = (f32[2]{0}, bf16[4]{0}) all-reduce-done(%b)
   %d = (f32[4]{0}, f32[32]{0}) all-gather-start(f32[4] %y), dimensions={0}
   %e = f32[] add(f32[] %all-reduce, f32[] %q)
-  """
+}
+"""  # noqa: E501
   assert instructions.collectives(module) == {
-    "all-reduce": [120, 8 + 8],
+    "all-reduce": [8, 120, 8 + 8],
     "all-gather": [128],
   }
