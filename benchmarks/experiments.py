@@ -253,7 +253,7 @@ def run_one(experiment: Experiment, run: Run) -> dict[str, Any]:
 
 
 def _choose(text: str, names: set[str]) -> tuple[set[str], str]:
-  """Return the names in a text with commas, and what is none of them.
+  """Return the known names of a list with commas, and the unknown rest.
 
   Names may have commas themselves: `logistic, R1`.
   """

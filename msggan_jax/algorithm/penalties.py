@@ -197,7 +197,7 @@ def penalize(
   images: Images,
   given: Any,
 ) -> Penalty:
-  """Compute the penalty of a step that is not to skip it.
+  """Compute the penalty of a step.
 
   A lazy one, of every k-th step, is k times as strong (StyleGAN2, section 3.1).
   `critic` is (pyramid, given) -> logits, (B,); `images` and `given`, the labels
@@ -231,9 +231,9 @@ def penalize(
   return Penalty(loss, means, jnp.int32(1))
 
 
-def skip(*step: Any) -> Penalty:
-  """Return the zeros of a step that skips the penalty, given as above."""
-  shapes = jax.eval_shape(lambda: penalize(*step))
+def skip(*arguments: Any) -> Penalty:
+  """Return zeros in place of `penalize(*arguments)`."""
+  shapes = jax.eval_shape(lambda: penalize(*arguments))
   return jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), shapes)
 
 

@@ -172,14 +172,13 @@ class TrainStep:
     return reals, labels
 
   def _update_d(self, state, now, images: penalties.Images, given: Given):
-    def d_loss(d_params, penalized: bool):
+    def d_loss(d_params, penalize: Callable[..., penalties.Penalty]):
       d_params = freeze(self._config, d_params)
       critic = self._critic(d_params, state.d_state)
       real_logits = critic(images.reals, given)
       fake_logits = critic(images.fakes, given)
       loss = self._adversarial.d_loss(real_logits, fake_logits)
       of_full_size = penalties.of_full_size(critic, images, self._share)
-      penalize = penalties.penalize if penalized else penalties.skip
       penalty = penalize(self._config, now, *of_full_size, given)
       values = {
         "d_loss": loss,
@@ -189,19 +188,19 @@ class TrainStep:
       }
       return loss + penalty.loss, (values, penalty)
 
-    def gradient(penalized: bool):
-      return jax.grad(d_loss, has_aux=True)(state.d_params, penalized)
+    def gradient(penalize):
+      return jax.grad(d_loss, has_aux=True)(state.d_params, penalize)
 
     interval = self._config.penalty_interval
     if interval == 1:
-      grads, (values, penalty) = gradient(True)
+      grads, (values, penalty) = gradient(penalties.penalize)
     else:
-      # Lazy (StyleGAN2, section 3.1). A penalty that were a conditional of its
-      # own would hand its intermediate values on, also where it is skipped.
+      # Lazy. A conditional around the penalty alone would also return its
+      # intermediate values, as zeros where it is skipped.
       grads, (values, penalty) = jax.lax.cond(
         state.step % interval == 0,
-        lambda: gradient(True),
-        lambda: gradient(False),
+        lambda: gradient(penalties.penalize),
+        lambda: gradient(penalties.skip),
       )
     values["d_grad_norm"] = optax.tree.norm(grads)
     d_params, d_opt_state = self._update(

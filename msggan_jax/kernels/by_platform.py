@@ -33,8 +33,11 @@ def _correlate(x, y, size, products):
     plain.correlate, products=products, padding=[(size // 2, size // 2)] * 2
   )
   pays = cpu.pays("correlate", x, (size, size, x.shape[-1], y.shape[-1]))
-  whole = functools.partial(cpu.correlate_at_once, size=size, products=products)
-  return _choose(x, y, default=default, cpu=cpu.correlate if pays else whole)
+  reordered = functools.partial(
+    cpu.correlate_as_convolution, size=size, products=products
+  )
+  on_cpus = cpu.correlate if pays else reordered
+  return _choose(x, y, default=default, cpu=on_cpus)
 
 
 _convolve = plain.differentiable(

@@ -15,7 +15,7 @@ Features = dict[str, np.ndarray]  # by name, each (N, D)
 Images = np.ndarray | jax.Array  # uint8, (N, H, W, C)
 Layer = dict[str, jax.Array]  # "kernel" and "bias"
 
-# Images of a batch; more would leave a CPU's cache.
+# Images of a batch. More would leave the cache of a CPU of one or two cores.
 _PER_DEVICE, _PER_CPU = 16, 2
 _BATCH_NORM_EPSILON = 1e-3
 
@@ -113,7 +113,7 @@ class FrozenNetwork:
     """Compute the features of images, float32.
 
     They are uint8, (N, H, W, C), C = 1 (gray), 3 (RGB) or 4 (RGBA, composited
-    over white). Batches from `on_local_devices` stay there.
+    over white). Batches from `on_local_devices` stay there, but on CPUs.
     """
     images = _checked(images)
     devices = self._along_batch.num_devices

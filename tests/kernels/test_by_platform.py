@@ -135,7 +135,7 @@ def test_all_derivatives_of_winograds_form_agree(
 
 
 def test_cpus_meet_convolutions_in_their_order():
-  """Inside a conditional XLA reorders none, see `cpu.correlate_at_once`."""
+  """Inside a conditional XLA reorders none."""
 
   def f(x, kernel):
     x = upsample_convolve(convolve(x, kernel), kernel)

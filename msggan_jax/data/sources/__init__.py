@@ -4,6 +4,7 @@ import contextlib
 import dataclasses
 import re
 from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
 from typing import Any, TypeAlias
 
 from ml_collections import ConfigDict
@@ -50,6 +51,15 @@ _DEMOS = ("cats", "earth")
 # Fields of a data set that configurations of older runs lack.
 _LATER = {"labels": "none", "holdout": 0.0}
 _LATER |= {"range": "", "layout": "", "group_by": ""}
+
+
+def stamp_of(path: Path) -> str:
+  """Return the stamp of a file, see `Source.stamps`."""
+  try:
+    status = path.stat()
+  except OSError:
+    return ""
+  return f"{status.st_size}/{status.st_mtime_ns}"
 
 
 def config_of(

@@ -19,7 +19,13 @@ from absl import logging
 from PIL import Image
 
 from msggan_jax.data import arrays, pixels, reading
-from msggan_jax.data.sources import NOT_AN_IMAGE, OpenSource, Source, labels
+from msggan_jax.data.sources import (
+  NOT_AN_IMAGE,
+  OpenSource,
+  Source,
+  labels,
+  stamp_of,
+)
 
 _MAX_FILE_BYTES = 2**29  # larger than any image within Pillow's pixel limit
 _READ_BYTES = 4096  # zipfile's smallest chunk
@@ -327,16 +333,7 @@ def _folder_files(root: Path) -> _Files:
       return (root / name).stat().st_size
     return 0
 
-  return _Files(files, read, num_bytes, lambda x: stamp(root / x), unusable)
-
-
-def stamp(path: Path) -> str:
-  """Return a text that changes with a file, see `Source.stamps`."""
-  try:
-    status = path.stat()
-  except OSError:
-    return ""
-  return f"{status.st_size}/{status.st_mtime_ns}"
+  return _Files(files, read, num_bytes, lambda x: stamp_of(root / x), unusable)
 
 
 @contextlib.contextmanager

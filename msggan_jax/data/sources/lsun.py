@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from msggan_jax.data import pixels
-from msggan_jax.data.sources import OpenSource, Source, folder
+from msggan_jax.data.sources import OpenSource, Source, stamp_of
 
 
 def open_lsun(dataset: Any, resolution: int) -> OpenSource:
@@ -41,5 +41,5 @@ def _open_lmdb(lmdb: Any, path: Path) -> Iterator[Source]:
         return pixels.open_image(transaction.get(keys[index])), 0
 
     names = [key.decode("utf-8", "backslashreplace") for key in keys]
-    stamp = folder.stamp(path / "data.mdb")
+    stamp = stamp_of(path / "data.mdb")
     yield Source(names, load, stamps=lambda: [stamp] * len(names))
