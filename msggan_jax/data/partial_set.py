@@ -22,7 +22,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from msggan_jax.data import holdout, prepared_set
+from msggan_jax.data import holdout, prepared_set, record_writer
 from msggan_jax.runtime import files, folder_lock
 
 _LOCK = "lock"
@@ -44,7 +44,7 @@ class Entry(NamedTuple):
 class Piece:
   """Successive images of a source, and the reasons of the rejected ones."""
 
-  shard: prepared_set.Shard
+  shard: record_writer.Shard
   images: list[Entry]
   rejected: list[dict[str, str]]
 
@@ -72,7 +72,7 @@ class PartialSet:
       fields = _read_json(self._piece_path(number))
       if fields is None:
         return pieces
-      shard = prepared_set.Shard(**fields.pop("shard"))
+      shard = record_writer.Shard(**fields.pop("shard"))
       if not shard.is_in(self.set_path):
         return pieces
       images = [Entry(*entry) for entry in fields["images"]]

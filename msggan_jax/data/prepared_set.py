@@ -6,20 +6,16 @@ rejected images.
 `tfds.builder_from_directory(path)` opens it as well.
 """
 
-import contextlib
 import dataclasses
 import hashlib
-import itertools
 import json
 import zlib
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import tensorflow_datasets as tfds
-from array_record.python import array_record_module
-from tensorflow_datasets.core import example_serializer, naming
 from tensorflow_datasets.core.data_sources import array_record
 
 from msggan_jax.data import holdout, pictures, pixels, reading
@@ -42,8 +38,8 @@ _SETTINGS = (
 )
 # Only if they are not empty.
 _OPTIONAL = ("range", "layout", "values", "group_by")
-_SPLIT = "train"  # the only one: a prepared set is one split of its source
-_NAME = "images"  # for TFDS
+SPLIT = "train"  # the only one: a prepared set is one split of its source
+NAME = "images"  # for TFDS
 
 
 @dataclasses.dataclass(frozen=True)
@@ -129,14 +125,14 @@ class PreparedSet:
     self.metadata = metadata
     self._shape = (*metadata.size, metadata.channels)
     self._dtype = metadata.dtype
-    info = _dataset_info(
+    info = dataset_info(
       path, self._shape, self._dtype, has_labels=metadata.num_classes > 0
     )
     info.read_from_directory(path)
     # The same object as `builder.as_data_source` returns, but unaware of
     # `tfds.testing.mock_data`, which would replace prepared images as well.
     self._records = array_record.ArrayRecordDataSource(
-      info, split=_SPLIT, decoders={"image": tfds.decode.SkipDecoding()}
+      info, split=SPLIT, decoders={"image": tfds.decode.SkipDecoding()}
     )
     self.numbers = np.arange(len(self._records)) if numbers is None else numbers
 
@@ -311,113 +307,10 @@ def read_labels(images: PreparedSet) -> np.ndarray:
   return np.array([item["label"] for item in images], _LABELS_DTYPE)
 
 
-@dataclasses.dataclass(frozen=True)
-class Shard:
-  """A finished file of records."""
-
-  name: str = ""
-  num_images: int = 0
-  num_bytes: int = 0
-  file_bytes: int = 0
-
-  def is_in(self, path: Path) -> bool:
-    """Return whether a directory has the complete file."""
-    file = path / self.name
-    return not self.name or (
-      file.is_file() and file.stat().st_size == self.file_bytes
-    )
-
-
-class RecordWriter:
-  """Writes images and labels, shard by shard.
-
-  Unlike TFDS's own writer: a shard exists only when it is complete, another
-  process can resume writing, and equal records make equal bytes.
-  """
-
-  def __init__(
-    self,
-    path: Path,
-    *,
-    size: tuple[int, int],
-    channels: int,
-    dtype: str = "uint8",
-    has_labels: bool,
-    shards: Iterable[Shard] = (),
-  ):
-    """Continue after the shards of earlier writers, in order."""
-    self._path = path
-    self._has_labels = has_labels
-    self._info = _dataset_info(
-      path, (*size, channels), dtype, has_labels=has_labels
-    )
-    self._info.set_file_format("array_record")
-    self._serializer = example_serializer.ExampleSerializer(
-      self._info.features.get_serialized_info()
-    )
-    self._template = naming.ShardedFileTemplate(
-      dataset_name=_NAME,
-      data_dir=path,
-      split=_SPLIT,
-      filetype_suffix="array_record",
-      template="{DATASET}-{SPLIT}.{FILEFORMAT}-{SHARD_INDEX}",
-    )
-    self._shards = [shard for shard in shards if shard.num_images]
-
-  def add(self, records: Iterable[tuple[bytes, int]]) -> Shard:
-    """Write the next shard of (encoded image, label), if there are any."""
-    records = iter(records)
-    first = next(records, None)
-    if first is None:
-      return Shard()
-    path = Path(
-      self._template.sharded_filepath(
-        shard_index=len(self._shards), num_shards=None
-      )
-    )
-    num_images = num_bytes = 0
-    with files.replacing(path) as temporary:
-      # Groups of one, as Grain's random access needs them.
-      writer = array_record_module.ArrayRecordWriter(
-        str(temporary), "group_size:1"
-      )
-      try:
-        with contextlib.closing(writer):
-          for encoded, label in itertools.chain([first], records):
-            serialized = self._serialize(encoded, label)
-            writer.write(serialized)
-            num_images += 1
-            num_bytes += len(serialized)
-      except RuntimeError as error:  # ArrayRecord's error for a full disk
-        raise OSError(
-          f"cannot write {path}: {reading.reason_of(error)}"
-        ) from error
-    file_bytes = path.stat().st_size
-    self._shards.append(Shard(path.name, num_images, num_bytes, file_bytes))
-    return self._shards[-1]
-
-  def close(self) -> None:
-    """Write the metadata that TFDS needs to read the shards."""
-    split = tfds.core.SplitInfo(
-      name=_SPLIT,
-      shard_lengths=[shard.num_images for shard in self._shards],
-      num_bytes=sum(shard.num_bytes for shard in self._shards),
-      filename_template=self._template,
-    )
-    self._info.set_splits(tfds.core.SplitDict([split]))
-    self._info.write_to_directory(self._path)
-
-  def _serialize(self, encoded: bytes, label: int) -> bytes:
-    example = {"image": encoded}
-    if self._has_labels:
-      example["label"] = np.int64(label)
-    example = self._serializer.get_tf_example(example)
-    return example.SerializeToString(deterministic=True)
-
-
-def _dataset_info(
+def dataset_info(
   path: Path, shape: tuple[int, int, int], dtype: str, *, has_labels: bool
 ) -> tfds.core.DatasetInfo:
+  """Return how TFDS reads and writes the records."""
   if is_png(shape[-1], dtype):
     feature = tfds.features.Image(shape=shape, encoding_format="png")
   else:
@@ -428,7 +321,7 @@ def _dataset_info(
   if has_labels:
     features["label"] = np.int64
   identity = tfds.core.DatasetIdentity(
-    name=_NAME,
+    name=NAME,
     version=tfds.core.Version("1.0.0"),
     data_dir=path,
     module_name=__name__,

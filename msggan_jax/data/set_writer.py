@@ -23,6 +23,7 @@ from msggan_jax.data import (
   pixels,
   prepared_set,
   reading,
+  record_writer,
 )
 from msggan_jax.data.partial_set import Entry, PartialSet, Piece
 from msggan_jax.data.sources import NOT_AN_IMAGE, Source
@@ -49,7 +50,7 @@ def write_set(
   """Write the prepared set of a source after its finished pieces."""
   total = len(source.names)
   pieces = work.read_pieces()
-  writer = prepared_set.RecordWriter(
+  writer = record_writer.RecordWriter(
     work.set_path,
     size=wanted.size,
     channels=wanted.channels,
@@ -131,7 +132,7 @@ def _make_picture(
 
 
 def _make_piece(
-  writer: prepared_set.RecordWriter,
+  writer: record_writer.RecordWriter,
   made: Iterable[tuple[bytes, Any]],
   count: Callable[[], Any],
   strict_source: str,

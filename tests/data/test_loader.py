@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from msggan_jax import data
-from msggan_jax.data import pixels, prepared_set
+from msggan_jax.data import pixels, prepared_set, record_writer
 from msggan_jax.training import batches
 from tests.conftest import CONFIGS, load_config
 
@@ -22,7 +22,7 @@ IN_PAIRS = 12  # images of an epoch whose neighbors share a class
 @pytest.fixture(scope="module")
 def images(tmp_path_factory):
   path = tmp_path_factory.mktemp("set")
-  writer = prepared_set.RecordWriter(
+  writer = record_writer.RecordWriter(
     path, size=(8, 8), channels=3, has_labels=True
   )
   for numbers in (range(6), range(6, NUM)):  # two shards

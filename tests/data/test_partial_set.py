@@ -11,7 +11,12 @@ import tensorflow_datasets as tfds
 from PIL import Image
 
 from msggan_jax import data
-from msggan_jax.data import holdout, partial_set, prepared_set, set_writer
+from msggan_jax.data import (
+  holdout,
+  partial_set,
+  record_writer,
+  set_writer,
+)
 from msggan_jax.data.sources import config_of
 from msggan_jax.runtime import folder_lock
 from tests.commands import run_command
@@ -87,8 +92,8 @@ KILLS = {
   "before a piece is noted": [(partial_set.PartialSet, "add_piece", 3)],
   "between pieces": [(set_writer, "_make_piece", 5)],
   "twice": [
-    (prepared_set.RecordWriter, "_serialize", 4),
-    (prepared_set.RecordWriter, "_serialize", 5),
+    (record_writer.RecordWriter, "_serialize", 4),
+    (record_writer.RecordWriter, "_serialize", 5),
   ],
   "behind all pieces": [(holdout, "write", 0)],
   "when all is written": [(partial_set.PartialSet, "move_to", 0)],
@@ -179,7 +184,7 @@ def test_a_full_disk_keeps_what_was_finished(
   path = tmp_path / "set"
   with monkeypatch.context() as patch:
     full = RuntimeError("No space left")  # ArrayRecord's
-    kill_at(patch, prepared_set.RecordWriter, "_serialize", 6, full)
+    kill_at(patch, record_writer.RecordWriter, "_serialize", 6, full)
     with pytest.raises(OSError, match="cannot write .*record-00002: No space"):
       prepare(photos, path, 0.25)
   left = contents(tmp_path / ".set.partial")
@@ -242,8 +247,8 @@ def in_pieces():
 def in_pieces_until_the_third():
   in_pieces()
   die = lambda: os.kill(os.getpid(), signal.SIGKILL)
-  original, calls = prepared_set.RecordWriter._serialize, itertools.count()
-  prepared_set.RecordWriter._serialize = lambda *args: (
+  original, calls = record_writer.RecordWriter._serialize, itertools.count()
+  record_writer.RecordWriter._serialize = lambda *args: (
     original(*args) if next(calls) < 4 else die()
   )
 

@@ -9,7 +9,7 @@ import tensorflow_datasets as tfds
 from PIL import Image
 
 from msggan_jax import data
-from msggan_jax.data import pixels, prepared_set
+from msggan_jax.data import pixels, record_writer
 from msggan_jax.data.sources import config_of, demo, tfds_sets
 
 
@@ -123,7 +123,7 @@ def test_tfds_images_are_resized_and_keep_their_labels(tmp_path):
   directory.mkdir(parents=True)
 
   def write(count):
-    writer = prepared_set.RecordWriter(
+    writer = record_writer.RecordWriter(
       directory, size=(64, 64), channels=3, has_labels=True
     )
     writer.add(

@@ -7,7 +7,7 @@ import pytest
 
 from msggan_jax import data
 from msggan_jax.checkpoints import checkpoint
-from msggan_jax.data import pixels, prepared_set
+from msggan_jax.data import pixels, record_writer
 from msggan_jax.training import loop, replay
 
 
@@ -24,7 +24,7 @@ def replace_image(folder, number):
   images = data.open_prepared(folder)
   pngs = [pixels.encode_png(item["image"]) for item in images]
   pngs[number] = pixels.encode_png(255 - images[number]["image"])
-  writer = prepared_set.RecordWriter(
+  writer = record_writer.RecordWriter(
     folder, size=(4, 4), channels=3, has_labels=False
   )
   writer.add((png, 0) for png in pngs)
