@@ -75,4 +75,4 @@ def _cats(config):
   config.penalty_scales = "pixels"
   config.r1_gamma = 2.5
   config.total_kimg = 56.0
-  config.snapshot_kimg, config.eval_kimg = 3.5, 14.0  # the last at the end
+  config.snapshot_kimg, config.eval_kimg = 3.5, 28.0  # the last at the end
