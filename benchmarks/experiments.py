@@ -3,10 +3,12 @@
 An experiment is a module that lists its runs; `main` is its command. Each run
 that ends is a row of a JSON Lines file, failures included; finished rows are
 skipped. Runs resume exactly, so a command can be stopped at any time. Several
-commands can run side by side, with other parts or arms.
+commands can run side by side, also of one part: each takes runs that no other
+has.
 """
 
 import argparse
+import contextlib
 import math
 import os
 import runpy
@@ -24,7 +26,7 @@ from ml_collections import ConfigDict
 from benchmarks.section import ROOT
 from msggan_jax.algorithm.program import Program, make_program
 from msggan_jax.planning import flops
-from msggan_jax.runtime import jsonl, sharding
+from msggan_jax.runtime import folder_lock, jsonl, sharding
 
 RUNS = ROOT / "runs/results"
 KID = "kid_efficientnet_lite0_1000"
@@ -252,6 +254,29 @@ def run_one(experiment: Experiment, run: Run) -> dict[str, Any]:
   return row | {"minutes": round((time.time() - began) / 60, 1)}
 
 
+class _Taken(Exception):
+  """Another command has this run."""
+
+
+def add_row(experiment: Experiment, runs: Sequence[Run]) -> bool:
+  """Add the row of the first run that no other command has, if there is one."""
+
+  def refuse(holder: str) -> None:
+    raise _Taken(holder)
+
+  for run in runs:
+    with (
+      contextlib.suppress(_Taken),
+      folder_lock.locked(Path(f"{run.folder}.lock"), refuse),
+    ):
+      # Another command may have ended it since the rows were read.
+      rows = jsonl.read(experiment.rows)
+      if run.name not in {row["name"] for row in rows}:
+        jsonl.append(experiment.rows, run_one(experiment, run))
+      return True
+  return False
+
+
 def _choose(text: str, names: set[str]) -> tuple[set[str], str]:
   """Return the known names of a list with commas, and the unknown rest.
 
@@ -299,6 +324,5 @@ def main(experiment: Experiment) -> None:
       return
     experiment.write_page()
     left = [run for run in runs if run.name not in rows]
-    if not left:
+    if not add_row(experiment, left):
       return
-    jsonl.append(experiment.rows, run_one(experiment, left[0]))

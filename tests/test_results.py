@@ -1,5 +1,7 @@
 """The experiments' budgets and the choice of what is confirmed."""
 
+from pathlib import Path
+
 import pytest
 
 from benchmarks import (
@@ -12,7 +14,7 @@ from benchmarks import (
   results,
 )
 from msggan_jax.config import checks
-from msggan_jax.runtime import jsonl
+from msggan_jax.runtime import folder_lock, jsonl
 from tests.conftest import load_config
 
 
@@ -90,6 +92,21 @@ def test_a_part_is_not_the_beginning_of_another():
   assert experiments.belongs("few-100", "few-100")
   assert experiments.belongs("recipe-cats-progan", "recipe-cats")
   assert not experiments.belongs("few-1000", "few-100")
+
+
+def test_a_run_that_another_command_has_gets_no_row(tmp_path, monkeypatch):
+  monkeypatch.setattr(experiments, "RUNS", tmp_path)
+  monkeypatch.setattr(experiments, "run_one", lambda _, run: {"name": run.name})
+  rows = tmp_path / "rows.jsonl"
+  experiment = experiments.Experiment("", rows, *[None] * 4)
+  first, second = agreement.tuning_runs("cats", "progan")[:2]
+  with folder_lock.locked(Path(f"{first.folder}.lock"), pytest.fail):
+    assert experiments.add_row(experiment, [first, second])
+    assert not experiments.add_row(experiment, [first])
+  assert experiments.add_row(experiment, [first, second])
+  assert experiments.add_row(experiment, [first, second])  # it has a row
+  names = [row["name"] for row in jsonl.read(rows)]
+  assert names == [second.name, first.name]
 
 
 @pytest.mark.parametrize("network", ["progan", "stylegan"])
