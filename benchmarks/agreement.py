@@ -92,9 +92,10 @@ SCALES = (4, 8, 16, 32)
 AGREES = 0.99
 NONE = "none"
 _PIXELS = {"penalty_scales": "pixels", "r1_gamma": 2.5}
-# The demo of cats before its scales agreed.
+# The demos before their scales agreed.
 _BEFORE = {
-  "cats": {"pyramid": "rgb", "penalty_scales": "sides", "r1_gamma": 2.5}
+  "cats": {"pyramid": "rgb", "penalty_scales": "sides", "r1_gamma": 2.5},
+  "earth": {"pyramid": "rgb"},
 }
 _RATES = {"progan": 0.012, "stylegan": 0.006}
 ARMS: dict[str, dict[str, Any]] = {  # fields beside those of the demo
@@ -112,7 +113,7 @@ FEWER = (NONE, "exact", "pooled", "pooled-pixels", "skip")
 
 def make_run(stage: str, arm: str, seed: int, data: str, network: str) -> Run:
   """Return a run of an arm."""
-  fields = {"model": network, **_BEFORE.get(data, {}), **ARMS[arm]}
+  fields = {"model": network, **_BEFORE[data], **ARMS[arm]}
   fields["learning_rate"] = _RATES[network] * fields.pop("rate", 1.0)
   part = f"agreement-{data}-{network}"
   return Run(part, stage, arm, seed, data, network, fields)

@@ -47,8 +47,7 @@ def get_config(choice="cats"):
   config.metrics = "kid_efficientnet_lite0_1000"
   if not preset:
     _hurry(config)
-    if name == "cats":
-      _cats(config)
+    (_cats if name == "cats" else _earth)(config)
   return config
 
 
@@ -76,3 +75,9 @@ def _cats(config):
   config.r1_gamma = 2.5
   config.total_kimg = 56.0
   config.snapshot_kimg, config.eval_kimg = 3.5, 28.0  # the last at the end
+
+
+def _earth(config):
+  """Set the choices made on the satellite tiles: docs/agreement.md."""
+  config.pyramid = "exact"  # one picture at every scale
+  config.total_kimg = 24.0
