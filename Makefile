@@ -20,7 +20,7 @@ $(INSTALLED): setup.cfg pyproject.toml
 	@touch $@
 
 # Two devices keep two cores busier than one device does.
-demo: $(INSTALLED)  ## Train on drawings of cats, fifteen minutes on two idle cores.
+demo: $(INSTALLED)  ## Train on drawings of cats, about ten minutes on two idle cores.
 	JAX_NUM_CPU_DEVICES=2 $(BIN)/python -m msggan_jax.main --config=configs/demo.py \
 	  --config.batch_size=auto
 

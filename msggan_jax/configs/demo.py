@@ -1,4 +1,4 @@
-"""The demo: embedded images, fifteen minutes on two idle CPU cores.
+"""The demo: embedded images, about ten minutes on two idle CPU cores.
 
 python -m msggan_jax.main --config=configs/demo.py          (cats)
 python -m msggan_jax.main --config=configs/demo.py:earth    (satellite tiles)
@@ -7,10 +7,10 @@ python -m msggan_jax.main --config=configs/demo.py:cats,msg_stylegan
 python -m msggan_jax.main --config=configs/demo.py:cats,progan       (grows)
 
 Without a preset it is MSG-ProGAN with settings that were searched for a first
-picture in minutes, see docs/results.md. The cats' bodies are classes, and their
-images one picture at every scale: G makes the largest, the others are its means
-(docs/agreement.md). The batch is for one or two devices; on more add
---config.batch_size=auto.
+picture in minutes, see docs/results.md. The cats' bodies are classes. All
+scales show one picture (docs/agreement.md): of cats G makes the largest, and
+the others are its means; of the Earth each scale adds details to the one below.
+The batch is for one or two devices; on more add --config.batch_size=auto.
 """
 
 from msggan_jax.configs import default
