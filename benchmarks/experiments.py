@@ -3,8 +3,7 @@
 An experiment is a module that lists its runs; `main` is its command. Each run
 that ends is a row of a JSON Lines file, failures included; finished rows are
 skipped. Runs resume exactly, so a command can be stopped at any time. Several
-commands can run side by side, also of one part: each takes runs that no other
-has.
+commands can share a part: each skips the runs that another is training.
 """
 
 import argparse
@@ -255,11 +254,14 @@ def run_one(experiment: Experiment, run: Run) -> dict[str, Any]:
 
 
 class _Taken(Exception):
-  """Another command has this run."""
+  """Another command is training this run."""
 
 
 def add_row(experiment: Experiment, runs: Sequence[Run]) -> bool:
-  """Add the row of the first run that no other command has, if there is one."""
+  """Train the first run that no other command is training, and add its row.
+
+  Returns False if there is no such run.
+  """
 
   def refuse(holder: str) -> None:
     raise _Taken(holder)
@@ -325,4 +327,6 @@ def main(experiment: Experiment) -> None:
     experiment.write_page()
     left = [run for run in runs if run.name not in rows]
     if not add_row(experiment, left):
+      for run in left:
+        print(f"{run.name}: another command is training it")
       return

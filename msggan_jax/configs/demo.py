@@ -62,8 +62,6 @@ def _hurry(config):
   config.stddev_group = 2  # so that two devices can share it
   config.burn_in_kimg = 32.0
   config.ema_kimg, config.ema_kimg_end = 1.0, 4.0
-  config.total_kimg = 48.0
-  config.eval_kimg = 12.0
 
 
 def _cats(config):
@@ -80,4 +78,4 @@ def _cats(config):
 def _earth(config):
   """Set the choices made on the satellite tiles: docs/agreement.md."""
   config.pyramid = "exact"  # one picture at every scale
-  config.total_kimg = 24.0
+  config.total_kimg, config.eval_kimg = 24.0, 12.0

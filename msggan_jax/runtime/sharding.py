@@ -122,7 +122,7 @@ def _sum_gradients(_, gradients: Any) -> tuple[Any]:
     jax.lax.platform_dependent(
       gradients,
       cpu=packed,
-      default=lambda gradients: jax.lax.psum(gradients, _AXIS),
+      default=functools.partial(jax.lax.psum, axis_name=_AXIS),
     ),
   )
 
