@@ -74,7 +74,7 @@ def test_a_lazy_penalty_is_twice_as_strong_at_every_second_step(float64):
 
 
 def test_a_step_is_traced_once_and_all_reduces_gradients_once(config):
-  """Donated state; on CPUs a vector of each network's, and some scalars."""
+  """State is donated; CPUs reduce a vector per network, and some scalars."""
   run = Run(config, 8)
   old = run.state
   text = run.step.lower(old, run.batch()).compile().as_text()

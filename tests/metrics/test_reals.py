@@ -1,4 +1,4 @@
-"""One pass over the real images, and the cache of what it found."""
+"""One pass over the real images, and the cache of its results."""
 
 import errno
 from pathlib import Path
