@@ -19,7 +19,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from msggan_jax.data import pixels
+from msggan_jax.data import image_files, pixels
 from msggan_jax.data.pixels import MOST_BYTES, Question
 
 _NPY = b"\x93NUMPY"
@@ -261,14 +261,14 @@ def _check_pages(data: bytes) -> None:
 
 
 def _picture(data: bytes) -> Values:
-  picture = pixels.open_image(data)
+  picture = image_files.open_image(data)
   if picture.mode in ("P", "1"):
     picture = picture.convert("RGB" if picture.mode == "P" else "L")
   if picture.mode not in ("L", "LA", "RGB", "RGBA", "I;16", "I", "F"):
     raise ValueError(f"colors of mode {picture.mode} are no values")
   if high := pixels.deep_tiles(picture):
     # Pillow keeps the high bytes only, and the low ones if they are called so.
-    low = pixels.open_image(data)
+    low = image_files.open_image(data)
     low.tile = [x._replace(args=high.replace("16B", "16L")) for x in low.tile]
     both = (np.asarray(x).astype(np.uint16) for x in (picture, low))
     return Values(next(both) * 256 + next(both), "HWC")

@@ -130,7 +130,7 @@ def scale_sheet(pyramid: tuple[np.ndarray, ...], examples: int) -> np.ndarray:
 
 
 def save_sheet(image: np.ndarray, path: str | Path) -> None:
-  """Write a picture of several images, which `pixels.open_image` refuses."""
+  """Write a picture of several images; `image_files.open_image` refuses it."""
   about = PngInfo()
   about.add_text(MARK, SHEET)
   save_png(image, path, pnginfo=about)

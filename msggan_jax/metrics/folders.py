@@ -13,7 +13,8 @@ from absl import logging
 
 from msggan_jax import data
 from msggan_jax.data import description, pictures, prepared_set, values
-from msggan_jax.data.pixels import SheetError, fit, upright_size
+from msggan_jax.data.image_files import SheetError
+from msggan_jax.data.pixels import fit, upright_size
 from msggan_jax.data.reading import reason_of
 from msggan_jax.data.sources import Source, config_of, folder
 from msggan_jax.metrics.reals import Reals

@@ -16,7 +16,8 @@ import numpy as np
 
 from msggan_jax.checkpoints import trained
 from msggan_jax.data import pictures
-from msggan_jax.data.pixels import HEAD_BYTES, decode_png, mark_of
+from msggan_jax.data.image_files import HEAD_BYTES, mark_of
+from msggan_jax.data.pixels import decode_png
 from msggan_jax.models.pyramid import resolutions_up_to
 from msggan_jax.runtime import files
 from msggan_jax.runtime.errors import counted

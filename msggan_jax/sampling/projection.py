@@ -10,7 +10,7 @@ import numpy as np
 import optax
 
 from msggan_jax.checkpoints import trained
-from msggan_jax.data import arrays, pictures, pixels, values
+from msggan_jax.data import arrays, image_files, pictures, pixels, values
 from msggan_jax.models import base_grid, networks
 from msggan_jax.models.layers import normalize_latents
 from msggan_jax.models.pyramid import Pyramid, make_pyramid, to_float
@@ -80,7 +80,7 @@ def read_image(
       if (height, width) == size:
         return value_range.store(array)
     else:
-      image = pixels.open_image(data)
+      image = image_files.open_image(data)
       width, height = pixels.upright_size(image)
       if (height, width) == size:
         return pixels.fit(image, size, channels, "center")

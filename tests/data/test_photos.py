@@ -12,7 +12,7 @@ import pytest
 from PIL import Image, ImageCms
 
 from msggan_jax import data
-from msggan_jax.data import pictures, pixels, reading
+from msggan_jax.data import image_files, pictures, pixels, reading
 from msggan_jax.data.sources import config_of, folder, labels
 
 RED = (220, 30, 40)
@@ -56,7 +56,7 @@ def cmyk_profile():
 
 
 def fitted(content, size=(16, 16), channels=3, crop="center"):
-  return pixels.fit(pixels.open_image(content), size, channels, crop)
+  return pixels.fit(image_files.open_image(content), size, channels, crop)
 
 
 def color_of(content):
@@ -103,8 +103,8 @@ def make_files():
     "c.jpg": (b"\xff\x0a" + bytes(50), "JPEG XL"),
   }
   others = {
-    "1.CR2": (cr2, pixels._RAW),
-    "2.CR3": (b"\0\0\0\x18ftypcrx " + bytes(9), pixels._RAW),
+    "1.CR2": (cr2, image_files._RAW),
+    "2.CR3": (b"\0\0\0\x18ftypcrx " + bytes(9), image_files._RAW),
     "3.jxl": (b"\xff\x0a", "JPEG XL is not read: convert it to PNG"),
     "4.npy": (
       b"\x93NUMPY\1\0",
@@ -150,12 +150,12 @@ def test_files_are_known_by_content_and_none_vanishes(tmp_path, kind):
 
 
 def test_heic_without_its_package_says_what_to_install(monkeypatch):
-  known = {k: v for k, v in pixels._openers().items() if k != "HEIF"}
-  monkeypatch.setattr(pixels, "_openers", lambda: known)
+  known = {k: v for k, v in image_files._openers().items() if k != "HEIF"}
+  monkeypatch.setattr(image_files, "_openers", lambda: known)
   heic = make_files()[0]["1.heic"][0]
-  assert "pip install" in pixels.why_unread(heic[: pixels.HEAD_BYTES])
+  assert "pip install" in image_files.why_unread(heic[: image_files.HEAD_BYTES])
   with pytest.raises(ValueError, match=r"pip install 'msggan_jax\[heic\]'"):
-    pixels.open_image(heic)
+    image_files.open_image(heic)
 
 
 def test_large_jpegs_are_reduced_while_they_are_decoded(monkeypatch):
@@ -239,7 +239,7 @@ def test_every_format_shows_the_same_picture():
     ("TIFF", picture, {"compression": "tiff_lzw"}),
     *((kind, turned, {"exif": exif.tobytes()}) for kind in TURNED),
   ):
-    opened = pixels.open_image(encoded(kind, image, **options))
+    opened = image_files.open_image(encoded(kind, image, **options))
     width, height = pixels.upright_size(opened)
     assert width > height, kind
     left, right = pixels.fit(opened, (16, 16), 3, "center")[8, [4, 12]]

@@ -13,7 +13,7 @@ from PIL import Image
 import msggan_jax
 from msggan_jax import data, metrics
 from msggan_jax.algorithm import augment
-from msggan_jax.data import arrays, pixels
+from msggan_jax.data import arrays, image_files, pixels
 from msggan_jax.data.pictures import to_levels
 from msggan_jax.data.sources import config_of
 from msggan_jax.metrics import folders
@@ -135,7 +135,7 @@ def test_png16_has_the_whole_range(channels):
   content = pixels.encode_png16(stored, '{"low": [0]}')
   found = arrays.image(arrays.read(content, "x.png"), "").array
   np.testing.assert_array_equal(found, stored)
-  assert pixels.mark_of(content) == '{"low": [0]}'
+  assert image_files.mark_of(content) == '{"low": [0]}'
 
 
 @pytest.mark.parametrize("channels", [3, 4])

@@ -18,7 +18,7 @@ from typing import Any, NamedTuple
 from absl import logging
 from PIL import Image
 
-from msggan_jax.data import arrays, pixels, reading
+from msggan_jax.data import arrays, image_files, pixels, reading
 from msggan_jax.data.sources import (
   NOT_AN_IMAGE,
   OpenSource,
@@ -52,7 +52,7 @@ class _Files(NamedTuple):
 
   def head(self, name: str) -> bytes:
     """Return the bytes by which a file is known."""
-    return reading.read(lambda: self.read(name, pixels.HEAD_BYTES), name)
+    return reading.read(lambda: self.read(name, image_files.HEAD_BYTES), name)
 
 
 def open_folder(dataset: Any, resolution: int) -> OpenSource:
@@ -259,7 +259,7 @@ def _sort_out(
 
 def _is_sheet(name: str, files: _Files) -> bool:
   try:
-    return pixels.mark_of(files.head(name)) == pixels.SHEET
+    return image_files.mark_of(files.head(name)) == pixels.SHEET
   except reading.DiskError:
     raise
   except Exception:  # it is listed when it is loaded
@@ -267,7 +267,7 @@ def _is_sheet(name: str, files: _Files) -> bool:
 
 
 def _why_no_image(name: str, files: _Files, are_arrays: bool) -> str:
-  if pixels.is_image_name(name) or _is_zip_name(name):
+  if image_files.is_image_name(name) or _is_zip_name(name):
     return ""
   if are_arrays and arrays.is_array_name(name):
     return ""
@@ -276,9 +276,9 @@ def _why_no_image(name: str, files: _Files, are_arrays: bool) -> str:
       head = files.head(name)
       if are_arrays and arrays.is_array(head):
         return ""
-      if reason := pixels.why_unread(head):
+      if reason := image_files.why_unread(head):
         return reason
-      if pixels.is_image(head):
+      if image_files.is_image(head):
         return ""
     except reading.DiskError:
       raise
@@ -288,7 +288,7 @@ def _why_no_image(name: str, files: _Files, are_arrays: bool) -> str:
 
 
 def _open_image(data: bytes, name: str) -> Image.Image:
-  image = pixels.open_image(data)
+  image = image_files.open_image(data)
   if image.format == "TIFF" and (pages := getattr(image, "n_frames", 1)) > 1:
     logging.log_first_n(
       logging.WARNING,

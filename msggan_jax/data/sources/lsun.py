@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from msggan_jax.data import pixels
+from msggan_jax.data import image_files
 from msggan_jax.data.sources import OpenSource, Source, stamp_of
 
 
@@ -38,7 +38,7 @@ def _open_lmdb(lmdb: Any, path: Path) -> Iterator[Source]:
     def load(index):
       # A transaction belongs to one thread; opening one takes microseconds.
       with environment.begin() as transaction:
-        return pixels.open_image(transaction.get(keys[index])), 0
+        return image_files.open_image(transaction.get(keys[index])), 0
 
     names = [key.decode("utf-8", "backslashreplace") for key in keys]
     stamp = stamp_of(path / "data.mdb")

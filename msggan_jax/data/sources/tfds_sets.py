@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import tensorflow_datasets as tfds
 
-from msggan_jax.data import pixels
+from msggan_jax.data import image_files, pixels
 from msggan_jax.data.sources import OpenSource, Source
 from msggan_jax.runtime import errors
 
@@ -49,7 +49,7 @@ def open_tfds(dataset: Any, resolution: int) -> OpenSource:
     if isinstance(image, np.ndarray):  # a set stored without an image format
       image = pixels.to_image(image)
     else:
-      image = pixels.open_image(image)
+      image = image_files.open_image(image)
     number = int(record["label"]) if class_names else 0
     if number < 0:
       raise ValueError(f"label {number}: the image has none")
