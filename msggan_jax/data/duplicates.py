@@ -34,7 +34,7 @@ def thumbnail(pixels: np.ndarray) -> str:
   """Return the thumbnail of an image, uint8 (H, W, C), as text."""
   image = to_image(pixels).convert("RGB")
   small = image.resize(_SIZE, Image.Resampling.BOX)
-  return base64.b85encode(small.tobytes()).decode()
+  return base64.b64encode(small.tobytes()).decode()
 
 
 def find_groups(
@@ -55,7 +55,7 @@ def find_groups(
   for index, digest in enumerate(digests):
     copies.setdefault(digest, []).append(index)
   unique = [copies[digest] for digest in sorted(copies)]
-  data = b"".join(base64.b85decode(thumbnails[i]) for i, *_ in unique)
+  data = b"".join(base64.b64decode(thumbnails[i]) for i, *_ in unique)
   colors = np.frombuffer(data, np.uint8).reshape(len(unique), -1)
   # Rows after these are the thumbnails of the mirrored images.
   columns, rows = _SIZE
