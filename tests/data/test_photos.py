@@ -296,6 +296,12 @@ def test_center_crop_and_pad_never_squash():
   assert (padded[:16] == 255).all() and (padded[32:] == 255).all()
   for column, color in ((7, (255, 0, 0)), (24, (0, 128, 0)), (40, (0, 0, 255))):
     np.testing.assert_allclose(padded[24, column].astype(int), color, atol=2)
+  wide = pixels.fit(image, (24, 48), 3, "center")
+  np.testing.assert_allclose(
+    wide[12, ::47].astype(int), [(255, 0, 0), (0, 0, 255)], atol=2
+  )
+  with pytest.raises(ValueError, match="too small: 96x32"):
+    pixels.fit(image, (48, 32), 3, "center")  # not if it were turned
   transparent = pixels.fit(image, (48, 48), 4, "pad")
   assert (transparent[:16, :, 3] == 0).all()
   assert (transparent[16:32, :, 3] == 255).all()

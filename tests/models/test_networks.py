@@ -66,27 +66,36 @@ def test_connected_scales():
 
 
 @pytest.mark.parametrize(
-  ("resolution", "channels", "connected"),
-  [(4, 4, "all"), (8, 3, "all"), (64, 1, "middle"), (32, 3, "none")],
+  ("model", "resolution", "channels", "connected", "grid"),
+  [
+    ("progan", 4, 4, "all", (4, 4)),
+    ("progan", 8, 3, "all", (3, 4)),
+    ("stylegan", 8, 3, "all", (7, 4)),
+    ("progan", 64, 1, "middle", (4, 4)),
+    ("progan", 32, 3, "none", (4, 4)),
+  ],
 )
-def test_shapes_at_every_connected_scale(resolution, channels, connected):
+def test_shapes_at_every_connected_scale(
+  model, resolution, channels, connected, grid
+):
   """Scales that are not connected have no `to_rgb` and no image."""
   config = load_config("default")
+  config.model, config.base_grid = model, "{}x{}".format(*grid)
   config.resolution, config.channels = resolution, channels
   config.latent_size, config.max_channels = 20, 24
   config.connected_scales = connected
   generator = networks.make_generator(config)
   discriminator = networks.make_discriminator(config)
-  g_params = generator.shapes[0]
   z = jax.ShapeDtypeStruct((4, 20), jnp.float32)
-  pyramid = jax.eval_shape(generator.apply, g_params, {}, z)
+  pyramid = jax.eval_shape(generator.apply, *generator.shapes, z)
   scales = connected_scales(resolution, connected)
-  assert [x.shape for x in pyramid] == [(4, r, r, channels) for r in scales]
-  to_rgb = {name for name in g_params if name.startswith("to_rgb")}
+  assert [x.shape for x in pyramid] == [
+    (4, *(r // 4 * side for side in grid), channels) for r in scales
+  ]
+  names = generator.shapes[0]
+  to_rgb = {name for name in names if name.startswith("to_rgb")}
   assert to_rgb == {f"to_rgb_{r}x{r}" for r in scales}
-  logits = jax.eval_shape(
-    discriminator.apply, discriminator.shapes[0], {}, pyramid
-  )
+  logits = jax.eval_shape(discriminator.apply, *discriminator.shapes, pyramid)
   assert logits.shape == (4,) and logits.dtype == jnp.float32
 
 

@@ -1,18 +1,15 @@
 """Images that are not square: from photographs to samples."""
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 import pytest
 from PIL import Image
 
 import msggan_jax
 from msggan_jax import data
-from msggan_jax.algorithm import augment, penalties
+from msggan_jax.algorithm import augment
 from msggan_jax.algorithm.transformations import OUTSIDE, transform
 from msggan_jax.checkpoints import trained
-from msggan_jax.data import pixels
-from msggan_jax.models import networks
 from msggan_jax.models.pyramid import connected_scales, make_pyramid
 from msggan_jax.reporting import pictures, records
 from msggan_jax.runtime import sharding
@@ -35,47 +32,6 @@ def config(tiny_config, request):
 def size_at(config, resolution):
   rows, columns = GRIDS[config.base_grid]
   return resolution * rows // 4, resolution * columns // 4
-
-
-@pytest.mark.parametrize("model", ["progan", "stylegan"])
-def test_networks_make_and_score_every_scale(config, model):
-  config.model = model
-  config.w_size = config.mapping_size = 8
-  generator = networks.make_generator(config)
-  discriminator = networks.make_discriminator(config)
-  key, z = jax.random.key(0), jnp.zeros((4, config.latent_size))
-  trees = jax.eval_shape(generator.init, key)
-  pyramid = jax.eval_shape(generator.apply, *trees, z)
-  sizes = [images.shape[1:3] for images in pyramid]
-  assert sizes == [
-    size_at(config, r)
-    for r in connected_scales(config.resolution, config.connected_scales)
-  ]
-  trees = jax.eval_shape(discriminator.init, key)
-  scores = jax.eval_shape(discriminator.apply, *trees, pyramid)
-  assert scores.shape == (4,)
-
-
-def test_the_penalty_is_the_chain_rule_through_the_pyramid(config, float64):
-  config.resolution = 8
-  discriminator = networks.make_discriminator(config)
-  trees = jax.tree.map(
-    lambda x: x.astype(jnp.float64),
-    jax.jit(discriminator.init)(jax.random.key(2)),
-  )
-  shape = (4, *size_at(config, 8), 3)
-  images = jax.random.normal(jax.random.key(3), shape, jnp.float64)
-  scales = connected_scales(config.resolution, config.connected_scales)
-
-  @jax.jit
-  def score(pyramid):
-    return discriminator.apply(*trees, pyramid).sum()
-
-  whole = jax.grad(lambda x: score(make_pyramid(x, scales)))(images)
-  parts = penalties._through_pooling(
-    jax.grad(score)(make_pyramid(images, scales))
-  )
-  np.testing.assert_allclose(parts[-1], whole, rtol=1e-10, atol=1e-13)
 
 
 def test_exact_augmentation_commutes_with_the_pyramid(config):
@@ -104,24 +60,6 @@ def test_exact_augmentation_commutes_with_the_pyramid(config):
   used = np.asarray(cutout)[np.asarray(cutout).max(axis=1) < OUTSIDE]
   assert used.min() == -1
   assert (used.max(axis=0) == (rows - 1, columns - 1)).all()
-
-
-def test_photographs_keep_their_proportions():
-  wide = np.zeros((60, 100, 3), np.uint8)
-  wide[:, 10:90, 0] = 255  # the central 4:3 is red
-  image = Image.fromarray(wide)
-  cropped = pixels.fit(image, (24, 32), 3, "center")
-  assert cropped.shape == (24, 32, 3)
-  assert (cropped[..., 0] > 200).all()  # the filter sees the edges a little
-  padded = pixels.fit(image, (24, 32), 3, "pad")
-  assert padded.shape == (24, 32, 3)
-  assert (padded[:2] == 255).all() and (padded[-2:] == 255).all()
-  assert padded[12, 16].tolist() == [255, 0, 0]
-  image.getexif()[0x0112] = 6  # the camera was turned: 60 wide, 100 high
-  turned = pixels.fit(image, (56, 32), 3, "center")
-  assert turned.shape == (56, 32, 3)
-  with pytest.raises(ValueError, match="too small: 100x60"):
-    pixels.fit(image, (24, 64), 3, "center")
 
 
 @pytest.mark.parametrize(

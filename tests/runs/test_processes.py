@@ -2,22 +2,17 @@
 
 import json
 import os
-import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import jax
 import numpy as np
 import pytest
 
-from msggan_jax import data
 from msggan_jax.algorithm import program
 from msggan_jax.checkpoints.checkpoint import Checkpoints
-from msggan_jax.data import pixels
-from msggan_jax.metrics.reals import Reals
-from msggan_jax.runtime import errors, processes, sharding
+from msggan_jax.runtime import processes, sharding
 from tests.conftest import load_config, write_noise
 from tests.runs.forked import Forked, command, finish, free_port
 
@@ -169,13 +164,6 @@ def test_four_processes_train_as_one(tmp_path):
   assert_same_training(four, one)
 
 
-def wait_for_rows(path, count, secs=600):
-  deadline = time.monotonic() + secs
-  while not path.exists() or path.read_text().count("\n") < count:
-    assert time.monotonic() < deadline, "the run does not move"
-    time.sleep(0.1)
-
-
 @pytest.mark.slow
 def test_a_run_of_two_processes_is_replayed(tmp_path):
   run(tmp_path, "run", 2, total_kimg=0.048)
@@ -212,26 +200,6 @@ def test_a_full_disk_ends_in_one_sentence(tmp_path, num_processes):
 
 
 @pytest.mark.slow
-def test_a_second_run_is_refused(tmp_path):
-  first = start(tmp_path, "run", 1, total_kimg=1000.0, devices=1)
-  wait_for_rows(tmp_path / "run/stats.jsonl", 1)
-  (tmp_path / "run-0.log").rename(tmp_path / "first.log")
-  second = start(tmp_path, "run", 1, total_kimg=1000.0, devices=1)
-  assert finish(second) == [2]
-  log = (tmp_path / "run-0.log").read_text()
-  assert f"in use by another run (process {first[0].pid} on " in log
-  first[0].kill()
-  finish(first)
-  third = start(tmp_path, "run", 1, total_kimg=1000.0, devices=1)
-  deadline = time.monotonic() + 600
-  while "compiled the step" not in (tmp_path / "run-0.log").read_text():
-    assert time.monotonic() < deadline, "the run does not start"
-    time.sleep(0.1)
-  third[0].send_signal(signal.SIGTERM)
-  assert finish(third) == [errors.EXIT_STOPPED]
-
-
-@pytest.mark.slow
 def test_bad_input_ends_all(tmp_path):
   codes = finish(start(tmp_path, "run", 2, batch_size=6))
   assert all(code != 0 for code in codes) and 2 in codes
@@ -253,37 +221,6 @@ def test_all_give_up_on_numbers_together(tmp_path):
     assert line.endswith(" --new_randomness") and "--process_id" not in line
   report = json.loads((tmp_path / "run/not_finite.json").read_text())
   assert [attempt["rollbacks"] for attempt in report["attempts"]] == [0, 1]
-
-
-@pytest.mark.slow
-def test_all_stop_at_an_image_that_one_cannot_read(tmp_path):
-  fields = {"total_kimg": 0.064}
-  run(tmp_path, "whole", 2, **fields)
-  (path,) = (tmp_path / "data").glob("*4x4x3")
-  prepared = data.open_prepared(path)
-  loader = data.make_loader(prepared, batch_size=16, seed=0)
-  *_, batch = (next(loader)["image"] for _ in range(3))
-  loader.close()
-  pictured, _ = Reals.of(prepared).draw("", 64)  # for reals.png
-  shown = {prepared[int(i)]["image"].tobytes() for i in pictured}
-  # Process 1 reads it in step 3.
-  image = next(image for image in batch[8:] if image.tobytes() not in shown)
-  (file,) = path.glob("*array_record*")
-  content = file.read_bytes()
-  png = pixels.encode_png(image)
-  assert content.count(png) == 1
-  damaged = content.replace(png, png[:-20] + bytes(20))
-  file.write_bytes(damaged)
-  assert finish(start(tmp_path, "run", 2, **fields)) == [2, 2]
-  logs = [(tmp_path / f"run-{i}.log").read_text() for i in (0, 1)]
-  assert "error: process 1 of 2: " in logs[0] and "error: " not in logs[1]
-  assert " cannot be read: " in logs[0] and "prepare the set" in logs[0]
-  state, _ = state_of(tmp_path, "run", **fields)
-  assert int(state.step) == 2
-  file.write_bytes(content)
-  run(tmp_path, "run", 2, **fields)
-  states = [state_of(tmp_path, name, **fields)[0] for name in ("run", "whole")]
-  jax.tree.map(np.testing.assert_array_equal, *states)
 
 
 def test_half_of_the_flags_is_refused():
