@@ -24,6 +24,7 @@ from msggan_jax.data import (
   prepared_set,
   reading,
   record_writer,
+  values,
 )
 from msggan_jax.data.partial_set import Entry, PartialSet, Piece
 from msggan_jax.data.sources import NOT_AN_IMAGE, Source
@@ -59,7 +60,9 @@ def write_set(
     shards=[piece.shard for piece in pieces],
   )
   first = min(len(pieces) * PIECE_IMAGES, total)
-  make = _picture_maker(wanted)
+  make = picture_maker(
+    wanted.size, wanted.channels, wanted.crop, wanted.value_range
+  )
   made = map_in_order(
     lambda index: _make_picture(source, index, make), range(first, total)
   )
@@ -77,20 +80,19 @@ def write_set(
   _finish(work.set_path, pieces, source, here, wanted, strict)
 
 
-def _picture_maker(
-  wanted: prepared_set.Metadata,
+def picture_maker(
+  size: tuple[int, int],
+  channels: int,
+  crop: str,
+  value_range: values.Range | None = None,
 ) -> Callable[[Any], np.ndarray]:
   """Return what makes a source's image one that is stored, (H, W, C)."""
-  value_range = wanted.value_range
   if value_range is None:
-    return lambda image: pixels.fit(
-      image, wanted.size, wanted.channels, wanted.crop
-    )
+    return lambda image: pixels.fit(image, size, channels, crop)
 
   def make(image: arrays.Values) -> np.ndarray:
-    array = arrays.checked(image, wanted.channels)
-    shares = value_range.shares(array)
-    fitted = pixels.fit_values(shares, wanted.size, wanted.crop)
+    shares = value_range.shares(arrays.checked(image, channels))
+    fitted = pixels.fit_values(shares, size, crop)
     return value_range.quantize(fitted)
 
   return make

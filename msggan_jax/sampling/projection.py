@@ -10,7 +10,14 @@ import numpy as np
 import optax
 
 from msggan_jax.checkpoints import trained
-from msggan_jax.data import arrays, image_files, pictures, pixels, values
+from msggan_jax.data import (
+  arrays,
+  image_files,
+  pictures,
+  pixels,
+  set_writer,
+  values,
+)
 from msggan_jax.models import base_grid, networks
 from msggan_jax.models.layers import normalize_latents
 from msggan_jax.models.pyramid import Pyramid, make_pyramid, to_float
@@ -25,7 +32,8 @@ _LEARNING_RATE = 0.1  # in deviations of a latent's coordinate
 def project(job: Job, image: Path, iterations: int) -> list[str]:
   """Write the latent of an image, its images at every scale, and a sheet.
 
-  The image is as large as the generator's; the first of the labels counts.
+  The image is cropped and resized as for training; the first of the labels
+  counts.
   """
   config = job.generator.config
   size, value_range = base_grid.size_of(config), job.generator.value_range
@@ -66,30 +74,19 @@ def read_image(
   channels: int,
   value_range: values.Range | None = None,
 ) -> np.ndarray:
-  """Read an image of a size, (height, width), as it would be stored."""
+  """Read an image as it would be stored at a size, (height, width)."""
   if value_range is None and channels not in pixels.MODES:
     raise ValueError(
       f"--mode=project reads images of 1, 3 or 4 channels, not {channels}"
     )
+  make = set_writer.picture_maker(size, channels, "center", value_range)
   try:
     data = path.read_bytes()
-    if value_range is not None:
-      found = arrays.image(arrays.read(data, path.name), "")
-      array = arrays.checked(found, channels)
-      height, width = array.shape[:2]
-      if (height, width) == size:
-        return value_range.store(array)
-    else:
-      image = image_files.open_image(data)
-      width, height = pixels.upright_size(image)
-      if (height, width) == size:
-        return pixels.fit(image, size, channels, "center")
+    if value_range is None:
+      return make(image_files.open_image(data))
+    return make(arrays.image(arrays.read(data, path.name), ""))
   except (OSError, ValueError, SyntaxError) as error:
     raise ValueError(f"--image={path} cannot be read: {error}") from error
-  raise ValueError(
-    f"--image={path} has {width}x{height} pixels, this generator "
-    f"makes {size[1]}x{size[0]}; crop and resize it first"
-  )
 
 
 def find_latent(
