@@ -226,6 +226,8 @@ def parse_numbers(flag: str, text: str) -> list[int]:
         f"--{flag}={text}: {part!r} is neither a number nor a range"
       )
     numbers = range(int(first), int(last or first) + 1)
+    if numbers.stop > 2**32:  # larger keys would be those of smaller ones
+      raise ValueError(f"--{flag}={text}: the largest number is {2**32 - 1}")
     if not numbers:
       raise ValueError(f"--{flag}={text}: the range {part!r} is empty")
     all_numbers.extend(numbers)

@@ -126,10 +126,10 @@ class Checkpoints:
         )
       return self._best
     if not steps or (step is not None and step not in steps):
-      wanted = "no checkpoint" if step is None else f"no checkpoint {step}"
+      wanted = "no checkpoint" if step is None else f"no checkpoint {step!r}"
       have = f"; there are {steps}" if steps else ""
       raise FileNotFoundError(f"{self._directory} has {wanted}{have}")
-    return steps[-1] if step is None else step
+    return steps[-1 if step is None else steps.index(step)]
 
   def restore(
     self,

@@ -7,6 +7,7 @@
 import contextlib
 import dataclasses
 import json
+import math
 import unicodedata
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
@@ -124,7 +125,7 @@ class Generator(_Trained):
       `value_range.restore` for values.
     """
     if self.config.model != "stylegan":
-      _check_shape("z", z, (self.config.latent_size,))
+      z = _checked("z", z, (self.config.latent_size,))
       if truncation_psi != 1:
         raise ValueError(
           f"truncation_psi is {truncation_psi}, but this generator has no w to "
@@ -141,7 +142,7 @@ class Generator(_Trained):
     self, z: jax.Array, labels: Labels | None = None
   ) -> jax.Array:
     """Map latents, (B, latent_size), to w, (B, w_size), not truncated."""
-    _check_shape("z", z, (self.config.latent_size,))
+    z = _checked("z", z, (self.config.latent_size,))
     labels = _check_labels(self.config, labels, len(z))
     self._check_has_w()
     return self._apply(z, labels, method="map_latents")
@@ -156,9 +157,10 @@ class Generator(_Trained):
 
     w is (B, w_size) or (B, layers, w_size); returns (B, layers, w_size).
     """
-    return self._apply_to_w(
-      "truncate", w, float(truncation_psi), truncation_cutoff
-    )
+    psi = float(truncation_psi)
+    if not math.isfinite(psi):
+      raise ValueError(f"truncation_psi is {psi}; choose a finite number")
+    return self._apply_to_w("truncate", w, psi, truncation_cutoff)
 
   def mix_styles(
     self, coarse: jax.Array, fine: jax.Array, crossover: int
@@ -179,7 +181,7 @@ class Generator(_Trained):
     self._check_has_w()
     layers = 2 * len(resolutions_up_to(self.config.resolution))
     sides = (self.config.w_size,)
-    _check_shape("w", w, sides, (layers, *sides))
+    w = _checked("w", w, sides, (layers, *sides))
     return self._apply(w, *args, method=method)
 
   def _check_has_w(self) -> None:
@@ -211,9 +213,11 @@ class Discriminator(_Trained):
         f"{', '.join(map(str, scales))}"
       )
     grid = base_grid.parse(config.base_grid)
-    for r, images in zip(scales, pyramid, strict=True):
-      shape = (*base_grid.image_size(r, grid), config.channels)
-      _check_shape(f"scale {r}", images, shape)
+    shapes = [(*base_grid.image_size(r, grid), config.channels) for r in scales]
+    pyramid = tuple(
+      _checked(f"scale {r}", images, shape)
+      for r, images, shape in zip(scales, pyramid, shapes, strict=True)
+    )
     labels = _check_labels(config, labels, len(pyramid[0]))
     return self._apply(pyramid, labels)
 
@@ -389,14 +393,18 @@ def each_batch(
       bar.update(count)
 
 
-def _check_shape(name: str, array: Any, *wanted: tuple[int, ...]) -> None:
-  """Raise ValueError unless a batch's examples have one of some shapes."""
-  shape = np.shape(array)
-  if shape[1:] not in wanted:
+def _checked(name: str, batch: Any, *wanted: tuple[int, ...]) -> Any:
+  """Return a batch as an array; ValueError if no network could take it."""
+  array = batch if isinstance(batch, jax.Array) else np.asarray(batch)
+  if array.shape[1:] not in wanted or not array.shape[0]:
     texts = (f"(B, {', '.join(map(str, sides))})" for sides in wanted)
     raise ValueError(
-      f"{name} has shape {shape}; this network needs {' or '.join(texts)}"
+      f"{name} has shape {array.shape}; this network needs "
+      f"{' or '.join(texts)}, B of 1 or more"
     )
+  if not jnp.issubdtype(array.dtype, jnp.floating):
+    raise ValueError(f"{name} has type {array.dtype}; give floats")
+  return array
 
 
 def _check_labels(

@@ -44,7 +44,10 @@ def to_uint8(images: jax.Array | np.ndarray) -> np.ndarray:
 
   Values outside are clipped: the paper's linear `to_rgb` overshoots.
   """
-  images = np.asarray(images, np.float32)
+  images = np.asarray(images)
+  if images.dtype.kind in "biu":
+    raise ValueError(f"images are {images.dtype} already, not in [-1, 1]")
+  images = images.astype(np.float32)
   return np.clip(np.rint((images + 1.0) * 127.5), 0, 255).astype(np.uint8)
 
 

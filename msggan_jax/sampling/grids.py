@@ -94,8 +94,12 @@ def _missing(job: Job, folder: Path, names: Sequence[str]) -> set[int]:
 
 
 def _mark_of(path: Path) -> str | None:
+  """Return a picture's mark; None without one, and of half a file."""
   with path.open("rb") as file:
-    return mark_of(file.read(HEAD_BYTES))
+    head = file.read(HEAD_BYTES)
+    file.seek(max(0, path.stat().st_size - 12))
+    is_whole = file.read()[4:8] == b"IEND"
+  return mark_of(head) if is_whole else None
 
 
 def multiscale(job: Job) -> list[str]:

@@ -15,13 +15,14 @@ from msggan_jax.data import (
   image_files,
   pictures,
   pixels,
+  reading,
   set_writer,
   values,
 )
 from msggan_jax.models import base_grid, networks
 from msggan_jax.models.layers import normalize_latents
 from msggan_jax.models.pyramid import Pyramid, make_pyramid, to_float
-from msggan_jax.runtime import progress
+from msggan_jax.runtime import files, progress
 from msggan_jax.sampling.job import Job, scale_title
 
 _CANDIDATES = 256  # random latents, of which the best are improved
@@ -63,7 +64,8 @@ def project(job: Job, image: Path, iterations: int) -> list[str]:
     name = f"{resolution}x{resolution}.png"
     pictures.save_png(images[0], folder / name)
   name = "w" if config.model == "stylegan" else "z"
-  np.savez(folder / "latent.npz", **{name: latent, "errors": errors})
+  with files.replacing(folder / "latent.npz") as path, path.open("wb") as file:
+    np.savez(file, **{name: latent, "errors": errors})
   largest = f"{similarity[-1]:.1f} dB at {titles[-1]}"
   return [*lines, f"{folder}: {name} and images; PSNR {largest}"]
 
@@ -85,8 +87,9 @@ def read_image(
     if value_range is None:
       return make(image_files.open_image(data))
     return make(arrays.image(arrays.read(data, path.name), ""))
-  except (OSError, ValueError, SyntaxError) as error:
-    raise ValueError(f"--image={path} cannot be read: {error}") from error
+  except Exception as error:  # damaged files raise errors of a dozen types
+    reason = reading.reason_of(error)
+    raise ValueError(f"--image={path} cannot be read: {reason}") from error
 
 
 def find_latent(

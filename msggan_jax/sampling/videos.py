@@ -14,7 +14,7 @@ from msggan_jax.algorithm import growth
 from msggan_jax.checkpoints import checkpoint, trained
 from msggan_jax.config import saved
 from msggan_jax.models.pyramid import Pyramid
-from msggan_jax.runtime import progress
+from msggan_jax.runtime import files, progress
 from msggan_jax.sampling import sheets
 from msggan_jax.sampling.job import Job, Scales, scale_title
 
@@ -141,8 +141,14 @@ def write(stem: Path, frames: Iterable[np.ndarray]) -> list[str]:
     outputs: list[tuple[Any, Any]] = []
     for path, settings in zip(paths, _ENCODERS.values(), strict=True):
       encoder, options, container_options = settings
+      temporary = stack.enter_context(files.replacing(Path(path)))
       container = stack.enter_context(
-        av.open(path, "w", container_options=container_options)
+        av.open(
+          str(temporary),
+          "w",
+          format=Path(path).suffix[1:],
+          container_options=container_options,
+        )
       )
       stream: Any = container.add_stream(encoder, rate=_FPS, options=options)
       stream.height, stream.width = first.shape[:2]

@@ -87,8 +87,10 @@ def test_the_command(workdir, tmp_path):
 
 
 def test_a_failed_export_leaves_nothing(workdir, tmp_path, monkeypatch):
-  with pytest.raises(FileNotFoundError, match=r"no checkpoint 7; there are .3"):
-    portable.export(workdir, tmp_path / "x.safetensors", 7)
+  for step, name in ((7, "7"), ("3", "'3'")):
+    sentence = f"no checkpoint {name}; there are .3"
+    with pytest.raises(FileNotFoundError, match=sentence):
+      portable.export(workdir, tmp_path / "x.safetensors", step)
 
   def fail(*_):
     raise OSError(28, "No space left on device")

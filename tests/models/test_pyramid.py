@@ -21,6 +21,8 @@ from msggan_jax.models.pyramid import (
 def test_uint8_round_trip():
   levels = np.arange(256, dtype=np.uint8)
   np.testing.assert_array_equal(to_uint8(to_float(jnp.asarray(levels))), levels)
+  with pytest.raises(ValueError, match="uint8 already"):
+    to_uint8(levels)
 
 
 def test_quantize_equals_to_uint8():

@@ -41,6 +41,7 @@ def test_bad_flags_end_in_one_sentence():
     (["--mode=truncation", "--psis=1,a"], "--psis=1,a: give numbers"),
     (["--mode=truncation", "--psis=nan"], "--psis=nan: give numbers"),
     (["--mode=style_mix", "--fine_seeds=5-1"], "the range '5-1' is empty"),
+    ([f"--seeds={2**32}"], "the largest number is 4294967295"),
     (["--mode=project"], "--mode=project needs --image=FILE"),
     (["--mode=training", "--ema_kimg=5"], "--ema_kimg: --mode=training shows"),
     (["--batch_size=0"], "--batch_size=0"),

@@ -107,9 +107,11 @@ def test_a_grid_is_written_by_batches_and_resumes(
   assert len([*tmp_path.glob("8x8/*")]) == 24
   made.clear()
   (tmp_path / "4x4" / "seed0003.png").write_bytes(b"damaged")
+  half = tmp_path / "8x8" / "seed0005.png"
+  half.write_bytes(half.read_bytes()[:-9])
   made.append(0)  # it is not interrupted
   lines = grids.grid(job)
-  assert made[1:] == [8] * 6  # 46 images and the damaged one
+  assert made[1:] == [8] * 6  # 46 images and the two damaged ones
   for resolution in (4, 8):
     for seed in seeds:
       image = read(tmp_path / f"{resolution}x{resolution}/seed{seed:04d}.png")
@@ -120,7 +122,7 @@ def test_a_grid_is_written_by_batches_and_resumes(
   )
   assert read(tmp_path / "grid_8x8.png").shape == (64, 64, 3)
   assert (
-    f"{tmp_path / '8x8'}: 24 images of these seeds, kept"
+    f"{tmp_path / '8x8'}: 23 images of these seeds, kept"
     in capsys.readouterr().err
   )
 
@@ -298,6 +300,12 @@ def test_arrays_of_another_size_are_refused_with_both_sizes():
   for call, sentence in (
     (lambda: progan(zeros((2, 5))), "z has shape (2, 5); .* needs (B, 6)"),
     (lambda: progan(zeros(6)), "z has shape (6,); .* needs (B, 6)"),
+    (lambda: progan(zeros((0, 6))), "z has shape (0, 6); .* B of 1 or more"),
+    (lambda: progan(zeros((2, 6), int)), "z has type int32; give floats"),
+    (
+      lambda: stylegan(zeros((2, 6)), truncation_psi=np.nan),
+      "truncation_psi is nan; choose a finite number",
+    ),
     (lambda: stylegan(zeros((2, 5))), "z has shape (2, 5); .* needs (B, 6)"),
     (
       lambda: stylegan.synthesize(zeros((2, 3, 6))),

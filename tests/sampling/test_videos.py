@@ -116,6 +116,20 @@ def test_decoded_frames_are_the_written_ones(tmp_path):
       assert np.abs(frame[21].astype(int) - frame[20]).mean() < 4
 
 
+def test_a_video_that_fails_leaves_the_old_one(tmp_path):
+  pytest.importorskip("av")
+  (tmp_path / "v.mp4").write_bytes(b"the old one")
+
+  def frames():
+    yield np.zeros((32, 32, 3), np.uint8)
+    raise OSError("full disk")
+
+  with pytest.raises(OSError, match="full disk"):
+    videos.write(tmp_path / "v", frames())
+  assert [path.name for path in tmp_path.iterdir()] == ["v.mp4"]
+  assert (tmp_path / "v.mp4").read_bytes() == b"the old one"
+
+
 def test_without_pyav_one_sentence_names_the_remedy(monkeypatch, tmp_path):
   monkeypatch.setitem(sys.modules, "av", None)
   with pytest.raises(FileNotFoundError, match="pip install"):
