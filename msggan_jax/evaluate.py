@@ -66,6 +66,8 @@ def main() -> None:
     raise ValueError("--reals and --fakes belong together: give both")
   if bool(_WORKDIR.value) == bool(_REALS.value):
     raise ValueError("give either --workdir or --reals and --fakes")
+  if _REALS.value and (_STEP.value or _ALL_STEPS.value):
+    raise ValueError("--step and --all_steps go with --workdir")
   output = cli.JsonOutput(_JSON.value)
   if _WORKDIR.value:
     evaluate_run(Path(_WORKDIR.value), output)

@@ -85,6 +85,8 @@ def main() -> None:
   """Prepare a data set and describe it."""
   # Imported late, so that --help returns at once.
   from msggan_jax import data
+  from msggan_jax.config import checks
+  from msggan_jax.config.fields import FIELDS
   from msggan_jax.data.sources import config_of
 
   if (_CONFIG.value is None) == (_SOURCE.value is None):
@@ -94,9 +96,15 @@ def main() -> None:
       if flag.present:
         raise ValueError(f"--{flag.name} goes with --source, not with --config")
     config = _CONFIG.value
+    of_data = ("resolution", "channels", "base_grid")
+    checks.check_fields(
+      config, [x for x in FIELDS if x in of_data or x.startswith("dataset.")]
+    )
   else:
-    if _OUTPUT.value is None or _RESOLUTION.value is None:
+    if not _OUTPUT.value or _RESOLUTION.value is None:
       raise ValueError("--source needs --output and --resolution; see --help")
+    if _SPLIT.present and not _SOURCE.value.startswith(("tfds:", "demo:")):
+      raise ValueError("--split goes with TFDS and demo sets")
     config = config_of(
       _SOURCE.value,
       _RESOLUTION.value,

@@ -1,6 +1,6 @@
 """Checks of configurations: our own before a run, those in files of others."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 from ml_collections import ConfigDict
@@ -39,7 +39,7 @@ _GROWING = {
 
 def validate(config: ConfigDict, num_devices: int) -> None:
   """Raise ValueError, naming the field, if a configuration is impossible."""
-  _check_fields(config, list(FIELDS))
+  check_fields(config, FIELDS)
   _check_networks(config)
   pictures.parse_bands(config.bands, config.channels)
   schedules.check(config)
@@ -61,12 +61,13 @@ def network_fields(fields: Mapping[str, Any]) -> ConfigDict:
   fields = LATER | fields
   names = [name for name, field in FIELDS.items() if field.shapes_networks]
   config = ConfigDict({name: fields[name] for name in names if name in fields})
-  _check_fields(config, names)
+  check_fields(config, names)
   _check_networks(config)
   return config
 
 
-def _check_fields(config: ConfigDict, names: list[str]) -> None:
+def check_fields(config: ConfigDict, names: Iterable[str]) -> None:
+  """Raise ValueError for a missing field, or an impossible value."""
   fields = config.to_dict()
   values = by_name(fields) | fields  # some file may have {} for a number
   missing = [name for name in names if name not in values]

@@ -49,6 +49,8 @@ def resolve(
       run of another.
   """
   settled = ConfigDict(config).copy_and_resolve_references()
+  values = saved.by_name(settled.to_dict())
+  checks.check_fields(settled, [x for x in FIELDS if values.get(x) != AUTO])
   with settled.ignore_type():  # a number takes the place of a name
     if settled.batch_size == AUTO:
       given = {*given} - {"batch_size"}

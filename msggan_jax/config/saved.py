@@ -103,6 +103,8 @@ def _check_known(
 def check_config(config: ConfigDict, workdir: Path) -> None:
   """Raise ValueError if a workdir's run has a configuration of other fields."""
   if not exists(workdir):
+    if workdir.is_file():
+      raise ValueError(f"{workdir} is a file; choose another --workdir")
     if _has_checkpoint(workdir):
       raise ValueError(
         f"{workdir} has checkpoints, but no config.json: bring it back, or "

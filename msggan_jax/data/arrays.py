@@ -132,8 +132,8 @@ def checked(values: Any, channels: int) -> np.ndarray:
   if not layout and array.ndim == 2:
     layout = "HW"
   elif not layout:
-    ends = {"HWC": shape[-1], "CHW": shape[0]}
-    fitting = [x for x, size in ends.items() if size == channels]
+    ends = {"HWC": shape[-1:], "CHW": shape[:1]}
+    fitting = [x for x, size in ends.items() if size == (channels,)]
     if array.ndim != 3 or len(fitting) != 1:
       raise Question(
         f"its array is {shape}, but channels is {channels}: name its axes in "
@@ -267,6 +267,8 @@ def _picture(data: bytes) -> Values:
   if picture.mode not in ("L", "LA", "RGB", "RGBA", "I;16", "I", "F"):
     raise ValueError(f"colors of mode {picture.mode} are no values")
   if high := pixels.deep_tiles(picture):
+    if high.startswith("LA"):
+      raise ValueError("16 bits of gray with alpha: only 8 can be read")
     # Pillow keeps the high bytes only, and the low ones if they are called so.
     low = image_files.open_image(data)
     low.tile = [x._replace(args=high.replace("16B", "16L")) for x in low.tile]
@@ -285,10 +287,7 @@ def _dicom(data: bytes) -> Values:
   shape = frames, int(scan.Rows), int(scan.Columns), int(scan.SamplesPerPixel)
   _check_size(shape, np.dtype(np.float64))
   array = scan.pixel_array
-  slope, intercept = (
-    float(scan.get(name, default))
-    for name, default in (("RescaleSlope", 1), ("RescaleIntercept", 0))
-  )
+  slope, intercept = _slope_and_intercept(scan)
   modality = str(scan.get("Modality", ""))
   return Values(
     _scaled(array, slope, intercept),
@@ -301,6 +300,23 @@ def _dicom(data: bytes) -> Values:
       "spacing": [float(x) for x in scan.get("PixelSpacing", None) or ()],
     },
   )
+
+
+def _slope_and_intercept(scan: Any) -> tuple[float, float]:
+  """Return those of a DICOM image; enhanced ones have them in groups."""
+  groups = [
+    group["PixelValueTransformationSequence"][0]
+    for name in ("SharedFunctional", "PerFrameFunctional")
+    for group in scan.get(f"{name}GroupsSequence") or ()
+    if "PixelValueTransformationSequence" in group
+  ]
+  found = {
+    (float(x.get("RescaleSlope", 1)), float(x.get("RescaleIntercept", 0)))
+    for x in groups or [scan]
+  }
+  if len(found) > 1:
+    raise ValueError("its frames have several slopes or intercepts")
+  return found.pop()
 
 
 def _scaled(array: np.ndarray, slope: float, intercept: float) -> np.ndarray:

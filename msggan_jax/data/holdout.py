@@ -5,6 +5,7 @@ import json
 import re
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -68,16 +69,16 @@ def choose(
 def by_pattern(pattern: str, names: Sequence[str]) -> list[list[int]]:
   r"""Return the groups of images whose names match a pattern alike.
 
-  What counts is the match's group, such as a patient's number in p(\d+)_.
+  What counts are the match's groups, such as a patient's number in p(\d+)_.
   """
-  alike: dict[str, list[int]] = {}
+  alike: dict[Any, list[int]] = {}
   for i, name in enumerate(names):
     match = re.search(pattern, name)
     if not match:
-      raise ValueError(
+      raise Impossible(
         f"dataset.group_by is {pattern!r}, which {name} does not match"
       )
-    alike.setdefault(match[match.re.groups and 1], []).append(i)
+    alike.setdefault(match.groups() or match[0], []).append(i)
   return list(alike.values())
 
 

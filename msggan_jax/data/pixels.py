@@ -3,6 +3,7 @@
 import functools
 import io
 import math
+import re
 import struct
 import zlib
 
@@ -66,7 +67,8 @@ def fit(
   image.draft(None, (2 * max(size), 2 * max(size)))
   with _memory.take(check_memory(image, there)):
     if deep_tiles(image):  # Pillow keeps the high bytes
-      _check_levels(256 * max(high for _, high in image.getextrema()) + 255)
+      colors = image.getextrema()[:3]
+      _check_levels(256 * max(high for _, high in colors) + 255)
     image = ImageOps.exif_transpose(image)
     image = _to_mode(image, MODES[channels])
     image = (_center_crop if crop == "center" else _pad)(image, width, height)
@@ -104,10 +106,11 @@ def _is_enough(
 
 
 def deep_tiles(image: Image.Image) -> str:
-  """Return the raw mode of a PNG of 16-bit colors, not yet decoded, or ""."""
-  tiles = getattr(image, "tile", None) if image.format == "PNG" else None
-  mode = tiles[0].args if tiles else ""
-  return mode if mode in ("RGB;16B", "RGBA;16B") else ""
+  """Return the raw mode of 16-bit colors, not yet decoded, or ""."""
+  tiles = getattr(image, "tile", None)
+  modes = tiles[0].args if tiles else ""
+  mode = str(modes[0] if isinstance(modes, tuple) and modes else modes)
+  return mode if re.fullmatch("(LA|RGB[AX]?);16[BLN]", mode) else ""
 
 
 def _check_levels(highest: int) -> None:

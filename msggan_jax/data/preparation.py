@@ -358,6 +358,12 @@ def _write(
     _say_once(f"{old}; preparing anew in {path}")
   if path.exists() and not (path.is_dir() and not any(path.iterdir())):
     raise ValueError(f"{path} exists and is not a prepared data set")
+  if wanted.group_by:  # found now, and not after hours
+    if not wanted.holdout:
+      raise holdout.Impossible(
+        "dataset.group_by chooses held-out images: give dataset.holdout, too"
+      )
+    holdout.by_pattern(wanted.group_by, source.names)
   # Everything that must be equal for a preparation to resume.
   work.begin(
     wanted.settings
@@ -453,6 +459,9 @@ def _outputs(
 
   Sets that differ only in the hold-out share their parts.
   """
+  given = str(output or dataset.data_dir)
+  if (shown := reading.printable_name(given)) != given:
+    raise ValueError(f"{shown}: choose a folder whose name is UTF-8")
   if output:
     return Path(output), Path(output)
   parts = [dataset.name]

@@ -24,6 +24,7 @@ from msggan_jax.models import base_grid as grids
 from msggan_jax.runtime import files
 
 METADATA_FILE = "metadata.json"
+FILES = {METADATA_FILE, "dataset_info.json"}  # by which a set is known
 REJECTED_FILE = "rejected.jsonl"
 UNREAD_FILE = "unread.jsonl"
 CONTACT_SHEET_FILE = "contact_sheet.png"
@@ -176,7 +177,7 @@ class PreparedSet:
 
 def is_prepared(path: Path) -> bool:
   """Return whether a directory is a prepared set."""
-  return (path / METADATA_FILE).is_file()
+  return all((path / name).is_file() for name in FILES)
 
 
 def open_prepared(path: str | Path, part: str = holdout.TRAIN) -> PreparedSet:

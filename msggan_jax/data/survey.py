@@ -122,10 +122,11 @@ def _range_of(
   if are_alike and not asked.bounds:  # one quantity in all channels
     low[:], high[:] = low.min(), high.max()
   for i in np.flatnonzero(~(low < high)):
-    pairs = zip(low, np.where(low < high, high, low + 1), strict=True)
+    above = np.where(low < high, high, low + np.maximum(1, np.abs(low)))
+    pairs = (f"{a:.15g}:{b:.15g}" for a, b in zip(low, above, strict=True))
     raise ValueError(
-      f"channel {i + 1} has only the value {low[i]:g}: give all ranges, such "
-      f"as --range={','.join(f'{a:g}:{b:g}' for a, b in pairs)}"
+      f"channel {i + 1} has only the value {low[i]:.15g}: give all ranges, "
+      f"such as --range={','.join(pairs)}"
     )
   dtype = values.storage_of(first.dtype, low, high)
   return values.Range(

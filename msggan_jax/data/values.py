@@ -130,7 +130,9 @@ def parse(text: str, channels: int) -> Wanted:
   ]
   for low, high, _ in bounds:
     if not -math.inf < low < high < math.inf:
-      raise ValueError(f"range is {text!r}: {high:g} is not above {low:g}")
+      raise ValueError(
+        f"range is {text!r}: {high:.15g} is not above {low:.15g}"
+      )
   if len(bounds) not in (1, channels):
     raise ValueError(
       f"range is {text!r}, which is {len(bounds)} ranges; choose one, or one "
@@ -145,7 +147,7 @@ def window(text: str) -> str:
   if not match or not 0 < float(match[1]) < math.inf:
     raise ValueError(f"window is {text!r}; choose WIDTH:LEVEL, such as 400:40")
   width, level = float(match[1]), float(match[2])
-  return f"{level - width / 2:g}:{level + width / 2:g}HU"
+  return f"{level - width / 2:.15g}:{level + width / 2:.15g}HU"
 
 
 def storage_of(dtype: np.dtype, low: Sequence, high: Sequence) -> str:

@@ -64,6 +64,11 @@ Table = tuple[str, Sequence[str], Sequence[Sequence[str]]]
 def write(runs: Sequence[Run], path: Path) -> int:
   """Write the page in one move, and return its size in bytes."""
   page = render(runs)
+  start = page.partition(b">")[0]
+  if path.is_file() and not path.read_bytes().startswith(start):
+    raise ValueError(
+      f"{path} exists and is no page; give another file with --output"
+    )
   try:
     files.write(path, page)
   except OSError as error:

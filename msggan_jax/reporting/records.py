@@ -74,7 +74,10 @@ class Run:
 
 def read(workdirs: Sequence[str]) -> list[Run]:
   """Read runs; those of one folder name are named by their whole path."""
-  given = f"--workdir={','.join(workdirs)}"
+  whole = ",".join(workdirs)
+  if Path(whole).is_dir():  # such as runs/demo-cats,stylegan
+    workdirs = [whole]
+  given = f"--workdir={whole}"
   if not workdirs or not all(workdirs):
     raise ValueError(f"{given} has an empty name; give A or A,B,C")
   paths = [Path(workdir) for workdir in workdirs]

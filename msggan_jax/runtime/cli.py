@@ -158,8 +158,8 @@ def config_origin() -> dict[str, Any]:
   flag = flags.FLAGS["config"]
   in_file = flag.parser.parse(config_flags.get_config_filename(flag))
   return {
-    "file_batch_size": in_file.batch_size,
-    "for_few_images": in_file.augment == "auto",
+    "file_batch_size": in_file.get("batch_size"),
+    "for_few_images": in_file.get("augment") == "auto",
     "given": config_flags.get_override_values(flag),
   }
 

@@ -108,6 +108,12 @@ def test_fields_that_would_be_dropped_are_refused(tmp_path):
   assert resolve(theirs, 1, workdir=tmp_path).later == (1,)
 
 
+def test_a_file_that_lacks_fields_is_refused_before_they_are_settled():
+  config = ConfigDict({"batch_size": "auto", "resolution": "8"})
+  with pytest.raises(ValueError, match="the configuration lacks .*num_classes"):
+    resolve(config, 1)
+
+
 def test_an_auto_batch_needs_a_number_in_the_file():
   for in_file in (None, "auto"):
     with pytest.raises(ValueError, match="choose .* on the command line"):

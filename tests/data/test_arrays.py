@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from msggan_jax import data
-from msggan_jax.data import arrays, pixels, values
+from msggan_jax.data import arrays, image_files, pixels, values
 from msggan_jax.data.sources import config_of
 from msggan_jax.models.pyramid import to_float
 from tests.fuzzing import limits, mutate
@@ -43,7 +43,7 @@ def npz(array):
 def tiff(array, **options):
   tifffile = pytest.importorskip("tifffile")
   file = io.BytesIO()
-  options = {"photometric": "minisblack", "compression": "zlib"}
+  options = {"photometric": "minisblack", "compression": "zlib"} | options
   if array.shape[-1] > 1:
     options["planarconfig"] = "contig"
   tifffile.imwrite(file, array, **options)
@@ -120,6 +120,11 @@ def test_a_phantom_of_12_bits_keeps_its_levels(tmp_path):
   source = write(tmp_path / "ct", {"1.png": png16(phantom)})
   with pytest.raises(ValueError, match=r"1\.png: 16 bits whose values reach "):
     prepare(source, resolution=64)
+  for options in ({}, {"compression": None}, {"byteorder": ">"}):
+    colors = tiff(phantom.repeat(3, axis=2), photometric="rgb", **options)
+    with pytest.raises(pixels.Question, match="16 bits whose values reach "):
+      image = image_files.open_image(colors)
+      pixels.fit(image, (64, 64), 3, "center")
   prepared = prepare(source, resolution=64, range="0:4095HU")
   image = prepared[0]["image"]
   assert len(np.unique(image)) == 4096
@@ -264,6 +269,18 @@ def dicom(array, **fields):
   return file.getvalue()
 
 
+def enhanced(*intercepts):
+  """Return the fields of an enhanced image, whose frames have groups."""
+  pydicom = pytest.importorskip("pydicom")
+  groups = []
+  for intercept in intercepts:
+    scaling, group = pydicom.Dataset(), pydicom.Dataset()
+    scaling.RescaleSlope, scaling.RescaleIntercept = 1, intercept
+    group.PixelValueTransformationSequence = [scaling]
+    groups.append(group)
+  return {"PerFrameFunctionalGroupsSequence": pydicom.Sequence(groups)}
+
+
 def nifti(volume):
   nibabel = pytest.importorskip("nibabel")
   image = nibabel.Nifti1Image(volume, np.diag([2, 3, 4, 1]))
@@ -286,6 +303,13 @@ def test_scans_have_units_and_a_record(tmp_path):
   }
   with pytest.raises(ValueError, match="too large"):
     arrays.read(dicom(stored, Rows=60000, Columns=60000), "scan")
+  for intercepts, value in (((-5,), 63 - 5), ((0, 1), None)):
+    fields = enhanced(*intercepts)
+    if value is None:
+      with pytest.raises(ValueError, match="several slopes or intercepts"):
+        arrays.read(dicom(stored, **fields), "scan")
+    else:
+      assert arrays.read(dicom(stored, **fields), "scan").array.max() == value
 
   volume = np.arange(8 * 8 * 3, dtype=np.int16).reshape(8, 8, 3)
   for ending, content in (

@@ -109,6 +109,21 @@ def test_an_impossible_holdout_keeps_what_is_prepared(tmp_path, monkeypatch):
   assert [*path.parent.iterdir()] == [path]
 
 
+@pytest.mark.parametrize(
+  ("fields", "sentence"),
+  [
+    ({"group_by": "(x)", "holdout": 0.5}, r"which 0\.png does not match"),
+    ({"group_by": "(.)"}, "give dataset.holdout, too"),
+  ],
+)
+def test_an_impossible_pattern_is_refused_before_the_work(
+  fields, sentence, photos, monkeypatch
+):
+  monkeypatch.setattr(set_writer, "_make_picture", None)  # would fail if called
+  with pytest.raises(holdout.Impossible, match=sentence):
+    data.prepare(config_of(str(photos), 32, **fields))
+
+
 def test_impossible_sizes_are_refused(photos):
   for size, message in (
     (COUNT, "dataset.holdout is 40, but the set has 40 image"),
@@ -207,5 +222,7 @@ def test_groups_of_names_are_never_on_both_sides():
   held = holdout.choose(15, digests, groups)
   assert len(held) == 15
   assert all({*group} <= {*held} or not {*group} & {*held} for group in groups)
+  either = holdout.by_pattern(r"p(\d)|q(\d)", ["p1", "q1", "q2", "q1"])
+  assert either == [[0], [1, 3], [2]]
   with pytest.raises(ValueError, match="which x.npy does not match"):
     holdout.by_pattern(r"p(\d)", ["p1", "x.npy"])

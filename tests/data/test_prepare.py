@@ -103,6 +103,12 @@ def test_prepared_directory_is_a_source_as_it_is(config):
     data.prepare(config_of(str(path), 16, channels=1))
 
 
+def test_a_file_named_as_ours_makes_no_set(config):
+  save(config, RED)
+  (Path(config.dataset.path) / "metadata.json").write_text('{"license": "CC0"}')
+  assert len(prepare(config)) == 1
+
+
 def test_other_content_is_never_overwritten(config, tmp_path):
   save(config, RED)
   output = tmp_path / "output"

@@ -169,6 +169,7 @@ def test_wrong_flags_end_in_one_sentence():
     ((), "either --workdir or --reals"),
     (("--reals=a",), "belong together"),
     (("--workdir=nowhere",), "not the workdir of a run"),
+    (("--reals=a", "--fakes=b", "--step=1"), "go with --workdir"),
   ):
     said = run_command("evaluate", *arguments, code=2)
     assert sentence in said

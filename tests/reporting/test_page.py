@@ -175,8 +175,12 @@ def test_a_report_that_cannot_be_written(tmp_path, monkeypatch):
     with pytest.raises(ValueError, match=sentence):
       page.write([], path)
   assert [p.name for p in tmp_path.iterdir()] == ["folder"]
-  assert page.write([], tmp_path / page.NAME) == 6
+  for _ in range(2):  # a page may be replaced, another file may not
+    assert page.write([], tmp_path / page.NAME) == 6
   assert (tmp_path / page.NAME).read_bytes() == b"a page"
+  (tmp_path / "notes").write_text("mine")
+  with pytest.raises(ValueError, match="notes exists and is no page"):
+    page.write([], tmp_path / "notes")
 
 
 COMMAND = """
@@ -214,6 +218,8 @@ def test_the_command_needs_no_jax_and_names_a_missing_extra(
 
 
 def test_bad_workdirs_end_in_a_sentence(tmp_path):
+  (run,) = records.read(f"{write_run(tmp_path / 'demo-cats,grown')}".split(","))
+  assert run.name == "demo-cats,grown"
   workdir = write_run(tmp_path / "cats", stats=[])
   given = str(workdir)
   for names, error, sentence in (

@@ -18,7 +18,13 @@ from typing import Any, NamedTuple
 from absl import logging
 from PIL import Image
 
-from msggan_jax.data import arrays, image_files, pixels, reading
+from msggan_jax.data import (
+  arrays,
+  image_files,
+  pixels,
+  prepared_set,
+  reading,
+)
 from msggan_jax.data.sources import (
   NOT_AN_IMAGE,
   OpenSource,
@@ -35,7 +41,7 @@ _MOST_NOTES = 10
 _OTHER_TYPES = re.compile(r"(audio|text|video)/|application/(json|xml|pdf)")
 # Files that tell what one of our commands has written into their folder.
 _OURS = {
-  "a prepared set": {"metadata.json", "dataset_info.json"},
+  "a prepared set": prepared_set.FILES,
   "a run": {"config.json", "reals.png"},
 }
 _SAMPLE = re.compile(r"seed\d{4,}\.png")

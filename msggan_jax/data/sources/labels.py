@@ -186,7 +186,7 @@ def _classes(
   kind: str, labels: set[str | int]
 ) -> tuple[tuple[str, ...], dict[str | int, int]]:
   """Return the classes' names, and the number of each label."""
-  if not all(str(label).lstrip("-").isdecimal() for label in labels):
+  if not all(re.fullmatch(r"-?\d+", str(label)) for label in labels):
     names = tuple(sorted(map(str, labels)))
     return names, {name: number for number, name in enumerate(names)}
   numbers = {label: int(label) for label in labels}
