@@ -55,7 +55,8 @@ Rules, committed before the runs:
   other three would have needed a mean of 0.028, which no seed has reached.
 - R1 at every second step alone, the rate as it was, is the second candidate, by
   the same rule: seeds 11 to 15, 56 kimg, evaluated every 8. It is given up once
-  the other seeds would need a mean below 0.028.
+  the other seeds would need a mean below 0.028. It was, after four: they ended
+  at 0.0360, the winner's at 0.0340, and seed 15 would have needed 0.0268.
 - A weaker penalty: with gamma 2.5 the pooled pyramid is smooth on Earth and,
   in the demo's first two pairs, behind at 32x32. So gamma 1 and 0.4 are tuned,
   too, with seed 100 and 16 kimg. One that is better than 2.5 at 32x32 and not
@@ -88,8 +89,8 @@ ROWS, PAGE = ROOT / "docs/agreement.jsonl", ROOT / "docs/agreement.md"
 KIMG = 16.0
 # Parts with other lengths, kimg.
 DEMO, FALLS, LONGER = "agreement-demo", "agreement-falls", "agreement-longer"
-DEMO_EARTH, LAZY = "agreement-demo-earth", "agreement-demo-lazy"
-LENGTHS = {DEMO: 48.0, DEMO_EARTH: 48.0, FALLS: 48.0, LONGER: 56.0, LAZY: 56.0}
+DEMO_EARTH = "agreement-demo-earth"
+LENGTHS = {DEMO: 48.0, DEMO_EARTH: 48.0, FALLS: 48.0, LONGER: 56.0}
 TUNING_SEED, SEEDS = 100, (11, 12, 13, 14, 15)
 SCALES = (4, 8, 16, 32)
 AGREES = 0.99
@@ -189,15 +190,6 @@ def demo_runs(rows: Rows) -> list[Run]:
     for run in confirming
     if run.arm != NONE
   ]
-  runs += [
-    run._replace(
-      part=LAZY,
-      arm=f"{run.arm}-lazy-2",
-      fields=run.fields | {"penalty_interval": 2},
-    )
-    for run in confirming
-    if run.arm != NONE
-  ]
   return [run._replace(budgets=LENGTHS[run.part] / KIMG) for run in runs]
 
 
@@ -249,7 +241,7 @@ def differences(rows: Rows) -> str:
   results = Results(rows, runs)
   lines = []
   for part, arm in dict.fromkeys((run.part, run.arm) for run in runs):
-    without = (DEMO if part in (LONGER, LAZY) else part, NONE)
+    without = (DEMO if part == LONGER else part, NONE)
     pairs = results.complete(without, (part, arm))
     if arm == NONE or not pairs:
       continue

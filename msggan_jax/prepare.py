@@ -87,7 +87,7 @@ def main() -> None:
   from msggan_jax import data
   from msggan_jax.config import checks
   from msggan_jax.config.fields import FIELDS
-  from msggan_jax.data.sources import config_of
+  from msggan_jax.data.sources import LATER, config_of
 
   if (_CONFIG.value is None) == (_SOURCE.value is None):
     raise ValueError("give either --config or --source; see --help")
@@ -96,9 +96,13 @@ def main() -> None:
       if flag.present:
         raise ValueError(f"--{flag.name} goes with --source, not with --config")
     config = _CONFIG.value
-    of_data = ("resolution", "channels", "base_grid")
+    later = {f"dataset.{name}" for name in LATER}
     checks.check_fields(
-      config, [x for x in FIELDS if x in of_data or x.startswith("dataset.")]
+      config,
+      [
+        *("resolution", "channels", "base_grid"),
+        *(x for x in FIELDS if x.startswith("dataset.") and x not in later),
+      ],
     )
   else:
     if not _OUTPUT.value or _RESOLUTION.value is None:

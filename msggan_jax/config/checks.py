@@ -1,6 +1,6 @@
 """Checks of configurations: our own before a run, those in files of others."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Mapping
 from typing import Any
 
 from ml_collections import ConfigDict
@@ -66,7 +66,7 @@ def network_fields(fields: Mapping[str, Any]) -> ConfigDict:
   return config
 
 
-def check_fields(config: ConfigDict, names: Iterable[str]) -> None:
+def check_fields(config: ConfigDict, names: Collection[str]) -> None:
   """Raise ValueError for a missing field, or an impossible value."""
   fields = config.to_dict()
   values = by_name(fields) | fields  # some file may have {} for a number

@@ -49,8 +49,9 @@ def resolve(
       run of another.
   """
   settled = ConfigDict(config).copy_and_resolve_references()
-  values = saved.by_name(settled.to_dict())
-  checks.check_fields(settled, [x for x in FIELDS if values.get(x) != AUTO])
+  # Only this one has no place for "auto" afterwards.
+  skipped = "augment" if settled.get("augment") == AUTO else ""
+  checks.check_fields(settled, [name for name in FIELDS if name != skipped])
   with settled.ignore_type():  # a number takes the place of a name
     if settled.batch_size == AUTO:
       given = {*given} - {"batch_size"}

@@ -268,7 +268,7 @@ def _picture(data: bytes) -> Values:
     raise ValueError(f"colors of mode {picture.mode} are no values")
   if high := pixels.deep_tiles(picture):
     if high.startswith("LA"):
-      raise ValueError("16 bits of gray with alpha: only 8 can be read")
+      raise ValueError("16 bits of gray with alpha: save it without alpha")
     # Pillow keeps the high bytes only, and the low ones if they are called so.
     low = image_files.open_image(data)
     low.tile = [x._replace(args=high.replace("16B", "16L")) for x in low.tile]
@@ -308,7 +308,7 @@ def _slope_and_intercept(scan: Any) -> tuple[float, float]:
     group["PixelValueTransformationSequence"][0]
     for name in ("SharedFunctional", "PerFrameFunctional")
     for group in scan.get(f"{name}GroupsSequence") or ()
-    if "PixelValueTransformationSequence" in group
+    if group.get("PixelValueTransformationSequence")
   ]
   found = {
     (float(x.get("RescaleSlope", 1)), float(x.get("RescaleIntercept", 0)))

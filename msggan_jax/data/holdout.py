@@ -69,7 +69,8 @@ def choose(
 def by_pattern(pattern: str, names: Sequence[str]) -> list[list[int]]:
   r"""Return the groups of images whose names match a pattern alike.
 
-  What counts are the match's groups, such as a patient's number in p(\d+)_.
+  What counts is the first group that has a part in the match, such as a
+  patient's number in p(\d+)_, or the match if there is none.
   """
   alike: dict[Any, list[int]] = {}
   for i, name in enumerate(names):
@@ -78,7 +79,8 @@ def by_pattern(pattern: str, names: Sequence[str]) -> list[list[int]]:
       raise Impossible(
         f"dataset.group_by is {pattern!r}, which {name} does not match"
       )
-    alike.setdefault(match.groups() or match[0], []).append(i)
+    parts = ((n, x) for n, x in enumerate(match.groups()) if x is not None)
+    alike.setdefault(next(parts, match[0]), []).append(i)
   return list(alike.values())
 
 

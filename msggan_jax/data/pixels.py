@@ -110,7 +110,7 @@ def deep_tiles(image: Image.Image) -> str:
   tiles = getattr(image, "tile", None)
   modes = tiles[0].args if tiles else ""
   mode = str(modes[0] if isinstance(modes, tuple) and modes else modes)
-  return mode if re.fullmatch("(LA|RGB[AX]?);16[BLN]", mode) else ""
+  return mode if re.fullmatch("(LA|RGB[AXa]?|CMYK);16[BLN]", mode) else ""
 
 
 def _check_levels(highest: int) -> None:

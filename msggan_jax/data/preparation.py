@@ -363,7 +363,11 @@ def _write(
       raise holdout.Impossible(
         "dataset.group_by chooses held-out images: give dataset.holdout, too"
       )
-    holdout.by_pattern(wanted.group_by, source.names)
+    if not any(re.search(wanted.group_by, name) for name in source.names):
+      raise holdout.Impossible(
+        f"dataset.group_by is {wanted.group_by!r}, which no name matches, such "
+        f"as {source.names[0]}"
+      )
   # Everything that must be equal for a preparation to resume.
   work.begin(
     wanted.settings

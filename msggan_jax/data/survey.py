@@ -111,8 +111,8 @@ def _range_of(
   for i, (a, b, unit) in enumerate(asked.bounds):
     if b < low[i] or high[i] < a:
       raise ValueError(
-        f"the range {a:g}:{b:g} of channel {i + 1} is outside of its values, "
-        f"which are from {low[i]:g} to {high[i]:g}"
+        f"the range {a:.15g}:{b:.15g} of channel {i + 1} is outside of its "
+        f"values, which are from {low[i]:.15g} to {high[i]:.15g}"
       )
     low[i], high[i], units[i] = a, b, unit or units[i]
   if asked.percent:

@@ -47,7 +47,7 @@ def to_uint8(images: jax.Array | np.ndarray) -> np.ndarray:
   images = np.asarray(images)
   if images.dtype.kind in "biu":
     raise ValueError(f"images are {images.dtype} already, not in [-1, 1]")
-  images = images.astype(np.float32)
+  images = images.astype(np.float32, copy=False)
   return np.clip(np.rint((images + 1.0) * 127.5), 0, 255).astype(np.uint8)
 
 

@@ -56,6 +56,7 @@ _AGREEMENT = {
 _OF_OTHERS = ("_error", "_std", "_floor")
 _NOT_PLOTTED = ("step", "kimg", "unix_secs", "secs")  # or what begins so
 
+_MARK = b"script-src 'sha256-"  # in the first bytes of every page
 
 # A caption, heads, and rows whose first cells are headings.
 Table = tuple[str, Sequence[str], Sequence[Sequence[str]]]
@@ -64,11 +65,12 @@ Table = tuple[str, Sequence[str], Sequence[Sequence[str]]]
 def write(runs: Sequence[Run], path: Path) -> int:
   """Write the page in one move, and return its size in bytes."""
   page = render(runs)
-  start = page.partition(b">")[0]
-  if path.is_file() and not path.read_bytes().startswith(start):
-    raise ValueError(
-      f"{path} exists and is no page; give another file with --output"
-    )
+  if path.is_file():
+    with path.open("rb") as file:
+      if _MARK not in file.read(1024):
+        raise ValueError(
+          f"{path} exists and is no report; give another file with --output"
+        )
   try:
     files.write(path, page)
   except OSError as error:

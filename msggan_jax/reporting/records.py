@@ -2,6 +2,7 @@
 
 import contextlib
 import dataclasses
+import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -75,7 +76,7 @@ class Run:
 def read(workdirs: Sequence[str]) -> list[Run]:
   """Read runs; those of one folder name are named by their whole path."""
   whole = ",".join(workdirs)
-  if Path(whole).is_dir():  # such as runs/demo-cats,stylegan
+  if os.path.isdir(whole):  # such as runs/demo-cats,stylegan
     workdirs = [whole]
   given = f"--workdir={whole}"
   if not workdirs or not all(workdirs):

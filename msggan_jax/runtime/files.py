@@ -64,7 +64,8 @@ def naming(path: Path, temporary: Path | None = None) -> Iterator[None]:
     yield
   except OSError as error:
     if error.filename in (None, str(temporary)) and error.strerror:
-      error.filename = str(path)
+      # A new one: some libraries' errors keep their name.
+      raise OSError(error.errno, error.strerror, str(path)) from error
     raise
 
 

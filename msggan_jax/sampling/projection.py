@@ -33,7 +33,7 @@ _LEARNING_RATE = 0.1  # in deviations of a latent's coordinate
 def project(job: Job, image: Path, iterations: int) -> list[str]:
   """Write the latent of an image, its images at every scale, and a sheet.
 
-  The image is cropped and resized as for training; the first of the labels
+  The image's center is resized as in preparation; the first of the labels
   counts.
   """
   config = job.generator.config
@@ -89,7 +89,9 @@ def read_image(
     return make(arrays.image(arrays.read(data, path.name), ""))
   except Exception as error:  # damaged files raise errors of a dozen types
     reason = reading.reason_of(error)
-    raise ValueError(f"--image={path} cannot be read: {reason}") from error
+    raise ValueError(
+      f"--image={path} cannot be read as {size[1]}x{size[0]}: {reason}"
+    ) from error
 
 
 def find_latent(

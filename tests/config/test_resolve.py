@@ -108,10 +108,18 @@ def test_fields_that_would_be_dropped_are_refused(tmp_path):
   assert resolve(theirs, 1, workdir=tmp_path).later == (1,)
 
 
-def test_a_file_that_lacks_fields_is_refused_before_they_are_settled():
+def test_what_lacks_fields_or_is_a_file_is_refused_at_once(tmp_path):
   config = ConfigDict({"batch_size": "auto", "resolution": "8"})
   with pytest.raises(ValueError, match="the configuration lacks .*num_classes"):
     resolve(config, 1)
+  config = load_config("demo")
+  with config.ignore_type():
+    config.stddev_group = "auto"
+  with pytest.raises(ValueError, match="config.stddev_group is 'auto'; choose"):
+    resolve(config, 1)
+  (tmp_path / "run").touch()
+  with pytest.raises(ValueError, match="run is a file; choose another --workd"):
+    resolve(load_config("demo"), 1, workdir=tmp_path / "run")
 
 
 def test_an_auto_batch_needs_a_number_in_the_file():

@@ -112,7 +112,7 @@ def test_an_impossible_holdout_keeps_what_is_prepared(tmp_path, monkeypatch):
 @pytest.mark.parametrize(
   ("fields", "sentence"),
   [
-    ({"group_by": "(x)", "holdout": 0.5}, r"which 0\.png does not match"),
+    ({"group_by": "(x)", "holdout": 0.5}, r"no name matches, such as 0\.png"),
     ({"group_by": "(.)"}, "give dataset.holdout, too"),
   ],
 )
@@ -222,7 +222,8 @@ def test_groups_of_names_are_never_on_both_sides():
   held = holdout.choose(15, digests, groups)
   assert len(held) == 15
   assert all({*group} <= {*held} or not {*group} & {*held} for group in groups)
-  either = holdout.by_pattern(r"p(\d)|q(\d)", ["p1", "q1", "q2", "q1"])
-  assert either == [[0], [1, 3], [2]]
+  names = ["p1l", "p1r", "q1l", "q2r", "q1r"]  # the side does not count
+  either = holdout.by_pattern(r"p(\d)(l|r)|q(\d)(l|r)", names)
+  assert either == [[0, 1], [2, 4], [3]]
   with pytest.raises(ValueError, match="which x.npy does not match"):
     holdout.by_pattern(r"p(\d)", ["p1", "x.npy"])

@@ -168,7 +168,8 @@ def test_a_metric_of_a_scale_is_one_plot_of_all_runs(tmp_path):
 
 
 def test_a_report_that_cannot_be_written(tmp_path, monkeypatch):
-  monkeypatch.setattr(page, "render", lambda _: b"a page")
+  ours = b"<!DOCTYPE html>\n<meta content=\"script-src 'sha256-x'\">"  # as ours
+  monkeypatch.setattr(page, "render", lambda _: ours)
   (tmp_path / "folder").mkdir()
   for path in (tmp_path / "folder", tmp_path / "nowhere" / page.NAME):
     sentence = rf"{path} cannot be written: .*; give another file with --output"
@@ -176,11 +177,11 @@ def test_a_report_that_cannot_be_written(tmp_path, monkeypatch):
       page.write([], path)
   assert [p.name for p in tmp_path.iterdir()] == ["folder"]
   for _ in range(2):  # a page may be replaced, another file may not
-    assert page.write([], tmp_path / page.NAME) == 6
-  assert (tmp_path / page.NAME).read_bytes() == b"a page"
-  (tmp_path / "notes").write_text("mine")
-  with pytest.raises(ValueError, match="notes exists and is no page"):
-    page.write([], tmp_path / "notes")
+    assert page.write([], tmp_path / page.NAME) == len(ours)
+  assert (tmp_path / page.NAME).read_bytes() == ours
+  (tmp_path / "notes.html").write_text("<!DOCTYPE html>\n<p>mine</p>")
+  with pytest.raises(ValueError, match="notes.html exists and is no report"):
+    page.write([], tmp_path / "notes.html")
 
 
 COMMAND = """

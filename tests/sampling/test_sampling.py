@@ -287,7 +287,7 @@ def test_project_refuses_other_images(tmp_path):
   with pytest.raises(ValueError, match="cannot be read"):
     projection.read_image(path, (8, 8), 3)
   Image.new("L", (9, 7)).save(path)
-  with pytest.raises(ValueError, match="cannot be read: too small: 9x7"):
+  with pytest.raises(ValueError, match="cannot be read as 8x8: too small: 9x7"):
     projection.read_image(path, (8, 8), 3)
 
 

@@ -2,6 +2,7 @@
 
 import dataclasses
 import sys
+from pathlib import Path
 
 import jax
 import numpy as np
@@ -128,6 +129,8 @@ def test_a_video_that_fails_leaves_the_old_one(tmp_path):
     videos.write(tmp_path / "v", frames())
   assert [path.name for path in tmp_path.iterdir()] == ["v.mp4"]
   assert (tmp_path / "v.mp4").read_bytes() == b"the old one"
+  with pytest.raises(OSError, match=r"/proc/v\."):  # an error of PyAV's
+    videos.write(Path("/proc/v"), iter([np.zeros((32, 32, 3), np.uint8)]))
 
 
 def test_without_pyav_one_sentence_names_the_remedy(monkeypatch, tmp_path):

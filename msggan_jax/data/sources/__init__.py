@@ -49,8 +49,8 @@ OpenSource: TypeAlias = contextlib.AbstractContextManager[Source]
 
 _DEMOS = ("cats", "earth")
 # Fields of a data set that configurations of older runs lack.
-_LATER = {"labels": "none", "holdout": 0.0}
-_LATER |= {"range": "", "layout": "", "group_by": ""}
+LATER = {"labels": "none", "holdout": 0.0}
+LATER |= {"range": "", "layout": "", "group_by": ""}
 
 
 def stamp_of(path: Path) -> str:
@@ -87,7 +87,7 @@ def config_of(
   dataset = {"name": name, "path": path, "split": "train", "crop": "center"}
   return ConfigDict(
     {
-      "dataset": dataset | _LATER | {"data_dir": "."} | fields,
+      "dataset": dataset | LATER | {"data_dir": "."} | fields,
       "resolution": resolution,
       "channels": channels,
       "base_grid": base_grid,
@@ -100,7 +100,7 @@ def checked(dataset: Any) -> ConfigDict:
 
   ValueError of impossible ones.
   """
-  dataset = ConfigDict(_LATER | dataset.to_dict())
+  dataset = ConfigDict(LATER | dataset.to_dict())
   if (dataset.range or dataset.layout) and dataset.name != "folder":
     raise ValueError(
       "dataset.range and dataset.layout are for folders and zips"
