@@ -302,6 +302,7 @@ def test_center_crop_and_pad_never_squash():
   )
   with pytest.raises(ValueError, match="too small: 96x32"):
     pixels.fit(image, (48, 32), 3, "center")  # not if it were turned
+  assert (pixels.fit(image, (24, 48), 3, "pad")[[0, 3, 20, 23]] == 255).all()
   transparent = pixels.fit(image, (48, 48), 4, "pad")
   assert (transparent[:16, :, 3] == 0).all()
   assert (transparent[16:32, :, 3] == 255).all()
