@@ -39,6 +39,17 @@ read_arguments() {
     fail "the flags of msggan_jax.main are missing: give them after --, at least --config=FILE"
 }
 
+# Fails unless flags are numbers from a least one, as bash and YAML have them.
+check_numbers() {
+  local least=$1 flag
+  shift
+  for flag in "$@"; do
+    if ! [[ ${!flag} =~ ^(0|[1-9][0-9]{0,8})$ ]] || ((${!flag} < least)); then
+      fail "--$flag=${!flag}: give a number from $least"
+    fi
+  done
+}
+
 # Quotes words for any shell, where necessary; bash's %q can write $'...', which
 # POSIX sh lacks.
 quote() {

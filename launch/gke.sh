@@ -26,6 +26,8 @@ source "$(dirname "$0")/arguments.sh"
 flags=(name image accelerator topology hosts chips claim restarts)
 name='' image='' accelerator='' topology='' hosts='' chips=4 claim='' restarts=100
 read_arguments "$@"
+check_numbers 0 restarts
+check_numbers 1 hosts chips
 
 # Strings in YAML's double quotes.
 arguments=()

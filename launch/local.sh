@@ -18,8 +18,8 @@ source "$(dirname "$0")/arguments.sh"
 flags=(processes restarts python)
 processes=2 restarts=3 python=python
 read_arguments "$@"
-[[ $processes =~ ^[1-9][0-9]*$ ]] || fail "--processes=$processes: give a number from 1"
-[[ $restarts =~ ^[0-9]+$ ]] || fail "--restarts=$restarts: give a number from 0"
+check_numbers 0 restarts
+check_numbers 1 processes
 
 IFS=, read -ra gpus <<<"${CUDA_VISIBLE_DEVICES-}"
 share=$((${#gpus[@]} / processes))

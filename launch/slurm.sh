@@ -25,7 +25,8 @@ source "$(dirname "$0")/arguments.sh"
 flags=(nodes gpus cpus time job restarts python)
 nodes=1 gpus=8 cpus=8 time=1-00:00:00 job=msggan restarts=100 python=python
 read_arguments "$@"
-[[ $restarts =~ ^[0-9]+$ ]] || fail "--restarts=$restarts: give a number from 0"
+check_numbers 0 restarts
+check_numbers 1 nodes gpus cpus
 # Seconds: the signal before the time limit, and from there to the requeue.
 notice=180 patience=150
 

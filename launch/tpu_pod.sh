@@ -27,6 +27,7 @@ source "$(dirname "$0")/arguments.sh"
 flags=(name zone accelerator_type runtime_version nfs spot restarts)
 name='' zone='' accelerator_type='' runtime_version='' nfs='' spot=yes restarts=100
 read_arguments "$@"
+check_numbers 0 restarts
 [[ $spot == yes || $spot == no ]] || fail "--spot=$spot: give yes or no"
 
 first_pause=10 longest_pause=600 # seconds between attempts

@@ -51,6 +51,8 @@ def main() -> None:
   topology = _TOPOLOGY.value or _GPU.value
   if _TOPOLOGY.value and _GPU.value:
     raise ValueError("give either --topology or --gpu")
+  if _FIND_BATCH.value and _DEVICE_BATCH_SIZE.value:
+    raise ValueError("--find_batch chooses --device_batch_size: give one")
   if _LEVELS.value and not topology:
     raise ValueError("--levels needs --topology or --gpu")
   # Programs for absent devices cannot be loaded from the cache.
@@ -74,7 +76,7 @@ def main() -> None:
 
 def _compile(devices: list, chip: Any) -> dict[str, Any]:
   """Return the numbers of the plan for some devices."""
-  from msggan_jax.config.resolve import resolve
+  from msggan_jax.config.resolve import DoesNotFit, resolve
   from msggan_jax.models.stddev import examples_together
   from msggan_jax.planning import estimate
 
@@ -84,12 +86,14 @@ def _compile(devices: list, chip: Any) -> dict[str, Any]:
       config.batch_size = device_batch_size * len(devices)
       config.grow_batch_sizes = ""
       origin["given"] = {*origin["given"], "batch_size"}
-    config = resolve(
-      config,
-      len(devices),
-      fits=lambda config: estimate.fits(config, devices, chip.hbm_bytes),
-      **origin,
-    )
+    origin["fits"] = lambda x: estimate.fits(x, devices, chip.hbm_bytes)
+    try:
+      config = resolve(config, len(devices), **origin)
+    except DoesNotFit:
+      if not _FIND_BATCH.value:
+        raise
+      config.remat_from = 4  # as small as it gets: the plan says how large
+      config = resolve(config, len(devices), **origin)
     return estimate.make_plan(config, devices, chip)
 
   if not _FIND_BATCH.value:

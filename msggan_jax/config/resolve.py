@@ -19,6 +19,10 @@ from msggan_jax.runtime import processes
 from msggan_jax.runtime.errors import counted
 
 
+class DoesNotFit(ValueError):
+  """No recomputation makes a step fit a device."""
+
+
 def resolve(
   config: ConfigDict,
   num_devices: int,
@@ -185,7 +189,7 @@ def _settle_remat(
     config.remat_from = remat_from
     if processes.from_first(fits(config)):
       return
-  raise ValueError(
+  raise DoesNotFit(
     f"config.remat_from auto: a batch of {config.batch_size // num_devices} "
     "does not fit a device with any; choose config.micro_batch_size or less"
   )

@@ -41,7 +41,7 @@ class Comparison:
   num_fakes: int = 0  # of protocols without a number
   of_reals: dict[Protocol, Statistics] | None = None  # once they are read
   floors: dict[str, float] = dataclasses.field(default_factory=dict)
-  doubts: dict[Protocol, str] = dataclasses.field(default_factory=dict)
+  doubts: dict[Protocol, list[str]] = dataclasses.field(default_factory=dict)
 
   def read_reals(self) -> None:
     """Compute the reals' statistics, once; doubt distances of few images."""
@@ -80,8 +80,10 @@ class Comparison:
 
   def doubt(self, protocol: Protocol, reason: str) -> None:
     """Log why a number may mislead; its provenance says it, too."""
-    self.doubts[protocol] = reason
-    logging.warning("%s: %s", protocol.name, reason)
+    reasons = self.doubts.setdefault(protocol, [])
+    if reason not in reasons:
+      reasons.append(reason)
+      logging.warning("%s: %s", protocol.name, reason)
 
   def provenance(self) -> dict[str, Any]:
     """Return where numbers come from: protocols, weights and versions."""
@@ -90,7 +92,7 @@ class Comparison:
     return {
       "weights_hash": {x: extractors[x].weights_hash for x in used},
       "protocols": {
-        p.name: "; ".join(filter(None, (p.describe(), self.doubts.get(p))))
+        p.name: "; ".join((p.describe(), *self.doubts.get(p, ())))
         for p in self.protocols
       },
       "versions": {x: importlib.metadata.version(x) for x in _PACKAGES},

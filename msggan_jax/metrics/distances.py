@@ -200,7 +200,8 @@ def kernel_distance_of_subsets(
 ) -> tuple[float, float]:
   """Average the kernel distance over random subsets, the common form of KID.
 
-  Returns the mean, and its standard error as an estimate of `kernel_distance`.
+  Returns the mean, and its standard error as an estimate of `kernel_distance`
+  of the same features: how much the choice of subsets matters, nothing more.
   """
   smaller = min(len(features_a), len(features_b))
   if subset_size > smaller:

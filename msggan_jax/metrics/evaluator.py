@@ -34,6 +34,7 @@ from msggan_jax.models.pyramid import connected_scales, quantize
 from msggan_jax.runtime import processes, sharding
 
 _SEED = 0  # of the fakes: the same latents for every run and step
+_LEAST_REALS = {"fid": 2, "fd": 2, "kid": 2, "pr": 4}  # by kind; others: 1
 _FEWEST = 10  # reals and fakes of a class; rarer classes are skipped
 _LEAST_SPECTRUM = 8  # of the scales whose spectrum is a default
 _HAVE_TEST = ("cats", "earth")  # of the demo: a split that is a hold-out
@@ -197,6 +198,13 @@ class Evaluator:
         f"{name}: this generator has the scales "
         f"{', '.join(map(str, self._scales))}"
       )
+    drawn = self._comparison.reals.draw(protocol.draws, protocol.num_fakes)
+    least = _LEAST_REALS.get(protocol.kind, 1)
+    if (there := len(drawn.numbers)) < least:
+      raise ValueError(
+        f"{name} needs {least} real images, and there are {there}; choose "
+        "other config.metrics, or config.eval_kimg 0"
+      )
     dataset = self._config.dataset
     has_test = dataset.name in _HAVE_TEST and dataset.split == "train"
     has_holdout = has_test or self._prepared.metadata.part
@@ -266,7 +274,15 @@ class Evaluator:
   ) -> dict[str, float]:
     """Compute the numbers of each class with enough images, and their means."""
     by_key: dict[str, dict[str, float]] = {}
-    for name, (of_reals, of_fakes) in self._places_by_class(protocol).items():
+    places, dimension = self._places_by_class(protocol), reals.array.shape[1]
+    fewest = min(len(x) for both in places.values() for x in both)
+    if protocol.kind in feature_pass.FRECHET and fewest <= dimension:
+      self._comparison.doubt(
+        protocol,
+        f"biased: a class has {fewest:,} reals or fakes, too few for "
+        f"{dimension:,} features; kid is unbiased",
+      )
+    for name, (of_reals, of_fakes) in places.items():
       values = feature_pass.compute(
         protocol, Rows(reals.array[of_reals]), Rows(fakes.array[of_fakes])
       )
@@ -274,7 +290,12 @@ class Evaluator:
       title = f"class {name}" if name.isdecimal() else name
       for key, value in values.items():
         by_key.setdefault(key, {})[f"{key}/{title}"] = value
-    means = {k: float(np.mean([*v.values()])) for k, v in by_key.items()}
+    means = {}
+    for key, of_class in by_key.items():
+      values = np.array([*of_class.values()])
+      means[key] = float(values.mean())
+      if key.endswith("_error"):  # that of a mean
+        means[key] = float(np.linalg.norm(values) / len(values))
     return functools.reduce(operator.or_, by_key.values(), means)
 
   def _places_by_class(

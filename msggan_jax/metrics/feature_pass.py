@@ -24,6 +24,7 @@ from msggan_jax.runtime.machine import map_in_order
 _SUBSET_SIZE = 1000  # of KID's subsets
 _SEED = 0  # of samples and halves
 _FEWEST_FAKES = 10  # the inception score's splits
+FRECHET = ("fid", "fd")
 _FEW = 10_000  # features that are kept where moments would do
 
 # Indices of images -> uint8 images (N, r, r, C), by resolution.
@@ -169,13 +170,13 @@ def compute(
   """Compute a protocol's numbers by name; the inception score needs no reals.
 
   Precision and recall have suffixes; the inception score and KID of many images
-  also have the spread over the parts, KID of fewer its standard error.
+  also have the spread over the parts; KID has its standard error.
   """
   name = protocol.name
   if protocol.extractor == VALUES:
     a, b = reals.array, fakes.array
     return value_statistics.distance(protocol.kind, name, a, b)
-  if protocol.kind in ("fid", "fd"):
+  if protocol.kind in FRECHET:
     return {name: distances.frechet_distance(reals, fakes)}
   if protocol.kind == "is":
     mean, std = distances.inception_score(fakes.array)
@@ -185,15 +186,17 @@ def compute(
     return {f"{name}_precision": precision, f"{name}_recall": recall}
   assert protocol.kind == "kid", protocol.kind
   values = {name: distances.kernel_distance(reals, fakes)}
-  if min(len(reals.array), len(fakes.array)) > _SUBSET_SIZE:
+  fewer = min(len(reals.array), len(fakes.array))
+  if fewer > _SUBSET_SIZE:
     mean, error = distances.kernel_distance_of_subsets(
       reals.array, fakes.array, subset_size=_SUBSET_SIZE
     )
     values |= {f"{name}_subsets": mean, f"{name}_subsets_error": error}
-  elif min(len(reals.array), len(fakes.array)) > 2:
+  if fewer > 2:
     # More images of the other set hardly change it.
     some = [_shuffled(x.array)[:_SUBSET_SIZE] for x in (reals, fakes)]
-    values[f"{name}_error"] = distances.kernel_distance_error(*some)
+    error = distances.kernel_distance_error(*some)
+    values[f"{name}_error"] = error * min(1, _SUBSET_SIZE / fewer) ** 0.5
   return values
 
 

@@ -191,10 +191,15 @@ def plot(
 def _correlations(moments: np.ndarray) -> np.ndarray:
   channels = math.isqrt(len(moments))  # of channels + channels^2
   mean = moments[:channels]
-  covariance = moments[channels:].reshape(channels, channels)
-  covariance = covariance - np.outer(mean, mean)
-  deviation = np.sqrt(np.maximum(np.diag(covariance), _LEAST))
-  return covariance / np.outer(deviation, deviation)
+  second = moments[channels:].reshape(channels, channels)
+  covariance = second - np.outer(mean, mean)
+  variance = np.diag(covariance)
+  # What is within rounding of constant has no correlation.
+  is_constant = variance <= 1e-5 * np.diag(second)
+  deviation = np.sqrt(np.where(is_constant, np.inf, variance))
+  correlations = covariance / np.outer(deviation, deviation)
+  np.fill_diagonal(correlations, 1)
+  return correlations
 
 
 def _quantile(cumulative: np.ndarray, share: float) -> np.ndarray:

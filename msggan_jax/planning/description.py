@@ -72,6 +72,8 @@ def describe(numbers: dict[str, Any]) -> list[str]:
       f"then {secs['collectives']:.3g} s of collectives over all links; no "
       "launches"
     )
+  if numbers["penalty_interval"] > 1:
+    assumed += "; every step with the penalty"
   lines += [
     f"bytes moved    {numbers['bytes_per_image'] / 1e9:.4g} GB an image, floor "
     f"{numbers['floor_bytes_per_image'] / 1e9:.4g} GB: operands and results of "

@@ -30,7 +30,10 @@ _UNITS = {"": 1, "K": 2**10, "M": 2**20, "G": 2**30, "T": 2**40}
 SHARE_OF_MEASURED_PEAK = 0.5
 _MOST_COMPILATIONS = 8  # of a search
 # Of the configuration, in a plan.
-_FIELDS = "batch_size micro_batch_size remat_from precision total_kimg".split()
+_FIELDS = (
+  *("batch_size", "micro_batch_size", "penalty_interval", "remat_from"),
+  *("precision", "total_kimg"),
+)
 _STAGE = (
   *("resolution", "kimg", "batch_size", "hbm_bytes", "fits"),
   "images_per_sec_estimate",
@@ -149,7 +152,7 @@ def make_plan(config: ConfigDict, devices: list, chip: Chip) -> dict[str, Any]:
   if len(plans) > 1:
     plan = plan | {"stages": [{k: p[k] for k in _STAGE} for p in plans]}
     plan["fits"] = all(p["fits"] for p in plans)
-  return plan | {"days_estimate": days}
+  return plan | {"days_estimate": days if plan["fits"] else None}
 
 
 def _plan_stage(run: Program, devices: list, chip: Chip) -> dict[str, Any]:

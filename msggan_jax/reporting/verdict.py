@@ -72,7 +72,7 @@ def find_scores(run: Run) -> Scores | None:
   recipes = [
     (name, recipe, row)
     for row in reversed(run.metrics)
-    for name, recipe in sorted(row.get("protocols", {}).items())
+    for name, recipe in row.get("protocols", {}).items()  # the first decides
   ]
   # A later evaluation by another protocol decides nothing.
   for name, recipe, row in sorted(recipes, key=lambda x: x[0] != wanted):
@@ -138,7 +138,7 @@ def _scores(
   name = protocol.main_value
   rows = protocols.rows_like(run.metrics, protocol, like)
   best = protocols.best_row(rows, protocol, like)
-  ends = (f"{name}_std", f"{name}_subsets_error", f"{name}_error")
+  ends = (f"{name}_std", f"{name}_error")
   spreads = [row.get(end) for row in rows for end in ends]
   return Scores(
     protocol=protocol,

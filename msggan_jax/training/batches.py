@@ -101,11 +101,28 @@ def open_holdout(
 
   ValueError if they are not those that the run in a workdir resumes with.
   """
-  if not augment.needs_holdout(config):
-    return None
+  holdout = None
+  if augment.needs_holdout(config):
+    holdout = _open_held_out(config, prepared)
+  recorded = (_recorded(workdir) if workdir else None) or {}
+  content_hash = holdout.metadata.content_hash if holdout else None
+  if recorded and recorded.get(HELD_OUT_HASH) != content_hash:
+    raise ValueError(
+      f"{holdout.path if holdout else 'no hold-out'} is not what {workdir} was "
+      "trained with as config.augment_holdout; --new_data accepts that"
+    )
+  return holdout
+
+
+def _open_held_out(
+  config: ConfigDict, prepared: data.PreparedSet
+) -> data.PreparedSet:
+  """Open `augment_holdout`; ValueError if it does not suit the training set."""
   dataset = ConfigDict(config.dataset)
   field = "path" if dataset.name == "folder" else "split"
   dataset[field] = config.augment_holdout
+  # All of its images; these two divide the training set.
+  dataset.update({"holdout": 0.0, "group_by": ""})
   holdout = open_set(config, dataset)
   content_hash = holdout.metadata.content_hash
   if content_hash == prepared.metadata.content_hash:
@@ -131,12 +148,6 @@ def open_holdout(
       f"config.augment_holdout is {config.augment_holdout!r}, whose class "
       f"{label} is {their!r}, but {our!r} in the training set; give the same "
       "classes"
-    )
-  known = (_recorded(workdir) if workdir else None) or {}
-  if known.get(HELD_OUT_HASH, content_hash) != content_hash:
-    raise ValueError(
-      f"{holdout.path} is not the hold-out that {workdir} was trained with; "
-      "--new_data accepts that"
     )
   return holdout
 

@@ -344,12 +344,12 @@ def _with_randomness(
   state: TrainState, workdir: Path, *, new: bool
 ) -> TrainState:
   """Return the state, with other random numbers after NaN or Inf."""
+  if processes.is_first():  # those of later steps may be of other data
+    averages.delete_after(workdir, int(state.step))
   before = int(state.rollbacks)
   after = max(before, nonfinite.attempt(workdir, int(state.step), new=new))
   if after == before:
     return state
-  if processes.is_first():
-    averages.delete_after(workdir, int(state.step))
   processes.say(f"other random numbers from step {int(state.step)} on")
   return state.replace(rollbacks=state.rollbacks + (after - before))
 

@@ -140,7 +140,8 @@ def test_help_dry_run_and_bad_input(script, tmp_path):
   assert (done.returncode, done.stderr) == (0, "")
   assert "--workdir=a b" in done.stdout
   assert not (tmp_path / "calls").exists()
-  for arguments in (["--no_such=3"], ["word"], given):
+  number = [*given, "--restarts=08", "--", *MAIN]
+  for arguments in (["--no_such=3"], ["word"], given, number):
     done = launch(script, *arguments)
     assert (done.returncode, done.stdout) == (2, "")
     assert re.fullmatch("error: .+\n", done.stderr)

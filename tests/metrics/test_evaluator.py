@@ -176,6 +176,11 @@ def test_metrics_per_class_and_copying(config, tmp_path, caplog):
   for name in names.split(","):
     by_class = [values[f"{name}/blue"], values[f"{name}/red"]]
     assert values[name] == pytest.approx(np.mean(by_class))
+  error, *of_classes = (
+    values[f"kid_mean_colors_60_per_class_error{end}"]
+    for end in ("", "/blue", "/red")
+  )
+  assert error == pytest.approx(np.linalg.norm(of_classes) / 2)
   reason = (
     "without 1 of 2 classes, which have fewer than 10 of the reals or fakes: "
     "blue"
@@ -241,6 +246,9 @@ def test_impossible_protocols_are_refused(config, prepared):
   ):
     with pytest.raises(ValueError, match=message):
       evaluator_of(config, prepared, names)
+  three = type(prepared)(prepared.path, prepared.metadata, np.arange(3))
+  with pytest.raises(ValueError, match="needs 4 real images, .* are 3; choose"):
+    evaluator_of(config, three, "pr_mean_colors_20")
 
 
 def test_missing_weights_and_wrong_extractors(config, prepared, monkeypatch):

@@ -64,6 +64,9 @@ def test_correlations_of_channels():
   mixed = np.stack([fakes[..., 0], fakes[..., 0] + fakes[..., 1]], -1)
   found = distances("correlation", reals, mixed)["correlation64_full"]
   assert found == pytest.approx(np.sqrt(0.5), abs=0.02)
+  # A constant channel has no correlation, whatever its rounding.
+  constant = np.full_like(reals, 0.3)
+  assert distances("correlation", constant, reals)["correlation64_full"] < 0.1
 
 
 def test_floors_are_those_of_noise_and_pictures_count_too():

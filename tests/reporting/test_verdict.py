@@ -56,7 +56,7 @@ def test_trends_of_scores(tmp_path):
     ((0.4, 0.2, 0.3, 0.4), 0, "worsens", "the checkpoint of 2 kimg."),
     ((), 0, SOUND, "Evaluate more often"),
   ):
-    error = {f"{METRIC}_subsets_error": spread}
+    error = {f"{METRIC}_error": spread}
     metrics = [row | error for row in scores(*values)]
     write_lines(workdir / "metrics.jsonl", metrics)
     found = judged(workdir)
