@@ -96,14 +96,11 @@ def main() -> None:
       if flag.present:
         raise ValueError(f"--{flag.name} goes with --source, not with --config")
     config = _CONFIG.value
-    later = {f"dataset.{name}" for name in LATER}
-    checks.check_fields(
-      config,
-      [
-        *("resolution", "channels", "base_grid"),
-        *(x for x in FIELDS if x.startswith("dataset.") and x not in later),
-      ],
-    )
+    # Older files lack some fields.
+    there = {*cli.by_name(config.to_dict())}
+    absent = {f"dataset.{name}" for name in LATER} - there
+    names = [x for x in FIELDS if x.startswith("dataset.") and x not in absent]
+    checks.check_fields(config, [*names, "resolution", "channels", "base_grid"])
   else:
     if not _OUTPUT.value or _RESOLUTION.value is None:
       raise ValueError("--source needs --output and --resolution; see --help")

@@ -177,11 +177,6 @@ def check(config: ConfigDict) -> None:
   for name in ("grow_batch_sizes", "grow_learning_rates"):
     _table(config, name)
   if not config.grow_from:
-    if not sum(phase.steps for phase in phases(config)):
-      raise ValueError(
-        f"config.total_kimg is {config.total_kimg:g}, not one batch of "
-        f"{config.batch_size}; choose more"
-      )
     return
   if config.freeze_d:
     raise ValueError(

@@ -67,7 +67,7 @@ def fit(
   image.draft(None, (2 * max(size), 2 * max(size)))
   with _memory.take(check_memory(image, there)):
     if deep_tiles(image):  # Pillow keeps the high bytes
-      colors = image.getextrema()[:3]
+      colors = image.getextrema()[: 4 if image.mode == "CMYK" else 3]
       _check_levels(256 * max(high for _, high in colors) + 255)
     image = ImageOps.exif_transpose(image)
     image = _to_mode(image, MODES[channels])

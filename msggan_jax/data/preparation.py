@@ -373,6 +373,7 @@ def _write(
     wanted.settings
     | {
       "holdout": None,  # the pieces do not depend on it
+      "group_by": None,
       "fingerprint": here.digest,
       "images": len(source.names),
       "piece_images": set_writer.PIECE_IMAGES,

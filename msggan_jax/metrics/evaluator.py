@@ -198,13 +198,6 @@ class Evaluator:
         f"{name}: this generator has the scales "
         f"{', '.join(map(str, self._scales))}"
       )
-    drawn = self._comparison.reals.draw(protocol.draws, protocol.num_fakes)
-    least = _LEAST_REALS.get(protocol.kind, 1)
-    if (there := len(drawn.numbers)) < least:
-      raise ValueError(
-        f"{name} needs {least} real images, and there are {there}; choose "
-        "other config.metrics, or config.eval_kimg 0"
-      )
     dataset = self._config.dataset
     has_test = dataset.name in _HAVE_TEST and dataset.split == "train"
     has_holdout = has_test or self._prepared.metadata.part
@@ -218,6 +211,13 @@ class Evaluator:
         f"{name}: the generator is unconditional: config.num_classes is 0"
       )
     feature_pass.check(protocol, self._passes.extractors)
+    drawn = self._comparison.reals.draw(protocol.draws, protocol.num_fakes)
+    least = _LEAST_REALS.get(protocol.kind, 1)
+    if (there := len(drawn.numbers)) < least:
+      raise ValueError(
+        f"{name} needs {least} real images, and there are {there}; choose "
+        "other metrics"
+      )
     if protocol.per_class:
       names = self._prepared.metadata.class_names
       have = self._places_by_class(protocol)

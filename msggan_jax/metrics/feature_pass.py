@@ -194,7 +194,7 @@ def compute(
     values |= {f"{name}_subsets": mean, f"{name}_subsets_error": error}
   if fewer > 2:
     # More images of the other set hardly change it.
-    some = [_shuffled(x.array)[:_SUBSET_SIZE] for x in (reals, fakes)]
+    some = [_shuffled(x.array, _SUBSET_SIZE) for x in (reals, fakes)]
     error = distances.kernel_distance_error(*some)
     values[f"{name}_error"] = error * min(1, _SUBSET_SIZE / fewer) ** 0.5
   return values
@@ -215,5 +215,6 @@ def floor(protocol: Protocol, reals: Rows | Halves) -> dict[str, float]:
   return {f"{protocol.name}_floor": values[protocol.name]}
 
 
-def _shuffled(features: np.ndarray) -> np.ndarray:
-  return features[np.random.RandomState(_SEED).permutation(len(features))]
+def _shuffled(features: np.ndarray, most: int | None = None) -> np.ndarray:
+  order = np.random.RandomState(_SEED).permutation(len(features))
+  return features[order[:most]]

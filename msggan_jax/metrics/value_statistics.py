@@ -102,8 +102,11 @@ def _features(images: jax.Array) -> dict[str, jax.Array]:
   histogram = jax.vmap(
     jax.vmap(functools.partial(jnp.bincount, length=_BINS), in_axes=1)
   )(places)
-  products = jnp.einsum("npc,npd->ncd", pixels, pixels) / (height * width)
-  moments = [pixels.mean(1), products.reshape(count, -1)]
+  mean = pixels.mean(1)
+  rest = pixels - mean[:, None]  # rounds less than the pixels themselves
+  products = jnp.einsum("npc,npd->ncd", rest, rest) / (height * width)
+  products += mean[:, :, None] * mean[:, None]
+  moments = [mean, products.reshape(count, -1)]
   return {
     SPECTRUM: _spectrum(x).reshape(count, -1),
     HISTOGRAM: histogram.reshape(count, -1) / (height * width),
@@ -195,7 +198,7 @@ def _correlations(moments: np.ndarray) -> np.ndarray:
   covariance = second - np.outer(mean, mean)
   variance = np.diag(covariance)
   # What is within rounding of constant has no correlation.
-  is_constant = variance <= 1e-5 * np.diag(second)
+  is_constant = variance <= 1e-6 * np.diag(second)
   deviation = np.sqrt(np.where(is_constant, np.inf, variance))
   correlations = covariance / np.outer(deviation, deviation)
   np.fill_diagonal(correlations, 1)

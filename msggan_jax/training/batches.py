@@ -107,9 +107,10 @@ def open_holdout(
   recorded = (_recorded(workdir) if workdir else None) or {}
   content_hash = holdout.metadata.content_hash if holdout else None
   if recorded and recorded.get(HELD_OUT_HASH) != content_hash:
+    here = holdout.path if holdout else "none"
     raise ValueError(
-      f"{holdout.path if holdout else 'no hold-out'} is not what {workdir} was "
-      "trained with as config.augment_holdout; --new_data accepts that"
+      f"{workdir} was trained with other held-out images than {here}: give "
+      "those in config.augment_holdout; --new_data accepts the change"
     )
   return holdout
 
@@ -118,11 +119,10 @@ def _open_held_out(
   config: ConfigDict, prepared: data.PreparedSet
 ) -> data.PreparedSet:
   """Open `augment_holdout`; ValueError if it does not suit the training set."""
-  dataset = ConfigDict(config.dataset)
-  field = "path" if dataset.name == "folder" else "split"
-  dataset[field] = config.augment_holdout
-  # All of its images; these two divide the training set.
-  dataset.update({"holdout": 0.0, "group_by": ""})
+  field = "path" if config.dataset.name == "folder" else "split"
+  # The training set's own hold-out divides nothing here.
+  changed = {field: config.augment_holdout, "holdout": 0.0, "group_by": ""}
+  dataset = ConfigDict(config.dataset.to_dict() | changed)
   holdout = open_set(config, dataset)
   content_hash = holdout.metadata.content_hash
   if content_hash == prepared.metadata.content_hash:

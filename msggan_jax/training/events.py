@@ -35,7 +35,12 @@ class Schedule:
     return growth.images_at(self._phases, step) // every
 
   def check(self, step: int, workdir: Path) -> None:
-    """Raise ValueError if a run stands at a step after its end."""
+    """Raise ValueError if a run has no step, or stands after its end."""
+    if not self.total_steps:
+      raise ValueError(
+        f"config.total_kimg is {self._config.total_kimg:g}, not one batch of "
+        f"{self._config.batch_size}; choose more"
+      )
     if step > self.total_steps:
       kimg = self.kimg_at(step)
       raise ValueError(

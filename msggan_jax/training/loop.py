@@ -147,6 +147,8 @@ class _Run:
         )
     if self.evaluator is None and self.config.eval_kimg:
       processes.say(evaluation.WITHOUT_WEIGHTS)
+    if processes.is_first():  # those of later steps are of another past
+      averages.delete_after(self.workdir, int(state.step))
     self._save_averages(int(state.step), state)
     if processes.is_first():
       # Always: older versions wrote the first images, perhaps of one class.
@@ -344,8 +346,6 @@ def _with_randomness(
   state: TrainState, workdir: Path, *, new: bool
 ) -> TrainState:
   """Return the state, with other random numbers after NaN or Inf."""
-  if processes.is_first():  # those of later steps may be of other data
-    averages.delete_after(workdir, int(state.step))
   before = int(state.rollbacks)
   after = max(before, nonfinite.attempt(workdir, int(state.step), new=new))
   if after == before:

@@ -140,8 +140,10 @@ def test_help_dry_run_and_bad_input(script, tmp_path):
   assert (done.returncode, done.stderr) == (0, "")
   assert "--workdir=a b" in done.stdout
   assert not (tmp_path / "calls").exists()
-  number = [*given, "--restarts=08", "--", *MAIN]
-  for arguments in (["--no_such=3"], ["word"], given, number):
+  bad = [["--restarts=08"]]
+  bad += {"gke": [["--hosts=two"]], "slurm": [["--gpus=0"]]}.get(script, [])
+  numbers = [[*given, *flags, "--", *MAIN] for flags in bad]
+  for arguments in (["--no_such=3"], ["word"], given, *numbers):
     done = launch(script, *arguments)
     assert (done.returncode, done.stdout) == (2, "")
     assert re.fullmatch("error: .+\n", done.stderr)

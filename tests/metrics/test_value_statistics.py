@@ -65,8 +65,10 @@ def test_correlations_of_channels():
   found = distances("correlation", reals, mixed)["correlation64_full"]
   assert found == pytest.approx(np.sqrt(0.5), abs=0.02)
   # A constant channel has no correlation, whatever its rounding.
-  constant = np.full_like(reals, 0.3)
-  assert distances("correlation", constant, reals)["correlation64_full"] < 0.1
+  for value in (0.3, 0.7123, -0.98):
+    constant = np.full((2, 256, 256, 2), value, np.float32)
+    both = constant, noise(0, 2, 256)
+    assert distances("correlation", *both)["correlation64_full"] < 0.05
 
 
 def test_floors_are_those_of_noise_and_pictures_count_too():

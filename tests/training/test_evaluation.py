@@ -1,6 +1,7 @@
 """Evaluation during training and its files."""
 
 import json
+from pathlib import Path
 
 import jax
 import numpy as np
@@ -32,6 +33,9 @@ def test_the_last_step_is_evaluated(config):
   for never in (0.0, 0.2):
     config.eval_kimg = never
     assert events.EVALUATE not in events.Schedule(config).due(4, False)
+  config.total_kimg = 0.001
+  with pytest.raises(ValueError, match="0.001, not one batch of 32; choose"):
+    events.Schedule(config).check(0, Path("run"))
 
 
 def test_a_signal_ends_an_evaluation(config, tmp_path, monkeypatch):
