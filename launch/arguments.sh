@@ -39,7 +39,7 @@ read_arguments() {
     fail "the flags of msggan_jax.main are missing: give them after --, at least --config=FILE"
 }
 
-# Fails unless flags are numbers from a least one, as bash and YAML have them.
+# Fails unless flags are decimal numbers of at least the first argument.
 check_numbers() {
   local least=$1 flag
   shift

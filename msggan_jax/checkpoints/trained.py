@@ -394,7 +394,7 @@ def each_batch(
 
 
 def _checked(name: str, batch: Any, *wanted: tuple[int, ...]) -> Any:
-  """Return a batch as an array; ValueError if no network could take it."""
+  """Return a batch as an array; ValueError if its shape or type is wrong."""
   array = batch if isinstance(batch, jax.Array) else np.asarray(batch)
   if array.shape[1:] not in wanted or not array.shape[0]:
     texts = (f"(B, {', '.join(map(str, sides))})" for sides in wanted)

@@ -53,7 +53,7 @@ def resolve(
       run of another.
   """
   settled = ConfigDict(config).copy_and_resolve_references()
-  # Only this one has no place for "auto" afterwards.
+  # The table of fields has no "auto" for it.
   skipped = "augment" if settled.get("augment") == AUTO else ""
   checks.check_fields(settled, [name for name in FIELDS if name != skipped])
   with settled.ignore_type():  # a number takes the place of a name

@@ -66,6 +66,19 @@ def choose(
   return sorted(chosen)
 
 
+def check_pattern(pattern: str, size: float, names: Sequence[str]) -> None:
+  """Check a pattern, or "", before the images of these names are prepared."""
+  if pattern and not size:
+    raise Impossible(
+      "dataset.group_by chooses held-out images: give dataset.holdout, too"
+    )
+  if pattern and not any(re.search(pattern, name) for name in names):
+    raise Impossible(
+      f"dataset.group_by is {pattern!r}, which no name matches, such as "
+      f"{names[0]}"
+    )
+
+
 def by_pattern(pattern: str, names: Sequence[str]) -> list[list[int]]:
   r"""Return the groups of images whose names match a pattern alike.
 

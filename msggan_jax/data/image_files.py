@@ -89,7 +89,8 @@ def why_unread(head: bytes) -> str:
 
 
 def _passes(test: Callable[[bytes], bool | str], head: bytes) -> bool:
-  return test(head[:16]) is True  # a text says which library is missing
+  # Pillow's test returns a text if a library is missing.
+  return test(head[:16]) is True
 
 
 class SheetError(ValueError):

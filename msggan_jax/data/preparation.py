@@ -358,16 +358,7 @@ def _write(
     _say_once(f"{old}; preparing anew in {path}")
   if path.exists() and not (path.is_dir() and not any(path.iterdir())):
     raise ValueError(f"{path} exists and is not a prepared data set")
-  if wanted.group_by:  # found now, and not after hours
-    if not wanted.holdout:
-      raise holdout.Impossible(
-        "dataset.group_by chooses held-out images: give dataset.holdout, too"
-      )
-    if not any(re.search(wanted.group_by, name) for name in source.names):
-      raise holdout.Impossible(
-        f"dataset.group_by is {wanted.group_by!r}, which no name matches, such "
-        f"as {source.names[0]}"
-      )
+  holdout.check_pattern(wanted.group_by, wanted.holdout, source.names)
   # Everything that must be equal for a preparation to resume.
   work.begin(
     wanted.settings

@@ -24,7 +24,7 @@ from msggan_jax.models import base_grid as grids
 from msggan_jax.runtime import files
 
 METADATA_FILE = "metadata.json"
-FILES = {METADATA_FILE, "dataset_info.json"}  # by which a set is known
+FILES = {METADATA_FILE, "dataset_info.json"}  # that identify a set
 REJECTED_FILE = "rejected.jsonl"
 UNREAD_FILE = "unread.jsonl"
 CONTACT_SHEET_FILE = "contact_sheet.png"

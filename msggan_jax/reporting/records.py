@@ -76,7 +76,8 @@ class Run:
 def read(workdirs: Sequence[str]) -> list[Run]:
   """Read runs; those of one folder name are named by their whole path."""
   whole = ",".join(workdirs)
-  if os.path.isdir(whole):  # such as runs/demo-cats,stylegan
+  # Such as runs/demo-cats,stylegan. Path.is_dir raises for long names.
+  if os.path.isdir(whole):
     workdirs = [whole]
   given = f"--workdir={whole}"
   if not workdirs or not all(workdirs):

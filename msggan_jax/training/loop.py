@@ -147,7 +147,7 @@ class _Run:
         )
     if self.evaluator is None and self.config.eval_kimg:
       processes.say(evaluation.WITHOUT_WEIGHTS)
-    if processes.is_first():  # those of later steps are of another past
+    if processes.is_first():  # later ones belong to an abandoned branch
       averages.delete_after(self.workdir, int(state.step))
     self._save_averages(int(state.step), state)
     if processes.is_first():
