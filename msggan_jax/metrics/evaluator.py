@@ -276,7 +276,7 @@ class Evaluator:
     by_key: dict[str, dict[str, float]] = {}
     places, dimension = self._places_by_class(protocol), reals.array.shape[1]
     fewest = min(len(x) for both in places.values() for x in both)
-    if protocol.kind in feature_pass.FRECHET and fewest <= dimension:
+    if protocol.is_frechet and fewest <= dimension:
       self._comparison.doubt(
         protocol,
         f"biased: a class has {fewest:,} reals or fakes, too few for "

@@ -24,7 +24,6 @@ from msggan_jax.runtime.machine import map_in_order
 _SUBSET_SIZE = 1000  # of KID's subsets
 _SEED = 0  # of samples and halves
 _FEWEST_FAKES = 10  # the inception score's splits
-FRECHET = ("fid", "fd")
 _FEW = 10_000  # features that are kept where moments would do
 
 # Indices of images -> uint8 images (N, r, r, C), by resolution.
@@ -176,7 +175,7 @@ def compute(
   if protocol.extractor == VALUES:
     a, b = reals.array, fakes.array
     return value_statistics.distance(protocol.kind, name, a, b)
-  if protocol.kind in FRECHET:
+  if protocol.is_frechet:
     return {name: distances.frechet_distance(reals, fakes)}
   if protocol.kind == "is":
     mean, std = distances.inception_score(fakes.array)

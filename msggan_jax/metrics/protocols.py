@@ -40,9 +40,14 @@ class Protocol:
   per_class: bool = False  # a number for each class
 
   @property
+  def is_frechet(self) -> bool:
+    """Whether it is a Frechet distance, biased for few images."""
+    return self.kind in ("fid", "fd")
+
+  @property
   def needs_moments(self) -> bool:
     """Whether moments are enough: of a Frechet distance of all images."""
-    return self.kind in ("fid", "fd") and not self.per_class
+    return self.is_frechet and not self.per_class
 
   @property
   def higher_is_better(self) -> bool:
