@@ -22,7 +22,7 @@ from msggan_jax.checkpoints import trained
 from msggan_jax.data.sources import demo
 from msggan_jax.metrics import EfficientNetLite0
 from msggan_jax.models import pyramid
-from msggan_jax.runtime import cli
+from msggan_jax.runtime import cli, progress
 
 NUM_FAKES = 1000
 NUM_CATS = 6000  # real ones: to fit the classifier of parts and to test it
@@ -46,7 +46,7 @@ def measure(generator: trained.Generator) -> dict[str, float]:
   labels = None
   if generator.config.num_classes:
     labels = parts[random.randint(len(parts), size=NUM_FAKES), 0]
-  *_, images = trained.map_batches(generator, z, labels, batch_size=100)
+  *_, images = progress.map_batches(generator, z, labels, batch_size=100)
   fakes = np.asarray(pyramid.to_uint8(images))
   network = EfficientNetLite0.from_package()
   real_features, fake_features = (

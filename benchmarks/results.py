@@ -25,6 +25,7 @@ from msggan_jax.data import sources
 from msggan_jax.metrics.distances import kernel_distance
 from msggan_jax.metrics.efficientnet import EfficientNetLite0
 from msggan_jax.models import pyramid
+from msggan_jax.runtime import progress
 
 ROWS = ROOT / "docs/results.jsonl"
 BUDGET_KIMG = 8.0  # of WGAN-GP on MSG-ProGAN; its FLOPs are every run's budget
@@ -67,7 +68,7 @@ def measure(run: Run) -> dict[str, Any]:
   """Return the length and each scale's KID of the last generator."""
   generator = trained.load_generator(run.folder)
   z = generator.sample_latents(jax.random.key(run.seed), NUM_FAKES)
-  *small, largest = trained.map_batches(generator, z, batch_size=100)
+  *small, largest = progress.map_batches(generator, z, batch_size=100)
   fakes = [*(images[:NUM_SMALL_FAKES] for images in small), largest]
   network = EfficientNetLite0.from_package()
 

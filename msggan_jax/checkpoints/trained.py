@@ -9,7 +9,7 @@ import dataclasses
 import json
 import math
 import unicodedata
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -31,7 +31,6 @@ from msggan_jax.models.pyramid import (
   resolutions_up_to,
   to_uint8,
 )
-from msggan_jax.runtime import progress as progress_bars
 from msggan_jax.runtime import sharding
 
 Labels = jax.Array | np.ndarray | Sequence[int]
@@ -352,45 +351,6 @@ def _printable(names: Any, num_classes: int) -> tuple[str, ...]:
     return ()
   texts = (unicodedata.normalize("NFC", str(name)) for name in names)
   return tuple("".join(filter(str.isprintable, x))[:_LONGEST] for x in texts)
-
-
-def map_batches(
-  function: Callable[..., Sequence[jax.Array]],
-  *arrays: Any,
-  batch_size: int,
-  progress: str = "",
-) -> tuple[np.ndarray, ...]:
-  """Map arrays, (N, ...), to a function's arrays, (N, ...), in host memory.
-
-  Arguments as in `each_batch`.
-  """
-  results = each_batch(
-    function, *arrays, batch_size=batch_size, progress=progress
-  )
-  return tuple(np.concatenate(parts) for parts in zip(*results, strict=True))
-
-
-def each_batch(
-  function: Callable[..., Sequence[jax.Array]],
-  *arrays: Any,
-  batch_size: int,
-  progress: str = "",
-) -> Iterator[list[np.ndarray]]:
-  """Yield a function's arrays, in host memory, of parts of arrays, (N, ...).
-
-  The function gets batches of one shape; the last example fills the last one.
-  An argument None stays None. `progress` is the title of a progress bar.
-  """
-  total = len(arrays[0])
-  size = min(batch_size, total)
-  with progress_bars.bar(total, progress, "images") as bar:
-    for start in range(0, total, size):
-      indices = np.minimum(np.arange(start, start + size), total - 1)
-      batch = [None if array is None else array[indices] for array in arrays]
-      count = min(size, total - start)
-      result = jax.device_get(tuple(function(*batch)))
-      yield [part[:count] for part in result]
-      bar.update(count)
 
 
 def _checked(name: str, batch: Any, *wanted: tuple[int, ...]) -> Any:

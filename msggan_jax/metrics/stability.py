@@ -10,7 +10,7 @@ import numpy as np
 
 from msggan_jax.checkpoints import trained
 from msggan_jax.models.pyramid import make_pyramid, resolution_of
-from msggan_jax.runtime import jsonl
+from msggan_jax.runtime import jsonl, progress
 
 NUM_LATENTS = 36
 
@@ -50,7 +50,7 @@ class Stability:
   def _images(self, generator: trained.Generator) -> tuple[np.ndarray, ...]:
     z = generator.sample_latents(self._key, NUM_LATENTS)
     labels = generator.labels_in_turn(NUM_LATENTS)
-    return trained.map_batches(generator, z, labels, batch_size=_BATCH)
+    return progress.map_batches(generator, z, labels, batch_size=_BATCH)
 
 
 def plot(workdir: Path, newest: Mapping[str, float]) -> None:

@@ -1,7 +1,11 @@
-"""Progress bars, on stderr."""
+"""Work in batches, and progress bars on stderr."""
 
 import sys
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
 
+import jax
+import numpy as np
 from tqdm import tqdm
 
 _SECS_WITHOUT_TERMINAL = 30  # between two lines
@@ -27,3 +31,40 @@ def bar(
     delay=interval if brief else 0,
     leave=not brief,
   )
+
+
+def map_batches(
+  function: Callable[..., Sequence[jax.Array]],
+  *arrays: Any,
+  batch_size: int,
+  title: str = "",
+) -> tuple[np.ndarray, ...]:
+  """Map arrays, (N, ...), to a function's arrays, (N, ...), in host memory.
+
+  Arguments as in `each_batch`.
+  """
+  results = each_batch(function, *arrays, batch_size=batch_size, title=title)
+  return tuple(np.concatenate(parts) for parts in zip(*results, strict=True))
+
+
+def each_batch(
+  function: Callable[..., Sequence[jax.Array]],
+  *arrays: Any,
+  batch_size: int,
+  title: str = "",
+) -> Iterator[list[np.ndarray]]:
+  """Yield a function's arrays, in host memory, of parts of arrays, (N, ...).
+
+  The function gets batches of one shape; the last example fills the last one.
+  An argument None stays None. `title` is that of a progress bar.
+  """
+  total = len(arrays[0])
+  size = min(batch_size, total)
+  with bar(total, title, "images") as shown:
+    for start in range(0, total, size):
+      indices = np.minimum(np.arange(start, start + size), total - 1)
+      batch = [None if array is None else array[indices] for array in arrays]
+      count = min(size, total - start)
+      result = jax.device_get(tuple(function(*batch)))
+      yield [part[:count] for part in result]
+      shown.update(count)

@@ -19,7 +19,7 @@ from msggan_jax.data import pictures
 from msggan_jax.data.image_files import HEAD_BYTES, mark_of
 from msggan_jax.data.pixels import decode_png
 from msggan_jax.models.pyramid import resolutions_up_to
-from msggan_jax.runtime import files
+from msggan_jax.runtime import files, progress
 from msggan_jax.runtime.errors import counted
 from msggan_jax.sampling import formats
 from msggan_jax.sampling.job import Job, Scales, scale_title
@@ -214,8 +214,8 @@ def _vary_noise(
     repeated = jnp.broadcast_to(w[None], (len(keys), *w.shape))
     return job.generator.synthesize(repeated, noise=keys)
 
-  pyramid = trained.map_batches(
-    generate, keys, batch_size=job.batch_size, progress="draws"
+  pyramid = progress.map_batches(
+    generate, keys, batch_size=job.batch_size, title="draws"
   )
   pyramid = [np.clip(images, -1, 1) for images in pyramid]
   means = job.to_scales([images.mean(axis=0) for images in pyramid])

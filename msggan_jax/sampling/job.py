@@ -15,6 +15,7 @@ from msggan_jax.checkpoints import trained
 from msggan_jax.data import pictures
 from msggan_jax.models import base_grid
 from msggan_jax.models.pyramid import connected_scales
+from msggan_jax.runtime import progress
 from msggan_jax.sampling import sheets
 
 _LONGEST = 14  # characters of a class in a title
@@ -78,14 +79,14 @@ class Job:
     """The seeds' w, (N, w_size), not truncated."""
     return self.generator.map_latents(self.latents, self.labels)
 
-  def generate(self, progress: str = "images") -> Scales:
+  def generate(self, title: str = "images") -> Scales:
     """Generate the seeds' images at every scale, truncated."""
     places = range(len(self.seeds))
-    parts = [self.to_scales(x) for x in self.batches(places, progress)]
+    parts = [self.to_scales(x) for x in self.batches(places, title)]
     return {r: np.concatenate([x[r] for x in parts]) for r in self.available}
 
   def batches(
-    self, chosen: Sequence[int], progress: str = "images"
+    self, chosen: Sequence[int], title: str = "images"
   ) -> Iterator[Sequence[np.ndarray]]:
     """Generate in batches the pyramids of some seeds, given by their places."""
 
@@ -96,11 +97,11 @@ class Job:
       z = self.latents_of([self.seeds[i] for i in places])
       return self.generator(z, labels, truncation_psi=self.truncation_psi)
 
-    return trained.each_batch(
+    return progress.each_batch(
       generate,
       np.array(chosen),
       batch_size=self.batch_size,
-      progress=progress,
+      title=title,
     )
 
   @functools.cached_property
@@ -116,13 +117,13 @@ class Job:
     pairs = zip(self.seeds, labels, strict=True)
     return [f"{about} seed {seed} class {label}" for seed, label in pairs]
 
-  def synthesize(self, w: jax.Array, progress: str = "images") -> Scales:
+  def synthesize(self, w: jax.Array, title: str = "images") -> Scales:
     """Generate the images of w, (N, w_size) or (N, layers, w_size)."""
-    pyramid = trained.map_batches(
+    pyramid = progress.map_batches(
       self.generator.synthesize,
       w,
       batch_size=self.batch_size,
-      progress=progress,
+      title=title,
     )
     return self.to_scales(pyramid)
 

@@ -117,7 +117,7 @@ def find_latent(
     points = generator.map_latents(z, _labels(label, len(z)))
   errors = _make_errors(generator, target, label)
   trees = (generator.params, generator.state)
-  (values,) = trained.map_batches(
+  (values,) = progress.map_batches(
     lambda batch: (errors(*trees, batch).sum(axis=1),),
     points,
     batch_size=batch_size,

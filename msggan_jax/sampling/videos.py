@@ -52,8 +52,8 @@ def interpolate(job: Job, frames: int | None) -> list[str]:
     return job.generator(jnp.asarray(batch), labels)
 
   def pictures() -> Iterator[np.ndarray]:
-    for pyramid in trained.each_batch(
-      generate, points, batch_size=job.batch_size, progress="interpolate"
+    for pyramid in progress.each_batch(
+      generate, points, batch_size=job.batch_size, title="interpolate"
     ):
       scales = job.to_scales(pyramid)
       for i in range(len(pyramid[0])):

@@ -19,7 +19,7 @@ from msggan_jax.algorithm.train_step import StepMetrics
 from msggan_jax.checkpoints import trained
 from msggan_jax.data import pictures
 from msggan_jax.models.pyramid import resolution_of
-from msggan_jax.runtime import jsonl, machine, processes
+from msggan_jax.runtime import jsonl, machine, processes, progress
 from msggan_jax.runtime.clock import TimeRecord, duration
 from msggan_jax.training import nonfinite
 
@@ -158,7 +158,7 @@ class Reporter:
       key = jax.random.fold_in(jax.random.key(config.seed), 2**31 - 1)
       z = generator.sample_latents(key, columns * columns)
       labels = generator.labels_in_turn(len(z))
-      pyramid = trained.map_batches(generator, z, labels, batch_size=4)
+      pyramid = progress.map_batches(generator, z, labels, batch_size=4)
       names = ["{0}x{0}".format(resolution_of(scale)) for scale in pyramid]
       pyramid = [generator.view(scale) for scale in pyramid]
       sheets = {"scales": pictures.scale_sheet(pyramid, examples=columns)}

@@ -11,6 +11,7 @@ import pytest
 from msggan_jax.checkpoints import trained
 from msggan_jax.models import networks
 from msggan_jax.models.stddev import batch_mean
+from msggan_jax.runtime import progress
 from tests.conftest import load_config
 from tests.models.test_networks import count, random_arrays
 
@@ -138,7 +139,7 @@ def test_noise(generator, z):
   assert same(drawn, generator(z, noise=key))
   assert not same(drawn[:1], generator(z, noise=jax.random.key(4))[:1])
   # The noise of an example is independent of its batch.
-  whole = trained.map_batches(
+  whole = progress.map_batches(
     lambda z, keys: generator(z, noise=keys),
     *(z, trained.example_keys(key, len(z))),
     batch_size=2,
