@@ -1,9 +1,5 @@
 """Averages of G's parameters: the EMA, and some that make any other EMA.
 
-An average that moves by `rate` a step is off by up to 2^-25 / rate in float32
-alone, which rounds 1 - rate and loses small moves. So a slow one has a
-remainder, the lost part of its last move (Kahan 1965).
-
 Power-function averages (Karras et al. 2024, EDM2, section 3): the one after
 step t weighs step s like s^gamma. Taken at several steps, they span averages of
 other lengths and forms, by least squares.
@@ -16,40 +12,27 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
-import optax
 from ml_collections import ConfigDict
-
-from msggan_jax.algorithm import growth
-from msggan_jax.algorithm.schedules import SAME
 
 # Standard deviations of the power-function averages' weights over steps,
 # relative to the run so far (EDM2's sigma_rel).
 WIDTHS = (0.03, 0.1, 0.25)
 
-_SLOW = 5e-4  # a step; faster ones are off by less than 6e-5
 _MOST_BINS = 20_000  # of steps with equal weights, in the least squares
 _SUM_WEIGHT = 1e3  # holds the sum of the weights to 1
 
 Tree = Any
 
 
-def move(
-  average: Tree, remainder: Tree, new: Tree, rate: float | jax.Array
-) -> tuple[Tree, Tree]:
-  """Return the average of parameters after a step, and its remainder.
+def move(average: Tree, new: Tree, rate: float | jax.Array) -> Tree:
+  """Return the average of parameters after a step.
 
-  The remainder is a tree like them, at first of zeros; (): none is kept.
+  1 - rate would be rounded, so it is not computed. In float32 a move of less
+  than 2^-25 of a parameter is lost; steps that differ make up for it.
   """
-  if not remainder:
-    return optax.incremental_update(new, average, rate), ()
-  moves = jax.tree.map(
-    lambda a, r, n: rate * (n - a) + r, average, remainder, new
-  )
-  moved = jax.tree.map(jnp.add, average, moves)
-  remainder = jax.tree.map(
-    lambda a, move, b: move - (b - a), average, moves, moved
-  )
-  return moved, remainder
+  if isinstance(rate, float) and rate == 1:  # no averaging
+    return new
+  return jax.tree.map(lambda a, n: a + rate * (n - a), average, new)
 
 
 def ema_rate(config: ConfigDict, now: Any) -> float | jax.Array:
@@ -62,26 +45,10 @@ def ema_rate(config: ConfigDict, now: Any) -> float | jax.Array:
     return 1 - config.ema_decay
   if isinstance(now.ema_kimg, jax.Array):  # scheduled; 0 at its start
     half_lives = config.batch_size / (1000 * jnp.maximum(now.ema_kimg, 1e-9))
-    if ema_is_slow(config):
-      return -jnp.expm1(-math.log(2) * half_lives)
-    return 1 - jnp.exp2(-half_lives)
-  return _constant_rate(config.batch_size, now.ema_kimg)
-
-
-def ema_is_slow(config: ConfigDict) -> bool:
-  """Return whether the EMA needs a remainder, at any step."""
-  if config.ema_decay:
-    return 1 - config.ema_decay < _SLOW
-  lengths = (config.ema_kimg, config.ema_kimg_end)
-  longest = max(kimg for kimg in lengths if kimg != SAME)
-  smallest = min(phase.batch_size for phase in growth.phases(config))
-  return _constant_rate(smallest, longest) < _SLOW
-
-
-def _constant_rate(batch_size: int, ema_kimg: float) -> float:
-  if not ema_kimg:
+    return -jnp.expm1(-math.log(2) * half_lives)
+  if not now.ema_kimg:
     return 1.0
-  return 1 - 0.5 ** (batch_size / (1000 * ema_kimg))
+  return 1 - 0.5 ** (config.batch_size / (1000 * now.ema_kimg))
 
 
 def exponent(width: float) -> float:
@@ -94,25 +61,19 @@ def exponent(width: float) -> float:
 
 
 def move_power_averages(
-  averages: tuple[Tree, ...],
-  remainders: tuple[Tree, ...],
-  g_params: Tree,
-  step: jax.Array,
-) -> tuple[tuple[Tree, ...], tuple[Tree, ...]]:
+  averages: tuple[Tree, ...], g_params: Tree, step: jax.Array
+) -> tuple[Tree, ...]:
   """Move the averages to the parameters after step t, () int32, from 1.
 
-  Also returns their remainders, see `move`. The rate is
-  1 - (1 - 1 / t)^(gamma + 1), computed so that it keeps its digits for large t;
-  the first step replaces the initial parameters.
+  The rate is 1 - (1 - 1 / t)^(gamma + 1), computed so that it keeps its digits
+  for large t; the first step replaces the initial parameters.
   """
-  moved = []
-  widths = WIDTHS[: len(averages)]
-  for width, *average in zip(widths, averages, remainders, strict=True):
-    remaining = jnp.log1p(-1.0 / step.astype(jnp.result_type(float)))
-    rate = -jnp.expm1((exponent(width) + 1) * remaining)
-    moved.append(move(*average, g_params, rate))
-  averages, remainders = zip(*moved, strict=True) if moved else ((), ())
-  return averages, remainders
+  remaining = jnp.log1p(-1.0 / step.astype(jnp.result_type(float)))
+  rates = [-jnp.expm1((exponent(width) + 1) * remaining) for width in WIDTHS]
+  return tuple(
+    move(average, g_params, rate)
+    for average, rate in zip(averages, rates, strict=False)
+  )
 
 
 def power_coefficients(

@@ -32,13 +32,6 @@ class TrainState:
   # Parts of a run's options; () if they are not in use.
   augment_state: Any = ()  # the strength of an adaptive augmentation
   averages: Any = ()  # power-function averages of g_params
-  # Of the average ema_params, if it is slow, and of each of `averages`.
-  ema_remainder: Any = ()
-  averages_remainders: Any = ()
-
-
-# Fields that older checkpoints may lack; they start with zeros.
-REMAINDERS = ("ema_remainder", "averages_remainders")
 
 
 def assemble(
@@ -54,7 +47,6 @@ def assemble(
   """
   ema_params, ema_state = ema or jax.tree.map(jnp.copy, g)
   widths = averaging.WIDTHS if config.ema_averages else ()
-  zeros = jax.tree.map(jnp.zeros_like, ema_params)
   return TrainState(
     step=jnp.zeros((), jnp.int32),
     rollbacks=jnp.zeros((), jnp.int32),
@@ -68,8 +60,6 @@ def assemble(
     d_opt_state=optimizer.init(d[0]),
     augment_state=augment.initial_state(config),
     averages=tuple(jax.tree.map(jnp.copy, g[0]) for _ in widths),
-    ema_remainder=zeros if averaging.ema_is_slow(config) else (),
-    averages_remainders=tuple(jax.tree.map(jnp.copy, zeros) for _ in widths),
   )
 
 

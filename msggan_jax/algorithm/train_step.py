@@ -133,23 +133,18 @@ class TrainStep:
       state, now, reals, fakes, given_in_g
     )
 
-    ema_params, ema_remainder = averaging.move(
-      state.ema_params,
-      state.ema_remainder,
-      state.g_params,
-      averaging.ema_rate(config, now),
+    ema_params = averaging.move(
+      state.ema_params, state.g_params, averaging.ema_rate(config, now)
     )
-    averages, averages_remainders = averaging.move_power_averages(
-      state.averages, state.averages_remainders, state.g_params, state.step + 1
+    averages = averaging.move_power_averages(
+      state.averages, state.g_params, state.step + 1
     )
     state = state.replace(
       step=state.step + 1,
       g_state=fakes.g_state,
       ema_state=fakes.g_state,
       ema_params=ema_params,
-      ema_remainder=ema_remainder,
       averages=averages,
-      averages_remainders=averages_remainders,
       augment_state=augment_state,
     )
     values = d_values | g_values | a_values | now.moving()

@@ -3,13 +3,12 @@
 import itertools
 import json
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 from absl import logging
 from orbax.checkpoint import v1 as ocp
 
@@ -131,18 +130,12 @@ class Checkpoints:
       raise FileNotFoundError(f"{self._directory} has {wanted}{have}")
     return steps[-1 if step is None else steps.index(step)]
 
-  def restore(
-    self,
-    abstract_tree: Any,
-    step: int | str | None = None,
-    optional: Sequence[str] = (),
-  ) -> Any:
+  def restore(self, abstract_tree: Any, step: int | str | None = None) -> Any:
     """Load a checkpoint, or a part of it, after checking its checksums.
 
     All processes call it with the same step, and all load it or none. The
     abstract tree has `jax.ShapeDtypeStruct` with shardings. `step` is as in
-    `find`, but None skips damaged ones with a warning. `optional` fields of a
-    `flax.struct` are zeros if an older checkpoint lacks them.
+    `find`, but None skips damaged ones with a warning.
 
     Raises:
       FileNotFoundError: If the checkpoint does not exist.
@@ -156,17 +149,6 @@ class Checkpoints:
       # Orbax itself would first read all arrays and print each misfit.
       metadata = ocp.metadata(self._folder(step), checkpointable_name=_NAME)
       there = _shapes(metadata.metadata)
-      have = {name.partition("/")[0] for name in there}
-      zeros = {
-        name: jax.tree.map(
-          lambda x: jnp.zeros(x.shape, x.dtype, device=x.sharding),
-          getattr(abstract_tree, name),
-        )
-        for name in optional
-        if name not in have
-      }
-      if zeros:
-        abstract_tree = abstract_tree.replace(**dict.fromkeys(zeros, ()))
       misfits = [
         f"{name} is {there.get(name, 'missing')}, expected {shape}"
         for name, shape in _shapes(abstract_tree).items()
@@ -175,10 +157,9 @@ class Checkpoints:
       if misfits:
         raise ValueError("; ".join(misfits))
       with _context():
-        tree = ocp.load(
+        return ocp.load(
           self._folder(step), abstract_tree, checkpointable_name=_NAME
         )
-      return tree.replace(**zeros) if zeros else tree
     except Exception as error:  # whatever Orbax raises
       raise ValueError(
         f"checkpoint {self._folder(step)} cannot be loaded: "

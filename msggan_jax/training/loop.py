@@ -363,9 +363,7 @@ def _first_state(
 ) -> TrainState:
   """Resume from the checkpoint of a step; None: return a new run's state."""
   if step is not None:
-    return checkpoints.restore(
-      program.abstract_state, step, train_state.REMAINDERS
-    )
+    return checkpoints.restore(program.abstract_state, step)
   fine_tuning.check(init_from, program.config)
   if init_from is None:
     return program.create_state()

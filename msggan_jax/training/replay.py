@@ -23,7 +23,7 @@ import msggan_jax
 from msggan_jax import data
 from msggan_jax.algorithm import growth
 from msggan_jax.algorithm.program import make_program
-from msggan_jax.algorithm.train_state import REMAINDERS, TrainState
+from msggan_jax.algorithm.train_state import TrainState
 from msggan_jax.checkpoints.checkpoint import Checkpoints
 from msggan_jax.checkpoints.tensors import flatten
 from msggan_jax.config import saved
@@ -98,9 +98,7 @@ def verify(config: ConfigDict, workdir: Path, steps: str) -> None:
     images = _KnownImages(prepared)
     program = dataclasses.replace(program, dtype=prepared.metadata.dtype)
     compiled = functools.cache(lambda r: program.at(r).compile()[0])
-    restore = functools.partial(
-      checkpoints.restore, program.abstract_state, optional=REMAINDERS
-    )
+    restore = functools.partial(checkpoints.restore, program.abstract_state)
     state = program.create_state()
     if chosen[0] in checkpoints.steps:  # at 0: a run of --init_from
       state = restore(chosen[0])
