@@ -1,16 +1,11 @@
 """Stability during training (paper, Fig. 6)."""
 
-import collections
-import itertools
-from collections.abc import Mapping
-from pathlib import Path
-
 import jax
 import numpy as np
 
 from msggan_jax.checkpoints import trained
 from msggan_jax.models.pyramid import make_pyramid, resolution_of
-from msggan_jax.runtime import jsonl, progress
+from msggan_jax.runtime import progress
 
 NUM_LATENTS = 36
 
@@ -51,30 +46,3 @@ class Stability:
     z = generator.sample_latents(self._key, NUM_LATENTS)
     labels = generator.labels_in_turn(NUM_LATENTS)
     return progress.map_batches(generator, z, labels, batch_size=_BATCH)
-
-
-def plot(workdir: Path, newest: Mapping[str, float]) -> None:
-  """Plot Fig. 6 in `stability.png`: change against kimg, one line a scale.
-
-  The rows are those of `stats.jsonl`, with a newest one.
-  """
-  from msggan_jax.runtime import plots  # late, so that training starts sooner
-
-  points = collections.defaultdict(list)  # by resolution
-  # One by one: a long run has many rows.
-  rows = jsonl.read_steps(workdir / "stats.jsonl")
-  for row in itertools.chain(rows, [newest]):
-    for name, value in row.items():
-      if name.startswith(_PREFIX):
-        resolution = int(name.removeprefix(_PREFIX))
-        points[resolution].append((row["kimg"], value))
-  lines = [
-    plots.Line(f"{r}\u00d7{r}", points[r]).on_log_axis() for r in sorted(points)
-  ]
-  plots.draw(
-    workdir / "stability.png",
-    [line for line in lines if line.points],
-    log=True,
-    ylabel="mean squared change",
-    dpi=200,
-  )

@@ -2,7 +2,6 @@
 
 import dataclasses
 import functools
-import math
 import time
 from pathlib import Path
 from typing import Any
@@ -52,21 +51,14 @@ class Evaluation:
   def _metrics_path(self) -> Path:
     return self.workdir / jsonl.METRICS_FILE
 
-  def compare(
-    self, step: int, generator: trained.Generator
-  ) -> dict[str, float]:
-    """Compute and plot the stability since the last snapshot.
+  def compare(self, generator: trained.Generator) -> dict[str, float]:
+    """Compute the stability since the last snapshot.
 
     Returns:
       "stability/<res>", for the step's row in `stats.jsonl`.
     """
     with self.reporter.paused("stability"):
-      changes = self.stability.update(generator)
-      changed = any(0 < change < math.inf for change in changes.values())
-      if processes.is_first() and changed:
-        newest = {"kimg": self.reporter.kimg(step), **changes}
-        stability.plot(self.workdir, newest)
-    return changes
+      return self.stability.update(generator)
 
   def evaluate(self, step: int, generator: trained.Generator) -> None:
     """Compute the metrics of a step once, and mark the best checkpoint.

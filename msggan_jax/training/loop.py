@@ -281,7 +281,7 @@ class _Run:
     self.reporter.check()
     with self.times.during("checkpoint"):
       nonfinite.check_state(step, state)
-    stability = evaluating.compare(step, self._ema_generator(step, state))
+    stability = evaluating.compare(self._ema_generator(step, state))
     self.reporter.report(step, stability)
     self.reporter.flush()  # a checkpoint never exists without its row
 
