@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-from msggan_jax.data import prepared_set, reading
+from msggan_jax.data import reading
 from msggan_jax.data.sources import Source
 from msggan_jax.runtime.errors import counted
 
@@ -67,16 +67,6 @@ def read(path: Path) -> Fingerprint:
     return Fingerprint(tuple(content["class_names"]), images)
   except (OSError, ValueError, TypeError, KeyError):
     return Fingerprint((), {})
-
-
-def names_of(prepared: prepared_set.PreparedSet) -> list[str]:
-  """Return the names of the images of a set; [] if they are not known."""
-  rejected = prepared.path / prepared_set.REJECTED_FILE
-  rows = rejected.read_text().splitlines() if rejected.is_file() else []
-  skipped = {json.loads(row)["name"] for row in rows}
-  names = [n for n in read(prepared.path).images if n not in skipped]
-  last = prepared.numbers.max(initial=-1)
-  return [names[i] for i in prepared.numbers] if last < len(names) else []
 
 
 def differences(there: Fingerprint, here: Fingerprint) -> list[str]:

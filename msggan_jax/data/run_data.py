@@ -2,15 +2,13 @@
 
 import dataclasses
 import json
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from msggan_jax.data import fingerprint, prepared_set, reading, values
+from msggan_jax.data import fingerprint, prepared_set, values
 from msggan_jax.runtime import files
 
 _FILE = "data.json"
-_DIGITS = 16  # hexadecimal, of the SHA-256 of an image
 
 
 @dataclasses.dataclass(frozen=True)
@@ -20,7 +18,6 @@ class RunData:
   content_hash: str = ""  # of a part of a prepared set; empty: not known
   class_names: tuple[str, ...] | None = None  # None: not known
   path: str = ""  # of the prepared set
-  digests: Sequence[str] = ()  # of the images, in order; maybe not known
   # Of `values.Range`; empty of pictures.
   values: dict[str, Any] = dataclasses.field(default_factory=dict)
 
@@ -43,38 +40,16 @@ class RunData:
     if self.class_names is not None and not self._has_range(prepared):
       changes.append("its values have another range")
     if self.content_hash not in ("", prepared.metadata.content_hash):
-      changes += self._changed_images(prepared)
+      changes.append("its images are others")
     return changes
 
   def _has_range(self, prepared: prepared_set.PreparedSet) -> bool:
     theirs = prepared.metadata.value_range
     return theirs == values.from_dict(self.values, prepared.metadata.channels)
 
-  def _changed_images(self, prepared: prepared_set.PreparedSet) -> list[str]:
-    now, before = _digests(prepared), self.digests
-    if not (now and before):
-      return ["its images are others"]
-    ours, theirs = frozenset(now), frozenset(before)
-    names = fingerprint.names_of(prepared)
-    new = [i for i, digest in enumerate(now) if digest not in theirs]
-    lost = [i for i, digest in enumerate(before) if digest not in ours]
-    changes = []
-    if new:
-      name = f" ({reading.one_line(names[new[0]])})" if names else ""
-      changes.append(
-        f"{len(new):,} of its {len(now):,} images are new or changed, the "
-        f"first is image {new[0]}{name}"
-      )
-    if lost:
-      changes.append(
-        f"{len(lost):,} of the run's {len(before):,} images are missing, the "
-        f"first was image {lost[0]}"
-      )
-    return changes or ["its images are in another order"]
-
   def write(self, workdir: Path) -> None:
     """Write it into a workdir."""
-    fields = dataclasses.asdict(self) | {"digests": "".join(self.digests)}
+    fields = dataclasses.asdict(self)
     if not self.values:
       del fields["values"]
     files.write(workdir / _FILE, json.dumps(fields, indent=1) + "\n")
@@ -87,7 +62,6 @@ def of(prepared: prepared_set.PreparedSet) -> RunData:
     metadata.content_hash,
     metadata.class_names,
     str(prepared.path.absolute()),
-    _digests(prepared),
     metadata.value_range.as_dict() if metadata.value_range else {},
   )
 
@@ -96,19 +70,13 @@ def read(workdir: Path) -> RunData | None:
   """Read it from a workdir; None if an older run lacks it."""
   try:
     fields = json.loads((workdir / _FILE).read_bytes())
-    text = str(fields["digests"])
     return RunData(
       str(fields["content_hash"]),
       tuple(map(str, fields["class_names"])),
       str(fields["path"]),
-      [text[i : i + _DIGITS] for i in range(0, len(text), _DIGITS)],
       fields.get("values", {}),
     )
   except (FileNotFoundError, NotADirectoryError):
     return None
   except (ValueError, TypeError, KeyError) as error:
     raise ValueError(f"{workdir / _FILE} is damaged; delete it") from error
-
-
-def _digests(prepared: prepared_set.PreparedSet) -> list[str]:
-  return [x.hex()[:_DIGITS] for x in prepared_set.read_digests(prepared)]
