@@ -9,6 +9,7 @@ With --range, the files' values are stored as they are, see docs/arrays.md.
 
 from absl import flags
 
+from msggan_jax.config.fields import FIELDS
 from msggan_jax.runtime import cli
 
 _CONFIG = cli.define_config(required=False)
@@ -24,61 +25,33 @@ _OUTPUT = flags.DEFINE_string(
   "Folder of the prepared set; with --config by default below "
   "dataset.data_dir.",
 )
-_RESOLUTION = flags.DEFINE_integer(
-  "resolution", None, "Side of the images in pixels, a power of two."
-)
-_BASE_GRID = flags.DEFINE_string(
-  "base_grid",
-  "4x4",
-  "Rows and columns of the smallest scale: 3x4 at resolution 256 makes images "
-  "of 192 rows and 256 columns.",
-)
-_CHANNELS = flags.DEFINE_integer(
-  "channels", 3, "1: gray, 3: RGB, 4: RGBA; with --range any number."
-)
-_RANGE = flags.DEFINE_string(
-  "range",
-  "",
-  "The files hold values, not colors: what becomes -1 and 1, such as "
-  "-1000:3000HU, one for each channel with commas, or auto, or auto:0.1 "
-  "without 0.1 % of the values at each end.",
-)
 _WINDOW = flags.DEFINE_string(
-  "window", "", "Instead of --range, of CT: WIDTH:LEVEL in HU, such as 400:40."
-)
-_LAYOUT = flags.DEFINE_string(
-  "layout",
-  "",
-  "Axes of the files' arrays: H, W, C (channels), N (one image each), or a "
-  "digit (so many neighbors are channels), such as HWC, CHW, NHWC or WH3; by "
-  "default told by the number of channels.",
-)
-_CROP = flags.DEFINE_enum(
-  "crop", "center", ["center", "pad"], "Crop the center, or add borders."
-)
-_SPLIT = flags.DEFINE_string("split", "train", "Split of a TFDS or demo set.")
-_LABELS = flags.DEFINE_enum(
-  "labels",
-  "none",
-  ["none", "folders", "labels.csv", "dataset.json", "bodies"],
-  "Classes of a folder's or zip's images: its sub-folders, or its label file; "
-  "or the bodies of demo:cats.",
-)
-_HOLDOUT = flags.DEFINE_float(
-  "holdout", 0.0, "Share (or number) of the images kept from training."
-)
-_GROUP_BY = flags.DEFINE_string(
-  "group_by",
-  "",
-  "Hold-out: images whose names match this regular expression alike stay "
-  "together, such as p(\\d+)_ for a patient's number, not near-duplicates.",
+  "window",
+  None,
+  "Instead of --range, of CT: WIDTH:LEVEL in HU, such as 400:40.",
 )
 _STRICT = flags.DEFINE_bool("strict", False, "Fail if an image is unusable.")
 
-_OF_SOURCE = (
-  *(_RESOLUTION, _BASE_GRID, _CHANNELS, _CROP, _SPLIT, _LABELS, _HOLDOUT),
-  *(_RANGE, _WINDOW, _LAYOUT, _GROUP_BY),
-)
+# Flag of --source -> field of the configuration.
+_OF_SOURCE = {
+  name.removeprefix("dataset."): name
+  for name in (
+    *("resolution", "base_grid", "channels", "dataset.range", "dataset.layout"),
+    *("dataset.crop", "dataset.split", "dataset.labels", "dataset.holdout"),
+    "dataset.group_by",
+  )
+}
+_DEFINE = {
+  int: flags.DEFINE_integer,
+  float: flags.DEFINE_float,
+  str: flags.DEFINE_string,
+}
+for _flag, _name in _OF_SOURCE.items():
+  _field = FIELDS[_name]
+  _help = f"{_field.meaning[:1].upper()}{_field.meaning[1:]}."
+  if _field.choices:
+    _help += f" {_field.expected.capitalize()}."
+  _DEFINE[type(_field.default)](_flag, None, _help)
 
 
 def main() -> None:
@@ -86,49 +59,37 @@ def main() -> None:
   # Imported late, so that --help returns at once.
   from msggan_jax import data
   from msggan_jax.config import checks
-  from msggan_jax.config.fields import FIELDS
+  from msggan_jax.data import values
   from msggan_jax.data.sources import LATER, config_of
 
   if (_CONFIG.value is None) == (_SOURCE.value is None):
     raise ValueError("give either --config or --source; see --help")
-  if _CONFIG.value is not None:
-    for flag in _OF_SOURCE:
-      if flag.present:
-        raise ValueError(f"--{flag.name} goes with --source, not with --config")
-    config = _CONFIG.value
-    # Older files lack some fields.
-    there = {*cli.by_name(config.to_dict())}
-    absent = {f"dataset.{name}" for name in LATER} - there
-    names = [x for x in FIELDS if x.startswith("dataset.") and x not in absent]
-    checks.check_fields(config, [*names, "resolution", "channels", "base_grid"])
+  given = {flag: flags.FLAGS[flag].value for flag in [*_OF_SOURCE, "window"]}
+  given = {flag: value for flag, value in given.items() if value is not None}
+  if config := _CONFIG.value:
+    if given:
+      name = next(iter(given))
+      raise ValueError(f"--{name} goes with --source, not with --config")
   else:
-    if not _OUTPUT.value or _RESOLUTION.value is None:
+    if not _OUTPUT.value or "resolution" not in given:
       raise ValueError("--source needs --output and --resolution; see --help")
-    if _SPLIT.present and not _SOURCE.value.startswith(("tfds:", "demo:")):
+    if "split" in given and not _SOURCE.value.startswith(("tfds:", "demo:")):
       raise ValueError("--split goes with TFDS and demo sets")
-    config = config_of(
-      _SOURCE.value,
-      _RESOLUTION.value,
-      _CHANNELS.value,
-      _BASE_GRID.value,
-      split=_SPLIT.value,
-      crop=_CROP.value,
-      labels=_LABELS.value,
-      holdout=_HOLDOUT.value,
-      range=_range(),
-      layout=_LAYOUT.value,
-      group_by=_GROUP_BY.value,
+    if window := given.pop("window", None):
+      if "range" in given:
+        raise ValueError("--window and --range mean the same: give one of them")
+      given["range"] = values.window(window)
+    config = config_of(_SOURCE.value, given["resolution"])
+    config.update_from_flattened_dict(
+      {_OF_SOURCE[flag]: value for flag, value in given.items()}
     )
+  # Older files lack some fields.
+  there = {*cli.by_name(config.to_dict())}
+  absent = {f"dataset.{name}" for name in LATER} - there
+  names = [x for x in FIELDS if x.startswith("dataset.") and x not in absent]
+  checks.check_fields(config, [*names, "resolution", "channels", "base_grid"])
   path = data.prepare(config, output=_OUTPUT.value, strict=_STRICT.value)
   print(data.summary(path))
-
-
-def _range() -> str:
-  from msggan_jax.data import values
-
-  if _WINDOW.value and _RANGE.value:
-    raise ValueError("--window and --range mean the same: give one of them")
-  return values.window(_WINDOW.value) if _WINDOW.value else _RANGE.value
 
 
 if __name__ == "__main__":

@@ -181,10 +181,14 @@ _DATASET = {
   "dataset.range": _text(
     "",
     "the files hold values, not colors: those that become -1 and 1, such as "
-    "-1000:3000HU, one for each channel with commas, or auto (docs/arrays.md)",
+    "-1000:3000HU, one for each channel with commas, or auto, or auto:0.1 "
+    "without 0.1 % of the values at each end",
   ),
   "dataset.layout": _text(
-    "", "axes of the files' arrays, such as HWC, CHW or NHWC"
+    "",
+    "axes of the files' arrays: H, W, C (channels), N (one image each), or a "
+    "digit (so many neighbors are channels), such as HWC, NHWC or WH3; empty: "
+    "told by the number of channels",
   ),
   "dataset.data_dir": _text(
     "data", "folder of the prepared sets", private=True
@@ -207,7 +211,7 @@ _IMAGES = {
   ),
   "channels": _count(
     3,
-    "1 gray, 3 RGB, 4 RGBA; with dataset.range any number",
+    "1 gray, 3 RGB, 4 RGBA; of values any number",
     *(1, 2**10),
     shapes_networks=True,
   ),

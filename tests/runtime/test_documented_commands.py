@@ -4,9 +4,11 @@ Training commands are checked for the devices they speak of, without training.
 """
 
 import ast
+import functools
 import math
 import re
 import shlex
+import subprocess
 import sys
 from pathlib import Path
 
@@ -103,10 +105,11 @@ def devices_of(words, environment, config_path):
   return ONE_MACHINE if fits_any else (1, 2)
 
 
+@functools.cache
 def known_flags(command):
-  source = (PACKAGE / f"{command}.py").read_text()
-  names = re.findall(r"(?i)DEFINE_\w+\(\s*\"(\w+)\"", source)
-  return {*names, *re.findall(r"cli.define_(config|json)\(", source)}
+  words = [sys.executable, "-m", f"msggan_jax.{command}", "--helpxml"]
+  text = subprocess.run(words, stdout=subprocess.PIPE, text=True).stdout
+  return {*re.findall(r"<name>(\w+)<", text)}
 
 
 def parse_config(words, monkeypatch, tmp_path):
