@@ -40,7 +40,14 @@ _MODES = {
   "training": ("videos", "workdir", "frames"),
 }
 
+# Flags of the other modes: `training` shows the run's own moving average.
+_UNUSED = {
+  "training": "ema_kimg",
+  "truncation": "truncation_psi",
+  "project": "truncation_psi",
+}
 _MOST_CLASSES = 20  # in an error
+_MOST_NUMBERS = 10**7
 
 _WORKDIR = flags.DEFINE_string(
   "workdir",
@@ -186,11 +193,8 @@ def parse_options(mode: str) -> dict[str, Any]:
       raise ValueError(
         f"--{name}: --mode={mode} has no use for it, only {' and '.join(modes)}"
       )
-  if mode == "training" and _EMA_KIMG.value is not None:
-    raise ValueError(
-      "--ema_kimg: --mode=training shows the run's own moving average of every "
-      "checkpoint"
-    )
+  if (name := _UNUSED.get(mode)) and values[name].present:
+    raise ValueError(f"--{name}: --mode={mode} has no use for it")
   if mode == "project" and not values.image:
     raise ValueError("--mode=project needs --image=FILE, the image to find")
   options = {name: values[name].value for name in _MODES[mode][1:]}
@@ -228,8 +232,11 @@ def parse_numbers(flag: str, text: str) -> list[int]:
     numbers = range(int(first), int(last or first) + 1)
     if numbers.stop > 2**32:  # larger keys would be those of smaller ones
       raise ValueError(f"--{flag}={text}: the largest number is {2**32 - 1}")
-    if not numbers:
-      raise ValueError(f"--{flag}={text}: the range {part!r} is empty")
+    if not 0 < len(numbers) <= _MOST_NUMBERS:
+      raise ValueError(
+        f"--{flag}={text}: the range {part!r} has {len(numbers):,} numbers; "
+        f"choose 1 to {_MOST_NUMBERS:,}"
+      )
     all_numbers.extend(numbers)
   return all_numbers
 

@@ -254,8 +254,10 @@ class Checkpoints:
   def _make_way(self, step: int) -> bool:
     """Return whether a step must be saved; the first process's decision.
 
-    A damaged or unfinished checkpoint is renamed out of the way.
+    A damaged or unfinished checkpoint is renamed out of the way. The folder is
+    made, as Orbax would, whose error leaves a warning, too.
     """
+    self._directory.mkdir(parents=True, exist_ok=True)
     if step in self.steps:
       return False
     folder = self._folder(step)

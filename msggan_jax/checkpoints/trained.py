@@ -74,7 +74,8 @@ class Generator(_Trained):
 
     Those of msg-gan-v1 stay normal.
     """
-    z = jax.random.normal(key, (num, self.config.latent_size))
+    # float32 in x64 mode, too, where other numbers would be drawn.
+    z = jax.random.normal(key, (num, self.config.latent_size), jnp.float32)
     return normalize_latents(z) if self.config.normalize_latents else z
 
   def labels_in_turn(self, num: int) -> np.ndarray | None:
@@ -369,8 +370,11 @@ def _checked(name: str, batch: Any, *wanted: tuple[int, ...]) -> Any:
 
 def _check_labels(
   config: ConfigDict, labels: Labels | None, num: int
-) -> np.ndarray | None:
-  """Return `num` labels as an array; raise ValueError if they do not fit."""
+) -> np.ndarray | jax.Array | None:
+  """Return `num` labels as an array; raise ValueError if they do not fit.
+
+  Of traced ones only shape and type are known.
+  """
   classes = config.num_classes
   if not classes:
     if labels is None:
@@ -384,12 +388,13 @@ def _check_labels(
     raise ValueError(
       f"these networks are conditional and need labels: {wanted}"
     )
-  labels = np.asarray(labels)
+  traced = isinstance(labels, jax.core.Tracer)
+  labels = labels if traced else np.asarray(labels)
   if labels.shape != (num,) or not np.issubdtype(labels.dtype, np.integer):
     raise ValueError(
       f"labels have shape {labels.shape} and type {labels.dtype}: {wanted}"
     )
-  if num and not 0 <= labels.min() <= labels.max() < classes:
+  if num and not traced and not 0 <= labels.min() <= labels.max() < classes:
     raise ValueError(
       f"labels range from {labels.min()} to {labels.max()}: {wanted}"
     )

@@ -6,6 +6,7 @@ import glob
 import hashlib
 import json
 import math
+import os
 import re
 import shutil
 import sys
@@ -358,6 +359,11 @@ def _write(
     _say_once(f"{old}; preparing anew in {path}")
   if path.exists() and not (path.is_dir() and not any(path.iterdir())):
     raise ValueError(f"{path} exists and is not a prepared data set")
+  if path.is_symlink() or os.path.ismount(path):
+    raise ValueError(
+      f"{path} is a link or a mount point, which a complete set cannot "
+      "replace; choose a folder in it"
+    )
   holdout.check_pattern(wanted.group_by, wanted.holdout, source.names)
   # Everything that must be equal for a preparation to resume.
   work.begin(
@@ -459,7 +465,9 @@ def _outputs(
   if (shown := reading.printable_name(given)) != given:
     raise ValueError(f"{shown}: choose a folder whose name is UTF-8")
   if output:
-    return Path(output), Path(output)
+    target = Path(output)
+    target = target if target.name else target.resolve()  # "."
+    return target, target
   parts = [dataset.name]
   if dataset.name == "folder":
     # The hash keeps two folders of the same name apart.

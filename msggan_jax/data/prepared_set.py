@@ -287,13 +287,14 @@ def read_digests(images: PreparedSet) -> list[bytes]:
 def write_digests(path: Path, digests: Sequence[str]) -> str:
   """Write a set's digests, hexadecimal; return the set's content hash."""
   all_bytes = bytes.fromhex("".join(digests))
-  (path / _DIGESTS_FILE).write_bytes(all_bytes)
+  files.write(path / _DIGESTS_FILE, all_bytes)
   return hashlib.sha256(all_bytes).hexdigest()
 
 
 def write_labels(path: Path, labels: Sequence[int]) -> None:
   """Write the labels of all images of a set into its folder."""
-  np.array(labels, _LABELS_DTYPE).tofile(path / _LABELS_FILE)
+  # Not tofile, which does not see every full disk.
+  files.write(path / _LABELS_FILE, np.array(labels, _LABELS_DTYPE).tobytes())
 
 
 def read_labels(images: PreparedSet) -> np.ndarray:

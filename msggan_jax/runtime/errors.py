@@ -41,7 +41,11 @@ def exit_code(error: Exception) -> int:
   if isinstance(error, Ending):
     return error.code
   if isinstance(error, OSError):
-    listed = isinstance(error, _HOPELESS) or error.errno in _HOPELESS_CODES
+    cause: BaseException = error
+    while cause.__cause__:  # of our own errors
+      cause = cause.__cause__
+    number = getattr(cause, "errno", None)
+    listed = isinstance(cause, _HOPELESS) or number in _HOPELESS_CODES
     hopeless = listed or _is_full_disk(error)
   else:
     hopeless = describe(error) is not None

@@ -57,8 +57,8 @@ def locked(
   holder may remove the folder. Yields the error of a disk without locks.
   """
   while True:
+    path.parent.mkdir(parents=True, exist_ok=True)
     try:
-      path.parent.mkdir(parents=True, exist_ok=True)
       file = path.open("a+")
     except FileNotFoundError:
       if path.is_symlink():  # to nowhere

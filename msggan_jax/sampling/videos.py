@@ -49,7 +49,8 @@ def interpolate(job: Job, frames: int | None) -> list[str]:
     if stylegan:
       return job.generator.synthesize(job.truncate(jnp.asarray(batch)))
     labels = None if job.labels is None else job.labels[:1] * len(batch)
-    return job.generator(jnp.asarray(batch), labels)
+    psi = job.truncation_psi
+    return job.generator(jnp.asarray(batch), labels, truncation_psi=psi)
 
   def pictures() -> Iterator[np.ndarray]:
     for pyramid in progress.each_batch(

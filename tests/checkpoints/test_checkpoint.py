@@ -144,6 +144,9 @@ def test_a_full_disk_leaves_the_last_good_one(
     with pytest.raises(SaveError, match=text) as caught:
       checkpoints.check()
   assert errors.exit_code(caught.value) == 2 and not caplog.records
+  with pytest.raises(SaveError, match="Not a directory") as caught:
+    save(tmp_path / "1" / "manifest.json" / "checkpoints", 1)
+  assert errors.exit_code(caught.value) == 2
   assert os.listdir(tmp_path) == ["1"]
   assert restored(tmp_path) == 1
   save(tmp_path, 2)

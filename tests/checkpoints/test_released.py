@@ -27,6 +27,8 @@ def test_a_released_generator_draws_and_its_card_is_complete(name):
   z = generator.sample_latents(jax.random.key(0), 8)
   labels = np.arange(8) if generator.config.num_classes else None
   pyramid = generator(z, labels)
+  traced = (z,) if labels is None else (z, labels)
+  assert len(jax.eval_shape(generator, *traced)) == len(pyramid)
   side = generator.config.resolution
   assert pyramid[-1].shape == (8, side, side, 3)
   for scale in pyramid:

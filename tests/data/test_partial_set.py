@@ -5,6 +5,7 @@ import itertools
 import json
 import os
 import signal
+from pathlib import Path
 
 import pytest
 import tensorflow_datasets as tfds
@@ -176,6 +177,10 @@ def test_bad_input_leaves_nothing(photos, tmp_path, killed, strict):
   with pytest.raises(ValueError, match=rf"images in .*photos: {count} \("):
     prepare(photos, killed, strict=strict)
   assert {*killed.parent.iterdir()} <= {photos}
+  link = tmp_path / "link"
+  link.symlink_to(tmp_path / "empty")
+  with pytest.raises(ValueError, match="link is a link or a mount point"):
+    prepare(photos, link)
 
 
 def test_a_full_disk_keeps_what_was_finished(
@@ -288,8 +293,12 @@ def test_a_wait_that_cannot_be_announced_takes_no_lock(tmp_path):
         pass
 
 
-def test_a_lock_that_is_a_link_to_nowhere_is_an_error(tmp_path):
+def test_a_lock_that_cannot_be_made_is_an_error(tmp_path, monkeypatch):
   (tmp_path / "lock").symlink_to(tmp_path / "missing" / "lock")
-  with pytest.raises(FileNotFoundError):
-    with folder_lock.locked(tmp_path / "lock", print):
-      pass
+  (tmp_path / "deleted").mkdir()
+  monkeypatch.chdir(tmp_path / "deleted")
+  (tmp_path / "deleted").rmdir()
+  for path in (tmp_path / "lock", Path("set", "lock")):
+    with pytest.raises(FileNotFoundError):
+      with folder_lock.locked(path, print):
+        pass

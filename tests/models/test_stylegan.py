@@ -171,3 +171,5 @@ def test_progan_has_no_w(tiny_config):
   ):
     with pytest.raises(ValueError, match=match):
       generator(z, labels)
+  with jax.enable_x64(True):
+    assert generator.sample_latents(jax.random.key(1), 2).dtype == jnp.float32

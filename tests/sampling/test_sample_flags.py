@@ -40,10 +40,15 @@ def test_bad_flags_end_in_one_sentence():
     (["--mode=noise", "--image=a.png"], "--image: --mode=noise has no use"),
     (["--mode=truncation", "--psis=1,a"], "--psis=1,a: give numbers"),
     (["--mode=truncation", "--psis=nan"], "--psis=nan: give numbers"),
-    (["--mode=style_mix", "--fine_seeds=5-1"], "the range '5-1' is empty"),
+    (["--mode=style_mix", "--fine_seeds=5-1"], "'5-1' has 0 numbers"),
     ([f"--seeds={2**32}"], "the largest number is 4294967295"),
+    (["--seeds=0-4294967295"], "has 4,294,967,296 numbers; choose 1 to"),
+    (
+      ["--mode=project", "--image=a.png", "--truncation_psi=0.5"],
+      "--truncation_psi: --mode=project has no use for it",
+    ),
     (["--mode=project"], "--mode=project needs --image=FILE"),
-    (["--mode=training", "--ema_kimg=5"], "--ema_kimg: --mode=training shows"),
+    (["--mode=training", "--ema_kimg=5"], "--ema_kimg: --mode=training has"),
     (["--batch_size=0"], "--batch_size=0"),
     (["--mode=multiscale", "--step=last"], "--step=last: give a number"),
   ):
