@@ -72,7 +72,7 @@ def write(runs: Sequence[Run], path: Path) -> int:
           f"{path} exists and is no report; give another file with --output"
         )
   try:
-    files.write(path, page)
+    files.write(path.absolute(), page)
   except OSError as error:
     raise ValueError(
       f"{path} cannot be written: {error.strerror or error}; give another file "
