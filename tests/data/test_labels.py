@@ -2,7 +2,6 @@
 
 import dataclasses
 import json
-import zipfile
 
 import pytest
 from PIL import Image
@@ -79,28 +78,6 @@ def test_all_forms_give_the_same_labels(photos):
 def test_the_first_level_with_several_folders_counts(photos):
   images = prepare(photos.parent, "folders")  # all in photos/
   assert images.metadata.class_names == ("cat", "dog")
-
-
-def test_numbered_folders_of_stylegan_are_no_classes(photos, tmp_path):
-  images = {f"{i // 2:05d}/img{i:08d}.png": i % 2 for i in range(4)}
-  content = json.dumps({"labels": [*map(list, images.items())]})
-  path = tmp_path / "photos.zip"
-  for top, found, expected in (
-    ("", content, [0, 1, 0, 1]),
-    ("", "{}", [0, 0, 1, 1]),  # it is something else
-    ("", '{"labels": null}', r"no labels \(null\), and numbered folders such"),
-    ("cats/", content, "cats/dataset.json has .*; make cats the source"),
-    ("cats/", '{"labels": []}', r"cats/dataset.json has no labels \(\[\]\)"),
-  ):
-    with zipfile.ZipFile(path, "w") as archive:
-      for name in images:
-        archive.write(photos / NAMES[0], top + name)
-      archive.writestr(f"{top}dataset.json", found)
-    if isinstance(expected, str):
-      refused(path, "folders", expected)
-    else:
-      found = prepare(path, "folders")
-      assert [int(image["label"]) for image in found] == expected
 
 
 def refused(photos, kind, match):

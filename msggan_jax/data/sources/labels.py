@@ -1,8 +1,8 @@
 """Labels of a folder's images: sub-folders, labels.csv or dataset.json.
 
 labels.csv starts with the line `file,label`; a label is a name, or a number
-from 0. dataset.json is StyleGAN's: {"labels": [["a/1.png", 0], ...]}; numbered
-folders beside it are no classes. Files are relative paths with slashes.
+from 0. dataset.json is StyleGAN's: {"labels": [["a/1.png", 0], ...]}. Files are
+relative paths with slashes.
 """
 
 import csv
@@ -13,8 +13,6 @@ import unicodedata
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import PurePosixPath
 from typing import NamedTuple
-
-from absl import logging
 
 from msggan_jax.data import reading
 from msggan_jax.runtime.errors import counted
@@ -28,7 +26,6 @@ KINDS = (NONE, FOLDERS, CSV, JSON, BODIES)
 
 _HEADER = ["file", "label"]
 _MOST_CLASSES = 2**16
-_NUMBERED = re.compile("[0-9]{5}")  # StyleGAN's folders of 1,000 images each
 
 
 class Labels(NamedTuple):
@@ -45,10 +42,7 @@ def read(
   if kind == NONE:
     return Labels()
   if kind == FOLDERS:
-    if not _has_json_labels(images, read_file):
-      return _of_folders(images)
-    logging.warning("the labels are those of %s, not the folders", JSON)
-    kind = JSON
+    return _of_folders(images)
   try:
     data = read_file(kind)
   except Exception as error:  # zipfile raises many types for damaged files
@@ -58,32 +52,6 @@ def read(
     ) from error
   rows = _csv_rows(data) if kind == CSV else _json_rows(data)
   return _of_rows(kind, rows, images)
-
-
-def _has_json_labels(
-  images: Sequence[str], read_file: Callable[[str], bytes]
-) -> bool:
-  """Return whether the folders are StyleGAN's, and a file has the labels."""
-  folders = {PurePosixPath(name).parent.name for name in images}
-  if not all(map(_NUMBERED.fullmatch, folders)):
-    return False
-  top = PurePosixPath(images[0] if images else "").parent.parent
-  file = top / JSON
-  try:
-    rows = json.loads(read_file(str(file)))["labels"]
-  except Exception:  # there is none, or it is something else
-    return False
-  if not rows:
-    raise ValueError(
-      f"{file} has no labels ({json.dumps(rows)}), and numbered folders such "
-      f"as {min(folders)} are no classes; choose dataset.labels none"
-    )
-  if top.parts:
-    raise ValueError(
-      f"{file} has the labels, but only a file at the source's top is read, "
-      f"and numbered folders are no classes; make {top} the source"
-    )
-  return True
 
 
 def _of_folders(images: Sequence[str]) -> Labels:
