@@ -8,7 +8,6 @@ from msggan_jax.runtime.errors import counted
 
 _MOST_CLASSES = 20
 _MOST_REASONS = 5
-_UNBALANCED = 10  # times as many images as another class has
 
 
 def summary(path: Path) -> str:
@@ -35,8 +34,6 @@ def summary(path: Path) -> str:
   if metadata.holdout:
     held = counted(metadata.num_holdout, "image")
     lines.append(f"hold-out:       {held}, never trained on")
-  if warning := imbalance(metadata):
-    lines.append(f"warning:        {warning}")
   return "\n".join(lines)
 
 
@@ -66,20 +63,6 @@ def too_few(name: str, count: int, unread: Iterable[tuple[str, str]]) -> str:
   texts = [f"{file} ({why})" for file, why in unread]
   more = f"; not read: {reading.listed(texts, 3)}" if texts else ""
   return f"{name} has {counted(count, 'image') if count else 'no images'}{more}"
-
-
-def imbalance(metadata: prepared_set.Metadata) -> str:
-  """Return a warning if some classes are much rarer than others, or ""."""
-  counts = metadata.class_counts
-  if not counts or max(counts) <= _UNBALANCED * min(counts):
-    return ""
-  rare, often = counts.index(min(counts)), counts.index(max(counts))
-  return (
-    f"classes are unbalanced: {metadata.class_names[rare]!r} has "
-    f"{counted(counts[rare], 'image')}, {metadata.class_names[often]!r} has "
-    f"{counts[often]:,}; rare classes are learned badly, add images or merge "
-    "classes"
-  )
 
 
 def _classes(metadata: prepared_set.Metadata) -> str:

@@ -16,7 +16,6 @@ from typing import Any
 
 import numpy as np
 import PIL
-from absl import logging
 
 from msggan_jax.data import (
   description,
@@ -394,8 +393,6 @@ def _write(
   )
   set_writer.write_set(source, here, work, wanted, strict)
   work.move_to(path)
-  if warning := description.imbalance(prepared_set.read_metadata(path)):
-    logging.warning("%s: %s", path, warning)
   return path
 
 

@@ -1,13 +1,11 @@
 """Labels of folders and zips: sub-folders, labels.csv, dataset.json."""
 
-import dataclasses
 import json
 
 import pytest
 from PIL import Image
 
 from msggan_jax import data
-from msggan_jax.data import description, prepared_set
 from msggan_jax.data.sources import config_of
 
 NAMES = ["cat/1.png", "cat/2.png", "cat/10.png", "dog/1.png", "dog/old/2.png"]
@@ -68,11 +66,6 @@ def test_all_forms_give_the_same_labels(photos):
     assert sheets[1].startswith("001-")
   assert prepare(photos, "none").metadata.class_names == ()
   assert "classes:        2 (0 3, 1 2)" in data.summary(images.path)
-  metadata = dataclasses.replace(metadata, class_counts=(43, 2))
-  prepared_set.write_metadata(images.path, metadata)
-  warning = description.imbalance(metadata)
-  assert "'1' has 2 images, '0' has 43" in warning
-  assert warning in data.summary(images.path)
 
 
 def test_the_first_level_with_several_folders_counts(photos):
