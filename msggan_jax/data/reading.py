@@ -6,7 +6,6 @@ Names and reasons are fit for people and JSON.
 import contextlib
 import errno
 import re
-import struct
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator
@@ -26,17 +25,8 @@ _PASSING = (
 _SYSTEM_CALL = re.compile(r"\b\w+\(\) failed: ")
 
 _MAX_CHARACTERS = 200  # of a reason; files can hold endless words of their own
-# What a decoder stumbles over in a damaged file, with no words for people.
-_ACCIDENTS = (
-  ArithmeticError,
-  AssertionError,
-  AttributeError,
-  LookupError,
-  MemoryError,
-  RecursionError,
-  TypeError,
-  struct.error,
-)
+# Others, of decoders that stumble over damage, have no words for people.
+_WORDED = (OSError, RuntimeError, ValueError)
 
 _T = TypeVar("_T")
 
@@ -125,7 +115,7 @@ def reason_of(error: Exception) -> str:
   if isinstance(error, OSError) and error.strerror:
     return error.strerror
   text = str(error)
-  if isinstance(error, _ACCIDENTS):
+  if not isinstance(error, _WORDED):
     text = f"damaged: {type(error).__name__} {text}"
   text = re.sub(r" at 0x[0-9a-fA-F]+", "", text or type(error).__name__)
   return one_line(" ".join(text.split()))[:_MAX_CHARACTERS]

@@ -325,7 +325,7 @@ def test_reasons_are_for_people():
     (OSError(object_in_memory), "file <_io.BytesIO object>"),
     (FileNotFoundError(2, "No such file", "/home/me/1.png"), "No such file"),
     (KeyError(305), "damaged: KeyError 305"),
-    (EOFError(), "EOFError"),
+    (EOFError(), "damaged: EOFError"),
     (ValueError("x" * 900), "x" * 200),
     (ValueError("\x1b[31mred"), r"\x1b[31mred"),
   ):
