@@ -13,7 +13,6 @@ from PIL import ExifTags, Image, ImageCms, ImageOps
 from msggan_jax.data import reading
 
 MODES = {1: "L", 3: "RGB", 4: "RGBA"}  # by number of channels
-CROPS = ("center", "pad")
 MARK = "msggan_jax"  # keyword of the text in PNG files of this package
 SHEET = "sheet"  # several images; a sample has `Job.marks`
 MOST_BYTES = 2**30  # of an image in memory, and of all that threads decode

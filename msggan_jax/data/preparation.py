@@ -420,16 +420,13 @@ def _given_set(dataset: Any, wanted: prepared_set.Metadata) -> Path | None:
       f"dataset.labels is {wanted.labels}, but {path} is prepared without "
       "labels; choose none, or prepare its source again"
     )
-  if wanted.range not in ("", metadata.range):
-    raise ValueError(
-      f"dataset.range is {wanted.range!r}, but {path} is prepared with "
-      f"{metadata.range!r}; choose that, or prepare its source again"
-    )
-  if wanted.holdout not in (0, metadata.holdout):
-    raise ValueError(
-      f"dataset.holdout is {wanted.holdout:g}, but {path} is prepared with "
-      f"{metadata.holdout:g}; choose that, or prepare its source again"
-    )
+  for field in ("range", "holdout"):
+    theirs, ours = getattr(metadata, field), getattr(wanted, field)
+    if ours and ours != theirs:
+      raise ValueError(
+        f"dataset.{field} is {ours!r}, but {path} is prepared with {theirs!r}; "
+        "choose that, or prepare its source again"
+      )
   there, here = (
     "{}x{} with {} channels".format(*each.size, each.channels)
     for each in (metadata, wanted)

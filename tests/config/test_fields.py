@@ -7,8 +7,6 @@ from msggan_jax import models
 from msggan_jax.algorithm import augment, losses, penalties, schedules
 from msggan_jax.config import saved
 from msggan_jax.config.fields import FIELDS
-from msggan_jax.data import pixels
-from msggan_jax.data.sources import labels
 from msggan_jax.kernels import precision
 from msggan_jax.models import (
   base_grid,
@@ -36,8 +34,6 @@ def test_defaults_are_accepted_and_complete():
 
 def test_choices_are_those_of_the_code():
   tables = {
-    "dataset.crop": pixels.CROPS,
-    "dataset.labels": labels.KINDS,
     "model": models.NAMES,
     "combine": discriminator.COMBINE_FUNCTIONS,
     "connected_scales": pyramid.SCALE_GROUPS,

@@ -59,10 +59,6 @@ def test_impossible_shapes_and_paths(config, tmp_path):
   ):
     with pytest.raises(ValueError, match=message):
       prepare(ConfigDict({**config, **change}))
-  config.dataset.crop = "squash"
-  with pytest.raises(ValueError, match=r"dataset\.crop: 'squash'"):
-    prepare(config)
-  config.dataset.crop = "pad"
   os.mkfifo(tmp_path / "pipe")
   for path, message in (
     ("", r"dataset\.path is empty"),

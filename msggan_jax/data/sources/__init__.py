@@ -10,7 +10,6 @@ from typing import Any, TypeAlias
 from ml_collections import ConfigDict
 from PIL import Image
 
-from msggan_jax.data import pixels
 from msggan_jax.data.arrays import Values
 from msggan_jax.data.sources import labels
 from msggan_jax.models.base_grid import SQUARE
@@ -98,7 +97,7 @@ def config_of(
 def checked(dataset: Any) -> ConfigDict:
   """Return a data set's fields, with those that older configurations lack.
 
-  ValueError of impossible ones.
+  ValueError of impossible ones that `config.checks` does not see.
   """
   dataset = ConfigDict(LATER | dataset.to_dict())
   if (dataset.range or dataset.layout) and dataset.name != "folder":
@@ -110,15 +109,7 @@ def checked(dataset: Any) -> ConfigDict:
       f"dataset.layout is {dataset.layout!r}, which only values have: give "
       "their range (--range=LOW:HIGH, dataset.range)"
     )
-  if dataset.crop not in pixels.CROPS:
-    raise ValueError(
-      f"dataset.crop: {dataset.crop!r} is none of {list(pixels.CROPS)}"
-    )
   kind = dataset.labels
-  if kind not in labels.KINDS:
-    raise ValueError(
-      f"dataset.labels: {kind!r} is none of {', '.join(labels.KINDS)}"
-    )
   owner = "cats" if kind == labels.BODIES else "folder"
   if kind != labels.NONE and dataset.name != owner:
     owners = "the cats have" if owner == "cats" else "a folder or zip has"

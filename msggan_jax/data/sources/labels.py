@@ -22,7 +22,6 @@ FOLDERS = "folders"
 CSV = "labels.csv"
 JSON = "dataset.json"
 BODIES = "bodies"  # of the demo's cats
-KINDS = (NONE, FOLDERS, CSV, JSON, BODIES)
 
 _HEADER = ["file", "label"]
 _MOST_CLASSES = 2**16
