@@ -40,21 +40,15 @@ def summary(path: Path) -> str:
 def skipped(path: Path) -> list[str]:
   """Return lines about the images and files of a source that a set lacks."""
   metadata = prepared_set.read_metadata(path)
-  reasons = sorted(metadata.rejected.items(), key=lambda item: -item[1])
-  lines = [f"{n:,} skipped: {why}" for why, n in reasons[:_MOST_REASONS]]
-  shown = sum(count for _, count in reasons[:_MOST_REASONS])
-  if left := metadata.num_rejected - shown:
-    lines.append(f"{left:,} skipped: {'other' if shown else 'several'} reasons")
-  if metadata.num_rejected:
-    lines.append(f"skipped images: {path / prepared_set.REJECTED_FILE}")
-  if metadata.unread:
-    endings = sorted(metadata.unread.items(), key=lambda item: -item[1])
-    counts = reading.listed(
-      f"{n:,} {what}" if what.startswith(".") else f"{what} ({n:,})"
-      for what, n in endings
-    )
-    where = path / prepared_set.UNREAD_FILE
-    lines.append(f"files that are not read: {counts}, see {where}")
+  lines = []
+  for what, counts, file in (
+    ("skipped", metadata.rejected, prepared_set.REJECTED_FILE),
+    ("not read", metadata.unread, prepared_set.UNREAD_FILE),
+  ):
+    reasons = sorted(counts.items(), key=lambda item: -item[1])
+    lines += [f"{n:,} {what}: {why}" for why, n in reasons[:_MOST_REASONS]]
+    if (path / file).is_file():
+      lines.append(f"all that are {what}: {path / file}")
   return lines
 
 

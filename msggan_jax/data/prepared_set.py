@@ -65,7 +65,7 @@ class Metadata:
   base_grid: str = grids.SQUARE  # rows and columns of the smallest scale
   # Skipped images by reason.
   rejected: dict[str, int] = dataclasses.field(default_factory=dict)
-  # Files of the source that are no images, by ending.
+  # Files of the source that are no images, by reason.
   unread: dict[str, int] = dataclasses.field(default_factory=dict)
   fingerprint: str = ""  # digest of `fingerprint.py`; empty in older sets
   version: int = 0  # of the preparation

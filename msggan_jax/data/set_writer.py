@@ -9,7 +9,7 @@ import json
 import re
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from pathlib import Path, PurePath
+from pathlib import Path
 from typing import Any, TypeVar
 
 import numpy as np
@@ -27,7 +27,7 @@ from msggan_jax.data import (
   values,
 )
 from msggan_jax.data.partial_set import Entry, PartialSet, Piece
-from msggan_jax.data.sources import NOT_AN_IMAGE, Source
+from msggan_jax.data.sources import Source
 from msggan_jax.runtime import progress
 from msggan_jax.runtime.machine import map_in_order
 
@@ -166,6 +166,7 @@ def _finish(
 ) -> None:
   """Write a set's metadata, contact sheets, hold-out and lists of images."""
   rejected = [entry for piece in pieces for entry in piece.rejected]
+  unread = [{"name": name, "reason": why} for name, why in source.unread]
   images = [entry for piece in pieces for entry in piece.images]
   if rejected and (strict or not images):
     raise ValueError(describe_rejected(rejected, wanted.source))
@@ -184,7 +185,7 @@ def _finish(
     content_hash=prepared_set.write_digests(path, digests),
     class_counts=count_by_class(labels),
     rejected=_count_reasons(rejected, wanted.size),
-    unread=_count_endings(source.unread),
+    unread=_count_reasons(unread, wanted.size),
     fingerprint=here.digest,
     version=fingerprint.VERSION,
   )
@@ -203,10 +204,7 @@ def _finish(
   here.write(path)
   for name, rows in (
     (prepared_set.REJECTED_FILE, rejected),
-    (
-      prepared_set.UNREAD_FILE,
-      [{"name": name, "reason": reason} for name, reason in source.unread],
-    ),
+    (prepared_set.UNREAD_FILE, unread),
     (
       prepared_set.DUPLICATES_FILE,
       [{"images": g, "names": [names[i] for i in g]} for g in groups],
@@ -227,25 +225,12 @@ def _finish(
 def _count_reasons(
   rows: Sequence[dict[str, str]], size: tuple[int, int]
 ) -> dict[str, int]:
-  """Count rejected images by the kind of the reason."""
+  """Count rejected images, or unread files, by the kind of the reason."""
   kinds = collections.Counter(row["reason"].partition(":")[0] for row in rows)
   width, height = size[::-1]
   # In the words of the field that decides.
   names = {"too small": f"smaller than {width}x{height} (--config.resolution)"}
   return {names.get(kind, kind): count for kind, count in kinds.items()}
-
-
-def _count_endings(unread: Sequence[tuple[str, str]]) -> dict[str, int]:
-  """Count the files of a source that are not read, by ending and reason."""
-  kinds = collections.Counter()
-  for name, reason in unread:
-    ending = PurePath(name).suffix.lower()
-    why = reason.partition(":")[0]  # without the remedy
-    if reason == NOT_AN_IMAGE:
-      kinds[ending or "without an ending"] += 1
-    else:
-      kinds[f"{ending} ({why})" if ending else why] += 1
-  return dict(kinds)
 
 
 def describe_rejected(rejected: list[dict[str, str]], source: str) -> str:

@@ -39,8 +39,8 @@ def test_a_run_whose_data_has_changed(config, tmp_path, capfd):
   loop.train(config, run)
   assert "135 images in" in (printed := capfd.readouterr().out)
   assert "1 skipped: smaller than 8x8 (--config.resolution)\n" in printed
-  assert "skipped images: " in printed and "rejected.jsonl" in printed
-  assert "files that are not read: 1 .txt" in printed
+  assert "all that are skipped: " in printed and "rejected.jsonl" in printed
+  assert "1 not read: not an image\n" in printed
   old = data.prepare(config)
   for name in ("x5.png", "y.png"):
     Image.new("RGB", (9, 9), (1, 2, 3)).save(photos / name)
