@@ -16,10 +16,6 @@ TRAIN, HOLDOUT = "train", "holdout"  # the parts of a set
 _FILE = "holdout.json"
 
 
-class Impossible(ValueError):
-  """No hold-out of the wanted size can be made of the prepared images."""
-
-
 def check(size: float, num_images: int) -> None:
   """Check a hold-out's size: a share below 1, or a number; 0: none."""
   if not 0 <= size < 2**31 or (size >= 1 and size != int(size)):
@@ -28,7 +24,7 @@ def check(size: float, num_images: int) -> None:
       "of images"
     )
   if size and not 1 <= count(size, num_images) < num_images:
-    raise Impossible(
+    raise ValueError(
       f"dataset.holdout is {size:g}, but the set has "
       f"{counted(num_images, 'image')}; choose a share or number that leaves "
       "images on both sides"
@@ -58,25 +54,12 @@ def choose(
       chosen += unit
       left -= len(unit)
   if not chosen:
-    raise Impossible(
+    raise ValueError(
       f"dataset.holdout is {size:g}, but the images are near-duplicates of "
       "each other, or groups by dataset.group_by, which stay together; choose "
       "more, or 0"
     )
   return sorted(chosen)
-
-
-def check_pattern(pattern: str, size: float, names: Sequence[str]) -> None:
-  """Check a pattern, or "", before the images of these names are prepared."""
-  if pattern and not size:
-    raise Impossible(
-      "dataset.group_by chooses held-out images: give dataset.holdout, too"
-    )
-  if pattern and not any(re.search(pattern, name) for name in names):
-    raise Impossible(
-      f"dataset.group_by is {pattern!r}, which no name matches, such as "
-      f"{names[0]}"
-    )
 
 
 def by_pattern(pattern: str, names: Sequence[str]) -> list[list[int]]:
@@ -89,7 +72,7 @@ def by_pattern(pattern: str, names: Sequence[str]) -> list[list[int]]:
   for i, name in enumerate(names):
     match = re.search(pattern, name)
     if not match:
-      raise Impossible(
+      raise ValueError(
         f"dataset.group_by is {pattern!r}, which {name} does not match"
       )
     parts = ((n, x) for n, x in enumerate(match.groups()) if x is not None)

@@ -22,7 +22,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from msggan_jax.data import holdout, prepared_set, record_writer
+from msggan_jax.data import prepared_set, record_writer
 from msggan_jax.runtime import files, folder_lock
 
 _LOCK = "lock"
@@ -105,7 +105,7 @@ def open_partial(target: Path) -> Iterator[PartialSet]:
   """Open or create the folder of a partly prepared set, exclusively.
 
   It is removed after the block or a ValueError in it, with the folders that
-  were made for it. It survives other errors, and an impossible hold-out.
+  were made for it. It survives other errors.
   """
   folder = target.with_name(f".{target.name}.partial")
   new = [path for path in folder.parents if not path.exists()]
@@ -127,13 +127,11 @@ def open_partial(target: Path) -> Iterator[PartialSet]:
     partial = PartialSet(folder, folder / _SET)
     try:
       yield partial
-    except ValueError as error:
-      is_complete = isinstance(error, holdout.Impossible)
-      if not (is_complete and partial.read_pieces()):
-        shutil.rmtree(folder)
-        for path in new:
-          with contextlib.suppress(OSError):
-            path.rmdir()
+    except ValueError:
+      shutil.rmtree(folder)
+      for path in new:
+        with contextlib.suppress(OSError):
+          path.rmdir()
       raise
     shutil.rmtree(folder)
 

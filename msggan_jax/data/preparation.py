@@ -106,7 +106,7 @@ def prepare(
       raise ValueError(f"{given} is prepared already; train on it as it is")
     return given
   _check_range(wanted)
-  target, partial = _outputs(dataset, wanted, output)
+  target = _target(dataset, wanted, output)
   sets = _sets_at(target, wanted, content_hash)
   if content_hash and sets and not unchanged:
     if prepared_set.content_hash(sets[0]) == content_hash:
@@ -129,7 +129,7 @@ def prepare(
     if sets and unchanged:
       if changes := _changes(sets[0], wanted, here, harmless=False):
         raise OutOfDate(sets[0], changes)
-    with partial_set.open_partial(partial) as work:
+    with partial_set.open_partial(target) as work:
       if path := reusable():  # another process has made it
         return _reuse(path, dataset, here, strict)
       if source is None or here is None:
@@ -363,17 +363,16 @@ def _write(
       f"{path} is a link or a mount point, which a complete set cannot "
       "replace; choose a folder in it"
     )
-  holdout.check_pattern(wanted.group_by, wanted.holdout, source.names)
+  if wanted.group_by:  # before the work
+    holdout.by_pattern(wanted.group_by, source.names)
   # Everything that must be equal for a preparation to resume.
   work.begin(
     wanted.settings
     | {
-      "holdout": None,  # the pieces do not depend on it
-      "group_by": None,
       "fingerprint": here.digest,
       "images": len(source.names),
       "piece_images": set_writer.PIECE_IMAGES,
-      "pieces": 4,  # their format
+      "pieces": 5,  # their format
       "pillow": PIL.__version__,
       "version": fingerprint.VERSION,
     }
@@ -448,20 +447,15 @@ def _source_name(dataset: Any) -> str:
   return f"tfds:{dataset.name}"
 
 
-def _outputs(
+def _target(
   dataset: Any, wanted: prepared_set.Metadata, output: str | Path | None
-) -> tuple[Path, Path]:
-  """Return the folder of a set, and of its parts until it is complete.
-
-  Sets that differ only in the hold-out share their parts.
-  """
+) -> Path:
+  """Return the folder of a set."""
   given = str(output or dataset.data_dir)
   if (shown := reading.printable_name(given)) != given:
     raise ValueError(f"{shown}: choose a folder whose name is UTF-8")
   if output:
-    target = Path(output)
-    target = target if target.name else target.resolve()  # "."
-    return target, target
+    return Path(output) if Path(output).name else Path(output).resolve()  # "."
   parts = [dataset.name]
   if dataset.name == "folder":
     # The hash keeps two folders of the same name apart.
@@ -473,11 +467,8 @@ def _outputs(
     parts.append(wanted.crop)
   if wanted.labels != labels.NONE:
     parts.append(Path(wanted.labels).stem)
-  held = [f"holdout{wanted.holdout:g}"] if wanted.holdout else []
-  shape = (*wanted.size, wanted.channels)
-  names = [[*parts, *held, "x".join(map(str, shape))], [*parts, *shape]]
-  target, partial = (
-    re.sub(r"[^\w.+-]", "_", "-".join(map(str, name))) for name in names
-  )
-  folder = Path(dataset.data_dir)
-  return folder / target, folder / partial
+  if wanted.holdout:
+    parts.append(f"holdout{wanted.holdout:g}")
+  parts.append("x".join(map(str, (*wanted.size, wanted.channels))))
+  name = re.sub(r"[^\w.+-]", "_", "-".join(parts))
+  return Path(dataset.data_dir) / name

@@ -116,6 +116,10 @@ def checked(dataset: Any) -> ConfigDict:
     raise ValueError(
       f"dataset.labels is {kind}, but only {owners} such labels; choose none"
     )
+  if dataset.group_by and not dataset.holdout:
+    raise ValueError(
+      "dataset.group_by chooses held-out images: give dataset.holdout, too"
+    )
   try:
     re.compile(dataset.group_by)
   except re.error as error:
