@@ -372,7 +372,7 @@ def _write(
       "fingerprint": here.digest,
       "images": len(source.names),
       "piece_images": set_writer.PIECE_IMAGES,
-      "pieces": 5,  # their format
+      "pieces": 4,  # their format
       "pillow": PIL.__version__,
       "version": fingerprint.VERSION,
     }

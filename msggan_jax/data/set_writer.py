@@ -6,7 +6,6 @@ import dataclasses
 import functools
 import itertools
 import json
-import re
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
@@ -31,10 +30,8 @@ from msggan_jax.data.sources import Source
 from msggan_jax.runtime import progress
 from msggan_jax.runtime.machine import map_in_order
 
-CLASS_SHEETS = "classes"  # folder with a contact sheet for each class
 PIECE_IMAGES = 4096  # of the source; a kill loses at most one piece
 _CONTACT_SHEET_IMAGES = 64
-_MOST_CLASS_SHEETS = 100
 _CONTACT_SHEET_CELL = 128  # largest side of one image on it, in pixels
 
 _T = TypeVar("_T")
@@ -164,7 +161,7 @@ def _finish(
   wanted: prepared_set.Metadata,
   strict: bool,
 ) -> None:
-  """Write a set's metadata, contact sheets, hold-out and lists of images."""
+  """Write a set's metadata, contact sheet, hold-out and lists of images."""
   rejected = [entry for piece in pieces for entry in piece.rejected]
   unread = [{"name": name, "reason": why} for name, why in source.unread]
   images = [entry for piece in pieces for entry in piece.images]
@@ -215,7 +212,7 @@ def _finish(
   if source.class_names:
     prepared_set.write_labels(path, labels)
   holdout.write(path, held, count_by_class([labels[i] for i in held]))
-  _write_contact_sheets(written, labels)
+  _write_contact_sheet(written)
   metadata = dataclasses.replace(
     metadata, num_holdout=len(held), num_duplicates=sum(map(len, groups))
   )
@@ -240,31 +237,11 @@ def describe_rejected(rejected: list[dict[str, str]], source: str) -> str:
   return f"unusable images in {source}: {len(rejected)} ({some})"
 
 
-def _write_contact_sheets(
-  images: prepared_set.PreparedSet, labels: Sequence[int]
-) -> None:
-  """Write a contact sheet of all images, and one for each class."""
-  everything = np.arange(len(images))
-  file = images.path / prepared_set.CONTACT_SHEET_FILE
-  _write_contact_sheet(images, everything, file)
-  class_names = images.metadata.class_names
-  for label, name in enumerate(class_names[:_MOST_CLASS_SHEETS]):
-    own = everything[np.array(labels) == label]
-    if len(own):
-      safe_name = re.sub(r"[^\w.+-]", "_", name)[:80]
-      file = images.path / CLASS_SHEETS / f"{label:03d}-{safe_name}.png"
-      _write_contact_sheet(images, own, file)
-
-
-def _write_contact_sheet(
-  images: prepared_set.PreparedSet, numbers: np.ndarray, file: Path
-) -> None:
-  count = min(_CONTACT_SHEET_IMAGES, len(numbers))
-  chosen = np.linspace(0, len(numbers) - 1, count).round().astype(int)
-  shown = [
-    images.metadata.view(images.levels(int(number)))
-    for number in numbers[chosen]
-  ]
+def _write_contact_sheet(images: prepared_set.PreparedSet) -> None:
+  """Write a picture of images from all over a set."""
+  count = min(_CONTACT_SHEET_IMAGES, len(images))
+  chosen = np.linspace(0, len(images) - 1, count).round().astype(int)
+  shown = [images.metadata.view(images.levels(int(i))) for i in chosen]
   height, width, channels = shown[0].shape
   share = min(1.0, _CONTACT_SHEET_CELL / max(images.metadata.size))
   size = round(height * share), round(width * share)
@@ -272,4 +249,5 @@ def _write_contact_sheet(
     pixels.fit(pixels.to_image(image), size, channels, "center")
     for image in shown
   ]
+  file = images.path / prepared_set.CONTACT_SHEET_FILE
   pictures.save_sheet(pictures.grid(np.stack(cells)), file)
