@@ -13,8 +13,7 @@ import math
 import re
 import struct
 import zipfile
-from collections.abc import Callable, Mapping
-from types import MappingProxyType
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -37,8 +36,6 @@ class Values(NamedTuple):
   array: np.ndarray
   layout: str = ""  # its axes, if they are known
   unit: str = ""
-  # Of the format: modality, spacing, ...
-  about: Mapping[str, Any] = MappingProxyType({})
 
 
 def is_array_name(name: str) -> bool:
@@ -288,17 +285,10 @@ def _dicom(data: bytes) -> Values:
   _check_size(shape, np.dtype(np.float64))
   array = scan.pixel_array
   slope, intercept = _slope_and_intercept(scan)
-  modality = str(scan.get("Modality", ""))
   return Values(
     _scaled(array, slope, intercept),
     "HWC"[: array.ndim] if frames == 1 else "",
-    unit="HU" if modality == "CT" else "",
-    about={
-      "modality": modality,
-      "slope": slope,
-      "intercept": intercept,
-      "spacing": [float(x) for x in scan.get("PixelSpacing", None) or ()],
-    },
+    unit="HU" if scan.get("Modality") == "CT" else "",
   )
 
 
@@ -342,6 +332,4 @@ def _nifti(data: bytes) -> Values:
   _check_size(scan.shape, np.dtype(np.float64))
   slope, intercept = scan.dataobj.slope, scan.dataobj.inter
   array = np.asarray(scan.dataobj.get_unscaled())
-  zooms = [float(x) for x in scan.header.get_zooms()]
-  about = {"slope": slope, "intercept": intercept, "spacing": zooms}
-  return Values(_scaled(array, slope, intercept), about=about)
+  return Values(_scaled(array, slope, intercept))

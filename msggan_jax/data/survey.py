@@ -82,11 +82,9 @@ def survey(
     raise ValueError(set_writer.describe_rejected(rejected, wanted.source))
   value_range = _range_of(asked, looks, arrays.has_neighbors(wanted.layout))
   clipped = sum(x.outside for x in looks) / sum(x.size for x in looks)
-  about = {k: v for k, v in looks[0].sample.about.items() if v}
   found = value_range.as_dict() | {
     "clipped": clipped.tolist(),
     "source_dtype": str(looks[0].dtype),
-    "about": about,
   }
   lines = _describe(value_range, asked, clipped, looks)
   return dataclasses.replace(wanted, values=found), lines
