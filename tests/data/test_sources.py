@@ -1,11 +1,8 @@
 """Demo sets, LSUN and TFDS as sources."""
 
-import types
-
 import lmdb
 import numpy as np
 import pytest
-import tensorflow_datasets as tfds
 from PIL import Image
 
 from msggan_jax import data
@@ -149,27 +146,3 @@ def test_tfds_images_are_resized_and_keep_their_labels(tmp_path):
   wanted.dataset.split = "nope"
   with pytest.raises(ValueError, match="'nope' of images"):
     data.prepare(wanted)
-
-
-def test_tfds_images_without_a_label(monkeypatch):
-  records = [
-    {"image": np.zeros((8, 8, 3), np.uint8), "label": n} for n in (1, -1)
-  ]
-  builder = types.SimpleNamespace(
-    info=types.SimpleNamespace(
-      features={"image": None, "label": tfds.features.ClassLabel(num_classes=2)}
-    ),
-    is_prepared=lambda: True,
-    download_and_prepare=lambda file_format: None,
-  )
-  monkeypatch.setattr(tfds_sets, "_find_builder", lambda name, path: builder)
-  builder.as_data_source = lambda split, decoders: records
-  builder.info.full_name, builder.info.dataset_size = "images", 0
-  dataset = config_of("tfds:images", 8).dataset
-  with tfds_sets.open_tfds(dataset, 8) as source:
-    assert source.class_names == ("0", "1") and source.load(0)[1] == 1
-    with pytest.raises(ValueError, match="label -1: the image has none"):
-      source.load(1)
-  records.reverse()  # a split without labels
-  with tfds_sets.open_tfds(dataset, 8) as source:
-    assert source.class_names == () and source.load(0)[1] == 0

@@ -46,7 +46,6 @@ class Source:
 # raise ValueError, in one sentence, if they cannot open what is asked for.
 OpenSource: TypeAlias = contextlib.AbstractContextManager[Source]
 
-_DEMOS = ("cats", "earth")
 # Fields of a data set that configurations of older runs lack.
 LATER = {"labels": "none", "holdout": 0.0}
 LATER |= {"range": "", "layout": "", "group_by": ""}
@@ -80,9 +79,6 @@ def config_of(
     name, path = "lsun_church", rest
   else:
     name, path = rest, ""
-  if kind == "demo" and name not in _DEMOS:
-    choices = " and ".join(f"demo:{demo}" for demo in _DEMOS)
-    raise ValueError(f"--source: {source} is unknown; choose {choices}")
   dataset = {"name": name, "path": path, "split": "train", "crop": "center"}
   return ConfigDict(
     {
