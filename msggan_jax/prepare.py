@@ -60,7 +60,7 @@ def main() -> None:
   from msggan_jax import data
   from msggan_jax.config import checks
   from msggan_jax.data import values
-  from msggan_jax.data.sources import LATER, config_of
+  from msggan_jax.data.sources import config_of
 
   if (_CONFIG.value is None) == (_SOURCE.value is None):
     raise ValueError("give either --config or --source; see --help")
@@ -83,10 +83,7 @@ def main() -> None:
     config.update_from_flattened_dict(
       {_OF_SOURCE[flag]: value for flag, value in given.items()}
     )
-  # Older files lack some fields.
-  there = {*cli.by_name(config.to_dict())}
-  absent = {f"dataset.{name}" for name in LATER} - there
-  names = [x for x in FIELDS if x.startswith("dataset.") and x not in absent]
+  names = [name for name in FIELDS if name.startswith("dataset.")]
   checks.check_fields(config, [*names, "resolution", "channels", "base_grid"])
   path = data.prepare(config, output=_OUTPUT.value, strict=_STRICT.value)
   print(data.summary(path))

@@ -55,9 +55,7 @@ def choose(
     policy = rule.augment
     chosen["augment"] = (policy, f"{images} ({rule.source})")
   size = max(num_images // unit, 1) * unit
-  if "batch_size" in given or size >= config.batch_size:
-    size = config.batch_size
-  else:
+  if "batch_size" not in given and size < config.batch_size:
     chosen["batch_size"] = (size, f"{images}, in multiples of {unit}")
   total = config.total_kimg
   why = f"the config's; {images}"
@@ -76,7 +74,7 @@ def choose(
   fixed = "augment_target" in given and config.augment_target == 0
   if policy != augment.NONE and not fixed:
     chosen |= _adaptive(config, policy, total, given)
-  return chosen | _ema(config, size, total, given)
+  return chosen | _ema(config, total)
 
 
 def _adaptive(
@@ -102,20 +100,12 @@ def _adaptive(
   }
 
 
-def _ema(
-  config: ConfigDict, batch_size: int, total_kimg: float, given: Collection[str]
-) -> Chosen:
+def _ema(config: ConfigDict, total_kimg: float) -> Chosen:
   """Choose an average that forgets the first pictures of a short run."""
   longest = total_kimg / 50
   why = "a fiftieth of the run at most (ours)"
-  if config.ema_decay and "ema_decay" in given:
-    return {}
   if config.ema_decay:
-    half_life = math.log(0.5) / math.log(config.ema_decay) * batch_size / 1000
-    return {
-      "ema_decay": (0.0, f"not {config.ema_decay}, but a half-life"),
-      "ema_kimg": (min(half_life, longest), why),
-    }
+    return {}
   lengths = {name: config[name] for name in ("ema_kimg", "ema_kimg_end")}
   return {
     name: (min(length, longest), why)

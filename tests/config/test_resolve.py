@@ -194,11 +194,8 @@ def test_the_preset_s_loss_and_length_of_average_count():
   assert (made["ema_kimg"], made["ema_kimg_end"]) == (0.0, 4.0)
   made = chosen(few("a", "msg_r3"), 100, augment_holdout="held_out")
   assert "loss" not in made and made["augment_target"] == 0.5
-  # 0.999 a step of 8 images is a half-life of 5.5 kimg.
   made = chosen(few("a", "bmsg_gan"), 100)
-  assert (made["ema_decay"], made["ema_kimg"]) == (0.0, 4.0)
-  made = chosen(few("a", "bmsg_gan"), 1000)
-  assert made["ema_kimg"] == pytest.approx(5.54, rel=1e-3)
+  assert not made.keys() & {"ema_decay", "ema_kimg"}
 
 
 def test_a_network_still_grows_with_few_images(monkeypatch):
@@ -220,8 +217,6 @@ def test_given_fields_are_in_force():
   assert (made["total_kimg"], made["ema_kimg"]) == (1000.0, 10.0)
   made = chosen(few("a"), 100, augment="exact")
   assert "augment" not in made and made["augment_strength"] == 0.8
-  made = chosen(few("a", "bmsg_gan"), 100, ema_decay=0.9)
-  assert not made.keys() & {"ema_decay", "ema_kimg"}
 
 
 @pytest.mark.parametrize(

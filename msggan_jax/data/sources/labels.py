@@ -100,11 +100,6 @@ def _json_rows(data: bytes) -> list[tuple[str, int]]:
       f"{JSON} is unreadable: {reading.reason_of(error)}; it must hold "
       '{"labels": [["file", 0], ...]}'
     ) from error
-  if rows is None or rows == []:
-    raise ValueError(
-      f"{JSON} has no labels ({json.dumps(rows)}): its images have no classes; "
-      "choose dataset.labels none"
-    )
   for row in rows if isinstance(rows, list) else [rows]:
     if not (
       isinstance(row, list)
