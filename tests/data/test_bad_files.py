@@ -261,27 +261,6 @@ def test_members_are_never_inflated_beyond_their_size(tmp_path):
   assert peak < 10**6  # bytes
 
 
-def test_zips_that_cannot_be_opened(tmp_path):
-  path = tmp_path / "photos.zip"
-  with zipfile.ZipFile(path, "w") as archive:
-    archive.writestr("x.png", GOOD_PNG)
-  # A name that is not UTF-8.
-  content = path.read_bytes().replace(b"x.png", b"\xe4.png")
-  path.write_bytes(content)
-  assert len(prepare(path, tmp_path / "good")) == 1
-  for damaged in (
-    flipped(content, content.rindex(b"PK\x01\x02")),
-    flipped(content, content.rindex(b"PK\x05\x06") + 12),
-    patch_entry(content, b"\xe4.png", 8, "<H", 0x800),
-    patch_entry(content, b"\xe4.png", 6, "<H", 99),
-  ):
-    path.write_bytes(damaged)
-    with pytest.raises(ValueError, match=r"photos\.zip") as error:
-      prepare(path, tmp_path / "set")
-    assert len(str(error.value).splitlines()) == 1
-    assert not (tmp_path / "set").exists()
-
-
 @pytest.fixture
 def photos(tmp_path, monkeypatch):
   monkeypatch.setattr(reading, "PAUSES_SECS", (0.0, 0.0))

@@ -282,17 +282,6 @@ def test_the_command_and_sigkill(photos, whole, tmp_path):
   assert not (tmp_path / ".set.partial").exists()
 
 
-def test_a_wait_that_cannot_be_announced_takes_no_lock(tmp_path):
-  def announce(holder):
-    raise BrokenPipeError
-
-  path = tmp_path / "set" / "lock"
-  with folder_lock.locked(path, announce):
-    with pytest.raises(BrokenPipeError):
-      with folder_lock.locked(path, announce):
-        pass
-
-
 def test_a_lock_that_cannot_be_made_is_an_error(tmp_path, monkeypatch):
   (tmp_path / "lock").symlink_to(tmp_path / "missing" / "lock")
   (tmp_path / "deleted").mkdir()
