@@ -83,10 +83,7 @@ def by_pattern(pattern: str, names: Sequence[str]) -> list[list[int]]:
 def write(
   path: Path, images: Sequence[int], class_counts: Sequence[int]
 ) -> None:
-  """Record the held-out images of a set, if any, and their number by class."""
-  if not images:
-    (path / _FILE).unlink(missing_ok=True)  # of an earlier attempt
-    return
+  """Record the held-out images of a set, and their number by class."""
   content = {"images": list(images), "class_counts": list(class_counts)}
   (path / _FILE).write_text(json.dumps(content) + "\n")
 

@@ -211,7 +211,8 @@ def _finish(
       (path / name).write_text("".join(json.dumps(row) + "\n" for row in rows))
   if source.class_names:
     prepared_set.write_labels(path, labels)
-  holdout.write(path, held, count_by_class([labels[i] for i in held]))
+  if held:
+    holdout.write(path, held, count_by_class([labels[i] for i in held]))
   _write_contact_sheet(written)
   metadata = dataclasses.replace(
     metadata, num_holdout=len(held), num_duplicates=sum(map(len, groups))
