@@ -24,6 +24,7 @@ _UNREAD = {
   rb"\xff\x0a|\0\0\0\x0cJXL ": "JPEG XL is not read: convert it to PNG",
   rb".{128}DICM": "DICOM needs its range: add --range=LOW:HIGH",
   rb"\x93NUMPY": "a NumPy array needs its range: add --range=LOW:HIGH",
+  rb"PK\x03\x04": "an archive is not opened: unpack it",
   rb"8BPS": "a Photoshop file is not read: export it as PNG",
   rb"v/1\x01|#\?RADIANCE": "HDR is not read: convert it to PNG",
   rb"II\*\0....CR|....ftypcrx |FUJIFILMCCD-RAW|IIRO|IIRS|IIU\0|FOVb": (

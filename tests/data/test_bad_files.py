@@ -82,7 +82,6 @@ BAD_CONTENTS = {
     encoded("TIFF", Image.fromarray(np.full((40, 40), 70_000, np.int32))),
     "32-bit",
   ),
-  "photos.zip": (b"PK\x05\x06" + bytes(18), "nested zip file"),
   "line\nbreak\t\x1b[31m.png": (b"", "empty"),
   "\u2028 \U0001f600.png": (b"", "empty"),
   "9" * 240 + ".png": (b"", "empty"),
@@ -211,7 +210,6 @@ def test_a_zip_of_bad_files(tmp_path):
       reasons[name] = "cannot identify"
     for name in ("crc", "locked", "method", "bomb", "other"):
       write_member(archive, f"{name}.png", GOOD_PNG)
-    write_member(archive, "inner.zip", GOOD_PNG)
     write_member(archive, "7" * 9000 + ".png", b"")  # a number of many digits
     with pytest.warns(UserWarning, match="Duplicate name"):
       write_member(archive, "twice.png", b"")
@@ -230,10 +228,8 @@ def test_a_zip_of_bad_files(tmp_path):
   content = content.replace(b"other.png", b"Other.png", 1)  # of its own header
   reasons |= {
     "other.png": "differ",
-    "inner.zip": "nested zip file",
     "7" * 9000 + ".png": "empty",
   }
-  reasons["twice.png"] = "a later file in the zip"
   (tmp_path / "photos.zip").write_bytes(content)
   before = {*tmp_path.parent.rglob("*")}
   images = prepare(tmp_path / "photos.zip", tmp_path / "set")

@@ -111,6 +111,7 @@ def make_files():
       "a NumPy array needs its range: add --range=LOW:HIGH",
     ),
     "5": (bytes(128) + b"DICM", "DICOM needs its range: add --range=LOW:HIGH"),
+    "6.zip": (b"PK\3\4", "an archive is not opened: unpack it"),
     "notes.txt": (b"no image", "not an image"),
     "x/unknown.bin": (b"P5 or so", "not an image"),
     "x/empty": (b"", "not an image"),

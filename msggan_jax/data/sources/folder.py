@@ -33,7 +33,6 @@ from msggan_jax.data.sources import (
 )
 
 _MAX_FILE_BYTES = 2**29  # larger than any image within Pillow's pixel limit
-_READ_BYTES = 4096  # zipfile's smallest chunk
 _MOST_NOTES = 10
 
 # Types of files that are no images, so that nobody has to open them.
@@ -49,7 +48,7 @@ _SAMPLE = re.compile(r"seed\d{4,}\.png")
 class _Files(NamedTuple):
   """The files of a folder or a zip."""
 
-  names: list[str]  # relative paths; in a zip some may be equal
+  names: list[str]  # relative paths
   read: Callable[[str, int], bytes]  # the first bytes of a file; -1: all
   num_bytes: Callable[[str], int]
   stamp: Callable[[str], str]  # see `Source.stamps`
@@ -91,19 +90,13 @@ def _source(files: _Files, kind: str, layout: str | None) -> Source:
     return files.read(name, -1)
 
   images, unread = _sort_out(files, are_arrays=layout is not None)
-  labeled = [name for name in images if not _is_zip_name(name)]
-  found = labels.read(kind, labeled, read)
+  found = labels.read(kind, images, read)
   names = sorted([*images, *files.unusable], key=_natural_key)
 
   def read_at(place: int) -> bytes:
     name = names[place]
     if reason := files.unusable.get(name):
       raise ValueError(reason)
-    # Of equal names, unpacking a zip file keeps the last.
-    if names[place + 1 : place + 2] == [name]:
-      raise ValueError("a later file in the zip file has the same name")
-    if _is_zip_name(name):
-      raise ValueError("a nested zip file is not opened: unpack it")
     return read(name)
 
   open_at, counts = _openers(names, read_at, layout)
@@ -196,10 +189,6 @@ def _hidden_part(name: str) -> str:
   return ""
 
 
-def _is_zip_name(name: str) -> bool:
-  return name.lower().endswith(".zip")
-
-
 def _split(name: str) -> tuple[str, str]:
   """Return the folder and the file of a name."""
   folder, _, file = name.replace("\\", "/").rpartition("/")
@@ -216,10 +205,7 @@ def _part_in(name: str, folders: Set[str]) -> str:
 def _sort_out(
   files: _Files, *, are_arrays: bool
 ) -> tuple[list[str], list[tuple[str, str]]]:
-  """Return the images among files in natural order, and why others are none.
-
-  Nested zip files count as images that cannot be used.
-  """
+  """Return the images among files in natural order, and why others are none."""
   unread: dict[str, str] = {}
   shown, contents = [], collections.defaultdict(set)  # of each folder
   for name in files.names:
@@ -272,7 +258,7 @@ def _is_sheet(name: str, files: _Files) -> bool:
 
 
 def _why_no_image(name: str, files: _Files, are_arrays: bool) -> str:
-  if image_files.is_image_name(name) or _is_zip_name(name):
+  if image_files.is_image_name(name):
     return ""
   if are_arrays and arrays.is_array_name(name):
     return ""
@@ -355,18 +341,16 @@ def _open_zip(path: Path, kind: str, layout: str | None) -> Iterator[Source]:
     members = [
       x for x in archive.infolist() if not x.filename or not x.is_dir()
     ]
+    # Of equal names the last, as unpacking does.
     last = {member.filename: member for member in members}
 
     def read(name: str, size: int) -> bytes:
       with archive.open(last[name]) as file:
-        if size >= 0:
-          return file.read(size)
-        # In chunks: otherwise zipfile decompresses everything before it
-        # truncates to the declared size.
-        return b"".join(iter(lambda: file.read(_READ_BYTES), b""))
+        # Without a size, zipfile decompresses more than is declared.
+        return file.read(last[name].file_size if size < 0 else size)
 
     files = _Files(
-      [member.filename for member in members],
+      [*last],
       read,
       num_bytes=lambda name: last[name].file_size,
       stamp=lambda name: f"{last[name].file_size}:{last[name].CRC}",
