@@ -15,7 +15,7 @@ from msggan_jax.data import reading
 MODES = {1: "L", 3: "RGB", 4: "RGBA"}  # by number of channels
 MARK = "msggan_jax"  # keyword of the text in PNG files of this package
 SHEET = "sheet"  # several images; a sample has `Job.marks`
-MOST_BYTES = 2**30  # of an image in memory, and of all that threads decode
+MOST_BYTES = 2**30  # of an image in memory
 
 _SRGB = ImageCms.createProfile("sRGB")
 # Color space of an ICC profile and mode of its sRGB image, by an image's mode.
@@ -25,7 +25,6 @@ _COLOR_SPACES = {
   "RGBA": ("RGB", "RGBA"),
   "CMYK": ("CMYK", "RGB"),
 }
-_memory = reading.Budget(MOST_BYTES)
 
 
 def check_resolution(resolution: int) -> None:
@@ -64,7 +63,7 @@ def fit(
   # JPEG decodes at 1/2, 1/4, 1/8 of its size for almost nothing; the margin of
   # two leaves the last reduction to the better filter below.
   image.draft(None, (2 * max(size), 2 * max(size)))
-  with _memory.take(check_memory(image, there)):
+  with reading.in_turn(check_memory(image, there)):
     if deep_tiles(image):  # Pillow keeps the high bytes
       colors = image.getextrema()[: 4 if image.mode == "CMYK" else 3]
       _check_levels(256 * max(high for _, high in colors) + 255)

@@ -8,8 +8,8 @@ import errno
 import re
 import threading
 import time
-from collections.abc import Callable, Iterable, Iterator
-from typing import TypeVar
+from collections.abc import Callable, Iterable
+from typing import Any, TypeVar
 
 from absl import logging
 
@@ -28,6 +28,8 @@ _MAX_CHARACTERS = 200  # of a reason; files can hold endless words of their own
 # Others, of decoders that stumble over damage, have no words for people.
 _WORDED = (OSError, RuntimeError, ValueError)
 
+_LARGE = 2**28  # bytes in memory, which threads have one after the other
+_turn = threading.RLock()
 _T = TypeVar("_T")
 
 
@@ -35,26 +37,9 @@ class DiskError(OSError):
   """The disk has failed repeatedly; the file may be good."""
 
 
-class Budget:
-  """Bytes that threads share; who wants more than all of them gets all."""
-
-  def __init__(self, total: int):
-    self._total = self._left = total
-    self._changed = threading.Condition()
-
-  @contextlib.contextmanager
-  def take(self, amount: int) -> Iterator[None]:
-    """Wait until so many bytes are free, and hold them in the block."""
-    amount = min(amount, self._total)
-    with self._changed:
-      self._changed.wait_for(lambda: amount <= self._left)
-      self._left -= amount
-    try:
-      yield
-    finally:
-      with self._changed:
-        self._left += amount
-        self._changed.notify_all()
+def in_turn(num_bytes: int) -> contextlib.AbstractContextManager[Any]:
+  """Return what a thread holds while it has so many bytes in memory."""
+  return _turn if num_bytes > _LARGE else contextlib.nullcontext()
 
 
 def read(function: Callable[[], _T], what: str) -> _T:

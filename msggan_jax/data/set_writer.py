@@ -35,7 +35,6 @@ _CONTACT_SHEET_IMAGES = 64
 _CONTACT_SHEET_CELL = 128  # largest side of one image on it, in pixels
 
 _T = TypeVar("_T")
-_memory = reading.Budget(2**30)  # bytes of files that threads read
 
 
 def write_set(
@@ -105,7 +104,7 @@ def make_one(
   """
   name = source.names[index]
   try:
-    with _memory.take(source.num_bytes(index)):
+    with reading.in_turn(source.num_bytes(index)):
       image, label = reading.read(lambda: source.load(index), name)
       return make(image), label
   except pixels.Question as error:

@@ -2,7 +2,6 @@
 
 import io
 import struct
-import threading
 import unicodedata
 import zipfile
 
@@ -12,7 +11,7 @@ import pytest
 from PIL import Image, ImageCms
 
 from msggan_jax import data
-from msggan_jax.data import image_files, pictures, pixels, reading
+from msggan_jax.data import image_files, pictures, pixels
 from msggan_jax.data.sources import config_of, folder, labels
 
 RED = (220, 30, 40)
@@ -323,22 +322,3 @@ def test_a_tiff_of_several_pages_says_which_is_used(tmp_path, monkeypatch):
   with folder.open_folder(config.dataset, 16) as source:
     assert source.load(0)[0].size == (40, 40)
   assert notes == ["scan.tif: page 1 of 8 is used"]
-
-
-def test_threads_share_a_budget():
-  budget, order = reading.Budget(10), []
-  holds = threading.Event()
-
-  def want_more_than_all():
-    holds.wait()
-    with budget.take(1000):
-      order.append("second")
-
-  thread = threading.Thread(target=want_more_than_all)
-  thread.start()
-  with budget.take(4), budget.take(6):
-    holds.set()
-    thread.join(0.05)
-    order.append("first")
-  thread.join()
-  assert order == ["first", "second"]
