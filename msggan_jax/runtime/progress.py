@@ -4,7 +4,6 @@ import sys
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
-import jax
 import numpy as np
 from tqdm import tqdm
 
@@ -34,7 +33,7 @@ def bar(
 
 
 def map_batches(
-  function: Callable[..., Sequence[jax.Array]],
+  function: Callable[..., Sequence[Any]],
   *arrays: Any,
   batch_size: int,
   title: str = "",
@@ -48,7 +47,7 @@ def map_batches(
 
 
 def each_batch(
-  function: Callable[..., Sequence[jax.Array]],
+  function: Callable[..., Sequence[Any]],
   *arrays: Any,
   batch_size: int,
   title: str = "",
@@ -58,6 +57,8 @@ def each_batch(
   The function gets batches of one shape; the last example fills the last one.
   An argument None stays None. `title` is that of a progress bar.
   """
+  import jax  # late: data sets are prepared without it
+
   total = len(arrays[0])
   size = min(batch_size, total)
   with bar(total, title, "images") as shown:
