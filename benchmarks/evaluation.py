@@ -108,7 +108,7 @@ def measure(resolution: int, batch: int, features: int) -> None:
       lambda: distances.Moments(a).covariance,
     ),
     (
-      "FID: root of the reals, cached",
+      "FID: root of the reals",
       ("set", 1),
       lambda: distances.Moments.from_arrays(moments.arrays()).root,
     ),

@@ -5,6 +5,7 @@ ones. Pairs of features are visited in blocks, so that the features themselves
 are the largest arrays. On accelerators, the device sums KID's kernel.
 """
 
+import functools
 from collections.abc import Iterator
 from typing import Any
 
@@ -16,25 +17,18 @@ from msggan_jax.kernels.precision import matmul
 
 _BLOCK = 2048  # rows: 32 MB for a block of pairs
 
-Made = dict[str, Any]
-
 
 class Moments:
-  """Mean and covariance of features that arrive in batches, each (B, D).
+  """Mean and covariance of features that arrive in batches, each (B, D)."""
 
-  `made` keeps a value that was computed once: the covariance's root.
-  """
-
-  def __init__(self, *batches: np.ndarray, made: Made | None = None):
+  def __init__(self, *batches: np.ndarray):
     self._sums: dict[str, Any] = {"count": 0, "sum": 0.0, "products": 0.0}
     # Small batches are collected: an update of the products costs as much for
     # one feature as for many.
     self._waiting = list(batches)
-    self.made = {} if made is None else made
 
   def add(self, features: np.ndarray) -> None:
     """Add features, (B, D)."""
-    self.made.clear()
     self._waiting.append(features)
     if sum(map(len, self._waiting)) >= _BLOCK:
       self._all()
@@ -69,20 +63,17 @@ class Moments:
       raise ValueError(f"a covariance needs 2 features or more, not {count}")
     return (products - np.outer(total, total / count)) / (count - 1)
 
-  @property
+  @functools.cached_property
   def root(self) -> np.ndarray:
-    """The covariance's square root, (D, D), computed once."""
-    if "root" not in self.made:
-      values, vectors = np.linalg.eigh(self.covariance)
-      # Rounding makes some of the zeros negative.
-      root = (vectors * np.sqrt(np.maximum(values, 0))) @ vectors.T
-      self.made["root"] = root
-    return self.made["root"]
+    """The covariance's square root, (D, D), of all features."""
+    values, vectors = np.linalg.eigh(self.covariance)
+    # Rounding makes some of the zeros negative.
+    return (vectors * np.sqrt(np.maximum(values, 0))) @ vectors.T
 
   def factor(self) -> np.ndarray:
     """Return L, (D, D), with L L' the covariance: cheaper than `root`."""
     count, total, _ = self._all()
-    if "root" not in self.made and count > len(total):
+    if count > len(total):
       try:
         return np.linalg.cholesky(self.covariance)
       except np.linalg.LinAlgError:
@@ -92,30 +83,24 @@ class Moments:
   def arrays(self) -> dict[str, Any]:
     """Return arrays for `from_arrays`."""
     self._all()
-    return self._sums | self.made
+    return self._sums
 
   @classmethod
   def from_arrays(cls, arrays: dict[str, Any]) -> "Moments":
     """Restore moments from `arrays`."""
     moments = cls()
-    moments._sums = {name: arrays.pop(name) for name in moments._sums}
-    moments.made = arrays
+    moments._sums = {name: arrays[name] for name in moments._sums}
     return moments
 
 
 class Rows:
-  """Features that arrive in batches, each (B, D), and are all kept.
+  """Features that arrive in batches, each (B, D), and are all kept."""
 
-  `made` keeps values that were computed once: the kernel, the moments' root.
-  """
-
-  def __init__(self, *batches: np.ndarray, **made: Any):
+  def __init__(self, *batches: np.ndarray):
     self._parts = list(batches)
-    self.made: Made = made
 
   def add(self, features: np.ndarray) -> None:
     """Add features, (B, D)."""
-    self.made.clear()
     self._parts.append(features)
 
   @property
@@ -130,27 +115,30 @@ class Rows:
     """The number of features and their dimension, (N, D)."""
     return self.array.shape
 
-  @property
+  @functools.cached_property
   def kernel(self) -> float:
-    """Mean kernel of different features (KID), computed once."""
-    if "kernel" not in self.made:
-      self.made["kernel"] = _mean_kernel_within(self.array)
-    return self.made["kernel"]
+    """Mean kernel of different features (KID), of all that were added."""
+    return _mean_kernel_within(self.array)
+
+  @functools.cached_property
+  def moments(self) -> Moments:
+    """The moments of all features that were added."""
+    return Moments(self.array)
 
   def arrays(self) -> dict[str, Any]:
     """Return arrays for `from_arrays`."""
-    return {"rows": self.array, **self.made}
+    return {"rows": self.array}
 
   @classmethod
   def from_arrays(cls, arrays: dict[str, Any]) -> "Rows":
     """Restore features from `arrays`."""
-    return cls(arrays.pop("rows"), **arrays)
+    return cls(arrays["rows"])
 
 
 def moments_of(features: np.ndarray | Moments | Rows) -> Moments:
   """Return the moments of features, (N, D)."""
   if isinstance(features, Rows):
-    return Moments(features.array, made=features.made)
+    return features.moments
   return features if isinstance(features, Moments) else Moments(features)
 
 

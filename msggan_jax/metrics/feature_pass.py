@@ -150,19 +150,6 @@ class Passes:
     return multihost_utils.process_allgather(features, tiled=True)
 
 
-def complete(protocol: Protocol, reals: Statistics) -> bool:
-  """Compute the part of a protocol's distance that depends on reals only.
-
-  The reals' statistics keep it. Returns whether it was missing.
-  """
-  made = len(reals.made)
-  if protocol.needs_moments:
-    _ = distances.moments_of(reals).root
-  elif protocol.kind == "kid" and not protocol.per_class:
-    _ = reals.kernel
-  return len(reals.made) > made
-
-
 def compute(
   protocol: Protocol, reals: Statistics | None, fakes: Statistics
 ) -> dict[str, float]:

@@ -17,7 +17,6 @@ from msggan_jax.data import PreparedSet, pictures
 from msggan_jax.kernels import plain
 from msggan_jax.metrics import (
   efficientnet,
-  feature_pass,
   frozen_network,
   inception,
   value_statistics,
@@ -110,11 +109,7 @@ class Reals:
     for draw, group in drawn.values():
       requests = {p: passes.request(p, len(draw.numbers)) for p in group}
       statistics = self._of_draw(draw, [*requests.values()], passes, title)
-      for protocol, request in requests.items():
-        ours = found[protocol] = statistics[request]
-        # Only the first process computes distances.
-        if processes.is_first() and feature_pass.complete(protocol, ours):
-          _save(self._path(request, draw, passes), ours)
+      found |= {p: statistics[request] for p, request in requests.items()}
     return found
 
   def features(

@@ -13,7 +13,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from msggan_jax.metrics.distances import Made, Rows
+from msggan_jax.metrics.distances import Rows
 from msggan_jax.metrics.frozen_network import Features, Images
 from msggan_jax.models.pyramid import to_float
 
@@ -55,7 +55,6 @@ class Halves:
   """
 
   def __init__(self, order: np.ndarray, sums: Any = 0.0):
-    self.made: Made = {}  # nothing
     self._order, self._sums, self._added = order, sums, 0
     self._is_in = np.zeros((2, len(order)))
     for row, half in zip(self._is_in, np.array_split(order, 2), strict=True):
