@@ -30,7 +30,6 @@ UNREAD_FILE = "unread.jsonl"
 CONTACT_SHEET_FILE = "contact_sheet.png"
 DUPLICATES_FILE = "duplicates.jsonl"
 
-_DIGESTS_FILE = "digests.bin"  # SHA-256 of all images and labels, in order
 _LABELS_FILE = "labels.bin"  # of all images, in order
 _LABELS_DTYPE = "<i4"
 _SETTINGS = (
@@ -269,26 +268,9 @@ def digest_of(image: np.ndarray, label: int) -> bytes:
   return made.digest()
 
 
-def read_digests(images: PreparedSet) -> list[bytes]:
-  """Return the digests of a set's images when it was prepared.
-
-  [] if they do not belong to the set's content hash, or the set lacks them.
-  """
-  try:
-    all_bytes = (images.path / _DIGESTS_FILE).read_bytes()
-  except FileNotFoundError:
-    return []
-  whole = read_metadata(images.path)
-  if hashlib.sha256(all_bytes).hexdigest() != whole.content_hash:
-    return []
-  return [all_bytes[32 * i : 32 * i + 32] for i in images.numbers]
-
-
-def write_digests(path: Path, digests: Sequence[str]) -> str:
-  """Write a set's digests, hexadecimal; return the set's content hash."""
-  all_bytes = bytes.fromhex("".join(digests))
-  files.write(path / _DIGESTS_FILE, all_bytes)
-  return hashlib.sha256(all_bytes).hexdigest()
+def content_hash_of(digests: Sequence[str]) -> str:
+  """Return the content hash of a set with these digests, hexadecimal."""
+  return hashlib.sha256(bytes.fromhex("".join(digests))).hexdigest()
 
 
 def write_labels(path: Path, labels: Sequence[int]) -> None:

@@ -178,7 +178,7 @@ def _finish(
     num_images=len(labels),
     num_rejected=len(rejected),
     class_names=source.class_names,
-    content_hash=prepared_set.write_digests(path, digests),
+    content_hash=prepared_set.content_hash_of(digests),
     class_counts=count_by_class(labels),
     rejected=_count_reasons(rejected, wanted.size),
     unread=_count_reasons(unread, wanted.size),

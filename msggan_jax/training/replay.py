@@ -10,7 +10,7 @@ import functools
 import hashlib
 import os
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -27,7 +27,7 @@ from msggan_jax.algorithm.train_state import TrainState
 from msggan_jax.checkpoints.checkpoint import Checkpoints
 from msggan_jax.checkpoints.tensors import flatten
 from msggan_jax.config import saved
-from msggan_jax.data import prepared_set, run_data
+from msggan_jax.data import run_data
 from msggan_jax.runtime import errors, processes, sharding
 from msggan_jax.training import batches
 
@@ -95,7 +95,6 @@ def verify(config: ConfigDict, workdir: Path, steps: str) -> None:
         for change in known.changes(prepared)
       ),
     )
-    images = _KnownImages(prepared)
     program = dataclasses.replace(program, dtype=prepared.metadata.dtype)
     compiled = functools.cache(lambda r: program.at(r).compile()[0])
     restore = functools.partial(checkpoints.restore, program.abstract_state)
@@ -109,13 +108,12 @@ def verify(config: ConfigDict, workdir: Path, steps: str) -> None:
         steps = range(max(first, phase.first_step), min(last, phase.end_step))
         if not steps:
           continue
-        loader = batches.make_loader(config, state, images, holdout)
+        loader = batches.make_loader(config, state, prepared, holdout)
         with contextlib.closing(loader):
           for _ in steps:
             batch = sharding.put_batch(program.mesh, next(loader))
             state, _ = compiled(phase.resolution)(state, batch)
       expected = restore(last)
-      processes.say(*images.lines())
       one = last == first + 1
       what = f"step {last}" if one else f"steps {first + 1} to {last}"
       _compare(what, expected, state)
@@ -210,29 +208,3 @@ def _digest(tensors: Mapping[str, np.ndarray]) -> str:
     digest.update(f"{name} {array.shape} {array.dtype}".encode())
     digest.update(array.tobytes())
   return digest.hexdigest()
-
-
-class _KnownImages(data.PreparedSet):
-  """The run's images, compared with the hashes of their preparation."""
-
-  def __init__(self, images: data.PreparedSet):
-    super().__init__(images.path, images.metadata, images.numbers)
-    self._known = frozenset(prepared_set.read_digests(images))
-    self._changed: set[int] = set()
-    self._said: set[int] = set()
-
-  def __getitem__(self, index: int) -> dict[str, np.ndarray]:
-    item = super().__getitem__(index)
-    if self._known:
-      digest = prepared_set.digest_of(item["image"], int(item["label"]))
-      if digest not in self._known:
-        self._changed.add(index)
-    return item
-
-  def lines(self) -> Sequence[str]:
-    """Return a line for each further image that is not as it was prepared."""
-    new = sorted(self._changed - self._said)
-    self._said.update(new)
-    return [
-      f"image {i} of {self.path} is not the one that was prepared" for i in new
-    ]

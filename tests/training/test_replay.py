@@ -1,36 +1,20 @@
 """A run can be replayed; what has changed since is named."""
 
-import re
-
 import jax.numpy as jnp
 import pytest
 
-from msggan_jax import data
 from msggan_jax.checkpoints import checkpoint
-from msggan_jax.data import pixels, record_writer
 from msggan_jax.training import loop, replay
 
 
 @pytest.fixture
-def config(quick_config, tmp_path):
+def config(quick_config):
   """Four steps, a checkpoint at each."""
-  quick_config.dataset.data_dir = str(tmp_path / "data")  # to be changed
   quick_config.snapshot_kimg, quick_config.keep = 0.032, 4
   return quick_config
 
 
-def replace_image(folder, number):
-  """Write a set again with another image; its records are well-formed."""
-  images = data.open_prepared(folder)
-  pngs = [pixels.encode_png(item["image"]) for item in images]
-  pngs[number] = pixels.encode_png(255 - images[number]["image"])
-  writer = record_writer.RecordWriter(
-    folder, size=(4, 4), channels=3, has_labels=False
-  )
-  writer.add((png, 0) for png in pngs)
-
-
-def test_steps_are_replayed_or_the_change_is_named(config, tmp_path, capsys):
+def test_steps_are_replayed(config, tmp_path, capsys):
   run = tmp_path / "run"
   loop.train(config, run)
   with checkpoint.Checkpoints(run / "checkpoints") as checkpoints:
@@ -54,13 +38,6 @@ def test_steps_are_replayed_or_the_change_is_named(config, tmp_path, capsys):
     "step 4",
   ]
   assert all("tensors agree, SHA-256" in line for line in lines)
-
-  (folder,) = (tmp_path / "data").glob("*4x4x3")
-  replace_image(folder, 7)
-  with pytest.raises(replay.Mismatch, match="tensors differ, first "):
-    replay.verify(config, run, "0,3")
-  out = capsys.readouterr().out
-  assert re.search("image 7 of .* is not the one", out)
 
 
 def test_the_first_tensor_that_differs_is_named(capsys):
