@@ -95,13 +95,7 @@ def evaluate_run(workdir: Path, output: cli.JsonOutput) -> None:
   )
   evaluator = metrics.Evaluator(config, prepared, *chosen, progress=True)
   for step in steps:
-    try:
-      generator = trained.load_generator(workdir, step)
-    except (ValueError, OSError):
-      if not _ALL_STEPS.value or step in choose_steps(workdir):
-        raise
-      logging.warning("step %d: a run has deleted its checkpoint", step)
-      continue
+    generator = trained.load_generator(workdir, step)
     began = time.monotonic()
     at_stage = evaluator.at(generator.config.resolution)
     values = at_stage.evaluate(generator.params, generator.state)
