@@ -3,7 +3,6 @@
 import collections
 import contextlib
 import dataclasses
-import gc
 import itertools
 import time
 from collections.abc import Callable, Iterator
@@ -210,7 +209,7 @@ class _Run:
       loader = batches.make_loader(
         self.config, state, self.prepared, self.holdout
       )
-      with contextlib.closing(loader), _old_objects_set_aside():
+      with contextlib.closing(loader):
         if after:
           compiling = background.submit(self.program.at(after).compile)
         evaluating = evaluating or self._begin_evaluation(state)
@@ -311,17 +310,6 @@ class _Run:
       *ema,
       value_range=self.prepared.metadata.value_range,
     )
-
-
-@contextlib.contextmanager
-def _old_objects_set_aside() -> Iterator[None]:
-  # Python looks for unreachable cycles once a quarter of all objects is new.
-  # Beside the million that compiling leaves, those of plots grew for hours.
-  gc.freeze()
-  try:
-    yield
-  finally:
-    gc.unfreeze()
 
 
 def describe_devices() -> str:
