@@ -9,10 +9,12 @@ from typing import Any
 
 import jax.numpy as jnp
 import numpy as np
+from scipy.interpolate import CubicSpline
 
 from msggan_jax.algorithm import growth
 from msggan_jax.checkpoints import checkpoint, trained
 from msggan_jax.config import saved
+from msggan_jax.models.layers import normalize_latents
 from msggan_jax.models.pyramid import Pyramid
 from msggan_jax.runtime import files, progress
 from msggan_jax.sampling import sheets
@@ -42,8 +44,8 @@ def interpolate(job: Job, frames: int | None) -> list[str]:
   stylegan = job.generator.config.model == "stylegan"
   corners = np.asarray(job.styles if stylegan else job.latents)
   points = closed_walk(corners, frames)
-  if not stylegan:
-    points = _with_norms(points, corners, frames)
+  if job.generator.config.normalize_latents and not stylegan:
+    points = np.asarray(normalize_latents(jnp.asarray(points)))
 
   def generate(batch: np.ndarray) -> Pyramid:
     if stylegan:
@@ -103,23 +105,13 @@ def training(job: Job, workdir: Path, frames: int | None) -> list[str]:
 
 
 def closed_walk(corners: np.ndarray, frames: int) -> np.ndarray:
-  """Return a smooth closed curve through points, (N, D) (Catmull & Rom 1974).
+  """Return a smooth closed curve through points, (N, D), as (N frames, D).
 
-  (N frames, D): `frames` from one corner on. Its direction is continuous, also
-  from the end to the start.
+  `frames` from one corner on; its direction is continuous at all of them.
   """
-  t = (np.arange(frames) / frames)[:, None, None]
-  before, after, last = (np.roll(corners, -i, axis=0) for i in (-1, 1, 2))
-  slope = (after - before) / 2
-  next_slope = (last - corners) / 2
-  curve = (
-    (2 * t**3 - 3 * t**2 + 1) * corners
-    + (t**3 - 2 * t**2 + t) * slope
-    + (3 * t**2 - 2 * t**3) * after
-    + (t**3 - t**2) * next_slope
-  )  # (frames, N, D)
-  curve = curve.swapaxes(0, 1).reshape(-1, corners.shape[1])
-  return curve.astype(corners.dtype)
+  closed = np.concatenate([corners, corners[:1]])
+  curve = CubicSpline(np.arange(len(closed)), closed, bc_type="periodic")
+  return curve(np.arange(len(corners) * frames) / frames).astype(corners.dtype)
 
 
 def write(stem: Path, frames: Iterable[np.ndarray]) -> list[str]:
@@ -170,17 +162,6 @@ def _pad(frame: np.ndarray) -> np.ndarray:
   height, width, _ = frame.shape
   padding = [(0, height % 2), (0, width % 2), (0, 0)]
   return np.ascontiguousarray(np.pad(frame, padding, mode="edge"))
-
-
-def _with_norms(
-  points: np.ndarray, corners: np.ndarray, frames: int
-) -> np.ndarray:
-  """Scale points to norms between those of their corners."""
-  norms = np.linalg.norm(corners, axis=1)
-  t = np.arange(frames) / frames
-  wanted = (norms[:, None] * (1 - t) + np.roll(norms, -1)[:, None] * t).ravel()
-  scale = wanted / np.maximum(np.linalg.norm(points, axis=1), 1e-12)
-  return (points * scale[:, None]).astype(points.dtype)
 
 
 def _side_by_side(job: Job, scales: Scales, i: int) -> np.ndarray:

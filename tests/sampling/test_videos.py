@@ -54,13 +54,6 @@ def test_interpolate_meets_the_seeds(model, written, tmp_path):
     videos.interpolate(dataclasses.replace(job, seeds=[1], labels=[1]), 3)
 
 
-def test_walks_stay_on_the_hypersphere():
-  corners = np.random.default_rng(0).normal(size=(3, 6))
-  corners /= np.linalg.norm(corners, axis=1, keepdims=True)
-  points = videos._with_norms(videos.closed_walk(corners, 9), corners, 9)
-  np.testing.assert_allclose(np.linalg.norm(points, axis=1), 1, rtol=1e-6)
-
-
 def test_training_shows_every_checkpoint(written, tmp_path, monkeypatch):
   whole = make_generator()
   params = jax.tree.map(lambda x: 2 * x, whole.params)
