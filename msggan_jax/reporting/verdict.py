@@ -21,7 +21,6 @@ _EXPLODED = 10  # times the earlier losses
 _COLLAPSED = 0.75  # of the reals' diversity
 _WORSE = 0.1  # share of a score: less is noise
 _WIDENED = 1.1  # times the earlier gap of D
-_UNSTEADY = 3  # times the earlier changes between snapshots
 _WAITING = 0.2  # share of the loop's time spent on data
 
 # The rule that holds, a sentence on health, and what to try next.
@@ -61,7 +60,7 @@ class Case:
 
 def judge(case: Case) -> Finding:
   """Return the first rule that holds."""
-  rules = (_gave_up, _is_young, _diverges, _collapses, _declines, _is_unsteady)
+  rules = (_gave_up, _is_young, _diverges, _collapses, _declines)
   found = next(filter(None, (rule(case) for rule in rules)), None)
   return found or ("shows no warning", _soundness(case), _go_on(case))
 
@@ -242,23 +241,6 @@ def _declines(case: Case) -> Finding | None:
     "or with config.mirror=True if mirrored images are plausible, because D "
     "has begun to know its images by heart.",
   )
-
-
-def _is_unsteady(case: Case) -> Finding | None:
-  names = case.run.names("stability/")
-  points = case.run.series(names[-1]) if names else ()
-  changes = [change for kimg, change in points if case.is_settled(kimg)]
-  if len(changes) < 4:
-    return None
-  last, earlier = changes[-1], median(changes[:-1])
-  if last <= _UNSTEADY * earlier:
-    return None
-  health = (
-    "It is unsteady: between the last two snapshots the fixed latents' images "
-    f"changed by {number(last)} (mean square), "
-    f"{last / max(earlier, 1e-9):.1f} times the median before."
-  )
-  return "is unsteady", health, f"{_gentler(case.run)}."
 
 
 def _soundness(case: Case) -> str:

@@ -111,13 +111,6 @@ def test_overfitting(tmp_path):
   assert "checkpoint of 2 kimg (--step=best)" in found.advice
 
 
-def test_unsteadiness(tmp_path):
-  stats = [*rows()[:-1], rows()[-1] | {"stability/8": 0.9}]
-  found = judged(write_run(tmp_path / "run", stats=stats))
-  assert found.kind == "is unsteady"
-  assert "changed by 0.9 (mean square), " in found.health
-
-
 def test_a_run_that_gave_up(tmp_path):
   attempt = {"step": 500, "not_finite": ["d_loss", "g/kernel"]}
   for precision, attempts, advice in (
