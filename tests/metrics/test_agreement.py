@@ -53,26 +53,13 @@ def test_an_exact_pyramid_agrees(rows, channels):
     assert values[name] == pytest.approx(2 / 255 / math.sqrt(12), rel=0.15)
 
 
-def test_shuffled_scales_do_not_agree():
-  """Each scale shows the right images, in another order: about 0."""
-  pyramid = planted()
-  pyramid[4] = np.roll(pyramid[4], 1, axis=0)
-  values = measure(pyramid)
-  assert abs(values["agreement/4"]) < 0.03
-  # The mean image is the same: two independent deviations.
-  assert values["agreement_rmse/4"] == pytest.approx(
-    0.2 * math.sqrt(2), rel=0.05
-  )
-  assert values["agreement/8"] > 0.9998
-  assert values["agreement"] == values["agreement/4"]
-
-
 def test_noise_has_the_closed_form():
   """Of signal s and noise n: s / sqrt(s^2 + n^2), and RMSE n."""
   values = measure(planted(noise=0.1))
   expected = 0.2 / math.hypot(0.2, 0.1)
   assert values["agreement/4"] == pytest.approx(expected, rel=0.01)
   assert values["agreement_rmse/4"] == pytest.approx(0.1, rel=0.02)
+  assert values["agreement"] == values["agreement/4"]  # the smallest
   # As if all images were one array, in any batches.
   whole = measure(planted(noise=0.1), batch=256)
   assert values == pytest.approx(whole, rel=1e-9)
