@@ -14,7 +14,6 @@ docs/sampling.md.
 import importlib
 import math
 import re
-import sys
 import unicodedata
 from collections.abc import Sequence
 from pathlib import Path
@@ -269,12 +268,6 @@ def parse_labels(text: str, names: Sequence[str]) -> list[int]:
   for part in [text] if text in labels else map(str.strip, text.split(",")):
     if not names or re.fullmatch(r"\d+(-\d+)?", part):
       classes += parse_numbers("labels", part)
-      if labels.get(part, classes[-1]) != classes[-1]:
-        print(
-          f"--labels={part} is the number; the class of that name has number "
-          f"{labels[part]}",
-          file=sys.stderr,
-        )
     elif part in labels:
       classes.append(labels[part])
     else:

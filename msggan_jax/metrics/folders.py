@@ -1,6 +1,5 @@
 """Images of folders, zips and prepared sets that are compared."""
 
-import collections
 import concurrent.futures
 import contextlib
 import dataclasses
@@ -37,13 +36,9 @@ class Images:
     """Return the height and width of all images, or refuse several."""
     if self.unreadable:
       raise ValueError(self.unreadable)
-    counts = collections.Counter(self.sizes)
-    if len(counts) > 1:
-      some = ", ".join(
-        f"{w}x{h} ({n:,})" for (h, w), n in counts.most_common(3)
-      )
+    if len({*self.sizes}) > 1:
       raise ValueError(
-        f"{self.path} has images of {len(counts)} sizes, {some}; name a folder "
+        f"{self.path} has images of {len({*self.sizes})} sizes; name a folder "
         "with images of one size"
       )
     return self.sizes[0]

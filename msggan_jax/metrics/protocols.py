@@ -144,11 +144,6 @@ def best_row(
 
 
 def _parse_one(name: str, pattern: re.Pattern) -> Protocol:
-  if name.startswith(("bodies_", "combinations_")):  # metrics of older runs
-    raise ValueError(
-      f"{name}: remove it from the metrics; the demo's cats are measured by "
-      "python -m benchmarks.cats --workdir=RUN"
-    )
   match = pattern.fullmatch(name)
   if not match:
     raise ValueError(

@@ -3,7 +3,6 @@
 import collections
 import contextlib
 import functools
-import itertools
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -140,14 +139,9 @@ def _open_held_out(
     )
   ours, theirs = prepared.metadata.class_names, holdout.metadata.class_names
   if config.num_classes and ours != theirs:  # labels are numbers of the names
-    pairs = itertools.zip_longest(ours, theirs)
-    label, (our, their) = next(
-      x for x in enumerate(pairs) if len(set(x[1])) > 1
-    )
     raise ValueError(
-      f"config.augment_holdout is {config.augment_holdout!r}, whose class "
-      f"{label} is {their!r}, but {our!r} in the training set; give the same "
-      "classes"
+      f"config.augment_holdout is {config.augment_holdout!r}, which has other "
+      "classes than the training set; give the same classes"
     )
   return holdout
 

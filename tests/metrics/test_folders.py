@@ -61,7 +61,7 @@ def test_comparing_two_folders(tmp_path, monkeypatch):
   monkeypatch.setattr(prepared_set.PreparedSet, "__getitem__", None)
   assert metrics.compare(str(prepared), str(b), networks, name)[0] == found
   Image.new("RGB", (6, 9)).save(b / "20.png")
-  with pytest.raises(ValueError, match=r"2 sizes, 8x8 \(20\), 6x9 \(1\); name"):
+  with pytest.raises(ValueError, match="images of 2 sizes; name"):
     metrics.compare(str(a), str(b), networks, "kid_mean_colors")
   (b / "20.png").write_bytes(b"no image")
   with pytest.raises(

@@ -60,8 +60,7 @@ def test_bad_flags_end_in_one_sentence():
 def test_classes_are_chosen_by_name_or_number(shared, tmp_path):
   # "a" and two dots above it: as macOS writes names.
   labels = "--labels=Ka\u0308tzchen,0-1,2"
-  said = run("--seeds=5-8", labels, workdir=shared, output=tmp_path)
-  assert "--labels=2 is the number; the class of that name has number 0" in said
+  run("--seeds=5-8", labels, workdir=shared, output=tmp_path)
   for seed, label in zip(range(5, 9), (2, 0, 1, 2), strict=True):
     with Image.open(tmp_path / "4x4" / f"seed000{seed}.png") as image:
       assert image.info[pixels.MARK].endswith(f"seed {seed} class {label}")
