@@ -44,10 +44,7 @@ class Inception(frozen_network.FrozenNetwork):
     These are those of `pt_inception-2015-12-05-6726825d.pth`; others are
     ignored. The activations' dtype is float32 or bfloat16.
     """
-    try:
-      return cls(_apply, arrays, dtype)
-    except ValueError as error:
-      raise ValueError(f"not Inception v3 of 2015-12-05: {error}") from error
+    return cls(_apply, arrays, dtype)
 
   @classmethod
   def from_file(
@@ -58,7 +55,9 @@ class Inception(frozen_network.FrozenNetwork):
     try:
       return cls.from_state_dict(arrays, dtype)
     except ValueError as error:
-      raise ValueError(f"{path}: {error}") from error
+      raise ValueError(
+        f"{path} is not Inception v3 of 2015-12-05: {error}"
+      ) from error
 
 
 def resize(images: jax.Array, side: int) -> jax.Array:

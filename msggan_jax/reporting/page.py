@@ -71,13 +71,7 @@ def write(runs: Sequence[Run], path: Path) -> int:
         raise ValueError(
           f"{path} exists and is no report; give another file with --output"
         )
-  try:
-    files.write(path.absolute(), page)
-  except OSError as error:
-    raise ValueError(
-      f"{path} cannot be written: {error.strerror or error}; give another file "
-      "with --output"
-    ) from error
+  files.write(path.absolute(), page)
   return len(page)
 
 
