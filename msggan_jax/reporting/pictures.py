@@ -151,11 +151,10 @@ def diversity(run: Run) -> Points:
 
 def _tiles_of(config: Mapping[str, Any]) -> int:
   """Return `pictures.tiles_per_side` of a run, whose config may be damaged."""
-  channels, dataset = config.get("channels"), config.get("dataset")
+  channels = config.get("channels")
   if config.get("bands") or not isinstance(channels, int):
     return 1
-  is_values = isinstance(dataset, dict) and dataset.get("range")
-  return tiles_per_side(channels, colors=not is_values)
+  return tiles_per_side(channels, colors=not config.get("dataset.range"))
 
 
 def _data_uri(kind: str, content: bytes) -> Markup:

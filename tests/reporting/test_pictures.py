@@ -116,6 +116,8 @@ def test_diversity(tmp_path, monkeypatch):
   assert pictures.diversity(run_of(workdir)) == []
   few = write_run(tmp_path / "few", config={"resolution": 16})
   assert pictures.diversity(run_of(few)) == []  # reals: 2 x 2
+  values = {"channels": 4, "dataset.range": "0:1"}
+  assert pictures._tiles_of(values) == 2  # no colors and alpha
 
 
 def test_diversity_is_compared_with_a_sample_of_sorted_classes(tmp_path):
