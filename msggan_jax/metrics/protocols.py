@@ -126,8 +126,8 @@ def rows_like(
     value = row.get(protocol.main_value)
     return isinstance(value, int | float) and math.isfinite(value)
 
-  made = made_of(like, protocol)
-  same = (row for row in rows if made_of(row, protocol) == made)
+  made = _made_of(like, protocol)
+  same = (row for row in rows if _made_of(row, protocol) == made)
   by_step = {row["step"]: row for row in filter(has_number, same)}
   return [by_step[step] for step in sorted(by_step)]
 
@@ -168,7 +168,7 @@ def _parse_one(name: str, pattern: re.Pattern) -> Protocol:
   )
 
 
-def made_of(row: Mapping[str, Any], protocol: Protocol) -> tuple[Any, Any]:
+def _made_of(row: Mapping[str, Any], protocol: Protocol) -> tuple[Any, Any]:
   """Return the hashes of a row's data and of its extractor's weights."""
   hashes = row.get("weights_hash", {})
   return row.get("data_hash"), hashes.get(protocol.extractor)

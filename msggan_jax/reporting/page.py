@@ -108,7 +108,6 @@ def render(runs: Sequence[Run]) -> bytes:
     subjects=[_subject(run) for run in runs],
     findings=[verdict.judge(case) for case in cases],
     best=[verdict.best_score(case) for case in cases],
-    comparison=verdict.compare(cases) if len(runs) > 1 else "",
     newest={run.name: f[-1][1] for run, f in strips.get("All scales", ())},
     sections={"Scores": _scores(cases), "Records of training": _records(cases)},
     times=_times(runs),

@@ -5,7 +5,7 @@ and every sentence has the numbers that it follows from.
 """
 
 import dataclasses
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from statistics import median
 from typing import Any
 
@@ -36,7 +36,6 @@ class Scores:
   points: Points
   best_kimg: float
   best: float
-  made_of: tuple[Any, Any]  # hashes of the data and of the network's weights
   noise: float  # twice the largest recorded spread, or 0
 
   def is_worse(self, value: float, than: float) -> bool:
@@ -99,28 +98,6 @@ def best_score(case: Case) -> str:
   )
 
 
-def compare(cases: Sequence[Case]) -> str:
-  """Return a sentence on which of several runs is best."""
-  scored = {x.run.name: x.scores for x in cases if x.scores is not None}
-  first = next(iter(scored.values()), None)
-  alike = {
-    name: scores
-    for name, scores in scored.items()
-    if (scores.protocol, scores.made_of) == (first.protocol, first.made_of)
-  }
-  if len(alike) < 2:
-    return "No two of these runs have a score by the same protocol and data."
-  protocol = first.protocol
-  sign = -1 if protocol.higher_is_better else 1
-  ranks = ", then ".join(
-    f"{name} with {number(scores.best)} at {number(scores.best_kimg)} kimg"
-    for name, scores in sorted(alike.items(), key=lambda x: sign * x[1].best)
-  )
-  others = [x.run.name for x in cases if x.run.name not in alike]
-  left_out = f" ({', '.join(others)}: not comparable)" if others else ""
-  return f"By {protocol.main_value} the best is {ranks}{left_out}."
-
-
 def _parse(name: str, row: Mapping[str, Any]) -> Protocol | None:
   """Return a row's protocol by name, or None if there is no such one."""
   extractors = [protocols.EFFICIENTNET, *row.get("weights_hash", ())]
@@ -145,7 +122,6 @@ def _scores(
     points=[(row["kimg"], row[name]) for row in rows],
     best_kimg=best["kimg"],
     best=best[name],
-    made_of=protocols.made_of(like, protocol),
     noise=2 * max((x for x in spreads if isinstance(x, float)), default=0.0),
   )
 
