@@ -4,13 +4,6 @@ Names are loaded when they are first used, so that importing the package is
 quick and brings in neither Flax nor TensorFlow.
 """
 
-import sys
-
-from msggan_jax.runtime import files
-
-if sys.argv[:1] == ["-m"]:  # while Python looks for `-m msggan_jax.<command>`
-  files.end_at_signals()  # before slower imports
-
 import importlib
 from typing import Any
 

@@ -15,7 +15,7 @@ from typing import Any
 from absl import app, flags, logging
 from ml_collections import ConfigDict, config_flags
 
-from msggan_jax.runtime import errors, jsonl
+from msggan_jax.runtime import errors, files, jsonl
 
 STDOUT = "-"
 PACKAGE = Path(__file__).parents[1]
@@ -130,6 +130,7 @@ def run(main: Callable[[], None]) -> None:
 
   `main` raises ValueError for it, and OSError for errors of the system.
   """
+  files.end_at_signals()
   # Through the environment: JAX is imported only when it is needed.
   cache = Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache").expanduser()
   folder = str(cache / "msggan_jax" / "compiled")

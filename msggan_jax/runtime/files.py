@@ -1,11 +1,11 @@
 """Files and folders that are complete and on the disk, or not there at all.
 
-Neither an error nor a signal leaves half of one. It imports little, and a
-package's first line can call it.
+Neither an error nor a signal leaves half of one.
 """
 
 import contextlib
 import os
+import shutil
 import signal
 import sys
 from collections.abc import Iterator
@@ -48,8 +48,6 @@ def write(path: Path, content: str | bytes) -> None:
 
 def remove(path: Path) -> None:
   """Remove a file or a folder, as far as it exists and can be removed."""
-  import shutil  # late: a signal during imports would not be handled
-
   if path.is_dir() and not path.is_symlink():
     shutil.rmtree(path, ignore_errors=True)
   else:

@@ -184,6 +184,8 @@ def test_json_goes_to_stdout_or_to_a_new_file(tmp_path, capsys):
 def test_wrong_input_is_never_worth_another_attempt(monkeypatch, capsys):
   """Launch scripts repeat a command that ends with code 1."""
   monkeypatch.setattr(cli.app, "run", lambda main, flags_parser: main([]))
+  handled = []  # signals, in every command
+  monkeypatch.setattr(cli.files, "end_at_signals", lambda: handled.append(1))
   wrong = (errno.ENOENT, errno.EEXIST, errno.EACCES, errno.EPERM, errno.EISDIR)
   wrong += (errno.ENOTDIR, errno.EROFS, errno.ENAMETOOLONG, errno.ELOOP)
   full = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
@@ -212,6 +214,7 @@ def test_wrong_input_is_never_worth_another_attempt(monkeypatch, capsys):
   with pytest.raises(SystemExit, match="1"):
     cli.run(lambda: {}["a"])
   assert capsys.readouterr().err.startswith("Traceback ")  # of a bug
+  assert len(handled) == len(cases) + 1
 
 
 @pytest.mark.parametrize("platform", ["cuda", "gpus"])

@@ -105,29 +105,3 @@ def test_a_signal_ends_a_command_without_a_traceback(tmp_path, program, number):
   assert (ended.returncode, ended.stderr) == (128 + number, "")
   assert ended.stdout == ("written\n" if program == WRITE else "")
   assert not os.listdir(tmp_path)
-
-
-@pytest.mark.parametrize("as_command", [True, False])
-def test_only_a_command_handles_signals(tmp_path, as_command):
-  """From its first import on: reading its module is what ends it here."""
-  (tmp_path / "sitecustomize.py").write_text("""if True:
-    import os, signal, sys
-
-    class Finder:
-      def find_spec(self, name, *_):
-        if name == "absl":
-          signal.raise_signal(signal.SIGTERM)
-
-    sys.meta_path.insert(0, Finder())
-  """)
-  program = ["-m", "msggan_jax.sample"]
-  if not as_command:
-    program = ["-c", "import msggan_jax.sample"]
-  ended = subprocess.run(
-    [sys.executable, *program, "--help"],
-    env=os.environ | {"PYTHONPATH": f"{tmp_path}:{os.getcwd()}"},
-    capture_output=True,
-    text=True,
-  )
-  assert ended.returncode == (143 if as_command else -signal.SIGTERM)
-  assert ended.stdout == ended.stderr == ""
