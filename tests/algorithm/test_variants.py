@@ -1,4 +1,4 @@
-"""Training of every variant; the spectral norm of msg-gan-v1.
+"""Training of every variant; power iteration as PyTorch does it.
 
 `tests/sharing/test_convert.py` compares msg-gan-v1 with NumPy.
 """
@@ -94,29 +94,6 @@ def test_eight_devices_train_as_one(preset, changes, float64):
     jax.tree.map(
       np.testing.assert_array_equal, state.ema_params, state.g_params
     )
-
-
-def test_spectral_norm_is_on_the_blocks_convolutions_only():
-  config = small_config("msg_gan_v1")
-  g_state = networks.make_generator(config).shapes[1]
-  d_state = networks.make_discriminator(config).shapes[1]
-  shapes = lambda state: {
-    jax.tree_util.keystr(path, simple=True, separator="."): x.shape[0]
-    for path, x in jax.tree_util.tree_leaves_with_path(state)
-  }
-  pair = lambda name, u, v: {f"{name}.u": u, f"{name}.v": v}
-  assert shapes(g_state) == {
-    **pair("block_4x4.dense", 4, 4 * 16),
-    **pair("block_4x4.conv", 4, 9 * 4),
-    **pair("block_8x8.conv_0", 4, 9 * 4),
-    **pair("block_8x8.conv_1", 4, 9 * 4),
-  }
-  assert shapes(d_state) == {
-    **pair("block_8x8.conv_0", 4, 9 * 4),
-    **pair("block_8x8.conv_1", 2, 9 * 4),
-    **pair("block_4x4.conv_0", 4, 9 * 5),
-    **pair("block_4x4.conv_1", 4, 16 * 4),
-  }
 
 
 def test_power_iteration_is_pytorchs():

@@ -5,8 +5,7 @@ import math
 import jax
 import numpy as np
 import pytest
-from absl import flags
-from ml_collections import ConfigDict, config_flags
+from ml_collections import ConfigDict
 
 from msggan_jax import load_generator
 from msggan_jax.algorithm.program import make_program
@@ -18,15 +17,13 @@ from msggan_jax.algorithm.train_state import (
 from msggan_jax.checkpoints import checkpoint, fine_tuning
 from msggan_jax.checkpoints.fine_tuning import COPIED, DROPPED, NEW
 from msggan_jax.config import saved
-from msggan_jax.config.resolve import resolve
 from msggan_jax.data.values import Range
 from msggan_jax.runtime import sharding
 from msggan_jax.sharing import portable
 from msggan_jax.training import loop
 from tests.algorithm.runs import assert_equal
-from tests.conftest import CONFIGS, contents
+from tests.conftest import contents
 from tests.models.test_networks import random_arrays
-from tests.runtime.test_documented_commands import COMMANDS
 
 
 @pytest.fixture
@@ -230,33 +227,6 @@ def test_random_weights_are_not_frozen(config, source, tmp_path):
 
 
 # ml_collections loads configuration files in an old way.
-@pytest.mark.filterwarnings("ignore:the load_module:DeprecationWarning")
-def test_the_documented_command_copies_everything(config, source):
-  """As docs/operations.md has it, with a run and photographs of the test."""
-  (words,) = (
-    words
-    for place, _, words in COMMANDS
-    if place == "operations.md" and any("init_from" in word for word in words)
-  )
-  assert "--init_from=runs/photos" in words
-  configs = f"--config={CONFIGS}/workdir.py:{source}"
-  words = [
-    configs if word == "--config=configs/workdir.py:runs/photos" else word
-    for word in words
-  ]
-  assert configs in words
-  own = flags.FlagValues()
-  arguments = [word for word in words if word.startswith("--config")]
-  holder = config_flags.DEFINE_config_file(
-    "config", flag_values=own, sys_argv=["command", *arguments]
-  )
-  own(["command", *arguments])
-  new = resolve(changed(holder.value, freeze_d=2), 1)
-  assert "--freeze_d=2" in words and new.dataset.path == "few"
-  _, lines = start_from(source, new)
-  assert set(fates(lines).values()) == {COPIED}
-
-
 def test_frozen_blocks_have_no_gradient(config):
   with pytest.raises(ValueError, match="has 2 blocks; choose 0 to 2"):
     check_frozen(changed(config, freeze_d=3))

@@ -1,4 +1,4 @@
-"""Networks: parameter counts, scales, multi-scale gradients, labels."""
+"""Networks: parameter counts, scales, labels."""
 
 import jax
 import jax.numpy as jnp
@@ -103,37 +103,6 @@ def small(config):
   config.resolution, config.latent_size = 8, 8
   config.base_channels, config.max_channels = 64, 8
   return config
-
-
-def test_the_gradient_reaches_every_scale():
-  """The paper's idea: D's gradient reaches every `to_rgb` directly."""
-  config = small(load_config("default"))
-  generator = networks.make_generator(config)
-  discriminator = networks.make_discriminator(config)
-  g_params, _ = random_arrays(generator, 0)
-  d_params, _ = random_arrays(discriminator, 1)
-  z = jax.random.normal(jax.random.key(2), (4, 8))
-
-  @jax.jit
-  @jax.grad
-  def gradient(g_params):
-    return discriminator.apply(
-      d_params, {}, generator.apply(g_params, {}, z)
-    ).sum()
-
-  for name, leaf in gradient(g_params).items():
-    if name.startswith("to_rgb"):
-      assert float(jnp.abs(leaf["kernel"]).max()) > 1e-6, name
-
-
-def test_stddev_placement():
-  config = small(load_config("default"))
-  everywhere = networks.make_discriminator(config).shapes[0]
-  config.stddev_placement = "last_block"
-  last = networks.make_discriminator(config).shapes[0]
-  channels = lambda p, r: p[f"block_{r}x{r}"]["conv_0"]["kernel"].shape[2]
-  assert channels(everywhere, 8) == channels(last, 8) + 1
-  assert channels(everywhere, 4) == channels(last, 4)
 
 
 @pytest.mark.parametrize("model", ["progan", "residual"])

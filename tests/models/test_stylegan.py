@@ -1,4 +1,4 @@
-"""MSG-StyleGAN: parameters, the average of w, truncation, mixing, noise.
+"""MSG-StyleGAN: names, the average of w, truncation, mixing, noise.
 
 `tests/sharing/test_convert.py` compares the mapping network with NumPy.
 """
@@ -13,15 +13,9 @@ from msggan_jax.models import networks
 from msggan_jax.models.stddev import batch_mean
 from msggan_jax.runtime import progress
 from tests.conftest import load_config
-from tests.models.test_networks import count, random_arrays
+from tests.models.test_networks import random_arrays
 
 LAYERS = 4  # at 8x8
-
-
-def test_parameter_count_of_the_official_code():
-  config = load_config("default", "msg_stylegan")
-  config.resolution = 1024
-  assert count(networks.make_generator(config)) == 26_219_627
 
 
 def small_config():
