@@ -94,8 +94,8 @@ def _card(workdir: Path, name: str, command: str, step: int, digest) -> str:
     "|---|---|---|",
   ]
   lines += [
-    f"| `{metric}` | {value} | {protocol} |"
-    for metric, value, protocol in model_card.summarize(card)
+    f"| `{metric}` | {value:.4g} | {protocol} |"
+    for metric, (value, protocol) in card.metrics.items()
   ]
   return "\n".join(lines) + "\n"
 

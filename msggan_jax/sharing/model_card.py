@@ -72,38 +72,6 @@ def read(source: str | Path, step: int | str | None = None) -> Card:
   return card._replace(class_names=names, value_range=value_range)
 
 
-def summarize(card: Card) -> list[tuple[str, str, str]]:
-  """Return (name, value, protocol) of each metric.
-
-  "kid/8" and "kid_x" are details of "kid", after its value, and of
-  "kid_per_class", "kid_per_class/cat".
-  """
-  lines = []
-  for name, (value, protocol) in card.metrics.items():
-    if any(_detail(name, other) for other in card.metrics):
-      continue
-    details = ", ".join(
-      f"{detail} {number:.4g}"
-      for each, (number, _) in card.metrics.items()
-      if (detail := _detail(each, name))
-    )
-    text = f"{value:.4g}; {details}" if details else f"{value:.4g}"
-    lines.append((name, text, protocol))
-  return lines
-
-
-def _detail(name: str, of: str) -> str:
-  """Return "8x8" of "kid/8", "novel data" of "kid_novel_data"; else ""."""
-  if not name.startswith((f"{of}/", f"{of}_")):
-    return ""
-  detail = name[len(of) + 1 :]
-  if name[len(of)] == "_":
-    return detail.replace("_", " ")
-  if not detail.isdecimal():
-    return detail
-  return f"class {detail}" if "_per_class" in of else f"{detail}x{detail}"
-
-
 def to_metadata(card: Card) -> dict[str, str]:
   """Return what a file's header holds of a card, for `read`."""
   pairs = base64.b64encode(card.pairs).decode()

@@ -123,8 +123,9 @@ def _rows(
     rows.append(["Values", card.value_range.describe()])
   if card.kimg:
     rows.append(["Trained on", f"{1000 * card.kimg:,.0f} images"])
-  for name, value, protocol in model_card.summarize(card):
-    rows.append([name, f"{value} ({protocol})" if protocol else value])
+  for name, (value, protocol) in card.metrics.items():
+    how = f" ({protocol})" if protocol else ""
+    rows.append([name, f"{value:.4g}{how}"])
   return rows
 
 

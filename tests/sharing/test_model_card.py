@@ -75,25 +75,6 @@ def test_a_run_and_its_file_have_the_same_card(workdir, tiny_config, tmp_path):
   assert config.dataset.name == "cats" and config.dataset.path == ""
 
 
-def test_details_stand_beside_their_metric():
-  metrics = {
-    "kid_x_100/8": (0.25, "how"),
-    "kid_x_100": (0.5, "how"),
-    "kid_x_1000": (0.125, ""),
-    "combinations_x_100": (7.0, "100 fakes"),
-    "combinations_x_100_error_body": (0.0, ""),
-    "kid_x_per_class": (1.0, ""),
-    "kid_x_per_class/64": (2.0, ""),  # as older versions wrote the class 64
-    "kid_x_per_class/red_cat": (3.0, ""),
-  }
-  assert model_card.summarize(model_card.Card("", None, metrics, b"")) == [
-    ("kid_x_100", "0.5; 8x8 0.25", "how"),
-    ("kid_x_1000", "0.125", ""),
-    ("combinations_x_100", "7; error body 0", "100 fakes"),
-    ("kid_x_per_class", "1; class 64 2, red_cat 3", ""),
-  ]
-
-
 @pytest.mark.parametrize(
   "header",
   [
