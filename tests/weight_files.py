@@ -23,7 +23,7 @@ def install_stand_ins(monkeypatch):
     "dnnlib.tflib.network",
   ):
     monkeypatch.setitem(sys.modules, name, types.ModuleType(name))
-  for name in [*TORCH_TYPES.values(), "BFloat16Storage"]:
+  for name in TORCH_TYPES.values():
     _define("torch", type(name, (), {}))
   _define("torch._utils", _rebuild_tensor_v2)
   _define("dnnlib.tflib.network", Network)
@@ -42,14 +42,14 @@ def _rebuild_tensor_v2(*arguments):
 class Tensor:
   """A contiguous tensor, or a view as the arguments say."""
 
-  def __init__(self, array, shape=None, strides=None, offset=0, kind=None):
+  def __init__(self, array, shape=None, strides=None, offset=0):
     self.storage = np.ascontiguousarray(array)
     self.shape = self.storage.shape if shape is None else shape
     self.strides = strides or tuple(
       int(np.prod(self.shape[i + 1 :])) for i in range(len(self.shape))
     )
     self.offset = offset
-    self.kind = kind or TORCH_TYPES[self.storage.dtype]
+    self.kind = TORCH_TYPES[self.storage.dtype]
 
   def __reduce__(self):
     view = (Storage(self), self.offset, self.shape, self.strides)

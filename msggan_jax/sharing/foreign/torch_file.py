@@ -13,7 +13,6 @@ import zipfile
 from pathlib import Path
 from typing import Any
 
-import jax.numpy as jnp
 import numpy as np
 
 from msggan_jax.checkpoints.tensors import quote
@@ -34,10 +33,8 @@ class _Storage:
   values: np.ndarray | None = None
 
   def fill(self, raw: bytes) -> None:
-    """Set all elements from raw bytes; bfloat16 becomes float32."""
-    values = np.frombuffer(raw, self.dtype)
-    is_bfloat16 = self.dtype == jnp.bfloat16
-    self.values = values.astype(np.float32) if is_bfloat16 else values
+    """Set all elements from raw bytes."""
+    self.values = np.frombuffer(raw, self.dtype)
 
   @property
   def num_bytes(self) -> int:
@@ -70,7 +67,7 @@ def read_torch(path: str | Path) -> dict[str, np.ndarray]:
   """Read a state dict, or one under "state_dict"; nothing is executed.
 
   Returns:
-    Name to array, in the file's order; bfloat16 becomes float32.
+    Name to array, in the file's order.
 
   Raises:
     ValueError: If the file is damaged or contains anything but tensors.
@@ -213,7 +210,6 @@ _TYPES = {
   "torch.DoubleStorage": np.dtype("<f8"),
   "torch.FloatStorage": np.dtype("<f4"),
   "torch.HalfStorage": np.dtype("<f2"),
-  "torch.BFloat16Storage": np.dtype(jnp.bfloat16),
   "torch.LongStorage": np.dtype("<i8"),
   "torch.IntStorage": np.dtype("<i4"),
   "torch.ShortStorage": np.dtype("<i2"),
