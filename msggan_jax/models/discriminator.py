@@ -109,18 +109,10 @@ class Discriminator(MultiScale):
 
     Returns:
       Logits, (B,), float32.
-
-    Raises:
-      ValueError: If the pyramid has other scales than the network.
     """
     config, forms = self.config, self.forms
     pyramid, stddev, leave = forms.enter(pyramid, self.stddev)
     images = {resolution_of(image): image for image in pyramid}
-    if tuple(images) != self.scales:
-      raise ValueError(
-        f"the pyramid has scales {tuple(images)}; give {self.scales}, low to "
-        "high"
-      )
     r = config.resolution
     image = images.pop(r)
     with level_scope(r):

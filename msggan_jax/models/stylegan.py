@@ -160,11 +160,6 @@ class Generator(MultiScaleGenerator):
     layers = 2 * len(self.resolutions)
     if w.ndim == 2:
       w = jnp.broadcast_to(w[:, None], (w.shape[0], layers, w.shape[1]))
-    if w.ndim != 3 or w.shape[1] != layers:
-      raise ValueError(
-        f"w has shape {w.shape}; give (B, w_size), or (B, {layers}, w_size) "
-        "with one w per layer"
-      )
     return w
 
 
