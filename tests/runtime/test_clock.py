@@ -40,15 +40,6 @@ def test_each_second_counts_once(clock):
   assert times.describe() == said
 
 
-def test_an_exception_ends_what_was_going_on(clock):
-  times = session(clock, began=1000.0)
-  with pytest.raises(ValueError), times.during("data"):
-    clock.now += 1
-    raise ValueError
-  clock.now += 2
-  assert times.secs == {"start": 0, "data": 1, "step": 2}
-
-
 def test_restarts_lose_time_and_forget_none(clock):
   times = session(clock, began=999.0)
   clock.now += 10
@@ -78,11 +69,3 @@ def test_a_clock_that_is_set_counts_no_negative_time(clock):
     times = session(clock, clock.now + 10, [row], step=1)
     lost = max(jump, 0)
     assert times.secs == {"start": 2, "step": 5, "lost": lost}
-
-
-@pytest.mark.parametrize(
-  ("secs", "said"),
-  [(0.4, "0s"), (59.6, "1m 00s"), (200, "3m 20s"), (7505, "2h 05m")],
-)
-def test_durations(secs, said):
-  assert clock_module.duration(secs) == said

@@ -1,9 +1,7 @@
 """Threads follow the cores of the process, not of the machine."""
 
 import os
-from pathlib import Path
 
-import msggan_jax
 from msggan_jax.runtime.machine import usable_cores
 
 
@@ -20,9 +18,3 @@ def test_cores_of_the_process(monkeypatch):
   for machine, cores in ((3, 3), (None, 1)):
     monkeypatch.setattr(os, "cpu_count", lambda count=machine: count)
     assert usable_cores() == cores
-
-
-def test_nothing_else_counts_cores():
-  files = Path(msggan_jax.__file__).parent.rglob("*.py")
-  counting = {path.name for path in files if "cpu_count" in path.read_text()}
-  assert counting == {"machine.py"}
