@@ -18,34 +18,6 @@ from msggan_jax.runtime import folder_lock, jsonl
 from tests.conftest import load_config
 
 
-def row(arm, rate, score, part="recipe-cats-progan", stage="tune"):
-  fields = {"learning_rate": rate}
-  return {
-    "part": part,
-    "stage": stage,
-    "arm": arm,
-    "kid": score and {"4": score, "8": score + 0.5, "16": score - 0.5},
-    "fields": fields,
-  }
-
-
-def test_a_rate_is_chosen_when_all_have_ended():
-  rows = [
-    row("WGAN-GP", rate, kid) for rate, kid in ((0.003, 0.3), (0.006, 0.1))
-  ]
-  part = "recipe-cats-progan"
-  assert recipes.best_rate(rows, part, "WGAN-GP") is None
-  rows.append(row("WGAN-GP", 0.012, score=None))  # it failed
-  assert recipes.best_rate(rows, part, "WGAN-GP") == 0.006
-  confirming = [
-    run
-    for run in recipes.recipe_runs(rows, "cats", "progan")
-    if run.stage == "confirm"
-  ]
-  assert [run.seed for run in confirming] == list(recipes.SEEDS)
-  assert {run.fields["learning_rate"] for run in confirming} == {0.006}
-
-
 def test_the_residual_networks_differ_in_their_networks_alone():
   run = recipes.residual_runs([])[0]
   ours = results.config_of(run)
@@ -68,22 +40,12 @@ def test_budgets_are_flops():
   assert spent == pytest.approx([spent[0]] * 3, rel=0.001)
 
 
-def test_names_are_unique_and_development_seeds_are_not_confirmed():
-  rows = [
-    row(arm, rate, rate, part=f"recipe-{source}-{network}")
-    for source in ("cats", "earth")
-    for network in ("progan", "stylegan")
-    for arm in recipes.RECIPES
-    for rate in recipes.RATES
-  ]
-  rows += [
-    row(arm, 0.003, score, part=f"few-{num}")
-    for num in (100, 1000)
-    for score, arm in enumerate(recipes.AUGMENTATIONS, 1)
-  ]
+def test_every_run_that_the_rows_choose_has_its_row():
+  """So rates are chosen as they were; development seeds are not confirmed."""
+  rows = jsonl.read(results.ROWS)
   runs = recipes.all_runs(rows)
-  assert len({run.name for run in runs}) == len(runs)
   assert len({run.folder for run in runs}) == len(runs)
+  assert {run.name for run in runs} <= {row["name"] for row in rows}
   for run in runs:
     assert (run.seed == recipes.TUNING_SEED) == (run.stage == "tune")
 
