@@ -250,14 +250,3 @@ def _parse_flags(argv: Sequence[str]) -> Sequence[str]:
 def command(name: str, *arguments: str) -> str:
   """Return a command of this package, to copy into a shell."""
   return shlex.join(["python", "-m", f"msggan_jax.{name}", *arguments])
-
-
-def run_with(flag: str) -> str:
-  """Return this run's command with one more flag, without a cluster's flags."""
-  left_out = ("coordinator_address", "num_processes", "process_id", flag[2:])
-  own = [
-    argument
-    for argument in sys.argv[1:]
-    if argument.lstrip("-").partition("=")[0] not in left_out
-  ]
-  return command("main", *own, flag)

@@ -11,7 +11,7 @@ import numpy as np
 from msggan_jax.algorithm import train_state
 from msggan_jax.algorithm.train_state import TrainState
 from msggan_jax.algorithm.train_step import StepMetrics
-from msggan_jax.runtime import cli, errors, files, processes
+from msggan_jax.runtime import errors, files, processes
 
 REPORT = "not_finite.json"
 
@@ -63,8 +63,8 @@ def report(
   """
   error.args = (
     f"{error}; the run stands at step {from_step}, see {workdir / REPORT}; "
-    "continue it with other random numbers: "
-    f"{cli.run_with('--new_randomness')}",
+    "to continue it with other random numbers, give the same command with "
+    "--new_randomness",
   )
   if processes.is_first():
     attempt = {

@@ -217,8 +217,7 @@ def test_all_give_up_on_numbers_together(tmp_path):
     assert logs[0].count("error: ") == 1 and "error: " not in logs[1]
     (line,) = [x for x in logs[0].splitlines() if x.startswith("error: ")]
     assert "the run stands at step 0, see " in line
-    assert ": python -m msggan_jax.main --config=configs/demo.py " in line
-    assert line.endswith(" --new_randomness") and "--process_id" not in line
+    assert line.endswith(" --new_randomness")
   report = json.loads((tmp_path / "run/not_finite.json").read_text())
   assert [attempt["rollbacks"] for attempt in report["attempts"]] == [0, 1]
 
