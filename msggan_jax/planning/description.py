@@ -8,9 +8,6 @@ from clu import parameter_overview
 from ml_collections import ConfigDict
 
 from msggan_jax.algorithm import growth, program
-from msggan_jax.data import pictures
-from msggan_jax.models import base_grid
-from msggan_jax.models.pyramid import connected_scales
 from msggan_jax.planning.devices import GIB
 from msggan_jax.planning.estimate import (
   COSTS,
@@ -20,8 +17,6 @@ from msggan_jax.planning.estimate import (
   this_machine,
 )
 from msggan_jax.runtime import sharding
-
-_PNG_BYTES_PER_VALUE = 0.75  # of generated images, which compress badly
 
 
 def describe(numbers: dict[str, Any]) -> list[str]:
@@ -137,9 +132,6 @@ def dry_run(config: ConfigDict) -> list[str]:
   checkpoints = config.keep + 1 + bool(config.eval_kimg)
   if config.keep_kimg:
     checkpoints += math.floor(config.total_kimg / config.keep_kimg)
-  grids = 2  # at the start and the end
-  if config.sample_kimg:
-    grids = 1 + math.ceil(config.total_kimg / config.sample_kimg)
   generator, discriminator = (
     parameter_overview.get_parameter_overview(params, include_stats=False)
     for params in (state.g_params, state.d_params)
@@ -157,17 +149,5 @@ def dry_run(config: ConfigDict) -> list[str]:
     ),
     *describe(numbers),
     f"disk           {checkpoints * state_bytes / GIB:.3g} GiB for at most "
-    f"{checkpoints} checkpoints of {state_bytes / GIB:.3g} GiB, about "
-    f"{grids * _grid_bytes(config) / GIB:.3g} GiB for grids",
+    f"{checkpoints} checkpoints of {state_bytes / GIB:.3g} GiB",
   ]
-
-
-def _grid_bytes(config: ConfigDict) -> float:
-  """Estimate the bytes of one set of sample grids."""
-  columns = pictures.grid_columns(config.resolution)
-  scales = connected_scales(config.resolution, config.connected_scales)
-  grids = sum((columns * r) ** 2 for r in scales)
-  sheet = columns * config.resolution * len(scales) * config.resolution
-  height, width = base_grid.size_of(config)
-  area = height * width / config.resolution**2  # of a square
-  return (grids + sheet) * area * config.channels * _PNG_BYTES_PER_VALUE

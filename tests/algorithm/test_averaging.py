@@ -9,14 +9,13 @@ from msggan_jax.algorithm import averaging
 from msggan_jax.algorithm.averaging import WIDTHS, exponent
 from tests.algorithm.runs import small_config
 
-SIZE = 64  # parameters
 
-
-def parameters(steps):
-  """Return (steps + 1, SIZE): a drift of a twentieth and noise of a tenth."""
+def path_of_parameters(steps, size=200):
+  """Return (steps + 1, size): a start, a random walk and noise."""
   rng = np.random.default_rng(0)
-  center = rng.normal(size=SIZE) * np.linspace(1, 1.05, steps + 1)[:, None]
-  return (center + 0.1 * rng.normal(size=(steps + 1, SIZE))).astype(np.float32)
+  walk = np.cumsum(0.01 * rng.normal(size=(steps + 1, size)), axis=0)
+  noise = 0.05 * rng.normal(size=(steps + 1, size))
+  return rng.normal(size=size) + walk + noise
 
 
 def error_of(average, path, rates):
@@ -32,7 +31,7 @@ def error_of(average, path, rates):
 def test_the_ema_errs_by_rounding(ema_decay):
   config = small_config(ema_decay=ema_decay)
   steps, rate = 50_000, averaging.ema_rate(config, None)
-  path = parameters(steps)
+  path = path_of_parameters(steps, 64).astype(np.float32)
 
   def body(average, new):
     return averaging.move(average, new, rate), None
@@ -47,7 +46,7 @@ def test_the_ema_errs_by_rounding(ema_decay):
 def test_power_averages_err_by_rounding():
   """Steps around a million, where a rate is 2e-6 to 2e-5."""
   steps, first = 50_000, 1_000_000
-  path = parameters(steps)
+  path = path_of_parameters(steps, 64).astype(np.float32)
   start = tuple({"w": jnp.asarray(path[0])} for _ in WIDTHS)
 
   def body(carry, new):
@@ -73,14 +72,6 @@ def test_ema_rate_is_a_half_life():
   ):
     config = small_config(batch_size=1000, **fields)
     assert averaging.ema_rate(config, config) == pytest.approx(rate)
-
-
-def path_of_parameters(steps, size=200, seed=0):
-  """Return (steps + 1, size): a start, a random walk and noise."""
-  rng = np.random.default_rng(seed)
-  walk = np.cumsum(0.01 * rng.normal(size=(steps + 1, size)), axis=0)
-  noise = 0.05 * rng.normal(size=(steps + 1, size))
-  return rng.normal(size=size) + walk + noise
 
 
 def weights_of_average(step, width):
