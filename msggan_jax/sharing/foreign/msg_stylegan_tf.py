@@ -49,7 +49,7 @@ class Network:
   name: str = ""  # such as "G_synthesis"
   # Settings that differ from the build function's defaults.
   static_kwargs: dict[str, Any] = dataclasses.field(default_factory=dict)
-  components: dict[str, "Network"] = dataclasses.field(default_factory=dict)
+  # With its components', such as synthesis/noise0.
   variables: dict[str, np.ndarray] = dataclasses.field(default_factory=dict)
 
 
@@ -107,12 +107,11 @@ def _network(value: Any, encode: _Encode, most_components: int) -> Network:
         arrays[key] = _array(array, encode)
       case _:
         raise ValueError(f"{quote(name)} has a variable that is not an array")
-  return Network(
-    name,
-    {key: _number(each, encode) for key, each in static_kwargs.items()},
-    {key: _network(each, encode, 0) for key, each in components.items()},
-    arrays,
-  )
+  for component, value in components.items():
+    inner = _network(value, encode, 0).variables
+    arrays |= {f"{component}/{key}": array for key, array in inner.items()}
+  settings = {key: _number(each, encode) for key, each in static_kwargs.items()}
+  return Network(name, settings, arrays)
 
 
 def _array(value: Object, encode: _Encode) -> np.ndarray:
@@ -224,7 +223,7 @@ def read(path: str) -> Weights:
     fields = architecture(networks)
   except ValueError as error:
     raise ValueError(f"{path}: {error}") from None
-  generator, discriminator, ema = map(flatten, networks)
+  generator, discriminator, ema = (each.variables for each in networks)
   scales = resolutions_up_to(fields["resolution"])
   return Weights(
     fields | {"stddev_grouping": "strided"},
@@ -277,14 +276,6 @@ def _settings(network: Network, defaults: dict[str, int]) -> dict[str, int]:
         f"{quote(network.name)} has an impossible {name}={quote(value)}"
       )
   return settings
-
-
-def flatten(network: Network) -> dict[str, np.ndarray]:
-  """Return the arrays of a network and its components ("synthesis/noise0")."""
-  tensors = dict(network.variables)
-  for component, inner in network.components.items():
-    tensors |= {f"{component}/{k}": v for k, v in inner.variables.items()}
-  return tensors
 
 
 def generator_table(
