@@ -50,12 +50,6 @@ def test_every_run_that_the_rows_choose_has_its_row():
     assert (run.seed == recipes.TUNING_SEED) == (run.stage == "tune")
 
 
-def test_a_part_is_not_the_beginning_of_another():
-  assert experiments.belongs("few-100", "few-100")
-  assert experiments.belongs("recipe-cats-progan", "recipe-cats")
-  assert not experiments.belongs("few-1000", "few-100")
-
-
 def test_a_run_that_another_command_has_gets_no_row(tmp_path, monkeypatch):
   monkeypatch.setattr(experiments, "RUNS", tmp_path)
   monkeypatch.setattr(experiments, "run_one", lambda _, run: {"name": run.name})
@@ -196,14 +190,3 @@ def test_full_size_commands_have_the_figures_of_the_plans():
   text, wanted = plan_table.full_size(plans)
   assert text in claims_page.PAGE.read_text()
   assert len(wanted) == 2 * text.count("--config=configs/") == 38
-
-
-def test_arms_are_chosen_by_names_that_may_have_commas():
-  names = {"none", "pooled", "pooled, gamma 1", "logistic, R1"}
-  for text, chosen, unknown in (
-    ("", set(), ""),
-    ("none,pooled,none", {"none", "pooled"}, ""),
-    ("pooled, gamma 1,none", {"pooled, gamma 1", "none"}, ""),
-    ("none,poled,exact", {"none"}, "poled,exact"),
-  ):
-    assert experiments._choose(text, names) == (chosen, unknown)

@@ -231,10 +231,3 @@ def test_a_platform_that_is_not_here(platform):
   assert ended.returncode == errors.EXIT_HOPELESS
   assert ended.stderr.startswith(f"error: JAX_PLATFORMS={platform}: ")
   assert ended.stderr.count("\n") == 1
-
-
-def test_printed_commands_can_be_copied_into_a_shell():
-  command = cli.command("sample", "--workdir=runs/my cats", "--output=$x")
-  assert command == (
-    "python -m msggan_jax.sample '--workdir=runs/my cats' '--output=$x'"
-  )

@@ -225,12 +225,6 @@ def test_damaged_files_end_in_a_sentence_before_memory_is_taken(tmp_path):
           assert len(message) < 500 and "\n" not in message
 
 
-def test_pickles_in_a_row_are_read_one_by_one():
-  file = io.BytesIO(pickle.dumps([1], 2) + pickle.dumps("two", 4) + b"rest")
-  assert [restricted.load(file, {}) for _ in range(2)] == [[1], "two"]
-  assert file.read() == b"rest"
-
-
 def test_repeated_arguments_are_not_copied():
   """Copies would take memory with the square of a file's size."""
   twice = b"\x80\x02ca\nb\nq\x00(NNtq\x01Rh\x00h\x01R\x86."
