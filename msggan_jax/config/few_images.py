@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Collection
-from typing import Any, NamedTuple
+from typing import Any
 
 from ml_collections import ConfigDict
 
@@ -20,16 +20,11 @@ CHOSEN = (
 )
 
 
-class _Rule(NamedTuple):
-  below: float  # images
-  augment: str
-  source: str
-
-
+# Below a number of images: augmentation, source.
 _RULES = (
-  _Rule(1_000, "diffaugment", "Zhao et al. 2020 with 100 images"),
-  _Rule(100_000, "ada", "Karras et al. 2020, whom it helps below 30,000"),
-  _Rule(math.inf, "none", "enough images, Karras et al. 2020"),
+  (1_000, "diffaugment", "Zhao et al. 2020 with 100 images"),
+  (100_000, "ada", "Karras et al. 2020, whom it helps below 30,000"),
+  (math.inf, "none", "enough images, Karras et al. 2020"),
 )
 _SHORTEST_KIMG = 200.0
 
@@ -48,12 +43,11 @@ def choose(
   augment_target 0 the strength is fixed, and loss and strength are the
   config's. The batch is a multiple of `unit`.
   """
-  rule = next(rule for rule in _RULES if num_images < rule.below)
   images = counted(num_images, "image")
   policy, chosen = config.augment, Chosen()
   if policy == AUTO:
-    policy = rule.augment
-    chosen["augment"] = (policy, f"{images} ({rule.source})")
+    policy, source = next(x for below, *x in _RULES if num_images < below)
+    chosen["augment"] = (policy, f"{images} ({source})")
   size = max(num_images // unit, 1) * unit
   if "batch_size" not in given and size < config.batch_size:
     chosen["batch_size"] = (size, f"{images}, in multiples of {unit}")
@@ -74,7 +68,12 @@ def choose(
   fixed = "augment_target" in given and config.augment_target == 0
   if policy != augment.NONE and not fixed:
     chosen |= _adaptive(config, policy, total, given)
-  return chosen | _ema(config, total)
+  if not config.ema_decay:  # the average forgets a short run's first pictures
+    why = "a fiftieth of the run at most (ours)"
+    for name in ("ema_kimg", "ema_kimg_end"):
+      if config[name] != SAME:
+        chosen[name] = (min(config[name], total / 50), why)
+  return chosen
 
 
 def _adaptive(
@@ -97,18 +96,4 @@ def _adaptive(
     "augment_strength": (limit, "the limit of an adaptive strength"),
     "augment_target": (target, "adaptive (Karras et al. 2020)"),
     "augment_kimg": (kimg, "a quarter of the run at most (ours)"),
-  }
-
-
-def _ema(config: ConfigDict, total_kimg: float) -> Chosen:
-  """Choose an average that forgets the first pictures of a short run."""
-  longest = total_kimg / 50
-  why = "a fiftieth of the run at most (ours)"
-  if config.ema_decay:
-    return {}
-  lengths = {name: config[name] for name in ("ema_kimg", "ema_kimg_end")}
-  return {
-    name: (min(length, longest), why)
-    for name, length in lengths.items()
-    if length != SAME
   }
