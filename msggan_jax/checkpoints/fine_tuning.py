@@ -44,12 +44,6 @@ class _Row(NamedTuple):
   shape: str
 
 
-class _Transfer(NamedTuple):
-  trees: Any  # parameters and state
-  rows: list[_Row]
-  summary: str
-
-
 def check(source: str | Path | None, config: ConfigDict) -> None:
   """Check that a new run may start from a source, or from None.
 
@@ -106,10 +100,12 @@ def start_from(
       notes = [f"{source} has no discriminator: it starts anew"]
   _, loaded = trained.load_networks(source, None, names)
   initial = program.create_state()
-  initial_g = (initial.g_params, initial.g_state)
-  initial_d = (initial.d_params, initial.d_state)
-  g = _transfer(GENERATOR, loaded, program.generator, initial_g)
-  d = _transfer(DISCRIMINATOR, loaded, program.discriminator, initial_d)
+  trees = (initial.g_params, initial.g_state)
+  g, g_rows, of_g = _transfer(GENERATOR, loaded, program.generator, trees)
+  trees = (initial.d_params, initial.d_state)
+  d, d_rows, of_d = _transfer(
+    DISCRIMINATOR, loaded, program.discriminator, trees
+  )
   theirs = loaded[GENERATOR][0]
   ranges = value_range, trained.about_images(source, theirs)[1]
   here, there = map(values.describe, ranges)
@@ -117,32 +113,34 @@ def start_from(
     notes.append(f"the images are {here}, in the source {there}")
   flags = _flags_of(theirs, config, [n for n in _SHAPES if n not in _OF_IMAGES])
   choose = f"choose {flags}" if flags else "choose another source"
-  for name, transfer in zip(names, (g, d), strict=False):
+  for name, rows in zip(names, (g_rows, d_rows), strict=False):
     if not any(
-      row.fate == COPIED and row.name.endswith("/kernel")
-      for row in transfer.rows
+      row.fate == COPIED and row.name.endswith("/kernel") for row in rows
     ):
       raise ValueError(
         f"--init_from: no kernel of the {name} in {source} fits this "
         f"configuration; {choose}"
       )
   frozen = [f"{DISCRIMINATOR}/{name}/" for name in frozen_modules(config)]
-  for row in d.rows:
+  for row in d_rows:
     if row.fate == NEW and row.name.startswith(tuple(frozen)):
       raise ValueError(
         f"config.freeze_d {config.freeze_d} would freeze {row.name}, "
         f"{row.shape}, with random weights: {source} has no such tensor; "
         f"choose config.freeze_d 0, or {choose.removeprefix('choose ')}"
       )
-  state = program.assemble(g.trees, d.trees)
+  state = program.assemble(g, d)
   state = jax.tree.map(
     lambda new, old: jax.device_put(new, old.sharding), state, initial
   )
-  rows = g.rows + d.rows
+  lines = [
+    f"config.{name} is {ours!r}, in the source {there!r}"
+    for name, (there, ours) in _differing(theirs, config, _SHAPES).items()
+  ]
+  rows = g_rows + d_rows
   width = max(len(row.name) for row in rows) + 2
-  lines = [f"{row.fate:8}{row.name:{width}}{row.shape}" for row in rows]
-  lines += [g.summary, d.summary]
-  return state, _differences(theirs, config) + lines + notes
+  lines += [f"{row.fate:8}{row.name:{width}}{row.shape}" for row in rows]
+  return state, [*lines, of_g, of_d, *notes]
 
 
 def _transfer(
@@ -150,8 +148,8 @@ def _transfer(
   loaded: Mapping[str, Loaded],
   ours: Network,
   trees: tuple[Any, Any],
-) -> _Transfer:
-  """Return a network's parameters and state with the tensors that fit."""
+) -> tuple[Any, list[_Row], str]:
+  """Return a network's trees with the tensors that fit; rows, a summary."""
   theirs, ratios = {}, {}
   if name in loaded:
     _, network, *tensors = loaded[name]
@@ -188,7 +186,7 @@ def _transfer(
     f"{name}: {copied / total:.1%} of {total:,} parameters copied; "
     f"tensors: {fates}"
   )
-  return _Transfer(fitted, rows, summary)
+  return fitted, rows, summary
 
 
 def _shape(array: jax.Array) -> str:
@@ -212,11 +210,3 @@ def _flags_of(
   """Return the flags that give the fields the source's values."""
   differing = _differing(theirs, config, names)
   return shlex.join(f"--config.{k}={v}" for k, (v, _) in differing.items())
-
-
-def _differences(theirs: Mapping[str, Any], config: ConfigDict) -> list[str]:
-  """Return a line for each field of the networks that differs."""
-  return [
-    f"config.{name} is {ours!r}, in the source {there!r}"
-    for name, (there, ours) in _differing(theirs, config, _SHAPES).items()
-  ]
