@@ -1,11 +1,8 @@
-"""Presets: their settings, building all of them, invalid fields."""
+"""Presets: their settings; invalid fields."""
 
-import jax
-import jax.numpy as jnp
 import pytest
 
 from msggan_jax.config import checks
-from msggan_jax.models import networks
 from tests.conftest import load_config
 
 COLUMNS = (
@@ -81,38 +78,16 @@ def test_unknown_preset_lists_the_presets():
     load_config("default", "biggan")
 
 
-@pytest.mark.parametrize("preset", SETTINGS)
-def test_every_preset_builds(preset):
-  config = load_config("default", preset)
-  config.resolution = 64
-  generator = networks.make_generator(config)
-  discriminator = networks.make_discriminator(config)
-  g_arrays = jax.eval_shape(generator.init, jax.random.key(0))
-  d_arrays = jax.eval_shape(discriminator.init, jax.random.key(0))
-  z = jax.ShapeDtypeStruct((4, config.latent_size), jnp.float32)
-  pyramid = jax.eval_shape(generator.apply, *g_arrays, z)
-  scales = [64] if config.grow_from else [4, 8, 16, 32, 64]
-  assert [x.shape[1] for x in pyramid] == scales
-  logits = jax.eval_shape(discriminator.apply, *d_arrays, pyramid)
-  assert logits.shape == (4,)
-
-
 STYLEGAN = {"model": "stylegan"}
 GROWING = {"grow_from": 4, "connected_scales": "none", "total_kimg": 9e3}
-FROM_0 = "choose a whole number from 0"
 IMPOSSIBLE = (
   ({"resolution": 24}, "resolution is 24; it must be a power of two"),
   ({"resolution": 2}, "resolution is 2; choose a whole number from 4 to"),
-  ({"connected_scales": "some"}, "connected_scales is 'some'; choose"),
   ({"connected_scales": (4, 5)}, r"connected_scales is \[4, 5\]|\(4, 5\)"),
-  ({"model": "pix2pix"}, "config.model is 'pix2pix'; choose one of progan"),
-  ({"num_classes": -1}, f"config.num_classes is -1; {FROM_0}"),
-  ({"stddev_group": -4}, f"config.stddev_group is -4; {FROM_0}"),
+  ({"num_classes": -1}, "num_classes is -1; choose a whole number from 0"),
   ({"learning_rate": 0.0}, "learning_rate is 0.0; choose a number above"),
   ({"beta2": 1.0}, "beta2 is 1.0; choose a number from 0, below 1 in float"),
   ({"remat_from": "all"}, "is 'all'; choose a resolution, 0 or auto"),
-  ({"mapping_layers": 0}, "mapping_layers is 0; choose a whole number from 1"),
-  ({"output_activation": "relu"}, "choose one of linear, tanh"),
   ({"combine": "cat"}, "choose one of simple, lin_cat, cat_lin, lin_cat_"),
   (STYLEGAN | {"spectral_norm": True}, "is True; config.model stylegan has"),
   (
@@ -127,7 +102,6 @@ IMPOSSIBLE = (
   ),
   ({"penalty_scales": [1.0, 2.0]}, "has 2 weights; give one for each"),
   ({"stddev_grouping": "strided"}, "there are 8 devices; choose contig"),
-  ({"augment": "ada"}, "at most 0.8, or config.augment_target"),
   ({"augment": "exact"}, "at most 0.8, or config.augment_target"),
   ({"batch_size": 20}, "it must be a multiple of 32"),
   ({"batch_size": 20, "stddev_group": 0}, "a multiple of 8"),
