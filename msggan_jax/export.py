@@ -91,7 +91,6 @@ def main() -> None:
 
 
 def _megabytes(path: Path) -> str:
-  """Return a file's size for people."""
   return f"{path.stat().st_size / 1e6:.1f} MB"
 
 

@@ -75,7 +75,6 @@ def main() -> None:
 
 
 def _compile(devices: list, chip: Any) -> dict[str, Any]:
-  """Return the numbers of the plan for some devices."""
   from msggan_jax.config.resolve import DoesNotFit, resolve
   from msggan_jax.models.stddev import examples_together
   from msggan_jax.planning import estimate

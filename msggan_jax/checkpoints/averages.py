@@ -8,7 +8,6 @@ of growth in steps.
 
 import math
 import shutil
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -79,7 +78,12 @@ def reconstruct(
   config = saved.load_config(workdir)
   network = safetensors_file.make_network(safetensors_file.GENERATOR, config)
   step = _find(workdir, step)
-  steps = [s for s in _good_steps(workdir) if s <= step]
+  steps = []
+  for each in _steps(workdir):
+    if problem := manifest.find_damage(_folder(workdir, each)):
+      logging.warning("skipping %s: %s", _folder(workdir, each), problem)
+    elif each <= step:
+      steps.append(each)
   if step not in steps or 0 not in steps:
     raise ValueError(
       f"the averages of step {step} or of step 0 in {workdir} are damaged"
@@ -130,7 +134,6 @@ def _find(workdir: Path, step: int | str | None) -> int:
 def _read(
   folder: Path, shapes: tuple[networks.Tree, networks.Tree], num_averages: int
 ) -> tuple[list[networks.Tree], networks.Tree]:
-  """Return a step's averages and G's state."""
   try:
     tensors = safetensors.numpy.load_file(folder / _FILE)
   except (OSError, safetensors.SafetensorError) as error:
@@ -145,15 +148,6 @@ def _steps(workdir: Path) -> list[int]:
   """Return the steps with complete averages."""
   folders = filter(manifest.exists, (workdir / "averages").glob("*"))
   return sorted(int(each.name) for each in folders if each.name.isdecimal())
-
-
-def _good_steps(workdir: Path) -> Iterator[int]:
-  for step in _steps(workdir):
-    problem = manifest.find_damage(_folder(workdir, step))
-    if problem is None:
-      yield step
-    else:
-      logging.warning("skipping %s: %s", _folder(workdir, step), problem)
 
 
 def _kept(steps: list[int]) -> set[int]:

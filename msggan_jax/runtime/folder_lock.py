@@ -85,7 +85,6 @@ def locked(
 
 
 def _check_token(path: Path, token: str) -> None:
-  """Check that this process sees the first process's token."""
   with contextlib.suppress(OSError):
     if path.read_text().startswith(token):
       return

@@ -160,7 +160,18 @@ def whole(
   Raises:
     ValueError: If the generator has no such variant.
   """
-  _check_variant(generator, variant)
+  text = ",".join(variant)
+  if unknown := [name for name in variant if name not in _VARIANTS]:
+    raise ValueError(
+      f"--variant={text}: {unknown[0]!r} is none of psi, w and noise"
+    )
+  if variant and not is_stylegan(generator):
+    raise ValueError(
+      f"--variant={text}: this generator has no w and no noise: config.model "
+      f"is {generator.config.model}, not stylegan"
+    )
+  if {"psi", "w"} <= set(variant):
+    raise ValueError(f"--variant={text}: a given w is not truncated by psi")
   module = _plain_module(generator)
   wanted = {*variant} if "w" in variant else {"z", "labels", *variant}
   inputs = {
@@ -247,24 +258,6 @@ def image_name(resolution: int) -> str:
 def is_stylegan(generator: trained.Generator) -> bool:
   """Return whether a generator has w and noise."""
   return generator.config.model == "stylegan"
-
-
-def _check_variant(
-  generator: trained.Generator, variant: Sequence[str]
-) -> None:
-  text = ",".join(variant)
-  unknown = [name for name in variant if name not in _VARIANTS]
-  if unknown:
-    raise ValueError(
-      f"--variant={text}: {unknown[0]!r} is none of psi, w and noise"
-    )
-  if variant and not is_stylegan(generator):
-    raise ValueError(
-      f"--variant={text}: this generator has no w and no noise: config.model "
-      f"is {generator.config.model}, not stylegan"
-    )
-  if {"psi", "w"} <= set(variant):
-    raise ValueError(f"--variant={text}: a given w is not truncated by psi")
 
 
 def _segment(

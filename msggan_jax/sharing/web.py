@@ -107,7 +107,6 @@ def _read_runtime() -> dict[str, bytes]:
 def _rows(
   generator: trained.Generator, card: model_card.Card
 ) -> list[list[str]]:
-  """Return the card as names and values."""
   count = sum(map(np.size, jax.tree.leaves(generator.params)))
   rows = [
     ["Network", models.name_of(generator.config)],

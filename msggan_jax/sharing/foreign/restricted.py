@@ -125,7 +125,6 @@ class _Unpickler(pickle._Unpickler):
     self._persistent = persistent
 
   def find_class(self, module: Any, name: Any) -> Global:
-    """Return a global's name."""
     found = f"{module}.{name}"
     if found not in self._known:
       raise ValueError(
@@ -135,7 +134,6 @@ class _Unpickler(pickle._Unpickler):
     return Global(found)
 
   def persistent_load(self, pid: Any) -> Any:
-    """Return the value of a persistent id."""
     if self._persistent is None:
       raise ValueError("the pickle refers to external data")
     return self._persistent(pid)
@@ -153,7 +151,6 @@ class _Unpickler(pickle._Unpickler):
       self.append(_Dict())
 
   def load_build(self) -> None:
-    """Set the state of the value on the stack."""
     state, target = self.stack.pop(), self.stack[-1]
     if isinstance(target, Object):
       target.state = state

@@ -32,10 +32,6 @@ class _Storage:
   count: int
   values: np.ndarray | None = None
 
-  def fill(self, raw: bytes) -> None:
-    """Set all elements from raw bytes."""
-    self.values = np.frombuffer(raw, self.dtype)
-
   @property
   def num_bytes(self) -> int:
     return self.count * self.dtype.itemsize
@@ -116,7 +112,6 @@ class _Storages(dict[str, _Storage]):
     self._bytes_left = max_bytes
 
   def find(self, persistent_id: Any) -> _Storage:
-    """Return the storage of a persistent id."""
     match persistent_id:
       # In the old format a further element makes a view of another storage.
       case ("storage", Global(name), str(key), _, int(count), *view) if (
@@ -173,7 +168,7 @@ def _read_zip(data: bytes) -> Any:
       raise ValueError(f"the zip archive lacks the data {quote(key)}")
     if len(raw) != storage.num_bytes:
       raise ValueError(f"the data {quote(key)} have a wrong length")
-    storage.fill(raw)
+    storage.values = np.frombuffer(raw, storage.dtype)
   return content
 
 
@@ -202,7 +197,7 @@ def _read_old(data: bytes) -> Any:
     raw = file.read(storage.num_bytes)
     if len(raw) != storage.num_bytes:
       raise ValueError("the file ends in the middle of its data")
-    storage.fill(raw)
+    storage.values = np.frombuffer(raw, storage.dtype)
   return content
 
 
