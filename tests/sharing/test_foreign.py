@@ -11,7 +11,7 @@ import pytest
 from msggan_jax.checkpoints.tensors import flatten
 from msggan_jax.models import networks
 from msggan_jax.sharing.foreign import msg_stylegan_tf, restricted
-from msggan_jax.sharing.foreign.msg_stylegan_tf import Network, read_tf_pickle
+from msggan_jax.sharing.foreign.msg_stylegan_tf import Network
 from msggan_jax.sharing.foreign.torch_file import read_torch
 from tests import fuzzing, weight_files
 from tests.conftest import load_config
@@ -70,17 +70,18 @@ def test_torch_number_types(tmp_path):
 def test_tf_pickles_of_every_age(tmp_path, module):
   arrays = {"x": normal(0, 2, 3), "f": np.asfortranarray(normal(1, 2, 3))}
   network = weight_files.Network(
-    "G", {"size": np.int64(3)}, arrays | {"big": arrays["x"].astype(">f4")}
+    *("G", {"resolution": np.int64(8)}),
+    arrays | {"big": arrays["x"].astype(">f4")},
   )
   for protocol in (2, 3, 4):
-    data = pickle.dumps((network,), protocol)
+    data = pickle.dumps((network,) * 3, protocol)
     if protocol < 4:  # Later ones state the length of every name.
       data = data.replace(b"numpy._core.", module.encode() + b".")
-    (read,) = read_tf_pickle(save(tmp_path, data))
-    assert read.static_kwargs == {"size": 3}
+    weights = msg_stylegan_tf.read(save(tmp_path, data))
+    assert weights.fields["resolution"] == 8
     for name in ("x", "f"):
-      np.testing.assert_array_equal(read.variables[name], arrays[name])
-    np.testing.assert_array_equal(read.variables["big"], arrays["x"])
+      np.testing.assert_array_equal(weights.ema[name], arrays[name])
+    np.testing.assert_array_equal(weights.ema["big"], arrays["x"])
 
 
 # What is refused.
@@ -127,7 +128,7 @@ def test_nothing_is_executed(tmp_path, monkeypatch):
       with pytest.raises(ValueError, match=f"{path}: .*{problem}"):
         read_torch(path)
     with pytest.raises(ValueError, match=f"{path}: .*{problem}"):
-      read_tf_pickle(save(tmp_path, data))
+      msg_stylegan_tf.read(save(tmp_path, data))
     assert sorted(os.listdir(tmp_path)) == ["weights"], name
 
 
@@ -186,7 +187,7 @@ def test_impossible_arrays(tmp_path):
   ):
     network = weight_files.Network("G", {}, {"x": Raw(*state)})
     with pytest.raises(ValueError):
-      read_tf_pickle(save(tmp_path, pickle.dumps((network,), 4)))
+      msg_stylegan_tf.read(save(tmp_path, pickle.dumps((network,) * 3, 4)))
 
 
 DAMAGED = [
@@ -216,7 +217,7 @@ DAMAGED = [
 def test_damaged_files_end_in_a_sentence_before_memory_is_taken(tmp_path):
   with fuzzing.limits(mebibytes=200):
     for data in DAMAGED:
-      for read in (read_torch, read_tf_pickle):
+      for read in (read_torch, msg_stylegan_tf.read):
         for content in (data, OLD_START + data, zip_bytes(data)):
           path = save(tmp_path, content)
           with pytest.raises(ValueError, match=str(path)) as error:

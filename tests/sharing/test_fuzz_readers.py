@@ -14,8 +14,7 @@ from ml_collections import ConfigDict
 
 from msggan_jax.checkpoints import safetensors_file
 from msggan_jax.models import networks
-from msggan_jax.sharing.foreign import bmsg_gan, conversion
-from msggan_jax.sharing.foreign.msg_stylegan_tf import read_tf_pickle
+from msggan_jax.sharing.foreign import bmsg_gan, conversion, msg_stylegan_tf
 from msggan_jax.sharing.foreign.torch_file import read_torch
 from tests import fuzzing, weight_files
 from tests.algorithm.runs import small_config
@@ -55,11 +54,7 @@ def tf_seeds(_):
   network = weight_files.Network(
     "G", {"size": np.int64(3)}, {"x": np.ones((2, 3), ">f4")}
   )
-  return [
-    pickle.dumps(content, protocol)
-    for content in (network, (network, network))
-    for protocol in (2, 3, 4)
-  ]
+  return [pickle.dumps((network,) * 3, protocol) for protocol in (2, 3, 4)]
 
 
 def source_seeds(source, _=None):
@@ -139,7 +134,7 @@ def safetensors_seeds(folder):
 # Name to reader, seeds, share of the inputs.
 TARGETS = {
   "torch": (read_torch, torch_seeds, 4),
-  "tf": (read_tf_pickle, tf_seeds, 3),
+  "tf": (msg_stylegan_tf.read, tf_seeds, 3),
   "safetensors": (
     lambda path: safetensors_file.read(path, safetensors_file.GENERATOR),
     safetensors_seeds,

@@ -53,30 +53,6 @@ class Network:
   variables: dict[str, np.ndarray] = dataclasses.field(default_factory=dict)
 
 
-def read_tf_pickle(path: str | Path) -> list[Network]:
-  """Read the networks of an official .pkl; nothing in the file is executed.
-
-  Raises:
-    ValueError: If the file is damaged or contains anything but networks.
-  """
-  data = restricted.read_bytes(path)
-  if not data.startswith(restricted.PICKLE):
-    raise ValueError(
-      f"{path}: not a file of the official code, which is a pickle"
-    )
-  # Cached: a file can refer to one text many times.
-  encode = functools.cache(lambda text: text.encode("latin1"))
-  try:
-    content = restricted.load(io.BytesIO(data), _KNOWN)
-    if isinstance(content, Object):
-      content = [content]
-    if not isinstance(content, tuple | list) or not 1 <= len(content) <= 3:
-      raise ValueError("the file does not contain one to three networks")
-    return [_network(each, encode, most_components=2) for each in content]
-  except ValueError as error:
-    raise ValueError(f"{path}: {error}") from error
-
-
 def _network(value: Any, encode: _Encode, most_components: int) -> Network:
   """Return a network, except its source code.
 
@@ -212,17 +188,27 @@ _NOISE = Layout(lambda s: (1, 1, *s), lambda x: x[0, 0])
 _MIRRORED = Layout(lambda s: s, lambda x: x[::-1, ::-1])
 
 
-def read(path: str) -> Weights:
-  """Read a pickle of (G, D, Gs); raises as `read_tf_pickle`."""
-  networks = read_tf_pickle(path)
-  if len(networks) != 3:
+def read(path: str | Path) -> Weights:
+  """Read an official .pkl of (G, D, Gs); nothing in the file is executed.
+
+  Raises:
+    ValueError: If the file is damaged or contains anything but these networks.
+  """
+  data = restricted.read_bytes(path)
+  if not data.startswith(restricted.PICKLE):
     raise ValueError(
-      f"{path} contains {len(networks)} networks, expected G, D and Gs"
+      f"{path}: not a file of the official code, which is a pickle"
     )
+  # Cached: a file can refer to one text many times.
+  encode = functools.cache(lambda text: text.encode("latin1"))
   try:
+    content = restricted.load(io.BytesIO(data), _KNOWN)
+    if not isinstance(content, tuple | list) or len(content) != 3:
+      raise ValueError("the file does not contain three networks: G, D and Gs")
+    networks = [_network(each, encode, most_components=2) for each in content]
     fields = architecture(networks)
   except ValueError as error:
-    raise ValueError(f"{path}: {error}") from None
+    raise ValueError(f"{path}: {error}") from error
   generator, discriminator, ema = (each.variables for each in networks)
   scales = resolutions_up_to(fields["resolution"])
   return Weights(
