@@ -9,7 +9,7 @@ import dataclasses
 import json
 import math
 import unicodedata
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -328,23 +328,14 @@ def about_images(
   with contextlib.suppress(ValueError, RecursionError):  # damaged
     if source.is_file():
       metadata = safetensors_file.read_header(source)[1]
-      names, fields = (
-        _json_of(metadata, name)
-        for name in (safetensors_file.CLASS_NAMES, safetensors_file.RANGE)
-      )
+      fields = json.loads(metadata.get(safetensors_file.RANGE, "null"))
+      names = json.loads(metadata.get(safetensors_file.CLASS_NAMES, "null"))
     elif known := run_data.read(source):
       names, fields = known.class_names, known.values
   return (
     _printable(names, config.num_classes),
     values.from_dict(fields, config.channels),
   )
-
-
-def _json_of(metadata: Mapping[str, str], name: str) -> Any:
-  """Return a field of a header's metadata; None if it is damaged or missing."""
-  with contextlib.suppress(ValueError, RecursionError):
-    return json.loads(metadata.get(name, "null"))
-  return None
 
 
 def _printable(names: Any, num_classes: int) -> tuple[str, ...]:

@@ -73,12 +73,6 @@ def resolve(
   return FrozenConfigDict(settled)
 
 
-def least_possible(config: ConfigDict, wanted: int, num_devices: int) -> int:
-  """Return the least batch size that devices can share, from `wanted` up."""
-  unit = _unit(config, num_devices)
-  return math.ceil(wanted / unit) * unit
-
-
 def _unit(config: ConfigDict, num_devices: int) -> int:
   """Return the divisor of every batch size that the devices can share."""
   group, micro = examples_together(config), config.micro_batch_size
@@ -103,17 +97,16 @@ def _settle_batch(
     is_size = size != AUTO and field.accepts(size)
     return size if is_size else 0, there.get("grow_batch_sizes", "")
 
-  resumed, sizes = processes.decided_by_first(of_run)
-  size = resumed or least_possible(config, wanted, num_devices)
-  if not resumed:
+  size, sizes = processes.decided_by_first(of_run)
+  why = f", as the run in {workdir} has it"
+  if not size:
     unit = _unit(config, num_devices)
+    size = math.ceil(wanted / unit) * unit
     sizes = growth.round_up_batches(config, unit)
+    why = f" (the config's {wanted} does not divide)"
+    if size == wanted:
+      why = ", as the config has it"
   config.batch_size, config.grow_batch_sizes = size, sizes
-  why = f" (the config's {wanted} does not divide)"
-  if resumed:
-    why = f", as the run in {workdir} has it"
-  elif size == wanted:
-    why = ", as the config has it"
   _say(f"batch_size: {size} for {counted(num_devices, 'device')}{why}")
   if sizes:
     _say(f"grow_batch_sizes: {sizes}")

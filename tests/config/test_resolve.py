@@ -8,7 +8,7 @@ from ml_collections import ConfigDict, FrozenConfigDict
 from msggan_jax import data
 from msggan_jax.config import checks, saved
 from msggan_jax.config.few_images import choose
-from msggan_jax.config.resolve import least_possible, resolve
+from msggan_jax.config.resolve import resolve
 from tests.conftest import CONFIGS, load_config, write_noise
 
 
@@ -16,15 +16,6 @@ def with_auto(name="ffhq", **fields):
   config = load_config(name)
   config.update({"batch_size": "auto", **fields})
   return config
-
-
-def is_possible(config, size, num_devices):
-  config.batch_size = size
-  try:
-    checks.validate(config, num_devices)
-  except ValueError:
-    return False
-  return True
 
 
 def test_it_returns_a_frozen_copy_and_changes_nothing_twice(capsys):
@@ -45,14 +36,16 @@ def test_it_returns_a_frozen_copy_and_changes_nothing_twice(capsys):
 
 
 def test_no_smaller_batch_is_possible():
-  config = load_config("default")
+  config = with_auto("default")
   for group, micro in ((4, 0), (0, 0), (4, 8), (3, 0), (2, 6), (1, 1)):
     config.stddev_group, config.micro_batch_size = group, micro
     for wanted, num_devices in itertools.product((1, 8, 20), (1, 3, 8)):
-      size = least_possible(config, wanted, num_devices)
-      sizes = range(wanted, size + 1)
-      possible = [is_possible(config, x, num_devices) for x in sizes]
-      assert possible == [False] * (len(sizes) - 1) + [True]
+      config.batch_size = "auto"
+      size = resolve(config, num_devices, file_batch_size=wanted).batch_size
+      for smaller in range(wanted, size):
+        config.batch_size = smaller
+        with pytest.raises(ValueError, match="batch_size"):
+          checks.validate(config, num_devices)
 
 
 def test_the_batch_is_settled_and_said(capsys):
