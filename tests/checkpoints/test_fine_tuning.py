@@ -226,7 +226,6 @@ def test_random_weights_are_not_frozen(config, source, tmp_path):
   assert any(line.startswith("discriminator: 0.0% of") for line in lines)
 
 
-# ml_collections loads configuration files in an old way.
 def test_frozen_blocks_have_no_gradient(config):
   with pytest.raises(ValueError, match="has 2 blocks; choose 0 to 2"):
     check_frozen(changed(config, freeze_d=3))

@@ -14,6 +14,8 @@ from msggan_jax.config import saved
 from msggan_jax.runtime import cli, errors
 from tests.conftest import CONFIGS, load_config
 
+CIFAR10 = (CONFIGS / "cifar10.py").read_text()
+
 
 @pytest.fixture
 def values(monkeypatch):
@@ -35,7 +37,7 @@ def test_a_bad_configuration_ends_in_one_sentence(tmp_path, monkeypatch):
     ("typo", "get_config ="),
     ("bug", "def get_config():\n  return 1 / 0"),
     ("none", "def get_config():\n  return None"),
-    ("mine", f"{text_of_default()}\n\ndef bad(): pass"),
+    ("mine", f"{CIFAR10}\n\ndef bad(): pass"),
   ):
     (tmp_path / f"{name}.py").write_text(text)
   for argument, override, sentence in (
@@ -63,13 +65,9 @@ def test_a_bad_configuration_ends_in_one_sentence(tmp_path, monkeypatch):
   assert cli._ConfigParser().parse("mine.py").dataset.name == "cifar10"
 
 
-def text_of_default():
-  return (CONFIGS / "cifar10.py").read_text()
-
-
 def test_home_is_expanded_in_every_flag_and_field(tmp_path, monkeypatch):
   (tmp_path / "mine.py").write_text(
-    f"{text_of_default()}\n\nours = get_config\n\n"
+    f"{CIFAR10}\n\nours = get_config\n\n"
     "def get_config():\n"
     "  config = ours()\n"
     "  config.dataset.path = '~/photos'\n"

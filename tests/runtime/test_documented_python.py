@@ -10,12 +10,6 @@ from msggan_jax.sharing import portable
 
 ROOT = Path(__file__).parents[2]
 _BLOCK = re.compile(r"^```python\n(.*?)^```", re.DOTALL | re.MULTILINE)
-# Files that a page's commands write before its blocks run.
-_BEFORE = {
-  "export.md": lambda: portable.write(
-    "cats", Path("cats.stablehlo"), "stablehlo", None, []
-  ),
-}
 
 
 def blocks(page):
@@ -32,8 +26,8 @@ PAGES = [
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
 def test_the_blocks_of_a_page_run(page, tmp_path, monkeypatch):
   monkeypatch.chdir(tmp_path)
-  if page.name in _BEFORE:
-    _BEFORE[page.name]()
+  if page.name == "export.md":  # its command has written this
+    portable.write("cats", Path("cats.stablehlo"), "stablehlo")
   names = {}
   for block in blocks(page):
     if "onnxruntime" in block:  # has an environment of its own
