@@ -68,17 +68,30 @@ def main() -> None:
     raise ValueError("give either --workdir or --reals and --fakes")
   if _REALS.value and (_STEP.value or _ALL_STEPS.value):
     raise ValueError("--step and --all_steps go with --workdir")
+  if _ALL_STEPS.value and _STEP.value:
+    raise ValueError("give --all_steps or --step, not both")
   output = cli.JsonOutput(_JSON.value)
   if _WORKDIR.value:
     evaluate_run(Path(_WORKDIR.value), output)
-  else:
-    compare_folders(output)
+    return
+  from msggan_jax import metrics
+
+  values, made = metrics.compare(
+    _REALS.value,
+    _FAKES.value,
+    metrics.Extractors(_INCEPTION.value, _EXTRACTOR.value),
+    _METRICS.value,
+    data_dir=_DATA_DIR.value,
+    bands=_BANDS.value,
+    progress=True,
+  )
+  output.show({**values, **made}, [line(_FAKES.value, values)])
 
 
 def evaluate_run(workdir: Path, output: cli.JsonOutput) -> None:
   """Evaluate checkpoints; print the results and append them to the run."""
   from msggan_jax import data, metrics
-  from msggan_jax.checkpoints import trained
+  from msggan_jax.checkpoints import checkpoint, trained
   from msggan_jax.config import saved
   from msggan_jax.runtime import jsonl
 
@@ -89,7 +102,10 @@ def evaluate_run(workdir: Path, output: cli.JsonOutput) -> None:
   config.metrics = _METRICS.value
   config.bands = _BANDS.value or config.get("bands", "")
   chosen = metrics.choose(config)
-  steps = choose_steps(workdir)
+  step = cli.parse_step(_STEP.value)
+  with checkpoint.Checkpoints(workdir / "checkpoints") as checkpoints:
+    found = checkpoints.find(step)
+    steps = checkpoints.steps if _ALL_STEPS.value else [found]
   prepared = data.open_prepared(
     data.prepare_of_run(config, _DATA_DIR.value, workdir)
   )
@@ -107,35 +123,6 @@ def evaluate_run(workdir: Path, output: cli.JsonOutput) -> None:
       at_stage.write_sheets(workdir, step)
     except OSError as error:
       logging.warning("the result is only printed: %s", error)
-
-
-def compare_folders(output: cli.JsonOutput) -> None:
-  """Compare two sets of images and print the results."""
-  from msggan_jax import metrics
-
-  extractors = metrics.Extractors(_INCEPTION.value, _EXTRACTOR.value)
-  values, made = metrics.compare(
-    _REALS.value,
-    _FAKES.value,
-    extractors,
-    _METRICS.value,
-    data_dir=_DATA_DIR.value,
-    bands=_BANDS.value,
-    progress=True,
-  )
-  output.show({**values, **made}, [line(_FAKES.value, values)])
-
-
-def choose_steps(workdir: Path) -> list[int]:
-  """Return the steps of the requested checkpoints."""
-  from msggan_jax.checkpoints import checkpoint
-
-  if _ALL_STEPS.value and _STEP.value:
-    raise ValueError("give --all_steps or --step, not both")
-  step = cli.parse_step(_STEP.value)
-  with checkpoint.Checkpoints(workdir / "checkpoints") as checkpoints:
-    found = checkpoints.find(step)
-    return checkpoints.steps if _ALL_STEPS.value else [found]
 
 
 def line(title: str, values: dict[str, float]) -> str:
