@@ -1,16 +1,8 @@
-"""The operations of the networks, and the one table that chooses their form.
+"""The operations of the networks, and the one place that chooses their form.
 
-| arrays | form | where |
-|---|---|---|
-| plain | one for all platforms: the reference, in exported files | `plain.py` |
-| plain | that of the platform that compiles the program | `by_platform.py` |
-| plain, on CPUs | 3x3 kernels with fewer products | `cpu.py` |
-| plain, on TPUs | resampling within the convolution | `tpu/unfolded.py` |
-| plain, in training on GPUs | fewer passes | `gpu.py` |
-| folded, in training on TPUs | narrow levels fill the lanes | `tpu/` |
-
-A network is built with `Kernels`, which decide the form of its arrays. All
-other operations follow the type of their arguments.
+docs/architecture.md has a table of the forms. A network is built with
+`Kernels`, which decide the form of its arrays. All other operations follow the
+type of their arguments.
 """
 
 import dataclasses
@@ -79,7 +71,10 @@ def _by_type(plain_form: Callable, folded_form: Callable) -> Callable:
   return operation
 
 
-downsample = _by_type(by_platform.downsample, tpu.downsample)
+# These take folded arrays, too.
+to_array, like, per_channel = tpu.to_array, tpu.like, tpu.per_channel
+concatenate, downsample = tpu.concatenate, tpu.downsample
+upsample_like = tpu.upsample_like
 
 
 def _followed(operation: Callable) -> Callable:
@@ -116,12 +111,11 @@ BY_PLATFORM = dataclasses.replace(
   upsample=by_platform.upsample,
   downsample=downsample,
 )
-FOLDED = Kernels(
+FOLDED = dataclasses.replace(
+  PLAIN,
   convolve=tpu.convolve,
   upsample_convolve=_followed(tpu.upsample_convolve),
   convolve_downsample=tpu.convolve_downsample,
-  leaky_relu=leaky_relu,
-  leaky_relu_and_downsample=_leaky_relu_and_downsample,
   upsample=tpu.upsample,
   downsample=downsample,
   fit=tpu.fit,
@@ -147,30 +141,9 @@ def for_training(platform: str) -> Kernels:
   return _TRAINING.get(platform, BY_PLATFORM)
 
 
-def _plain_array(x: jax.Array) -> jax.Array:
-  """Return features or images as one plain array, (B, H, W, C)."""
-  return x
-
-
-def _as_it_is(x: jax.Array, y: jax.Array) -> jax.Array:
-  """Return x in the form of y."""
-  del y
-  return x
-
-
-def _upsample_like(x: jax.Array, like: jax.Array) -> jax.Array:
-  """Upsample x by nearest neighbor to the size and the form of `like`."""
-  return by_platform.upsample(x, like.shape[1] // x.shape[1])
-
-
-upsample_like = _by_type(_upsample_like, tpu.upsample_like)
 blur = _by_type(plain.blur, tpu.blur)
 instance_norm = _by_type(plain.instance_norm, tpu.instance_norm)
 leaky_relu_and_pixel_norm = _by_type(
   plain.leaky_relu_and_pixel_norm, tpu.leaky_relu_and_pixel_norm
 )
-concatenate = _by_type(plain.concatenate, tpu.concatenate)
-per_channel = _by_type(plain.per_channel, tpu.per_channel)
 weighted_noise = _by_type(plain.weighted_noise, tpu.weighted_noise)
-to_array = _by_type(_plain_array, tpu.to_array)
-like = _by_type(_as_it_is, tpu.like)

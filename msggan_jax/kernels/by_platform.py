@@ -5,7 +5,6 @@ resamplings are derivatives of each other, see also `plain.differentiable`.
 """
 
 import functools
-from collections.abc import Callable
 
 import jax
 
@@ -14,21 +13,16 @@ from msggan_jax.kernels.precision import TRUE_FLOAT32, Products
 from msggan_jax.kernels.tpu import unfolded
 
 
-def convolve(
-  x: jax.Array, kernel: jax.Array, products: Products = TRUE_FLOAT32
-) -> jax.Array:
-  """Compute `plain.convolve` with zero padding, k odd."""
-  return _convolve(x, kernel, products)
-
-
-def _convolve_once(x, kernel, products):
+def _convolve_once(x, kernel, products=TRUE_FLOAT32):
   default = functools.partial(plain.convolve, products=products)
   if cpu.pays("convolve", x, kernel.shape):
-    return _choose(x, kernel, default=default, cpu=cpu.convolve)
+    return jax.lax.platform_dependent(
+      x, kernel, default=default, cpu=cpu.convolve
+    )
   return default(x, kernel)
 
 
-def _correlate(x, y, size, products):
+def _correlate(x, y, size, products=TRUE_FLOAT32):
   default = functools.partial(
     plain.correlate, products=products, padding=[(size // 2, size // 2)] * 2
   )
@@ -37,32 +31,34 @@ def _correlate(x, y, size, products):
     cpu.correlate_as_convolution, size=size, products=products
   )
   on_cpus = cpu.correlate if pays else reordered
-  return _choose(x, y, default=default, cpu=on_cpus)
+  return jax.lax.platform_dependent(x, y, default=default, cpu=on_cpus)
 
 
-_convolve = plain.differentiable(
-  _convolve_once, _correlate, lambda *options: options
-)
+# (x, kernel, products) -> `plain.convolve` with zero padding, k odd.
+convolve = plain.differentiable(_convolve_once, _correlate)
 
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(1,))
 def _downsample(x: jax.Array, factor: int) -> jax.Array:
   default = functools.partial(plain.downsample, factor=factor)
   at_once = functools.partial(unfolded.downsample, factor=factor)
-  return _choose(x, default=default, tpu=at_once, cuda=at_once)
+  return jax.lax.platform_dependent(
+    x, default=default, tpu=at_once, cuda=at_once
+  )
 
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(1,))
-def _upsample(x: jax.Array, factor: int) -> jax.Array:
+def upsample(x: jax.Array, factor: int = 2) -> jax.Array:
+  """Compute `plain.upsample`."""
   return plain.upsample(x, factor)
 
 
 _downsample.defvjp(
   lambda x, factor: (_downsample(x, factor), None),
-  lambda factor, _, y: (_upsample(y, factor) / factor**2,),
+  lambda factor, _, y: (upsample(y, factor) / factor**2,),
 )
-_upsample.defvjp(
-  lambda x, factor: (_upsample(x, factor), None),
+upsample.defvjp(
+  lambda x, factor: (upsample(x, factor), None),
   lambda factor, _, y: (_downsample(y, factor) * factor**2,),
 )
 
@@ -70,11 +66,6 @@ _upsample.defvjp(
 def downsample(x: jax.Array, factor: int = 2) -> jax.Array:
   """Compute `plain.downsample`."""
   return _downsample(x, factor) if factor > 1 else x
-
-
-def upsample(x: jax.Array, factor: int = 2) -> jax.Array:
-  """Compute `plain.upsample`."""
-  return _upsample(x, factor)
 
 
 def upsample_convolve(
@@ -86,7 +77,7 @@ def upsample_convolve(
     return convolve(upsample(x), kernel, products)
 
   pays = cpu.pays("upsample_convolve", x, kernel.shape)
-  return _choose(
+  return jax.lax.platform_dependent(
     x,
     kernel,
     default=default,
@@ -103,13 +94,9 @@ def convolve_downsample(
   def default(x, kernel):
     return downsample(convolve(x, kernel, products))
 
-  return _choose(
+  return jax.lax.platform_dependent(
     x,
     kernel,
     default=default,
     tpu=functools.partial(unfolded.convolve_downsample, products=products),
   )
-
-
-def _choose(*operands: jax.Array, **forms: Callable) -> jax.Array:
-  return jax.lax.platform_dependent(*operands, **forms)

@@ -83,9 +83,7 @@ def _sums(few: jax.Array, x: jax.Array) -> jax.Array:
   return jnp.stack([(part * x).sum(axis=(0, 1, 2)) for part in parts])
 
 
-_convolve: Any = plain.differentiable(
-  _convolve_once, _correlate, lambda *options: options
-)
+_convolve = plain.differentiable(_convolve_once, _correlate)
 
 
 def upsample_convolve(

@@ -66,7 +66,9 @@ def correlate(
 
 
 def differentiable(
-  convolve: Callable, correlate: Callable, reverse: Callable
+  convolve: Callable,
+  correlate: Callable,
+  reverse: Callable = lambda *options: options,
 ) -> Callable:
   """Return a convolution that has derivatives of any order.
 
@@ -151,12 +153,6 @@ def add_bias(y: jax.Array, bias: jax.Array | None) -> jax.Array:
     return y
   y32 = y.astype(at_least_float32(y))
   return (y32 + jnp.expand_dims(bias, range(y.ndim - 1))).astype(y.dtype)
-
-
-def per_channel(values: jax.Array, like: jax.Array) -> jax.Array:
-  """Return values, (C,) or (B, C), to broadcast with features."""
-  del like
-  return values[:, None, None] if values.ndim > 1 else values[None, None, None]
 
 
 def weighted_noise(

@@ -193,9 +193,10 @@ def like(x: Features, y: Features) -> Features:
   return refold(x, fold_of(y))
 
 
-def per_channel(values: jax.Array, like: Folded) -> jax.Array:
-  """Return values, (C,) or (B, C), to broadcast with folded data."""
-  return plain.per_channel(repeated(values, like.fold), like.data)
+def per_channel(values: jax.Array, like: Features) -> jax.Array:
+  """Return values, (C,) or (B, C), to broadcast with features."""
+  values = repeated(values, fold_of(like))
+  return values[:, None, None] if values.ndim > 1 else values[None, None, None]
 
 
 def weighted_noise(maps: jax.Array, weight: jax.Array, like: Folded) -> Folded:
