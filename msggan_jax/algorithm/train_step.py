@@ -1,7 +1,7 @@
 """The algorithm: one D update, one G update, EMA (paper, section 3)."""
 
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -159,9 +159,20 @@ class TrainStep:
     return state, metrics
 
   def _make_reals(self, state: TrainState, key: jax.Array, batch: Batch):
-    """Return the reals as D sees them, and their labels if conditional."""
-    reals, labels = make_reals(self._config, key, batch, self._generator.fit)
-    if self._config.grow_from:
+    """Return the reals as D sees them, and their labels if conditional.
+
+    Fakes get the reals' labels: so classes are as frequent as in the data, and
+    interpolated images have a label, too.
+    """
+    config, images = self._config, batch["image"]
+    if config.mirror:
+      images = randomness.random_mirror(key, images)
+    # As bytes, which are a quarter of the floats.
+    images = to_float(self._generator.fit(images))
+    labels = batch["label"] if config.num_classes else None
+    scales = connected_scales(config.resolution, config.connected_scales)
+    reals = make_pyramid(images, scales)
+    if config.grow_from:
       (image,) = reals
       reals = (fade(state.g_state["alpha"], image, downsample(image)),)
     return reals, labels
@@ -295,24 +306,3 @@ class TrainStep:
       grads, opt_state, params, now=now
     )
     return optax.apply_updates(params, updates), opt_state
-
-
-def make_reals(
-  config: ConfigDict,
-  key: jax.Array,
-  batch: Batch,
-  fit: Callable[[jax.Array], Any] = lambda images: images,
-) -> tuple[Pyramid, jax.Array | None]:
-  """Return the real pyramid of this device, and its labels if conditional.
-
-  Fakes get the reals' labels: so classes are as frequent as in the data, and
-  interpolated images have a label, too.
-  """
-  images = batch["image"]
-  if config.mirror:
-    images = randomness.random_mirror(key, images)
-  # As bytes, which are a quarter of the floats.
-  images = to_float(fit(images))
-  labels = batch["label"] if config.num_classes else None
-  scales = connected_scales(config.resolution, config.connected_scales)
-  return make_pyramid(images, scales), labels
