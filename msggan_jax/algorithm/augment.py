@@ -7,7 +7,7 @@ fixed, scheduled or adaptive; an adaptive one is part of the training state.
 
 import math
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -100,17 +100,6 @@ class AugmentState:
 
   strength: jax.Array  # the probability of each transformation
   numerator: jax.Array  # running means of the overfitting signal
-  denominator: jax.Array
-
-
-class Overfitting(NamedTuple):
-  """How D treats reals it has trained on; r is the ratio of the two, ().
-
-  With held-out images ADA's r_v = (D(reals) - D(held out)) / (D(reals) -
-  D(fakes)), else r_t = E sign(D(reals)), by the loss's zero.
-  """
-
-  numerator: jax.Array
   denominator: jax.Array
 
 
@@ -228,21 +217,24 @@ def statistics(
 
 def overfitting(
   values: dict[str, jax.Array], held_out: jax.Array | None
-) -> Overfitting:
-  """Return the signal that an adaptive strength follows.
+) -> tuple[jax.Array, jax.Array]:
+  """Return the signal that an adaptive strength follows: r, as a fraction.
+
+  With held-out images ADA's r_v = (D(reals) - D(held out)) / (D(reals) -
+  D(fakes)), else r_t = E sign(D(reals)), by the loss's zero.
 
   `values` are means over the global batch, with `statistics`, and so is
   `held_out`, the logit of held-out images; None: there are none.
   """
   if held_out is None:
     signs = values["real_signs"]
-    return Overfitting(signs, jnp.ones_like(signs))
+    return signs, jnp.ones_like(signs)
   reals = values["real_logits"]
-  return Overfitting(reals - held_out, reals - values["fake_logits"])
+  return reals - held_out, reals - values["fake_logits"]
 
 
 def adapt(
-  config: ConfigDict, state: AugmentState, signal: Overfitting
+  config: ConfigDict, state: AugmentState, signal: tuple[jax.Array, jax.Array]
 ) -> AugmentState:
   """Move the strength toward r = `augment_target`, one step's way.
 

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from msggan_jax.algorithm import augment, losses
-from msggan_jax.algorithm.augment import AugmentState, Overfitting
+from msggan_jax.algorithm.augment import AugmentState
 from msggan_jax.algorithm.transformations import Transformation, transform
 from msggan_jax.runtime import sharding
 from tests.algorithm.runs import Run, assert_same, make_batch, small_config
@@ -113,7 +113,7 @@ def run_adapt(config, signals):
   state = augment.initial_state(config)
   strengths = []
   for signal in signals:
-    state = augment.adapt(config, state, Overfitting(*map(jnp.float32, signal)))
+    state = augment.adapt(config, state, tuple(map(jnp.float32, signal)))
     strengths.append(float(state.strength))
   return state, strengths
 
