@@ -57,15 +57,13 @@ def compile_step(run: Program) -> Compilation:
   """Compile the step for the program's devices."""
   began = time.monotonic()
   try:
-    lowered = run.step.lower(run.abstract_state, run.abstract_batch)
-    compiled = lowered.compile()
+    compiled, secs = run.compile()
   except jax.errors.JaxRuntimeError as error:
     needed = parse_exhausted(str(error))
     if needed is None:
       raise
     secs = time.monotonic() - began
     return Compilation(False, secs, needed, {}, 0.0, 0.0, "")
-  secs = time.monotonic() - began
   memory = compiled.memory_analysis()
   parts = {
     "arguments": memory.argument_size_in_bytes,
@@ -171,6 +169,10 @@ def _plan_stage(run: Program, devices: list, chip: Chip) -> dict[str, Any]:
   collectives = {kind: sum(sizes) for kind, sizes in calls.items()}
   secs = step_secs(levels, model_flops, collectives, chip, len(devices))
   moved = sum(work.bytes_moved for work in works) or made.bytes_accessed
+  precisions = collections.Counter()
+  for work in works:
+    if work.products:
+      precisions[work.products] += work.kernels
   floor_bytes = sum(count.bytes_moved for count in products.values())
   return {
     "devices": len(devices),
@@ -186,7 +188,7 @@ def _plan_stage(run: Program, devices: list, chip: Chip) -> dict[str, Any]:
     "floor_bytes_per_image": floor_bytes / config.batch_size,
     "kernels": sum(work.kernels for work in works),
     "kinds": _kinds(works),
-    "convolutions": _precisions(works),
+    "convolutions": dict(precisions),
     "flops_per_image": made.xla_flops / size,
     "model_flops_per_image": model_flops / config.batch_size,
     "bytes_accessed": made.bytes_accessed or moved,
@@ -241,12 +243,6 @@ def _kinds(works: list[Work]) -> dict[str, dict[str, int]]:
     sums[work.kind].update(kernels=work.kernels, bytes_moved=work.bytes_moved)
   by_bytes = sorted(sums.items(), key=lambda item: -item[1]["bytes_moved"])
   return {kind: dict(counts) for kind, counts in by_bytes}
-
-
-def _precisions(works: list[Work]) -> dict[str, int]:
-  """Return how many convolutions have each precision."""
-  names = (work.products for work in works for _ in range(work.kernels))
-  return dict(collections.Counter(filter(None, names)))
 
 
 def step_secs(

@@ -88,11 +88,9 @@ class _Instruction(NamedTuple):
 _Computation = dict[str, _Instruction]
 
 
-class _Executed(NamedTuple):
-  instruction: _Instruction
-  computation: _Computation  # that has it
-  fused: _Computation  # into it
-  times: int
+# An instruction, the computation that has it, the one fused into it, how often
+# it runs.
+_Executed = tuple[_Instruction, _Computation, _Computation, int]
 
 
 def parse_arrays(text: str) -> list[Array]:
@@ -222,7 +220,7 @@ def _executed(hlo: str) -> Iterator[_Executed]:
         yield from visit(inner["to_apply"], times)
       else:
         fused = computations.get(inner.get("calls", ""), {})
-        yield _Executed(instruction, computations[name], fused, times)
+        yield instruction, computations[name], fused, times
 
   return visit(entry, 1)
 
