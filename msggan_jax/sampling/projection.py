@@ -1,8 +1,7 @@
 """Mode project: find the latent of a given image."""
 
-from collections.abc import Callable
+import functools
 from pathlib import Path
-from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -19,7 +18,7 @@ from msggan_jax.data import (
   set_writer,
   values,
 )
-from msggan_jax.models import base_grid, networks
+from msggan_jax.models import base_grid
 from msggan_jax.models.layers import normalize_latents
 from msggan_jax.models.pyramid import Pyramid, make_pyramid, to_float
 from msggan_jax.runtime import files, progress
@@ -111,11 +110,25 @@ def find_latent(
   (latent_size,), or of MSG-StyleGAN w, (w_size,); and the best start's errors
   at each step and scale, (iterations, S).
   """
-  z = generator.sample_latents(jax.random.key(0), _CANDIDATES)
-  points = z
-  if generator.config.model == "stylegan":
-    points = generator.map_latents(z, _labels(label, len(z)))
-  errors = _make_errors(generator, target, label)
+  config = generator.config
+  stylegan = config.model == "stylegan"
+  on_sphere = config.normalize_latents and not stylegan
+
+  @jax.jit
+  def errors(params, state, points):  # (B, S)
+    apply = functools.partial(generator.network.apply, params, state)
+    if stylegan:
+      pyramid = apply(points, method="synthesize")
+    else:
+      points = normalize_latents(points) if on_sphere else points
+      pyramid = apply(points, _labels(label, len(points)))
+    differences = map(_difference, pyramid, target)
+    means = [jnp.square(x).mean(axis=(1, 2, 3)) for x in differences]
+    return jnp.stack(means, axis=1)
+
+  points = generator.sample_latents(jax.random.key(0), _CANDIDATES)
+  if stylegan:
+    points = generator.map_latents(points, _labels(label, len(points)))
   trees = (generator.params, generator.state)
   (values,) = progress.map_batches(
     lambda batch: (errors(*trees, batch).sum(axis=1),),
@@ -147,31 +160,8 @@ def find_latent(
       history.append(np.asarray(values))
       bar.update()
   best = int(history[-1][:, -1].argmin())
-  if _on_sphere(generator):
-    points = normalize_latents(points)
+  points = normalize_latents(points) if on_sphere else points
   return np.asarray(points[best]), np.array(history)[:, best]
-
-
-def _make_errors(
-  generator: trained.Generator, target: Pyramid, label: int | None
-) -> Callable[[Any, Any, jax.Array], jax.Array]:
-  """Return a function of parameters, state and points: errors, (B, S)."""
-  network = networks.make_generator(generator.config)
-
-  @jax.jit
-  def errors(params, state, points):
-    if generator.config.model == "stylegan":
-      pyramid = network.apply(params, state, points, method="synthesize")
-    else:
-      if _on_sphere(generator):
-        points = normalize_latents(points)
-      labels = _labels(label, len(points))
-      pyramid = network.apply(params, state, points, labels)
-    differences = map(_difference, pyramid, target)
-    means = [jnp.square(x).mean(axis=(1, 2, 3)) for x in differences]
-    return jnp.stack(means, axis=1)
-
-  return errors
 
 
 def _difference(images: jax.Array, target: jax.Array) -> jax.Array:
@@ -180,11 +170,6 @@ def _difference(images: jax.Array, target: jax.Array) -> jax.Array:
   images = jnp.where(target == 1, jnp.minimum(images, 1), images)
   images = jnp.where(target == -1, jnp.maximum(images, -1), images)
   return images - target
-
-
-def _on_sphere(generator: trained.Generator) -> bool:
-  config = generator.config
-  return config.model != "stylegan" and config.normalize_latents
 
 
 def _labels(label: int | None, num: int) -> np.ndarray | None:
