@@ -40,19 +40,11 @@ class Layer(nnx.Module):
   at the same speed. Without it, kernel and bias have PyTorch's initialization,
   uniform within 1 / sqrt(fan_in), and no scale (msg-gan-v1).
 
-  Args:
-    shape: Of the kernel.
-    fan_in: Number of inputs of each result; None: by the shape.
-    out_channels: C of the result; None: by the shape.
-    gain: sqrt(2) before a leaky ReLU, 1 for a linear layer.
-    use_bias: Whether the layer has a bias.
-    equalized: Whether the learning rate is equalized.
-    lr_multiplier: Factor on an equalized layer's learning rate (StyleGAN,
-      appendix C).
-    spectral_norm: Whether to divide the kernel, as a matrix from inputs to
-      channels, by its largest singular value (Miyato et al. 2018, eq. 8). The
-      gain then has no effect.
-    rngs: Source of the initial weights.
+  `fan_in` is the number of inputs of each result. The gain is sqrt(2) before a
+  leaky ReLU, 1 for a linear layer. `lr_multiplier` is a factor on an equalized
+  layer's learning rate (StyleGAN, appendix C). `spectral_norm` divides the
+  kernel, as a matrix from inputs to channels, by its largest singular value
+  (Miyato et al. 2018, eq. 8); the gain then has no effect.
   """
 
   def __init__(
@@ -120,15 +112,9 @@ class Layer(nnx.Module):
 class Conv(Layer):
   """Convolution of stride 1, of features of any form, see `kernels`.
 
-  Args:
-    in_channels: C of the input.
-    out_channels: C of the result.
-    kernel_size: Side of the kernel, or its height and width, in pixels.
-    padding: "SAME" (zeros) or "VALID".
-    before_window: Whether a 3x3 convolution reads the result next.
-    precision: Dtype of input and result and, of a 3x3 kernel, the products.
-    forms: The kernels.
-    **options: Options of `Layer`.
+  `before_window` says that a 3x3 convolution reads the result next. `precision`
+  is that of input and result and, of a 3x3 kernel, of the products. Further
+  options are those of `Layer`.
   """
 
   def __init__(

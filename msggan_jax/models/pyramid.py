@@ -142,12 +142,7 @@ def connected_scales(
 ) -> tuple[int, ...]:
   """Return the resolutions of the pyramid, low to high (paper, Table 4).
 
-  Args:
-    resolution: The full one, which is always connected.
-    chosen: A key of `SCALE_GROUPS`, or resolutions.
-
-  Raises:
-    ValueError: If it is neither.
+  `chosen` is a key of `SCALE_GROUPS` or resolutions, else ValueError.
   """
   scales, given = resolutions_up_to(resolution), chosen
   if isinstance(chosen, str) and chosen in SCALE_GROUPS:

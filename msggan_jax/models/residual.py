@@ -24,11 +24,8 @@ BLOCKS = 2  # per scale, as in R3GAN's code
 class ResidualBlock(nnx.Module):
   """x + conv(f(conv(f(conv(x))))), kernels 1x1, 3x3, 1x1 (R3GAN).
 
-  Args:
-    width: C of the input and the result.
-    levels: Number of resolutions of the network, by which Fixup's
-      initialization keeps the variance from growing with the depth.
-    conv: Builds a convolution.
+  By `levels`, the network's number of resolutions, Fixup's initialization keeps
+  the variance from growing with the depth.
   """
 
   def __init__(self, width: int, levels: int, *, conv: Callable[..., Conv]):

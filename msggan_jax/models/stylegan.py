@@ -120,13 +120,8 @@ class Generator(MultiScaleGenerator):
   ) -> jax.Array:
     """Move w toward its average in the first layers (StyleGAN, app. B).
 
-    Args:
-      w: (B, w_size) or (B, layers, w_size).
-      psi: Factor on the distance from the average; 1: no truncation.
-      cutoff: Number of truncated layers, from 4x4 up.
-
-    Returns:
-      (B, layers, w_size): w_avg + psi (w - w_avg) below the cutoff, else w.
+    Of w, (B, w_size) or (B, layers, w_size), returns (B, layers, w_size): w_avg
+    + psi (w - w_avg) in the first `cutoff` layers, from 4x4 up, else w.
     """
     w = self.for_layers(w)
     first = (jnp.arange(w.shape[1]) < cutoff)[None, :, None]
@@ -164,14 +159,10 @@ class Generator(MultiScaleGenerator):
 
 
 class Block(nnx.Module):
-  """Two style layers; at 4x4 a constant is the input (StyleGAN, fig. 1b).
+  """Two style layers (StyleGAN, fig. 1b).
 
-  Args:
-    in_channels: C of the block below; None: a learned constant is the input.
-    out_channels: C of the result.
-    size: Height and width of the result, in pixels.
-    w_size: Length of w.
-    conv: Builds a convolution.
+  Without `in_channels`, as at 4x4, a learned constant is the input. `size` is
+  the height and width of the result, in pixels.
   """
 
   def __init__(

@@ -116,14 +116,7 @@ def join(x: Features | Channels) -> Features:
 # gradients of members are written, then joined.
 @jax.custom_vjp
 def _mean_stddev(x: jax.Array) -> jax.Array:
-  """Average the standard deviation over the first axis.
-
-  Args:
-    x: (members, groups, H, W, C).
-
-  Returns:
-    (groups, 1, 1, 1), float32 or float64.
-  """
+  """Map (members, groups, H, W, C) to mean deviations, (groups, 1, 1, 1)."""
   _, variance = plain.moments(list(x))
   stddev = jnp.sqrt(variance + plain.STDDEV_EPSILON)
   return stddev.mean(axis=(1, 2, 3), keepdims=True)
