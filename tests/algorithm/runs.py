@@ -4,8 +4,7 @@ import jax
 import numpy as np
 
 from msggan_jax import kernels
-from msggan_jax.algorithm import train_state, train_step
-from msggan_jax.models import networks
+from msggan_jax.algorithm import program
 from msggan_jax.runtime import sharding
 from tests.conftest import load_config
 from tests.models.test_networks import random_arrays
@@ -28,24 +27,12 @@ class Run:
 
   def __init__(self, config, num_devices=1, forms=kernels.BY_PLATFORM):
     self.config = config
-    self.generator = networks.make_generator(config, forms)
-    self.discriminator = networks.make_discriminator(config, forms)
-    optimizer = train_state.make_optimizer(config)
     self.mesh = sharding.make_mesh(jax.devices()[:num_devices])
-    arrays = random_arrays(self.generator), random_arrays(self.discriminator, 1)
-    start = train_state.assemble(config, *arrays, optimizer)
-    self.start = jax.tree.map(np.array, start)
+    run = program.make_program(config, self.mesh)
+    arrays = random_arrays(run.generator), random_arrays(run.discriminator, 1)
+    self.start = jax.tree.map(np.array, run.assemble(*arrays))
     self.state = jax.device_put(self.start, sharding.replicated(self.mesh))
-    self.traces = 0
-    step = train_step.TrainStep(
-      config, self.generator, self.discriminator, optimizer
-    )
-
-    def counted(state, batch):
-      self.traces += 1
-      return step(state, batch)
-
-    self.step = sharding.shard_step(counted, self.mesh)
+    self.step = run._step(forms)
 
   def batch(self, step=0):
     batch = make_batch(self.config, step)

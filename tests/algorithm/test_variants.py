@@ -19,28 +19,6 @@ from tests.models.test_networks import random_arrays
 pytestmark = pytest.mark.usefixtures("standard_promotion")
 
 
-def assert_trains(preset, **changes):
-  config = small_config(preset, **changes)
-  run = Run(config).train(2)
-  start, state = run.start, jax.device_get(run.state)
-  for x in jax.tree.leaves((state, jax.device_get(run.metrics))):
-    assert np.isfinite(x).all()
-  # Constants of the score may rest: relativistic losses do not depend on them.
-  for params in (start.d_params, state.d_params):
-    params["score"].pop("bias")
-    if config.model == "residual":  # nothing but sums after its last block
-      params["block_4x4"]["blocks"][f"block_{BLOCKS - 1}"]["conv_2"].pop("bias")
-    elif config.loss.startswith("relativistic"):
-      # So are biases where leaky ReLU has one sign in all examples.
-      for layer in params["block_4x4"].values():
-        layer.pop("bias", None)
-  for name in ("g_params", "d_params"):
-    moved = jax.tree.map(
-      lambda a, b: np.any(a != b), getattr(state, name), getattr(start, name)
-    )
-    assert all(jax.tree.leaves(moved)), name
-
-
 # With the paper's MSG-ProGAN, of which tests/test_example.py checks every
 # number: every loss, penalty, network and phi.
 COVERING_SET = [
@@ -69,7 +47,25 @@ def full_product():
   ],
 )
 def test_combinations_train(preset, loss, penalty, combine):
-  assert_trains(preset, loss=loss, penalty=penalty, combine=combine)
+  config = small_config(preset, loss=loss, penalty=penalty, combine=combine)
+  run = Run(config).train(2)
+  start, state = run.start, jax.device_get(run.state)
+  for x in jax.tree.leaves((state, jax.device_get(run.metrics))):
+    assert np.isfinite(x).all()
+  # Constants of the score may rest: relativistic losses do not depend on them.
+  for params in (start.d_params, state.d_params):
+    params["score"].pop("bias")
+    if config.model == "residual":  # nothing but sums after its last block
+      params["block_4x4"]["blocks"][f"block_{BLOCKS - 1}"]["conv_2"].pop("bias")
+    elif config.loss.startswith("relativistic"):
+      # So are biases where leaky ReLU has one sign in all examples.
+      for layer in params["block_4x4"].values():
+        layer.pop("bias", None)
+  for name in ("g_params", "d_params"):
+    moved = jax.tree.map(
+      lambda a, b: np.any(a != b), getattr(state, name), getattr(start, name)
+    )
+    assert all(jax.tree.leaves(moved)), name
 
 
 @pytest.mark.parametrize(
