@@ -73,6 +73,7 @@ def test_connected_scales():
     ("stylegan", 8, 3, "all", (7, 4)),
     ("progan", 64, 1, "middle", (4, 4)),
     ("progan", 32, 3, "none", (4, 4)),
+    ("residual", 16, 3, (4,), (3, 4)),
   ],
 )
 def test_shapes_at_every_connected_scale(

@@ -75,16 +75,6 @@ def test_multiscale_shows_every_scale_of_the_seeds(model, tmp_path):
       assert np.abs(difference).max() <= 1
 
 
-def test_images_do_not_depend_on_the_batch_size(tmp_path):
-  generator = make_generator("stylegan")
-  whole, parts = (
-    make_job(generator, tmp_path, batch_size=size).generate() for size in (3, 2)
-  )
-  for resolution in (4, 8):
-    difference = whole[resolution].astype(int) - parts[resolution]
-    assert np.abs(difference).max() <= 1
-
-
 def test_a_grid_is_written_by_batches_and_resumes(
   tmp_path, monkeypatch, capsys
 ):
