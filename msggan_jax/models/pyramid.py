@@ -97,13 +97,20 @@ def join_images(
   Args:
     images: Each (B, H, W, C).
     kind: "rgb": they are the pyramid (the paper); "exact": each only adds
-      details to the one below, see `refine`; "pooled": all are means of the
-      largest; "skip": the same, and the largest is the sum of all (StyleGAN2,
-      fig. 7b).
+      details to the one below, whose pixels become its means; "pooled": all are
+      means of the largest; "skip": the same, and the largest is the sum of all
+      (StyleGAN2, fig. 7b).
   """
+
+  def add(below: jax.Array, image: jax.Array) -> jax.Array:
+    return image + upsample_like(below, image)
+
+  def refine(below: jax.Array, image: jax.Array) -> jax.Array:
+    means = downsample(image, image.shape[1] // below.shape[1])
+    return add(jax.tree.map(jnp.subtract, like(below, means), means), image)
+
   if kind == "exact":
-    details = functools.partial(refine, downsample=downsample)
-    return tuple(itertools.accumulate(images, details))
+    return tuple(itertools.accumulate(images, refine))
   if kind == "rgb":
     return tuple(images)
   largest = images[-1]
@@ -111,19 +118,6 @@ def join_images(
     largest = functools.reduce(add, images)
   resolutions = tuple(map(resolution_of, images))
   return make_pyramid(largest, resolutions, downsample)
-
-
-def refine(
-  below: jax.Array, image: jax.Array, downsample: Callable = downsample
-) -> jax.Array:
-  """Change the image's means over areas to the pixels of the one below."""
-  means = downsample(image, image.shape[1] // below.shape[1])
-  return add(jax.tree.map(jnp.subtract, like(below, means), means), image)
-
-
-def add(below: jax.Array, image: jax.Array) -> jax.Array:
-  """Add an image of a lower resolution."""
-  return image + upsample_like(below, image)
 
 
 def fade(alpha: jax.Array, image: jax.Array, below: jax.Array) -> jax.Array:

@@ -43,7 +43,10 @@ def interpolate(job: Job, frames: int | None) -> list[str]:
     )
   stylegan = job.generator.config.model == "stylegan"
   corners = np.asarray(job.styles if stylegan else job.latents)
-  points = closed_walk(corners, frames)
+  closed = np.concatenate([corners, corners[:1]])
+  walk = CubicSpline(np.arange(len(closed)), closed, bc_type="periodic")
+  points = walk(np.arange(len(corners) * frames) / frames)
+  points = points.astype(corners.dtype)
   if job.generator.config.normalize_latents and not stylegan:
     points = np.asarray(normalize_latents(jnp.asarray(points)))
 
@@ -102,16 +105,6 @@ def training(job: Job, workdir: Path, frames: int | None) -> list[str]:
         bar.update()
 
   return write(job.output / "training", pictures())
-
-
-def closed_walk(corners: np.ndarray, frames: int) -> np.ndarray:
-  """Return a smooth closed curve through points, (N, D), as (N frames, D).
-
-  `frames` from one corner on; its direction is continuous at all of them.
-  """
-  closed = np.concatenate([corners, corners[:1]])
-  curve = CubicSpline(np.arange(len(closed)), closed, bc_type="periodic")
-  return curve(np.arange(len(corners) * frames) / frames).astype(corners.dtype)
 
 
 def write(stem: Path, frames: Iterable[np.ndarray]) -> list[str]:

@@ -24,16 +24,6 @@ def written(monkeypatch):
   return frames
 
 
-def test_a_closed_walk_is_smooth_and_meets_the_corners():
-  corners = np.random.default_rng(0).normal(size=(4, 5))
-  curve = videos.closed_walk(corners, 100)
-  np.testing.assert_allclose(curve[::100], corners, atol=1e-12)
-  steps = np.roll(curve, -1, axis=0) - curve
-  # No step and no change of direction stands out, nor at the end.
-  bends = np.linalg.norm(np.roll(steps, -1, axis=0) - steps, axis=1)
-  assert bends.max() < 0.1 * np.linalg.norm(steps, axis=1).max()
-
-
 @pytest.mark.parametrize(
   "model", ["progan", pytest.param("stylegan", marks=pytest.mark.slow)]
 )

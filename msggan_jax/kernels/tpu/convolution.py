@@ -9,25 +9,9 @@ import numpy as np
 from msggan_jax.kernels import plain
 from msggan_jax.kernels.precision import (
   TRUE_FLOAT32,
-  Products,
   at_least_float32,
   products_of,
 )
-
-
-def convolve(
-  x: jax.Array,
-  kernel: jax.Array,
-  products: Products,
-  fold: int,
-  shifts: tuple[int, int],
-) -> jax.Array:
-  """Convolve with zero padding: (B, H, positions, I f) to O f.
-
-  `kernel` is (k, k, I, O), k odd. `shifts` are those of x and of the result,
-  whose pixels outside the image are not zero if it is shifted.
-  """
-  return _convolve(x, kernel, products, fold, shifts)
 
 
 def _convolve_once(x, kernel, products, fold, shifts):
@@ -51,9 +35,12 @@ def _correlate(x, y, size, products, fold, shifts):
   return gather(gradient, taps)
 
 
-# JAX's own derivative reverses the scattered kernel, and the TPU compiler then
-# reverses features instead of the kernel's gradient.
-_convolve = plain.differentiable(
+# (x, kernel, products, fold, shifts): convolves with zero padding, (B, H,
+# positions, I f) to O f, k odd. The shifts are those of x and of the result,
+# whose pixels outside the image are not zero if it is shifted. JAX's own
+# derivative reverses the scattered kernel, and the TPU compiler then reverses
+# features instead of the kernel's gradient.
+convolve = plain.differentiable(
   _convolve_once,
   _correlate,
   lambda products, fold, shifts: (products, fold, shifts[::-1]),
