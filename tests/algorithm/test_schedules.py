@@ -100,20 +100,6 @@ def test_scales_weigh_as_chosen():
   assert gamma_mean * squared_norms.mean() == pytest.approx(pixels, tolerance)
 
 
-def test_pixels_is_the_unit_of_a_single_scale(float64):
-  """Critics of one scale, differentiated by the full image."""
-  of_scales = penalties.scale_weights("pixels", (4, 8, 16))
-  for place, of_scale in enumerate(of_scales):
-    weights = jax.random.normal(jax.random.key(0), (4 * 2**place,) * 2)
-    score = lambda image, place=place, weights=weights: (
-      make_pyramid(image, (4, 8, 16))[place][0, :, :, 0] * weights
-    ).sum()
-    gradient = jax.grad(score)(jnp.zeros((1, 16, 16, 1)))
-    assert jnp.square(gradient).sum() == pytest.approx(
-      of_scale * jnp.square(weights).sum()
-    )
-
-
 @pytest.mark.parametrize("interval", [1, 2])
 def test_the_penalty_of_a_step_is_weighed(interval):
   """D's loss with the weights, against the means per scale it reports.
