@@ -131,17 +131,6 @@ def test_warps_keep_waves_within_a_tolerance(scale, tolerance):
   assert error_of(ours, waves(y, x)) < tolerance
 
 
-def test_warps_commute_with_pooling_within_a_tolerance():
-  images = waves(*places(64))
-  warp = Transformation(warp=warps())
-  scales = (8, 16, 32)
-  before = apply(make_pyramid(images, scales), warp)
-  after = make_pyramid(apply((images,), warp)[0], scales)
-  tolerances = (0.01, 2e-3, 4e-4)
-  for a, b, tolerance in zip(before, after, tolerances, strict=True):
-    assert error_of(a, b) < tolerance
-
-
 def test_a_warp_by_whole_pixels_or_quarter_turns_is_exact():
   images = random_images(size=8)
   turned = np.tile(np.array([[0, 1, 0], [-1, 0, 0]], np.float32), (BATCH, 1, 1))

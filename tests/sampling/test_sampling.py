@@ -189,19 +189,6 @@ def test_noise_maps_are_mean_and_deviation(tmp_path):
     grids.noise(job, 1)
 
 
-def test_modes_of_styles_refuse_progan(tmp_path):
-  job = make_job(make_generator(), tmp_path)
-  for mode, *options in (
-    ("truncation", [1]),
-    ("style_mix", [1], 8),
-    ("noise", 4),
-  ):
-    with pytest.raises(
-      ValueError, match="this generator has no w: config.model is "
-    ):
-      getattr(grids, mode)(job, *options)
-
-
 def test_nearest_finds_the_training_images(tmp_path, monkeypatch):
   monkeypatch.setattr(
     "msggan_jax.data.sources.demo._CAT_SPLITS", {"train": range(20)}
