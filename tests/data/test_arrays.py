@@ -51,7 +51,7 @@ def tiff(array, **options):
 
 
 def png16(array):
-  return pixels.encode_png16(array)
+  return pixels.encode_png16(array, '{"low": [0]}')
 
 
 def chw(array):
@@ -117,6 +117,7 @@ def test_values_return_within_half_a_unit_of_storage(
 
 def test_a_phantom_of_12_bits_keeps_its_levels(tmp_path):
   phantom = np.arange(4096).reshape(64, 64, 1).astype(np.uint16)
+  assert image_files.mark_of(png16(phantom)) == '{"low": [0]}'
   source = write(tmp_path / "ct", {"1.png": png16(phantom)})
   with pytest.raises(ValueError, match=r"1\.png: 16 bits whose values reach "):
     prepare(source, resolution=64)

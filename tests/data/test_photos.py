@@ -123,7 +123,7 @@ def make_files():
 def test_files_are_known_by_content_and_none_vanishes(tmp_path, kind):
   contents, others = make_files()
   everything = contents | others | {".git/x/1.png": (b"", "")}
-  path = tmp_path / ("photos.zip" if kind == "zip" else "photos")
+  path = tmp_path / ("b:c.zip" if kind == "zip" else "photos")
   if kind == "zip":
     with zipfile.ZipFile(path, "w") as archive:
       for name, (content, _) in everything.items():

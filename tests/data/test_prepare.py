@@ -32,19 +32,6 @@ def prepare(config, **options):
   return data.open_prepared(data.prepare(config, **options))
 
 
-def test_sources_become_configurations():
-  for source, name, path in (
-    ("photos", "folder", "photos"),
-    ("/a/b:c.zip", "folder", "/a/b:c.zip"),
-    ("tfds:celeb_a_hq/1024", "celeb_a_hq/1024", ""),
-    ("lmdb:/data/church", "lsun_church", "/data/church"),
-    ("demo:earth", "earth", ""),
-  ):
-    dataset = config_of(source, 16, split="test", crop="pad").dataset
-    assert (dataset.name, dataset.path) == (name, path)
-    assert (dataset.split, dataset.crop) == ("test", "pad")
-
-
 def test_impossible_shapes_and_paths(config, tmp_path):
   (tmp_path / "photos" / "run").mkdir()
   (tmp_path / "photos" / "run" / "reals.png").touch()

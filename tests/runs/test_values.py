@@ -13,7 +13,7 @@ from PIL import Image
 import msggan_jax
 from msggan_jax import data, metrics
 from msggan_jax.algorithm import augment
-from msggan_jax.data import arrays, image_files, pixels
+from msggan_jax.data import arrays
 from msggan_jax.data.pictures import to_levels
 from msggan_jax.data.sources import config_of
 from msggan_jax.metrics import folders
@@ -126,16 +126,6 @@ def test_a_run_keeps_the_unit(config, source, tmp_path, capfd):
   content = (tmp_path / "images/8x8/seed0004.tif").read_bytes()
   np.testing.assert_array_equal(arrays.read(content, "x.tif").array, made)
   assert b'"units": ["HU"' in content
-
-
-@pytest.mark.parametrize("channels", [1, 3, 4])
-def test_png16_has_the_whole_range(channels):
-  rng = np.random.default_rng(0)
-  stored = rng.integers(0, 65536, (5, 7, channels)).astype(np.uint16)
-  content = pixels.encode_png16(stored, '{"low": [0]}')
-  found = arrays.image(arrays.read(content, "x.png"), "").array
-  np.testing.assert_array_equal(found, stored)
-  assert image_files.mark_of(content) == '{"low": [0]}'
 
 
 @pytest.mark.parametrize("channels", [3, 4])
