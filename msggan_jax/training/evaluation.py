@@ -39,26 +39,14 @@ class Evaluation:
 
   def begin(self, step: int) -> None:
     """Go on from a step; rows of later steps are dropped."""
-    rows = jsonl.read_steps(self._metrics_path)
+    path = self.workdir / jsonl.METRICS_FILE
+    rows = jsonl.read_steps(path)
     self.rows.extend(row for row in rows if row["step"] <= step)
     if processes.is_first():
-      jsonl.drop_after(self._metrics_path, step)
+      jsonl.drop_after(path, step)
     if self.evaluator is not None:
       # The last session may have ended before this, or had other metrics.
       self._mark_best()
-
-  @property
-  def _metrics_path(self) -> Path:
-    return self.workdir / jsonl.METRICS_FILE
-
-  def compare(self, generator: trained.Generator) -> dict[str, float]:
-    """Compute the stability since the last snapshot.
-
-    Returns:
-      "stability/<res>", for the step's row in `stats.jsonl`.
-    """
-    with self.reporter.paused("stability"):
-      return self.stability.update(generator)
 
   def evaluate(self, step: int, generator: trained.Generator) -> None:
     """Compute the metrics of a step once, and mark the best checkpoint.
@@ -85,7 +73,7 @@ class Evaluation:
       row["secs"] = round(time.monotonic() - began, 3)
       self.rows.append(row)
       if processes.is_first():
-        jsonl.append(self._metrics_path, row)
+        jsonl.append(self.workdir / jsonl.METRICS_FILE, row)
         evaluator.write_sheets(self.workdir, step)
       self.reporter.write_scalars(step, values)
       is_best = self._mark_best() == step

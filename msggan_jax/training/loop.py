@@ -117,8 +117,6 @@ def train(
 
 @dataclasses.dataclass(frozen=True)
 class _Run:
-  """The parts of a run, from its first step to its last."""
-
   config: ConfigDict
   workdir: Path
   program: Program
@@ -226,7 +224,6 @@ class _Run:
     evaluating: evaluation.Evaluation,
     end_step: int,
   ) -> TrainState:
-    """Take the steps of a stage."""
     feed = batches.Feed(self.program.mesh, loader)
     for step in range(int(state.step) + 1, end_step + 1):
       self.reporter.wait(RUN_AHEAD)
@@ -241,7 +238,14 @@ class _Run:
         is_last = not feed.has_next()
       due = self.schedule.due(step, stopping or is_last)
       if SNAPSHOT in due:
-        self._check_and_report(step, state, evaluating)
+        self.reporter.check()
+        with self.times.during("checkpoint"):
+          nonfinite.check_state(step, state)
+        with self.reporter.paused("stability"):
+          ema = self._ema_generator(step, state)
+          changes = evaluating.stability.update(ema)
+        self.reporter.report(step, changes)
+        self.reporter.flush()  # a checkpoint never exists without its row
       elif LOG in due:
         self.reporter.report(step)
       if SAMPLE in due:
@@ -272,17 +276,6 @@ class _Run:
     if step and EVALUATE in self.schedule.due(step, stopping=False):
       evaluating.evaluate(step, self._ema_generator(step, state))
     return evaluating
-
-  def _check_and_report(
-    self, step: int, state: TrainState, evaluating: evaluation.Evaluation
-  ) -> None:
-    """Check a state that will be saved, and write its row."""
-    self.reporter.check()
-    with self.times.during("checkpoint"):
-      nonfinite.check_state(step, state)
-    stability = evaluating.compare(self._ema_generator(step, state))
-    self.reporter.report(step, stability)
-    self.reporter.flush()  # a checkpoint never exists without its row
 
   def _save_averages(self, step: int, state: TrainState) -> None:
     if not self.config.ema_averages or not processes.is_first():
@@ -333,7 +326,6 @@ def sheet_of_reals(prepared: data.PreparedSet, bands: str = "") -> np.ndarray:
 def _with_randomness(
   state: TrainState, workdir: Path, *, new: bool
 ) -> TrainState:
-  """Return the state, with other random numbers after NaN or Inf."""
   before = int(state.rollbacks)
   after = max(before, nonfinite.attempt(workdir, int(state.step), new=new))
   if after == before:

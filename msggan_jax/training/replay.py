@@ -197,7 +197,6 @@ def _compare(what: str, expected: TrainState, state: TrainState) -> None:
 
 
 def _tensors(state: TrainState) -> dict[str, np.ndarray]:
-  """Return this process's copies by name, such as d_params/to_logit/bias."""
   leaves = flatten(sharding.local_copy(state))
   return {name: np.asarray(leaf) for name, leaf in leaves.items()}
 

@@ -15,7 +15,7 @@ from msggan_jax.checkpoints import checkpoint
 from msggan_jax.config import saved
 from msggan_jax.config.resolve import resolve
 from msggan_jax.runtime import jsonl
-from msggan_jax.training import batches, loop
+from msggan_jax.training import loop
 from tests.algorithm.runs import assert_equal
 
 
@@ -135,30 +135,6 @@ def check_evaluations(config, rows, workdir):
   assert best["value"] == min(row[first] for row in rows)
 
 
-def test_other_classes_of_a_holdout_are_refused(config, tmp_path):
-  """Labels are numbers, which mean the same class only by the same names."""
-  for folder, names in (("ours", "ab"), ("theirs", "bc")):
-    for name in names:
-      (tmp_path / folder / name).mkdir(parents=True)
-      for i in range(2):
-        image = Image.new("RGB", (8, 8), (ord(name), i, len(folder)))
-        image.save(tmp_path / folder / name / f"{i}.png")
-  config.num_classes = 2
-  config.augment, config.augment_target = "exact", 0.5
-  config.augment_holdout = str(tmp_path / "theirs")
-  config.dataset.update(
-    name="folder",
-    path=str(tmp_path / "ours"),
-    labels="folders",
-    data_dir=str(tmp_path / "data"),
-  )
-  prepared = batches.open_set(config)
-  with pytest.raises(
-    ValueError, match="which has other classes than the train"
-  ):
-    batches.open_holdout(config, prepared)
-
-
 @pytest.mark.slow
 def test_a_run_with_held_out_images_resumes_byte_for_byte(
   config, tmp_path, monkeypatch
@@ -223,19 +199,9 @@ def test_other_fields_may_follow_a_run_that_has_not_begun(config, tmp_path):
     saved.check_config(config, tmp_path)
 
 
-@pytest.mark.parametrize(
-  ("field", "value", "sentence"),
-  [
-    ("metrics", "fid50k_full,fid50k_half", "there is no metric 'fid50k_half'"),
-    ("inception_path", "nowhere.pth", "Inception's weights, not nowhere.pth"),
-    ("extractor", "mean_colors", "extractor is 'mean_colors'; give module:f"),
-  ],
-)
-def test_impossible_metrics_end_a_run_before_any_work(
-  config, tmp_path, field, value, sentence
-):
-  config[field] = value
-  with pytest.raises((ValueError, FileNotFoundError), match=sentence):
+def test_impossible_metrics_end_a_run_before_any_work(config, tmp_path):
+  config.metrics = "fid50k_full,fid50k_half"
+  with pytest.raises(ValueError, match="there is no metric 'fid50k_half'"):
     loop.train(config, tmp_path / "run")
   assert not (tmp_path / "run").exists()
 

@@ -1,6 +1,7 @@
 """A run resumes with the data that it was trained on, and no other unasked."""
 
 import contextlib
+import re
 import shutil
 
 import jax.numpy as jnp
@@ -11,6 +12,7 @@ from msggan_jax import data
 from msggan_jax.checkpoints import checkpoint
 from msggan_jax.data import run_data
 from msggan_jax.training import batches, loop, replay
+from msggan_jax.training.batches import CONTENT_HASH
 
 
 @pytest.fixture
@@ -65,6 +67,7 @@ def test_a_run_whose_data_has_changed(config, tmp_path, capfd):
     loop.train(config, run)
   shutil.rmtree(old)
   lines = lines_of_verify(config, run, capfd)
+  assert re.fullmatch(rf"{CONTENT_HASH} was \w{{12}}, is \w{{12}}", lines[0])
   assert any("its images are others" in line for line in lines)
   (run / "data.json").unlink()  # as in an older run
   with pytest.raises(ValueError, match="images are others; --new_data accepts"):
@@ -95,6 +98,11 @@ def test_classes_and_exchanged_sets(config, tmp_path):
     "the classes were a, b, are c, d",
     "its images are others",
   ]
+  # Labels are numbers, which mean the same class only by the same names.
+  config.num_classes, config.augment, config.augment_target = 2, "exact", 0.5
+  config.augment_holdout = str(photos)
+  with pytest.raises(ValueError, match="has other classes than the training"):
+    batches.open_holdout(config, prepared)
   shutil.rmtree(prepared.path)
   data.prepare(config).rename(prepared.path)
   assert not known.is_there()  # another set has its place
