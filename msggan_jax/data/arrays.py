@@ -185,7 +185,6 @@ def needs(package: str, extra: str, what: str) -> Any:
 
 
 def _check_size(shape: tuple[int, ...], dtype: np.dtype) -> None:
-  """Raise ValueError if an array takes more memory than it may."""
   needed = math.prod(map(int, shape)) * dtype.itemsize
   if needed > MOST_BYTES:
     raise ValueError(
@@ -195,7 +194,6 @@ def _check_size(shape: tuple[int, ...], dtype: np.dtype) -> None:
 
 
 def _npy(file: Any, size: int) -> np.ndarray:
-  """Read an array of a file of so many bytes."""
   version = np.lib.format.read_magic(file)
   readers = {
     (1, 0): np.lib.format.read_array_header_1_0,

@@ -410,7 +410,6 @@ def _metadata_of(dataset: Any) -> prepared_set.Metadata | None:
 
 
 def _given_set(dataset: Any, wanted: prepared_set.Metadata) -> Path | None:
-  """Return the prepared set that a data set's path names, if it does."""
   metadata, path = _metadata_of(dataset), Path(dataset.path)
   if metadata is None:
     return None
@@ -450,7 +449,6 @@ def _source_name(dataset: Any) -> str:
 def _target(
   dataset: Any, wanted: prepared_set.Metadata, output: str | Path | None
 ) -> Path:
-  """Return the folder of a set."""
   given = str(output or dataset.data_dir)
   if (shown := reading.printable_name(given)) != given:
     raise ValueError(f"{shown}: choose a folder whose name is UTF-8")

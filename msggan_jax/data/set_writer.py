@@ -160,7 +160,6 @@ def _finish(
   wanted: prepared_set.Metadata,
   strict: bool,
 ) -> None:
-  """Write a set's metadata, contact sheet, hold-out and lists of images."""
   rejected = [entry for piece in pieces for entry in piece.rejected]
   unread = [{"name": name, "reason": why} for name, why in source.unread]
   images = [entry for piece in pieces for entry in piece.images]
@@ -238,7 +237,6 @@ def describe_rejected(rejected: list[dict[str, str]], source: str) -> str:
 
 
 def _write_contact_sheet(images: prepared_set.PreparedSet) -> None:
-  """Write a picture of images from all over a set."""
   count = min(_CONTACT_SHEET_IMAGES, len(images))
   chosen = np.linspace(0, len(images) - 1, count).round().astype(int)
   shown = [images.metadata.view(images.levels(int(i))) for i in chosen]

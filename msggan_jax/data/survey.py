@@ -22,8 +22,6 @@ _SMALL, _LARGE = 1.0, 10.0  # scales that files of one unit do not both have
 
 
 class _Look(NamedTuple):
-  """The type, the ends and a sample of an image's values."""
-
   name: str  # of the image
   dtype: np.dtype
   sample: arrays.Values  # some values, (N, C)

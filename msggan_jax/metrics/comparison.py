@@ -166,7 +166,6 @@ def _default_names(
 def _parse(
   names: str | Sequence[str], extractors: Extractors, channels: int, bands: str
 ) -> list[Protocol]:
-  """Parse names; refuse protocols that two sets do not have."""
   parsed = protocols.parse(names, extractors.names)
   for protocol in parsed:
     official = protocol.draws == "official"

@@ -296,7 +296,6 @@ def _kernel(a: np.ndarray, b: np.ndarray) -> np.ndarray:
 
 
 def _kernel_sum(a: np.ndarray, b: np.ndarray) -> float:
-  """Sum the kernel over all pairs, (N, D) and (M, D)."""
   if jax.default_backend() != "cpu":
     return _kernel_sum_on_device(a, b)
   return _kernel(a, b).sum()

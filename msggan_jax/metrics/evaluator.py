@@ -231,7 +231,6 @@ class Evaluator:
         self._comparison.doubt(protocol, reason)
 
   def _read_holdout(self) -> None:
-    """Compute the features of the hold-out, once."""
     for protocol in self.protocols:
       if protocol.kind == "copying" and protocol not in self._of_holdout:
         # More than fakes or training images would show a copy no better.
@@ -272,7 +271,6 @@ class Evaluator:
   def _per_class(
     self, protocol: Protocol, reals: Rows, fakes: Rows
   ) -> dict[str, float]:
-    """Compute the numbers of each class with enough images, and their means."""
     by_key: dict[str, dict[str, float]] = {}
     places, dimension = self._places_by_class(protocol), reals.array.shape[1]
     fewest = min(len(x) for both in places.values() for x in both)
@@ -315,7 +313,6 @@ class Evaluator:
     return found
 
   def _agreement(self, fakes_at: ImagesAt) -> dict[str, float]:
-    """Compute the agreement of the first fakes' scales."""
     count, size = agreement.NUM_FAKES, self._batch_size
     starts = range(0, count, size)
     batches = (fakes_at(start + np.arange(size)) for start in starts)

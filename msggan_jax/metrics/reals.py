@@ -125,7 +125,6 @@ class Reals:
   def _of_draw(
     self, draw: Draw, requests: Sequence[Request], passes: Passes, title: str
   ) -> dict[Request, Statistics]:
-    """Load the statistics of one draw, or compute them in one pass."""
     paths = {r: self._path(r, draw, passes) for r in requests}
     loaded = {request: _load(path, request) for request, path in paths.items()}
     # Recomputed if any process lacks it: a pass needs all processes.

@@ -124,7 +124,6 @@ def render(runs: Sequence[Run]) -> bytes:
 
 
 def _records(cases: Sequence[Case]) -> list[Plot]:
-  """Return plots of the numbers in `stats.jsonl`."""
   names = {name for case in cases for name in case.run.names()}
   plotted = [n for n in names if not n.startswith(_NOT_PLOTTED)]
   plots = []
@@ -134,7 +133,6 @@ def _records(cases: Sequence[Case]) -> list[Plot]:
 
 
 def _scores(cases: Sequence[Case]) -> list[Plot]:
-  """Return plots of each metric, a star at the best, and of the diversity."""
   names = dict.fromkeys(n for case in cases for n in case.run.metric_names)
   names.pop(agreement.NAME, None)  # the smallest of the scales'
   plotted = [
@@ -233,7 +231,6 @@ def _plot(
 
 
 def _times(runs: Sequence[Run]) -> Table:
-  """Return the wall time by purpose since the first start."""
   names = {name for run in runs for name in run.names("secs/")}
   secs = {x: [run.stats[-1].get(x, 0.0) for run in runs] for x in names}
   rows = [

@@ -110,7 +110,6 @@ def _parse(name: str, row: Mapping[str, Any]) -> Protocol | None:
 def _scores(
   run: Run, protocol: Protocol, description: str, like: Mapping[str, Any]
 ) -> Scores:
-  """Return the evaluations as in a row that has the protocol's number."""
   name = protocol.main_value
   rows = protocols.rows_like(run.metrics, protocol, like)
   best = protocols.best_row(rows, protocol, like)
@@ -238,7 +237,6 @@ def _soundness(case: Case) -> str:
 
 
 def _go_on(case: Case) -> str:
-  """Return what to try if nothing is wrong."""
   run, scores = case.run, case.scores
   data = run.stats[-1].get("secs/data", 0.0)
   loop = data + run.stats[-1].get("secs/step", 0.0)
@@ -300,7 +298,6 @@ def _gap(run: Run, kimg: float) -> float:
 
 
 def _left(run: Run) -> str:
-  """Return how far it is to the end, for a sentence."""
   speeds = [x for _, x in run.series("images_per_sec")[-9:] if x > 0]
   if run.is_done or not speeds:
     return ""

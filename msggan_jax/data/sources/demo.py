@@ -139,8 +139,6 @@ def _shuffled_parts() -> np.ndarray:
 
 
 class _Layer(NamedTuple):
-  """The parts one can choose from in one layer."""
-
   color: np.ndarray  # uint8, (parts, H, W, 3), premultiplied with alpha
   shine_through: np.ndarray  # float32, (parts, H, W, 3): 1 - alpha
 

@@ -46,8 +46,6 @@ _SAMPLE = re.compile(r"seed\d{4,}\.png")
 
 
 class _Files(NamedTuple):
-  """The files of a folder or a zip."""
-
   names: list[str]  # relative paths
   read: Callable[[str, int], bytes]  # the first bytes of a file; -1: all
   num_bytes: Callable[[str], int]
@@ -190,7 +188,6 @@ def _hidden_part(name: str) -> str:
 
 
 def _split(name: str) -> tuple[str, str]:
-  """Return the folder and the file of a name."""
   folder, _, file = name.replace("\\", "/").rpartition("/")
   return folder, file
 

@@ -147,7 +147,6 @@ def _composed(text: str) -> str:
 def _classes(
   kind: str, labels: set[str | int]
 ) -> tuple[tuple[str, ...], dict[str | int, int]]:
-  """Return the classes' names, and the number of each label."""
   if not all(re.fullmatch(r"-?\d+", str(label)) for label in labels):
     names = tuple(sorted(map(str, labels)))
     return names, {name: number for number, name in enumerate(names)}
