@@ -33,19 +33,14 @@ class RunData:
 
   def changes(self, prepared: prepared_set.PreparedSet) -> list[str]:
     """Return in which ways a set is another one than the run's, in words."""
-    changes = []
+    ours, changes = prepared.metadata, []
     if self.class_names is not None:
-      ours = prepared.metadata.class_names
-      changes += fingerprint.of_classes(self.class_names, ours)
-    if self.class_names is not None and not self._has_range(prepared):
-      changes.append("its values have another range")
-    if self.content_hash not in ("", prepared.metadata.content_hash):
+      changes += fingerprint.of_classes(self.class_names, ours.class_names)
+      if values.from_dict(self.values, ours.channels) != ours.value_range:
+        changes.append("its values have another range")
+    if self.content_hash not in ("", ours.content_hash):
       changes.append("its images are others")
     return changes
-
-  def _has_range(self, prepared: prepared_set.PreparedSet) -> bool:
-    theirs = prepared.metadata.value_range
-    return theirs == values.from_dict(self.values, prepared.metadata.channels)
 
   def write(self, workdir: Path) -> None:
     """Write it into a workdir."""

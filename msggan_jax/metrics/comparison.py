@@ -2,6 +2,7 @@
 
 import contextlib
 import dataclasses
+import functools
 import importlib.metadata
 from collections.abc import Sequence
 from typing import Any
@@ -39,14 +40,12 @@ class Comparison:
   reals: Reals
   passes: Passes
   num_fakes: int = 0  # of protocols without a number
-  of_reals: dict[Protocol, Statistics] | None = None  # once they are read
   floors: dict[str, float] = dataclasses.field(default_factory=dict)
   doubts: dict[Protocol, list[str]] = dataclasses.field(default_factory=dict)
 
-  def read_reals(self) -> None:
-    """Compute the reals' statistics, once; doubt distances of few images."""
-    if self.of_reals is not None:
-      return
+  @functools.cached_property
+  def of_reals(self) -> dict[Protocol, Statistics]:
+    """The reals' statistics; distances of few images are doubted."""
     of_reals = self.reals.statistics(self.protocols, self.passes)
     for protocol, statistics in of_reals.items():
       if protocol.extractor == protocols.VALUES and processes.is_first():
@@ -65,7 +64,7 @@ class Comparison:
       has_floor = num_reals <= dimension and protocol.draws != "official"
       if has_floor and isinstance(statistics, Rows) and processes.is_first():
         self.floors |= feature_pass.floor(protocol, statistics)
-    self.of_reals = of_reals
+    return of_reals
 
   def read_fakes(self, fakes_at: ImagesAt) -> dict[Protocol, Statistics]:
     """Return the fakes' statistics by protocol."""
@@ -141,11 +140,10 @@ def compare(
     of_fakes = comparison.read_fakes(
       read_images(fake_images.reals.read, {resolution}, draw)
     )
-    comparison.read_reals()
-    values = {}
+    of_reals, values = comparison.of_reals, {}
     for protocol, statistics in of_fakes.items():
-      of_reals = comparison.of_reals.get(protocol)
-      values |= feature_pass.compute(protocol, of_reals, statistics)
+      reals_of = of_reals.get(protocol)
+      values |= feature_pass.compute(protocol, reals_of, statistics)
     return values | comparison.floors, {
       "data_hash": real_images.content_hash(),
       "fakes_hash": fake_images.content_hash(),

@@ -145,7 +145,7 @@ class Evaluator:
     """
     comparison = self._comparison
     self._passes.after_batch = after_batch
-    comparison.read_reals()
+    of_reals = comparison.of_reals
     self._read_holdout()
     fakes_at = self._fakes_at(params, state)
     of_fakes = comparison.read_fakes(fakes_at)
@@ -153,7 +153,7 @@ class Evaluator:
     self.sheets = {}
     if processes.is_first():
       for protocol, fakes in of_fakes.items():
-        reals = comparison.of_reals.get(protocol)
+        reals = of_reals.get(protocol)
         if protocol.per_class:
           values |= self._per_class(protocol, reals, fakes)
         elif protocol.kind == "copying":

@@ -47,7 +47,7 @@ class Extractors(dict[str, Extractor]):
     dtype = jnp.dtype(precision)
     self.has_inception = bool(inception_path)
     self._loaders: dict[str, Callable[[], Extractor]] = {
-      INCEPTION: lambda: _load_inception(inception_path, dtype),
+      INCEPTION: lambda: Inception.from_file(inception_path, dtype),
       EFFICIENTNET: lambda: EfficientNetLite0.from_package(dtype),
     }
     if user:
@@ -62,6 +62,8 @@ class Extractors(dict[str, Extractor]):
     return tuple(self._loaders)
 
   def __missing__(self, name: str) -> Extractor:
+    if name == INCEPTION and not self.has_inception:
+      raise FileNotFoundError(_missing_inception("none is named"))
     of_values = {VALUES: ValueStatistics}
     self[name] = (self._loaders | of_values)[name]()
     return self[name]
@@ -86,12 +88,6 @@ class _UserExtractor:
         "return (N, D)"
       )
     return {self.pooled: features}
-
-
-def _load_inception(path: str, dtype: jnp.dtype) -> Inception:
-  if not path:
-    raise FileNotFoundError(_missing_inception("none is named"))
-  return Inception.from_file(path, dtype)
 
 
 def _missing_inception(reason: str) -> str:

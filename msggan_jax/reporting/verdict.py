@@ -52,10 +52,6 @@ class Case:
   scores: Scores | None
   diversity: Points
 
-  def is_settled(self, kimg: float) -> bool:
-    """Return whether pictures can be judged; they change much at first."""
-    return kimg > _SETTLED * self.run.total_kimg
-
 
 def judge(case: Case) -> Finding:
   """Return the first rule that holds."""
@@ -178,7 +174,7 @@ def _diverges(case: Case) -> Finding | None:
 
 def _collapses(case: Case) -> Finding | None:
   kimg, now = case.diversity[-1] if case.diversity else (0.0, 1.0)
-  if now >= _COLLAPSED or not case.is_settled(kimg):
+  if now >= _COLLAPSED or kimg <= _SETTLED * case.run.total_kimg:
     return None
   health = (
     f"It collapses{'' if now < _COLLAPSED / 2 else ' in part'}: at "

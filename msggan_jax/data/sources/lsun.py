@@ -6,10 +6,11 @@ from pathlib import Path
 from typing import Any
 
 from msggan_jax.data import image_files
-from msggan_jax.data.sources import OpenSource, Source, stamp_of
+from msggan_jax.data.sources import Source, stamp_of
 
 
-def open_lsun(dataset: Any, resolution: int) -> OpenSource:
+@contextlib.contextmanager
+def open_lsun(dataset: Any, resolution: int) -> Iterator[Source]:
   """Open the images of an LSUN category, in the order of its LMDB."""
   del resolution
   path = Path(dataset.path)
@@ -25,11 +26,6 @@ def open_lsun(dataset: Any, resolution: int) -> OpenSource:
     raise ValueError(
       "reading LSUN needs the package lmdb: pip install 'msggan_jax[lsun]'"
     ) from error
-  return _open_lmdb(lmdb, path)
-
-
-@contextlib.contextmanager
-def _open_lmdb(lmdb: Any, path: Path) -> Iterator[Source]:
   options = {"readonly": True, "lock": False, "readahead": False}
   with lmdb.open(str(path), create=False, **options) as environment:
     with environment.begin() as transaction:
