@@ -1,5 +1,6 @@
 """Map a file's tensors to our trees: names and axes."""
 
+import hashlib
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
@@ -54,6 +55,15 @@ def flatten(*trees: Any) -> dict[str, Any]:
     for tree in trees
     for path, leaf in jax.tree.leaves_with_path(tree)
   }
+
+
+def digest(arrays: Mapping[str, np.ndarray]) -> str:
+  """Return the SHA-256 of named arrays, in any order."""
+  state = hashlib.sha256()
+  for name in sorted(arrays):
+    state.update(f"{name} {arrays[name].shape}\n".encode())
+    state.update(arrays[name].tobytes())
+  return state.hexdigest()
 
 
 def to_own(*trees: dict[str, Any]) -> dict[str, np.ndarray]:

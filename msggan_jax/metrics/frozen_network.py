@@ -1,12 +1,12 @@
 """Frozen networks: weights on the local devices, images in, features out."""
 
-import hashlib
 from collections.abc import Callable
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
+from msggan_jax.checkpoints.tensors import digest
 from msggan_jax.data.pictures import to_rgb
 from msggan_jax.kernels.precision import products_of
 from msggan_jax.runtime import sharding
@@ -97,7 +97,7 @@ class FrozenNetwork:
     layers = Layers(arrays, dtype)
     any_image = jax.ShapeDtypeStruct((1, 64, 64, 3), np.uint8)
     jax.eval_shape(lambda images: apply(layers, images), any_image)
-    self.weights_hash = _hash(layers.used)
+    self.weights_hash = digest(layers.used)
     if dtype != jnp.float32:
       # Numbers differ by dtype, so they do not share a cache.
       self.weights_hash += f"-{jnp.dtype(dtype).name}"
@@ -162,15 +162,6 @@ def convolve(
 def spatial_mean(x: jax.Array) -> jax.Array:
   """Average over the pixels: (B, H, W, C) -> (B, C), float32."""
   return x.astype(jnp.float32).mean(axis=(1, 2))
-
-
-def _hash(arrays: dict[str, np.ndarray]) -> str:
-  """Return the SHA-256 of named arrays, independent of their file format."""
-  digest = hashlib.sha256()
-  for name in sorted(arrays):
-    digest.update(f"{name} {arrays[name].shape}\n".encode())
-    digest.update(arrays[name].tobytes())
-  return digest.hexdigest()
 
 
 def _checked(images: Images) -> Images:

@@ -25,7 +25,7 @@ from msggan_jax.algorithm import growth
 from msggan_jax.algorithm.program import make_program
 from msggan_jax.algorithm.train_state import TrainState
 from msggan_jax.checkpoints.checkpoint import Checkpoints
-from msggan_jax.checkpoints.tensors import flatten
+from msggan_jax.checkpoints.tensors import digest, flatten
 from msggan_jax.config import saved
 from msggan_jax.data import run_data
 from msggan_jax.runtime import errors, processes, sharding
@@ -178,13 +178,16 @@ def _short(value: Any) -> str:
 
 def _compare(what: str, expected: TrainState, state: TrainState) -> None:
   """Compare two states; raise Mismatch with the first different tensor."""
-  theirs, ours = map(_tensors, (expected, state))
+  theirs, ours = (
+    {k: np.asarray(x) for k, x in flatten(sharding.local_copy(tree)).items()}
+    for tree in (expected, state)
+  )
   differing = [
     name for name in theirs if theirs[name].tobytes() != ours[name].tobytes()
   ]
   if not differing:
-    digest = _digest(ours)[:_SHOWN]
-    processes.say(f"{what}: all {len(ours)} tensors agree, SHA-256 {digest}...")
+    hashed = digest(ours)[:_SHOWN]
+    processes.say(f"{what}: all {len(ours)} tensors agree, SHA-256 {hashed}...")
     return
   name = differing[0]
   a, b = (tree[name].astype(np.float64) for tree in (theirs, ours))
@@ -192,18 +195,5 @@ def _compare(what: str, expected: TrainState, state: TrainState) -> None:
     f"{what}: {len(differing)} of {len(ours)} tensors differ, first {name}, in "
     f"{np.count_nonzero(a != b)} of {a.size} numbers, by at most "
     f"{np.max(np.abs(a - b)):.3g}; SHA-256 of the checkpoint "
-    f"{_digest(theirs)[:_SHOWN]}..., of the replay {_digest(ours)[:_SHOWN]}..."
+    f"{digest(theirs)[:_SHOWN]}..., of the replay {digest(ours)[:_SHOWN]}..."
   )
-
-
-def _tensors(state: TrainState) -> dict[str, np.ndarray]:
-  leaves = flatten(sharding.local_copy(state))
-  return {name: np.asarray(leaf) for name, leaf in leaves.items()}
-
-
-def _digest(tensors: Mapping[str, np.ndarray]) -> str:
-  digest = hashlib.sha256()
-  for name, array in tensors.items():
-    digest.update(f"{name} {array.shape} {array.dtype}".encode())
-    digest.update(array.tobytes())
-  return digest.hexdigest()
