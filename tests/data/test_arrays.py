@@ -73,8 +73,8 @@ def write(path, contents):
       for name, content in contents.items():
         archive.writestr(name, content)
     return path
-  path.mkdir()
   for name, content in contents.items():
+    (path / name).parent.mkdir(parents=True, exist_ok=True)
     (path / name).write_bytes(content)
   return path
 

@@ -3,7 +3,6 @@
 import io
 import struct
 import unicodedata
-import zipfile
 
 import numpy as np
 import pillow_heif
@@ -13,6 +12,7 @@ from PIL import Image, ImageCms
 from msggan_jax import data
 from msggan_jax.data import image_files, pictures, pixels
 from msggan_jax.data.sources import config_of, folder, labels
+from tests.data.test_arrays import write
 
 RED = (220, 30, 40)
 TURNED = ("AVIF", "JPEG", "PNG", "TIFF", "WEBP")  # formats with EXIF
@@ -119,19 +119,11 @@ def make_files():
   return contents, others
 
 
-@pytest.mark.parametrize("kind", ["folder", "zip"])
+@pytest.mark.parametrize("kind", ["photos", "b:c.zip"])
 def test_files_are_known_by_content_and_none_vanishes(tmp_path, kind):
   contents, others = make_files()
   everything = contents | others | {".git/x/1.png": (b"", "")}
-  path = tmp_path / ("b:c.zip" if kind == "zip" else "photos")
-  if kind == "zip":
-    with zipfile.ZipFile(path, "w") as archive:
-      for name, (content, _) in everything.items():
-        archive.writestr(name, content)
-  else:
-    for name, (content, _) in everything.items():
-      (path / name).parent.mkdir(parents=True, exist_ok=True)
-      (path / name).write_bytes(content)
+  path = write(tmp_path / kind, {k: x for k, (x, _) in everything.items()})
   config = config_of(str(path), 16)
   with folder.open_folder(config.dataset, 16) as source:
     assert source.names == sorted(contents, key=folder._natural_key)
@@ -194,17 +186,12 @@ def test_names_match_however_accents_are_written(tmp_path):
 
 
 def test_what_our_commands_write_is_no_image_of_a_source(tmp_path):
-  path = tmp_path / "photos"
-  for name in (
-    "1.png",
-    "a/2.png",
-    "runs/cats/reals.png",
-    "runs/cats/samples/32x32/1.png",
-    "images/32x32/seed0000.png",
+  names = (
+    *("1.png", "a/2.png", "runs/cats/reals.png"),
+    *("runs/cats/samples/32x32/1.png", "images/32x32/seed0000.png"),
     "images/32x32/seed0001.png",
-  ):
-    (path / name).parent.mkdir(parents=True, exist_ok=True)
-    (path / name).write_bytes(encoded("PNG"))
+  )
+  path = write(tmp_path / "photos", dict.fromkeys(names, encoded("PNG")))
   (path / "runs/cats/config.json").write_text("{}")
   config = config_of(str(path), 16)
   data.prepare(config, output=path / "data/set")
