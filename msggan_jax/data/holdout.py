@@ -34,12 +34,9 @@ def check(size: float, num_images: int) -> None:
 def choose(
   size: float, digests: Sequence[str], groups: Sequence[Sequence[int]]
 ) -> list[int]:
-  """Choose the held-out images.
+  """Choose the held-out images by their digests alone; groups stay together.
 
-  The choice depends on the images alone, and groups stay together.
-
-  Returns:
-    Indices, ascending; fewer than asked for where groups do not fit.
+  Returns indices, ascending; fewer than asked for where groups do not fit.
   """
   check(size, len(digests))
   if not size:

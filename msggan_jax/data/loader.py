@@ -25,23 +25,20 @@ def make_loader(
 ) -> Iterator[dict[str, np.ndarray]]:
   """Return an endless iterator of shuffled batches.
 
-  Every epoch has its own order. A batch may span two epochs, so that no image
-  is dropped. A step's batch depends only on the seed and the step, so starting
-  at a later step, or with other batches at a later image, equals having run
-  from 0. The batches of all processes,
-  concatenated in process order, are the batch of a single process.
+  Every epoch has its own order; a batch may span two. A step's batch depends
+  only on the seed and the step, so starting at a later step, or with other
+  batches at a later image, equals having run from 0. The batches of all
+  processes, concatenated in process order, are that of a single process.
 
   Args:
-    batch_size: Global batch size, a multiple of `process_count`.
+    batch_size: Of all processes, a multiple of their number.
     seed: From 0 to 2**32 - 1.
     first_step: The first batch of those from `first_image` on.
-    first_image: Place in the endless order of images.
     class_group: Neighbors that share a class; 1: they need not.
 
   Returns:
-    Iterator of "image": uint8, (batch_size / process_count, R, R, C) and
-    "label": int32, (batch_size / process_count,). Its `close()` ends the
-    threads that read ahead.
+    Iterator of this process's part: "image", (N, H, W, C) as stored, and
+    "label", int32, (N,). Its `close()` ends the threads that read ahead.
   """
   if batch_size % process_count:
     raise ValueError(
@@ -81,7 +78,6 @@ class ClassOrder:
   def __init__(
     self, images: PreparedSet, group: int, *, seed: int, epochs: int
   ):
-    """Order successive groups of so many images that share a class."""
     self._images = images
     self._group = group
     self._seed = seed

@@ -17,14 +17,9 @@ def grid_columns(resolution: int) -> int:
 
 
 def grid(images: np.ndarray, columns: int | None = None) -> np.ndarray:
-  """Lay images out in rows, left to right and top to bottom.
+  """Lay uint8 images, (N, H, W, C), out in rows: (rows * H, columns * W, C).
 
-  Args:
-    images: uint8, (N, H, W, C).
-    columns: By default as near to a square as possible.
-
-  Returns:
-    uint8, (rows * H, columns * W, C); places without an image are black.
+  By default as near to a square as possible; places without an image are black.
   """
   n, h, w, c = images.shape
   columns = columns or math.ceil(math.sqrt(n))

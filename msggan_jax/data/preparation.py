@@ -56,11 +56,7 @@ _OF_PATHS = ("folder", "lsun_church")
 
 
 class OutOfDate(ValueError):
-  """A source has changed since its set was prepared.
-
-  Attributes:
-    path: The set.
-  """
+  """A source has changed since its set, at `path`, was prepared."""
 
   def __init__(self, path: Path, changes: Sequence[str]):
     super().__init__(f"{path} is out of date: {'; '.join(changes)}")

@@ -111,16 +111,12 @@ def _without_empty(fields: dict[str, Any]) -> dict[str, Any]:
 
 
 class PreparedSet:
-  """Random access to the images of a set, from threads; see `open_prepared`.
-
-  Attributes:
-    numbers: Number of each image in the whole set.
-  """
+  """Random access to the images of a set, from threads; see `open_prepared`."""
 
   def __init__(
     self, path: Path, metadata: Metadata, numbers: np.ndarray | None = None
   ):
-    """Open all images of a set, or those of some numbers."""
+    """Open all images of a set, or those of some numbers in the whole."""
     self.path = path
     self.metadata = metadata
     self._shape = (*metadata.size, metadata.channels)
@@ -140,15 +136,9 @@ class PreparedSet:
     return len(self.numbers)
 
   def __getitem__(self, index: int) -> dict[str, np.ndarray]:
-    """Read one image.
+    """Read "image", (H, W, C), and "label", an int32, 0 without labels.
 
-    Returns:
-      "image": of the set's dtype, (H, W, C); "label": int32 scalar, 0 without
-      labels.
-
-    Raises:
-      ValueError: If it is damaged.
-      reading.DiskError: If the disk fails repeatedly.
+    ValueError if it is damaged, reading.DiskError if the disk fails repeatedly.
     """
     if not 0 <= index < len(self):  # IndexError ends a `for` loop
       raise IndexError(f"image {index} of {len(self)}")
@@ -180,12 +170,7 @@ def is_prepared(path: Path) -> bool:
 
 
 def open_prepared(path: str | Path, part: str = holdout.TRAIN) -> PreparedSet:
-  """Open a prepared set.
-
-  Args:
-    part: "train": the images to train on, all of a set without a hold-out;
-      "holdout": the others.
-  """
+  """Open the part of a prepared set to train on, or its "holdout"."""
   path = Path(path)
   if not is_prepared(path):
     raise ValueError(f"{path} is not a prepared data set")

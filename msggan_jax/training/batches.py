@@ -49,11 +49,7 @@ def open_set_of_run(
 ) -> data.PreparedSet:
   """Prepare and open the data set of a new run, or the same one of a resumed.
 
-  Args:
-    new_data: Whether the data of a resumed run may have changed.
-
-  Raises:
-    ValueError: If they have, and may not.
+  ValueError if the data have changed, unless `new_data` accepts that.
   """
   known = None if new_data else trained_on(workdir)
   if known is None:
@@ -206,11 +202,7 @@ class Feed:
     self._error: Exception | None = None
 
   def __next__(self) -> dict[str, jax.Array]:
-    """Return the next batch.
-
-    Raises:
-      Unreadable: In all processes, if one cannot read its part.
-    """
+    """Return the next batch; all raise Unreadable if one lacks its part."""
     if not self.has_next():
       try:
         with processes.raising_together():

@@ -14,11 +14,7 @@ EVALUATE = "eval"
 
 
 class Schedule:
-  """The events that are due after each step.
-
-  Attributes:
-    total_steps: Steps of the whole run.
-  """
+  """The events that are due after each step."""
 
   def __init__(self, config: ConfigDict):
     self.total_steps = growth.total_steps(config)

@@ -19,12 +19,7 @@ _first_not_finite = jax.jit(train_state.first_not_finite)
 
 
 class NonFinite(errors.Ending):
-  """Training has produced NaN or Inf.
-
-  Attributes:
-    step: The first step that did.
-    names: A metric and the first tensor, as far as they are known.
-  """
+  """A step has NaN or Inf: in a metric and a tensor, as far as it is known."""
 
   def __init__(self, step: int, *names: str):
     super().__init__(f"step {step} has NaN or Inf in {' and '.join(names)}")
@@ -89,11 +84,8 @@ def check_stopped(workdir: Path, *, new: bool) -> None:
 def attempt(workdir: Path, step: int, *, new: bool) -> int:
   """Return the `rollbacks` with which a run continues; a call of all.
 
-  They count if they are more than those of the state.
-
-  Args:
-    step: Of the checkpoint from which it continues.
-    new: Begin another attempt, if the last one has ended at NaN or Inf.
+  They count if they are more than the state's, of the checkpoint of a step.
+  `new` begins another attempt if the last one has ended at NaN or Inf.
   """
   number = 0
   if processes.is_first():
