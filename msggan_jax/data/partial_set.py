@@ -119,11 +119,12 @@ def open_partial(target: Path) -> Iterator[PartialSet]:
     )
 
   with folder_lock.locked(folder / _LOCK, wait_for):
-    if foreign := _foreign(folder):
-      raise ValueError(
-        f"{folder}, where the set would be prepared, holds {foreign!r}, which "
-        "belongs to something else; move it away"
-      )
+    for entry in folder.iterdir():
+      if not _OURS.fullmatch(entry.name):
+        raise ValueError(
+          f"{folder}, where the set would be prepared, holds {entry.name!r}, "
+          "which belongs to something else; move it away"
+        )
     partial = PartialSet(folder, folder / _SET)
     try:
       yield partial
@@ -134,12 +135,6 @@ def open_partial(target: Path) -> Iterator[PartialSet]:
           path.rmdir()
       raise
     shutil.rmtree(folder)
-
-
-def _foreign(folder: Path) -> str:
-  """Return the name of an entry that no preparation makes, or ""."""
-  names = [entry.name for entry in folder.iterdir()]
-  return next((name for name in names if not _OURS.fullmatch(name)), "")
 
 
 def _read_json(path: Path) -> Any:

@@ -51,13 +51,14 @@ class Evaluation:
   def evaluate(self, step: int, generator: trained.Generator) -> None:
     """Compute the metrics of a step once, and mark the best checkpoint.
 
-    Raises:
-      Stopped: If a signal asked to stop; the next session evaluates the step.
+    Stopped if a signal asked to stop; the next session evaluates the step.
     """
     if self.evaluator is None:
       return
     evaluator = self.evaluator.at(generator.config.resolution)
-    if self._is_evaluated(step, evaluator):
+    name = evaluator.protocols[0].main_value
+    is_known = any(row["step"] == step and name in row for row in self.rows)
+    if all(processes.from_all(is_known)):
       return
     self.checkpoints.wait()  # no long work beside a save that fails
     kimg = f"kimg {self.reporter.kimg(step):.2f}"
@@ -82,11 +83,6 @@ class Evaluation:
         f"{kimg}  {numbers}  {row['secs']:.0f} s"
         f"{'  best so far' if is_best else ''}"
       )
-
-  def _is_evaluated(self, step: int, evaluator: metrics.Evaluator) -> bool:
-    name = evaluator.protocols[0].main_value
-    found = any(row["step"] == step and name in row for row in self.rows)
-    return all(processes.from_all(found))
 
   def _mark_best(self) -> int | None:
     """Mark the best existing checkpoint and return its step, if any."""
