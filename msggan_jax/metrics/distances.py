@@ -21,8 +21,10 @@ _BLOCK = 2048  # rows: 32 MB for a block of pairs
 class Moments:
   """Mean and covariance of features that arrive in batches, each (B, D)."""
 
-  def __init__(self, *batches: np.ndarray):
-    self._sums: dict[str, Any] = {"count": 0, "sum": 0.0, "products": 0.0}
+  def __init__(
+    self, *batches: np.ndarray, count=0, sum: Any = 0.0, products: Any = 0.0
+  ):
+    self._sums = {"count": count, "sum": sum, "products": products}
     # Small batches are collected: an update of the products costs as much for
     # one feature as for many.
     self._waiting = list(batches)
@@ -81,23 +83,16 @@ class Moments:
     return self.root
 
   def arrays(self) -> dict[str, Any]:
-    """Return arrays for `from_arrays`."""
+    """Return the arguments of the same moments."""
     self._all()
     return self._sums
-
-  @classmethod
-  def from_arrays(cls, arrays: dict[str, Any]) -> "Moments":
-    """Restore moments from `arrays`."""
-    moments = cls()
-    moments._sums = {name: arrays[name] for name in moments._sums}
-    return moments
 
 
 class Rows:
   """Features that arrive in batches, each (B, D), and are all kept."""
 
-  def __init__(self, *batches: np.ndarray):
-    self._parts = list(batches)
+  def __init__(self, rows: np.ndarray | None = None):
+    self._parts = [] if rows is None else [rows]
 
   def add(self, features: np.ndarray) -> None:
     """Add features, (B, D)."""
@@ -126,13 +121,8 @@ class Rows:
     return Moments(self.array)
 
   def arrays(self) -> dict[str, Any]:
-    """Return arrays for `from_arrays`."""
+    """Return the argument of the same features."""
     return {"rows": self.array}
-
-  @classmethod
-  def from_arrays(cls, arrays: dict[str, Any]) -> "Rows":
-    """Restore features from `arrays`."""
-    return cls(arrays["rows"])
 
 
 def moments_of(features: np.ndarray | Moments | Rows) -> Moments:

@@ -208,8 +208,8 @@ def _load(path: Path | None, request: Request) -> Statistics | None:
     return None
   try:
     with path.open("rb") as file, np.load(file) as arrays:
-      return request.statistics.from_arrays(dict(arrays))
-  except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile):
+      return request.statistics(**arrays)
+  except (OSError, ValueError, TypeError, EOFError, zipfile.BadZipFile):
     return None
 
 

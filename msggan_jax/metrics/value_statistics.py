@@ -82,13 +82,8 @@ class Halves:
     return map(Rows, np.split(means, 2))
 
   def arrays(self) -> dict[str, Any]:
-    """Return arrays for `from_arrays`."""
+    """Return the arguments of the same halves."""
     return {"order": self._order, "sums": self._sums}
-
-  @classmethod
-  def from_arrays(cls, arrays: dict[str, Any]) -> "Halves":
-    """Restore sums from `arrays`."""
-    return cls(**arrays)
 
 
 @jax.jit

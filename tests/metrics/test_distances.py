@@ -54,7 +54,7 @@ def test_streaming_changes_nothing():
     shuffled = np.random.RandomState(batch_size).permutation(A)
     for start in range(0, len(A), batch_size):
       moments.add(shuffled[start : start + batch_size])
-      moments = Moments.from_arrays(moments.arrays())
+      moments = Moments(**moments.arrays())
     actual = metrics.frechet_distance(moments, B)
     np.testing.assert_allclose(actual, expected, rtol=1e-10)
 

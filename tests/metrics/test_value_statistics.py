@@ -97,7 +97,7 @@ def test_histograms_need_no_memory_of_each_image():
   sums = passes.request(protocol, len(features)).empty()
   for batch in np.array_split(features, 3):
     sums.add(batch)
-  for same in (sums, type(sums).from_arrays(sums.arrays())):
+  for same in (sums, type(sums)(**sums.arrays())):
     assert same.array.size * 21 == features.size
     for measure in (
       lambda x: feature_pass.compute(protocol, x, fakes),
