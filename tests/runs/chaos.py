@@ -35,17 +35,13 @@ FIELDS = {
   "extractor": "tests.golden_metrics.mean_colors:mean_colors",
   "metrics": "fd_mean_colors_64_full",
 }
-FOREVER = {"total_kimg": 1000.0}
+FOREVER = FIELDS | {"total_kimg": 1000.0}
 _ROWS, _LINES = 40, 6  # from which the moment of a fault is drawn
 _TIMES = {"images_per_sec", "secs_per_kimg", "memory_bytes", "unix_secs"}
 
 
 def meet(folder: Path, processes: int, faults: int, seed: int) -> list[dict]:
-  """Let a run meet faults, after those that are already recorded.
-
-  Returns:
-    All faults.
-  """
+  """Let a run meet faults after those that are recorded; return all."""
   record = folder / "faults.jsonl"
   met = jsonl.read(record)
   while len(met) < faults:
@@ -83,18 +79,13 @@ def _one_fault(folder: Path, processes: int, rng: random.Random) -> dict:
 
 
 def finish_and_compare(folder: Path, processes: int) -> int:
-  """Stop the run and compare it with an uninterrupted one.
-
-  Returns:
-    The number of steps.
-  """
+  """Stop the run and compare it with an uninterrupted one; return its steps."""
   with _started(folder, processes, training=0) as started:
     started[-1].send_signal(signal.SIGTERM)
     codes = finish(started, timeout=SECS)
   assert set(codes) == {errors.EXIT_STOPPED}, (codes, _logs(folder))
   steps = jsonl.read(folder / "run/stats.jsonl")[-1]["step"]
-  total = {"total_kimg": 0.016 * steps}
-  options = _run() | total
+  options = FIELDS | {"total_kimg": 0.016 * steps}
   # Damage throws a run back, perhaps to before an earlier comparison's end.
   shutil.rmtree(folder / "whole", ignore_errors=True)
   whole = start_run(folder, "whole", processes, devices=processes, **options)
@@ -108,16 +99,11 @@ def finish_and_compare(folder: Path, processes: int) -> int:
 def _started(
   folder: Path, processes: int, *, start: int = 0, training: int | None = None
 ) -> Iterator[list[Forked]]:
-  """Start the run; wait for lines of its log, or for more rows than some.
-
-  Args:
-    start: Lines.
-    training: Rows; None: for none.
-  """
+  """Start the run; wait for `start` lines, or more than `training` new rows."""
   log, stats = folder / "run-0.log", folder / "run/stats.jsonl"
   log.unlink(missing_ok=True)
   rows, began = _lines(stats), time.monotonic()
-  started = start_run(folder, "run", processes, devices=processes, **_run())
+  started = start_run(folder, "run", processes, devices=processes, **FOREVER)
   with contextlib.ExitStack() as stack:
     for process in started:
       stack.callback(process.wait)
@@ -190,10 +176,6 @@ def _damage(folder: Path, rng: random.Random) -> str:
   damage = rng.choice([flip, halve])
   damage(checkpoints / str(good[-1]))
   return f"{damage.__name__} {good[-1]}"
-
-
-def _run() -> dict:
-  return FOREVER | FIELDS
 
 
 def _lines(path: Path) -> int:

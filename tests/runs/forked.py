@@ -7,6 +7,7 @@ made by a server process that has no other thread and no JAX backend.
 import atexit
 import contextlib
 import importlib
+import json
 import multiprocessing
 import os
 import signal
@@ -141,9 +142,7 @@ def _call(
 
 
 def _value(text: str) -> object:
-  if text in ("true", "false"):
-    return text == "true"
-  for kind in (int, float):
-    with contextlib.suppress(ValueError):
-      return kind(text)
-  return text
+  try:
+    return json.loads(text)
+  except ValueError:
+    return text
