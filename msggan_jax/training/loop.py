@@ -91,10 +91,7 @@ def train(
     first = growth.phase_at(config, newest or 0)
     compiling = background.submit(program.at(first.resolution).compile)
     state = _first_state(newest, checkpoints, program, init_from, prepared)
-    rollbacks = nonfinite.attempt(workdir, int(state.step), new=new_randomness)
-    if (more := rollbacks - int(state.rollbacks)) > 0:
-      processes.say(f"other random numbers from step {int(state.step)} on")
-      state = state.replace(rollbacks=state.rollbacks + more)
+    state = _with_randomness(state, workdir, new=new_randomness)
     names = train_state.step_tensor_names(state.d_params, state.g_params)
     return _Run(
       config=config,
@@ -324,6 +321,17 @@ def sheet_of_reals(prepared: data.PreparedSet, bands: str = "") -> np.ndarray:
     numbers = numbers[: len(numbers) // columns * columns]
   reals = np.stack([prepared.levels(int(i)) for i in numbers])
   return pictures.grid(prepared.metadata.view(reals, bands), columns)
+
+
+def _with_randomness(
+  state: TrainState, workdir: Path, *, new: bool
+) -> TrainState:
+  before = int(state.rollbacks)
+  after = max(before, nonfinite.attempt(workdir, int(state.step), new=new))
+  if after == before:
+    return state
+  processes.say(f"other random numbers from step {int(state.step)} on")
+  return state.replace(rollbacks=state.rollbacks + (after - before))
 
 
 def _first_state(
