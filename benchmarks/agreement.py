@@ -298,5 +298,14 @@ def write_page() -> None:
 
 
 if __name__ == "__main__":
-  made = (ROWS, all_runs, lambda run: run.source, settings, measure)
-  main(Experiment(__doc__, *made, write_page))
+  main(
+    Experiment(
+      rules=__doc__,
+      rows=ROWS,
+      runs=all_runs,
+      argument=lambda run: run.source,
+      settings=settings,
+      measure=measure,
+      write_page=write_page,
+    )
+  )

@@ -176,5 +176,14 @@ def write_page() -> None:
 
 
 if __name__ == "__main__":
-  made = (ROWS, all_runs, argument, settings, measure, write_page)
-  main(Experiment(__doc__, *made))
+  main(
+    Experiment(
+      rules=__doc__,
+      rows=ROWS,
+      runs=all_runs,
+      argument=argument,
+      settings=settings,
+      measure=measure,
+      write_page=write_page,
+    )
+  )
