@@ -39,7 +39,8 @@ _MODES = {
   "training": ("videos", "workdir", "frames"),
 }
 
-# Flags of the other modes: `training` shows the run's own moving average.
+# Modes that ignore a flag all others use; `training` shows the run's own
+# moving average.
 _UNUSED = {
   "training": "ema_kimg",
   "truncation": "truncation_psi",

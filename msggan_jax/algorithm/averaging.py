@@ -27,8 +27,8 @@ Tree = Any
 def move(average: Tree, new: Tree, rate: float | jax.Array) -> Tree:
   """Return the average of parameters after a step.
 
-  1 - rate would be rounded, so it is not computed. In float32 a move of less
-  than 2^-25 of a parameter is lost; steps that differ make up for it.
+  1 - rate would be rounded, so it is not computed. In float32 moves below 2^-25
+  of a parameter are lost, which averages out over steps that differ.
   """
   if isinstance(rate, float) and rate == 1:  # no averaging
     return new

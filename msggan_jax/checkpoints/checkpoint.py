@@ -254,9 +254,9 @@ class Checkpoints:
   def _make_way(self, step: int) -> bool:
     """Return whether a step must be saved; the first process's decision.
 
-    A damaged or unfinished checkpoint is renamed out of the way. The folder is
-    made, as Orbax would, whose error leaves a warning, too.
+    A damaged or unfinished checkpoint is renamed out of the way.
     """
+    # Orbax would make it, too, but warn of a coroutine beside its error.
     self._directory.mkdir(parents=True, exist_ok=True)
     if step in self.steps:
       return False

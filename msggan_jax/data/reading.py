@@ -38,7 +38,7 @@ class DiskError(OSError):
 
 
 def in_turn(num_bytes: int) -> contextlib.AbstractContextManager[Any]:
-  """Return what a thread holds while it has so many bytes in memory."""
+  """Return a context that one thread at a time enters, for large data."""
   return _turn if num_bytes > _LARGE else contextlib.nullcontext()
 
 

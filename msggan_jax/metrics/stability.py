@@ -9,7 +9,6 @@ from msggan_jax.runtime import progress
 
 NUM_LATENTS = 36
 
-_PREFIX = "stability/"
 _KEY = 2**31 - 2  # of the latents; training itself draws by example and step
 _BATCH = 4  # as the grids', so that one shape is compiled
 
@@ -38,7 +37,7 @@ class Stability:
       resolution = resolution_of(before)
       (now,) = make_pyramid(now, (resolution,))
       change = float(np.square(now - before).mean())
-      changes[f"{_PREFIX}{resolution}"] = change
+      changes[f"stability/{resolution}"] = change
     self._last = images
     return changes
 

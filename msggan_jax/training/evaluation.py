@@ -51,7 +51,7 @@ class Evaluation:
   def evaluate(self, step: int, generator: trained.Generator) -> None:
     """Compute the metrics of a step once, and mark the best checkpoint.
 
-    Stopped if a signal asked to stop; the next session evaluates the step.
+    Raises Stopped if a signal asked to stop; the next session evaluates it.
     """
     if self.evaluator is None:
       return
