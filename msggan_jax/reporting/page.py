@@ -41,6 +41,9 @@ _CAPTIONS = {
   "r2_penalty/": _UNWEIGHTED,
   "stability/": "Mean squared change of 36 fixed latents' images between "
   "snapshots (paper, Fig. 6); lower is calmer.",
+  ("diversity",): "How much an image of the same latents differs from its "
+  "nearest other one, divided by the same for real images: 1 is as diverse as "
+  "the data, 0 is one image for all latents, and noise is above 1.",
   ("images_per_sec",): "Without evaluations and samples.",
   ("memory_bytes",): "Most memory in use so far: of the accelerator, or of the "
   "process on a CPU.",
@@ -77,9 +80,7 @@ def write(runs: Sequence[Run], path: Path) -> int:
 
 def render(runs: Sequence[Run]) -> bytes:
   """Return the page."""
-  cases = [
-    Case(run, verdict.find_scores(run), pictures.diversity(run)) for run in runs
-  ]
+  cases = [Case(run, verdict.find_scores(run)) for run in runs]
   strips: dict[str, list] = {}
   for run in runs:
     for scale, frames in pictures.strips(run, len(runs)).items():
@@ -152,14 +153,7 @@ def _scores(cases: Sequence[Case]) -> list[Plot]:
     plots += _plot(
       cases, group, caption, Run.scores, log=False, by_scale=scales
     )
-  diversity = pictures.plot(
-    "Diversity of the sample grid",
-    "How much an image differs from its nearest other one in the grid, divided "
-    "by the same for real images: 1 is as diverse as the data, 0 is one image "
-    "for all latents, and noise is above 1.",
-    [Line(case.run.name, case.diversity) for case in cases],
-  )
-  return [*plots, diversity] if diversity else plots
+  return plots
 
 
 def _how_sure(cases: Sequence[Case], name: str) -> str:

@@ -2,21 +2,17 @@
 
 import base64
 import dataclasses
-import functools
 import io
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from markupsafe import Markup
 from PIL import Image
 
-from msggan_jax.data.pictures import tiles_per_side
-from msggan_jax.models import base_grid
-from msggan_jax.reporting.records import Points, Run, number, plain
+from msggan_jax.reporting.records import Run, number, plain
 from msggan_jax.runtime import plots
 from msggan_jax.runtime.plots import Line
 
@@ -27,10 +23,6 @@ _LOSSLESS = 2**14  # pixels up to which WebP keeps every one
 _SIDE = 512  # pixels of a picture, at most
 _MOST_SHEETS = 24  # of a run's metrics
 _FEWEST_FRAMES, _ALL_FRAMES = 3, 120  # of a scale, of a page: 10 MB at worst
-
-_DIVERSITY_SIDE = 32  # images are compared at this size, at most
-_DIVERSITY_GRIDS = 30  # spread over training
-_FEWEST_IMAGES = 16  # whose diversity means anything
 
 
 @dataclasses.dataclass(frozen=True)
@@ -74,12 +66,21 @@ def strips(run: Run, total: int) -> dict[int, list[tuple[float, Markup]]]:
 
   Scale 0 shows all scales of the same latents. `total` runs share a page.
   """
-  scales = _scales(run.workdir)
+  scales: dict[int, list[tuple[float, Path]]] = {}
+  for folder in run.workdir.glob("samples/*"):
+    if scale := re.fullmatch(r"scales|([0-9]{1,5})x\1", folder.name):
+      scales[int(scale[1] or 0)] = sorted(
+        (float(path.stem), path)
+        for path in folder.glob("*.png")
+        if re.fullmatch(r"[0-9]+\.[0-9]+", path.stem)
+      )
   most = max(_FEWEST_FRAMES, _ALL_FRAMES // (total * max(1, len(scales))))
   made = {}
   with ThreadPoolExecutor() as threads:
-    for scale, grids in scales.items():
-      grids = _spread(grids, most)
+    for scale, grids in sorted(scales.items()):
+      if len(grids) > most:  # evenly, the first and last included
+        places = np.linspace(0, len(grids) - 1, most).round().astype(int)
+        grids = [grids[i] for i in places]
       uris = threads.map(encode, [path for _, path in grids])
       pairs = zip(grids, uris, strict=True)
       made[scale] = [(kimg, uri) for (kimg, _), uri in pairs if uri]
@@ -103,9 +104,15 @@ def stills(run: Run) -> list[tuple[str, Path]]:
 
 def encode(path: Path) -> Markup | None:
   """Return a picture's data URI, or None if it is not readable (yet)."""
-  image = _open(path)
-  if image is None:
+  try:
+    with Image.open(path, formats=["PNG"]) as image:
+      if image.width * image.height > _MOST_PIXELS:
+        return None
+      image = image.convert("RGBA")
+  except (OSError, ValueError, SyntaxError, Image.DecompressionBombError):
     return None
+  white = Image.new("RGBA", image.size, "white")
+  image = Image.alpha_composite(white, image).convert("RGB")
   image.thumbnail((_SIDE, _SIDE), Image.Resampling.LANCZOS)
   file = io.BytesIO()
   lossless = image.width * image.height <= _LOSSLESS
@@ -113,118 +120,6 @@ def encode(path: Path) -> Markup | None:
   return _data_uri("webp", file.getvalue())
 
 
-def diversity(run: Run) -> Points:
-  """Compare how much generated images differ with how much real ones do.
-
-  For every image of a grid the nearest other one is found, by the root mean
-  square of their pixels' differences at 32x32 or less. The median over fakes,
-  divided by that over reals, is 0 if all latents give one image. Returns (kimg,
-  ratio), nothing if the grids have fewer than 16 images.
-  """
-  resolution = int(run.number("resolution") or 0)
-  try:
-    grid = base_grid.parse(run.config["base_grid"])
-  except ValueError:  # of a damaged file
-    return []
-  tiles = _tiles_of(run.config)
-  chosen = {}  # of a time the largest scale up to that side, else the next one
-  for scale, grids in _scales(run.workdir).items():
-    for kimg, path in grids if 0 < scale <= resolution else ():
-      if scale <= _DIVERSITY_SIDE or kimg not in chosen:
-        chosen[kimg] = scale, path
-
-  @functools.cache
-  def reals_at(side: int) -> tuple[int, float | None]:
-    reals = _tiles(run.workdir / "reals.png", tiles * resolution, side, grid)
-    return len(reals), _nearest(reals)
-
-  points = []
-  for kimg, (scale, path) in _spread(sorted(chosen.items()), _DIVERSITY_GRIDS):
-    side = min(scale, _DIVERSITY_SIDE)
-    # As many fakes as reals: of more images, one is nearer.
-    count, of_reals = reals_at(side)
-    of_fakes = _nearest(_tiles(path, tiles * scale, side, grid)[:count])
-    if of_reals and of_fakes is not None:
-      points.append((kimg, of_fakes / of_reals))
-  return points
-
-
-def _tiles_of(config: Mapping[str, Any]) -> int:
-  """Return `pictures.tiles_per_side` of a run, whose config may be damaged."""
-  channels = config.get("channels")
-  if config.get("bands") or not isinstance(channels, int):
-    return 1
-  return tiles_per_side(channels, colors=not config.get("dataset.range"))
-
-
 def _data_uri(kind: str, content: bytes) -> Markup:
   text = base64.b64encode(content).decode()
   return Markup(f"data:image/{kind};base64,{text}")
-
-
-def _scales(workdir: Path) -> dict[int, list[tuple[float, Path]]]:
-  """Return a run's grids, (kimg, file) in order, by scale; 0: all scales."""
-  found = {}
-  for folder in workdir.glob("samples/*"):
-    scale = re.fullmatch(r"scales|([0-9]{1,5})x\1", folder.name)
-    if scale:
-      found[int(scale[1] or 0)] = sorted(
-        (float(path.stem), path)
-        for path in folder.glob("*.png")
-        if re.fullmatch(r"[0-9]+\.[0-9]+", path.stem)
-      )
-  return dict(sorted(found.items()))
-
-
-def _spread(grids: list, most: int) -> list:
-  """Return at most so many, evenly spread, the first and last included."""
-  if len(grids) <= most:
-    return grids
-  places = np.linspace(0, len(grids) - 1, most).round().astype(int)
-  return [grids[i] for i in places]
-
-
-def _open(path: Path) -> Image.Image | None:
-  """Return a grid's picture as RGB, or None if it is not readable (yet)."""
-  try:
-    with Image.open(path, formats=["PNG"]) as image:
-      if image.width * image.height > _MOST_PIXELS:
-        return None
-      image = image.convert("RGBA")
-      white = Image.new("RGBA", image.size, "white")
-      return Image.alpha_composite(white, image).convert("RGB")
-  except (OSError, ValueError, SyntaxError, Image.DecompressionBombError):
-    return None
-
-
-def _tiles(
-  path: Path, tile: int, side: int, grid: tuple[int, int]
-) -> np.ndarray:
-  """Return the images of a sheet, of resolution `tile`, made `side`: (N, D).
-
-  (0, 0) if the file is not readable or has another form.
-  """
-  image = _open(path)
-  tall, wide = base_grid.image_size(tile, grid)
-  if image is None or not side or image.width % wide or image.height % tall:
-    return np.empty((0, 0), np.float32)
-  columns, rows = image.width // wide, image.height // tall
-  tall, wide = base_grid.image_size(side, grid)
-  image = image.resize((columns * wide, rows * tall), Image.Resampling.BOX)
-  pixels = np.asarray(image, np.float32)
-  tiles = pixels.reshape(rows, tall, columns, wide, 3).swapaxes(1, 2)
-  return tiles.reshape(rows * columns, -1)
-
-
-def _nearest(images: np.ndarray) -> float | None:
-  """Return the median distance of images, (N, D), to their nearest other.
-
-  In [0, 255]; None of too few images.
-  """
-  if len(images) < _FEWEST_IMAGES:
-    return None
-  squares = np.square(images).sum(1)
-  distances = squares[:, None] + squares[None] - 2 * images @ images.T
-  np.fill_diagonal(distances, np.inf)
-  nearest = np.maximum(distances.min(1), 0) / images.shape[1]
-  return float(np.median(np.sqrt(nearest)))

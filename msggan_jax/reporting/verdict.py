@@ -46,11 +46,10 @@ class Scores:
 
 @dataclasses.dataclass(frozen=True)
 class Case:
-  """A run, its scores, and its `pictures.diversity`: what the rules judge."""
+  """A run and its scores: what the rules judge."""
 
   run: Run
   scores: Scores | None
-  diversity: Points
 
 
 def judge(case: Case) -> Finding:
@@ -173,13 +172,13 @@ def _diverges(case: Case) -> Finding | None:
 
 
 def _collapses(case: Case) -> Finding | None:
-  kimg, now = case.diversity[-1] if case.diversity else (0.0, 1.0)
+  kimg, now = (case.run.series("diversity") or [(0.0, 1.0)])[-1]
   if now >= _COLLAPSED or kimg <= _SETTLED * case.run.total_kimg:
     return None
   health = (
     f"It collapses{'' if now < _COLLAPSED / 2 else ' in part'}: at "
-    f"{number(kimg)} kimg an image of the sample grid differs from its nearest "
-    f"other one only {now:.2f} times as much as a real image does from its."
+    f"{number(kimg)} kimg an image differs from its nearest other one only "
+    f"{now:.2f} times as much as a real image does from its."
   )
   return "collapses", health, f"{_gentler(case.run)}."
 
@@ -217,10 +216,10 @@ def _declines(case: Case) -> Finding | None:
 def _soundness(case: Case) -> str:
   """Return the sentence of a run to which no rule applies."""
   scores, seen = case.scores, "few records"
-  if case.diversity:
+  if diversity := case.run.series("diversity"):
     seen = (
-      "an image of the sample grid differs from its nearest other one "
-      f"{case.diversity[-1][1]:.2f} times as much as a real image does from its"
+      "an image differs from its nearest other one "
+      f"{diversity[-1][1]:.2f} times as much as a real image does from its"
     )
   if scores is None or len(scores.points) < 2:
     judged = "Nothing points to a collapse, and without two scores overfitting"

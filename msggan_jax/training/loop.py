@@ -268,7 +268,9 @@ class _Run:
         evaluator=self.evaluator,
         checkpoints=self.checkpoints,
         reporter=self.reporter,
-        stability=Stability(self._ema_generator(step, state), self.config.seed),
+        stability=Stability(
+          self._ema_generator(step, state), self.config.seed, self.prepared
+        ),
         stop=self.stop,
       )
       evaluating.begin(step)

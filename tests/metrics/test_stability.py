@@ -1,9 +1,10 @@
-"""Stability: the change of fixed latents' images."""
+"""Fixed latents' images: their change, and their diversity."""
 
 import jax
 import numpy as np
+import pytest
 
-from msggan_jax import metrics
+from msggan_jax import data, metrics
 from msggan_jax.checkpoints import trained
 from msggan_jax.models import networks
 
@@ -32,3 +33,21 @@ def test_stability(tiny_config):
   pyramids = [generator(z) for generator in generators[:2]]
   expected = np.mean((np.asarray(pyramids[0][0] - pyramids[1][0])) ** 2)
   np.testing.assert_allclose(first["stability/4"], expected, rtol=1e-4)
+
+
+def test_diversity(tiny_config, monkeypatch):
+  """Of noise as the reals, of a collapse, and halfway; of a stage."""
+  prepared = data.open_prepared(data.prepare(tiny_config))
+  monkeypatch.setattr(metrics.Stability, "_images", lambda _, images: [images])
+  noise = np.random.default_rng(1).uniform(-1, 1, (36, 16, 16, 3))
+  noise = noise.astype(np.float32)
+  for side in (32, 8):
+    monkeypatch.setattr("msggan_jax.metrics.stability._SIDE", side)
+    first = noise[:, :4, :4]
+    stability = metrics.Stability(first, prepared=prepared)
+    small, *ratios = (
+      stability.update(images)["diversity"]
+      for images in (first, noise, 0 * noise, noise / 2)
+    )
+    assert ratios == pytest.approx([1, 0, 0.5], abs=0.05)
+    assert small > 1.5  # the reals' areas are averaged

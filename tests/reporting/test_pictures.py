@@ -1,11 +1,10 @@
-"""Pictures: plots whatever the numbers and names are; grids; diversity."""
+"""Pictures: plots whatever the numbers and names are; grids."""
 
 import base64
 import io
 import xml.etree.ElementTree as ET
 
 import numpy as np
-import pytest
 from PIL import Image
 
 from msggan_jax import data
@@ -13,7 +12,7 @@ from msggan_jax.data.sources import config_of
 from msggan_jax.reporting import pictures, records
 from msggan_jax.runtime.plots import Line
 from msggan_jax.training import loop
-from tests.reporting.written_runs import noise_grid, write_run
+from tests.reporting.written_runs import write_run
 
 
 def texts(plot):
@@ -94,29 +93,6 @@ def test_strips(tmp_path, monkeypatch):
   assert size_of(strips[8][-1][1]) == (512, 256)
   assert size_of(strips[4][-1][1]) == (40, 40)
   assert len(pictures.strips(run_of(workdir), total=9)[4]) == 3
-
-
-def test_diversity(tmp_path, monkeypatch):
-  workdir = write_run(tmp_path / "run", grids=3)
-  _, second, third = sorted((workdir / "samples" / "8x8").iterdir())
-  tile = noise_grid(7)[:8, :8]
-  Image.fromarray(np.tile(tile, (4, 4, 1))).save(second)  # a collapse
-  near = np.tile(tile, (4, 4, 1)) // 2 + noise_grid(8) // 2
-  Image.fromarray(near).save(third)
-  ratios = [ratio for _, ratio in pictures.diversity(run_of(workdir))]
-  assert ratios == pytest.approx([1, 0, 0.5], abs=0.07)
-  # Networks that grow have other scales later, which shrink: here to 4x4.
-  monkeypatch.setattr(pictures, "_DIVERSITY_SIDE", 4)
-  for path in (second, third):
-    (workdir / "samples" / "4x4" / path.name).unlink()
-  grown = [ratio for _, ratio in pictures.diversity(run_of(workdir))]
-  assert len(grown) == 3 and grown[1:] == pytest.approx([0, 0.5], abs=0.07)
-  (workdir / "reals.png").unlink()
-  assert pictures.diversity(run_of(workdir)) == []
-  few = write_run(tmp_path / "few", config={"resolution": 16})
-  assert pictures.diversity(run_of(few)) == []  # reals: 2 x 2
-  values = {"channels": 4, "dataset.range": "0:1"}
-  assert pictures._tiles_of(values) == 2  # no colors and alpha
 
 
 def test_the_picture_of_reals_is_a_sample_of_sorted_classes(tmp_path):

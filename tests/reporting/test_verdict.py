@@ -13,13 +13,12 @@ from tests.reporting.written_runs import (
 )
 
 SOUND = "shows no warning"
-DIVERSE = [(0.0, 3.0), (2.0, 1.1), (4.0, 0.95)]
 
 
-def judged(workdir, diversity=DIVERSE):
+def judged(workdir):
   """Return the rule that decides, and the sentences."""
   [run] = records.read([str(workdir)])
-  case = verdict.Case(run, verdict.find_scores(run), diversity)
+  case = verdict.Case(run, verdict.find_scores(run))
   kind, health, advice = verdict.judge(case)
   return types.SimpleNamespace(
     kind=kind, score=verdict.best_score(case), health=health, advice=advice
@@ -71,21 +70,30 @@ def test_a_run_in_the_middle_goes_on(tmp_path):
     (0.2, "is too young to judge", "1m 16s"),
   ):
     stats = [row for row in rows() if row["kimg"] <= kimg]
-    found = judged(write_run(tmp_path / kind, stats=stats, metrics=[]), [])
+    found = judged(write_run(tmp_path / kind, stats=stats, metrics=[]))
     assert found.kind == kind
     assert f" to 4 kimg, about {left} at 50 images/s" in found.advice
     assert kimg < 1 or "overfitting cannot be judged" in found.health
 
 
 def test_a_collapse(tmp_path):
+  def write(diversity, until):
+    stats = [row | {"diversity": diversity} for row in rows()]
+    for row in stats[until:]:
+      del row["diversity"]
+    write_lines(workdir / "stats.jsonl", stats)
+
   workdir = write_run(tmp_path / "run", config={"penalty": "none"})
-  found = judged(workdir, [*DIVERSE[:2], (4.0, 0.2)])
+  write(0.2, until=40)
+  found = judged(workdir)
   assert found.kind == "collapses"
   assert "It collapses: at 4 kimg" in found.health
   assert "only 0.20 times as much" in found.health
   assert "config.penalty=gradient_penalty" in found.advice
-  assert "collapses in part" in judged(workdir, [(4.0, 0.6)]).health
-  assert judged(workdir, [(0.1, 0.0)]).kind == SOUND  # it has just begun
+  write(0.6, until=40)
+  assert "collapses in part" in judged(workdir).health
+  write(0.0, until=1)  # it had just begun
+  assert judged(workdir).kind == SOUND
 
 
 def test_a_divergence(tmp_path):

@@ -34,6 +34,7 @@ def stats_row(kimg, **others):
     "gradient_penalty/8": 0.2,
     "stability/4": 0.1 / kimg,
     "stability/8": 0.3 / kimg,
+    "diversity": 0.95,
     "images_per_sec": 50.0,
     "memory_bytes": 2**30,
     "secs/step": 10 * kimg,

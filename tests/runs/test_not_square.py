@@ -11,7 +11,7 @@ from msggan_jax.algorithm import augment
 from msggan_jax.algorithm.transformations import OUTSIDE, transform
 from msggan_jax.checkpoints import trained
 from msggan_jax.models.pyramid import connected_scales, make_pyramid
-from msggan_jax.reporting import pictures, records
+from msggan_jax.reporting import records
 from msggan_jax.runtime import sharding
 from msggan_jax.sampling import grids, projection
 from msggan_jax.sampling.job import Job
@@ -81,7 +81,7 @@ def test_a_run(tmp_path, preset):
     assert picture.size == (8 * 8, 5 * 6)
   with Image.open(run / "samples/4x4/000000.064.png") as picture:
     assert picture.size == (8 * 4, 8 * 3)
-  assert pictures.diversity(records.read([str(run)])[0])
+  assert records.read([str(run)])[0].series("diversity")
 
   generator = trained.load_generator(run)
   job = Job(

@@ -71,7 +71,7 @@ def test_a_run_keeps_the_unit(config, source, tmp_path, capfd):
   assert prepared[0]["image"].dtype == np.uint16
   with Image.open(run / "reals.png") as picture:  # 3x3 channels a cell
     assert picture.size == (8 * 24, 5 * 24)
-  assert pictures.diversity(records.read([str(run)])[0])
+  assert records.read([str(run)])[0].series("diversity")
   (row,) = map(json.loads, (run / "metrics.jsonl").read_text().splitlines())
   for name in (
     "spectrum64_full",
