@@ -4,8 +4,9 @@ import base64
 import datetime
 import hashlib
 import json
+import re
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -16,8 +17,7 @@ from msggan_jax import models
 from msggan_jax.metrics import agreement
 from msggan_jax.reporting import pictures, verdict
 from msggan_jax.reporting.pictures import Plot
-from msggan_jax.reporting.records import Points, Run, natural, number, plain
-from msggan_jax.reporting.verdict import Case
+from msggan_jax.reporting.records import Run, natural, number, plain
 from msggan_jax.runtime import files
 from msggan_jax.runtime.clock import duration
 from msggan_jax.runtime.plots import Line
@@ -31,7 +31,7 @@ _MISSING = "\u2013"
 _SUBJECT = ("resolution", "base_grid", "loss", "penalty")
 
 _UNWEIGHTED = "Mean over the batch at each scale, not weighted."
-# Records that share a plot, or a prefix of theirs; others have one each.
+# Numbers that share a plot, or the prefix of scales; others have one each.
 _CAPTIONS = {
   ("d_loss", "g_loss"): "Losses of D and G.",
   ("real_logits", "fake_logits"): "D's mean logits of reals and of fakes.",
@@ -47,9 +47,6 @@ _CAPTIONS = {
   ("images_per_sec",): "Without evaluations and samples.",
   ("memory_bytes",): "Most memory in use so far: of the accelerator, or of the "
   "process on a CPU.",
-}
-# The same of metrics.
-_AGREEMENT = {
   f"{agreement.NAME}/": "Whether all scales show one picture: each against the "
   "largest one averaged over areas, the correlation of the deviations from the "
   "mean image; 1 is the same picture.",
@@ -80,7 +77,6 @@ def write(runs: Sequence[Run], path: Path) -> int:
 
 def render(runs: Sequence[Run]) -> bytes:
   """Return the page."""
-  cases = [Case(run, verdict.find_scores(run)) for run in runs]
   strips: dict[str, list] = {}
   for run in runs:
     for scale, frames in pictures.strips(run, len(runs)).items():
@@ -106,11 +102,14 @@ def render(runs: Sequence[Run]) -> bytes:
     title=", ".join(run.name for run in runs),
     written=f"{datetime.datetime.now(datetime.UTC):%Y-%m-%d %H:%M UTC}",
     runs=runs,
-    subjects=[_subject(run) for run in runs],
-    findings=[verdict.judge(case) for case in cases],
-    best=[verdict.best_score(case) for case in cases],
+    subject=_subject,
+    judge=verdict.judge,
+    best_score=verdict.best_score,
     newest={run.name: f[-1][1] for run, f in strips.get("All scales", ())},
-    sections={"Scores": _scores(cases), "Records of training": _records(cases)},
+    sections={
+      "Scores": _plots(runs, _score_names(runs)),
+      "Records of training": _plots(runs, _record_names(runs)),
+    },
     times=_times(runs),
     differing=_fields(runs, same=False),
     fields=_fields(runs, same=True),
@@ -124,104 +123,74 @@ def render(runs: Sequence[Run]) -> bytes:
   return text.encode("utf-8", "replace")
 
 
-def _records(cases: Sequence[Case]) -> list[Plot]:
-  names = {name for case in cases for name in case.run.names()}
-  plotted = [n for n in names if not n.startswith(_NOT_PLOTTED)]
-  plots = []
-  for group, caption in _groups(sorted(plotted, key=natural), _CAPTIONS):
-    plots += _plot(cases, group, caption, Run.series)
-  return plots
+def _record_names(runs: Sequence[Run]) -> list[str]:
+  names = {name for run in runs for name in run.names()}
+  plotted = [name for name in names if not name.startswith(_NOT_PLOTTED)]
+  return sorted(plotted, key=natural)
 
 
-def _scores(cases: Sequence[Case]) -> list[Plot]:
-  names = dict.fromkeys(n for case in cases for n in case.run.metric_names)
+def _score_names(runs: Sequence[Run]) -> list[str]:
+  names = dict.fromkeys(name for run in runs for name in run.metric_names)
   names.pop(agreement.NAME, None)  # the smallest of the scales'
-  plotted = [
-    name
-    for name in names
-    if not name.endswith(_OF_OTHERS)  # "_std/cat" is of a class
-    and not name.partition("/")[0].endswith(_OF_OTHERS)
+  of_others = f"({'|'.join(_OF_OTHERS)})(/|$)"  # "_std/cat" is of a class
+  return [name for name in names if not re.search(of_others, name)]
+
+
+def _plots(runs: Sequence[Run], names: Sequence[str]) -> list[Plot]:
+  """Plot numbers; those of a caption share a plot, scales one for each run."""
+  groups = [
+    (wanted, [name for name in names if name.startswith(wanted)], caption)
+    for wanted, caption in _CAPTIONS.items()
   ]
-  plots = []
-  for group, caption in _groups(plotted, _AGREEMENT):
-    for scores in (case.scores for case in cases if case.scores):
+  known = {name for _, group, _ in groups for name in group}
+  others = [((), [name], "") for name in names if name not in known]
+  plots, several = [], len(runs) > 1
+  for wanted, group, caption in groups + others[:_MOST_PLOTS]:
+    if not group:
+      continue
+    for scores in (run.scores for run in runs if run.scores):
       if [scores.protocol.main_value] == group:
         better = "Higher" if scores.protocol.higher_is_better else "Lower"
         caption = f"{better} is better; the star is the best."
-    caption = f"{caption} {_how_sure(cases, group[0])}".strip()
-    scales = group[0].startswith(tuple(_AGREEMENT))
-    plots += _plot(
-      cases, group, caption, Run.scores, log=False, by_scale=scales
-    )
-  return plots
+    caption = f"{caption} {_how_sure(runs, group[0])}".strip()
+    has_scales = isinstance(wanted, str)
+    log = has_scales and not wanted.startswith(agreement.NAME)
+    if has_scales:  # a plot for each run
+      caption += f" By scale{'; a logarithmic axis' if log else ''}."
+      title = wanted[:-1].replace("_", " ").capitalize()
+      drawn = [
+        (
+          f"{title}: {run.name}" if several else title,
+          [_line(run, name, name.rpartition("/")[2]) for name in group],
+        )
+        for run in runs
+      ]
+    elif several:
+      drawn = [
+        (name, [_line(run, name, run.name) for run in runs]) for name in group
+      ]
+    else:
+      lines = [_line(runs[0], name, name) for name in group]
+      drawn = [(" and ".join(group), lines)]
+    plots += [pictures.plot(title, caption, x, log=log) for title, x in drawn]
+  return [plot for plot in plots if plot]
 
 
-def _how_sure(cases: Sequence[Case], name: str) -> str:
+def _line(run: Run, name: str, label: str) -> Line:
+  scores = run.scores
+  is_score = scores and scores.protocol.main_value == name
+  return Line(label, run.series(name), scores.best_kimg if is_score else None)
+
+
+def _how_sure(runs: Sequence[Run], name: str) -> str:
   """Return a sentence with the last error, spread or floor of a metric."""
   last = []
-  for case in cases:
-    of = f" of {case.run.name}" if len(cases) > 1 else ""
+  for run in runs:
+    of = f" of {run.name}" if len(runs) > 1 else ""
     for ending in _OF_OTHERS:
-      if points := case.run.scores(name + ending):
+      if points := run.series(name + ending):
         last.append(f"{ending[1:]}{of} {number(points[-1][1])}")
   return f"Last {', '.join(last)}." if last else ""
-
-
-def _groups(
-  names: Sequence[str], captions: Mapping[Any, str]
-) -> Iterator[tuple[list[str], str]]:
-  """Yield the names that share a plot, and its caption; then the others."""
-  for wanted, caption in captions.items():
-    if group := [name for name in names if name.startswith(wanted)]:
-      names = [name for name in names if name not in group]
-      yield group, caption
-  for name in names[:_MOST_PLOTS]:
-    yield [name], ""
-
-
-def _plot(
-  cases: Sequence[Case],
-  names: Sequence[str],
-  caption: str,
-  points: Callable[[Run, str], Points],
-  *,
-  log: bool = True,
-  by_scale: bool = True,
-) -> list[Plot]:
-  """Plot numbers of one run, each of several runs, or each run's scales.
-
-  Without `by_scale` a name with a scale is one as any other.
-  """
-
-  def line(case: Case, name: str, label: str) -> Line:
-    scores = case.scores
-    is_score = scores and scores.protocol.main_value == name
-    star = scores.best_kimg if is_score else None
-    return Line(label, points(case.run, name), star)
-
-  what, has_scales, _ = names[0].rpartition("/")
-  if has_scales and by_scale:
-    title = what.replace("_", " ").capitalize()
-    caption = f"{caption} By scale{'; a logarithmic axis' if log else ''}."
-    of_several = len(cases) > 1
-    plots = [
-      pictures.plot(
-        f"{title}: {case.run.name}" if of_several else title,
-        caption,
-        [line(case, name, name.rpartition("/")[2]) for name in names],
-        log=log,
-      )
-      for case in cases
-    ]
-  elif len(cases) == 1:
-    lines = [line(cases[0], name, name) for name in names]
-    plots = [pictures.plot(" and ".join(names), caption, lines)]
-  else:
-    plots = [
-      pictures.plot(name, caption, [line(x, name, x.run.name) for x in cases])
-      for name in names
-    ]
-  return [plot for plot in plots if plot]
 
 
 def _times(runs: Sequence[Run]) -> Table:

@@ -2,12 +2,15 @@
 
 import contextlib
 import dataclasses
+import functools
 import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from msggan_jax.config import saved
+from msggan_jax.metrics import protocols
+from msggan_jax.metrics.protocols import Protocol
 from msggan_jax.runtime import jsonl
 from msggan_jax.runtime.errors import counted
 
@@ -16,7 +19,25 @@ STATS_FILE = "stats.jsonl"
 Points = Sequence[tuple[float, float]]  # (kimg, value), by time
 
 _LARGEST = 1e30  # greater numbers cannot be plotted
+_WORSE = 0.1  # share of a score: less is noise
 _BY_NAME = ("protocols", "weights_hash")  # dictionaries of a row of metrics
+
+
+@dataclasses.dataclass(frozen=True)
+class Scores:
+  """The evaluations of one protocol with the same data and weights."""
+
+  protocol: Protocol
+  description: str  # the recipe in words
+  points: Points
+  best_kimg: float
+  best: float
+  noise: float  # twice the largest recorded spread, or 0
+
+  def is_worse(self, value: float, than: float) -> bool:
+    """Return whether a score is worse than another beyond noise."""
+    worse = than - value if self.protocol.higher_is_better else value - than
+    return worse > max(_WORSE * abs(than), self.noise)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -52,18 +73,52 @@ class Run:
     return _as_number(self.config.get(field))
 
   def series(self, name: str) -> Points:
-    """Return a number of the rows that have it."""
-    return [(row["kimg"], row[name]) for row in self.stats if name in row]
-
-  def scores(self, name: str) -> Points:
-    """Return a metric over training; the last evaluation of a time counts."""
-    rows = [row for row in self.metrics if isinstance(row.get(name), float)]
+    """Return a number over training; the last row of a time counts."""
+    rows = [
+      row
+      for row in (*self.stats, *self.metrics)
+      if isinstance(row.get(name), float)
+    ]
     return sorted({row["kimg"]: row[name] for row in rows}.items())
 
   def names(self, prefix: str = "") -> list[str]:
     """Return the numbers' names with a prefix: scales in order of size."""
     found = {name for row in self.stats for name in row}
     return sorted((n for n in found if n.startswith(prefix)), key=natural)
+
+  @functools.cached_property
+  def scores(self) -> Scores | None:
+    """The evaluations of the metric that decides which is best."""
+    wanted = str(self.config.get("metrics", "")).split(",")[0].strip()
+    recipes = [
+      (name, recipe, row)
+      for row in reversed(self.metrics)
+      for name, recipe in row.get("protocols", {}).items()  # the first decides
+    ]
+    # A later evaluation by another protocol decides nothing.
+    usable = (
+      (protocol, recipe or name, row)
+      for name, recipe, row in sorted(recipes, key=lambda x: x[0] != wanted)
+      if (protocol := _parse(name, row))
+      and isinstance(row.get(protocol.main_value), float)
+    )
+    if (first := next(usable, None)) is None:
+      return None
+    protocol, recipe, row = first
+    name = protocol.main_value
+    rows = protocols.rows_like(self.metrics, protocol, like=row)
+    best = protocols.best_row(rows, protocol, like=row)
+    spreads = [
+      row.get(f"{name}{x}") for row in rows for x in ("_std", "_error")
+    ]
+    return Scores(
+      protocol=protocol,
+      description=plain(recipe),
+      points=[(row["kimg"], row[name]) for row in rows],
+      best_kimg=best["kimg"],
+      best=best[name],
+      noise=2 * max((x for x in spreads if isinstance(x, float)), default=0.0),
+    )
 
   @property
   def metric_names(self) -> list[str]:
@@ -134,6 +189,15 @@ def _read(workdir: Path, name: str) -> Run:
     not_finite=_read_object(workdir / "not_finite.json", notes),
     notes=notes,
   )
+
+
+def _parse(name: str, row: Mapping[str, Any]) -> Protocol | None:
+  """Return a row's protocol by name, or None if there is no such one."""
+  extractors = [protocols.EFFICIENTNET, *row.get("weights_hash", ())]
+  try:
+    return protocols.parse([name], extractors)[0]
+  except ValueError:
+    return None
 
 
 def _rows(path: Path, notes: list[str]) -> list[dict[str, Any]]:

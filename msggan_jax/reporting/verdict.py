@@ -4,14 +4,9 @@ Every rule compares numbers of the run with each other or with a fixed share,
 and every sentence has the numbers that it follows from.
 """
 
-import dataclasses
-from collections.abc import Mapping
 from statistics import median
-from typing import Any
 
-from msggan_jax.metrics import protocols
-from msggan_jax.metrics.protocols import Protocol
-from msggan_jax.reporting.records import Points, Run, number, plain
+from msggan_jax.reporting.records import Run, number, plain
 from msggan_jax.runtime.clock import duration
 from msggan_jax.runtime.errors import counted
 
@@ -19,7 +14,6 @@ _FEWEST_ROWS = 20  # before losses are judged
 _SETTLED = 0.15  # share of a run after which its pictures are judged
 _EXPLODED = 10  # times the earlier losses
 _COLLAPSED = 0.75  # of the reals' diversity
-_WORSE = 0.1  # share of a score: less is noise
 _WIDENED = 1.1  # times the earlier gap of D
 _WAITING = 0.2  # share of the loop's time spent on data
 
@@ -27,61 +21,20 @@ _WAITING = 0.2  # share of the loop's time spent on data
 Finding = tuple[str, str, str]
 
 
-@dataclasses.dataclass(frozen=True)
-class Scores:
-  """The evaluations of one protocol with the same data and weights."""
-
-  protocol: Protocol
-  description: str  # the recipe in words
-  points: Points
-  best_kimg: float
-  best: float
-  noise: float  # twice the largest recorded spread, or 0
-
-  def is_worse(self, value: float, than: float) -> bool:
-    """Return whether a score is worse than another beyond noise."""
-    worse = than - value if self.protocol.higher_is_better else value - than
-    return worse > max(_WORSE * abs(than), self.noise)
-
-
-@dataclasses.dataclass(frozen=True)
-class Case:
-  """A run and its scores: what the rules judge."""
-
-  run: Run
-  scores: Scores | None
-
-
-def judge(case: Case) -> Finding:
+def judge(run: Run) -> Finding:
   """Return the first rule that holds."""
   rules = (_gave_up, _is_young, _diverges, _collapses, _declines)
-  found = next(filter(None, (rule(case) for rule in rules)), None)
-  return found or ("shows no warning", _soundness(case), _go_on(case))
+  found = next(filter(None, (rule(run) for rule in rules)), None)
+  return found or ("shows no warning", _soundness(run), _go_on(run))
 
 
-def find_scores(run: Run) -> Scores | None:
-  """Return the evaluations of the metric that decides which is best."""
-  wanted = str(run.config.get("metrics", "")).split(",")[0].strip()
-  recipes = [
-    (name, recipe, row)
-    for row in reversed(run.metrics)
-    for name, recipe in row.get("protocols", {}).items()  # the first decides
-  ]
-  # A later evaluation by another protocol decides nothing.
-  for name, recipe, row in sorted(recipes, key=lambda x: x[0] != wanted):
-    protocol = _parse(name, row)
-    if protocol and isinstance(row.get(protocol.main_value), float):
-      return _scores(run, protocol, plain(recipe or name), row)
-  return None
-
-
-def best_score(case: Case) -> str:
+def best_score(run: Run) -> str:
   """Return a sentence with a run's best score, or why there is none."""
-  scores = case.scores
+  scores = run.scores
   if scores is None:
     return (
       "There is no score: evaluations follow every "
-      f"{number(case.run.number('eval_kimg') or 0)} kimg (config.eval_kimg; 0: "
+      f"{number(run.number('eval_kimg') or 0)} kimg (config.eval_kimg; 0: "
       "never), and need a feature network."
     )
   better = "higher" if scores.protocol.higher_is_better else "lower"
@@ -93,35 +46,8 @@ def best_score(case: Case) -> str:
   )
 
 
-def _parse(name: str, row: Mapping[str, Any]) -> Protocol | None:
-  """Return a row's protocol by name, or None if there is no such one."""
-  extractors = [protocols.EFFICIENTNET, *row.get("weights_hash", ())]
-  try:
-    return protocols.parse([name], extractors)[0]
-  except ValueError:
-    return None
-
-
-def _scores(
-  run: Run, protocol: Protocol, description: str, like: Mapping[str, Any]
-) -> Scores:
-  name = protocol.main_value
-  rows = protocols.rows_like(run.metrics, protocol, like)
-  best = protocols.best_row(rows, protocol, like)
-  ends = (f"{name}_std", f"{name}_error")
-  spreads = [row.get(end) for row in rows for end in ends]
-  return Scores(
-    protocol=protocol,
-    description=description,
-    points=[(row["kimg"], row[name]) for row in rows],
-    best_kimg=best["kimg"],
-    best=best[name],
-    noise=2 * max((x for x in spreads if isinstance(x, float)), default=0.0),
-  )
-
-
-def _gave_up(case: Case) -> Finding | None:
-  report, precision = case.run.not_finite, case.run.config.get("precision")
+def _gave_up(run: Run) -> Finding | None:
+  report, precision = run.not_finite, run.config.get("precision")
   found = report.get("attempts")
   found = found if isinstance(found, list) else []
   attempts = [attempt for attempt in found if isinstance(attempt, dict)]
@@ -132,30 +58,30 @@ def _gave_up(case: Case) -> Finding | None:
   where = plain(" and ".join(map(str, names)))
   advice = "Give the same command with --new_randomness: it may be chance."
   if len(attempts) > 1:
-    advice = f"{_gentler(case.run)}."
+    advice = f"{_gentler(run)}."
     if precision not in (None, "float32"):
       advice = (
         "Try a new run with config.precision=float32: it overflows later."
       )
-  health = f"It gave up at {number(case.run.kimg)} kimg: NaN or Inf in {where}."
+  health = f"It gave up at {number(run.kimg)} kimg: NaN or Inf in {where}."
   return "gave up", health, advice
 
 
-def _is_young(case: Case) -> Finding | None:
-  count = len(case.run.stats)
+def _is_young(run: Run) -> Finding | None:
+  count = len(run.stats)
   if count >= _FEWEST_ROWS:
     return None
   return (
     "is too young to judge",
     "It is too early to say whether it overfits or collapses: there are "
     f"{count} log rows, and the rules need {_FEWEST_ROWS}.",
-    f"Train longer{_left(case.run)}, or log more often (config.log_kimg).",
+    f"Train longer{_left(run)}, or log more often (config.log_kimg).",
   )
 
 
-def _diverges(case: Case) -> Finding | None:
+def _diverges(run: Run) -> Finding | None:
   for name in ("d_loss", "g_loss"):
-    values = [value for _, value in case.run.series(name)]
+    values = [value for _, value in run.series(name)]
     newest = values[-max(5, len(values) // 10) :]
     before = [abs(x) for x in values[: -len(newest)]]
     if len(before) < _FEWEST_ROWS:
@@ -167,25 +93,25 @@ def _diverges(case: Case) -> Finding | None:
         f"{len(newest)} log rows, {now / max(earlier, 1e-9):.0f} times the "
         "median before."
       )
-      return "diverges", health, f"{_gentler(case.run)}."
+      return "diverges", health, f"{_gentler(run)}."
   return None
 
 
-def _collapses(case: Case) -> Finding | None:
-  kimg, now = (case.run.series("diversity") or [(0.0, 1.0)])[-1]
-  if now >= _COLLAPSED or kimg <= _SETTLED * case.run.total_kimg:
+def _collapses(run: Run) -> Finding | None:
+  kimg, now = (run.series("diversity") or [(0.0, 1.0)])[-1]
+  if now >= _COLLAPSED or kimg <= _SETTLED * run.total_kimg:
     return None
   health = (
     f"It collapses{'' if now < _COLLAPSED / 2 else ' in part'}: at "
     f"{number(kimg)} kimg an image differs from its nearest other one only "
     f"{now:.2f} times as much as a real image does from its."
   )
-  return "collapses", health, f"{_gentler(case.run)}."
+  return "collapses", health, f"{_gentler(run)}."
 
 
-def _declines(case: Case) -> Finding | None:
+def _declines(run: Run) -> Finding | None:
   """Return overfitting, or worse scores without a sign of it."""
-  run, scores = case.run, case.scores
+  scores = run.scores
   if scores is None:
     return None
   newest = scores.points[-2:]  # both are after the best one
@@ -202,21 +128,21 @@ def _declines(case: Case) -> Finding | None:
   )
   if not now > _WIDENED * then > 0:
     health = f"It gets worse without overfitting: {worse}, {gaps}."
-    best = _best_checkpoint(run, scores)
+    best = _best_checkpoint(run)
     return "worsens", health, f"{_gentler(run)}; until then use {best}."
   return (
     "overfits",
     f"It overfits: {worse}, while D sets both apart more: {gaps}.",
-    f"Use {_best_checkpoint(run, scores)} and train again with more images, "
+    f"Use {_best_checkpoint(run)} and train again with more images, "
     "or with config.mirror=True if mirrored images are plausible, because D "
     "has begun to know its images by heart.",
   )
 
 
-def _soundness(case: Case) -> str:
+def _soundness(run: Run) -> str:
   """Return the sentence of a run to which no rule applies."""
-  scores, seen = case.scores, "few records"
-  if diversity := case.run.series("diversity"):
+  scores, seen = run.scores, "few records"
+  if diversity := run.series("diversity"):
     seen = (
       "an image differs from its nearest other one "
       f"{diversity[-1][1]:.2f} times as much as a real image does from its"
@@ -231,8 +157,8 @@ def _soundness(case: Case) -> str:
   )
 
 
-def _go_on(case: Case) -> str:
-  run, scores = case.run, case.scores
+def _go_on(run: Run) -> str:
+  scores = run.scores
   data = run.stats[-1].get("secs/data", 0.0)
   loop = data + run.stats[-1].get("secs/step", 0.0)
   if data > _WAITING * loop:
@@ -275,9 +201,9 @@ def _gentler(run: Run) -> str:
   return f"Try a new run with half the learning rate{half}"
 
 
-def _best_checkpoint(run: Run, scores: Scores) -> str:
-  at = f"the checkpoint of {number(scores.best_kimg)} kimg"
-  marked = run.best.get("metric") == scores.protocol.main_value
+def _best_checkpoint(run: Run) -> str:
+  at = f"the checkpoint of {number(run.scores.best_kimg)} kimg"
+  marked = run.best.get("metric") == run.scores.protocol.main_value
   return f"{at} (--step=best)" if marked else at
 
 

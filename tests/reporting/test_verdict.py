@@ -18,10 +18,9 @@ SOUND = "shows no warning"
 def judged(workdir):
   """Return the rule that decides, and the sentences."""
   [run] = records.read([str(workdir)])
-  case = verdict.Case(run, verdict.find_scores(run))
-  kind, health, advice = verdict.judge(case)
+  kind, health, advice = verdict.judge(run)
   return types.SimpleNamespace(
-    kind=kind, score=verdict.best_score(case), health=health, advice=advice
+    kind=kind, score=verdict.best_score(run), health=health, advice=advice
   )
 
 
