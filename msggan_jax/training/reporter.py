@@ -73,7 +73,7 @@ class Reporter:
     """
     self._workdir = workdir
     self._stats_path = workdir / "stats.jsonl"
-    self.kimg = kimg_at
+    self._kimg_at = kimg_at
     self._total_kimg = kimg_at(total_steps)
     self._tensor_names = tensor_names
     self._times = times
@@ -165,7 +165,7 @@ class Reporter:
       for name, scale in zip(names, pyramid, strict=True):
         sheets[name] = pictures.grid(scale, columns)
       for name, sheet in sheets.items():
-        file = f"{self.kimg(step):010.3f}.png"
+        file = f"{self._kimg_at(step):010.3f}.png"
         pictures.save_sheet(sheet, self._workdir / "samples" / name / file)
       self._events.write_image(step, "samples", sheet)
 
@@ -197,9 +197,9 @@ class Reporter:
     }
     self._begin_row()
     now = self._training_secs()
-    kimg = self.kimg(step)
+    kimg = self._kimg_at(step)
     images_per_sec = (
-      1000 * (kimg - self.kimg(self._last_step)) / (now - self._last_secs)
+      1000 * (kimg - self._kimg_at(self._last_step)) / (now - self._last_secs)
     )
     self._last_step, self._last_secs = step, now
     row = {

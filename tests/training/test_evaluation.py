@@ -11,7 +11,7 @@ import msggan_jax
 from msggan_jax import metrics
 from msggan_jax.checkpoints import checkpoint
 from msggan_jax.runtime import jsonl, preemption
-from msggan_jax.training import evaluation, events, loop
+from msggan_jax.training import events, loop
 from tests.conftest import load_config
 
 NAME = "fd_mean_colors_64_full"
@@ -95,7 +95,7 @@ def test_without_weights_training_goes_on(
   config.metrics, config.extractor = "", ""
   config.total_kimg, config.eval_kimg = 0.032, 0.032
   loop.train(config, tmp_path / "run")
-  assert evaluation.WITHOUT_WEIGHTS in capsys.readouterr().out
+  assert loop.WITHOUT_WEIGHTS in capsys.readouterr().out
   assert not (tmp_path / "run" / "metrics.jsonl").exists()
   with pytest.raises(FileNotFoundError, match="eval_kimg mark one"):
     msggan_jax.load_generator(tmp_path / "run", "best")
