@@ -41,7 +41,7 @@ def records(count: int, folder: Path) -> dict[str, float]:
 def preparing(count: int, folder: Path) -> dict[str, float]:
   """Prepare a set of random smooth images."""
   from msggan_jax import data
-  from msggan_jax.data import fingerprint, partial_set, set_writer
+  from msggan_jax.data import partial_set, set_writer
   from msggan_jax.data.sources import Source
   from msggan_jax.runtime import machine
 
@@ -58,11 +58,10 @@ def preparing(count: int, folder: Path) -> dict[str, float]:
   for left in (target, folder / f".{target.name}.partial"):
     shutil.rmtree(left, ignore_errors=True)
   source = Source(names, load)
-  here = fingerprint.of(source)
   began = time.monotonic()
   with partial_set.open_partial(target) as work:
     work.begin(wanted.settings)
-    set_writer.write_set(source, here, work, wanted, strict=True)
+    set_writer.write_set(source, work, wanted, strict=True)
     work.move_to(target)
   return {
     "secs_an_image": (time.monotonic() - began) / count,

@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import NamedTuple
 
 from msggan_jax.data import reading
-from msggan_jax.data.sources import Source
 from msggan_jax.runtime.errors import counted
 
 # Of the preparation; raise it when the images of a source become other pixels.
@@ -45,18 +44,6 @@ class Fingerprint:
   def _text(self) -> str:
     rows = [[name, *image] for name, image in self.images.items()]
     return json.dumps({"class_names": self.class_names, "images": rows})
-
-
-def of(source: Source) -> Fingerprint:
-  """Return the fingerprint of a source as it is now."""
-  images = {}
-  stamps = source.stamps() or [""] * len(source.names)
-  for name, stamp in zip(source.names, stamps, strict=True):
-    content, _, time = stamp.partition("/")
-    label = source.labels.get(name)
-    label = "" if label is None else source.class_names[label]
-    images[name] = Image(content, time, label)
-  return Fingerprint(source.class_names, images)
 
 
 def read(path: Path) -> Fingerprint:

@@ -108,30 +108,25 @@ def prepare(
     if prepared_set.content_hash(sets[0]) == content_hash:
       return sets[0]
   with contextlib.ExitStack() as stack:
-    source = here = None
-
-    def open_source() -> tuple[Source, fingerprint.Fingerprint]:
-      opened = stack.enter_context(_open_source(dataset, max(wanted.size)))
-      return opened, fingerprint.of(opened)
+    opened = _open_source(dataset, max(wanted.size))
+    is_away = _is_away(dataset, sets)
+    source = None if is_away else stack.enter_context(opened)
 
     def reusable() -> Path | None:
       there = _sets_at(target, wanted, content_hash)
-      return next((s for s in there if not _changes(s, wanted, here)), None)
+      return next((s for s in there if not _changes(s, wanted, source)), None)
 
-    if not _is_away(dataset, sets):
-      source, here = open_source()
     if path := reusable():
-      return _reuse(path, dataset, here, strict)
+      return _reuse(path, dataset, source, strict)
     if sets and unchanged:
-      if changes := _changes(sets[0], wanted, here, harmless=False):
+      if changes := _changes(sets[0], wanted, source, harmless=False):
         raise OutOfDate(sets[0], changes)
     with partial_set.open_partial(target) as work:
       if path := reusable():  # another process has made it
-        return _reuse(path, dataset, here, strict)
-      if source is None or here is None:
-        source, here = open_source()
+        return _reuse(path, dataset, source, strict)
+      source = source or stack.enter_context(opened)
       check_classes(num_classes, len(source.class_names))
-      return _write(source, here, work, target, wanted, strict)
+      return _write(source, work, target, wanted, strict)
 
 
 def prepare_of_run(
@@ -279,14 +274,14 @@ def _is_away(dataset: Any, sets: Sequence[Path]) -> bool:
 def _changes(
   path: Path,
   wanted: prepared_set.Metadata,
-  here: fingerprint.Fingerprint | None,
+  source: Source | None,
   *,
   harmless: bool = True,
 ) -> list[str]:
   """Return what has changed since a set was prepared, in words.
 
   Args:
-    here: The source as it is now; None: only the settings are compared.
+    source: As it is now; None: only the settings are compared.
     harmless: Also changes after which the images may be the same.
   """
   metadata = prepared_set.read_metadata(path)
@@ -303,8 +298,8 @@ def _changes(
       f"the preparation's version was {metadata.version}, is "
       f"{fingerprint.VERSION}"
     )
-  if here is not None and metadata.fingerprint != here.digest:
-    before = fingerprint.read(path)
+  if source and metadata.fingerprint != source.fingerprint.digest:
+    before, here = fingerprint.read(path), source.fingerprint
     found = fingerprint.differences(before, here)
     if harmless and not found:
       found = [fingerprint.newer(before, here) or "the order of its images"]
@@ -313,10 +308,7 @@ def _changes(
 
 
 def _reuse(
-  path: Path,
-  dataset: Any,
-  here: fingerprint.Fingerprint | None,
-  strict: bool,
+  path: Path, dataset: Any, source: Source | None, strict: bool
 ) -> Path:
   """Return a prepared set; say what is not known of it."""
   metadata = prepared_set.read_metadata(path)
@@ -325,7 +317,7 @@ def _reuse(
       f"{path} lacks {counted(metadata.num_rejected, 'unusable image')}, "
       f"listed in its {prepared_set.REJECTED_FILE}"
     )
-  if dataset.name in _OF_PATHS and here is None:
+  if dataset.name in _OF_PATHS and not source:
     _say_once(f"{dataset.path} is not there; using {path} as it was prepared")
   elif dataset.name in _OF_PATHS and not metadata.fingerprint:
     _say_once(
@@ -337,20 +329,19 @@ def _reuse(
 
 def _write(
   source: Source,
-  here: fingerprint.Fingerprint,
   work: partial_set.PartialSet,
   target: Path,
   wanted: prepared_set.Metadata,
   strict: bool,
 ) -> Path:
   """Prepare a set at the target, or beside the one that is there."""
-  path = target
+  path, digest = target, source.fingerprint.digest
   if prepared_set.is_prepared(target):
-    identity = json.dumps([wanted.settings, fingerprint.VERSION, here.digest])
+    identity = json.dumps([wanted.settings, fingerprint.VERSION, digest])
     suffix = hashlib.sha256(identity.encode()).hexdigest()[:8]
     path = target.with_name(f"{target.name}-{suffix}")
     old = _sets_at(target, wanted, "")[0]
-    old = OutOfDate(old, _changes(old, wanted, here))
+    old = OutOfDate(old, _changes(old, wanted, source))
     _say_once(f"{old}; preparing anew in {path}")
   if path.exists() and not (path.is_dir() and not any(path.iterdir())):
     raise ValueError(f"{path} exists and is not a prepared data set")
@@ -365,7 +356,7 @@ def _write(
   work.begin(
     wanted.settings
     | {
-      "fingerprint": here.digest,
+      "fingerprint": digest,
       "images": len(source.names),
       "piece_images": set_writer.PIECE_IMAGES,
       "pieces": 4,  # their format
@@ -386,7 +377,7 @@ def _write(
     f"{'x'.join(map(str, shape))}{as_type} in {path}: at most {most:,.1f} MB "
     f"of {free:,.0f} MB that are free"
   )
-  set_writer.write_set(source, here, work, wanted, strict)
+  set_writer.write_set(source, work, wanted, strict)
   work.move_to(path)
   return path
 

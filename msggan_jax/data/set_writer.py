@@ -39,7 +39,6 @@ _T = TypeVar("_T")
 
 def write_set(
   source: Source,
-  here: fingerprint.Fingerprint,
   work: PartialSet,
   wanted: prepared_set.Metadata,
   strict: bool,
@@ -73,7 +72,7 @@ def write_set(
       work.add_piece(len(pieces), piece)
       pieces.append(piece)
   writer.close()
-  _finish(work.set_path, pieces, source, here, wanted, strict)
+  _finish(work.set_path, pieces, source, wanted, strict)
 
 
 def picture_maker(
@@ -156,7 +155,6 @@ def _finish(
   path: Path,
   pieces: Sequence[Piece],
   source: Source,
-  here: fingerprint.Fingerprint,
   wanted: prepared_set.Metadata,
   strict: bool,
 ) -> None:
@@ -181,7 +179,7 @@ def _finish(
     class_counts=count_by_class(labels),
     rejected=_count_reasons(rejected, wanted.size),
     unread=_count_reasons(unread, wanted.size),
-    fingerprint=here.digest,
+    fingerprint=source.fingerprint.digest,
     version=fingerprint.VERSION,
   )
   written = prepared_set.PreparedSet(path, metadata)
@@ -196,7 +194,7 @@ def _finish(
   if wanted.group_by:  # somebody knows better
     together = holdout.by_pattern(wanted.group_by, names)
   held = holdout.choose(wanted.holdout, digests, together)
-  here.write(path)
+  source.fingerprint.write(path)
   for name, rows in (
     (prepared_set.REJECTED_FILE, rejected),
     (prepared_set.UNREAD_FILE, unread),

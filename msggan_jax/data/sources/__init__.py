@@ -2,14 +2,16 @@
 
 import contextlib
 import dataclasses
+import functools
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, TypeAlias
 
 from ml_collections import ConfigDict
 from PIL import Image
 
+from msggan_jax.data import fingerprint
 from msggan_jax.data.arrays import Values
 from msggan_jax.data.sources import labels
 from msggan_jax.models.base_grid import SQUARE
@@ -26,9 +28,9 @@ class Source:
     load: Index -> (image or values, label); called from several threads. It
       raises any exception for an unusable image. The label is 0 without labels.
     class_names: Names of the labels, empty without labels.
-    labels: Image's name -> label, where they are known before loading.
-    stamps: Returns a text for each image, such as "size/time", that changes
-      with it; another time alone need not mean another image.
+    label: Index -> label, where it is known before loading.
+    stamp: Index -> text, such as "size/time", that changes with the image;
+      another time alone need not mean another image.
     unread: Files that are not read: (name, reason).
     num_bytes: Index -> bytes of memory that `load` takes, 0 if few.
   """
@@ -36,10 +38,21 @@ class Source:
   names: Sequence[str]
   load: Callable[[int], tuple[Image.Image | Values, int]]
   class_names: tuple[str, ...] = ()
-  labels: Mapping[str, int] = dataclasses.field(default_factory=dict)
-  stamps: Callable[[], Sequence[str]] = tuple  # none: they never change
+  label: Callable[[int], int | None] = lambda index: None
+  stamp: Callable[[int], str] = lambda index: ""  # it never changes
   unread: Sequence[tuple[str, str]] = ()
   num_bytes: Callable[[int], int] = lambda index: 0
+
+  @functools.cached_property
+  def fingerprint(self) -> fingerprint.Fingerprint:
+    """The source as it was when this was asked for first."""
+    images = {}
+    for index, name in enumerate(self.names):
+      content, _, time = self.stamp(index).partition("/")
+      label = self.label(index)
+      known = "" if label is None else self.class_names[label]
+      images[name] = fingerprint.Image(content, time, known)
+    return fingerprint.Fingerprint(self.class_names, images)
 
 
 # A source may hold a file open (zip, LMDB), so openers return a context. They
@@ -52,7 +65,7 @@ LATER |= {"range": "", "layout": "", "group_by": ""}
 
 
 def stamp_of(path: Path) -> str:
-  """Return the stamp of a file, see `Source.stamps`."""
+  """Return the stamp of a file, see `Source.stamp`."""
   try:
     status = path.stat()
   except OSError:

@@ -10,7 +10,7 @@ import re
 import threading
 import unicodedata
 import zipfile
-from collections.abc import Callable, Iterator, Mapping, Sequence, Set
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -49,12 +49,18 @@ class _Files(NamedTuple):
   names: list[str]  # relative paths
   read: Callable[[str, int], bytes]  # the first bytes of a file; -1: all
   num_bytes: Callable[[str], int]
-  stamp: Callable[[str], str]  # see `Source.stamps`
-  unusable: Mapping[str, str] = {}  # names that are listed with a reason
+  stamp: Callable[[str], str]  # see `Source.stamp`
+  unusable: Iterable[str] = ()  # names that are listed with what `read` raises
 
   def head(self, name: str) -> bytes:
     """Return the bytes by which a file is known."""
     return reading.read(lambda: self.read(name, image_files.HEAD_BYTES), name)
+
+  def whole(self, name: str) -> bytes:
+    """Return all bytes of a file."""
+    if self.num_bytes(name) > _MAX_FILE_BYTES:
+      raise ValueError("the file is too large")
+    return self.read(name, -1)
 
 
 def open_folder(dataset: Any, resolution: int) -> OpenSource:
@@ -81,87 +87,75 @@ def open_folder(dataset: Any, resolution: int) -> OpenSource:
 
 def _source(files: _Files, kind: str, layout: str | None) -> Source:
   """Return the source of some files; layout: of arrays, None: pictures."""
-
-  def read(name: str) -> bytes:
-    if files.num_bytes(name) > _MAX_FILE_BYTES:
-      raise ValueError("the file is too large")
-    return files.read(name, -1)
-
   images, unread = _sort_out(files, are_arrays=layout is not None)
-  found = labels.read(kind, images, read)
+  found = labels.read(kind, images, files.whole)
   names = sorted([*images, *files.unusable], key=_natural_key)
+  read = functools.partial(_read, files, layout is not None)
+  # A file's name, and the image's place in a file of several.
+  entries: list[tuple[str, int | None]] = [(name, None) for name in names]
+  if layout and arrays.has_several(layout):
+    # Threads ask for neighbors in one file, which is read once.
+    lock, cached = threading.Lock(), functools.lru_cache(2)(read)
+    counts = (_count(cached, name, layout) for name in names)
+    entries = [
+      (name, part)
+      for name, count in zip(names, counts, strict=True)
+      for part in range(count)
+    ]
 
-  def read_at(place: int) -> bytes:
-    name = names[place]
-    if reason := files.unusable.get(name):
-      raise ValueError(reason)
-    return read(name)
-
-  open_at, counts = _openers(names, read_at, layout)
-  # The place of an image's file, and the image's in a file of several.
-  entries = [
-    (place, f"[{part}]" if count else "")
-    for place, count in enumerate(counts)
-    for part in range(max(count, 1))
-  ]
+    def read(name: str) -> Any:
+      with lock:
+        return cached(name)
 
   def load(index: int) -> tuple[Image.Image | arrays.Values, int]:
-    place, part = entries[index]
-    image = open_at(place, int(part[1:-1] or 0))
-    return image, found.of.get(names[place], 0)
+    name, part = entries[index]
+    image = read(name)
+    if layout is not None:
+      image = arrays.image(image, layout, part or 0)
+    return image, found.of.get(name, 0)
 
   printable = reading.printable_name
   return Source(
-    [printable(names[place]) + part for place, part in entries],
+    [
+      printable(name) + ("" if part is None else f"[{part}]")
+      for name, part in entries
+    ],
     load,
     found.class_names,
-    labels={
-      printable(names[place]) + part: found.of[names[place]]
-      for place, part in entries
-      if names[place] in found.of
-    },
-    stamps=lambda: [files.stamp(names[place]) for place, _ in entries],
+    label=lambda index: found.of.get(entries[index][0]),
+    stamp=lambda index: files.stamp(entries[index][0]),
     unread=[(printable(name), reason) for name, reason in unread],
-    num_bytes=lambda index: files.num_bytes(names[entries[index][0]]),
+    num_bytes=lambda index: files.num_bytes(entries[index][0]),
   )
 
 
-def _openers(
-  names: Sequence[str], read_at: Callable[[int], bytes], layout: str | None
-) -> tuple[Callable[[int, int], Any], list[int]]:
-  """Return what opens an image, by its file's place and its own in the file.
-
-  Also return how many each file has; 0: a file is an image.
-  """
-  if layout is None:
-    return lambda place, _: _open_image(read_at(place), names[place]), (
-      [0] * len(names)
+def _read(files: _Files, are_arrays: bool, name: str) -> Any:
+  """Return a file's image or its values."""
+  data = files.whole(name)
+  if are_arrays:
+    return arrays.read(data, name)
+  image = image_files.open_image(data)
+  if image.format == "TIFF" and (pages := getattr(image, "n_frames", 1)) > 1:
+    logging.log_first_n(
+      logging.WARNING,
+      "%s: page 1 of %d is used",
+      _MOST_NOTES,
+      reading.printable_name(name),
+      pages,
     )
+  return image
 
-  def read(place: int) -> arrays.Values:
-    return arrays.read(read_at(place), names[place])
 
-  if not arrays.has_several(layout):
-    return lambda place, _: arrays.image(read(place), layout), [0] * len(names)
-  # Threads ask for neighbors in one file, which is read once.
-  lock, cached = threading.Lock(), functools.lru_cache(2)(read)
-
-  def open_part(place: int, part: int) -> arrays.Values:
-    with lock:
-      values = cached(place)
-    return arrays.image(values, layout, part)
-
-  def count(place: int) -> int:
-    try:
-      return arrays.count(cached(place).array.shape, layout)
-    except pixels.Question as error:
-      raise ValueError(f"{names[place]}: {error}") from error
-    except reading.DiskError:
-      raise
-    except Exception:  # `load` fails as well, and its reason is listed
-      return 1
-
-  return open_part, list(map(count, range(len(names))))
+def _count(read: Callable[[str], Any], name: str, layout: str) -> int:
+  """Return the number of images in a file of several."""
+  try:
+    return arrays.count(read(name).array.shape, layout)
+  except pixels.Question as error:
+    raise ValueError(f"{name}: {error}") from error
+  except reading.DiskError:
+    raise
+  except Exception:  # `load` fails as well, and its reason is listed
+    return 1
 
 
 def _natural_key(name: str) -> tuple[list[str | tuple[int, str]], str]:
@@ -177,61 +171,56 @@ def _natural_key(name: str) -> tuple[list[str | tuple[int, str]], str]:
   return parts, name
 
 
-def _hidden_part(name: str) -> str:
-  """Return the hidden file or folder in a path, or ""."""
-  parts = name.replace("\\", "/").split("/")
-  for i, part in enumerate(parts, 1):
-    # macOS zip files hold a "__MACOSX/._x.jpg" for every "x.jpg".
-    if part == "__MACOSX" or (part.startswith(".") and part not in (".", "..")):
-      return "/".join(parts[:i])
-  return ""
-
-
 def _split(name: str) -> tuple[str, str]:
   folder, _, file = name.replace("\\", "/").rpartition("/")
   return folder, file
 
 
-def _part_in(name: str, folders: Set[str]) -> str:
-  """Return the one of some folders that a file is in, or ""."""
-  parts = _split(name)[0].split("/") if folders else []
-  above = itertools.accumulate(parts, "{}/{}".format)
-  return next((folder for folder in above if folder in folders), "")
+def _parts(name: str) -> list[str]:
+  """Return the folders that a file is in, the outermost first, and itself."""
+  parts = name.replace("\\", "/").split("/")
+  return [*itertools.accumulate(parts, "{}/{}".format)]
+
+
+def _is_hidden(path: str) -> bool:
+  name = path.rpartition("/")[2]
+  # macOS zip files hold a "__MACOSX/._x.jpg" for every "x.jpg".
+  return name == "__MACOSX" or (name[:1] == "." and name not in (".", ".."))
 
 
 def _sort_out(
   files: _Files, *, are_arrays: bool
 ) -> tuple[list[str], list[tuple[str, str]]]:
   """Return the images among files in natural order, and why others are none."""
-  unread: dict[str, str] = {}
-  shown, contents = [], collections.defaultdict(set)  # of each folder
+  contents = collections.defaultdict(set)  # of each folder
   for name in files.names:
-    if hidden := _hidden_part(name):
-      unread[hidden] = "hidden"
-    elif name not in (labels.CSV, labels.JSON):
-      shown.append(name)
-      folder, file = _split(name)
-      contents[folder].add(file)
+    folder, file = _split(name)
+    contents[folder].add(file)
   ours = {
-    folder: what
+    folder: f"{what}, no images of this source"
     for folder, names in contents.items()
     for what, signs in _OURS.items()
     if folder and signs <= names
   }
-  images = []
-  for name in shown:
-    if folder := _part_in(name, ours.keys()):
-      unread[folder] = f"{ours[folder]}, no images of this source"
-    elif reason := _why_no_image(name, files, are_arrays):
-      unread[name] = reason
+  images, unread = [], {}
+  for name in files.names:
+    if name in (labels.CSV, labels.JSON):
+      continue
+    for part in _parts(name):
+      if reason := "hidden" if _is_hidden(part) else ours.get(part):
+        break
+    else:
+      part, reason = name, _why_no_image(name, files, are_arrays)
+    if reason:
+      unread[part] = reason
     else:
       images.append(name)
   samples = {
     folder
-    for folder, names in contents.items()
-    if folder and any(map(_SAMPLE.fullmatch, names))
+    for folder, file in map(_split, images)
+    if folder and _SAMPLE.fullmatch(file)
   }
-  apart = {name: _part_in(name, samples) for name in images}
+  apart = {n: next((x for x in _parts(n) if x in samples), "") for n in images}
   others = [name for name in images if samples and not apart[name]]
   if all(_is_sheet(name, files) for name in others):
     # A source of nothing but samples keeps them.
@@ -275,19 +264,6 @@ def _why_no_image(name: str, files: _Files, are_arrays: bool) -> str:
   return NOT_AN_IMAGE
 
 
-def _open_image(data: bytes, name: str) -> Image.Image:
-  image = image_files.open_image(data)
-  if image.format == "TIFF" and (pages := getattr(image, "n_frames", 1)) > 1:
-    logging.log_first_n(
-      logging.WARNING,
-      "%s: page 1 of %d is used",
-      _MOST_NOTES,
-      reading.printable_name(name),
-      pages,
-    )
-  return image
-
-
 def _folder_files(root: Path) -> _Files:
   files, unusable = [], {}
 
@@ -300,7 +276,7 @@ def _folder_files(root: Path) -> _Files:
     unusable[relative(error.filename)] = "a folder that cannot be read"
 
   for folder, subfolders, names in os.walk(root, onerror=note_unreadable):
-    hidden = list(filter(_hidden_part, subfolders))
+    hidden = list(filter(_is_hidden, subfolders))
     subfolders[:] = [name for name in subfolders if name not in hidden]
     links = [x for x in subfolders if os.path.islink(os.path.join(folder, x))]
     why = "a link to a folder, which is not followed"
@@ -308,6 +284,8 @@ def _folder_files(root: Path) -> _Files:
     files += [relative(folder, name) for name in names + hidden]
 
   def read(name: str, size: int) -> bytes:
+    if name in unusable:
+      raise ValueError(unusable[name])
     path = root / name
     if not path.is_file():  # a pipe would block, a broken link has no data
       raise ValueError("not a regular file")

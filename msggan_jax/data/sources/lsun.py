@@ -38,4 +38,4 @@ def open_lsun(dataset: Any, resolution: int) -> Iterator[Source]:
 
     names = [key.decode("utf-8", "backslashreplace") for key in keys]
     stamp = stamp_of(path / "data.mdb")
-    yield Source(names, load, stamps=lambda: [stamp] * len(names))
+    yield Source(names, load, stamp=lambda index: stamp)

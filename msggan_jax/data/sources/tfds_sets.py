@@ -55,7 +55,7 @@ def open_tfds(dataset: Any, resolution: int) -> OpenSource:
   names = [f"{dataset.split} {index}" for index in range(len(records))]
   stamp = f"{builder.info.full_name}: {builder.info.dataset_size} bytes"
   return contextlib.nullcontext(
-    Source(names, load, class_names, stamps=lambda: [stamp] * len(names))
+    Source(names, load, class_names, stamp=lambda index: stamp)
   )
 
 
