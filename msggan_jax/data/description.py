@@ -13,7 +13,7 @@ _MOST_REASONS = 5
 def summary(path: Path) -> str:
   """Describe a prepared set, in a few lines."""
   metadata = prepared_set.read_metadata(path)
-  shape = "{}x{}x{}".format(*metadata.size, metadata.channels)
+  shape = "x".join(map(str, metadata.shape))
   lines = [
     f"source:         {metadata.source}",
     f"images:         {metadata.num_images:,} of {shape}",

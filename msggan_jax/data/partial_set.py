@@ -22,7 +22,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from msggan_jax.data import prepared_set, record_writer
+from msggan_jax.data import prepared_set
 from msggan_jax.runtime import files, folder_lock
 
 _LOCK = "lock"
@@ -44,7 +44,7 @@ class Entry(NamedTuple):
 class Piece:
   """Successive images of a source, and the reasons of the rejected ones."""
 
-  shard: record_writer.Shard
+  shard: dict[str, int]  # name and bytes of its file; empty without images
   images: list[Entry]
   rejected: list[dict[str, str]]
 
@@ -72,11 +72,13 @@ class PartialSet:
       fields = _read_json(self._piece_path(number))
       if fields is None:
         return pieces
-      shard = record_writer.Shard(**fields.pop("shard"))
-      if not shard.is_in(self.set_path):
-        return pieces
-      images = [Entry(*entry) for entry in fields["images"]]
-      pieces.append(Piece(shard, images, fields["rejected"]))
+      piece = Piece(**fields)
+      for name, num_bytes in piece.shard.items():
+        file = self.set_path / name
+        if not file.is_file() or file.stat().st_size != num_bytes:
+          return pieces
+      images = [Entry(*entry) for entry in piece.images]
+      pieces.append(dataclasses.replace(piece, images=images))
 
   def add_piece(self, number: int, piece: Piece) -> None:
     """Record a piece whose shard is complete."""

@@ -359,7 +359,7 @@ def _write(
       "fingerprint": digest,
       "images": len(source.names),
       "piece_images": set_writer.PIECE_IMAGES,
-      "pieces": 4,  # their format
+      "pieces": 5,  # their format
       "pillow": PIL.__version__,
       "version": fingerprint.VERSION,
     }
@@ -367,14 +367,14 @@ def _write(
   if wanted.range:
     wanted, lines = survey.survey(source, wanted)
     _say_once("\n".join(lines))
-  shape = (*wanted.size, wanted.channels)
-  num_bytes = math.prod(shape) * np.dtype(wanted.dtype).itemsize
+  num_bytes = math.prod(wanted.shape) * np.dtype(wanted.dtype).itemsize
   most = max(len(source.names) * num_bytes / 1e6, 0.1)
+  shape = "x".join(map(str, wanted.shape))
   as_type = f" {wanted.dtype}" if wanted.range else ""
   free = shutil.disk_usage(path.parent).free / 1e6
   _say_once(
     f"preparing {counted(len(source.names), 'image')} of "
-    f"{'x'.join(map(str, shape))}{as_type} in {path}: at most {most:,.1f} MB "
+    f"{shape}{as_type} in {path}: at most {most:,.1f} MB "
     f"of {free:,.0f} MB that are free"
   )
   set_writer.write_set(source, work, wanted, strict)
@@ -413,8 +413,7 @@ def _given_set(dataset: Any, wanted: prepared_set.Metadata) -> Path | None:
         "choose that, or prepare its source again"
       )
   there, here = (
-    "{}x{} with {} channels".format(*each.size, each.channels)
-    for each in (metadata, wanted)
+    "{}x{} with {} channels".format(*each.shape) for each in (metadata, wanted)
   )
   if there != here:
     raise ValueError(
@@ -454,6 +453,6 @@ def _target(
     parts.append(Path(wanted.labels).stem)
   if wanted.holdout:
     parts.append(f"holdout{wanted.holdout:g}")
-  parts.append("x".join(map(str, (*wanted.size, wanted.channels))))
+  parts.append("x".join(map(str, wanted.shape)))
   name = re.sub(r"[^\w.+-]", "_", "-".join(parts))
   return Path(dataset.data_dir) / name

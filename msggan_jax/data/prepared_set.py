@@ -95,6 +95,11 @@ class Metadata:
     return grids.size_of(self)
 
   @property
+  def shape(self) -> tuple[int, int, int]:
+    """Height, width and channels of the stored arrays."""
+    return (*self.size, self.channels)
+
+  @property
   def num_classes(self) -> int:
     """Number of labels, 0 without labels."""
     return len(self.class_names)
@@ -119,11 +124,8 @@ class PreparedSet:
     """Open all images of a set, or those of some numbers in the whole."""
     self.path = path
     self.metadata = metadata
-    self._shape = (*metadata.size, metadata.channels)
-    self._dtype = metadata.dtype
-    info = dataset_info(
-      path, self._shape, self._dtype, has_labels=metadata.num_classes > 0
-    )
+    self._shape, self._dtype = metadata.shape, metadata.dtype
+    info = dataset_info(path, metadata)
     info.read_from_directory(path)
     # The same object as `builder.as_data_source` returns, but unaware of
     # `tfds.testing.mock_data`, which would replace prepared images as well.
@@ -276,10 +278,9 @@ def read_labels(images: PreparedSet) -> np.ndarray:
   return np.array([item["label"] for item in images], _LABELS_DTYPE)
 
 
-def dataset_info(
-  path: Path, shape: tuple[int, int, int], dtype: str, *, has_labels: bool
-) -> tfds.core.DatasetInfo:
+def dataset_info(path: Path, metadata: Metadata) -> tfds.core.DatasetInfo:
   """Return how TFDS reads and writes the records."""
+  shape, dtype = metadata.shape, metadata.dtype
   if is_png(shape[-1], dtype):
     feature = tfds.features.Image(shape=shape, encoding_format="png")
   else:
@@ -287,7 +288,7 @@ def dataset_info(
       shape=shape, dtype=np.dtype(dtype).type, encoding="zlib"
     )
   features: dict[str, Any] = {"image": feature}
-  if has_labels:
+  if metadata.num_classes:
     features["label"] = np.int64
   identity = tfds.core.DatasetIdentity(
     name=NAME,

@@ -45,15 +45,10 @@ def write_set(
 ) -> None:
   """Write the prepared set of a source after its finished pieces."""
   total = len(source.names)
+  wanted = dataclasses.replace(wanted, class_names=source.class_names)
   pieces = work.read_pieces()
-  writer = record_writer.RecordWriter(
-    work.set_path,
-    size=wanted.size,
-    channels=wanted.channels,
-    dtype=wanted.dtype,
-    has_labels=bool(source.class_names),
-    shards=[piece.shard for piece in pieces],
-  )
+  lengths = [len(piece.images) for piece in pieces if piece.images]
+  writer = record_writer.RecordWriter(work.set_path, wanted, lengths)
   first = min(len(pieces) * PIECE_IMAGES, total)
   make = picture_maker(
     wanted.size, wanted.channels, wanted.crop, wanted.value_range
@@ -148,7 +143,9 @@ def _make_piece(
         if strict_source:
           raise ValueError(describe_rejected(rejected, strict_source))
 
-  return Piece(writer.add(records()), images, rejected)
+  file = writer.add(records())
+  shard = {file.name: file.stat().st_size} if file else {}
+  return Piece(shard, images, rejected)
 
 
 def _finish(
@@ -174,7 +171,6 @@ def _finish(
     wanted,
     num_images=len(labels),
     num_rejected=len(rejected),
-    class_names=source.class_names,
     content_hash=prepared_set.content_hash_of(digests),
     class_counts=count_by_class(labels),
     rejected=_count_reasons(rejected, wanted.size),

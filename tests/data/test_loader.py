@@ -22,9 +22,10 @@ IN_PAIRS = 12  # images of an epoch whose neighbors share a class
 @pytest.fixture(scope="module")
 def images(tmp_path_factory):
   path = tmp_path_factory.mktemp("set")
-  writer = record_writer.RecordWriter(
-    path, size=(8, 8), channels=3, has_labels=True
+  metadata = data.Metadata(
+    *("test", "", "center", 8, 3), num_images=NUM, class_names=tuple("abc")
   )
+  writer = record_writer.RecordWriter(path, metadata)
   for numbers in (range(6), range(6, NUM)):  # two shards
     writer.add(
       (pixels.encode_png(np.full((8, 8, 3), i, np.uint8)), int(LABELS[i]))
@@ -32,9 +33,6 @@ def images(tmp_path_factory):
     )
   writer.close()
   prepared_set.write_labels(path, LABELS)
-  metadata = data.Metadata(
-    *("test", "", "center", 8, 3), num_images=NUM, class_names=tuple("abc")
-  )
   prepared_set.write_metadata(path, metadata)
   return data.open_prepared(path)
 

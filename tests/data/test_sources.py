@@ -120,9 +120,8 @@ def test_tfds_images_are_resized_and_keep_their_labels(tmp_path):
   directory.mkdir(parents=True)
 
   def write(count):
-    writer = record_writer.RecordWriter(
-      directory, size=(64, 64), channels=3, has_labels=True
-    )
+    theirs = data.Metadata("", "", "", 64, 3, class_names=("a", "b"))
+    writer = record_writer.RecordWriter(directory, theirs)
     writer.add(
       (pixels.encode_png(np.full((64, 64, 3), 50 * i, np.uint8)), i)
       for i in range(count)

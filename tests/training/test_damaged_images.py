@@ -7,7 +7,7 @@ import pytest
 
 from msggan_jax import data
 from msggan_jax.checkpoints import checkpoint
-from msggan_jax.data import pixels, reading, record_writer
+from msggan_jax.data import pixels, prepared_set, reading, record_writer
 from msggan_jax.metrics.reals import Reals
 from msggan_jax.runtime import jsonl
 from msggan_jax.training import batches, loop
@@ -125,9 +125,7 @@ def test_an_evaluation_names_the_damaged_image(config):
 
 def test_every_damage_has_a_sentence(config):
   path = data.prepare(config)
-  writer = record_writer.RecordWriter(
-    path, size=(4, 4), channels=3, has_labels=False
-  )
+  writer = record_writer.RecordWriter(path, prepared_set.read_metadata(path))
   good = pixels.encode_png(PIXELS)
   bad = {
     1: b"no PNG",
