@@ -13,7 +13,6 @@ import math
 import re
 import struct
 import zipfile
-from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -26,7 +25,6 @@ _TIFF = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
 _ENDINGS = (".npy", ".npz", ".dcm", ".nii", ".nii.gz")
 # Letters of a layout: a digit is so many neighbors that become channels.
 _LAYOUT = re.compile(r"[HWCN2-9]{2,4}")
-_SEVERAL = re.compile(r"[N\d]")
 
 
 class Values(NamedTuple):
@@ -66,7 +64,19 @@ def read(data: bytes, name: str) -> Values:
   Raises:
     ValueError: In one sentence, if it is no array of real numbers.
   """
-  values = _reader(data, name)(data)
+  name = name.lower()
+  if data[:6] == _NPY:
+    values = Values(_npy(io.BytesIO(data), len(data)))
+  elif name.endswith(".npz"):
+    values = _npz(data)
+  elif data[128:132] == b"DICM":  # whose first bytes may be those of a TIFF
+    values = _dicom(data)
+  elif data[:4] in _TIFF:
+    values = _tiff(data)
+  elif name.endswith((".nii", ".nii.gz")):
+    values = _nifti(data)
+  else:
+    values = _picture(data)
   array = values.array
   if array.dtype.kind == "b":
     array = array.astype(np.uint8)
@@ -79,7 +89,7 @@ def read(data: bytes, name: str) -> Values:
 
 def has_several(layout: str) -> bool:
   """Return whether a file of a layout has several images."""
-  return bool(_SEVERAL.search(layout))
+  return bool(re.search(r"[N\d]", layout))
 
 
 def has_neighbors(layout: str) -> bool:
@@ -87,13 +97,22 @@ def has_neighbors(layout: str) -> bool:
   return bool(re.search(r"\d", layout))
 
 
-def count(shape: tuple[int, ...], layout: str) -> int:
-  """Return the number of images in an array of a layout of several."""
-  _check_axes(shape, layout)
-  axis, many = _several(layout)
-  if shape[axis] < many:
-    raise Question(f"its array is {shape}, which has no {many} neighbors")
-  return shape[axis] - many + 1
+def images(array: np.ndarray, layout: str) -> np.ndarray:
+  """Return the images in an array of a layout, a view, (N, H, W, C)."""
+  if array.ndim != len(layout):
+    raise Question(f"its array is {array.shape}, but layout is {layout}")
+  if neighbors := re.search(r"\d", layout):
+    many, axis = int(neighbors[0]), neighbors.start()
+    if array.shape[axis] < many:
+      raise Question(
+        f"its array is {array.shape}, which has no {many} neighbors"
+      )
+    array = np.lib.stride_tricks.sliding_window_view(array, many, axis)
+    layout = layout.replace(neighbors[0], "N") + "C"
+  for letter in "NC":
+    if letter not in layout:
+      array, layout = array[..., None], layout + letter
+  return array.transpose([layout.index(letter) for letter in "NHWC"])
 
 
 def image(values: Values, layout: str, index: int = 0) -> Values:
@@ -101,21 +120,12 @@ def image(values: Values, layout: str, index: int = 0) -> Values:
 
   The layout is the file's own if none is given.
   """
-  array, layout = values.array, layout or values.layout
+  layout = layout or values.layout
   if not layout:
     return values
-  _check_axes(array.shape, layout)
-  if has_several(layout):
-    axis, many = _several(layout)
-    if many == 1:
-      array, letter = array.take(index, axis), ""
-    else:
-      array, letter = array.take(range(index, index + many), axis), "C"
-    layout = layout[:axis] + letter + layout[axis + 1 :]
-  if "C" not in layout:
-    array, layout = array[..., None], f"{layout}C"
-  array = array.transpose([layout.index(letter) for letter in "HWC"])
-  return values._replace(array=array, layout="HWC")
+  return values._replace(
+    array=images(values.array, layout)[index], layout="HWC"
+  )
 
 
 def checked(values: Any, channels: int) -> np.ndarray:
@@ -146,33 +156,6 @@ def checked(values: Any, channels: int) -> np.ndarray:
   if bad := array.size - int(np.isfinite(array).sum()):
     raise ValueError(f"NaN or Inf: {bad:,} of its {array.size:,} values")
   return array
-
-
-def _several(layout: str) -> tuple[int, int]:
-  """Return the axis of a layout's images, and how many make one."""
-  place = _SEVERAL.search(layout)
-  assert place is not None
-  return place.start(), 1 if place[0] == "N" else int(place[0])
-
-
-def _check_axes(shape: tuple[int, ...], layout: str) -> None:
-  if len(shape) != len(layout):
-    raise Question(f"its array is {shape}, but layout is {layout}")
-
-
-def _reader(data: bytes, name: str) -> Callable[[bytes], Values]:
-  name = name.lower()
-  if data[:6] == _NPY:
-    return lambda data: Values(_npy(io.BytesIO(data), len(data)))
-  if name.endswith(".npz"):
-    return _npz
-  if data[128:132] == b"DICM":  # whose first bytes may be those of a TIFF
-    return _dicom
-  if data[:4] in _TIFF:
-    return _tiff
-  if name.endswith((".nii", ".nii.gz")):
-    return _nifti
-  return _picture
 
 
 def needs(package: str, extra: str, what: str) -> Any:
@@ -218,8 +201,6 @@ def _npz(data: bytes) -> Values:
     keys = [x for x in archive.infolist() if x.filename.endswith(".npy")]
     if len(keys) != 1:
       raise ValueError(f"an .npz of one array is read; this has {len(keys)}")
-    if keys[0].file_size > MOST_BYTES:
-      raise ValueError(f"too large: {keys[0].file_size} bytes")
     with archive.open(keys[0]) as file:
       return Values(_npy(file, keys[0].file_size))
 

@@ -58,9 +58,7 @@ def chw(array):
   return npy(array.transpose(2, 0, 1))
 
 
-def prepare(path, **options):
-  channels = options.pop("channels", 1)
-  resolution = options.pop("resolution", SIDE)
+def prepare(path, channels=1, resolution=SIDE, **options):
   output = path.parent / f"set of {path.name}"
   config = config_of(str(path), resolution, channels, **options)
   return data.open_prepared(data.prepare(config, output=output))
@@ -146,7 +144,8 @@ def test_a_phantom_of_12_bits_keeps_its_levels(tmp_path):
 
 def test_layouts_choose_images_of_a_file(tmp_path):
   volume = np.arange(6 * 4 * 5).reshape(6, 4, 5).astype(np.int16)
-  source = write(tmp_path / "scans", {"a.npy": npy(volume)})
+  contents = {"a.npy": npy(volume), "b.npy": npy(volume[:0])}
+  source = write(tmp_path / "scans", contents)
   options = {"resolution": 4, "range": "0:119"}
   prepared = prepare(source, layout="NHW", **options)
   images = [
@@ -158,6 +157,8 @@ def test_layouts_choose_images_of_a_file(tmp_path):
   )
   fingerprint = json.loads((prepared.path / "source.json").read_text())
   assert fingerprint["images"][5][0] == "a.npy[5]"
+  assert '"b.npy[0]"' in (prepared.path / "rejected.jsonl").read_text()
+  (source / "b.npy").unlink()
 
   found = prepare(source, layout="2HW", resolution=4, channels=2, range="auto")
   assert found.metadata.value_range.describe() == "0 to 119"
@@ -166,12 +167,11 @@ def test_layouts_choose_images_of_a_file(tmp_path):
     ("2HW", 5, volume[:2].transpose(1, 2, 0)),
     ("HW3", 3, volume[:, :, :3]),
     ("NWH", 6, volume[0].T[..., None]),
-    ("CWH", None, volume.transpose(2, 1, 0)),
+    ("CWH", 1, volume.transpose(2, 1, 0)),
   ):
-    if count:
-      assert arrays.count(volume.shape, layout) == count
-    image = arrays.image(arrays.Values(volume), layout).array
-    np.testing.assert_array_equal(image, first)
+    images = arrays.images(volume, layout)
+    assert len(images) == count
+    np.testing.assert_array_equal(images[0], first)
   for layout in ("HWX", "HH", "NC", "HWC3", "HWCNN"):
     with pytest.raises(ValueError, match="name the axes"):
       arrays.check_layout(layout)

@@ -147,9 +147,9 @@ def _read(files: _Files, are_arrays: bool, name: str) -> Any:
 
 
 def _count(read: Callable[[str], Any], name: str, layout: str) -> int:
-  """Return the number of images in a file of several."""
+  """Return the number of images in a file of several, at least 1."""
   try:
-    return arrays.count(read(name).array.shape, layout)
+    return max(1, len(arrays.images(read(name).array, layout)))
   except pixels.Question as error:
     raise ValueError(f"{name}: {error}") from error
   except reading.DiskError:
