@@ -77,20 +77,15 @@ def by_pattern(pattern: str, names: Sequence[str]) -> list[list[int]]:
   return list(alike.values())
 
 
-def write(
-  path: Path, images: Sequence[int], class_counts: Sequence[int]
-) -> None:
-  """Record the held-out images of a set, and their number by class."""
-  content = {"images": list(images), "class_counts": list(class_counts)}
-  (path / _FILE).write_text(json.dumps(content) + "\n")
+def write(path: Path, images: Sequence[int]) -> None:
+  """Record the held-out images of a set."""
+  (path / _FILE).write_text(json.dumps({"images": list(images)}) + "\n")
 
 
-def read(path: Path) -> tuple[np.ndarray, list[int]]:
-  """Return the held-out images' indices, and their number by class."""
+def read(path: Path) -> np.ndarray:
+  """Return the held-out images' indices."""
   try:
-    content = json.loads((path / _FILE).read_bytes())
-    images = np.array(content["images"], np.int64)
-    return images, [int(count) for count in content["class_counts"]]
+    return np.array(json.loads((path / _FILE).read_bytes())["images"], np.int64)
   except (OSError, ValueError, TypeError, KeyError) as error:
     raise ValueError(
       f"{path / _FILE} is missing or damaged; prepare the set again"

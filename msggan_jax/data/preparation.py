@@ -287,9 +287,9 @@ def _changes(
   metadata = prepared_set.read_metadata(path)
   before, now = metadata.settings, wanted.settings
   changes = [
-    f"{field} was {before.get(field, '')!r}, is {now.get(field, '')!r}"
-    for field in now | before
-    if before.get(field) != now.get(field)
+    f"{field} was {before[field]!r}, is {now[field]!r}"
+    for field in now
+    if before[field] != now[field]
   ]
   if not metadata.fingerprint:  # an older set
     return changes
@@ -335,10 +335,18 @@ def _write(
   strict: bool,
 ) -> Path:
   """Prepare a set at the target, or beside the one that is there."""
-  path, digest = target, source.fingerprint.digest
+  path = target
+  # Everything that must be equal for a preparation to resume.
+  identity = wanted.settings | {
+    "fingerprint": source.fingerprint.digest,
+    "images": len(source.names),
+    "piece_images": set_writer.PIECE_IMAGES,
+    "pieces": 5,  # their format
+    "pillow": PIL.__version__,
+    "version": fingerprint.VERSION,
+  }
   if prepared_set.is_prepared(target):
-    identity = json.dumps([wanted.settings, fingerprint.VERSION, digest])
-    suffix = hashlib.sha256(identity.encode()).hexdigest()[:8]
+    suffix = hashlib.sha256(json.dumps(identity).encode()).hexdigest()[:8]
     path = target.with_name(f"{target.name}-{suffix}")
     old = _sets_at(target, wanted, "")[0]
     old = OutOfDate(old, _changes(old, wanted, source))
@@ -352,18 +360,7 @@ def _write(
     )
   if wanted.group_by:  # before the work
     holdout.by_pattern(wanted.group_by, source.names)
-  # Everything that must be equal for a preparation to resume.
-  work.begin(
-    wanted.settings
-    | {
-      "fingerprint": digest,
-      "images": len(source.names),
-      "piece_images": set_writer.PIECE_IMAGES,
-      "pieces": 5,  # their format
-      "pillow": PIL.__version__,
-      "version": fingerprint.VERSION,
-    }
-  )
+  work.begin(identity)
   if wanted.range:
     wanted, lines = survey.survey(source, wanted)
     _say_once("\n".join(lines))
@@ -405,21 +402,13 @@ def _given_set(dataset: Any, wanted: prepared_set.Metadata) -> Path | None:
       f"dataset.labels is {wanted.labels}, but {path} is prepared without "
       "labels; choose none, or prepare its source again"
     )
-  for field in ("range", "holdout"):
+  for field in ("resolution", "base_grid", "channels", "range", "holdout"):
     theirs, ours = getattr(metadata, field), getattr(wanted, field)
     if ours and ours != theirs:
       raise ValueError(
-        f"dataset.{field} is {ours!r}, but {path} is prepared with {theirs!r}; "
-        "choose that, or prepare its source again"
+        f"{field} is {ours!r}, but {path} is prepared with {theirs!r}; choose "
+        "that, or prepare its source again"
       )
-  there, here = (
-    "{}x{} with {} channels".format(*each.shape) for each in (metadata, wanted)
-  )
-  if there != here:
-    raise ValueError(
-      f"{path} is prepared at {there}, but the configuration says {here} "
-      "(resolution, base_grid, channels)"
-    )
   return path
 
 

@@ -36,8 +36,6 @@ _SETTINGS = (
   *("source", "split", "crop", "resolution", "channels"),
   *("labels", "holdout", "base_grid", "range", "layout", "group_by"),
 )
-# Only if they are not empty.
-_OPTIONAL = ("range", "layout", "values", "group_by")
 SPLIT = "train"  # the only one: a prepared set is one split of its source
 NAME = "images"  # for TFDS
 
@@ -56,7 +54,7 @@ class Metadata:
   class_names: tuple[str, ...] = ()  # empty without labels
   content_hash: str = ""  # SHA-256 of the digests of all images, in order
   labels: str = "none"  # of a folder, see `sources.labels`
-  class_counts: tuple[int, ...] = ()  # images by class
+  class_counts: tuple[int, ...] = ()  # of the whole set's images
   holdout: float = 0.0  # as in `holdout.check`
   num_holdout: int = 0
   num_duplicates: int = 0  # images listed in `duplicates.jsonl`
@@ -107,12 +105,7 @@ class Metadata:
   @property
   def settings(self) -> dict[str, Any]:
     """What a preparation was asked for; the other fields are its results."""
-    return _without_empty({name: getattr(self, name) for name in _SETTINGS})
-
-
-def _without_empty(fields: dict[str, Any]) -> dict[str, Any]:
-  """Return the fields that every set has, and others that are not empty."""
-  return {k: v for k, v in fields.items() if v or k not in _OPTIONAL}
+    return {name: getattr(self, name) for name in _SETTINGS}
 
 
 class PreparedSet:
@@ -184,16 +177,13 @@ def open_prepared(path: str | Path, part: str = holdout.TRAIN) -> PreparedSet:
         "config.dataset.holdout"
       )
     return PreparedSet(path, metadata)
-  numbers, counts = holdout.read(path)
+  numbers = holdout.read(path)
   if part == holdout.TRAIN:
     numbers = np.setdiff1d(np.arange(metadata.num_images), numbers)
-    whole = metadata.class_counts
-    counts = [n - held for n, held in zip(whole, counts, strict=True)]
   metadata = dataclasses.replace(
     metadata,
     part=part,
     num_images=len(numbers),
-    class_counts=tuple(counts),
     content_hash=holdout.hash_of_part(metadata.content_hash, numbers),
   )
   return PreparedSet(path, metadata, numbers)
@@ -224,7 +214,7 @@ def read_metadata(path: Path) -> Metadata:
 
 def write_metadata(path: Path, metadata: Metadata) -> None:
   """Write the metadata; the last step, which makes a directory a set."""
-  text = json.dumps(_without_empty(dataclasses.asdict(metadata)), indent=2)
+  text = json.dumps(dataclasses.asdict(metadata), indent=2)
   files.sync(path)
   files.write(path / METADATA_FILE, text + "\n")
 

@@ -44,10 +44,8 @@ class RunData:
 
   def write(self, workdir: Path) -> None:
     """Write it into a workdir."""
-    fields = dataclasses.asdict(self)
-    if not self.values:
-      del fields["values"]
-    files.write(workdir / _FILE, json.dumps(fields, indent=1) + "\n")
+    text = json.dumps(dataclasses.asdict(self), indent=1)
+    files.write(workdir / _FILE, text + "\n")
 
 
 def of(prepared: prepared_set.PreparedSet) -> RunData:

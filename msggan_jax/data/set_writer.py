@@ -162,17 +162,13 @@ def _finish(
     raise ValueError(describe_rejected(rejected, wanted.source))
   labels = [entry.label for entry in images]
   digests = [entry.digest for entry in images]
-
-  def count_by_class(labels: Sequence[int]) -> tuple[int, ...]:
-    counts = collections.Counter(labels)
-    return tuple(counts[i] for i in range(len(source.class_names)))
-
+  counts = collections.Counter(labels)
   metadata = dataclasses.replace(
     wanted,
     num_images=len(labels),
     num_rejected=len(rejected),
     content_hash=prepared_set.content_hash_of(digests),
-    class_counts=count_by_class(labels),
+    class_counts=tuple(counts[i] for i in range(wanted.num_classes)),
     rejected=_count_reasons(rejected, wanted.size),
     unread=_count_reasons(unread, wanted.size),
     fingerprint=source.fingerprint.digest,
@@ -204,7 +200,7 @@ def _finish(
   if source.class_names:
     prepared_set.write_labels(path, labels)
   if held:
-    holdout.write(path, held, count_by_class([labels[i] for i in held]))
+    holdout.write(path, held)
   _write_contact_sheet(written)
   metadata = dataclasses.replace(
     metadata, num_holdout=len(held), num_duplicates=sum(map(len, groups))

@@ -78,9 +78,9 @@ def test_prepared_directory_is_a_source_as_it_is(config):
   save(config, RED)
   path = prepare(config).path
   assert data.prepare(config_of(str(path), 16)) == path
-  with pytest.raises(ValueError, match="at 16x16 .* says 32x32"):
+  with pytest.raises(ValueError, match="resolution is 32, .* with 16;"):
     data.prepare(config_of(str(path), 32))
-  with pytest.raises(ValueError, match="3 channels.*1 channels"):
+  with pytest.raises(ValueError, match="channels is 1, .* with 3;"):
     data.prepare(config_of(str(path), 16, channels=1))
 
 
