@@ -402,8 +402,10 @@ def _given_set(dataset: Any, wanted: prepared_set.Metadata) -> Path | None:
       f"dataset.labels is {wanted.labels}, but {path} is prepared without "
       "labels; choose none, or prepare its source again"
     )
-  for field in ("resolution", "base_grid", "channels", "range", "holdout"):
-    theirs, ours = getattr(metadata, field), getattr(wanted, field)
+  in_dataset = ("dataset.range", "dataset.holdout")
+  for field in ("resolution", "base_grid", "channels", *in_dataset):
+    name = field.removeprefix("dataset.")
+    theirs, ours = getattr(metadata, name), getattr(wanted, name)
     if ours and ours != theirs:
       raise ValueError(
         f"{field} is {ours!r}, but {path} is prepared with {theirs!r}; choose "
