@@ -262,7 +262,7 @@ class Evaluator:
     copied = [self._prepared.levels(int(i)) for i in found.reals]
     both = [
       pictures.to_levels(np.asarray(pairs)),
-      pictures.resized(np.stack(copied), side),
+      pictures.resized(np.stack(copied), pairs.shape[1]),
     ]
     shown = self._prepared.metadata.view(np.concatenate(both), self._bands)
     self.sheets[protocol.name] = pictures.grid(shown, count)
