@@ -51,7 +51,8 @@ def nearest(
   if prepared.metadata.values:
     passes.bands = job.shown_bands
   numbers, reals = Reals.of(prepared).features(name, passes, max_reals)
-  fakes = job.generate()[resolution]
+  made = np.concatenate([x[-1] for x in job.batches(range(len(job.seeds)))])
+  fakes = job.generator.view(made, job.bands)
 
   def search(images: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     features = network.features(images)[network.pooled]
@@ -60,7 +61,7 @@ def nearest(
   found, places = search(fakes)
   if config.mirror:
     # Training also saw each image mirrored; so search for the mirrored fakes.
-    mirrored = search(np.ascontiguousarray(fakes[:, :, ::-1]))
+    mirrored = search(job.generator.view(made[:, :, ::-1], job.bands))
     closer = mirrored[0][:, :1] < found[:, :1]
     found = np.where(closer, mirrored[0], found)
     places = np.where(closer, mirrored[1], places)

@@ -20,7 +20,7 @@ from msggan_jax.metrics import folders
 from msggan_jax.models.pyramid import to_float, to_uint8
 from msggan_jax.reporting import pictures, records
 from msggan_jax.runtime import sharding
-from msggan_jax.sampling import grids
+from msggan_jax.sampling import grids, nearest
 from msggan_jax.sampling.job import Job
 from msggan_jax.sharing import model_card, portable
 from msggan_jax.training import loop
@@ -58,7 +58,11 @@ def config(source, tmp_path):
   return config
 
 
-def test_a_run_keeps_the_unit(config, source, tmp_path, capfd):
+def pixels(images):
+  return images.reshape(len(images), -1)
+
+
+def test_a_run_keeps_the_unit(config, source, tmp_path, capfd, monkeypatch):
   run = tmp_path / "run"
   config.total_kimg = 0.032
   with jax.numpy_dtype_promotion("standard"):
@@ -120,6 +124,17 @@ def test_a_run_keeps_the_unit(config, source, tmp_path, capfd):
     metrics.compare(
       str(path), str(fakes), metrics.Extractors(), "kid_efficientnet_lite0"
     )
+
+  # The mirror image of channels side by side is that of each channel.
+  job = dataclasses.replace(job, generator=msggan_jax.load_generator(run))
+  job.generator.config.mirror = True
+  copies = np.stack([prepared[i]["image"][:, ::-1] for i in (3, 4)])
+  monkeypatch.setattr(Job, "batches", lambda *_: [[to_float(copies)] * 2])
+  _, sentence = nearest.nearest(
+    job, 1, data_dir="", workdir=run, extractor=f"{__name__}:pixels"
+  )
+  assert "median 0, least 0" in sentence
+  monkeypatch.undo()
 
   pytest.importorskip("tifffile")
   grids.grid(job, "tiff")

@@ -206,7 +206,7 @@ def test_nearest_finds_the_training_images(tmp_path, monkeypatch):
   some = nearest.Reals.of(prepared).draw("", 10).numbers
   assert some.max() > 10
   copies = np.stack([prepared[int(i)]["image"][:, ::-1] for i in some[:3]])
-  monkeypatch.setattr(Job, "generate", lambda job: {8: copies})
+  monkeypatch.setattr(Job, "batches", lambda *_: [[to_float(copies)] * 2])
   for most, count in ((0, 20), (10, 10)):
     line, sentence = nearest.nearest(job, 2, max_reals=most, **options)
     shown = cells(line, rows=3, columns=3)
