@@ -245,7 +245,9 @@ class Evaluator:
       return data.open_prepared(self._prepared.path, "holdout")
     dataset = ConfigDict(self._config.dataset)
     dataset.split = "test"
-    return data.open_prepared(data.prepare(self._config, dataset))
+    config = ConfigDict(self._config)  # a stage's has another resolution
+    config.resolution = self._prepared.metadata.resolution
+    return data.open_prepared(data.prepare(config, dataset))
 
   def _copying(
     self, protocol: Protocol, reals: Rows, fakes: Rows, fakes_at: ImagesAt

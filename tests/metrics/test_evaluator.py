@@ -207,16 +207,20 @@ def test_metrics_per_class_and_copying(config, tmp_path, caplog):
 def test_the_test_split_of_the_demo_is_a_hold_out(
   config, prepared, monkeypatch
 ):
+  """It has the size of the training images, also in a stage."""
   config.dataset.name = "cats"
+  config.update(connected_scales="none", grow_from=4)
   evaluator = evaluator_of(config, prepared, "copying_mean_colors_20")
-  opened = []
-  prepare = lambda config, dataset: opened.append(dataset) or prepared.path
-  monkeypatch.setattr(data, "prepare", prepare)
-  evaluator._open_holdout()
-  (dataset,) = opened
   expected = ConfigDict(config.dataset)
   expected.split = "test"
-  assert dataset == expected
+
+  def prepare(config, dataset):
+    assert (config.resolution, dataset) == (8, expected)
+    return prepared.path
+
+  monkeypatch.setattr(data, "prepare", prepare)
+  evaluator._open_holdout()
+  evaluator.at(4)._open_holdout()
 
 
 def test_impossible_protocols_are_refused(config, prepared):
