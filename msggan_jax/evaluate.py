@@ -109,6 +109,7 @@ def evaluate_run(workdir: Path, output: cli.JsonOutput) -> None:
   prepared = data.open_prepared(
     data.prepare_of_run(config, _DATA_DIR.value, workdir)
   )
+  config.dataset.data_dir = _DATA_DIR.value  # of a test split, too
   evaluator = metrics.Evaluator(config, prepared, *chosen, progress=True)
   for step in steps:
     generator = trained.load_generator(workdir, step)
