@@ -1,13 +1,16 @@
-"""Small configurations, and runs of their training step."""
+"""Small configurations, random networks, and runs of their training step."""
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 
 from msggan_jax import kernels
 from msggan_jax.algorithm import program
+from msggan_jax.checkpoints import checkpoint
+from msggan_jax.config import saved
+from msggan_jax.models import networks
 from msggan_jax.runtime import sharding
 from tests.conftest import load_config
-from tests.models.test_networks import random_arrays
 
 
 def small_config(preset="msg_progan", **changes):
@@ -20,6 +23,33 @@ def small_config(preset="msg_progan", **changes):
   config.batch_size = 8
   config.update(changes)
   return config
+
+
+def random_arrays(network, seed=0):
+  """Draw parameters and state with NumPy, which compiles nothing."""
+  rng = np.random.default_rng(seed)
+
+  def draw(path, x):
+    scale = 100.0 if path[1].key == "mapping" else 1.0  # 1 / lr_multiplier
+    scale *= 0.1 if path[-1].key == "bias" else 1.0
+    return jnp.asarray(scale * rng.normal(size=x.shape), x.dtype)
+
+  return jax.tree_util.tree_map_with_path(draw, network.shapes)
+
+
+def write_run(config, workdir, *steps):
+  """Write a run's configuration and checkpoints of its networks; return it."""
+  ema_params, ema_state = random_arrays(networks.make_generator(config))
+  d_params, d_state = random_arrays(networks.make_discriminator(config), 1)
+  trees = {
+    **{"ema_params": ema_params, "ema_state": ema_state},
+    **{"d_params": d_params, "d_state": d_state},
+  }
+  with checkpoint.Checkpoints(workdir / "checkpoints") as checkpoints:
+    for step in steps:
+      checkpoints.save(step, jax.device_put(trees | {"step": np.int32(step)}))
+  saved.save_config(config, workdir)
+  return workdir
 
 
 class Run:

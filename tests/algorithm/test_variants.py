@@ -13,8 +13,7 @@ from msggan_jax.algorithm import losses, penalties
 from msggan_jax.models import networks
 from msggan_jax.models.discriminator import COMBINE_FUNCTIONS
 from msggan_jax.models.residual import BLOCKS
-from tests.algorithm.runs import Run, assert_same, small_config
-from tests.models.test_networks import random_arrays
+from tests.algorithm.runs import Run, assert_same, random_arrays, small_config
 
 pytestmark = pytest.mark.usefixtures("standard_promotion")
 

@@ -21,9 +21,8 @@ from msggan_jax.data.values import Range
 from msggan_jax.runtime import sharding
 from msggan_jax.sharing import portable
 from msggan_jax.training import loop
-from tests.algorithm.runs import assert_equal
+from tests.algorithm.runs import assert_equal, random_arrays
 from tests.conftest import contents
-from tests.models.test_networks import random_arrays
 
 
 @pytest.fixture

@@ -127,10 +127,11 @@ def test_stylegan_images_and_scores(stylegan):
   fakes = stylegan.generator.synthesize(layers)
   assert_images(fakes, numbers, "G_notrunc_")
   assert_scores(stylegan, fakes)
-  truncated = stylegan.generator(
-    numbers["z"], truncation_psi=0.7, truncation_cutoff=8
-  )
-  assert_images(truncated, numbers, "G_trunc0.7_cut8_")
+  options = {"truncation_psi": 0.7, "truncation_cutoff": 8}
+  truncated = stylegan.generator(numbers["z"], **options)
+  same = stylegan.generator.truncate(w, **options)
+  for images in (truncated, stylegan.generator.synthesize(same)):
+    assert_images(images, numbers, "G_trunc0.7_cut8_")
 
 
 def assert_scores(golden, fakes):

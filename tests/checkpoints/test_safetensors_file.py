@@ -15,9 +15,8 @@ from msggan_jax.checkpoints.tensors import flatten
 from msggan_jax.config import checks, saved
 from msggan_jax.config.fields import FIELDS
 from msggan_jax.sharing import portable
-from tests.algorithm.runs import small_config
+from tests.algorithm.runs import small_config, write_run
 from tests.commands import run_command
-from tests.written_networks import write_run
 
 STEP = 3
 

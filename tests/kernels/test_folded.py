@@ -25,8 +25,7 @@ from msggan_jax.models import networks
 from msggan_jax.models.discriminator import Combine
 from msggan_jax.models.layers import Conv
 from msggan_jax.models.stddev import MinibatchStddev, batch_mean
-from tests.algorithm.test_variants import small_config
-from tests.models.test_networks import random_arrays
+from tests.algorithm.runs import random_arrays, small_config
 
 
 def conv_of(kernel, **options):

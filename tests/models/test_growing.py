@@ -10,8 +10,7 @@ from msggan_jax import kernels
 from msggan_jax.algorithm import growth, losses
 from msggan_jax.models import networks
 from msggan_jax.models.pyramid import fade
-from tests.algorithm.runs import small_config
-from tests.models.test_networks import random_arrays
+from tests.algorithm.runs import random_arrays, small_config
 
 PRESETS = pytest.mark.parametrize("preset", ["progan", "stylegan"])
 

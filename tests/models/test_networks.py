@@ -7,6 +7,7 @@ import pytest
 
 from msggan_jax.models import networks
 from msggan_jax.models.pyramid import connected_scales
+from tests.algorithm.runs import random_arrays, small_config
 from tests.conftest import load_config
 
 # Trainable parameters of the paper's Tables 6 and 7, by resolution. Only
@@ -25,18 +26,6 @@ PARAMETERS = {
     "cat_lin": 24_238_625,
   },
 }
-
-
-def random_arrays(network, seed=0):
-  """Draw parameters and state with NumPy, which compiles nothing."""
-  rng = np.random.default_rng(seed)
-
-  def draw(path, x):
-    scale = 100.0 if path[1].key == "mapping" else 1.0  # 1 / lr_multiplier
-    scale *= 0.1 if path[-1].key == "bias" else 1.0
-    return jnp.asarray(scale * rng.normal(size=x.shape), x.dtype)
-
-  return jax.tree_util.tree_map_with_path(draw, network.shapes)
 
 
 def count(network):
@@ -100,17 +89,10 @@ def test_shapes_at_every_connected_scale(
   assert logits.shape == (4,) and logits.dtype == jnp.float32
 
 
-def small(config):
-  config.resolution, config.latent_size = 8, 8
-  config.base_channels, config.max_channels = 64, 8
-  return config
-
-
 @pytest.mark.parametrize("model", ["progan", "residual"])
 def test_bfloat16_activations_stay_near_float32(model):
-  config = small(load_config("default"))
-  config.model = model
-  z = jax.random.normal(jax.random.key(2), (4, 8))
+  config = small_config(model=model)
+  z = jax.random.normal(jax.random.key(2), (4, 4))
   results = []
   for config.precision in ("float32", "bfloat16"):
     generator = networks.make_generator(config)
@@ -128,16 +110,13 @@ def test_bfloat16_activations_stay_near_float32(model):
 
 @pytest.mark.parametrize("model", ["progan", "stylegan"])
 def test_labels_change_images_and_scores(model):
-  config = small(load_config("default"))
-  config.model, config.num_classes = model, 3
-  config.w_size = config.mapping_size = 8
-  config.mapping_layers = 2
+  config = small_config(model=model, num_classes=3)
   generator = networks.make_generator(config)
   discriminator = networks.make_discriminator(config)
   g_arrays = random_arrays(generator, 0)
   d_arrays = random_arrays(discriminator, 1)
-  assert g_arrays[0]["label_embedding"].shape == (3, 8)
-  z = jnp.ones((4, 8))
+  assert g_arrays[0]["label_embedding"].shape == (3, 4)
+  z = jnp.ones((4, 4))
   first = jnp.zeros(4, jnp.int32)
   pyramid = generator.jitted_apply(*g_arrays, z, first)
   other = generator.jitted_apply(*g_arrays, z, first + 1)
@@ -146,7 +125,7 @@ def test_labels_change_images_and_scores(model):
     for a, b in zip(pyramid, other, strict=True)
   )
   # D returns the label's score.
-  d_arrays[0]["score"]["kernel"] = jnp.zeros((8, 3))
+  d_arrays[0]["score"]["kernel"] = jnp.zeros((4, 3))
   d_arrays[0]["score"]["bias"] = jnp.array([5.0, 6.0, 7.0])
   labels = jnp.array([2, 0, 1, 2])
   scores = discriminator.jitted_apply(*d_arrays, pyramid, labels)
@@ -154,12 +133,10 @@ def test_labels_change_images_and_scores(model):
 
 
 def test_conditional_latents_are_normalized_with_their_label():
-  config = small(load_config("default"))
-  config.num_classes = 2
-  generator = networks.make_generator(config)
+  generator = networks.make_generator(small_config(num_classes=2))
   params, _ = random_arrays(generator, 0)
-  assert params["block_4x4"]["dense"]["kernel"].shape == (16, 16 * 8)
-  z = jax.random.normal(jax.random.key(2), (2, 8))
+  assert params["block_4x4"]["dense"]["kernel"].shape == (8, 16 * 4)
+  z = jax.random.normal(jax.random.key(2), (2, 4))
   labels = jnp.array([0, 1])
   pyramid = generator.jitted_apply(params, {}, z, labels)
   # Scaling latent and label vector alike keeps the point on the hypersphere.

@@ -13,8 +13,7 @@ import pytest
 from msggan_jax.config import checks
 from msggan_jax.models import networks
 from msggan_jax.models.residual import BLOCKS
-from tests.algorithm.test_variants import small_config
-from tests.models.test_networks import random_arrays
+from tests.algorithm.runs import random_arrays, small_config
 
 LEVELS = 3
 FIXUP = math.sqrt(2) * (LEVELS * BLOCKS) ** -0.25

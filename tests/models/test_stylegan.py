@@ -1,6 +1,7 @@
-"""MSG-StyleGAN: names, the average of w, truncation, mixing, noise.
+"""MSG-StyleGAN: names, the average of w, mixing, noise.
 
-`tests/sharing/test_convert.py` compares the mapping network with NumPy.
+`tests/sharing/test_convert.py` compares the mapping network with NumPy,
+`tests/checkpoints/test_golden.py` truncated images with the authors'.
 """
 
 import jax
@@ -12,24 +13,15 @@ from msggan_jax.checkpoints import trained
 from msggan_jax.models import networks
 from msggan_jax.models.stddev import batch_mean
 from msggan_jax.runtime import progress
-from tests.conftest import load_config
-from tests.models.test_networks import random_arrays
+from tests.algorithm.runs import random_arrays, small_config
 
-LAYERS = 4  # at 8x8
-
-
-def small_config():
-  config = load_config("default", "msg_stylegan")
-  config.resolution, config.latent_size = 8, 6
-  config.base_channels, config.max_channels = 64, 8
-  config.w_size, config.mapping_size, config.mapping_layers = 5, 7, 3
-  return config
+SIZES = {"latent_size": 6, "w_size": 5, "mapping_size": 7, "mapping_layers": 3}
 
 
 @pytest.fixture(scope="module")
 def generator():
   """Return a generator with random noise maps and average of w."""
-  config = small_config()
+  config = small_config("msg_stylegan", **SIZES)
   network = networks.make_generator(config)
   params, state = random_arrays(network)
   state["w_avg"] = jnp.linspace(-1.0, 1.0, 5)
@@ -47,7 +39,7 @@ def same(a, b):
   )
 
 
-def test_names_of_parameters_and_state():
+def test_names_of_parameters_and_state(generator):
   """Checkpoints have them."""
 
   def names(tree):
@@ -55,7 +47,7 @@ def test_names_of_parameters_and_state():
     join = lambda p: jax.tree_util.keystr(p, simple=True, separator="/")
     return {join(path) for path, _ in paths}
 
-  params, state = map(names, networks.make_generator(small_config()).shapes)
+  params, state = names(generator.params), names(generator.state)
   layers = [f"block_{r}x{r}/layer_{i}" for r in (4, 8) for i in (0, 1)]
   dense = [f"mapping/dense_{i}" for i in range(3)]
   with_bias = [
@@ -93,29 +85,10 @@ def test_average_of_w_moves_by_its_formula(generator, z):
   jax.tree.map(np.testing.assert_array_equal, state, generator.state)
 
 
-def test_truncation(generator, z):
-  w = np.asarray(generator.map_latents(z))
-  average = np.linspace(-1, 1, 5)
-  truncated = np.asarray(generator.truncate(w, 0.7, 3))
-  assert truncated.shape == (4, LAYERS, 5)
-  expected = average + 0.7 * (w - average)
-  for layer in range(LAYERS):
-    np.testing.assert_allclose(
-      truncated[:, layer], expected if layer < 3 else w, rtol=1e-5, atol=1e-6
-    )
-  pyramid = generator(z, truncation_psi=0.7, truncation_cutoff=3)
-  assert same(pyramid, generator.synthesize(truncated))
-  assert not same(pyramid[:1], generator(z)[:1])
-  # With psi 0 below the cutoff, coarse images are the same for all latents.
-  alike = generator(z, truncation_psi=0.0, truncation_cutoff=2)
-  np.testing.assert_allclose(alike[0][0], alike[0][1], rtol=1e-4, atol=1e-5)
-  assert float(jnp.abs(alike[1][0] - alike[1][1]).max()) > 1e-3
-
-
 def test_style_mixing(generator, z):
   w = generator.map_latents(z)
   mixed = generator.mix_styles(w, w[::-1], 2)
-  assert mixed.shape == (4, LAYERS, 5)
+  assert mixed.shape == (4, 4, 5)
   pyramid, unmixed = generator.synthesize(mixed), generator(z)
   # Layers 0 and 1 belong to 4x4.
   assert same(pyramid[:1], unmixed[:1])

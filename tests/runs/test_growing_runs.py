@@ -16,10 +16,10 @@ from tests.algorithm.runs import (
   assert_equal,
   assert_same,
   make_batch,
+  random_arrays,
   small_config,
 )
 from tests.conftest import load_config
-from tests.models.test_networks import random_arrays
 
 KIMG = (0.032, 0.064, 0.128, 0.192, 0.256)  # after each step
 

@@ -14,19 +14,16 @@ from msggan_jax.models import networks
 from msggan_jax.models.pyramid import make_pyramid, to_float, to_uint8
 from msggan_jax.sampling import grids, nearest, projection, sheets
 from msggan_jax.sampling.job import Job
+from tests.algorithm.runs import small_config
 from tests.commands import EXTRACTOR
-from tests.conftest import load_config
 
 
 @functools.cache
 def make_generator(model="progan", **fields):
   """Return a random generator up to 8x8 whose noise and styles matter."""
-  config = load_config("default", f"msg_{model}")
-  config.resolution = 8
-  config.latent_size = config.w_size = config.mapping_size = 6
-  config.mapping_layers = 2
-  config.base_channels, config.max_channels = 64, 8
-  config.update(fields)
+  sizes = {"latent_size": 6, "w_size": 6, "mapping_size": 6}
+  sizes |= {"base_channels": 64, "max_channels": 8}
+  config = small_config(f"msg_{model}", **sizes, **fields)
   network = networks.make_generator(config)
   params, state = jax.jit(network.init)(jax.random.key(1))
   if model == "stylegan":

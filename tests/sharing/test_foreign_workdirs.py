@@ -18,10 +18,8 @@ from msggan_jax.config.fields import FIELDS, default_config
 from msggan_jax.models import networks
 from msggan_jax.runtime import sharding
 from tests import fuzzing
-from tests.algorithm.runs import small_config
+from tests.algorithm.runs import random_arrays, small_config, write_run
 from tests.conftest import load_config
-from tests.models.test_networks import random_arrays
-from tests.written_networks import write_run
 
 PACKAGE = Path(msggan_jax.__file__).parent
 STEP = 5

@@ -17,9 +17,8 @@ from msggan_jax.models import networks
 from msggan_jax.sharing.foreign import bmsg_gan, conversion, msg_stylegan_tf
 from msggan_jax.sharing.foreign.torch_file import read_torch
 from tests import fuzzing, weight_files
-from tests.algorithm.runs import small_config
+from tests.algorithm.runs import random_arrays, small_config
 from tests.conftest import load_config
-from tests.models.test_networks import random_arrays
 from tests.sharing.test_convert import (
   tensors_of,
   tf_networks,

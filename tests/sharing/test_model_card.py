@@ -12,8 +12,7 @@ from msggan_jax.data import run_data
 from msggan_jax.models import networks
 from msggan_jax.runtime import jsonl
 from msggan_jax.sharing import model_card, portable
-from tests.models.test_networks import random_arrays
-from tests.written_networks import write_run
+from tests.algorithm.runs import random_arrays, write_run
 
 STEP = 4
 KID = "kid_efficientnet_lite0_1000"

@@ -14,9 +14,8 @@ import pytest
 from msggan_jax.checkpoints import safetensors_file, trained
 from msggan_jax.models import networks
 from msggan_jax.sharing import portable
-from tests.algorithm.runs import small_config
+from tests.algorithm.runs import random_arrays, small_config
 from tests.commands import run_command
-from tests.models.test_networks import random_arrays
 
 ROOT = Path(__file__).parents[2]
 PYTHON = ROOT / ".venv-onnx" / "bin" / "python"  # `make onnx` makes it
