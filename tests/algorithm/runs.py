@@ -75,12 +75,18 @@ class Run:
 
 
 def make_batch(config, step=0):
-  rng = np.random.default_rng(step)
+  """Draw a step's batch, with held-out images where there are some."""
   size, r = config.batch_size, config.resolution
-  return {
-    "image": rng.integers(0, 256, (size, r, r, 3), np.uint8),
-    "label": rng.integers(0, config.num_classes or 1, size, np.int32),
-  }
+
+  def draw(seed, kind=""):
+    rng = np.random.default_rng(seed)
+    return {
+      f"{kind}image": rng.integers(0, 256, (size, r, r, 3), np.uint8),
+      f"{kind}label": rng.integers(0, config.num_classes or 1, size, np.int32),
+    }
+
+  held_out = draw(100 + step, "holdout_") if config.augment_holdout else {}
+  return draw(step) | held_out
 
 
 def assert_equal(ours, reference):

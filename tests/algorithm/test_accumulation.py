@@ -1,6 +1,7 @@
-"""A batch in parts, activations anew: the same training in less memory."""
+"""On any devices, in parts, activations anew: the same training."""
 
 import jax
+import numpy as np
 import pytest
 
 from msggan_jax.algorithm import program
@@ -8,41 +9,63 @@ from msggan_jax.config import checks
 from msggan_jax.runtime import sharding
 from tests.algorithm.runs import Run, assert_same, small_config
 
-
-def assert_trains_the_same(config, **changes):
-  """On two devices, from the same state, with and without the changes."""
-  whole = Run(config, 2).train(2)
-  config.update(changes)
-  checks.validate(config, 2)
-  changed = Run(config, 2).train(2)
-  assert_same(changed.metrics, whole.metrics)
-  assert_same(changed.state, whole.state)
-
-
-def test_parts_train_as_the_whole(float64):
+PARTS = {"micro_batch_size": 4}
+LABELED = {"num_classes": 3, "batch_size": 32}
+HELD_OUT = LABELED | {"augment_holdout": "test"}
+HELD_OUT |= {"augment_target": 0.5, "augment_kimg": 0.1}
+PAIRING = {"loss": "relativistic_pairing", "penalty": "r1_r2"}
+# Of one device, then what must train the same: devices, and other fields.
+CASES = [
   # Relativistic: not a sum over examples.
-  config = small_config(batch_size=32, resolution=4, loss="relativistic_hinge")
-  assert_trains_the_same(config, micro_batch_size=4)
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize(
-  "changes",
-  [
-    {"num_classes": 3, "loss": "relativistic_pairing", "penalty": "r1_r2"},
-    {"penalty_interval": 2, "g_step_latents": "fresh"},
-  ],
-)
-def test_stylegan_in_parts(changes, float64):
+  (
+    "msg_progan",
+    {"loss": "relativistic_hinge", "resolution": 4, "batch_size": 32},
+    [(2, PARTS)],
+  ),
+  (
+    "msg_progan",
+    {"pyramid": "exact", "penalty": "none", "batch_size": 16},
+    [(2, PARTS)],
+  ),
+]
+SLOW_CASES = [
   # Labels, noise, the average of w.
-  config = small_config("msg_stylegan", batch_size=32, **changes)
-  assert_trains_the_same(config, micro_batch_size=4)
+  ("msg_stylegan", LABELED, [(8, {})]),
+  ("msg_stylegan", LABELED | PAIRING, [(2, PARTS)]),
+  (
+    "msg_stylegan",
+    {"penalty_interval": 2, "g_step_latents": "fresh", "batch_size": 32},
+    [(2, PARTS), (2, {"remat_from": 8})],
+  ),
+  ("msg_progan", {}, [(2, {"remat_from": 8})]),
+  # Batch-wide stddev, under a second derivative too, a relativistic loss,
+  # spectral norm.
+  ("msg_gan_v1", {"penalty": "r1"}, [(8, {})]),
+  *(
+    ("msg_progan", HELD_OUT | {"augment": policy}, [(8, {}), (2, PARTS)])
+    for policy in ("diffaugment", "exact", "ada")
+  ),
+]
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize("preset", ["msg_progan", "msg_stylegan"])
-def test_remat_trains_as_without(preset, float64):
-  assert_trains_the_same(small_config(preset), remat_from=8)
+@pytest.mark.parametrize(
+  ("preset", "fields", "others"),
+  [*CASES, *(pytest.param(*x, marks=pytest.mark.slow) for x in SLOW_CASES)],
+)
+def test_a_batch_may_be_divided(preset, fields, others, float64):
+  one = Run(small_config(preset, **fields)).train(3)
+  for num_devices, changes in others:
+    config = small_config(preset, **fields | changes)
+    checks.validate(config, num_devices)
+    divided = Run(config, num_devices).train(3)
+    assert_same(divided.metrics, one.metrics)
+    assert_same(divided.state, one.state)
+  state = jax.device_get(one.state)
+  jax.tree.map(np.testing.assert_array_equal, state.ema_state, state.g_state)
+  if preset == "msg_gan_v1":  # no moving average
+    jax.tree.map(
+      np.testing.assert_array_equal, state.ema_params, state.g_params
+    )
 
 
 @pytest.mark.slow
@@ -53,15 +76,3 @@ def test_parts_keep_less_in_memory():
     compiled, _ = program.make_program(config, mesh).compile()
     peaks.append(compiled.memory_analysis().temp_size_in_bytes)
   assert peaks[1] < peaks[0] / 2
-
-
-def test_impossible_parts_are_refused():
-  for changes, sentence in (
-    ({"micro_batch_size": 12}, "micro_batch_size is 12; it must be a multiple"),
-    ({"micro_batch_size": 2}, "micro_batch_size is 2; it must be a multiple"),
-    ({"micro_batch_size": -4}, "is -4; choose a whole number, 0 or more"),
-    ({"micro_batch_size": 4, "stddev_group": 0}, "stddev spans the whole"),
-  ):
-    config = small_config(batch_size=16, **changes)
-    with pytest.raises(ValueError, match=sentence):
-      checks.validate(config, 1)

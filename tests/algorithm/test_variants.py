@@ -13,7 +13,7 @@ from msggan_jax.algorithm import losses, penalties
 from msggan_jax.models import networks
 from msggan_jax.models.discriminator import COMBINE_FUNCTIONS
 from msggan_jax.models.residual import BLOCKS
-from tests.algorithm.runs import Run, assert_same, random_arrays, small_config
+from tests.algorithm.runs import Run, random_arrays, small_config
 
 pytestmark = pytest.mark.usefixtures("standard_promotion")
 
@@ -65,30 +65,6 @@ def test_combinations_train(preset, loss, penalty, combine):
       lambda a, b: np.any(a != b), getattr(state, name), getattr(start, name)
     )
     assert all(jax.tree.leaves(moved)), name
-
-
-@pytest.mark.parametrize(
-  ("preset", "changes"),
-  [
-    # Labels, noise, the average of w.
-    ("msg_stylegan", {"num_classes": 3, "batch_size": 32}),
-    # Batch-wide stddev, under a second derivative too, a relativistic loss,
-    # spectral norm.
-    ("msg_gan_v1", {"penalty": "r1"}),
-  ],
-)
-@pytest.mark.slow
-def test_eight_devices_train_as_one(preset, changes, float64):
-  config = small_config(preset, **changes)
-  one, eight = (Run(config, devices).train(3) for devices in (1, 8))
-  assert_same(eight.metrics, one.metrics)
-  assert_same(eight.state, one.state)
-  state = jax.device_get(eight.state)
-  jax.tree.map(np.testing.assert_array_equal, state.ema_state, state.g_state)
-  if preset == "msg_gan_v1":  # no moving average
-    jax.tree.map(
-      np.testing.assert_array_equal, state.ema_params, state.g_params
-    )
 
 
 def test_power_iteration_is_pytorchs():

@@ -79,6 +79,7 @@ def test_unknown_preset_lists_the_presets():
 
 
 STYLEGAN = {"model": "stylegan"}
+ADAPTIVE = {"augment": "exact", "augment_target": 0.5}
 GROWING = {"grow_from": 4, "connected_scales": "none", "total_kimg": 9e3}
 IMPOSSIBLE = (
   ({"resolution": 24}, "resolution is 24; it must be a power of two"),
@@ -105,6 +106,16 @@ IMPOSSIBLE = (
   ({"augment": "exact"}, "at most 0.8, or config.augment_target"),
   ({"batch_size": 20}, "it must be a multiple of 32"),
   ({"batch_size": 20, "stddev_group": 0}, "a multiple of 8"),
+  ({"micro_batch_size": 12}, "micro_batch_size is 12; it must be a multiple"),
+  ({"micro_batch_size": 2}, "micro_batch_size is 2; it must be a multiple"),
+  ({"micro_batch_size": -4}, "is -4; choose a whole number, 0 or more"),
+  ({"micro_batch_size": 2, "stddev_group": 0}, "stddev spans the whole"),
+  ({"augment_holdout": "photos"}, "'photos', but the strength is not adaptive"),
+  (ADAPTIVE, "wasserstein has no zero .*_holdout"),
+  (
+    ADAPTIVE | {"augment_strength_end": 0.3, "burn_in_kimg": 1.0},
+    "_end is 0.3, but an adaptive strength",
+  ),
   ({"grow_from": 4}, "connected_scales is 'all'; networks that grow have only"),
   (GROWING | {"grow_from": 512}, "choose a power of two from 4 to .* 256, or"),
   (GROWING | {"grow_from": 12}, "config.grow_from is 12; choose a power of t"),

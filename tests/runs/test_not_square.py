@@ -7,59 +7,14 @@ from PIL import Image
 
 import msggan_jax
 from msggan_jax import data
-from msggan_jax.algorithm import augment
-from msggan_jax.algorithm.transformations import OUTSIDE, transform
 from msggan_jax.checkpoints import trained
-from msggan_jax.models.pyramid import connected_scales, make_pyramid
 from msggan_jax.reporting import records
-from msggan_jax.runtime import sharding
 from msggan_jax.sampling import grids, projection
 from msggan_jax.sampling.job import Job
 from msggan_jax.sharing import portable
 from msggan_jax.training import loop
 from tests.conftest import load_config, write_noise
 from tests.runs.test_whole_runs import tiny
-
-GRIDS = {"3x4": (3, 4), "7x4": (7, 4)}
-
-
-@pytest.fixture(params=GRIDS)
-def config(tiny_config, request):
-  tiny_config.base_grid = request.param
-  return tiny_config
-
-
-def size_at(config, resolution):
-  rows, columns = GRIDS[config.base_grid]
-  return resolution * rows // 4, resolution * columns // 4
-
-
-def test_exact_augmentation_commutes_with_the_pyramid(config):
-  config.augment = "exact"
-  images = jax.random.normal(jax.random.key(3), (64, *size_at(config, 16), 3))
-  scales = connected_scales(config.resolution, config.connected_scales)
-
-  @jax.jit
-  @jax.shard_map(
-    mesh=sharding.make_mesh(jax.devices()[:1]),
-    in_specs=jax.P("data"),
-    out_specs=jax.P("data"),
-    check_vma=False,
-  )
-  def both(images):
-    change = augment.draw(config, jax.random.key(4), len(images), 0.8)
-    before = transform(make_pyramid(images, scales), change)
-    (after,) = transform((images,), change)
-    return before, make_pyramid(after, scales), change.cutout
-
-  before, after, cutout = both(images)
-  for x, y in zip(before, after, strict=True):
-    np.testing.assert_allclose(x, y, atol=1e-6, rtol=0)
-  # Every cell of the lattice is reached, and none behind it.
-  rows, columns = GRIDS[config.base_grid]
-  used = np.asarray(cutout)[np.asarray(cutout).max(axis=1) < OUTSIDE]
-  assert used.min() == -1
-  assert (used.max(axis=0) == (rows - 1, columns - 1)).all()
 
 
 @pytest.mark.parametrize(

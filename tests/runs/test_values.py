@@ -7,19 +7,16 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from jax.sharding import PartitionSpec
 from PIL import Image
 
 import msggan_jax
 from msggan_jax import data, metrics
-from msggan_jax.algorithm import augment
 from msggan_jax.data import arrays
 from msggan_jax.data.pictures import to_levels
 from msggan_jax.data.sources import config_of
 from msggan_jax.metrics import folders
 from msggan_jax.models.pyramid import to_float, to_uint8
 from msggan_jax.reporting import pictures, records
-from msggan_jax.runtime import sharding
 from msggan_jax.sampling import grids, nearest
 from msggan_jax.sampling.job import Job
 from msggan_jax.sharing import model_card, portable
@@ -141,24 +138,6 @@ def test_a_run_keeps_the_unit(config, source, tmp_path, capfd, monkeypatch):
   content = (tmp_path / "images/8x8/seed0004.tif").read_bytes()
   np.testing.assert_array_equal(arrays.read(content, "x.tif").array, made)
   assert b'"units": ["HU"' in content
-
-
-@pytest.mark.parametrize("channels", [3, 4])
-def test_values_of_three_channels_are_no_colors(config, channels):
-  config.channels, config.augment = channels, "ada"
-
-  def draw():
-    drawn = jax.shard_map(
-      lambda strength: augment.draw(config, jax.random.key(0), 2, strength),
-      mesh=sharding.make_mesh(jax.devices()[:1]),
-      in_specs=PartitionSpec(),
-      out_specs=PartitionSpec("data"),
-    )
-    return jax.eval_shape(drawn, 0.5)
-
-  assert draw().color[0].shape == (2, 1, 1)
-  config.dataset.range = ""
-  assert draw().color[0].shape == (2, 3, 3)
 
 
 def test_levels_are_those_of_the_floats():
