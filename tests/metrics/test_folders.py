@@ -1,4 +1,4 @@
-"""Comparing folders and prepared sets; wrong flags of `evaluate`."""
+"""Comparing folders and prepared sets."""
 
 import json
 from types import SimpleNamespace
@@ -162,15 +162,3 @@ def test_few_images_make_a_doubtful_frechet_distance(tmp_path, caplog):
   assert doubt in made["protocols"]["fd_pixels"]
   assert "biased" not in made["protocols"]["kid_pixels"]
   assert f"fd_pixels: {doubt}" in caplog.text
-
-
-def test_wrong_flags_end_in_one_sentence():
-  for arguments, sentence in (
-    ((), "either --workdir or --reals"),
-    (("--reals=a",), "belong together"),
-    (("--workdir=nowhere",), "not the workdir of a run"),
-    (("--reals=a", "--fakes=b", "--step=1"), "go with --workdir"),
-  ):
-    said = run_command("evaluate", *arguments, code=2)
-    assert sentence in said
-    assert said.count("\n") == 1

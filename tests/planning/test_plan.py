@@ -15,7 +15,6 @@ from msggan_jax.planning.flops import Count
 from msggan_jax.planning.instructions import Work
 from msggan_jax.runtime import sharding
 from tests.algorithm.runs import small_config
-from tests.commands import run_command
 
 CONFIG = small_config(batch_size=32)
 
@@ -187,11 +186,6 @@ def test_figures_of_gpus():
     true_float32 = chip.flops_per_sec / chip.passes(4, "highest")
     assert true_float32 == pytest.approx(1e12 * float32, rel=0.005)
     assert chip.passes(4, "default") == 2 and chip.passes(2, "highest") == 1
-
-
-def test_levels_need_an_absent_device():
-  said = run_command("plan", "--config=configs/demo.py", "--levels", code=2)
-  assert said.startswith("error: --levels needs --topology or --gpu")
 
 
 def run_plan(*flags):

@@ -15,7 +15,6 @@ from msggan_jax.checkpoints import safetensors_file, trained
 from msggan_jax.models import networks
 from msggan_jax.sharing import portable
 from tests.algorithm.runs import random_arrays, small_config
-from tests.commands import run_command
 
 ROOT = Path(__file__).parents[2]
 PYTHON = ROOT / ".venv-onnx" / "bin" / "python"  # `make onnx` makes it
@@ -201,17 +200,6 @@ def test_a_file_draws_without_the_package(tmp_path):
   with pytest.raises(ValueError, match="exists; choose another --output"):
     portable.write(source, output, "stablehlo")
   assert output.read_bytes() == content
-
-
-def test_flags_that_do_not_fit():
-  for flags, sentence in (
-    (["--variant=psi"], "--variant: safetensors has only weights"),
-    (["--discriminator", "--format=stablehlo"], "only --format=safetensors"),
-    ([], "the formats' endings are .safetensors, .stablehlo, .onnx"),
-  ):
-    paths = ("--workdir=none", "--output=none.onnx")
-    said = run_command("export", *paths, *flags, code=2)
-    assert len(said.splitlines()) == 1 and sentence in said
 
 
 # ONNX.
