@@ -75,7 +75,7 @@ def torch_bytes(content, is_zip, count=None):
     def persistent_id(self, thing):
       if not isinstance(thing, Storage):
         return None
-      stored.append(thing.array.tobytes())
+      stored.append(thing.array)
       kind = getattr(sys.modules["torch"], thing.kind)
       size = thing.array.size if count is None else count
       id = ("storage", kind, str(len(stored) - 1), "cpu", size)
@@ -90,7 +90,7 @@ def torch_bytes(content, is_zip, count=None):
   buffer = io.BytesIO()
   Pickler(buffer, protocol=2).dump(content)
   if is_zip:
-    return zip_bytes(buffer.getvalue(), stored)
+    return zip_bytes(buffer.getvalue(), [x.tobytes() for x in stored])
   system = {"protocol_version": 1001, "little_endian": True, "type_sizes": {}}
   parts = [
     pickle.dumps(0x1950A86A20F9469CFC6C, 2),
@@ -99,8 +99,9 @@ def torch_bytes(content, is_zip, count=None):
     buffer.getvalue(),
     pickle.dumps([str(i) for i in range(len(stored))], 2),
   ]
-  for raw in stored:
-    parts += [struct.pack("<q", len(raw) // 4 if count is None else count), raw]
+  for array in stored:
+    size = array.size if count is None else count
+    parts += [struct.pack("<q", size), array.tobytes()]
   return b"".join(parts)
 
 

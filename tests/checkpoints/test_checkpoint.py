@@ -7,7 +7,6 @@ import resource
 import shutil
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 import pytest
 
@@ -16,14 +15,14 @@ from msggan_jax.checkpoints.checkpoint import Checkpoints, SaveError
 from msggan_jax.runtime import errors, sharding
 
 
+def replicated():
+  return sharding.replicated(sharding.make_mesh(jax.devices()))
+
+
 def tree(step):
-  return {"a": jnp.full((40, 30), step, jnp.float32), "b": jnp.int32(step)}
-
-
-ABSTRACT = sharding.abstract(
-  jax.eval_shape(lambda: tree(0)),
-  jax.sharding.SingleDeviceSharding(jax.devices()[0]),
-)
+  """Return a step's arrays, on all devices of all processes."""
+  host = {"a": np.full((40, 30), step, np.float32), "b": np.int32(step)}
+  return jax.device_put(host, replicated())
 
 
 def save(folder, *steps, **kept):
@@ -32,13 +31,18 @@ def save(folder, *steps, **kept):
       checkpoints.save(step, tree(step))
 
 
-def restored(folder, step=None):
+def restored(checkpoints, step=None):
   """Return which step's tree is restored; check that it is whole."""
-  with Checkpoints(folder) as checkpoints:
-    found = checkpoints.restore(ABSTRACT, step)
-  step = int(found["b"])
-  np.testing.assert_array_equal(found["a"], tree(step)["a"])
+  abstract = sharding.abstract(tree(0), replicated())
+  found = checkpoints.restore(abstract, step)
+  step = int(found["b"].addressable_data(0))
+  assert (np.asarray(found["a"].addressable_data(0)) == step).all()
   return step
+
+
+def restored_in(folder, step=None):
+  with Checkpoints(folder) as checkpoints:
+    return restored(checkpoints, step)
 
 
 def flip(path, rng):
@@ -79,7 +83,7 @@ def test_any_damage_is_passed_over(two, tmp_path):
     # A flip in the manifest's white space changes nothing that counts.
     expected = 2 if manifest.find_damage(folder / "2") is None else 1
     assert expected == 1 or path.name == manifest.NAME
-    assert restored(folder) == expected
+    assert restored_in(folder) == expected
     assert (folder / "2").is_dir()
 
 
@@ -91,21 +95,21 @@ def folder(two, tmp_path):
 
 def test_a_damaged_one_that_is_asked_for_is_refused(folder):
   delete(folder / "1" / "state" / "manifest.ocdbt", None)
-  assert restored(folder) == 2
+  assert restored_in(folder) == 2
   with pytest.raises(ValueError, match=r"1 is damaged: state/.* is missing"):
-    restored(folder, 1)
+    restored_in(folder, 1)
   delete(folder / "2" / "state" / "manifest.ocdbt", None)
   with pytest.raises(ValueError, match="every checkpoint in .* is damaged"):
-    restored(folder)
+    restored_in(folder)
 
 
 def test_a_damaged_one_is_moved_aside_by_the_next_save(folder):
   flip(folder / "2" / "state" / "manifest.ocdbt", random.Random(1))
   with Checkpoints(folder, keep=1) as checkpoints:
-    assert int(checkpoints.restore(ABSTRACT)["b"]) == 1
+    assert restored(checkpoints) == 1
     checkpoints.save(2, tree(2))
     checkpoints.save(3, tree(3))
-  assert restored(folder) == 3
+  assert restored_in(folder) == 3
   assert (folder / "2.damaged").is_dir()
   assert not (folder / "1").exists()
 
@@ -114,9 +118,9 @@ def test_an_unfinished_one_is_no_checkpoint(tmp_path):
   save(tmp_path, 1)
   (tmp_path / "1" / manifest.NAME).unlink()
   with pytest.raises(FileNotFoundError):
-    restored(tmp_path)
+    restored_in(tmp_path)
   save(tmp_path, 1)
-  assert restored(tmp_path) == 1
+  assert restored_in(tmp_path) == 1
 
 
 @pytest.mark.parametrize("limit", [1024, None])
@@ -148,9 +152,9 @@ def test_a_full_disk_leaves_the_last_good_one(
     save(tmp_path / "1" / "manifest.json" / "checkpoints", 1)
   assert errors.exit_code(caught.value) == 2
   assert os.listdir(tmp_path) == ["1"]
-  assert restored(tmp_path) == 1
+  assert restored_in(tmp_path) == 1
   save(tmp_path, 2)
-  assert restored(tmp_path) == 2
+  assert restored_in(tmp_path) == 2
 
 
 def test_the_first_after_each_multiple_stays(tmp_path):

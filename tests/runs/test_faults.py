@@ -6,7 +6,6 @@ import shutil
 import signal
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 import pytest
 from jax.experimental import multihost_utils
@@ -21,6 +20,7 @@ from msggan_jax.runtime import (
   sharding,
 )
 from msggan_jax.training import batches
+from tests.checkpoints.test_checkpoint import restored, save, tree
 from tests.runs.chaos import flip, halve
 from tests.runs.forked import run_in_all
 
@@ -79,29 +79,8 @@ def a_folder_that_one_does_not_see(folder):
       pass
 
 
-def tree(step):
-  mesh = sharding.make_mesh(jax.devices())
-  host = {"a": np.full((40, 30), step, np.float32), "b": np.int32(step)}
-  return jax.device_put(host, sharding.replicated(mesh))
-
-
-def restored(checkpoints, step=None):
-  mesh = sharding.make_mesh(jax.devices())
-  shapes = {
-    "a": jax.ShapeDtypeStruct((40, 30), jnp.float32),
-    "b": jax.ShapeDtypeStruct((), jnp.int32),
-  }
-  abstract = sharding.abstract(shapes, sharding.replicated(mesh))
-  found = checkpoints.restore(abstract, step)
-  step = int(found["b"].addressable_data(0))
-  assert (np.asarray(found["a"].addressable_data(0)) == step).all()
-  return step
-
-
 def saved(folder, *steps):
-  with checkpoint.Checkpoints(folder) as checkpoints:
-    for step in steps:
-      checkpoints.save(step, tree(step))
+  save(folder, *steps)
   multihost_utils.sync_global_devices(f"{folder.name} is saved")
 
 

@@ -1,4 +1,4 @@
-"""Weight files: torch formats, TF pickles, hostile ones; names and shapes."""
+"""Weight files: torch formats, TF pickles, hostile ones; defaults."""
 
 import io
 import os
@@ -8,13 +8,13 @@ import zipfile
 import numpy as np
 import pytest
 
-from msggan_jax.checkpoints.tensors import flatten
 from msggan_jax.models import networks
 from msggan_jax.sharing.foreign import msg_stylegan_tf, restricted
 from msggan_jax.sharing.foreign.msg_stylegan_tf import Network
 from msggan_jax.sharing.foreign.torch_file import read_torch
 from tests import fuzzing, weight_files
 from tests.conftest import load_config
+from tests.models.test_networks import count
 from tests.weight_files import Tensor, torch_bytes, zip_bytes
 
 pytestmark = pytest.mark.usefixtures("stand_ins")
@@ -41,6 +41,9 @@ def test_torch_files(tmp_path, is_zip):
     "transposed": Tensor(b, (3, 2), (1, 3)),
     "part": Tensor(b, (2,), (1,), offset=4),
     "scalar": Tensor(b, (), offset=5),
+    "half": np.array([1.5, -2.0], np.float16),
+    "double": np.array([1.5, -2.0]),
+    "long": np.arange(3),
   }
   tensors = read_torch(save(tmp_path, torch_bytes(content, is_zip)))
   assert list(tensors) == list(content)
@@ -48,22 +51,11 @@ def test_torch_files(tmp_path, is_zip):
   np.testing.assert_array_equal(tensors["transposed"], b.reshape(2, 3).T)
   np.testing.assert_array_equal(tensors["part"], b[4:])
   assert tensors["scalar"] == b[5]
+  for name in ("half", "double", "long"):
+    np.testing.assert_array_equal(tensors[name], content[name])
   nested = {"epoch": 3, "state_dict": {"x": Tensor(a)}}
   tensors = read_torch(save(tmp_path, torch_bytes(nested, is_zip)))
   np.testing.assert_array_equal(tensors["x"], a)
-
-
-def test_torch_number_types(tmp_path):
-  values = np.array([1.5, -2.0])
-  content = {
-    "half": values.astype("f2"),
-    "double": values,
-    "long": np.arange(3),
-  }
-  tensors = read_torch(save(tmp_path, torch_bytes(content, is_zip=True)))
-  for name in ("half", "double"):
-    np.testing.assert_array_equal(tensors[name], values)
-  assert tensors["long"].tolist() == [0, 1, 2]
 
 
 @pytest.mark.parametrize("module", ["numpy.core", "numpy._core"])
@@ -154,8 +146,8 @@ def test_impossible_tensors(tmp_path, is_zip):
     path = save(tmp_path, torch_bytes({"x": tensor}, is_zip))
     with pytest.raises(ValueError, match="'x' is damaged"):
       read_torch(path)
-  for count in (2**40, -1, 5, 7):
-    data = torch_bytes({"x": normal(0, 6)}, is_zip, count)
+  for size in (2**40, -1, 5, 7):
+    data = torch_bytes({"x": normal(0, 6)}, is_zip, size)
     with pytest.raises(ValueError):
       read_torch(save(tmp_path, data))
 
@@ -234,34 +226,9 @@ def test_repeated_arguments_are_not_copied():
   assert first.arguments is second.arguments
 
 
-def test_stylegan_names_and_shapes():
-  """With the official code's defaults; reference/peers.md, section 1.2."""
+def test_the_official_code_s_defaults():
+  """Their parameters are counted in reference/peers.md, section 1.2."""
   config = load_config("default", "msg_stylegan_official")
   config.update(msg_stylegan_tf.architecture([Network(name) for name in "GDG"]))
-  scales = tuple(2**i for i in range(2, 11))
-  g_table = msg_stylegan_tf.generator_table(
-    scales, mapping_layers=8, num_classes=0
-  )
-  d_table = msg_stylegan_tf.discriminator_table(scales, channels=3)
-  shapes = {}
-  for make, table in (
-    (networks.make_generator, g_table),
-    (networks.make_discriminator, d_table),
-  ):
-    leaves = flatten(*make(config).shapes)
-    assert len(leaves) == len(table) == len({s.name for s in table.values()})
-    for path, leaf in leaves.items():
-      name, layout = table[path]
-      shapes[name] = layout.their_shape(leaf.shape)
-  of_synthesis = [name for name in shapes if name.startswith("synthesis/")]
-  assert len(of_synthesis) == 126
-  assert (len(g_table), len(d_table)) == (126 + 16 + 1, 48)
-  learned = {
-    name: int(np.prod(shape))
-    for name, shape in shapes.items()
-    if name != "dlatent_avg" and not name.startswith("synthesis/noise")
-  }
-  assert sum(learned.values()) == 26_219_627 + 24_238_625
-  assert shapes["synthesis/4x4/Const/StyleMod/weight"] == (512, 1024)
-  assert shapes["128x128/combine/weight"] == (1, 1, 131, 128)
-  assert shapes["4x4/Dense0/weight"] == (8192, 512)
+  assert count(networks.make_generator(config)) == 26_219_627
+  assert count(networks.make_discriminator(config)) == 24_238_625
