@@ -176,7 +176,7 @@ def test_narrow_levels_fill_the_lanes():
   assert best_fold(8, 1) == 4
 
 
-def total_loss(config, forms, examples=4):
+def total_loss(config, forms, examples):
   """Return the loss of both networks and its gradients, with penalties."""
   generator = networks.make_generator(config, forms)
   discriminator = networks.make_discriminator(config, forms)
@@ -210,14 +210,18 @@ def narrow_config(preset):
 
 
 @pytest.mark.parametrize(
-  ("preset", "grid", "pyramid"),
-  [("msg_progan", "4x4", "exact"), ("msg_residual", "3x4", "skip")],
+  ("preset", "changes"),
+  [
+    ("msg_progan", {"pyramid": "exact"}),
+    ("msg_residual", {"base_grid": "3x4", "pyramid": "skip"}),
+    ("progan", {"grow_from": 8}),
+    ("stylegan", {"grow_from": 8}),
+  ],
 )
-def test_images_and_scores_equal_their_plain_form(
-  preset, grid, pyramid, float64
-):
+def test_images_and_scores_equal_their_plain_form(preset, changes, float64):
+  """Also of a fade, and with the gradient of both networks."""
   config = narrow_config(preset)
-  config.base_grid, config.pyramid = grid, pyramid
+  config.update(changes)
   rng = np.random.default_rng(0)
   z = jnp.asarray(rng.normal(size=(4, config.latent_size)))
   results = []
@@ -225,15 +229,18 @@ def test_images_and_scores_equal_their_plain_form(
     generator = networks.make_generator(config, forms)
     discriminator = networks.make_discriminator(config, forms)
     arrays = random_arrays(generator), random_arrays(discriminator, 1)
-    arrays = jax.tree.map(lambda x: x.astype(jnp.float64), arrays)
+    g, d = jax.tree.map(lambda x: x.astype(jnp.float64), arrays)
 
     @jax.jit
-    def compute(g, d, generator=generator, discriminator=discriminator):
-      pyramid = generator.apply(*g, z)
-      scores = discriminator.apply(*d, pyramid)
-      return scores, tuple(refold(image, 1) for image in pyramid)
+    def compute(z, generator=generator, discriminator=discriminator, g=g, d=d):
+      def score(z):
+        pyramid = generator.apply(*g, z)
+        scores = discriminator.apply(*d, pyramid)
+        return scores.sum(), (scores, [refold(image, 1) for image in pyramid])
 
-    results.append(compute(*arrays))
+      return jax.value_and_grad(score, has_aux=True)(z)
+
+    results.append(compute(z))
   for a, b in zip(*map(jax.tree.leaves, results), strict=True):
     assert np.linalg.norm(a - b) <= 1e-12 * np.linalg.norm(b)
 
@@ -264,31 +271,26 @@ def test_interleaved_groups_equal_contiguous_ones(float64):
 
 
 @pytest.mark.slow
-def test_an_interleaved_network_equals_its_plain_form(float64):
-  config = small_config(batch_size=32)
-  plain, ours = (
-    total_loss(config, forms, 32)[0]
-    for forms in (kernels.BY_PLATFORM, kernels.FOLDED)
-  )
-  for a, b in zip(*map(jax.tree.leaves, (ours, plain)), strict=True):
-    assert np.linalg.norm(a - b) <= 1e-11 * np.linalg.norm(b) + 1e-15
-
-
-@pytest.mark.slow
 @pytest.mark.parametrize(
-  "preset",
-  ["msg_progan", "msg_stylegan", "bmsg_gan", "msg_gan_v1", "msg_residual"],
+  ("preset", "examples"),
+  [
+    *(("msg_progan", 4), ("msg_stylegan", 4), ("bmsg_gan", 4)),
+    *(("msg_gan_v1", 4), ("msg_residual", 4)),
+    ("msg_progan", 32),  # interleaved
+  ],
 )
-def test_gradients_of_networks_equal_their_plain_form(preset, float64):
+def test_gradients_of_networks_equal_their_plain_form(
+  preset, examples, float64
+):
   """Of both networks, through the gradient penalty and R1."""
   config = narrow_config(preset)
-  plain, folds = total_loss(config, kernels.BY_PLATFORM)
+  plain, folds = total_loss(config, kernels.BY_PLATFORM, examples)
   assert folds == [1, 1, 1]
   for forms, expected in (
     (kernels.FOLDED, [1, 2, 4]),  # 48 channels at 8x8, 32 at 16x16
     (kernels.ON_GPUS, [1, 1, 1]),
   ):
-    ours, folds = total_loss(config, forms)
+    ours, folds = total_loss(config, forms, examples)
     assert folds == expected
     for a, b in zip(*map(jax.tree.leaves, (ours, plain)), strict=True):
       assert np.linalg.norm(a - b) <= 1e-11 * np.linalg.norm(b) + 1e-15

@@ -1,4 +1,7 @@
-"""Growing networks: the ends of a fade, and its derivatives."""
+"""Growing networks: the ends of a fade, and its derivatives.
+
+`tests/kernels/test_folded.py` compares their folded form.
+"""
 
 import jax
 import jax.numpy as jnp
@@ -15,11 +18,8 @@ from tests.algorithm.runs import random_arrays, small_config
 PRESETS = pytest.mark.parametrize("preset", ["progan", "stylegan"])
 
 
-def make(config, forms=kernels.BY_PLATFORM):
-  return (
-    networks.make_generator(config, forms),
-    networks.make_discriminator(config, forms),
-  )
+def make(config):
+  return networks.make_generator(config), networks.make_discriminator(config)
 
 
 def arrays_of(network, seed, alpha):
@@ -105,32 +105,6 @@ def test_finite_differences_through_a_fade(preset, float64):
     difference = (at(h) - at(-h)) / (2 * h)
     slope = sum(jax.tree.leaves(slopes))
     np.testing.assert_allclose(slope, difference, rtol=1e-5, atol=1e-7)
-
-
-@PRESETS
-def test_folded_levels_fade_alike(preset):
-  """As on TPUs: images, scores and the scores' gradient, in any form."""
-  config = small_config(preset, resolution=16, grow_from=8)
-  z = jax.random.normal(jax.random.key(2), (4, 4))
-  results = []
-  for forms in (kernels.BY_PLATFORM, kernels.FOLDED):
-    generator, discriminator = make(config, forms)
-    g, d = (
-      arrays_of(n, i, 0.25) for i, n in enumerate((generator, discriminator))
-    )
-
-    @jax.jit
-    def run(z, generator=generator, discriminator=discriminator, g=g, d=d):
-      def score(image):
-        pyramid = (generator.fit(image),)
-        return discriminator.apply(*d, pyramid).sum()
-
-      image = kernels.to_array(generator.apply(*g, z)[0])
-      return image, jax.value_and_grad(score)(image)
-
-    results.append(run(z))
-  for a, b in zip(*map(jax.tree.leaves, results), strict=True):
-    np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-4)
 
 
 def test_styles_are_mixed_in_training_alone(float64):
