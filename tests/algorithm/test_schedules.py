@@ -51,6 +51,8 @@ def test_without_schedules_the_fields_are_used_as_they_are(tiny_config):
     now = schedules.at(tiny_config, jnp.int32(3))
     assert now._asdict() == {name: tiny_config[name] for name in now._fields}
     assert not now.moving()
+  for tiny_config.ema_kimg, rate in ((0.064, 1 - 0.5**0.5), (0.0, 1.0)):
+    assert averaging.ema_rate(tiny_config, tiny_config) == pytest.approx(rate)
 
 
 @pytest.mark.parametrize("name", ["adam", "rmsprop"])

@@ -14,16 +14,14 @@ from tests.algorithm.runs import small_config
 
 @pytest.fixture
 def run(tmp_path):
-  """A run whose parameters move along a line: theta(t) = start + t * move."""
+  """A run whose parameters move along a line: theta(t) = start + t / 100."""
   config = small_config("msg_stylegan", batch_size=8)
   saved.save_config(config, tmp_path)
   network = networks.make_generator(config)
   params, state = jax.device_get(jax.jit(network.init)(jax.random.key(0)))
-  moves = jax.tree.map(lambda x: 0.01 * np.cos(np.arange(x.size)), params)
-  moves = jax.tree.map(lambda m, x: m.reshape(x.shape), moves, params)
 
   def at(place):
-    return jax.tree.map(lambda x, m: x + place * m, params, moves)
+    return jax.tree.map(lambda x: x + 0.01 * place, params)
 
   averages.save(tmp_path, 0, (params,) * len(WIDTHS), state)
   for step in (50, 100, 150, 200):
