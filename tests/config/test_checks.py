@@ -139,10 +139,20 @@ def test_impossible_configurations_end_in_a_sentence():
       checks.validate(config, 8)
 
 
+STRIDED = {"stddev_grouping": "strided"}
+WITHOUT_STDDEV = {"model": "residual", "stddev_placement": "none"}
+
+
 def test_possible_configurations_pass():
-  config = load_config("default")
-  config.stddev_grouping = "strided"
-  checks.validate(config, 1)
-  # The whole batch is one group: how it would be cut does not matter.
-  config.stddev_group, config.batch_size = 0, 24
-  checks.validate(config, 8)
+  for num_devices, changes in (
+    (1, STRIDED),
+    # The whole batch is one group: how it would be cut does not matter.
+    (8, STRIDED | {"stddev_group": 0, "batch_size": 24}),
+    (2, WITHOUT_STDDEV | {"batch_size": 6}),
+    (2, WITHOUT_STDDEV | {"batch_size": 12, "micro_batch_size": 3}),
+    (2, WITHOUT_STDDEV | {"batch_size": 6, "stddev_group": 0}),
+    (2, WITHOUT_STDDEV | STRIDED | {"batch_size": 6}),
+  ):
+    config = load_config("default")
+    config.update(changes)
+    checks.validate(config, num_devices)

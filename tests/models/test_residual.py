@@ -10,7 +10,6 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from msggan_jax.config import checks
 from msggan_jax.models import networks
 from msggan_jax.models.residual import BLOCKS
 from tests.algorithm.runs import random_arrays, small_config
@@ -147,21 +146,3 @@ def test_every_phi_and_the_minibatch_stddev(combine, placement):
     discriminator.jitted_apply(*d, each)[0] for each in (images, others)
   )
   assert (other == first) == (placement == "none")
-
-
-@pytest.mark.parametrize(
-  "changes",
-  [
-    {"batch_size": 6},
-    {"batch_size": 12, "micro_batch_size": 3},
-    {"batch_size": 6, "stddev_group": 0},
-    {"batch_size": 6, "stddev_grouping": "strided"},
-  ],
-)
-def test_without_a_stddev_any_batch_is_possible(changes):
-  config = residual_config(**changes)
-  config.dataset.name = "cats"
-  checks.validate(config, 2)
-  config.stddev_placement = "last_block"
-  with pytest.raises(ValueError, match="stddev"):
-    checks.validate(config, 4)

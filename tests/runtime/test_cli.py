@@ -1,6 +1,7 @@
 """What commands share: --config, --json, ~, and bad input in one sentence."""
 
 import errno
+import functools
 import json
 import os
 import subprocess
@@ -12,6 +13,7 @@ from absl import flags
 from msggan_jax.checkpoints import trained
 from msggan_jax.config import saved
 from msggan_jax.runtime import cli, errors
+from tests.commands import run_command
 from tests.conftest import CONFIGS, load_config
 
 CIFAR10 = (CONFIGS / "cifar10.py").read_text()
@@ -114,26 +116,20 @@ def test_a_bad_flag_is_told_in_the_users_words(
   assert capsys.readouterr().err == f"error: {sentence}\n"
 
 
+def live_in(folder):
+  os.chdir(folder)
+  os.environ["HOME"] = str(folder)
+
+
 def test_the_packages_configuration_is_used_in_any_folder(tmp_path):
-  done = subprocess.run(
-    [
-      *(sys.executable, "-m", "msggan_jax.prepare"),
-      "--config=configs/image_folder.py",
-      "--config.dataset.path=~/photos",
-    ],
-    cwd=tmp_path,
-    env=os.environ | {"HOME": str(tmp_path)},
-    capture_output=True,
-    text=True,
-    timeout=600,
-  )
-  assert done.returncode == 2
-  which, sentence = done.stderr.splitlines()
+  flags = ("--config=configs/image_folder.py", "--config.dataset.path=~/photos")
+  before = functools.partial(live_in, tmp_path)
+  said = run_command("prepare", *flags, code=2, before=before)
   file = cli.PACKAGE / "configs" / "image_folder.py"
-  assert which == f"--config=configs/image_folder.py: not here; using {file}"
-  assert (
-    sentence == f"error: dataset.path: {tmp_path / 'photos'} does not exist"
-  )
+  assert said.splitlines() == [
+    f"--config=configs/image_folder.py: not here; using {file}",
+    f"error: dataset.path: {tmp_path / 'photos'} does not exist",
+  ]
 
 
 @pytest.mark.parametrize(

@@ -265,16 +265,24 @@ def test_project_refuses_other_images(tmp_path):
     projection.read_image(path, (8, 8), 3)
 
 
-def test_arrays_of_another_size_are_refused_with_both_sizes():
+def test_impossible_arguments_are_refused_with_what_is_possible():
   progan, stylegan = make_generator(), make_generator("stylegan")
   network = networks.make_discriminator(progan.config)
   arrays = jax.jit(network.init)(jax.random.key(1))
   discriminator = trained.Discriminator(progan.config, network, *arrays)
-  zeros = jnp.zeros
+  zeros, z = jnp.zeros, jnp.ones((2, 6))
+  labeled = make_generator(num_classes=3)
   for call, sentence in (
     (lambda: progan(zeros((2, 5))), "z has shape (2, 5); .* needs (B, 6)"),
     (lambda: progan(zeros((0, 6))), "z has shape (0, 6); .* B of 1 or more"),
     (lambda: progan(zeros((2, 6), int)), "z has type int32; give floats"),
+    (lambda: progan(z, truncation_psi=0.5), "truncation_psi is 0.5, but"),
+    (lambda: progan.map_latents(z), "this generator has no w"),
+    (lambda: progan(z, [0, 1]), "these networks are unconditional"),
+    (lambda: labeled(z), "need labels: give 2 of them, each from 0 to 2"),
+    (lambda: labeled(z, [0]), "shape"),
+    (lambda: labeled(z, [0, 3]), "labels range from 0 to 3"),
+    (lambda: stylegan(z, noise="random"), "noise is 'random'; choose 'fixed'"),
     (
       lambda: stylegan(zeros((2, 6)), truncation_psi=np.nan),
       "truncation_psi is nan; choose a finite number",
@@ -293,6 +301,8 @@ def test_arrays_of_another_size_are_refused_with_both_sizes():
     with pytest.raises(ValueError) as raised:
       call()
     assert all(part in str(raised.value) for part in sentence.split(".*"))
+  with jax.enable_x64(True):
+    assert progan.sample_latents(jax.random.key(1), 2).dtype == jnp.float32
 
 
 def test_titles_name_the_classes(tmp_path):

@@ -66,28 +66,22 @@ def test_a_generator_alone_can_be_trained_on(tmp_path):
   saved.check_config(config, tmp_path / "run")
 
 
+STYLEGAN = str(GOLDEN / "msg_stylegan_16.pkl")
+
+
 def test_files_of_another_source_are_refused(tmp_path):
-  with pytest.raises(
-    ValueError, match="this is not a generator of this source"
+  text, nothing = tmp_path / "notes.pth", tmp_path / "nothing.pth"
+  text.write_text("not weights")
+  none_of_it = f"^{text}: not a .*file.*, .*pickle$"
+  for source, generator, discriminator, sentence in (
+    ("msg-gan-v1", BMSG_G, None, "this is not a generator of this source"),
+    ("bmsg-gan", STYLEGAN, None, r"uses 'dnnlib\.tflib"),
+    ("msg-stylegan-tf", STYLEGAN, str(BMSG_D), "contain all networks"),
+    ("bmsg-gan", nothing, None, "does not exist or is not a file"),
+    *((source, text, None, none_of_it) for source in conversion.PRESETS),
   ):
-    conversion.read("msg-gan-v1", str(BMSG_G), None)
-  with pytest.raises(ValueError, match=r"uses 'dnnlib\.tflib"):
-    conversion.read("bmsg-gan", str(GOLDEN / "msg_stylegan_16.pkl"), None)
-  with pytest.raises(ValueError, match="contain all networks"):
-    pickled = str(GOLDEN / "msg_stylegan_16.pkl")
-    conversion.read("msg-stylegan-tf", pickled, str(BMSG_D))
-  with pytest.raises(
-    FileNotFoundError, match="does not exist or is not a file"
-  ):
-    conversion.read("bmsg-gan", str(tmp_path / "nothing.pth"), None)
-
-
-@pytest.mark.parametrize("source", [*conversion.PRESETS])
-def test_a_text_is_no_weight_file(tmp_path, source):
-  path = tmp_path / "notes.pth"
-  path.write_text("not weights")
-  with pytest.raises(ValueError, match=f"^{path}: not a .*file.*, .*pickle$"):
-    conversion.read(source, str(path), None)
+    with pytest.raises((ValueError, FileNotFoundError), match=sentence):
+      conversion.read(source, str(generator), discriminator)
 
 
 def tensors_of(table, config, make_network, seed):
