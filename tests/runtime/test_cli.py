@@ -19,19 +19,6 @@ from tests.conftest import CONFIGS, load_config
 CIFAR10 = (CONFIGS / "cifar10.py").read_text()
 
 
-@pytest.fixture
-def values(monkeypatch):
-  """Flags of their own, with --json."""
-  own, define = flags.FlagValues(), flags.DEFINE
-  monkeypatch.setattr(cli.flags, "FLAGS", own)
-  monkeypatch.setattr(
-    cli.flags,
-    "DEFINE",
-    lambda *args, **options: define(*args, flag_values=own, **options),
-  )
-  return own, cli.define_json("Numbers.")
-
-
 def test_a_bad_configuration_ends_in_one_sentence(tmp_path, monkeypatch):
   monkeypatch.chdir(tmp_path)
   for name, text in (
@@ -96,26 +83,6 @@ def test_home_is_expanded_in_every_flag_and_field(tmp_path, monkeypatch):
   assert trained.find("~/run") == tmp_path / "run"
 
 
-@pytest.mark.parametrize(
-  ("arguments", "sentence"),
-  [
-    ([], "--workdir is missing; see --help"),
-    (["--workdir=a", "--steps=b"], "--steps=b: give a whole number"),
-    (["--workdir=a", "--rate=b"], "--rate=b: give a number"),
-  ],
-)
-def test_a_bad_flag_is_told_in_the_users_words(
-  values, arguments, sentence, capsys
-):
-  own = {"flag_values": values[0]}
-  flags.DEFINE_string("workdir", None, "A folder.", required=True, **own)
-  flags.DEFINE_integer("steps", 1, "Steps.", **own)
-  flags.DEFINE_float("rate", 1.0, "A rate.", **own)
-  with pytest.raises(SystemExit, match="2"):
-    cli._parse_flags(["command", *arguments])
-  assert capsys.readouterr().err == f"error: {sentence}\n"
-
-
 def live_in(folder):
   os.chdir(folder)
   os.environ["HOME"] = str(folder)
@@ -132,21 +99,22 @@ def test_the_packages_configuration_is_used_in_any_folder(tmp_path):
   ]
 
 
-@pytest.mark.parametrize(
-  ("arguments", "target"),
-  [
+def test_json_is_a_switch_or_a_file(monkeypatch):
+  define = flags.DEFINE
+  for arguments, target in (
     ([], None),
     (["--json"], cli.STDOUT),
     (["--nojson"], None),
     (["--json=a/b.json"], "a/b.json"),
     (["--json", "rest"], cli.STDOUT),
-  ],
-)
-def test_json_is_a_switch_or_a_file(values, arguments, target):
-  own, holder = values
-  left = own(["command", *arguments])
-  assert holder.value == target
-  assert left[1:] == [a for a in arguments if not a.startswith("-")]
+  ):
+    own = flags.FlagValues()
+    in_own = functools.partial(define, flag_values=own)
+    monkeypatch.setattr(cli.flags, "DEFINE", in_own)
+    holder = cli.define_json("Numbers.")
+    left = own(["command", *arguments])
+    assert holder.value == target
+    assert left[1:] == [a for a in arguments if not a.startswith("-")]
 
 
 def test_steps_are_numbers_or_the_best():

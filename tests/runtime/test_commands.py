@@ -39,6 +39,11 @@ WRONG = {
   "plan --config=configs/demo.py": (
     ("--levels", "--levels needs --topology or --gpu"),
   ),
+  "sample": (
+    ("", "--workdir is missing; see --help"),
+    ("--workdir=none --draws=b", "--draws=b: give a whole number"),
+    ("--workdir=none --truncation_psi=b", "--truncation_psi=b: give a number"),
+  ),
   "sample --workdir=none --output=none": (
     ("--mode=video", "--mode=video"),
     ("--psis=1,2", "--psis: --mode=grid has no use for it, only truncation"),
