@@ -12,8 +12,8 @@ from pathlib import Path
 import pytest
 
 from msggan_jax.data.sources import demo
+from tests.commands import run_command
 from tests.conftest import write_noise
-from tests.runs.forked import Forked, command
 
 ROOT = Path(__file__).parents[1]
 _BLOCK = re.compile(r"^```sh\n(.*?)^```", re.DOTALL | re.MULTILINE)
@@ -65,13 +65,11 @@ def test_the_shell_blocks_run_in_order(tmp_path, monkeypatch):
   golden = ROOT / "tests" / "golden" / "msg_stylegan_16.pkl"
   shutil.copy(golden, tmp_path / "network-final.pkl")
   monkeypatch.chdir(tmp_path)
-  log = tmp_path / "log"
   for environment, (module, *flags) in commands():
     name = module.removeprefix("msggan_jax.")
-    done = Forked(environment, log, command, name, *flags, before=few_cats)
-    assert done.wait(600) == 0, (module, flags, log.read_text())
+    said = run_command(name, *flags, before=few_cats, **environment)
     if name == "evaluate":
-      printed = log.read_text()
+      printed = said
   for path in (
     *("images/32x32/seed0015.png", "images/grid_32x32.png"),
     *("demo.safetensors", "runs/photos/report.html"),

@@ -7,15 +7,17 @@ import tensorflow_datasets as tfds
 from PIL import Image
 
 import msggan_jax
+from msggan_jax import data
+from msggan_jax.reporting import records
+from msggan_jax.sampling import grids, projection
+from msggan_jax.sampling.job import Job
+from msggan_jax.sharing import portable
 from msggan_jax.sharing.foreign import conversion
 from msggan_jax.training import loop
-from tests.conftest import load_config
+from tests.conftest import load_config, write_noise
 from tests.sharing.test_convert import BMSG_D, BMSG_G
 
-pytestmark = [
-  pytest.mark.slow,
-  pytest.mark.usefixtures("standard_promotion"),
-]
+pytestmark = pytest.mark.usefixtures("standard_promotion")
 
 
 def tiny(config, tmp_path):
@@ -29,6 +31,7 @@ def tiny(config, tmp_path):
   return config
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
   ("preset", "channels", "mode"),
   [("msg_progan", 4, "RGBA"), ("msg_stylegan", 1, "L")],
@@ -63,6 +66,50 @@ def test_gray_and_alpha_with_labels(tmp_path, preset, channels, mode):
   assert logits.shape == (2,) and np.isfinite(logits).all()
 
 
+@pytest.mark.parametrize(
+  "preset", ["msg_progan", pytest.param("msg_stylegan", marks=pytest.mark.slow)]
+)
+def test_images_that_are_not_square(tmp_path, preset):
+  write_noise(tmp_path / "photos", [(20, 24)] * 40)
+  config = tiny(load_config("image_folder", preset), tmp_path)
+  config.base_grid = "3x4"
+  config.penalty = "none"  # halves the compilation
+  config.dataset.path = str(tmp_path / "photos")
+  run = tmp_path / "run"
+  loop.train(config, run)
+  (prepared,) = (tmp_path / "data").iterdir()
+  assert prepared.name.endswith("-6x8x3")
+  assert data.open_prepared(prepared)[0]["image"].shape == (6, 8, 3)
+  with Image.open(run / "reals.png") as picture:
+    assert picture.size == (8 * 8, 5 * 6)
+  with Image.open(run / "samples/4x4/000000.064.png") as picture:
+    assert picture.size == (8 * 4, 8 * 3)
+  assert records.read([str(run)])[0].series("diversity")
+
+  generator = msggan_jax.load_generator(run)
+  job = Job(
+    generator=generator,
+    output=tmp_path / "images",
+    seeds=(0, 1),
+    labels=None,
+    scales=(),
+    truncation_psi=1.0,
+    batch_size=2,
+  )
+  grids.multiscale(job)
+  with Image.open(tmp_path / "images/multiscale.png") as picture:
+    assert picture.height < 2 * 128 and picture.width > 2 * 128
+  shown = job.generate()[8][0]
+  Image.fromarray(shown).save(tmp_path / "shown.png")
+  lines = projection.project(job, tmp_path / "shown.png", iterations=2)
+  assert "6\N{MULTIPLICATION SIGN}8" in lines[-1]
+  output = tmp_path / "g.safetensors"
+  portable.export(run, output)
+  pyramid = msggan_jax.load_generator(output)(np.zeros((1, 8), np.float32))
+  assert [images.shape[1:3] for images in pyramid] == [(3, 4), (6, 8)]
+
+
+@pytest.mark.slow
 def test_a_tfds_set(tmp_path):
   pytest.importorskip("tensorflow")
   config = tiny(load_config("cifar10"), tmp_path)
@@ -71,6 +118,7 @@ def test_a_tfds_set(tmp_path):
     assert int(loop.train(config, tmp_path / "run").step) == 2
 
 
+@pytest.mark.slow
 def test_imported_weights_train_on(tmp_path):
   run = tmp_path / "run"
   weights = conversion.read("bmsg-gan", str(BMSG_G), str(BMSG_D))

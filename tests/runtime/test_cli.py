@@ -4,7 +4,6 @@ import errno
 import functools
 import json
 import os
-import subprocess
 import sys
 
 import pytest
@@ -181,15 +180,7 @@ def test_wrong_input_is_never_worth_another_attempt(monkeypatch, capsys):
 
 @pytest.mark.parametrize("platform", ["cuda", "gpus"])
 def test_a_platform_that_is_not_here(platform):
-  command = (
-    "from msggan_jax.runtime import cli; import jax; cli.run(jax.devices)"
-  )
-  ended = subprocess.run(
-    [sys.executable, "-c", command],
-    env=os.environ | {"JAX_PLATFORMS": platform},
-    capture_output=True,
-    text=True,
-  )
-  assert ended.returncode == errors.EXIT_HOPELESS
-  assert ended.stderr.startswith(f"error: JAX_PLATFORMS={platform}: ")
-  assert ended.stderr.count("\n") == 1
+  flags = ("benchmark", "--config=configs/demo.py")
+  said = run_command(*flags, code=errors.EXIT_HOPELESS, JAX_PLATFORMS=platform)
+  assert said.startswith(f"error: JAX_PLATFORMS={platform}: ")
+  assert said.count("\n") == 1

@@ -8,7 +8,6 @@ import functools
 import math
 import re
 import shlex
-import subprocess
 import sys
 from pathlib import Path
 
@@ -21,6 +20,7 @@ from msggan_jax import data
 from msggan_jax.config import saved
 from msggan_jax.config.resolve import resolve
 from msggan_jax.runtime import cli
+from tests.commands import run_command
 from tests.conftest import load_config
 from tests.launch.test_launch import SCRIPTS, launch
 
@@ -107,8 +107,7 @@ def devices_of(words, environment, config_path):
 
 @functools.cache
 def known_flags(command):
-  words = [sys.executable, "-m", f"msggan_jax.{command}", "--helpxml"]
-  text = subprocess.run(words, stdout=subprocess.PIPE, text=True).stdout
+  text = run_command(command, "--helpxml", code=1)
   return {*re.findall(r"<name>(\w+)<", text)}
 
 
