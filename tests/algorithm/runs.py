@@ -9,7 +9,7 @@ from msggan_jax.algorithm import program
 from msggan_jax.checkpoints import checkpoint
 from msggan_jax.config import saved
 from msggan_jax.models import networks
-from msggan_jax.runtime import sharding
+from msggan_jax.runtime import jsonl, sharding
 from tests.conftest import load_config
 
 
@@ -87,6 +87,15 @@ def make_batch(config, step=0):
 
   held_out = draw(100 + step, "holdout_") if config.augment_holdout else {}
   return draw(step) | held_out
+
+
+def numbers_of(workdir, but=()):
+  """Return a run's rows without times, sizes and other names that begin so."""
+  others = ("images_per_sec", "memory_bytes", "secs", "unix_secs", *but)
+  return [
+    {name: x for name, x in row.items() if not name.startswith(others)}
+    for row in jsonl.read(workdir / "stats.jsonl")
+  ]
 
 
 def assert_equal(ours, reference):

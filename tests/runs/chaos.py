@@ -16,11 +16,9 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
-import jax
-import numpy as np
-
 from msggan_jax.checkpoints import manifest
 from msggan_jax.runtime import errors, jsonl
+from tests.algorithm.runs import assert_equal, numbers_of
 from tests.runs.forked import Forked, finish
 from tests.runs.test_processes import start as start_run
 from tests.runs.test_processes import state_of
@@ -37,7 +35,6 @@ FIELDS = {
 }
 FOREVER = FIELDS | {"total_kimg": 1000.0}
 _ROWS, _LINES = 40, 6  # from which the moment of a fault is drawn
-_TIMES = {"images_per_sec", "secs_per_kimg", "memory_bytes", "unix_secs"}
 
 
 def meet(folder: Path, processes: int, faults: int, seed: int) -> list[dict]:
@@ -118,33 +115,19 @@ def _started(
 
 
 def _compare(folder: Path, steps: int) -> None:
-  (state, rows), (expected, expected_rows) = (
-    state_of(folder, name, **FIELDS) for name in ("run", "whole")
-  )
-  jax.tree.map(np.testing.assert_array_equal, state, expected)
+  names = ("run", "whole")
+  assert_equal(*(state_of(folder, name, **FIELDS)[0] for name in names))
+  # A stop saves a checkpoint; the stability is that from one to the next.
+  rows, expected = (numbers_of(folder / x, ["stability/"]) for x in names)
   assert [row["step"] for row in rows] == list(range(1, steps + 1))
-  for row, expected_row in zip(rows, expected_rows, strict=True):
-    assert _numbers(row) == _numbers(expected_row)
+  assert rows == expected
   evaluations = [
     [row | {"secs": 0} for row in jsonl.read(folder / name / "metrics.jsonl")]
-    for name in ("run", "whole")
+    for name in names
   ]
   # The run may have been stopped before its last evaluation.
   assert evaluations[0] == evaluations[1][: len(evaluations[0])]
   assert len(evaluations[1]) - len(evaluations[0]) <= 1
-
-
-def _numbers(row: dict) -> dict:
-  """Return what a row says of the training.
-
-  Times and sizes differ from run to run. A stop saves a checkpoint, and the
-  stability is measured from one checkpoint to the next.
-  """
-  return {
-    name: value
-    for name, value in row.items()
-    if name not in _TIMES and not name.startswith(("secs/", "stability/"))
-  }
 
 
 def flip(folder: Path) -> None:
