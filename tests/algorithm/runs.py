@@ -58,7 +58,7 @@ class Run:
   def __init__(self, config, num_devices=1, forms=kernels.BY_PLATFORM):
     self.config = config
     self.mesh = sharding.make_mesh(jax.devices()[:num_devices])
-    run = program.make_program(config, self.mesh)
+    run = self.program = program.make_program(config, self.mesh)
     arrays = random_arrays(run.generator), random_arrays(run.discriminator, 1)
     self.start = jax.tree.map(np.array, run.assemble(*arrays))
     self.state = jax.device_put(self.start, sharding.replicated(self.mesh))

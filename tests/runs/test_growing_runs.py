@@ -13,10 +13,10 @@ from msggan_jax.runtime import jsonl, sharding
 from msggan_jax.sharing import portable
 from msggan_jax.training import loop, replay
 from tests.algorithm.runs import (
+  Run,
   assert_equal,
   assert_same,
-  make_batch,
-  random_arrays,
+  numbers_of,
   small_config,
 )
 from tests.conftest import load_config
@@ -68,16 +68,9 @@ def test_a_run_grows_and_resumes_in_a_fade(config, tmp_path, monkeypatch):
       loop.train(config, tmp_path / "killed")
   killed = loop.train(config, tmp_path / "killed")
   assert_equal(whole, killed)
-  timed = ("_secs", "images_per_sec", "secs_per", "memory", "secs/", "/secs")
-  both = [
-    [
-      {k: v for k, v in row.items() if not any(x in k for x in timed)}
-      for row in jsonl.read_steps(tmp_path / name / "stats.jsonl")
-    ]
-    for name in ("whole", "killed")
-  ]
-  assert both[0] == both[1]
-  check_rows(both[0])
+  rows = numbers_of(tmp_path / "whole")
+  assert rows == numbers_of(tmp_path / "killed")
+  check_rows(rows)
   check_evaluations(tmp_path / "whole")
   check_stages(config, tmp_path)
   replay.verify(config, tmp_path / "whole", "2,4")
@@ -145,14 +138,11 @@ def test_the_penalty_does_not_jump_where_a_fade_begins(preset, float64):
   config.grow_batch_sizes = config.grow_learning_rates = ""
   config.grow_stable_kimg = config.grow_fade_kimg = 0.008  # two steps
   config.total_kimg = 0.1
-  program = make_program(config, sharding.make_mesh(jax.devices()[:1]))
-  networks = program.generator, program.discriminator
-  arrays = [random_arrays(each, i) for i, each in enumerate(networks)]
-  state = program.assemble(*arrays).replace(step=np.int32(2))
-  penalties = []
+  run, penalties = Run(config), []
   for side in (4, 8):
-    own = jax.tree.map(np.array, state)  # the step takes it
-    _, metrics = program.at(side).step(own, make_batch(config))
+    own = jax.tree.map(np.array, run.start)  # the step takes it
+    own = own.replace(step=np.int32(2))
+    _, metrics = run.program.at(side).step(own, run.batch())
     assert float(metrics.values["alpha"]) == (side == 4)
     penalties += [
       float(value)
@@ -164,44 +154,19 @@ def test_the_penalty_does_not_jump_where_a_fade_begins(preset, float64):
 
 @pytest.mark.slow
 def test_a_stage_is_the_same_on_any_devices(float64):
-  """A step into a fade: levels above rest, optimizers have begun afresh."""
+  """A step into a fade, where optimizers have begun afresh."""
   config = small_config("stylegan", resolution=16, grow_from=4, stddev_group=2)
   config.grow_batch_sizes = config.grow_learning_rates = ""
   config.grow_stable_kimg = config.grow_fade_kimg = 0.016  # two steps of 8
   config.total_kimg, config.ema_kimg = 0.08, 0.01
   states = []
   for count in (1, 4):
-    mesh = sharding.make_mesh(jax.devices()[:count])
-    program = make_program(config, mesh)
-    # Adam would make steps of rounding, where initial gradients are 0.
-    networks = program.generator, program.discriminator
-    arrays = [random_arrays(each, i) for i, each in enumerate(networks)]
-    start = jax.tree.map(np.array, program.assemble(*arrays))
-    state = jax.device_put(start, sharding.replicated(mesh))
-    counts = []
+    run, counts = Run(config, count), []
     for step in range(4):
-      stage = growth.phase_at(config, step)
-      assert (stage.resolution, stage.fades) == ((4, False), (8, True))[
-        step > 1
-      ]
-      batch = sharding.put_batch(mesh, make_batch(config, step))
-      state, metrics = program.at(stage.resolution).step(state, batch)
-      counts.append(int(jax.tree.leaves(state.g_opt_state)[0]))
+      program = run.program.at(growth.phase_at(config, step).resolution)
+      run.state, metrics = program.step(run.state, run.batch(step))
+      counts.append(int(jax.tree.leaves(run.state.g_opt_state)[0]))
     assert counts == [1, 2, 1, 2]  # Adam's steps
     assert float(metrics.values["alpha"]) == 0.5
-    states.append(jax.tree.map(np.array, state))
+    states.append(jax.tree.map(np.array, run.state))
   assert_same(states[1], states[0])
-  for trees in ("g_params", "d_params", "ema_params"):
-    moved = {
-      name
-      for name, module in getattr(states[0], trees).items()
-      if any(
-        (a != b).any()
-        for a, b in zip(
-          *map(jax.tree.leaves, (module, getattr(start, trees)[name])),
-          strict=True,
-        )
-      )
-    }
-    levels = {name for name in moved if name.endswith("x16")}
-    assert not levels and any(name.endswith("8x8") for name in moved), trees
