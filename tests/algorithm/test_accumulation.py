@@ -1,13 +1,14 @@
 """On any devices, in parts, activations anew: the same training."""
 
 import jax
-import numpy as np
 import pytest
 
 from msggan_jax.algorithm import program
 from msggan_jax.config import checks
 from msggan_jax.runtime import sharding
-from tests.algorithm.runs import Run, assert_same, small_config
+from tests.algorithm.runs import Run, assert_equal, assert_same, small_config
+
+pytestmark = pytest.mark.usefixtures("standard_promotion")
 
 PARTS = {"micro_batch_size": 4}
 LABELED = {"num_classes": 3, "batch_size": 32}
@@ -61,11 +62,9 @@ def test_a_batch_may_be_divided(preset, fields, others, float64):
     assert_same(divided.metrics, one.metrics)
     assert_same(divided.state, one.state)
   state = jax.device_get(one.state)
-  jax.tree.map(np.testing.assert_array_equal, state.ema_state, state.g_state)
+  assert_equal(state.ema_state, state.g_state)
   if preset == "msg_gan_v1":  # no moving average
-    jax.tree.map(
-      np.testing.assert_array_equal, state.ema_params, state.g_params
-    )
+    assert_equal(state.ema_params, state.g_params)
 
 
 @pytest.mark.slow
