@@ -41,7 +41,6 @@ FILES = {
 QUICK_JIT = functools.partial(
   jax.jit, compiler_options={"xla_backend_optimization_level": 0}
 )
-STYLEGANS = ("msg_stylegan_16", "msg_stylegan_256")
 
 
 @dataclasses.dataclass
@@ -89,16 +88,6 @@ def load_golden(tmp_path_factory):
   return load
 
 
-@pytest.fixture(params=STYLEGANS)
-def stylegan(request, load_golden):
-  return load_golden(request.param)
-
-
-@pytest.fixture
-def bmsg(load_golden):
-  return load_golden("bmsg_32")
-
-
 def relative_error(ours, theirs):
   ours, theirs = np.asarray(ours, np.float64), np.asarray(theirs, np.float64)
   assert ours.shape == theirs.shape
@@ -112,13 +101,16 @@ def assert_images(pyramid, numbers, prefix):
     assert relative_error(ours, theirs) < 1e-5, f"{prefix}{image.shape[1]}"
 
 
-def test_bmsg_images_and_scores(bmsg):
+def test_bmsg_images_and_scores(load_golden):
+  bmsg = load_golden("bmsg_32")
   fakes = bmsg.generator(bmsg.numbers["z"])
   assert_images(fakes, bmsg.numbers, "G_")
   assert_scores(bmsg, fakes)
 
 
-def test_stylegan_images_and_scores(stylegan):
+@pytest.mark.parametrize("name", ["msg_stylegan_16", "msg_stylegan_256"])
+def test_stylegan_images_and_scores(name, load_golden):
+  stylegan = load_golden(name)
   numbers = stylegan.numbers
   w = stylegan.generator.map_latents(numbers["z"])
   assert relative_error(w, numbers["w"]) < 1e-5
@@ -144,19 +136,32 @@ def assert_scores(golden, fakes):
     assert varying < 1e-3
 
 
+SLOW = functools.partial(pytest.param, marks=pytest.mark.slow)
+
+
 @pytest.mark.parametrize(
-  "folding", [False, pytest.param(True, marks=pytest.mark.slow)]
+  ("name", "dtype", "folding"),
+  [
+    ("bmsg_32", jnp.float32, False),
+    SLOW("bmsg_32", jnp.float32, True),
+    SLOW("bmsg_32", jnp.float64, False),
+    ("msg_stylegan_16", jnp.float32, False),
+    SLOW("msg_stylegan_16", jnp.float32, True),
+    SLOW("msg_stylegan_16", jnp.float64, False),
+    SLOW("msg_stylegan_256", jnp.float32, False),
+    SLOW("msg_stylegan_256", jnp.float32, True),
+    SLOW("msg_stylegan_256", jnp.float64, False),
+  ],
 )
-def test_bmsg_losses_and_gradients(bmsg, folding):
-  check_bmsg(bmsg, jnp.float32, folding)
+def test_losses_and_gradients(name, dtype, folding, load_golden, request):
+  golden = load_golden(name)
+  if dtype == jnp.float64:
+    request.getfixturevalue("float64")
+  check = check_bmsg if name == "bmsg_32" else check_stylegan
+  check(golden, dtype, folding)
 
 
-@pytest.mark.slow
-def test_bmsg_losses_and_gradients_in_float64(bmsg, float64):
-  check_bmsg(bmsg, jnp.float64)
-
-
-def check_bmsg(bmsg, dtype, folding=False):
+def check_bmsg(bmsg, dtype, folding):
   numbers = bmsg.numbers
   fakes_of, g_params, scores, d_params, reals = functions(bmsg, dtype, folding)
   epsilon = jnp.asarray(numbers["eps"], dtype)
@@ -212,25 +217,7 @@ def check_bmsg(bmsg, dtype, folding=False):
   )
 
 
-@pytest.mark.parametrize(
-  ("name", "folding"),
-  [
-    ("msg_stylegan_16", False),
-    pytest.param("msg_stylegan_16", True, marks=pytest.mark.slow),
-    pytest.param("msg_stylegan_256", False, marks=pytest.mark.slow),
-    pytest.param("msg_stylegan_256", True, marks=pytest.mark.slow),
-  ],
-)
-def test_stylegan_losses_and_gradients(name, folding, load_golden):
-  check_stylegan(load_golden(name), jnp.float32, folding)
-
-
-@pytest.mark.slow
-def test_stylegan_losses_and_gradients_in_float64(stylegan, float64):
-  check_stylegan(stylegan, jnp.float64)
-
-
-def check_stylegan(stylegan, dtype, folding=False):
+def check_stylegan(stylegan, dtype, folding):
   numbers = stylegan.numbers
   fakes_of, g_params, scores, d_params, reals = functions(
     stylegan, dtype, folding
@@ -309,8 +296,7 @@ def assert_norms(grads, paths, names, theirs):
   leaves = flatten(grads)
   assert sorted(paths[name] for name in names) == sorted(leaves)
   ours = np.array([np.linalg.norm(leaves[paths[name]]) for name in names])
-  in_float64 = next(iter(leaves.values())).dtype == jnp.float64
-  if in_float64:
+  if next(iter(leaves.values())).dtype == jnp.float64:
     bound = 1e-4 * theirs + 1e-12 * theirs.max()
   else:
     bound = 1e-3 * theirs + 1e-5 * theirs.max()
