@@ -68,7 +68,8 @@ def test_a_run_saves_its_state_and_goes_on_when_it_is_mended(config, tmp_path):
   resumed = loop.train(config, tmp_path / "run")
   assert_equal(whole, resumed)
   rows, expected = (
-    numbers_of(tmp_path / name, ["stability/"]) for name in ("run", "whole")
+    numbers_of(tmp_path / name, ["stability/", "diversity"])
+    for name in ("run", "whole")
   )
   assert rows == expected
 
