@@ -118,7 +118,9 @@ def _compare(folder: Path, steps: int) -> None:
   names = ("run", "whole")
   assert_equal(*(state_of(folder, name, **FIELDS)[0] for name in names))
   # A stop saves a checkpoint; the stability is that from one to the next.
-  rows, expected = (numbers_of(folder / x, ["stability/"]) for x in names)
+  rows, expected = (
+    numbers_of(folder / x, ["stability/", "diversity"]) for x in names
+  )
   assert [row["step"] for row in rows] == list(range(1, steps + 1))
   assert rows == expected
   evaluations = [
