@@ -117,7 +117,7 @@ def _started(
 def _compare(folder: Path, steps: int) -> None:
   names = ("run", "whole")
   assert_equal(*(state_of(folder, name, **FIELDS)[0] for name in names))
-  # A stop saves a checkpoint; the stability is that from one to the next.
+  # A stop saves a checkpoint, whose row has both; stability is since the last.
   rows, expected = (
     numbers_of(folder / x, ["stability/", "diversity"]) for x in names
   )
