@@ -19,6 +19,7 @@ from msggan_jax.checkpoints.trained import Loaded
 from msggan_jax.config import saved
 from msggan_jax.config.fields import FIELDS
 from msggan_jax.data import values
+from msggan_jax.models.base_grid import SQUARE
 from msggan_jax.models.networks import Network
 
 # The fields that shape networks; the first are of the images.
@@ -67,7 +68,11 @@ def check(source: str | Path | None, config: ConfigDict) -> None:
         f"--init_from: {source} is a run's folder, which several processes "
         "cannot start from; export it to a .safetensors file first"
       )
-  if flags := _flags_of(theirs, config, _ARCHITECTURE):
+  names = [*_ARCHITECTURE]
+  # 3x4 has as many pixels as 4x3, but in another order.
+  if sorted(theirs.get("base_grid", SQUARE)) == sorted(config.base_grid):
+    names.append("base_grid")
+  if flags := _flags_of(theirs, config, names):
     raise ValueError(
       f"--init_from: {source} has another architecture; choose {flags}, or "
       "another source"

@@ -204,6 +204,11 @@ def test_another_architecture_is_refused_with_its_flags(config, source):
     with pytest.raises(ValueError, match=message) as error:
       start_from(source, changed(config, **fields))
     assert "\n" not in str(error.value)
+  # As many pixels in another order; others have other shapes.
+  saved.save_config(changed(config, base_grid="4x3"), source)
+  with pytest.raises(ValueError, match=r"choose --config\.base_grid=4x3, or"):
+    fine_tuning.check(source, changed(config, base_grid="3x4"))
+  fine_tuning.check(source, changed(config, base_grid="4x5"))
 
 
 def test_random_weights_are_not_frozen(config, source, tmp_path):
