@@ -50,8 +50,8 @@ _BANDS = flags.DEFINE_string(
 _DATA_DIR = flags.DEFINE_string(
   "data_dir",
   "data",
-  "Folder of prepared sets; the run's set, or photos of other sizes than the "
-  "fakes', are prepared there if necessary.",
+  "Folder of prepared sets; the run's set, its test split, or photos of other "
+  "sizes than the fakes', are prepared there if necessary.",
 )
 _STEP = flags.DEFINE_string(
   "step", "", "A checkpoint's step, or best; by default the newest."

@@ -101,6 +101,8 @@ def images(array: np.ndarray, layout: str) -> np.ndarray:
   """Return the images in an array of a layout, a view, (N, H, W, C)."""
   if array.ndim != len(layout):
     raise Question(f"its array is {array.shape}, but layout is {layout}")
+  if not array.size:
+    raise ValueError(f"its array is empty: {array.shape}")
   if neighbors := re.search(r"\d", layout):
     many, axis = int(neighbors[0]), neighbors.start()
     if array.shape[axis] < many:
@@ -123,9 +125,10 @@ def image(values: Values, layout: str, index: int = 0) -> Values:
   layout = layout or values.layout
   if not layout:
     return values
-  return values._replace(
-    array=images(values.array, layout)[index], layout="HWC"
-  )
+  array = images(values.array, layout)[index]
+  if has_several(layout):  # pixels of others lie between its own
+    array = array.copy("K")
+  return values._replace(array=array, layout="HWC")
 
 
 def checked(values: Any, channels: int) -> np.ndarray:
@@ -151,8 +154,6 @@ def checked(values: Any, channels: int) -> np.ndarray:
     raise Question(
       f"its channels are {array.shape[-1]}, but channels is {channels}"
     )
-  if not array.size:
-    raise ValueError(f"its array is empty: {array.shape}")
   if bad := array.size - int(np.isfinite(array).sum()):
     raise ValueError(f"NaN or Inf: {bad:,} of its {array.size:,} values")
   return array

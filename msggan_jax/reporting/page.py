@@ -41,7 +41,7 @@ _CAPTIONS = {
   "r2_penalty/": _UNWEIGHTED,
   "stability/": "Mean squared change of 36 fixed latents' images between "
   "snapshots (paper, Fig. 6); lower is calmer.",
-  ("diversity",): "How much an image of the same latents differs from its "
+  ("diversity",): "How much an image of 36 fixed latents differs from its "
   "nearest other one, divided by the same for real images: 1 is as diverse as "
   "the data, 0 is one image for all latents, and noise is above 1.",
   ("images_per_sec",): "Without evaluations and samples.",

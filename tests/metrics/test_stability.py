@@ -51,3 +51,5 @@ def test_diversity(tiny_config, monkeypatch):
     )
     assert ratios == pytest.approx([1, 0, 0.5], abs=0.05)
     assert small > 1.5  # the reals' areas are averaged
+  monkeypatch.setattr("msggan_jax.metrics.stability._FEWEST", 1000)
+  assert "diversity" not in stability.update(noise)

@@ -147,9 +147,9 @@ def _read(files: _Files, are_arrays: bool, name: str) -> Any:
 
 
 def _count(read: Callable[[str], Any], name: str, layout: str) -> int:
-  """Return the number of images in a file of several, at least 1."""
+  """Return the number of images in a file of several, 1 if it has none."""
   try:
-    return max(1, len(arrays.images(read(name).array, layout)))
+    return len(arrays.images(read(name).array, layout))
   except pixels.Question as error:
     raise ValueError(f"{name}: {error}") from error
   except reading.DiskError:
@@ -220,11 +220,14 @@ def _sort_out(
     for folder, file in map(_split, images)
     if folder and _SAMPLE.fullmatch(file)
   }
-  apart = {n: next((x for x in _parts(n) if x in samples), "") for n in images}
-  others = [name for name in images if samples and not apart[name]]
+  apart = {
+    name: next((part for part in _parts(name) if part in samples), "")
+    for name in (images if samples else ())
+  }
+  others = [name for name, folder in apart.items() if not folder]
   if all(_is_sheet(name, files) for name in others):
     # A source of nothing but samples keeps them.
-    images = [name for name in images if name not in others]
+    images = [name for name, folder in apart.items() if folder] or images
     unread |= dict.fromkeys(others, "a sheet of samples")
   else:
     images = others
