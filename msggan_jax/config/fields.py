@@ -256,8 +256,8 @@ _NETWORKS = {
   ),
   "pyramid": _choice(
     "G's images: those of to_rgb (the paper); exact: each only adds details "
-    "to the one below; pooled: means of the largest; skip: means of their sum",
-    *("rgb", "exact", "pooled", "skip"),
+    "to the one below; pooled: means of the largest",
+    *("rgb", "exact", "pooled"),
   ),
   "stddev_group": _count(
     4, "examples that share a minibatch stddev; 0: all", high=2**20

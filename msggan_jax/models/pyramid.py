@@ -1,6 +1,5 @@
 """Image pyramids: their resolutions, stored images and [-1, 1]."""
 
-import functools
 import itertools
 import sys
 from collections.abc import Callable, Sequence
@@ -98,26 +97,20 @@ def join_images(
     images: Each (B, H, W, C).
     kind: "rgb": they are the pyramid (the paper); "exact": each only adds
       details to the one below, whose pixels become its means; "pooled": all are
-      means of the largest; "skip": the same, and the largest is the sum of all
-      (StyleGAN2, fig. 7b).
+      means of the largest.
   """
-
-  def add(below: jax.Array, image: jax.Array) -> jax.Array:
-    return image + upsample_like(below, image)
 
   def refine(below: jax.Array, image: jax.Array) -> jax.Array:
     means = downsample(image, image.shape[1] // below.shape[1])
-    return add(jax.tree.map(jnp.subtract, like(below, means), means), image)
+    change = jax.tree.map(jnp.subtract, like(below, means), means)
+    return image + upsample_like(change, image)
 
   if kind == "exact":
     return tuple(itertools.accumulate(images, refine))
   if kind == "rgb":
     return tuple(images)
-  largest = images[-1]
-  if kind == "skip":
-    largest = functools.reduce(add, images)
   resolutions = tuple(map(resolution_of, images))
-  return make_pyramid(largest, resolutions, downsample)
+  return make_pyramid(images[-1], resolutions, downsample)
 
 
 def fade(alpha: jax.Array, image: jax.Array, below: jax.Array) -> jax.Array:

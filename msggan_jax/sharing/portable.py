@@ -201,7 +201,7 @@ def segments(generator: trained.Generator) -> list[Function]:
     MSG-StyleGAN w and a noise map for each of its layers, to "next", the next
     x, and the image. The first scale of MSG-StyleGAN has no x, the last one
     returns none. An exact pyramid's scales also get the image before them. If
-    all images are means of the largest (pooled, skip), one function draws all.
+    all images are means of the largest, one function draws all.
   """
   kind = generator.config.pyramid
   module = _plain_module(generator)
@@ -218,8 +218,7 @@ def segments(generator: trained.Generator) -> list[Function]:
   latent = Function("latent", inputs, ("w" if stylegan else "next",), start)
   made = [latent] if stylegan or generator.config.num_classes else []
   before = {} if stylegan else {"x": _first_output(latent)}
-  together = kind in ("pooled", "skip")
-  ends = module.resolutions[-1:] if together else module.scales
+  ends = module.resolutions[-1:] if kind == "pooled" else module.scales
   blocks: list[int] = []
   for i, resolution in enumerate(module.resolutions):
     blocks.append(resolution)

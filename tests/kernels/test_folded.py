@@ -213,7 +213,7 @@ def narrow_config(preset):
   ("preset", "changes"),
   [
     ("msg_progan", {"pyramid": "exact"}),
-    ("msg_residual", {"base_grid": "3x4", "pyramid": "skip"}),
+    ("msg_residual", {"base_grid": "3x4", "pyramid": "pooled"}),
     ("progan", {"grow_from": 8}),
     ("stylegan", {"grow_from": 8}),
   ],
