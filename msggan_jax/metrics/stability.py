@@ -48,7 +48,7 @@ class Stability:
 
     Returns "stability/<res>": the mean squared difference of the images of 36
     latents, in [-1, 1], with fixed noise, by scale. Images that have grown
-    since are averaged to the size of the last ones. "diversity" is the median
+    since are averaged to the size of the last ones. "diversity" is the mean
     distance of an image to its nearest other one, divided by that of as many
     real images, at 32x32 or less: 0 if all latents give one image.
     """
@@ -85,7 +85,7 @@ def _at_most(side: int, images: np.ndarray) -> np.ndarray:
 
 
 def _distance_within(images: np.ndarray) -> float:
-  """Return the median distance of images to their nearest other one."""
+  """Return the mean distance of images to their nearest other one."""
   pixels = images.reshape(len(images), -1)
-  # The nearest is the image itself.
-  return float(np.median(nearest(pixels, pixels, 2)[0][:, 1]))
+  # The nearest is the image itself. Of 36, a median varies 1.6 times as much.
+  return float(nearest(pixels, pixels, 2)[0][:, 1].mean())
