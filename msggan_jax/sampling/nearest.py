@@ -45,14 +45,14 @@ def nearest(
   resolution = job.available[-1]
 
   def view(images: np.ndarray) -> np.ndarray:
-    return job.generator.view(to_float(images), job.bands)
+    return job.generator.view(images, job.bands)
 
   passes = Passes(extractors, resolution, _BATCH, has_bar=True)
   if prepared.metadata.values:
     passes.bands = job.shown_bands
   numbers, reals = Reals.of(prepared).features(name, passes, max_reals)
   made = np.concatenate([x[-1] for x in job.batches(range(len(job.seeds)))])
-  fakes = job.generator.view(made, job.bands)
+  fakes = view(made)
 
   def search(images: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     features = network.features(images)[network.pooled]
@@ -61,12 +61,12 @@ def nearest(
   found, places = search(fakes)
   if config.mirror:
     # Training also saw each image mirrored; so search for the mirrored fakes.
-    mirrored = search(job.generator.view(made[:, :, ::-1], job.bands))
+    mirrored = search(view(made[:, :, ::-1]))
     closer = mirrored[0][:, :1] < found[:, :1]
     found = np.where(closer, mirrored[0], found)
     places = np.where(closer, mirrored[1], places)
   rows = [
-    [fake, *(view(prepared[int(i)]["image"]) for i in numbers[row])]
+    [fake, *(view(to_float(prepared[int(i)]["image"])) for i in numbers[row])]
     for fake, row in zip(fakes, places, strict=True)
   ]
   later = [f"{number}th" for number in range(4, 1 + neighbors)]
