@@ -12,7 +12,6 @@ from pathlib import Path
 from typing import Any
 
 import jax
-import numpy as np
 from clu import parameter_overview
 from ml_collections import ConfigDict
 
@@ -23,9 +22,8 @@ from msggan_jax.algorithm.train_state import TrainState
 from msggan_jax.checkpoints import averages, fine_tuning, trained
 from msggan_jax.checkpoints.checkpoint import Checkpoints
 from msggan_jax.config import saved
-from msggan_jax.data import pictures, run_data
+from msggan_jax.data import run_data
 from msggan_jax.metrics import protocols
-from msggan_jax.metrics.reals import Reals
 from msggan_jax.metrics.stability import Stability
 from msggan_jax.runtime import folder_lock, jsonl, processes, sharding
 from msggan_jax.runtime.clock import TimeRecord
@@ -157,10 +155,8 @@ class _Run:
     if processes.is_first():  # later ones belong to an abandoned branch
       averages.delete_after(self.workdir, int(state.step))
     self._save_averages(int(state.step), state)
-    if processes.is_first():
-      # Always: older versions wrote the first images, perhaps of one class.
-      sheet = sheet_of_reals(self.prepared, self.config.bands)
-      pictures.save_sheet(sheet, self.workdir / "reals.png")
+    # Always: older versions wrote the first images, perhaps of one class.
+    self.reporter.write_reals(self.prepared, self.config.bands)
     if state.step > 0:
       processes.say(
         f"resuming {self.workdir} at step {int(state.step)} of "
@@ -270,7 +266,10 @@ class _Run:
     return state
 
   def _begin_evaluation(self, state: TrainState) -> Stability:
-    """Go on from a step, as an uninterrupted run; later rows are dropped."""
+    """Go on from a step, as an uninterrupted run; return its stability.
+
+    Later evaluations are dropped, and one that is due is made.
+    """
     step = int(state.step)
     path = self.workdir / jsonl.METRICS_FILE
     rows = jsonl.read_steps(path)
@@ -368,16 +367,6 @@ def describe_devices() -> str:
   devices = ", ".join(f"{count} x {kind}" for kind, count in kinds.items())
   several = jax.process_count()
   return f"{devices} in {several} processes" if several > 1 else devices
-
-
-def sheet_of_reals(prepared: data.PreparedSet, bands: str = "") -> np.ndarray:
-  """Return a grid of reals, always the same ones, as large as the samples'."""
-  columns = pictures.grid_columns(prepared.metadata.resolution)
-  numbers, _ = Reals.of(prepared).draw("", columns * columns)
-  if len(numbers) > columns:  # whole rows: a black place is no image
-    numbers = numbers[: len(numbers) // columns * columns]
-  reals = np.stack([prepared.levels(int(i)) for i in numbers])
-  return pictures.grid(prepared.metadata.view(reals, bands), columns)
 
 
 def _with_randomness(

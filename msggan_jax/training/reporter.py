@@ -17,7 +17,8 @@ from tqdm import tqdm
 
 from msggan_jax.algorithm.train_step import StepMetrics
 from msggan_jax.checkpoints import trained
-from msggan_jax.data import pictures
+from msggan_jax.data import PreparedSet, pictures
+from msggan_jax.metrics.reals import Reals
 from msggan_jax.models.pyramid import resolution_of
 from msggan_jax.runtime import jsonl, machine, processes, progress
 from msggan_jax.runtime.clock import TimeRecord, duration
@@ -142,6 +143,18 @@ class Reporter:
     """Write numbers to the event file."""
     if self._is_writer:
       self._events.write_scalars(step, values)
+
+  def write_reals(self, prepared: PreparedSet, bands: str = "") -> None:
+    """Write `reals.png`, always the same ones, as large as the samples'."""
+    if not self._is_writer:
+      return
+    columns = pictures.grid_columns(prepared.metadata.resolution)
+    numbers, _ = Reals.of(prepared).draw("", columns * columns)
+    if len(numbers) > columns:  # whole rows: a black place is no image
+      numbers = numbers[: len(numbers) // columns * columns]
+    reals = np.stack([prepared.levels(int(i)) for i in numbers])
+    sheet = pictures.grid(prepared.metadata.view(reals, bands), columns)
+    pictures.save_sheet(sheet, self._workdir / "reals.png")
 
   def write_samples(self, step: int, generator: trained.Generator) -> None:
     """Write what the generator makes of fixed latents.

@@ -7,11 +7,8 @@ import xml.etree.ElementTree as ET
 import numpy as np
 from PIL import Image
 
-from msggan_jax import data
-from msggan_jax.data.sources import config_of
 from msggan_jax.reporting import pictures, records
 from msggan_jax.runtime.plots import Line
-from msggan_jax.training import loop
 from tests.reporting.written_runs import write_run
 
 
@@ -93,19 +90,3 @@ def test_strips(tmp_path, monkeypatch):
   assert size_of(strips[8][-1][1]) == (512, 256)
   assert size_of(strips[4][-1][1]) == (40, 40)
   assert len(pictures.strips(run_of(workdir), total=9)[4]) == 3
-
-
-def test_the_picture_of_reals_is_a_sample_of_sorted_classes(tmp_path):
-  """A quarter of the set, its first images, is dark."""
-  images = np.random.default_rng(0).integers(0, 256, (256, 8, 8, 3), np.uint8)
-  images[:64] //= 8
-  (tmp_path / "photos").mkdir()
-  for i, image in enumerate(images):
-    Image.fromarray(image).save(tmp_path / "photos" / f"{i}.png")
-  config = config_of(str(tmp_path / "photos"), 8, holdout=20)
-  path = data.prepare(config, output=tmp_path / "set")
-  few = loop.sheet_of_reals(data.open_prepared(path, "holdout"))
-  assert few.shape == (2 * 8, 8 * 8, 3)  # no black places
-  sheet = loop.sheet_of_reals(data.open_prepared(path))
-  tiles = sheet.reshape(8, 8, 8, 8, 3).mean(axis=(1, 3, 4))
-  assert 6 < (tiles < 64).sum() < 26

@@ -9,7 +9,9 @@ import pytest
 from PIL import Image
 from tensorboardX.proto.event_pb2 import Event
 
+from msggan_jax import data
 from msggan_jax.algorithm.train_step import StepMetrics
+from msggan_jax.data.sources import config_of
 from msggan_jax.runtime import clock, jsonl
 from msggan_jax.training import loop
 from msggan_jax.training.reporter import EventFile, Reporter
@@ -99,3 +101,25 @@ def test_events_are_in_the_file_at_once(tmp_path):
   png = Image.open(io.BytesIO(value.image.encoded_image_string))
   np.testing.assert_array_equal(np.asarray(png), image[..., :3])
   events.close()
+
+
+def test_the_picture_of_reals_is_a_sample_of_sorted_classes(reporter, tmp_path):
+  """A quarter of the set, its first images, is dark."""
+
+  def sheet(prepared):
+    reporter.write_reals(prepared)
+    with Image.open(tmp_path / "reals.png") as picture:
+      return np.asarray(picture)
+
+  images = np.random.default_rng(0).integers(0, 256, (256, 8, 8, 3), np.uint8)
+  images[:64] //= 8
+  (tmp_path / "photos").mkdir()
+  for i, image in enumerate(images):
+    Image.fromarray(image).save(tmp_path / "photos" / f"{i}.png")
+  config = config_of(str(tmp_path / "photos"), 8, holdout=20)
+  path = data.prepare(config, output=tmp_path / "set")
+  few = sheet(data.open_prepared(path, "holdout"))
+  assert few.shape == (2 * 8, 8 * 8, 3)  # no black places
+  tiles = sheet(data.open_prepared(path)).reshape(8, 8, 8, 8, 3)
+  assert 6 < (tiles.mean(axis=(1, 3, 4)) < 64).sum() < 26
+  reporter.close()
