@@ -38,23 +38,32 @@ def measure(
 ) -> Copying:
   """Compare the distances of fakes with those of unseen images.
 
-  All are features, (N, D): of the training images, of images never trained on,
-  and of the fakes.
+  Args:
+    train: Features of the views of each training image, (N, V, D): of itself,
+      and of its mirror image if training shows that, too.
+    holdout: The same of images never trained on, (M, V, D).
+    fakes: Features of the fakes, (F, D).
   """
+  _, views, dimension = train.shape
+  all_train = train.reshape(-1, dimension)
   size = min(len(train), len(holdout))
   random = np.random.RandomState(_SEED)
-  some_train = train[random.permutation(len(train))[:size]]
-  some_holdout = holdout[random.permutation(len(holdout))[:size]]
-  to_train, _ = nearest(fakes, some_train)
-  to_holdout, _ = nearest(fakes, some_holdout)
-  nearer = (to_train < to_holdout) + 0.5 * (to_train == to_holdout)
-  distances, reals = nearest(fakes, train)
+  to_train, to_holdout = (
+    nearest(fakes, x[random.permutation(len(x))[:size]].reshape(-1, dimension))
+    for x in (train, holdout)
+  )
+  equal = 0.5 * (to_train[0] == to_holdout[0])
+  nearer = (to_train[0] < to_holdout[0]) + equal
+  distances, reals = nearest(fakes, all_train)
   closest = np.argsort(distances[:, 0], kind="stable")[:_PAIRS]
+  # Fakes show as many mirrored images as others, so the unseen ones do, too.
+  places = np.arange(len(holdout))
+  unseen = holdout[places, places % views]
   return Copying(
     share=float(nearer.mean()),
-    z=three_sample_test(train, holdout, fakes),
+    z=three_sample_test(all_train, unseen, fakes),
     fakes=closest,
-    reals=reals[closest, 0],
+    reals=reals[closest, 0] // views,
   )
 
 

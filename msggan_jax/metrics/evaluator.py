@@ -236,7 +236,7 @@ class Evaluator:
         # More than fakes or training images would show a copy no better.
         most = max(protocol.num_fakes, len(self._prepared))
         some = dataclasses.replace(protocol, draws="", num_fakes=most)
-        holdout = Reals.of(self._open_holdout())
+        holdout = Reals.of(self._open_holdout(), self._config.mirror)
         found = holdout.statistics([some], self._passes, "hold-out")
         self._of_holdout[protocol] = found[some]
 
@@ -253,8 +253,12 @@ class Evaluator:
     self, protocol: Protocol, reals: Rows, fakes: Rows, fakes_at: ImagesAt
   ) -> dict[str, float]:
     """Compute `copying`; make a sheet, fakes above their training images."""
-    holdout = self._of_holdout[protocol]
-    found = copying.measure(reals.array, holdout.array, fakes.array)
+    views = 2 if self._config.mirror else 1
+    train, holdout = (
+      x.array.reshape(-1, views, x.shape[1])
+      for x in (reals, self._of_holdout[protocol])
+    )
+    found = copying.measure(train, holdout, fakes.array)
     count, size = len(found.fakes), self._batch_size
     batches = [
       fakes_at(np.resize(found.fakes[i:], size)) for i in range(0, count, size)

@@ -69,7 +69,8 @@ class Protocol:
     }[self.draws]
     against = "" if self.kind == "is" else f" against {reals}"
     if self.kind == "copying":
-      against = " against all training images and the hold-out"
+      against = " against all training images and the hold-out, with mirrored "
+      against += "ones if training mirrors"
     if self.per_class:
       against += ", for each class"
     what = f"features of {self.extractor}"

@@ -81,12 +81,18 @@ class Reals:
       None if cache.is_symlink() else cache,
     )
 
-  def draw(self, draws: str, count: int | None) -> Draw:
-    """Choose reals, always the same, by `Protocol.draws` and `num_fakes`."""
+  def draw(self, draws: str, count: int | None, twice: bool = False) -> Draw:
+    """Choose reals, always the same, by `Protocol.draws` and `num_fakes`.
+
+    With `twice` a mirrored one follows each, if training mirrors.
+    """
     n = self.num_images
     if draws in ("full", ""):
       some = count if draws == "" and count else n
-      return Draw(*(x[:some] for x in Draw.shuffled(n, some < n)))
+      numbers, flips = (x[:some] for x in Draw.shuffled(n, some < n))
+      if twice and self.mirror:
+        return Draw(np.repeat(numbers, 2), np.tile([False, True], len(numbers)))
+      return Draw(numbers, flips)
     random = np.random.RandomState(_SEED)
     epochs = [random.permutation(n) for _ in range(-(-count // n))]
     flips = random.rand(count) < 0.5 if self.mirror else np.zeros(count, bool)
@@ -103,7 +109,8 @@ class Reals:
     drawn: dict[str, tuple[Draw, list[Protocol]]] = {}
     for protocol in protocols:
       if protocol.kind != "is":
-        draw = self.draw(protocol.draws, protocol.num_fakes)
+        twice = protocol.kind == "copying"
+        draw = self.draw(protocol.draws, protocol.num_fakes, twice)
         drawn.setdefault(draw.digest(), (draw, []))[1].append(protocol)
     found = {}
     for draw, group in drawn.values():

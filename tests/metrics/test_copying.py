@@ -25,6 +25,10 @@ def holdout():
   return draw(2, 1200)
 
 
+def measure(train, holdout, fakes):
+  return copying.measure(train[:, None], holdout[:, None], fakes)
+
+
 def near(points, seed, count, scale):
   random = np.random.RandomState(seed)
   chosen = points[random.randint(len(points), size=count)]
@@ -40,9 +44,7 @@ def test_planted_samplers_are_ranked(train, holdout):
     "dropper": draw(6, 600, MODES[:3]),
     "blurred": near(draw(7, 600), 8, 600, 1.5),
   }
-  found = {
-    name: copying.measure(train, holdout, x) for name, x in fakes.items()
-  }
+  found = {name: measure(train, holdout, x) for name, x in fakes.items()}
   assert found["copier"].share > 0.99
   assert found["near copier"].share > 0.95
   assert 0.7 < found["half copier"].share < 0.8
@@ -56,9 +58,23 @@ def test_planted_samplers_are_ranked(train, holdout):
 
 def test_the_closest_pairs_come_first(train, holdout):
   fakes = np.concatenate([draw(5, 50), train[[7, 3]]])
-  found = copying.measure(train, holdout, fakes)
+  found = measure(train, holdout, fakes)
   assert set(found.fakes[:2]) == {50, 51}
   assert {7, 3} == set(found.reals[:2])
   assert len(found.fakes) == 10
   distances = ((fakes[found.fakes] - train[found.reals]) ** 2).sum(axis=1)
   assert (np.diff(distances) >= 0).all()
+
+
+def test_mirrored_copies_are_copies(train, holdout):
+  """The views of an image are far apart, as those of a face from the side."""
+  other = np.random.RandomState(9).randn(DIMENSIONS).astype(np.float32) * 9
+  views = [np.stack([x, x + other], axis=1) for x in (train, holdout)]
+  fresh = draw(5, 600)
+  fresh[::2] += other
+  found = copying.measure(*views, fresh)
+  assert abs(found.share - 0.5) < 0.07 and abs(found.z) < 3
+  for copies in (train[:300], train[:300] + other):
+    found = copying.measure(*views, copies)
+    assert found.share > 0.99 and found.z < -3
+    np.testing.assert_array_equal(found.reals, found.fakes)

@@ -149,6 +149,7 @@ def test_metrics_per_class_and_copying(config, tmp_path, caplog):
   """Rare classes are named; of a larger hold-out, as many images are used."""
   config.num_classes = 2
   config.dataset.holdout = 70
+  config.mirror = True
   prepared = prepare(config)
   names = "kid_mean_colors_60_per_class,fd_mean_colors_60_per_class"
   rare = "kid_mean_colors_20_per_class"  # of 20 fakes about 7 are blue
@@ -201,7 +202,7 @@ def test_metrics_per_class_and_copying(config, tmp_path, caplog):
   assert "the hold-out" in copying.describe()
   (holdout,) = evaluator._of_holdout.values()
   assert 20 < len(prepared) < len(evaluator._open_holdout())
-  assert len(holdout.array) == len(prepared)
+  assert len(holdout.array) == 2 * len(prepared)  # and mirrored
 
 
 def test_the_test_split_of_the_demo_is_a_hold_out(

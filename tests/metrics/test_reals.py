@@ -23,7 +23,12 @@ def test_draws_of_reals():
   assert len(numbers) == len(flips) == 1005
   assert set(np.bincount(numbers[:1000])) == {100}
   assert 400 < flips.sum() < 600
-  assert not reals.Reals(None, 10).draw("official", 1005)[1].any()
+  numbers, flips = source.draw("", 6, twice=True)
+  assert (numbers[::2] == numbers[1::2]).all() and len(numbers) == 12
+  assert flips.tolist() == [False, True] * 6
+  same = reals.Reals(None, 10)
+  assert not same.draw("official", 1005)[1].any()
+  assert len(same.draw("full", None, twice=True).numbers) == 10
 
 
 def test_one_pass_serves_all_requests():
