@@ -239,7 +239,7 @@ def adapt(
   """Move the strength toward r = `augment_target`, one step's way.
 
   From 0 to 1 it takes at least `augment_kimg`; it stays within 0 and
-  `augment_strength`.
+  `augment_strength`, and below what G would learn.
   """
   numerator, denominator = (
     (_MEMORY * old + (1 - _MEMORY) * new).astype(old.dtype)
@@ -252,9 +252,8 @@ def adapt(
   strength = state.strength + way * jnp.sign(
     rate(moved) - config.augment_target
   )
-  return moved.replace(
-    strength=jnp.clip(strength, 0.0, config.augment_strength)
-  )
+  highest = min(config.augment_strength, HIGHEST[config.augment])
+  return moved.replace(strength=jnp.clip(strength, 0.0, highest))
 
 
 def rate(state: AugmentState) -> jax.Array:
@@ -305,14 +304,16 @@ def _warp(choose: Callable, grid: tuple[int, int]) -> jax.Array:
     c, s = jnp.cos(angle), jnp.sin(angle)
     return jnp.array([[c, s], [-s, c]])
 
+  # The inverse of the image's changes, so that the last one comes first.
   stretch = choose("stretch", 1.0)
   matrix = matmul(
-    rotation(choose("last_rotation", 0.0)),
+    rotation(choose("rotation", 0.0)),
     jnp.diag(jnp.array([1 / stretch, stretch])),
   )
-  matrix = matmul(matrix, rotation(choose("rotation", 0.0)))
+  matrix = matmul(matrix, rotation(choose("last_rotation", 0.0)))
   matrix /= choose("zoom", 1.0)
   # Coordinates go from -1 to 1 along both sides, whatever their lengths are.
   sides = jnp.array(grid, matrix.dtype)
   matrix *= sides[None, :] / sides[:, None]
-  return jnp.concatenate([matrix, -choose("fraction", 0.0)[:, None]], axis=1)
+  shift = matmul(matrix, choose("fraction", 0.0)[:, None])
+  return jnp.concatenate([matrix, -shift], axis=1)

@@ -122,8 +122,10 @@ class TrainStep:
     state, d_grads, d_values, penalty = self._update_d(
       state, now, images, given
     )
+    # By D as it scored the reals: with the same u and v, before its update.
+    scored = before.replace(d_state=state.d_state)
     augment_state, a_values = self._adapt(
-      before, strength, d_values, keys.held_out, batch
+      scored, strength, d_values, keys.held_out, batch
     )
 
     if config.g_step_latents == "fresh":
@@ -242,7 +244,7 @@ class TrainStep:
       mirror_key, draw_key = jax.random.split(key)
       images = {name: batch[f"holdout_{name}"] for name in ("image", "label")}
       reals, labels = self._make_reals(before, mirror_key, images)
-      size = len(reals[-1])
+      size = len(images["image"])
       given = Given(labels, augment.draw(config, draw_key, size, strength))
       critic = self._critic(before.d_params, before.d_state)
       held_out = global_mean(critic(reals, given))

@@ -11,7 +11,7 @@ from msggan_jax.algorithm.transformations import OUTSIDE, transform
 from msggan_jax.models import base_grid
 from msggan_jax.models.pyramid import make_pyramid
 from msggan_jax.runtime import sharding
-from tests.algorithm.runs import Run, small_config
+from tests.algorithm.runs import Run, make_batch, small_config
 from tests.conftest import load_config
 
 
@@ -110,6 +110,21 @@ def test_the_exact_group_commutes_with_pooling(grid):
   assert (used.max(axis=0) == (rows - 1, columns - 1)).all()
 
 
+def test_a_warp_is_the_inverse_of_its_changes_in_order():
+  """The shift is the last one, so neither zoom nor turns change it."""
+  numbers = {
+    "zoom": 2.0,
+    "rotation": np.pi / 2,
+    "stretch": 1.5,
+    "last_rotation": 0.3,
+    "fraction": np.array([0.0, 0.25]),
+  }
+  warp = augment._warp(lambda name, _: jnp.asarray(numbers[name]), (4, 4))
+  matrix, shift = warp[:, :2], warp[:, 2]
+  place = -np.linalg.inv(matrix) @ shift  # of the image's center
+  np.testing.assert_allclose(place, numbers["fraction"], atol=1e-6)
+
+
 def run_adapt(config, signals):
   state = augment.initial_state(config)
   strengths = []
@@ -132,6 +147,9 @@ def test_an_adaptive_strength_follows_its_signal():
   for numerator, _ in signals:
     expected = 0.75 * expected + 0.25 * numerator
   assert float(state.numerator) == pytest.approx(expected, rel=1e-6)
+  config.augment_strength = 1.0  # G would learn the turns
+  _, strengths = run_adapt(config, [(0.9, 1.0)] * 10)
+  assert strengths[-1] == pytest.approx(augment.HIGHEST["exact"])
   # D that scores reals below fakes has not overfitted.
   _, strengths = run_adapt(config, [(-1.0, -1.0)] * 2)
   assert strengths == [0.0, 0.0]
@@ -195,3 +213,18 @@ def test_a_step_with_schedules_averages_and_an_adaptive_strength():
   jax.tree.map(np.testing.assert_array_equal, run.state, again)
   rate = 0.001 + 0.002 * (0.5 + 0.5 * np.cos(np.pi / 10))
   assert metrics.values["learning_rate"] == pytest.approx(rate, rel=1e-6)
+
+
+def test_held_out_images_are_scored_as_the_reals_are():
+  """Also with spectral norm, whose u and v move in a step: r of reals is 0."""
+  config = small_config(resolution=4, penalty="none", spectral_norm=True)
+  config.augment, config.augment_target = "exact", 0.5
+  config.augment_holdout, config.mirror = "test", False
+  run = Run(config)
+  batch = make_batch(config)
+  batch |= {f"holdout_{name}": batch[name] for name in ("image", "label")}
+  state, metrics = run.step(run.state, sharding.put_batch(run.mesh, batch))
+  logits = metrics.values["real_logits"]
+  assert float(state.augment_state.numerator) == pytest.approx(
+    0, abs=1e-5 * abs(float(logits))
+  )

@@ -22,6 +22,10 @@ from tests.algorithm.runs import Run, assert_same, small_config
     ("msg_progan", {}),
     ("msg_stylegan", {}),
     ("msg_progan", {"augment": "exact", "augment_strength": 0.5}),
+    (
+      "msg_progan",
+      {"augment": "exact", "augment_target": 0.5, "augment_holdout": "test"},
+    ),
     ("msg_progan", {"micro_batch_size": 4, "batch_size": 16}),
     ("msg_progan", {"pyramid": "exact"}),
   ],
