@@ -88,7 +88,9 @@ class Comparison:
     """Return where numbers come from: protocols, weights and versions."""
     extractors = self.passes.extractors
     used = dict.fromkeys(protocol.extractor for protocol in self.protocols)
+    bands = ",".join(str(band + 1) for band in self.passes.bands or ())
     return {
+      **({"bands": bands} if bands else {}),
       "weights_hash": {x: extractors[x].weights_hash for x in used},
       "protocols": {
         p.name: "; ".join((p.describe(), *self.doubts.get(p, ())))

@@ -120,7 +120,7 @@ def rows_like(
 ) -> list[Mapping[str, Any]]:
   """Return the last row of each step that has a protocol's number, in order.
 
-  Rows of other data or extractor weights than `like` are skipped.
+  Rows of other data, bands or extractor weights than `like` are skipped.
   """
 
   def has_number(row: Mapping[str, Any]) -> bool:
@@ -169,7 +169,7 @@ def _parse_one(name: str, pattern: re.Pattern) -> Protocol:
   )
 
 
-def _made_of(row: Mapping[str, Any], protocol: Protocol) -> tuple[Any, Any]:
-  """Return the hashes of a row's data and of its extractor's weights."""
-  hashes = row.get("weights_hash", {})
-  return row.get("data_hash"), hashes.get(protocol.extractor)
+def _made_of(row: Mapping[str, Any], protocol: Protocol) -> tuple[Any, ...]:
+  """Return a row's data, their bands, and its extractor's weights."""
+  weights = row.get("weights_hash", {}).get(protocol.extractor)
+  return row.get("data_hash"), row.get("bands"), weights

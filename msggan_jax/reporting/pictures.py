@@ -38,7 +38,7 @@ class Plot:
 def plot(
   title: str, caption: str, lines: Sequence[Line], *, log: bool = False
 ) -> Plot | None:
-  """Draw at most twelve lines over the thousands of images shown.
+  """Draw lines over the thousands of images shown, at most twelve of them.
 
   A logarithmic axis leaves out values of 0 or less. Numbers of "..._bytes" are
   shown in GB. Without points: None.
@@ -49,9 +49,12 @@ def plot(
     for x in lines
   ]
   lines = [line.on_log_axis() for line in lines] if log else lines
-  lines = [line for line in lines if line.points][:_MOST_LINES]
+  lines = [line for line in lines if line.points]
   if not lines:
     return None
+  if len(lines) > _MOST_LINES:
+    caption += f" The first {_MOST_LINES} of {len(lines)} lines."
+    lines = lines[:_MOST_LINES]
   file = io.BytesIO()
   options = {"format": "svg", "transparent": True, "metadata": {"Date": None}}
   if plots.draw(file, lines, log=log, ylabel=unit.strip(), **options):

@@ -60,8 +60,9 @@ class Run:
 
   @property
   def is_done(self) -> bool:
-    """Whether the run has reached its end."""
-    return self.kimg >= self.total_kimg * (1 - 1e-6)
+    """Whether the run has reached its end: less than a batch is missing."""
+    batch = self.number("batch_size") or 1
+    return 1000 * (self.total_kimg - self.kimg) < batch
 
   @property
   def total_kimg(self) -> float:
@@ -90,6 +91,7 @@ class Run:
   def scores(self) -> Scores | None:
     """The evaluations of the metric that decides which is best."""
     wanted = str(self.config.get("metrics", "")).split(",")[0].strip()
+    wanted = wanted or self.best.get("metric")  # of the defaults
     recipes = [
       (name, recipe, row)
       for row in reversed(self.metrics)
@@ -129,7 +131,7 @@ class Run:
 
 
 def read(workdirs: Sequence[str]) -> list[Run]:
-  """Read runs; those of one folder name are named by their whole path."""
+  """Read runs; those of one folder name are named by their folders, too."""
   whole = ",".join(workdirs)
   # Such as runs/demo-cats,stylegan. Path.is_dir raises for long names.
   if os.path.isdir(whole):
@@ -137,13 +139,14 @@ def read(workdirs: Sequence[str]) -> list[Run]:
   given = f"--workdir={whole}"
   if not workdirs or not all(workdirs):
     raise ValueError(f"{given} has an empty name; give A or A,B,C")
-  paths = [Path(workdir) for workdir in workdirs]
-  if len({path.resolve() for path in paths}) < len(paths):
+  paths = [Path(workdir).resolve() for workdir in workdirs]
+  if len({*paths}) < len(paths):
     raise ValueError(f"{given} names a folder twice; name each once")
-  names = [path.resolve().name for path in paths]
+  names = [path.name for path in paths]
   if len({*names}) < len(names):
-    names = [str(path) for path in paths]
-  return [_read(*both) for both in zip(paths, names, strict=True)]
+    shared = os.path.commonpath([path.parent for path in paths])
+    names = [os.path.relpath(path, shared) for path in paths]
+  return [_read(Path(x), name) for x, name in zip(workdirs, names, strict=True)]
 
 
 def number(value: float) -> str:
@@ -181,7 +184,8 @@ def _read(workdir: Path, name: str) -> Run:
   notes += [f"the damaged checkpoint {folder}" for folder in damaged]
   return Run(
     workdir=workdir,
-    name=plain(name, 80),
+    # The ends of paths tell them apart.
+    name=plain(name if len(name) <= 80 else f"\u2026{name[-79:]}"),
     config=saved.by_name(config.to_dict()),
     stats=[stats[step] for step in sorted(stats)],
     metrics=_rows(workdir / jsonl.METRICS_FILE, notes),

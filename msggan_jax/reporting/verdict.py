@@ -131,12 +131,13 @@ def _declines(run: Run) -> Finding | None:
     health = f"It gets worse without overfitting: {worse}, {gaps}."
     best = _best_checkpoint(run)
     return "worsens", health, f"{_gentler(run)}; until then use {best}."
+  mirror = "or with config.mirror=True if mirrored images are plausible, "
   return (
     "overfits",
     f"It overfits: {worse}, while D sets both apart more: {gaps}.",
     f"Use {_best_checkpoint(run)} and train again with more images, "
-    "or with config.mirror=True if mirrored images are plausible, because D "
-    "has begun to know its images by heart.",
+    f"{'' if run.config.get('mirror') else mirror}"
+    "because D has begun to know its images by heart.",
   )
 
 
@@ -178,7 +179,7 @@ def _go_on(run: Run) -> str:
   last = scores.points[-1][1]
   if scores.is_worse(then, last):
     return (
-      f"Train longer with --config.total_kimg={number(2 * run.kimg)}, because "
+      f"Train longer with --config.total_kimg={2 * run.kimg:g}, because "
       f"the score still went from {number(then)} at {number(kimg)} kimg to "
       f"{number(last)}."
     )

@@ -240,7 +240,7 @@ def _parse_flags(argv: Sequence[str]) -> Sequence[str]:
     errors.fail(sentence)
   if "config" in flags.FLAGS and flags.FLAGS["config"].present:
     path, _ = config_file()
-    if str(file := find_config(path)) != path:
+    if (file := find_config(path)) != Path(path):
       print(f"--config={path}: not here; using {file}", file=sys.stderr)
   if len(left) > 1:
     errors.fail(f"unexpected argument {left[1]!r}; see --help")

@@ -41,6 +41,11 @@ def join(
       f"--process_id is {process_id}; with --num_processes={num_processes} it "
       f"must be from 0 to {num_processes - 1}"
     )
+  if coordinator_address and ":" not in coordinator_address:
+    raise ValueError(
+      f"--coordinator_address={coordinator_address} has no port; give such as "
+      f"{coordinator_address}:1234"
+    )
   jax.config.update("jax_cpu_collectives_implementation", "gloo")
   try:
     jax.distributed.initialize(

@@ -30,6 +30,7 @@ from msggan_jax.config import saved
 from msggan_jax.data import run_data
 from msggan_jax.runtime import errors, processes, sharding
 from msggan_jax.training import batches
+from msggan_jax.training.events import Schedule
 
 _SHOWN = 12  # hexadecimal digits of a hash
 
@@ -87,6 +88,7 @@ def verify(config: ConfigDict, workdir: Path, steps: str) -> None:
   holdout = batches.open_holdout(config, prepared)
   with Checkpoints(workdir / "checkpoints") as checkpoints:
     chosen = _choose(checkpoints, steps)
+    Schedule(config).check(chosen[-1], workdir)
     recorded = checkpoints.provenance(chosen[-1])
     processes.say(
       *_differences(recorded, provenance(config, prepared, holdout)),

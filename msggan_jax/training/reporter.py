@@ -123,6 +123,7 @@ class Reporter:
   def check(self) -> None:
     """Add the steps so far to the row; raise NonFinite for NaN or Inf."""
     pending, self._pending = self._pending, []
+    row_step, self._row_step = self._row_step, None  # of NaN there is no row
     steps = [step for step, _ in pending]
     metrics = jax.device_get([metrics for _, metrics in pending])
     nonfinite.check_metrics(steps, metrics, self._tensor_names)
@@ -130,6 +131,7 @@ class Reporter:
       for name, value in of_step.values.items():
         self._sums[name] = self._sums.get(name, np.float32(0)) + value
         self._counts[name] += int(of_step.counts[name])
+    self._row_step = row_step
 
   @contextlib.contextmanager
   def paused(self, what: str) -> Iterator[None]:

@@ -50,5 +50,6 @@ def test_the_best_row():
     for step, a, b, hashes in numbers
   ]
   rows.append({"step": 7, "kid50k": 0, **made})
+  rows.append({"step": 8, "fid50k_full": 0, "is50k": 9, "bands": "1", **made})
   assert protocols.best_row(rows, fid, like=made)["step"] == 3
   assert protocols.best_row(rows, score, like=made)["step"] == 1

@@ -137,8 +137,15 @@ def test_damage_is_noted_and_skipped(tmp_path):
 
 
 def test_several_runs_side_by_side(tmp_path):
-  alike = [str(write_run(tmp_path / name / "run", grids=0)) for name in "ab"]
-  assert [run.name for run in records.read(alike)] == alike
+  long = "x" * 90
+  alike = [
+    str(write_run(tmp_path / "of" / name, grids=0))
+    for name in ("a/run", "b/run", f"{long}/c", f"{long}/d")
+  ]
+  names = [run.name for run in records.read(alike[:2])]
+  assert names == ["a/run", "b/run"]
+  names = [run.name for run in records.read(alike)]
+  assert len(set(names)) == 4 and names[3].endswith("xx/d")
   one = write_run(tmp_path / "one")
   other = write_run(
     tmp_path / "two",

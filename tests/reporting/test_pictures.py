@@ -39,6 +39,8 @@ def test_a_plot_says_its_numbers():
   )
   assert pictures.plot("A & B", "Says it.", [line, line]) == plot
   assert pictures.plot("A", "", [Line("x", [])]) is None
+  plot = pictures.plot("A", "Says it.", 13 * [line])
+  assert plot.caption == "Says it. The first 12 of 13 lines."
 
 
 def test_a_logarithmic_axis_leaves_out_what_it_cannot_show():

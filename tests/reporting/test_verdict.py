@@ -116,6 +116,7 @@ def test_overfitting(tmp_path):
   assert "went from 0.2 at 2 kimg to 0.4" in found.health
   assert "generated images from 4 to 5.8" in found.health
   assert "checkpoint of 2 kimg (--step=best)" in found.advice
+  assert "config.mirror=True" in found.advice
 
 
 def test_a_run_that_gave_up(tmp_path):
@@ -156,6 +157,9 @@ def test_only_scores_of_the_same_protocol_count(tmp_path):
   metrics = [*scores(0.4, 0.3), other]  # as `evaluate` adds it at the end
   found = judged(write_run(tmp_path / "later", metrics=metrics))
   assert "is 0.3 at 4 kimg, of 2 evaluations" in found.score
+  run = write_run(tmp_path / "default", config={"metrics": ""}, metrics=metrics)
+  write_lines(run / "best.json", [{"step": 500, "metric": METRIC}])
+  assert judged(run).score == found.score
   name = "is_efficientnet_lite0_200"
   metrics = [metrics_row(k, v, name) for k, v in ((2.0, 9.0), (4.0, 6.0))]
   config = {"metrics": name}

@@ -198,3 +198,5 @@ def test_half_of_the_flags_is_refused():
     processes.join(None, 2, None)
   with pytest.raises(ValueError, match="--process_id is 2; .* from 0 to 1"):
     processes.join("127.0.0.1:1", 2, 2)
+  with pytest.raises(ValueError, match="=localhost has no port; give such as"):
+    processes.join("localhost", 2, 1)

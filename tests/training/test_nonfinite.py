@@ -19,8 +19,8 @@ TENSOR = "block_8x8/conv_1/kernel"  # of D
 
 @pytest.fixture
 def config(quick_config):
-  """Four steps at 8x8, a checkpoint after every second."""
-  quick_config.resolution = 8
+  """Four steps at 8x8, a checkpoint after every second, samples at step 3."""
+  quick_config.resolution, quick_config.sample_kimg = 8, 0.096
   quick_config.log_kimg, quick_config.snapshot_kimg = 0.032, 0.064
   return quick_config
 

@@ -38,6 +38,9 @@ def test_steps_are_replayed(config, tmp_path, capsys):
     "step 4",
   ]
   assert all("tensors agree, SHA-256" in line for line in lines)
+  config.total_kimg = 0.096  # of the command before the run was extended
+  with pytest.raises(ValueError, match="trained for 0.128 kimg already"):
+    replay.verify(config, run, "")
 
 
 def test_the_first_tensor_that_differs_is_named(capsys):
