@@ -214,7 +214,14 @@ def _tiff(data: bytes) -> Values:
     series = file.series[0]
     _check_size(series.shape, np.dtype(series.dtype))
     axes = {"YX": "HW", "YXS": "HWC", "SYX": "CHW"}.get(series.axes, "")
-    return Values(series.asarray(maxworkers=1), axes)
+    try:
+      return Values(series.asarray(maxworkers=1), axes)
+    except ValueError as error:
+      if "imagecodecs" not in str(error):
+        raise
+      raise Question(
+        "this TIFF's compression needs imagecodecs: pip install imagecodecs"
+      ) from error
 
 
 def _check_pages(data: bytes) -> None:
@@ -235,6 +242,10 @@ def _check_pages(data: bytes) -> None:
 
 def _picture(data: bytes) -> Values:
   picture = image_files.open_image(data)
+  if picture.format == "PPM":
+    decoder = picture.tile[0].args  # (mode, maximum) if Pillow scales
+    if isinstance(decoder, tuple) and decoder[1:] not in ((), (255,)):
+      raise ValueError("PGM or PPM of this maximum: save it as PNG or TIFF")
   if picture.mode in ("P", "1"):
     picture = picture.convert("RGB" if picture.mode == "P" else "L")
   if picture.mode not in ("L", "LA", "RGB", "RGBA", "I;16", "I", "F"):
@@ -248,7 +259,19 @@ def _picture(data: bytes) -> Values:
     both = (np.asarray(x).astype(np.uint16) for x in (picture, low))
     return Values(next(both) * 256 + next(both), "HWC")
   array = np.asarray(picture)
+  if picture.format == "JPEG2000":
+    array = _unscaled(array, data)
   return Values(array, "HWC"[: array.ndim])
+
+
+def _unscaled(array: np.ndarray, data: bytes) -> np.ndarray:
+  """Return the values in a JPEG 2000 file, which Pillow scales to its types."""
+  place = data.find(b"\xff\x4f\xff\x51") + 42  # of the marker SIZ
+  kinds = {*data[place : place + 3 * data[place - 1] : 3]}  # of each channel
+  unused = 8 * array.dtype.itemsize - 1 - max(kinds)
+  if len(kinds) > 1 or unused < 0:  # also signed ones, which have the high bit
+    raise ValueError("JPEG 2000 of these bits: save it as PNG or TIFF")
+  return array >> unused
 
 
 def _dicom(data: bytes) -> Values:

@@ -359,7 +359,8 @@ def _write(
       "replace; choose a folder in it"
     )
   if wanted.group_by:  # before the work
-    holdout.by_pattern(wanted.group_by, source.names)
+    groups = holdout.by_pattern(wanted.group_by, source.names)
+    holdout.choose(wanted.holdout, source.names, groups)
   work.begin(identity)
   if wanted.range:
     wanted, lines = survey.survey(source, wanted)

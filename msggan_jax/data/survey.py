@@ -49,11 +49,16 @@ def survey(
       array = arrays.checked(image, wanted.channels)
       pixels.check_size(array, wanted.size, wanted.crop)
       flat = array.reshape(-1, wanted.channels)
-      step = -(-len(flat) // per_image) if per_image else len(flat)
+      some = flat[:1]
+      if per_image:  # at random: every n-th might be of a few columns
+        places = np.random.default_rng(index).integers(
+          len(flat), size=per_image
+        )
+        some = flat if len(flat) <= per_image else flat[places]
       return _Look(
         source.names[index],
         array.dtype.newbyteorder("="),
-        image._replace(array=flat[::step].copy()),
+        image._replace(array=some.copy()),
         np.stack([flat.min(0), flat.max(0)]).astype(np.float64),
         np.stack([(flat < low).sum(0), (flat > high).sum(0)]),
         len(flat),

@@ -18,6 +18,7 @@ from msggan_jax.data.reading import reason_of
 from msggan_jax.data.sources import Source, config_of, folder
 from msggan_jax.metrics.reals import Reals
 from msggan_jax.models import base_grid
+from msggan_jax.runtime.errors import counted
 
 Size = tuple[int, int]  # height and width
 
@@ -78,7 +79,10 @@ def channels_of_values(reals: str, fakes: str) -> int:
       f"{reals} holds {here}, {fakes} {there}; prepare both with one "
       "--range=LOW:HIGH"
     )
-  return len(ranges[0].low) if ranges[0] else 0
+  a, b = (len(x.low) if x else 0 for x in ranges)
+  if a != b:
+    raise ValueError(f"{reals} has {counted(a, 'channel')}, {fakes} {b}")
+  return a
 
 
 def _of_prepared(path: str) -> Images:

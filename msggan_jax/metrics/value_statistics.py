@@ -123,13 +123,15 @@ def _spectrum(x: jax.Array) -> jax.Array:
   columns = np.fft.rfftfreq(width)[None]
   side = min(height, width)
   number = np.rint(np.hypot(rows, columns) * side).astype(int)
-  wanted = np.arange(1, side // 2 + 1)
   # Each wave of the left half stands for its mirror image, too.
   twice = 2.0 - ((columns == 0) | (2 * columns == 1))
-  matrix = (number[None] == wanted[:, None, None]) * twice[None]
-  matrix = jnp.asarray(matrix / (height * width) ** 2, x.dtype)
-  power = jnp.square(jnp.abs(waves)).astype(x.dtype)
-  return jnp.einsum("khw,nhwc->nkc", matrix, power)
+  scale = twice[None, ..., None] / (height * width) ** 2
+  power = jnp.square(jnp.abs(waves)).astype(x.dtype) * scale.astype(x.dtype)
+  power = power.reshape(len(x), number.size, -1)
+  sums = jax.vmap(
+    lambda each: jax.ops.segment_sum(each, number.ravel(), number.max() + 1)
+  )(power)
+  return sums[:, 1 : side // 2 + 1]
 
 
 def distance(

@@ -9,9 +9,10 @@ import zipfile
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from msggan_jax import data
-from msggan_jax.data import arrays, image_files, pixels, values
+from msggan_jax.data import arrays, image_files, pixels, survey, values
 from msggan_jax.data.sources import config_of
 from msggan_jax.models.pyramid import to_float
 from tests.fuzzing import limits, mutate
@@ -338,6 +339,54 @@ def test_ranges_are_parsed_stored_and_described():
   ):
     assert values.from_dict(made.as_dict() | change, 2) is None
   assert values.from_dict([], 2) is None
+
+
+def test_a_sample_is_of_all_columns(tmp_path, monkeypatch):
+  """Of 16 values of an image, every fourth would be of two columns."""
+  monkeypatch.setattr(survey, "_SAMPLE", 32)
+  image = np.ones((SIDE, SIDE, 1), np.float32)
+  image[:, ::4] = 0
+  contents = {f"{i}.npy": npy(image) for i in range(2)}
+  source = write(tmp_path / "a", contents)
+  found = prepare(source, range="auto:10").metadata.value_range
+  assert (found.low, found.high) == ((0.0,), (1.0,))
+
+
+def test_pictures_are_not_scaled():
+  """Pillow scales JPEG 2000 of fewer bits, and PPM of other maxima."""
+  array = np.arange(64 * 64).reshape(64, 64) % 4096
+  for bits, offset in ((15, 2**14), (12, 2**11)):
+    file = io.BytesIO()  # the codec stores differences from half of the range
+    moved = (array + 2**15 - offset).astype(np.uint16)
+    Image.fromarray(moved).save(file, "JPEG2000", irreversible=False)
+    content = bytearray(file.getvalue())
+    for place in (content.index(b"ihdr") + 14, content.index(b"\xff\x51") + 40):
+      assert content[place] == 15
+      content[place] = bits - 1
+    read = arrays.read(bytes(content), "a.jp2").array
+    np.testing.assert_array_equal(read, array)
+  content[content.index(b"\xff\x51") + 40] |= 0x80  # signed
+  with pytest.raises(ValueError, match="JPEG 2000 of these bits: save it as"):
+    arrays.read(bytes(content), "a.jp2")
+  values = array[:8, :8].astype(np.uint8)
+  read = arrays.read(b"P5 8 8 255 " + values.tobytes(), "a.pgm").array
+  np.testing.assert_array_equal(read, values)
+  for kind, most in ((b"P5", 127), (b"P5", 4095), (b"P6", 65535)):
+    content = b"%s 8 8 %d " % (kind, most) + bytes(8 * 8 * 3 * 2)
+    with pytest.raises(ValueError, match="PPM of this maximum: save it as"):
+      arrays.read(content, "a.ppm")
+
+
+def test_a_compression_that_needs_a_package_ends_the_preparation(monkeypatch):
+  tifffile = pytest.importorskip("tifffile")
+  content = tiff(ramp(np.uint8, 1, 0, 255))
+
+  def decode(*_, **__):
+    raise ValueError("<COMPRESSION.LZW: 5> requires the 'imagecodecs' package")
+
+  monkeypatch.setattr(tifffile.TiffPageSeries, "asarray", decode)
+  with pytest.raises(pixels.Question, match="needs imagecodecs: pip install"):
+    arrays.read(content, "a.tif")
 
 
 def test_damaged_files_end_in_a_sentence():

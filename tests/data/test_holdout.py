@@ -100,6 +100,7 @@ def test_impossible_holdouts_are_refused_before_the_work(photos, monkeypatch):
     (2.5, "", "dataset.holdout is 2.5; choose a share"),
     (float("nan"), "", "dataset.holdout is nan; choose a share"),
     (0.5, "(x)", r"which 0\.png does not match"),
+    (0.5, r"\.", "or groups by dataset.group_by, which stay together"),
     (0, "(.)", "give dataset.holdout, too"),
   ):
     with pytest.raises(ValueError, match=message):

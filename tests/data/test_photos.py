@@ -189,7 +189,7 @@ def test_what_our_commands_write_is_no_image_of_a_source(tmp_path):
   names = (
     *("1.png", "a/2.png", "runs/cats/reals.png"),
     *("runs/cats/samples/32x32/1.png", "images/32x32/seed0000.png"),
-    "images/32x32/seed0001.png",
+    *("images/32x32/seed0001.png", "scans/8x8/seed0000.tif"),
   )
   path = write(tmp_path / "photos", dict.fromkeys(names, encoded("PNG")))
   (path / "runs/cats/config.json").write_text("{}")
@@ -201,14 +201,19 @@ def test_what_our_commands_write_is_no_image_of_a_source(tmp_path):
       "runs/cats": "a run, no images of this source",
       "data/set": "a prepared set, no images of this source",
       "images/32x32": "samples of a generator, no images of this source",
+      "scans/8x8": "samples of a generator, no images of this source",
     }
   # A folder of nothing but samples is what somebody wants to read.
   sheet = path / "images" / "grid_32x32.png"
   pictures.save_sheet(np.zeros((8, 8, 3), np.uint8), sheet)
+  write(path / "images", {"interpolate.webp": encoded("WEBP")})
   samples = config_of(str(path / "images"), 16)
   with folder.open_folder(samples.dataset, 16) as source:
     assert source.names == ["32x32/seed0000.png", "32x32/seed0001.png"]
-    assert dict(source.unread) == {"grid_32x32.png": "a sheet of samples"}
+    assert dict(source.unread) == {
+      "grid_32x32.png": "a sheet of samples",
+      "interpolate.webp": "a sheet of samples",
+    }
 
 
 def test_every_format_shows_the_same_picture():

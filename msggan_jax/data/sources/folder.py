@@ -42,7 +42,8 @@ _OURS = {
   "a prepared set": prepared_set.FILES,
   "a run": {"config.json", "reals.png"},
 }
-_SAMPLE = re.compile(r"seed\d{4,}\.png")
+_SAMPLE = re.compile(r"seed\d{4,}\.(png|npy|tif)")
+_VIDEO = re.compile(r"(interpolate|training)\.webp")
 
 
 class _Files(NamedTuple):
@@ -238,6 +239,8 @@ def _sort_out(
 
 
 def _is_sheet(name: str, files: _Files) -> bool:
+  if _VIDEO.fullmatch(name.rpartition("/")[2]):
+    return True
   try:
     return image_files.mark_of(files.head(name)) == pixels.SHEET
   except reading.DiskError:
