@@ -181,7 +181,7 @@ def main() -> None:
     )
   except (OSError, ValueError) as error:
     parser.exit(2, f"{error}\n")
-  if generator.config.dataset.name != "cats":
+  if generator.config.get("dataset", {}).get("name") != "cats":
     parser.exit(2, f"{arguments.workdir} does not draw the demo's cats\n")
   print(json.dumps(measure(generator)))
 

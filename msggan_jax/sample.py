@@ -39,12 +39,13 @@ _MODES = {
   "training": ("videos", "workdir", "frames"),
 }
 
-# Modes that ignore a flag all others use; `training` shows the run's own
-# moving average.
+# Flags that all modes but these use; `training` shows the run's own moving
+# average at all steps.
 _UNUSED = {
-  "training": "ema_kimg",
-  "truncation": "truncation_psi",
-  "project": "truncation_psi",
+  "training": ("ema_kimg", "step"),
+  "truncation": ("truncation_psi",),
+  "project": ("truncation_psi", "scales", "seeds"),
+  "nearest": ("scales",),
 }
 _MOST_CLASSES = 20  # in an error
 _MOST_NUMBERS = 10**7
@@ -193,8 +194,9 @@ def parse_options(mode: str) -> dict[str, Any]:
       raise ValueError(
         f"--{name}: --mode={mode} has no use for it, only {' and '.join(modes)}"
       )
-  if (name := _UNUSED.get(mode)) and values[name].present:
-    raise ValueError(f"--{name}: --mode={mode} has no use for it")
+  for name in _UNUSED.get(mode, ()):
+    if values[name].present:
+      raise ValueError(f"--{name}: --mode={mode} has no use for it")
   if mode == "project" and not values.image:
     raise ValueError("--mode=project needs --image=FILE, the image to find")
   options = {name: values[name].value for name in _MODES[mode][1:]}

@@ -60,6 +60,7 @@ class _Trained:
   state: networks.Tree
   class_names: Sequence[str] = ()  # empty if they are unknown
   value_range: values.Range | None = None  # None of pictures
+  step: int | None = None  # of the checkpoint that it was read from
 
   def _apply(self, *args, **kwargs):
     apply = self.network.jitted_apply
@@ -244,10 +245,11 @@ def load_generator(
   """
   workdir = find(workdir)
   if ema_kimg is not None:
-    loaded = averages.reconstruct(workdir, step, ema_kimg)
+    found, loaded = None, averages.reconstruct(workdir, step, ema_kimg)
   else:
-    loaded = load_networks(workdir, step, [GENERATOR])[1][GENERATOR]
-  return Generator(*loaded, *about_images(workdir, loaded[0]))
+    found, networks_by_name = load_networks(workdir, step, [GENERATOR])
+    loaded = networks_by_name[GENERATOR]
+  return Generator(*loaded, *about_images(workdir, loaded[0]), step=found)
 
 
 def load_discriminator(

@@ -54,7 +54,7 @@ def encode(job: Job, format: str, image: np.ndarray, mark: str) -> bytes:
     return file.getvalue()
   arrays.needs("tifffile", "arrays", "--format=tiff").imwrite(
     file,
-    values,
+    values[..., 0] if image.shape[-1] == 1 else values,
     photometric="minisblack",
     planarconfig="contig" if image.shape[-1] > 1 else None,
     compression="zlib",

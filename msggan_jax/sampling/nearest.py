@@ -48,7 +48,7 @@ def nearest(
     return job.generator.view(images, job.bands)
 
   passes = Passes(extractors, resolution, _BATCH, has_bar=True)
-  if prepared.metadata.values:
+  if prepared.metadata.values or job.shown_bands:
     passes.bands = job.shown_bands
   numbers, reals = Reals.of(prepared).features(name, passes, max_reals)
   made = np.concatenate([x[-1] for x in job.batches(range(len(job.seeds)))])

@@ -9,6 +9,7 @@ from typing import Any
 
 import jax.numpy as jnp
 import numpy as np
+from absl import logging
 from scipy.interpolate import CubicSpline
 
 from msggan_jax.algorithm import growth
@@ -87,7 +88,12 @@ def training(job: Job, workdir: Path, frames: int | None) -> list[str]:
   def pictures() -> Iterator[np.ndarray]:
     with progress.bar(len(steps), "training", "checkpoints") as bar:
       for step in steps:
-        generator = trained.load_generator(workdir, step)
+        bar.update()
+        try:
+          generator = trained.load_generator(workdir, step)
+        except (OSError, ValueError) as error:  # damaged, or deleted by the run
+          logging.warning("skipped: %s", error)
+          continue
         scales = dataclasses.replace(job, generator=generator).generate("")
         # One that grows has had smaller images.
         largest = scales[max(scales)]
@@ -102,7 +108,6 @@ def training(job: Job, workdir: Path, frames: int | None) -> list[str]:
         )
         for _ in range(frames):
           yield sheet
-        bar.update()
 
   return write(job.output / "training", pictures())
 

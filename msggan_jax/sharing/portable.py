@@ -84,7 +84,7 @@ def write(
   generator = trained.load_generator(source, step)
   function = whole(generator, variant)
   if kind == "onnx":
-    card = model_card.to_metadata(model_card.read(source, step))
+    card = model_card.to_metadata(model_card.read(source, generator.step))
     content = to_onnx(function, card)
   else:
     content = to_stablehlo(function)

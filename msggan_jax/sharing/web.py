@@ -72,7 +72,7 @@ def write(
     text = f'SEGMENTS["{title}"] = "{_base64(model)}";\n'
     files[f"{title}.js"] = text.encode()
   config = generator.config
-  card = model_card.read(source, step)
+  card = model_card.read(source, generator.step)
   model = {
     "latentSize": config.latent_size,
     "normalize": config.normalize_latents,

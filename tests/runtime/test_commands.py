@@ -59,6 +59,7 @@ WRONG = {
     ),
     ("--mode=project", "--mode=project needs --image=FILE"),
     ("--mode=training --ema_kimg=5", "--ema_kimg: --mode=training has"),
+    ("--mode=nearest --scales=8", "--scales: --mode=nearest has no use"),
     ("--batch_size=0", "--batch_size=0"),
     ("--mode=multiscale --step=last", "--step=last: give a number"),
   ),

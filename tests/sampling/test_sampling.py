@@ -1,7 +1,9 @@
 """The modes of `sample` on small random networks."""
 
 import copy
+import dataclasses
 import functools
+import io
 
 import jax
 import jax.numpy as jnp
@@ -12,7 +14,7 @@ from PIL import Image
 from msggan_jax.checkpoints import trained
 from msggan_jax.models import networks
 from msggan_jax.models.pyramid import make_pyramid, to_float, to_uint8
-from msggan_jax.sampling import grids, nearest, projection, sheets
+from msggan_jax.sampling import formats, grids, nearest, projection, sheets
 from msggan_jax.sampling.job import Job
 from tests.algorithm.runs import small_config
 from tests.commands import EXTRACTOR
@@ -186,6 +188,15 @@ def test_noise_maps_are_mean_and_deviation(tmp_path):
     grids.noise(job, 1)
 
 
+def test_a_tiff_of_one_channel_is_one_page(tmp_path):
+  pytest.importorskip("tifffile")
+  job = make_job(make_generator(channels=1), tmp_path)
+  image = np.linspace(-1, 1, 12 * 16, dtype=np.float32).reshape(12, 16, 1)
+  content = formats.encode(job, "tiff", image, "")
+  shown = Image.open(io.BytesIO(content))
+  assert shown.size == (16, 12) and shown.n_frames == 1
+
+
 def test_nearest_finds_the_training_images(tmp_path, monkeypatch):
   monkeypatch.setattr(
     "msggan_jax.data.sources.demo._CAT_SPLITS", {"train": range(20)}
@@ -204,7 +215,8 @@ def test_nearest_finds_the_training_images(tmp_path, monkeypatch):
   assert some.max() > 10
   copies = np.stack([prepared[int(i)]["image"][:, ::-1] for i in some[:3]])
   monkeypatch.setattr(Job, "batches", lambda *_: [[to_float(copies)] * 2])
-  for most, count in ((0, 20), (10, 10)):
+  for most, count, bands in ((0, 20, None), (10, 10, None), (0, 20, (0,))):
+    job = dataclasses.replace(job, bands=bands)
     line, sentence = nearest.nearest(job, 2, max_reals=most, **options)
     shown = cells(line, rows=3, columns=3)
     assert (shown[:, 0] == shown[:, 1][:, :, ::-1]).all()

@@ -48,14 +48,18 @@ def test_training_shows_every_checkpoint(written, tmp_path, monkeypatch):
   whole = make_generator()
   params = jax.tree.map(lambda x: 2 * x, whole.params)
   other = trained.Generator(whole.config, whole.network, params, whole.state)
-  generators = {2: whole, 4: other}
+  generators = {2: whole, 3: None, 4: other}
   saved.save_config(whole.config, tmp_path)
   with checkpoint.Checkpoints(tmp_path / "checkpoints") as checkpoints:
     for step in generators:
       checkpoints.save(step, {"x": jax.numpy.zeros(1)})
-  monkeypatch.setattr(
-    trained, "load_generator", lambda workdir, step: generators[step]
-  )
+
+  def load(workdir, step):
+    if not generators[step]:
+      raise ValueError(f"checkpoint {step} is damaged")
+    return generators[step]
+
+  monkeypatch.setattr(trained, "load_generator", load)
   job = make_job(generators[4], tmp_path)
   videos.training(job, tmp_path, 2)
   assert len(written) == 4

@@ -196,6 +196,7 @@ def test_impossible_settings(tmp_path, stand_ins):
   for changed, change, sentence in (
     ([1], {"fmap_max": 8}, "differ in fmap_max"),
     ([1], {"nonlinearity": "relu"}, "nonlinearity='relu'; only 'lrelu'"),
+    ([1], {"fused_scale": False}, "fused_scale='False'; only 'auto'"),
     ([1], {"fmap_base": -1}, "impossible fmap_base='-1'"),
     ([1], {"resolution": [8]}, "impossible resolution=a list"),
     # Networks are built before tensors are counted: that would take hours.

@@ -50,6 +50,8 @@ def test_class_names_are_in_the_run_and_its_file(
   shown = ("Katze", "a/b", "[31mred")
   for source in (workdir, path):
     assert trained.load_generator(source).class_names == shown
+    step = STEP + 1 if source == workdir else None
+    assert trained.load_generator(source).step == step
     assert model_card.read(source).class_names == shown
   lines = portable.write(path, tmp_path / "a.stablehlo", "stablehlo")
   assert lines[-1] == "classes: 0: Katze, 1: a/b, 2: [31mred"

@@ -169,6 +169,7 @@ _FIXED = {
   "fmap_decay": 1.0,
   "mbstd_num_features": 1,
   "blur_filter": [1, 2, 1],
+  "fused_scale": "auto",  # as `_FUSED_FROM`
 }
 _LARGEST = 4096  # of any setting, except those below
 _LARGEST_OF = {"fmap_base": _LARGEST**2, "mapping_layers": 64}
