@@ -260,7 +260,7 @@ _NETWORKS = {
     *("rgb", "exact", "pooled"),
   ),
   "stddev_group": _count(
-    4, "examples that share a minibatch stddev; 0: all", high=2**20
+    4, "examples that share a minibatch stddev; 0: all, mixed", high=2**20
   ),
   "stddev_placement": _choice(
     "blocks of D that get the minibatch stddev",
@@ -502,7 +502,9 @@ SECTIONS = {
   "Loss (paper, section 3.2)": _LOSS,
   "Augmentation (Karras et al. 2020)": _AUGMENTATION,
   "Optimization (paper, section 4)": _OPTIMIZATION,
-  "Logs, samples and checkpoints (0: never)": _all(_RECORDS, resumable=True),
+  "Logs, samples and checkpoints (0: only those of start and end)": _all(
+    _RECORDS, resumable=True
+  ),
   "Evaluation of the moving average (0: never)": _all(
     _EVALUATION, resumable=True
   ),
