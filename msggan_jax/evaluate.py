@@ -104,6 +104,7 @@ def evaluate_run(workdir: Path, output: cli.JsonOutput) -> None:
   chosen = metrics.choose(config)
   step = cli.parse_step(_STEP.value)
   with checkpoint.Checkpoints(workdir / "checkpoints") as checkpoints:
+    step = checkpoints.newest_good() if step is None else step
     found = checkpoints.find(step)
     steps = checkpoints.steps if _ALL_STEPS.value else [found]
   prepared = data.open_prepared(
@@ -112,7 +113,13 @@ def evaluate_run(workdir: Path, output: cli.JsonOutput) -> None:
   config.dataset.data_dir = _DATA_DIR.value  # of a test split, too
   evaluator = metrics.Evaluator(config, prepared, *chosen, progress=True)
   for step in steps:
-    generator = trained.load_generator(workdir, step)
+    try:
+      generator = trained.load_generator(workdir, step)
+    except ValueError as error:
+      if not _ALL_STEPS.value:
+        raise
+      logging.warning("skipped: %s", error)
+      continue
     began = time.monotonic()
     at_stage = evaluator.at(generator.config.resolution)
     values = at_stage.evaluate(generator.params, generator.state)

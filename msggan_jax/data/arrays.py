@@ -243,8 +243,9 @@ def _check_pages(data: bytes) -> None:
 def _picture(data: bytes) -> Values:
   picture = image_files.open_image(data)
   if picture.format == "PPM":
-    decoder = picture.tile[0].args  # (mode, maximum) if Pillow scales
-    if isinstance(decoder, tuple) and decoder[1:] not in ((), (255,)):
+    decoder = picture.tile[0].args  # (mode, maximum) if Pillow may scale
+    kept = {"F": decoder[1:], "I": (65535,)}.get(picture.mode, (255,))
+    if isinstance(decoder, tuple) and decoder[1:] not in ((), kept):
       raise ValueError("PGM or PPM of this maximum: save it as PNG or TIFF")
   if picture.mode in ("P", "1"):
     picture = picture.convert("RGB" if picture.mode == "P" else "L")

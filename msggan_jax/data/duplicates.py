@@ -133,7 +133,10 @@ def _features(colors: np.ndarray) -> np.ndarray:
     for j in range(most + 1 - i)
   ]
   matrix = np.stack([(p / np.abs(p).sum()).ravel() for p in patterns], axis=1)
-  return colors.astype(np.float32) @ matrix.astype(np.float32)
+  matrix = matrix.astype(np.float32)
+  blocks = range(0, len(colors), _BLOCK)
+  parts = (colors[i : i + _BLOCK].astype(np.float32) for i in blocks)
+  return np.concatenate([part @ matrix for part in parts])
 
 
 def _neighbors(

@@ -11,10 +11,16 @@ from typing import NamedTuple
 from msggan_jax.data import reading
 from msggan_jax.runtime.errors import counted
 
-# Of the preparation; raise it when the images of a source become other pixels.
-VERSION = 1
+# Of the preparation of pictures, and of values; raise one when the images of
+# such a source become other pixels.
+_VERSION, _VERSION_OF_VALUES = 1, 2
 
 _FILE = "source.json"
+
+
+def version(wanted_range: str) -> int:
+  """Return the preparation's version, of pictures if the range is ""."""
+  return _VERSION_OF_VALUES if wanted_range else _VERSION
 
 
 class Image(NamedTuple):

@@ -66,7 +66,8 @@ def fit(
   with reading.in_turn(check_memory(image, there)):
     if deep_tiles(image):  # Pillow keeps the high bytes
       colors = image.getextrema()[: 4 if image.mode == "CMYK" else 3]
-      _check_levels(256 * max(high for _, high in colors) + 255)
+      if most := max(high for _, high in colors):  # 0: black, or nearly
+        _check_levels(256 * most + 255)
     image = ImageOps.exif_transpose(image)
     image = _to_mode(image, MODES[channels])
     image = (_center_crop if crop == "center" else _pad)(image, width, height)

@@ -1,6 +1,7 @@
 """Prepare a source once: choose the set's folder, reuse a finished set."""
 
 import contextlib
+import dataclasses
 import functools
 import glob
 import hashlib
@@ -145,6 +146,10 @@ def prepare_of_run(
   known = known or run_data.RunData()
   if known.is_there():
     return Path(known.path)
+  for path in (Path(data_dir), *sorted(Path(data_dir).glob("*"))):
+    with contextlib.suppress(ValueError):  # another set, which is damaged
+      if dataclasses.replace(known, path=str(path)).is_there():
+        return path  # a copy
   dataset = config.dataset.copy_and_resolve_references()
   theirs = dataset.data_dir  # a shared file names no folder
   if theirs and Path(theirs) != Path(data_dir):
@@ -293,10 +298,10 @@ def _changes(
   ]
   if not metadata.fingerprint:  # an older set
     return changes
-  if harmless and metadata.version != fingerprint.VERSION:
+  version = fingerprint.version(wanted.range)
+  if harmless and metadata.version != version:
     changes.append(
-      f"the preparation's version was {metadata.version}, is "
-      f"{fingerprint.VERSION}"
+      f"the preparation's version was {metadata.version}, is {version}"
     )
   if source and metadata.fingerprint != source.fingerprint.digest:
     before, here = fingerprint.read(path), source.fingerprint
@@ -343,7 +348,7 @@ def _write(
     "piece_images": set_writer.PIECE_IMAGES,
     "pieces": 5,  # their format
     "pillow": PIL.__version__,
-    "version": fingerprint.VERSION,
+    "version": fingerprint.version(wanted.range),
   }
   if prepared_set.is_prepared(target):
     suffix = hashlib.sha256(json.dumps(identity).encode()).hexdigest()[:8]
@@ -403,7 +408,9 @@ def _given_set(dataset: Any, wanted: prepared_set.Metadata) -> Path | None:
       f"dataset.labels is {wanted.labels}, but {path} is prepared without "
       "labels; choose none, or prepare its source again"
     )
-  in_dataset = ("dataset.range", "dataset.holdout")
+  in_dataset = (
+    f"dataset.{x}" for x in ("range", "layout", "holdout", "group_by")
+  )
   for field in ("resolution", "base_grid", "channels", *in_dataset):
     name = field.removeprefix("dataset.")
     theirs, ours = getattr(metadata, name), getattr(wanted, name)

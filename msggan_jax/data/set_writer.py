@@ -172,7 +172,7 @@ def _finish(
     rejected=_count_reasons(rejected, wanted.size),
     unread=_count_reasons(unread, wanted.size),
     fingerprint=source.fingerprint.digest,
-    version=fingerprint.VERSION,
+    version=fingerprint.version(wanted.range),
   )
   written = prepared_set.PreparedSet(path, metadata)
   groups = duplicates.find_groups(

@@ -370,7 +370,7 @@ class Evaluator:
   @functools.cached_property
   def _labels(self) -> np.ndarray:
     """A label for every fake: that of a random real image."""
-    most = max(protocol.num_fakes for protocol in self.protocols)
+    most = max(protocol.num_fakes or 0 for protocol in self.protocols)
     most = max(most, agreement.NUM_FAKES + self._batch_size)
     random = np.random.RandomState(_SEED)
     numbers = random.randint(len(self._prepared), size=most)

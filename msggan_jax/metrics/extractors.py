@@ -42,8 +42,7 @@ class Extractors(dict[str, Extractor]):
     `weights_hash`, statistics of the reals are cached under it. `precision` is
     that of the built-in networks' activations.
     """
-    if inception_path and not Path(inception_path).is_file():
-      raise FileNotFoundError(_missing_inception(f"not {inception_path}"))
+    self._inception_path = inception_path
     dtype = jnp.dtype(precision)
     self.has_inception = bool(inception_path)
     self._loaders: dict[str, Callable[[], Extractor]] = {
@@ -62,8 +61,10 @@ class Extractors(dict[str, Extractor]):
     return tuple(self._loaders)
 
   def __missing__(self, name: str) -> Extractor:
-    if name == INCEPTION and not self.has_inception:
-      raise FileNotFoundError(_missing_inception("none is named"))
+    path = self._inception_path
+    if name == INCEPTION and not Path(path).is_file():
+      reason = f"not {path}" if path else "none is named"
+      raise FileNotFoundError(_missing_inception(reason))
     of_values = {VALUES: ValueStatistics}
     self[name] = (self._loaders | of_values)[name]()
     return self[name]

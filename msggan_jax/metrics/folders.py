@@ -1,6 +1,5 @@
 """Images of folders, zips and prepared sets that are compared."""
 
-import concurrent.futures
 import contextlib
 import dataclasses
 import hashlib
@@ -19,6 +18,7 @@ from msggan_jax.data.sources import Source, config_of, folder
 from msggan_jax.metrics.reals import Reals
 from msggan_jax.models import base_grid
 from msggan_jax.runtime.errors import counted
+from msggan_jax.runtime.machine import map_in_order
 
 Size = tuple[int, int]  # height and width
 
@@ -73,16 +73,19 @@ def channels_of_values(reals: str, fakes: str) -> int:
     else None
     for path in paths
   ]
-  here, there = map(values.describe, ranges)
+  here, there = ((x.low, x.high, x.units) if x else () for x in ranges)
   if here != there:
-    raise ValueError(
-      f"{reals} holds {here}, {fakes} {there}; prepare both with one "
-      "--range=LOW:HIGH"
+    a, b = (
+      f"{values.describe(x)} ({counted(len(x.low), 'channel')})"
+      if x
+      else "colors"
+      for x in ranges
     )
-  a, b = (len(x.low) if x else 0 for x in ranges)
-  if a != b:
-    raise ValueError(f"{reals} has {counted(a, 'channel')}, {fakes} {b}")
-  return a
+    raise ValueError(
+      f"{reals} holds {a}, {fakes} {b}; prepare both with one "
+      "--range=LOW:HIGH, or the same for each channel"
+    )
+  return len(ranges[0].low) if ranges[0] else 0
 
 
 def _of_prepared(path: str) -> Images:
@@ -118,8 +121,7 @@ def _of_source(path: str, source: Source) -> Images:
       return None
     return height, width
 
-  with concurrent.futures.ThreadPoolExecutor() as pool:
-    looked = list(pool.map(size_of, range(len(source.names))))
+  looked = list(map_in_order(size_of, range(len(source.names))))
   numbers = [i for i, size in enumerate(looked) if size]
 
   def read(index: int) -> np.ndarray:

@@ -125,6 +125,8 @@ def test_a_phantom_of_12_bits_keeps_its_levels(tmp_path):
     with pytest.raises(pixels.Question, match="16 bits whose values reach "):
       image = image_files.open_image(colors)
       pixels.fit(image, (64, 64), 3, "center")
+  black = image_files.open_image(png16(phantom.repeat(3, axis=2) * 0))
+  assert not pixels.fit(black, (64, 64), 3, "center").any()
   prepared = prepare(source, resolution=64, range="0:4095HU")
   image = prepared[0]["image"]
   assert len(np.unique(image)) == 4096
@@ -368,9 +370,14 @@ def test_pictures_are_not_scaled():
   content[content.index(b"\xff\x51") + 40] |= 0x80  # signed
   with pytest.raises(ValueError, match="JPEG 2000 of these bits: save it as"):
     arrays.read(bytes(content), "a.jp2")
-  values = array[:8, :8].astype(np.uint8)
-  read = arrays.read(b"P5 8 8 255 " + values.tobytes(), "a.pgm").array
-  np.testing.assert_array_equal(read, values)
+  values = array[:8, :8] % 256
+  for content in (
+    b"P5 8 8 255 " + values.astype(np.uint8).tobytes(),
+    b"P2 8 8 65535 " + b" ".join(b"%d" % x for x in values.ravel()),
+    b"Pf\n8 8\n-1.0\n" + values[::-1].astype("<f4").tobytes(),
+  ):
+    read = arrays.read(content, "a.pnm").array
+    np.testing.assert_array_equal(read, values)
   for kind, most in ((b"P5", 127), (b"P5", 4095), (b"P6", 65535)):
     content = b"%s 8 8 %d " % (kind, most) + bytes(8 * 8 * 3 * 2)
     with pytest.raises(ValueError, match="PPM of this maximum: save it as"):

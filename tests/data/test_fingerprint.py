@@ -111,7 +111,7 @@ def test_settings_versions_and_exchanged_sets(photos, monkeypatch, capfd):
   assert f"{first} is out of date: crop was 'center'" in capfd.readouterr().err
   assert prepare(photos) == first != padded == prepare(photos, crop="pad")
   with monkeypatch.context() as patch:
-    patch.setattr(fingerprint, "VERSION", 99)
+    patch.setattr(fingerprint, "_VERSION", 99)
     later = prepare(photos, unchanged=True)  # the images may be the same
     assert later not in (first, padded)
     assert "version was 1, is 99" in capfd.readouterr().err

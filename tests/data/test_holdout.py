@@ -115,6 +115,9 @@ def test_another_holdout_is_not_reused(photos):
     data.prepare(config)
   config.dataset.holdout = 0.25
   assert data.prepare(config) == path
+  config.dataset.group_by = "(.)"
+  with pytest.raises(ValueError, match="dataset.group_by is .* prepared with"):
+    data.prepare(config)
   (path / "holdout.json").write_text("{}")
   with pytest.raises(ValueError, match=r"holdout\.json is missing or damaged"):
     data.open_prepared(path)

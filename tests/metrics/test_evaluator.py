@@ -139,6 +139,12 @@ def test_evaluator_and_the_command(config, prepared, folder):
   said = run_command(*flags, "--metrics=kid_mean_colors_20", "--step=1")
   assert "kid_mean_colors_20" in rows_in(said)[0]
   assert "only printed: [Errno 21] Is a directory" in said
+  # The newest is damaged: as in sampling, the one before is the newest.
+  (workdir / "checkpoints/4/state/manifest.ocdbt").write_bytes(b"")
+  for more in ((), ("--all_steps",)):
+    said = run_command(*flags, "--metrics=kid_mean_colors_20", *more)
+    assert [row["step"] for row in rows_in(said)] == [1]
+    assert "skip" in said
 
 
 def rows_in(said):
@@ -232,6 +238,7 @@ def test_impossible_protocols_are_refused(config, prepared):
     ("is_mean_colors_10k", "no logits"),
     ("copying_mean_colors_20", "has no hold-out; set config.dataset.holdout"),
     ("kid_mean_colors_20_per_class", "the generator is unconditional"),
+    ("kid_mean_colors_20_per_class,kid_mean_colors", "unconditional"),
   ):
     with pytest.raises(ValueError, match=message):
       evaluator_of(config, prepared, names)
@@ -245,7 +252,8 @@ def test_missing_weights_and_wrong_extractors(config, prepared, monkeypatch):
   with pytest.raises(FileNotFoundError, match=message):
     metrics.Evaluator(config, prepared, metrics.Extractors(), "fid10k_full")
   with pytest.raises(FileNotFoundError, match=message):
-    metrics.Extractors("nowhere.pth")
+    metrics.Extractors("nowhere.pth")["inception"]
+  metrics.Extractors("nowhere.pth")["values"]
   monkeypatch.setattr("msggan_jax.metrics.efficientnet._PACKAGE", "no-such")
   with pytest.raises(FileNotFoundError, match="pip install"):
     metrics.Extractors()["efficientnet_lite0"]

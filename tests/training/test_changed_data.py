@@ -77,7 +77,7 @@ def test_a_run_whose_data_has_changed(config, tmp_path, capfd):
   batches.open_set_of_run(config, run)  # it is the run's data now
 
 
-def test_classes_and_exchanged_sets(config, tmp_path):
+def test_classes_and_exchanged_sets(config, tmp_path, monkeypatch):
   photos = tmp_path / "labeled"
   for i in range(4):
     folder = photos / "ba"[i % 2]
@@ -90,6 +90,10 @@ def test_classes_and_exchanged_sets(config, tmp_path):
   known = run_data.read(tmp_path)
   assert known.class_names == ("a", "b") and known.is_there()
   assert known.changes(prepared) == []
+  copy = shutil.copytree(prepared.path, tmp_path / "sets" / "renamed")
+  with monkeypatch.context() as patch:  # as on another machine
+    patch.setattr(run_data.RunData, "is_there", lambda x: x.path == str(copy))
+    assert data.prepare_of_run(config, str(copy.parent), tmp_path) == copy
   (photos / "b").rename(photos / "c")
   (change,) = known.changes(batches.open_set(config))
   assert change == "the classes were a, b, are a, c"  # the same images
