@@ -62,12 +62,15 @@ on_all_workers() {
 # Waits for a TPU of that name, creating it where there is none.
 acquire() {
   if $dry_run; then run "${create[@]}" && return; fi
+  # Only at first is a failure wrong input: later the cloud did not answer.
+  local again=false
   while true; do
     case $(state) in
       ACTIVE) return ;;
-      ABSENT) "${create[@]}" ;;
-      FAILED | SUSPENDED) "${delete[@]}" ;;
+      ABSENT) "${create[@]}" || $again ;;
+      FAILED | SUSPENDED) "${delete[@]}" || $again ;;
     esac
+    again=true
     sleep 30
   done
 }

@@ -57,10 +57,13 @@ def save(
     shutil.rmtree(_folder(workdir, surplus))
 
 
-def delete_after(workdir: Path, step: int) -> None:
-  """Delete averages of later steps: a run goes on differently from here."""
+def delete_from(workdir: Path, step: int) -> None:
+  """Delete averages of a step and later ones: a run goes on from it.
+
+  Those of step 0 may be of a start with other fields, which has failed.
+  """
   for later in _steps(workdir):
-    if later > step:
+    if later >= step:
       shutil.rmtree(_folder(workdir, later))
 
 

@@ -36,12 +36,14 @@ def choose(
   num_images: int,
   given: Collection[str] = (),
   unit: int = 1,
+  file_total_kimg: float | None = None,
 ) -> Chosen:
   """Choose augmentation, batch, EMA and length for a number of images.
 
   Fields that are `given` keep their values, which the others follow: with
   augment_target 0 the strength is fixed, and loss and strength are the
-  config's. The batch is a multiple of `unit`.
+  config's. The batch is a multiple of `unit`. Stages are those of a run of
+  `file_total_kimg`, by default the config's.
   """
   images = counted(num_images, "image")
   policy, chosen = config.augment, Chosen()
@@ -60,7 +62,7 @@ def choose(
       f"{_SHORTEST_KIMG:g} to the config's {config.total_kimg:g}"
     )
   chosen["total_kimg"] = (total, why)
-  share = total / config.total_kimg
+  share = total / (file_total_kimg or config.total_kimg)
   if config.grow_from and share < 1:
     why = "as much of the run as the config's"
     names = [name for name in _PHASES if name not in given]

@@ -28,6 +28,7 @@ def resolve(
   num_devices: int,
   *,
   file_batch_size: Any = None,
+  file_total_kimg: float | None = None,
   for_few_images: bool = False,
   given: Collection[str] = (),
   workdir: Path | None = None,
@@ -43,6 +44,7 @@ def resolve(
     config: As the file and the command line have it.
     num_devices: Devices of all processes.
     file_batch_size: The file's own.
+    file_total_kimg: The file's own; by default the config's.
     for_few_images: The file has augment "auto", whatever the command line has.
     given: Fields of the command line, which keep their values.
     workdir: May hold a run to resume.
@@ -61,7 +63,8 @@ def resolve(
       given = {*given} - {"batch_size"}
       _settle_batch(settled, num_devices, file_batch_size, workdir)
     if for_few_images or settled.augment == AUTO:
-      _settle_few_images(settled, num_devices, given, workdir)
+      kimg = file_total_kimg or settled.total_kimg
+      _settle_few_images(settled, num_devices, given, workdir, kimg)
     if not settled.num_classes and "num_classes" not in given:
       _settle_classes(settled, workdir)
     _settle_range(settled)
@@ -144,6 +147,7 @@ def _settle_few_images(
   num_devices: int,
   given: Collection[str],
   workdir: Path | None,
+  file_total_kimg: float,
 ) -> None:
   def count_new() -> int:
     if saved.exists(workdir):
@@ -152,7 +156,7 @@ def _settle_few_images(
 
   if count := processes.decided_by_first(count_new):
     unit = _unit(config, num_devices)
-    chosen = few_images.choose(config, count, given, unit)
+    chosen = few_images.choose(config, count, given, unit, file_total_kimg)
   else:
     theirs = saved.by_name(saved.load_config(workdir).to_dict())
     why = f"as the run in {workdir} has it"

@@ -170,6 +170,7 @@ def _parse_one(name: str, pattern: re.Pattern) -> Protocol:
 
 
 def _made_of(row: Mapping[str, Any], protocol: Protocol) -> tuple[Any, ...]:
-  """Return a row's data, their bands, and its extractor's weights."""
+  """Return a row's data, the bands that a network saw, and its weights."""
   weights = row.get("weights_hash", {}).get(protocol.extractor)
-  return row.get("data_hash"), row.get("bands"), weights
+  bands = None if protocol.extractor == VALUES else row.get("bands")
+  return row.get("data_hash"), bands, weights

@@ -160,6 +160,7 @@ def config_origin() -> dict[str, Any]:
   in_file = flag.parser.parse(config_flags.get_config_filename(flag))
   return {
     "file_batch_size": in_file.get("batch_size"),
+    "file_total_kimg": in_file.get("total_kimg"),
     "for_few_images": in_file.get("augment") == "auto",
     "given": config_flags.get_override_values(flag),
   }

@@ -49,12 +49,9 @@ def drop_after(path: Path, step: int) -> None:
     return
   lines = path.read_text(errors="replace").splitlines(keepends=True)
   kept = [
-    line
+    line.rstrip("\n") + "\n"
     for line in lines
-    if (row := parse(line))
-    and _has_step(row)
-    and row["step"] <= step
-    and line.endswith("\n")
+    if (row := parse(line)) and _has_step(row) and row["step"] <= step
   ]
   if kept != lines:
     files.write(path, "".join(kept))

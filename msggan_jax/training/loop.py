@@ -152,8 +152,8 @@ class _Run:
         )
     if self.evaluator is None and self.config.eval_kimg:
       processes.say(WITHOUT_WEIGHTS)
-    if processes.is_first():  # later ones belong to an abandoned branch
-      averages.delete_after(self.workdir, int(state.step))
+    if processes.is_first():  # they belong to an abandoned branch
+      averages.delete_from(self.workdir, int(state.step))
     self._save_averages(int(state.step), state)
     # Always: older versions wrote the first images, perhaps of one class.
     self.reporter.write_reals(self.prepared, self.config.bands)

@@ -64,7 +64,7 @@ def test_bad_requests_end_in_a_sentence(run, tmp_path):
     load(workdir, ema_kimg=0.0)
   with pytest.raises(FileNotFoundError, match=r"step 7; there are \[50, 1"):
     load(workdir, 7, ema_kimg=1.0)
-  averages.delete_after(workdir, 0)
+  averages.delete_from(workdir, 0)
   with pytest.raises(FileNotFoundError, match="keeps no averages.*config.ema_"):
     load(workdir, ema_kimg=1.0)
   with pytest.raises(ValueError, match="is one file; ema_kimg needs"):
@@ -79,5 +79,5 @@ def test_as_many_stay_as_five_percent_of_growth(tmp_path):
   assert steps[:3] == [0, 4, 8] and steps[-1] == 196
   # Of 29 steps from 84 to 196, log(196 / 84) / log(1.05) = 17 parts have one.
   assert 16 <= len([step for step in steps if step >= 84]) <= 19
-  averages.delete_after(tmp_path, 100)
-  assert max(averages._steps(tmp_path)) <= 100
+  averages.delete_from(tmp_path, 100)
+  assert max(averages._steps(tmp_path)) < 100

@@ -196,6 +196,11 @@ def test_a_network_still_grows_with_few_images(monkeypatch):
   monkeypatch.setattr(data, "count_images", lambda *_: 100)
   made = resolve(few("photos", "progan"), 1, for_few_images=True)
   assert (made.total_kimg, made.grow_stable_kimg) == (200.0, 10.0)
+  config = few("photos", "progan")
+  whole, config.total_kimg = config.total_kimg, 200.0
+  given = {"given": {"total_kimg"}, "file_total_kimg": whole}
+  again = resolve(config, 1, for_few_images=True, **given)
+  assert again.grow_stable_kimg == 10.0
   given = chosen(few("a", "progan"), 100, grow_fade_kimg=5.0)
   assert "grow_fade_kimg" not in given and "grow_stable_kimg" in given
 

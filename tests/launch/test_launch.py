@@ -230,12 +230,14 @@ def test_slurm_requeues_a_job_that_does_not_stop(slurm):
 
 GCLOUD = """case $* in
   *describe*) next states ;;
+  *create*) exit $(next creates) ;;
   *'--command=cd msggan_jax'*) exit $(next codes) ;;
 esac"""
 
 
-def tpu_pod(folder, *, states, codes, restarts=100):
-  for name, lines in (("states", states), ("codes", codes)):
+def tpu_pod(folder, *, states, codes, creates="0", restarts=100):
+  answers = {"states": states, "codes": codes, "creates": creates}
+  for name, lines in answers.items():
     (folder / name).write_text(lines.replace(" ", "\n") + "\n")
   path = install(folder, gcloud=GCLOUD, git="", sleep="")
   flags = [*SCRIPTS["tpu_pod"].split(), f"--restarts={restarts}", "--", *MAIN]
@@ -257,6 +259,14 @@ def test_tpu_pod_starts_again_with_growing_pauses(tmp_path):
   subprocess.run(["bash", "-nc", install], check=True)  # its syntax
   train = made[-1][-1].removeprefix("--command=cd msggan_jax && ")
   assert shlex.split(train)[-4:] == ["--distributed", *MAIN]
+
+
+def test_tpu_pod_survives_a_cloud_that_does_not_answer(tmp_path):
+  states = "WAITING_FOR_RESOURCES ABSENT ACTIVE"  # of one that is there
+  done = tpu_pod(tmp_path, states=states, codes="0", creates="1")
+  assert done.returncode == 0, done.stderr
+  wrong = tpu_pod(tmp_path, states="ABSENT", codes="0", creates="1")
+  assert wrong.returncode == 1  # such as a type that there is not
 
 
 @pytest.mark.parametrize(("code", "attempts"), [(2, 1), (1, 3)])

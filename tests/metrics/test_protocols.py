@@ -52,4 +52,7 @@ def test_the_best_row():
   rows.append({"step": 7, "kid50k": 0, **made})
   rows.append({"step": 8, "fid50k_full": 0, "is50k": 9, "bands": "1", **made})
   assert protocols.best_row(rows, fid, like=made)["step"] == 3
+  spectrum = parse_one("spectrum1k")  # of all bands
+  of_values = [{"step": 9, "spectrum1k": 1, "bands": "1", **made}]
+  assert protocols.best_row(of_values, spectrum, like=made)["step"] == 9
   assert protocols.best_row(rows, score, like=made)["step"] == 1

@@ -55,6 +55,9 @@ def test_damaged_rows_are_skipped(tmp_path):
   assert [*jsonl.read_steps(path)] == [{"step": 1}, {"step": 2}]
   jsonl.drop_after(path, 1)
   assert path.read_bytes() == b'{"step": 1}\n'
+  path.write_bytes(b'{"step": 1}\n{"step": 2}')  # whole, without its end
+  jsonl.drop_after(path, 2)
+  assert path.read_bytes() == b'{"step": 1}\n{"step": 2}\n'
   path.write_bytes(b'{"step": 1}\n{"step": 2, "d_l')
   jsonl.append(path, {"step": 2})
   jsonl.append(path, {"step": 3})
