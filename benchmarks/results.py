@@ -85,13 +85,14 @@ def measure(run: Run) -> dict[str, Any]:
       **{str(len(x[0])): features(pyramid.to_uint8(x)) for x in scales},
     )
   with np.load(path) as reals:
-    return {
+    kid = {
       str(len(images[0])): kernel_distance(
         features(np.asarray(pyramid.to_uint8(images))),
         reals[str(len(images[0]))],
       )
       for images in fakes
     }
+  return {"kid": kid, "kimg": kimg_of(run)}
 
 
 def unseen(source: str) -> np.ndarray:

@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from benchmarks import (
@@ -13,6 +14,7 @@ from benchmarks import (
   recipes,
   results,
 )
+from msggan_jax.checkpoints import trained
 from msggan_jax.config import checks
 from msggan_jax.runtime import folder_lock, jsonl
 from tests.conftest import load_config
@@ -25,6 +27,34 @@ def test_the_residual_networks_differ_in_their_networks_alone():
   differing = {name for name in ours if ours[name] != theirs[name]}
   networks = {"model", "combine", "stddev_placement"}
   assert differing - networks <= {"total_kimg", "metrics"}
+
+
+def test_a_finished_run_has_a_score(tmp_path, monkeypatch):
+  class Network:
+    pooled = "colors"
+
+    def features(self, images):
+      return {self.pooled: np.asarray(images).mean((1, 2))}
+
+  draw = np.random.default_rng(0).normal
+  reals = {str(r): draw(size=(20, 3)) for r in (4, 8, 16, 32)}
+  np.savez(tmp_path / "unseen-cats.npz", **reals)
+  monkeypatch.setattr(results, "RUNS", tmp_path)
+  monkeypatch.setattr(results.EfficientNetLite0, "from_package", Network)
+  monkeypatch.setattr(results, "kimg_of", lambda _: 8.0)
+  for name in ("NUM_FAKES", "NUM_SMALL_FAKES"):
+    monkeypatch.setattr(results, name, 12)
+  generator = trained.load_generator("cats")
+  monkeypatch.setattr(trained, "load_generator", lambda _: generator)
+  monkeypatch.setattr(experiments, "train", lambda *_: 0)
+  experiment = experiments.Experiment(
+    *("", results.ROWS, results.all_runs, results.config_argument),
+    *(results.settings, results.measure),
+  )
+  run = next(run for run in results.all_runs([]) if run.source == "cats")
+  row = experiments.run_one(experiment, run)
+  assert row["kid"].keys() == reals.keys() and row["kimg"] == 8.0
+  assert experiments.score(row) == np.mean([*row["kid"].values()])
 
 
 @pytest.mark.slow  # counts several training steps

@@ -3,9 +3,9 @@
 Tensors are float32 and named by network and path, such as
 generator/block_4x4/conv/kernel; the header's metadata are `format`, `version`,
 `step`, `kimg`, the run's configuration in JSON, `config`, and those of its
-`model_card`. Only arrays, the fields of `checks.network_fields` and the
-name of the demo's data are read from a file: nothing in it is executed, no path
-in it is opened.
+`model_card`. Only arrays, the fields of `checks.network_fields`, `bands` and
+the name of the demo's data are read from a file: nothing in it is executed, no
+path in it is opened.
 """
 
 import contextlib
@@ -23,6 +23,7 @@ from msggan_jax.algorithm import growth
 from msggan_jax.checkpoints.tensors import from_own, quote, to_own
 from msggan_jax.config import checks
 from msggan_jax.config.fields import FIELDS
+from msggan_jax.data import pictures
 from msggan_jax.models import networks
 from msggan_jax.runtime import errors, files, jsonl
 
@@ -158,10 +159,14 @@ def _read_config(metadata: Mapping[str, str]) -> ConfigDict:
   if fields is None:
     raise ValueError("the configuration in its header is damaged")
   config = checks.network_fields(fields)
-  # The data set, and whether it was mirrored, if it is the demo's.
+  if bands := fields.get("bands"):
+    pictures.parse_bands(str(bands), config.channels)
+    config.bands = str(bands)
+  # The data set, and whether it was mirrored, if it is all of the demo's.
   dataset = fields.get("dataset")
-  name = dataset.get("name") if isinstance(dataset, dict) else None
-  if name in _DEMO and dataset.get("split") == "train":
+  dataset = dataset if isinstance(dataset, dict) else {}
+  name, holdout = dataset.get("name"), dataset.get("holdout")
+  if name in _DEMO and dataset.get("split") == "train" and not holdout:
     config.mirror = fields.get("mirror") is True
     config.dataset = ConfigDict({"name": name, "split": "train"})
     config.dataset.update(path="", data_dir="", crop="center")

@@ -60,7 +60,8 @@ class _Trained:
   state: networks.Tree
   class_names: Sequence[str] = ()  # empty if they are unknown
   value_range: values.Range | None = None  # None of pictures
-  step: int | None = None  # of the checkpoint that it was read from
+  # Of the checkpoint that it was read from; None of a file or of `ema_kimg`.
+  step: int | None = None
 
   def _apply(self, *args, **kwargs):
     apply = self.network.jitted_apply

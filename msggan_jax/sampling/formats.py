@@ -1,8 +1,8 @@
 """Formats of single images: pictures, or values in the unit of a run's source.
 
-.npy and TIFF hold floats, (H, W, C); 16-bit PNG holds 0 to 65535 for the run's
-range. TIFF and 16-bit PNG have range and units in the file. Without a range,
-pictures have values from 0 to 255.
+.npy and TIFF hold floats, (H, W, C), in a TIFF of one channel (H, W); 16-bit
+PNG holds 0 to 65535 for the run's range. TIFF and 16-bit PNG have range and
+units in the file. Without a range, pictures have values from 0 to 255.
 """
 
 import dataclasses

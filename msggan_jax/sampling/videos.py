@@ -88,11 +88,11 @@ def training(job: Job, workdir: Path, frames: int | None) -> list[str]:
   def pictures() -> Iterator[np.ndarray]:
     with progress.bar(len(steps), "training", "checkpoints") as bar:
       for step in steps:
-        bar.update()
         try:
           generator = trained.load_generator(workdir, step)
         except (OSError, ValueError) as error:  # damaged, or deleted by the run
           logging.warning("skipped: %s", error)
+          bar.update()
           continue
         scales = dataclasses.replace(job, generator=generator).generate("")
         # One that grows has had smaller images.
@@ -108,6 +108,7 @@ def training(job: Job, workdir: Path, frames: int | None) -> list[str]:
         )
         for _ in range(frames):
           yield sheet
+        bar.update()
 
   return write(job.output / "training", pictures())
 

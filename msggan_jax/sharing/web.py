@@ -48,10 +48,11 @@ def write(
       "choose another --format"
     )
   channels, is_values = generator.config.channels, generator.value_range
-  if pictures.tiles_per_side(channels, colors=not is_values) > 1:
+  is_tiled = pictures.tiles_per_side(channels, colors=not is_values) > 1
+  if is_tiled and not generator.bands:
     raise ValueError(
       f"the page draws gray, RGB or RGBA; this generator has {channels} "
-      "channels of values: choose another --format"
+      "channels of values and no config.bands: choose another --format"
     )
   files = {name: (_PAGE / name).read_bytes() for name in _PAGE_FILES}
   files["ort.js"] = runtime["ort.wasm.min.js"]
@@ -77,6 +78,7 @@ def write(
     "latentSize": config.latent_size,
     "normalize": config.normalize_latents,
     "channels": config.channels,
+    "bands": generator.bands,
     "classes": generator.class_names or [*range(config.num_classes)],
     "stylegan": portable.is_stylegan(generator),
     "segments": described,

@@ -21,7 +21,7 @@ KID = "kid_efficientnet_lite0_1000"
 @pytest.fixture
 def workdir(tiny_config, tmp_path):
   """A run with three evaluations, two of them at its step."""
-  tiny_config.dataset.name = "cats"
+  tiny_config.dataset.name, tiny_config.bands = "cats", "3,2,1"
   workdir = write_run(tiny_config, tmp_path / "run", STEP)
   row = {"step": STEP, "kimg": 0.008, "secs": 1.0, "versions": {"jax": "0"}}
   rows = [
@@ -72,7 +72,9 @@ def test_a_run_and_its_file_have_the_same_card(workdir, tiny_config, tmp_path):
   path = tmp_path / "shared.safetensors"
   portable.export(workdir, path)
   assert model_card.read(path) == card
-  config = trained.load_generator(path).config
+  generator = trained.load_generator(path)
+  assert generator.bands == (2, 1, 0)
+  config = generator.config
   assert config.dataset.name == "cats" and config.dataset.path == ""
 
 
@@ -94,4 +96,8 @@ def test_a_strange_header_has_an_empty_card(header, tiny_config, tmp_path):
   card = model_card.read(path)
   assert card.metrics == {} and card.pairs == b""
   assert card.data == "somebody's"
+  assert "dataset" not in trained.load_generator(path).config
+  tiny_config.dataset.update(name="cats", holdout=5.0)  # not all of them
+  path = tmp_path / "part.safetensors"
+  safetensors_file.write(path, tiny_config, STEP, trees, header)
   assert "dataset" not in trained.load_generator(path).config

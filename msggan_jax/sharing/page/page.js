@@ -91,11 +91,12 @@ function canvas(name, height, width) {
 function draw(name, { data, dims: [, height, width, channels] }) {
   const context = canvas(name, height, width);
   const pixels = context.createImageData(width, height);
+  const bands = MODEL.bands.length ? MODEL.bands : [...Array(channels).keys()];
   for (let i = 0; i < height * width; i++) {
     for (let c = 0; c < 4; c++) {
-      // 1 channel is gray, 4 are RGB and alpha.
-      const channel = channels < 3 ? 0 : c;
-      const value = c === 3 && channels !== 4 ? 1 : data[i * channels + channel];
+      // 1 band is gray, 4 are RGB and alpha.
+      const band = bands.length < 3 ? bands[0] : bands[c];
+      const value = c === 3 && bands.length < 4 ? 1 : data[i * channels + band];
       pixels.data[4 * i + c] = Math.round((value + 1) * 127.5);
     }
   }
