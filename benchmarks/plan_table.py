@@ -88,7 +88,7 @@ FULL_SIZE = {
     ("lsun_church", "msg_stylegan", "FID 5.20", {}),
   ),
   2: (
-    ("celebahq", "msg_stylegan", "FID 6.37 (length not published)", {}),
+    ("celebahq", "msg_stylegan", "FID 6.37, length not published; here", {}),
     ("ffhq", "progan", "FID 9.49", _EIGHT),
     ("ffhq", "msg_progan", "FID 8.36", {}),
     ("ffhq", "stylegan", "FID 4.40", {}),

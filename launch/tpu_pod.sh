@@ -59,14 +59,14 @@ on_all_workers() {
   run gcloud compute tpus tpu-vm ssh "$name" "--zone=$zone" --worker=all "--command=$1"
 }
 
-# Waits for a TPU of that name, creating it where there is none.
+# Waits for a TPU of that name, creating it where there is none. Only the first
+# failure is wrong input: later ones come of a cloud that did not answer.
+again=false
 acquire() {
   if $dry_run; then run "${create[@]}" && return; fi
-  # Only at first is a failure wrong input: later the cloud did not answer.
-  local again=false
   while true; do
     case $(state) in
-      ACTIVE) return ;;
+      ACTIVE) again=true && return ;;
       ABSENT) "${create[@]}" || $again ;;
       FAILED | SUSPENDED) "${delete[@]}" || $again ;;
     esac

@@ -115,7 +115,7 @@ def evaluate_run(workdir: Path, output: cli.JsonOutput) -> None:
   for step in steps:
     try:
       generator = trained.load_generator(workdir, step)
-    except ValueError as error:
+    except (OSError, ValueError) as error:  # damaged, or deleted by the run
       if not _ALL_STEPS.value:
         raise
       logging.warning("skipped: %s", error)

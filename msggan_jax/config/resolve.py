@@ -63,8 +63,7 @@ def resolve(
       given = {*given} - {"batch_size"}
       _settle_batch(settled, num_devices, file_batch_size, workdir)
     if for_few_images or settled.augment == AUTO:
-      kimg = file_total_kimg or settled.total_kimg
-      _settle_few_images(settled, num_devices, given, workdir, kimg)
+      _settle_few_images(settled, num_devices, given, workdir, file_total_kimg)
     if not settled.num_classes and "num_classes" not in given:
       _settle_classes(settled, workdir)
     _settle_range(settled)
@@ -147,7 +146,7 @@ def _settle_few_images(
   num_devices: int,
   given: Collection[str],
   workdir: Path | None,
-  file_total_kimg: float,
+  file_total_kimg: float | None,
 ) -> None:
   def count_new() -> int:
     if saved.exists(workdir):

@@ -148,8 +148,9 @@ def prepare_of_run(
     return Path(known.path)
   for path in (Path(data_dir), *sorted(Path(data_dir).glob("*"))):
     with contextlib.suppress(ValueError):  # another set, which is damaged
-      if dataclasses.replace(known, path=str(path)).is_there():
-        return path  # a copy
+      copy = dataclasses.replace(known, path=str(path))
+      if copy.is_there() and not copy.changes(prepared_set.open_prepared(path)):
+        return path
   dataset = config.dataset.copy_and_resolve_references()
   theirs = dataset.data_dir  # a shared file names no folder
   if theirs and Path(theirs) != Path(data_dir):

@@ -123,7 +123,6 @@ class Reporter:
   def check(self) -> None:
     """Add the steps so far to the row; raise NonFinite for NaN or Inf."""
     pending, self._pending = self._pending, []
-    row_step, self._row_step = self._row_step, None  # of NaN there is no row
     steps = [step for step, _ in pending]
     metrics = jax.device_get([metrics for _, metrics in pending])
     nonfinite.check_metrics(steps, metrics, self._tensor_names)
@@ -131,7 +130,6 @@ class Reporter:
       for name, value in of_step.values.items():
         self._sums[name] = self._sums.get(name, np.float32(0)) + value
         self._counts[name] += int(of_step.counts[name])
-    self._row_step = row_step
 
   @contextlib.contextmanager
   def paused(self, what: str) -> Iterator[None]:
@@ -164,7 +162,8 @@ class Reporter:
     `samples/<res>x<res>/<kimg>.png` is a grid of all, `samples/scales/` has all
     scales of some. The largest grid is in the event file, too.
     """
-    self.check()  # no samples of NaN
+    self.flush()  # first: of NaN there is no row
+    self.check()  # and no samples
     if not self._is_writer:
       return
     with self.paused("samples"):

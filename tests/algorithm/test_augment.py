@@ -123,6 +123,12 @@ def test_a_warp_is_the_inverse_of_its_changes_in_order():
   matrix, shift = warp[:, :2], warp[:, 2]
   place = -np.linalg.inv(matrix) @ shift  # of the image's center
   np.testing.assert_allclose(place, numbers["fraction"], atol=1e-6)
+  turn, last = (
+    np.array([[np.cos(a), np.sin(a)], [-np.sin(a), np.cos(a)]])
+    for a in (numbers["rotation"], numbers["last_rotation"])
+  )
+  wanted = turn @ np.diag([1 / 1.5, 1.5]) @ last / 2
+  np.testing.assert_allclose(matrix, wanted, atol=1e-6)
 
 
 def run_adapt(config, signals):

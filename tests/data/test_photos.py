@@ -211,8 +211,8 @@ def test_what_our_commands_write_is_no_image_of_a_source(tmp_path):
   with folder.open_folder(samples.dataset, 16) as source:
     assert source.names == ["32x32/seed0000.png", "32x32/seed0001.png"]
     assert dict(source.unread) == {
-      "grid_32x32.png": "a sheet of samples",
-      "interpolate.webp": "a sheet of samples",
+      "grid_32x32.png": "a sheet or video of samples",
+      "interpolate.webp": "a sheet or video of samples",
     }
 
 

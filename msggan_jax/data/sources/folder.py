@@ -229,7 +229,7 @@ def _sort_out(
   if all(_is_sheet(name, files) for name in others):
     # A source of nothing but samples keeps them.
     images = [name for name, folder in apart.items() if folder] or images
-    unread |= dict.fromkeys(others, "a sheet of samples")
+    unread |= dict.fromkeys(others, "a sheet or video of samples")
   else:
     images = others
     reason = "samples of a generator, no images of this source"
