@@ -60,7 +60,7 @@ on_all_workers() {
 }
 
 # Waits for a TPU of that name, creating it where there is none. Only the first
-# failure is wrong input: later ones come of a cloud that did not answer.
+# failure can be wrong input; later ones mean that the cloud did not answer.
 again=false
 acquire() {
   if $dry_run; then run "${create[@]}" && return; fi

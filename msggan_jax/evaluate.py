@@ -104,9 +104,8 @@ def evaluate_run(workdir: Path, output: cli.JsonOutput) -> None:
   chosen = metrics.choose(config)
   step = cli.parse_step(_STEP.value)
   with checkpoint.Checkpoints(workdir / "checkpoints") as checkpoints:
-    step = checkpoints.newest_good() if step is None else step
-    found = checkpoints.find(step)
-    steps = checkpoints.steps if _ALL_STEPS.value else [found]
+    checkpoints.find(step)  # before any work
+    steps = checkpoints.steps if _ALL_STEPS.value else [step]
   prepared = data.open_prepared(
     data.prepare_of_run(config, _DATA_DIR.value, workdir)
   )
@@ -120,6 +119,7 @@ def evaluate_run(workdir: Path, output: cli.JsonOutput) -> None:
         raise
       logging.warning("skipped: %s", error)
       continue
+    step = generator.step
     began = time.monotonic()
     at_stage = evaluator.at(generator.config.resolution)
     values = at_stage.evaluate(generator.params, generator.state)

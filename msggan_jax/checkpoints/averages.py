@@ -58,9 +58,9 @@ def save(
 
 
 def delete_from(workdir: Path, step: int) -> None:
-  """Delete averages of a step and later ones: a run goes on from it.
+  """Delete the averages of a step, from which a run goes on, and of later ones.
 
-  Those of step 0 may be of a start with other fields, which has failed.
+  At step 0 they may be left from a start with other fields, which failed.
   """
   for later in _steps(workdir):
     if later >= step:

@@ -23,7 +23,7 @@ def test_help_and_an_unknown_flag(name):
   assert said.startswith("error: ") and said.count("\n") == 1
 
 
-# Commands with the flags they need -> wrong flags, and what is said of them.
+# For each command and the flags it needs: wrong flags, and a part of the error.
 WRONG = {
   "evaluate": (
     ("", "either --workdir or --reals"),
