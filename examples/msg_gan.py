@@ -212,7 +212,7 @@ def load_images(folder, resolution):
   images = np.empty((len(paths), resolution, resolution, 3), np.uint8)
   for i, path in enumerate(paths):
     try:
-      with Image.open(path) as file:
+      with ImageOps.exif_transpose(Image.open(path)) as file:
         images[i] = ImageOps.fit(file.convert("RGB"), images.shape[1:3])
     except (OSError, ValueError, Image.DecompressionBombError) as error:
       raise ValueError(f"{path} is unusable, remove it: {error}") from error

@@ -115,6 +115,14 @@ def needs_holdout(config: ConfigDict) -> bool:
 
 def check(config: ConfigDict) -> None:
   """Raise ValueError for impossible combinations."""
+  if config.augment == NONE and (
+    config.augment_target or config.augment_holdout
+  ):
+    raise ValueError(
+      "config.augment_target and config.augment_holdout steer an augmentation, "
+      "but config.augment is none; choose config.augment ada, or 0 and no "
+      "held-out images"
+    )
   if is_adaptive(config) and config.augment_strength_end != SAME:
     raise ValueError(
       f"config.augment_strength_end is {config.augment_strength_end}, but an "

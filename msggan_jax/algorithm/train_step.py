@@ -174,7 +174,7 @@ class TrainStep:
     labels = batch["label"] if config.num_classes else None
     scales = connected_scales(config.resolution, config.connected_scales)
     reals = make_pyramid(images, scales)
-    if config.grow_from:
+    if config.resolution > config.grow_from > 0:
       (image,) = reals
       reals = (fade(state.g_state["alpha"], image, downsample(image)),)
     return reals, labels

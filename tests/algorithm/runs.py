@@ -8,7 +8,7 @@ from msggan_jax import kernels
 from msggan_jax.algorithm import program
 from msggan_jax.checkpoints import checkpoint
 from msggan_jax.config import saved
-from msggan_jax.models import networks
+from msggan_jax.models import base_grid, networks
 from msggan_jax.runtime import jsonl, sharding
 from tests.conftest import load_config
 
@@ -76,12 +76,12 @@ class Run:
 
 def make_batch(config, step=0):
   """Draw a step's batch, with held-out images where there are some."""
-  size, r = config.batch_size, config.resolution
+  size, sides = config.batch_size, base_grid.size_of(config)
 
   def draw(seed, kind=""):
     rng = np.random.default_rng(seed)
     return {
-      f"{kind}image": rng.integers(0, 256, (size, r, r, 3), np.uint8),
+      f"{kind}image": rng.integers(0, 256, (size, *sides, 3), np.uint8),
       f"{kind}label": rng.integers(0, config.num_classes or 1, size, np.int32),
     }
 

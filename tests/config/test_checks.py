@@ -110,7 +110,14 @@ IMPOSSIBLE = (
   ({"micro_batch_size": 2}, "micro_batch_size is 2; it must be a multiple"),
   ({"micro_batch_size": -4}, "is -4; choose a whole number, 0 or more"),
   ({"micro_batch_size": 2, "stddev_group": 0}, "stddev spans the whole"),
-  ({"augment_holdout": "photos"}, "'photos', but the strength is not adaptive"),
+  ({"augment_holdout": "photos"}, "but config.augment is none"),
+  ({"augment_target": 0.6}, "but config.augment is none"),
+  (
+    ADAPTIVE
+    | {"augment_target": 0.0, "augment_strength": 0.5}
+    | {"augment_holdout": "photos"},
+    "'photos', but the strength is not adaptive",
+  ),
   (ADAPTIVE, "wasserstein has no zero .*_holdout"),
   (
     ADAPTIVE | {"augment_strength_end": 0.3, "burn_in_kimg": 1.0},

@@ -174,6 +174,7 @@ def test_narrow_levels_fill_the_lanes():
   assert best_fold(512, 32) == 4 and best_fold(1024, 16) == 8
   assert best_fold(1024, 48) == 2 and best_fold(4, 8) == 1
   assert best_fold(8, 1) == 4
+  assert best_fold(12, 16) == 4 and best_fold(28, 16) == 4  # 4x3, 4x7
 
 
 def total_loss(config, forms, examples):
@@ -213,7 +214,10 @@ def narrow_config(preset):
   ("preset", "changes"),
   [
     ("msg_progan", {"pyramid": "exact"}),
-    ("msg_residual", {"base_grid": "3x4", "pyramid": "pooled"}),
+    (
+      "msg_residual",
+      {"base_grid": "4x3", "pyramid": "pooled", "max_channels": 16},
+    ),
     ("progan", {"grow_from": 8}),
     ("stylegan", {"grow_from": 8}),
   ],

@@ -25,7 +25,7 @@ import numpy as np
 from flax import struct
 
 LANES = 128  # of a TPU's registers and of its matrix unit
-_SMALLEST = 8  # resolution: the blocks at 4x4 are dense layers
+_SMALLEST = 8  # pixels of a row: the blocks at 4x4 are dense layers
 
 
 @struct.dataclass
@@ -88,13 +88,18 @@ class Channels(NamedTuple):
     return Channels(few, self.x.astype(dtype), self.value)
 
 
-def best_fold(resolution: int, channels: int) -> int:
-  """Return how many pixels of a row fill the lanes of a TPU.
+def best_fold(row: int, channels: int) -> int:
+  """Return how many pixels of a row of so many fill the lanes of a TPU.
 
-  The largest power of two f with C f <= 128, at most half a row; 1: plain.
+  The largest power of two f with C f <= 128 that divides the row, at most half
+  of it; 1: plain.
   """
   f = 1
-  while 2 * f * channels <= LANES and max(_SMALLEST, 4 * f) <= resolution:
+  while (
+    2 * f * channels <= LANES
+    and max(_SMALLEST, 4 * f) <= row
+    and row % (2 * f) == 0
+  ):
     f *= 2
   return f
 

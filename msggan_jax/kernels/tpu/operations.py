@@ -41,7 +41,7 @@ from msggan_jax.kernels.tpu.unfolded import convolve_narrow, spread_rows
 
 def fit(x: Features, width: int) -> Features:
   """Fold x as is best for layers of `width` channels."""
-  return refold(x, best_fold(_side(x), width))
+  return refold(x, best_fold(x.shape[2], width))
 
 
 def convolve(
@@ -104,7 +104,7 @@ def upsample_convolve(
   pixels of a row share their taps, so a position of the result depends on three
   positions of x, on two if shifted.
   """
-  f = best_fold(2 * _side(x), kernel.shape[-1])
+  f = best_fold(2 * x.shape[2], kernel.shape[-1])
   if f == 1:
     y = by_platform.upsample_convolve(to_array(x), kernel, products)
     return plain.add_bias(y, bias)
@@ -150,7 +150,7 @@ def add_bias(y: Features, bias: jax.Array | None) -> Features:
 def upsample(x: Features, factor: int = 2, fold: int | None = None) -> Features:
   """Upsample; None: to the best fold for x's channels."""
   if fold is None:
-    fold = best_fold(factor * _side(x), x.shape[-1])
+    fold = best_fold(factor * x.shape[2], x.shape[-1])
   if fold == 1:
     return by_platform.upsample(to_array(x), factor)
   if factor > 2:
@@ -306,7 +306,3 @@ def _channel_mean(x: jax.Array, f: int) -> jax.Array:
     preferred_element_type=at_least_float32(x),
   )
   return total / channels
-
-
-def _side(x: Features) -> int:
-  return max(x.shape[1:3])
