@@ -15,8 +15,8 @@ import contextlib
 import dataclasses
 import itertools
 import json
+import os
 import re
-import shutil
 import sys
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -49,12 +49,13 @@ class Piece:
   rejected: list[dict[str, str]]
 
 
-@dataclasses.dataclass(frozen=True)
+@dataclasses.dataclass
 class PartialSet:
   """The folder of a partly prepared set."""
 
   folder: Path
   set_path: Path  # of the set itself
+  begun: bool = False  # its pieces are of this preparation
 
   def begin(self, identity: Mapping[str, Any]) -> None:
     """Keep the pieces of a preparation of this identity, and no others."""
@@ -64,6 +65,7 @@ class PartialSet:
           files.remove(entry)
       files.write(self.folder / _SOURCE, json.dumps(identity))
     self.set_path.mkdir(exist_ok=True)
+    self.begun = True
 
   def read_pieces(self) -> list[Piece]:
     """Return the finished pieces, in order."""
@@ -107,7 +109,8 @@ def open_partial(target: Path) -> Iterator[PartialSet]:
   """Open or create the folder of a partly prepared set, exclusively.
 
   It is removed after the block or a ValueError in it, with the folders that
-  were made for it. It survives other errors.
+  were made for it. It survives other errors, and pieces survive a ValueError
+  before the preparation that they belong to has begun.
   """
   folder = target.with_name(f".{target.name}.partial")
   new = [path for path in folder.parents if not path.exists()]
@@ -120,7 +123,13 @@ def open_partial(target: Path) -> Iterator[PartialSet]:
       flush=True,
     )
 
-  with folder_lock.locked(folder / _LOCK, wait_for):
+  with folder_lock.locked(folder / _LOCK, wait_for) as error:
+    if error:
+      print(
+        f"{folder}: this disk has no locks ({error}); prepare with one process",
+        file=sys.stderr,
+        flush=True,
+      )
     for entry in folder.iterdir():
       if not _OURS.fullmatch(entry.name):
         raise ValueError(
@@ -131,12 +140,20 @@ def open_partial(target: Path) -> Iterator[PartialSet]:
     try:
       yield partial
     except ValueError:
-      shutil.rmtree(folder)
-      for path in new:
-        with contextlib.suppress(OSError):
-          path.rmdir()
+      if partial.begun or not (folder / _SOURCE).exists():
+        _remove(folder)
+        for path in new:
+          with contextlib.suppress(OSError):
+            path.rmdir()
       raise
-    shutil.rmtree(folder)
+    _remove(folder)
+
+
+def _remove(folder: Path) -> None:
+  """Remove a folder that others may wait for, and then use under its name."""
+  hidden = folder.with_name(f"{folder.name}-{os.urandom(4).hex()}.tmp")
+  folder.rename(hidden)
+  files.remove(hidden)
 
 
 def _read_json(path: Path) -> Any:

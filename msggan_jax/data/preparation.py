@@ -32,6 +32,7 @@ from msggan_jax.data import (
   values,
 )
 from msggan_jax.data.sources import (
+  OF_PATHS,
   OpenSource,
   Source,
   checked,
@@ -51,9 +52,6 @@ _OPENERS: dict[str, Callable[[Any, int], OpenSource]] = {
   "folder": folder.open_folder,
   "lsun_church": lsun.open_lsun,
 }
-# Their images change where they are; those of TFDS by another download only,
-# the demo's never.
-_OF_PATHS = ("folder", "lsun_church")
 
 
 class OutOfDate(ValueError):
@@ -193,7 +191,14 @@ def count_classes(config: Any) -> int:
 
 def _count(config: Any) -> tuple[int, int]:
   dataset = checked(config.dataset)
-  if metadata := _metadata_of(dataset):
+  metadata = _metadata_of(dataset)
+  if not metadata:
+    wanted = _wanted(config, dataset)
+    sets = _sets_at(_target(dataset, wanted, None), wanted, "")
+    sets = [path for path in sets if not _changes(path, wanted, None)]
+    if sets and _is_away(dataset, sets):
+      metadata = prepared_set.read_metadata(sets[0])
+  if metadata:
     return metadata.num_images - metadata.num_holdout, metadata.num_classes
   with _open_source(dataset, config.resolution) as source:
     total = len(source.names)
@@ -219,7 +224,7 @@ def _wanted(config: Any, dataset: Any) -> prepared_set.Metadata:
   grids.parse(config.base_grid)
   return prepared_set.Metadata(
     source=_source_name(dataset),
-    split="" if dataset.name in _OF_PATHS else dataset.split,
+    split="" if dataset.name in OF_PATHS else dataset.split,
     crop=dataset.crop,
     resolution=config.resolution,
     channels=config.channels,
@@ -266,7 +271,7 @@ def _is_away(dataset: Any, sets: Sequence[Path]) -> bool:
 
   It was removed or never downloaded, its disk is not mounted, or it is drawn.
   """
-  if dataset.name not in _OF_PATHS:
+  if dataset.name not in OF_PATHS:
     return dataset.name in _OPENERS or not tfds_sets.is_there(dataset)
   if not sets:
     return False
@@ -323,9 +328,9 @@ def _reuse(
       f"{path} lacks {counted(metadata.num_rejected, 'unusable image')}, "
       f"listed in its {prepared_set.REJECTED_FILE}"
     )
-  if dataset.name in _OF_PATHS and not source:
+  if dataset.name in OF_PATHS and not source:
     _say_once(f"{dataset.path} is not there; using {path} as it was prepared")
-  elif dataset.name in _OF_PATHS and not metadata.fingerprint:
+  elif dataset.name in OF_PATHS and not metadata.fingerprint:
     _say_once(
       f"{path} was prepared before sets kept a fingerprint of their source, so "
       "changes are not noticed; remove it to prepare it anew"
@@ -404,18 +409,12 @@ def _given_set(dataset: Any, wanted: prepared_set.Metadata) -> Path | None:
   metadata, path = _metadata_of(dataset), Path(dataset.path)
   if metadata is None:
     return None
-  if wanted.labels != labels.NONE and not metadata.num_classes:
-    raise ValueError(
-      f"dataset.labels is {wanted.labels}, but {path} is prepared without "
-      "labels; choose none, or prepare its source again"
-    )
-  in_dataset = (
-    f"dataset.{x}" for x in ("range", "layout", "holdout", "group_by")
-  )
+  fields = ("range", "layout", "holdout", "group_by", "crop", "labels")
+  in_dataset = (f"dataset.{name}" for name in fields)
   for field in ("resolution", "base_grid", "channels", *in_dataset):
     name = field.removeprefix("dataset.")
     theirs, ours = getattr(metadata, name), getattr(wanted, name)
-    if ours and ours != theirs:
+    if ours not in ("", 0, "center", labels.NONE, theirs):
       raise ValueError(
         f"{field} is {ours!r}, but {path} is prepared with {theirs!r}; choose "
         "that, or prepare its source again"

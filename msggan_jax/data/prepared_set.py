@@ -24,7 +24,8 @@ from msggan_jax.models import base_grid as grids
 from msggan_jax.runtime import files
 
 METADATA_FILE = "metadata.json"
-FILES = {METADATA_FILE, "dataset_info.json"}  # that identify a set
+_INFO_FILE = "dataset_info.json"  # TFDS's
+FILES = {METADATA_FILE, _INFO_FILE}  # that identify a set
 REJECTED_FILE = "rejected.jsonl"
 UNREAD_FILE = "unread.jsonl"
 CONTACT_SHEET_FILE = "contact_sheet.png"
@@ -119,7 +120,13 @@ class PreparedSet:
     self.metadata = metadata
     self._shape, self._dtype = metadata.shape, metadata.dtype
     info = dataset_info(path, metadata)
-    info.read_from_directory(path)
+    try:
+      info.read_from_directory(path)
+      shards = list(map(Path, info.splits[SPLIT].filepaths))
+    except Exception as error:  # of TFDS, protobuf
+      raise _damaged(path / _INFO_FILE) from error
+    if missing := [shard for shard in shards if not shard.is_file()]:
+      raise _damaged(missing[0])
     # The same object as `builder.as_data_source` returns, but unaware of
     # `tfds.testing.mock_data`, which would replace prepared images as well.
     self._records = array_record.ArrayRecordDataSource(
@@ -206,10 +213,14 @@ def read_metadata(path: Path) -> Metadata:
       raise ValueError("no range of values")
     return metadata
   except (ValueError, TypeError, AttributeError) as error:
-    raise ValueError(
-      f"{path / METADATA_FILE} is damaged, or of a newer version; delete the "
-      "folder and prepare the set again"
-    ) from error
+    raise _damaged(path / METADATA_FILE) from error
+
+
+def _damaged(file: Path) -> ValueError:
+  return ValueError(
+    f"{file} is missing, damaged, or of a newer version; delete the folder and "
+    "prepare the set again"
+  )
 
 
 def write_metadata(path: Path, metadata: Metadata) -> None:

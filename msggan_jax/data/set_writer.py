@@ -47,6 +47,8 @@ def write_set(
   total = len(source.names)
   wanted = dataclasses.replace(wanted, class_names=source.class_names)
   pieces = work.read_pieces()
+  if strict:
+    _refuse_rejected(pieces, wanted.source)
   lengths = [len(piece.images) for piece in pieces if piece.images]
   writer = record_writer.RecordWriter(work.set_path, wanted, lengths)
   first = min(len(pieces) * PIECE_IMAGES, total)
@@ -155,11 +157,11 @@ def _finish(
   wanted: prepared_set.Metadata,
   strict: bool,
 ) -> None:
+  images = [entry for piece in pieces for entry in piece.images]
+  if strict or not images:
+    _refuse_rejected(pieces, wanted.source)
   rejected = [entry for piece in pieces for entry in piece.rejected]
   unread = [{"name": name, "reason": why} for name, why in source.unread]
-  images = [entry for piece in pieces for entry in piece.images]
-  if rejected and (strict or not images):
-    raise ValueError(describe_rejected(rejected, wanted.source))
   labels = [entry.label for entry in images]
   digests = [entry.digest for entry in images]
   counts = collections.Counter(labels)
@@ -217,6 +219,12 @@ def _count_reasons(
   # In the words of the field that decides.
   names = {"too small": f"smaller than {width}x{height} (--config.resolution)"}
   return {names.get(kind, kind): count for kind, count in kinds.items()}
+
+
+def _refuse_rejected(pieces: Sequence[Piece], source: str) -> None:
+  rejected = [entry for piece in pieces for entry in piece.rejected]
+  if rejected:
+    raise ValueError(describe_rejected(rejected, source))
 
 
 def describe_rejected(rejected: list[dict[str, str]], source: str) -> str:

@@ -57,13 +57,18 @@ def locked(
   holder may remove the folder. Yields the error of a disk without locks.
   """
   while True:
-    path.parent.mkdir(parents=True, exist_ok=True)
+    try:
+      path.parent.mkdir(parents=True, exist_ok=True)
+    except FileExistsError:
+      if os.path.lexists(path.parent):
+        raise
+      continue  # the holder has removed the folder just now
     try:
       file = path.open("a+")
     except FileNotFoundError:
       if path.is_symlink():  # to nowhere
         raise
-      continue  # the holder has removed the folder just now
+      continue  # as above
     with file:
       failed = None
       try:
@@ -74,14 +79,20 @@ def locked(
         fcntl.flock(file, fcntl.LOCK_EX)
       except OSError as error:
         failed = error
-      if path.exists() and os.path.samestat(
-        os.fstat(file.fileno()), path.stat()
-      ):
-        file.truncate(0)
-        file.write(f"{token}process {os.getpid()} on {socket.gethostname()}\n")
-        file.flush()
-        yield failed
-        return
+      if not _is_at(path, file.fileno()):
+        continue
+      file.truncate(0)
+      file.write(f"{token}process {os.getpid()} on {socket.gethostname()}\n")
+      file.flush()
+      yield failed
+      return
+
+
+def _is_at(path: Path, file: int) -> bool:
+  try:
+    return os.path.samestat(os.fstat(file), path.stat())
+  except FileNotFoundError:
+    return False
 
 
 def _check_token(path: Path, token: str) -> None:

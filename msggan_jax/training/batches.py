@@ -17,7 +17,7 @@ from msggan_jax.algorithm import augment, growth, randomness
 from msggan_jax.algorithm.program import RUN_AHEAD
 from msggan_jax.algorithm.train_state import TrainState
 from msggan_jax.checkpoints.checkpoint import Checkpoints
-from msggan_jax.data import run_data, values
+from msggan_jax.data import run_data, sources, values
 from msggan_jax.runtime import errors, processes, sharding
 
 # Among what a checkpoint depends on.
@@ -114,13 +114,16 @@ def _open_held_out(
   config: ConfigDict, prepared: data.PreparedSet
 ) -> data.PreparedSet:
   """Open `augment_holdout`; ValueError if it does not suit the training set."""
-  field = "path" if config.dataset.name == "folder" else "split"
+  field = "path" if config.dataset.name in sources.OF_PATHS else "split"
   # The training set's own hold-out divides nothing here.
   changed = {field: config.augment_holdout, "holdout": 0.0, "group_by": ""}
   dataset = ConfigDict(config.dataset.to_dict() | changed)
   holdout = open_set(config, dataset)
-  content_hash = holdout.metadata.content_hash
-  if content_hash == prepared.metadata.content_hash:
+  theirs, ours = holdout.metadata, prepared.metadata
+  # The same images, or all of those of which a part is trained on.
+  if theirs.content_hash == ours.content_hash or (
+    (theirs.source, theirs.split) == (ours.source, ours.split)
+  ):
     raise ValueError(
       f"config.augment_holdout is {config.augment_holdout!r}, which is the "
       "training set; give images that D is not trained on"

@@ -1,5 +1,6 @@
 """Preparation resumes after a kill, with identical results."""
 
+import concurrent.futures
 import fcntl
 import itertools
 import json
@@ -167,15 +168,24 @@ def test_a_torn_piece_is_made_again(photos, whole, tmp_path, monkeypatch):
 
 
 @pytest.mark.parametrize("strict", [True, False])
-def test_bad_input_leaves_nothing(photos, tmp_path, killed, strict):
+def test_bad_input_leaves_nothing(
+  photos, tmp_path, killed, monkeypatch, strict
+):
   if not strict:
     photos = tmp_path / "photos"
     photos.mkdir()
     for i in range(NUM_FILES):
       (photos / f"{i}.png").write_bytes(b"")
-  count = 1 if strict else NUM_FILES
-  with pytest.raises(ValueError, match=rf"images in .*photos: {count} \("):
-    prepare(photos, killed, strict=strict)
+  count = 4 if strict else NUM_FILES
+  pieces = len(contents(killed.with_name(".set.partial")))
+  with pytest.raises(ValueError, match="num_classes is 5, but"):
+    prepare(photos, killed, num_classes=5)  # the pieces are of something else
+  assert len(contents(killed.with_name(".set.partial"))) == pieces
+  with monkeypatch.context() as patch:
+    if strict:  # what is known needs no reading
+      patch.setattr(set_writer, "_make_piece", pytest.fail)
+    with pytest.raises(ValueError, match=rf"images in .*photos: {count} \("):
+      prepare(photos, killed, strict=strict)
   assert {*killed.parent.iterdir()} <= {photos}
   link = tmp_path / "link"
   link.symlink_to(tmp_path / "empty")
@@ -220,6 +230,19 @@ def test_a_second_preparation_says_whom_it_waits_for(
   assert prepare(photos, killed) == killed
   found = capfd.readouterr().err
   assert "waiting for process 7 on another, which prepares " in found
+
+
+def test_many_may_wait_for_one_preparation(tmp_path):
+  """Each finds the set, and removes the folder that the others wait for."""
+  target = tmp_path / "set"
+
+  def enter(_):
+    with partial_set.open_partial(target) as work:
+      work.begin({})
+
+  with concurrent.futures.ThreadPoolExecutor(16) as pool:
+    list(pool.map(enter, range(160)))
+  assert not list(tmp_path.iterdir())
 
 
 def test_what_is_not_ours_stays(photos, tmp_path):

@@ -1,6 +1,7 @@
 """Which set is prepared, where, and what is refused."""
 
 import os
+import shutil
 from pathlib import Path
 
 import pytest
@@ -82,6 +83,26 @@ def test_prepared_directory_is_a_source_as_it_is(config):
     data.prepare(config_of(str(path), 32))
   with pytest.raises(ValueError, match="channels is 1, .* with 3;"):
     data.prepare(config_of(str(path), 16, channels=1))
+  other = config_of(str(path), 16)
+  other.dataset.crop = "pad"
+  with pytest.raises(ValueError, match=r"crop is 'pad', .* with 'center'"):
+    data.prepare(other)
+  # Its own number is known without the source.
+  shutil.move(config.dataset.path, f"{config.dataset.path}-away")
+  assert data.count_images(config) == 1
+
+
+def test_a_copy_that_lacks_a_part_is_damaged(config):
+  save(config, RED)
+  path = prepare(config).path
+  shard = next(path.glob("*array_record*"))
+  shard.rename(path / "elsewhere")
+  with pytest.raises(ValueError, match="array_record-.* is missing, damaged"):
+    data.open_prepared(path)
+  (path / "elsewhere").rename(shard)
+  (path / "dataset_info.json").write_text("{")
+  with pytest.raises(ValueError, match=r"dataset_info\.json is missing, dam"):
+    data.open_prepared(path)
 
 
 def test_a_file_named_as_ours_makes_no_set(config):

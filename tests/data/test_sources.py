@@ -1,5 +1,8 @@
 """Demo sets, LSUN and TFDS as sources."""
 
+import os
+import shutil
+
 import lmdb
 import numpy as np
 import pytest
@@ -96,6 +99,14 @@ def test_lsun_is_read_from_its_lmdb(tmp_path):
   images = data.open_prepared(path)
   assert [image["image"][16, 16, 0] for image in images] == [200, 0]
   assert images.metadata.num_rejected == 1
+  database = source / "data.mdb"
+  os.truncate(database, database.stat().st_size // 2)
+  shutil.rmtree(path)
+  with pytest.raises(ValueError, match=r"data\.mdb is incomplete; unzip"):
+    data.prepare(wanted)
+  database.write_text("<html>not found")
+  with pytest.raises(ValueError, match=r"data\.mdb: .*; unzip it again"):
+    data.prepare(wanted)
 
 
 def test_other_names_and_splits_are_refused(tmp_path, monkeypatch):

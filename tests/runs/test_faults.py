@@ -181,8 +181,12 @@ def test_a_second_run_is_refused(tmp_path):
 
 @pytest.mark.parametrize("code", [errno.EROFS, errno.EACCES, errno.ENOSPC])
 def test_a_disk_that_cannot_be_written_to(tmp_path, monkeypatch, code):
+  original = folder_lock.Path.open
+
   def refuse(path, *arguments, **options):
-    raise OSError(code, os.strerror(code), str(path))
+    if path.name == folder_lock.NAME:
+      raise OSError(code, os.strerror(code), str(path))
+    return original(path, *arguments, **options)
 
   monkeypatch.setattr(folder_lock.Path, "open", refuse)
   with pytest.raises(OSError, match=rf"{os.strerror(code)}: '.*run/\.lock'"):

@@ -104,7 +104,10 @@ def test_classes_and_exchanged_sets(config, tmp_path, monkeypatch):
   ]
   # Labels are numbers, which mean the same class only by the same names.
   config.num_classes, config.augment, config.augment_target = 2, "exact", 0.5
-  config.augment_holdout = str(photos)
+  config.augment_holdout = str(photos)  # part of it may be trained on
+  with pytest.raises(ValueError, match="which is the training set"):
+    batches.open_holdout(config, prepared)
+  config.augment_holdout = shutil.copytree(photos, f"{photos}-2")
   with pytest.raises(ValueError, match="has other classes than the training"):
     batches.open_holdout(config, prepared)
   shutil.rmtree(prepared.path)

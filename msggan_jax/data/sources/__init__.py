@@ -59,6 +59,10 @@ class Source:
 # raise ValueError, in one sentence, if they cannot open what is asked for.
 OpenSource: TypeAlias = contextlib.AbstractContextManager[Source]
 
+# Their images change where they are; those of TFDS by another download only,
+# the demo's never.
+OF_PATHS = ("folder", "lsun_church")
+
 # Fields of a data set that configurations of older runs lack.
 LATER = {"labels": "none", "holdout": 0.0}
 LATER |= {"range": "", "layout": "", "group_by": ""}

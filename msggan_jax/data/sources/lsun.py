@@ -27,7 +27,15 @@ def open_lsun(dataset: Any, resolution: int) -> Iterator[Source]:
       "reading LSUN needs the package lmdb: pip install 'msggan_jax[lsun]'"
     ) from error
   options = {"readonly": True, "lock": False, "readahead": False}
-  with lmdb.open(str(path), create=False, **options) as environment:
+  try:
+    environment = lmdb.open(str(path), create=False, **options)
+    pages = environment.info()["last_pgno"] + 1
+  except lmdb.Error as error:
+    raise ValueError(f"{path / 'data.mdb'}: {error}; unzip it again") from error
+  with environment:
+    # LMDB maps the file, and what it lacks would end the process.
+    if pages * environment.stat()["psize"] > (path / "data.mdb").stat().st_size:
+      raise ValueError(f"{path / 'data.mdb'} is incomplete; unzip it again")
     with environment.begin() as transaction:
       keys = list(transaction.cursor().iternext(keys=True, values=False))
 
