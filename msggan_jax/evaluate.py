@@ -106,6 +106,10 @@ def evaluate_run(workdir: Path, output: cli.JsonOutput) -> None:
   with checkpoint.Checkpoints(workdir / "checkpoints") as checkpoints:
     checkpoints.find(step)  # before any work
     steps = checkpoints.steps if _ALL_STEPS.value else [step]
+  if _BANDS.value and not config.dataset.get("range"):
+    raise ValueError(
+      f"--bands={_BANDS.value}: {workdir} was trained on pictures"
+    )
   prepared = data.open_prepared(
     data.prepare_of_run(config, _DATA_DIR.value, workdir)
   )

@@ -211,13 +211,19 @@ def _tiff(data: bytes) -> Values:
   logging.getLogger("tifffile").setLevel(logging.CRITICAL)
   _check_pages(data)
   with tifffile.TiffFile(io.BytesIO(data)) as file:
-    series = file.series[0]
-    _check_size(series.shape, np.dtype(series.dtype))
-    axes = {"YX": "HW", "YXS": "HWC", "SYX": "CHW"}.get(series.axes, "")
+    first, *others = file.series
+    # Pages that were written one by one, unless they are thumbnails.
+    pages = [
+      x for x in others if (x.shape, x.dtype) == (first.shape, first.dtype)
+    ]
+    shape = (1 + len(pages), *first.shape) if pages else first.shape
+    _check_size(shape, np.dtype(first.dtype))
+    axes = {"YX": "HW", "YXS": "HWC", "SYX": "CHW"}.get(first.axes, "")
     try:
-      return Values(series.asarray(maxworkers=1), axes)
-    except ValueError as error:
-      if "imagecodecs" not in str(error):
+      arrays = [x.asarray(maxworkers=1) for x in (first, *pages)]
+      return Values(np.stack(arrays), "") if pages else Values(*arrays, axes)
+    except (ValueError, ImportError) as error:
+      if isinstance(error, ValueError) and "imagecodecs" not in str(error):
         raise
       raise Question(
         "this TIFF's compression needs imagecodecs: pip install imagecodecs"
@@ -283,7 +289,15 @@ def _dicom(data: bytes) -> Values:
   frames = int(scan.get("NumberOfFrames", 1) or 1)
   shape = frames, int(scan.Rows), int(scan.Columns), int(scan.SamplesPerPixel)
   _check_size(shape, np.dtype(np.float64))
-  array = scan.pixel_array
+  try:
+    array = scan.pixel_array
+  except RuntimeError as error:
+    if "missing dependencies" not in str(error):
+      raise
+    raise Question(
+      "this DICOM's compression needs a package of pydicom's decoders: "
+      "pip install pylibjpeg[all]"
+    ) from error
   slope, intercept = _slope_and_intercept(scan)
   return Values(
     _scaled(array, slope, intercept),
@@ -310,9 +324,13 @@ def _slope_and_intercept(scan: Any) -> tuple[float, float]:
 
 
 def _scaled(array: np.ndarray, slope: float, intercept: float) -> np.ndarray:
-  """Return slope * array + intercept, of integers where they stay so."""
+  """Return slope * array + intercept, of integers where they stay so.
+
+  Integers of two bytes become int32 in any case, so that a set has one type.
+  """
   if (slope, intercept) == (1, 0):
-    return array
+    two_bytes = array.dtype.kind in "iu" and array.dtype.itemsize == 2
+    return array.astype(np.int32) if two_bytes else array
   if array.dtype.kind in "iu" and slope == 1 and intercept == int(intercept):
     return array.astype(np.int32) + int(intercept)
   return array.astype(np.float64) * slope + intercept

@@ -56,6 +56,14 @@ def to_levels(images: np.ndarray) -> np.ndarray:
   return np.rint((np.clip(images, -1, 1) + 1) * 127.5).astype(np.uint8)
 
 
+def stretched(images: np.ndarray) -> np.ndarray:
+  """Return one image's channels as uint8, each from its least to its most."""
+  x = images.astype(np.float32)
+  low, high = x.min((0, 1)), x.max((0, 1))
+  scale = 255 / np.where(low < high, high - low, np.inf)
+  return np.rint((x - low) * scale).astype(np.uint8)
+
+
 def parse_bands(text: str, channels: int) -> tuple[int, ...]:
   """Parse "3,2,1", channels from 1; "": none are chosen."""
   if not text:

@@ -352,7 +352,7 @@ def _write(
     "fingerprint": source.fingerprint.digest,
     "images": len(source.names),
     "piece_images": set_writer.PIECE_IMAGES,
-    "pieces": 5,  # their format
+    "pieces": 6,  # their format
     "pillow": PIL.__version__,
     "version": fingerprint.version(wanted.range),
   }

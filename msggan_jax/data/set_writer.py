@@ -55,8 +55,9 @@ def write_set(
   make = picture_maker(
     wanted.size, wanted.channels, wanted.crop, wanted.value_range
   )
+  look = _look_of(wanted)
   made = map_in_order(
-    lambda index: _make_picture(source, index, make), range(first, total)
+    lambda index: _make_picture(source, index, make, look), range(first, total)
   )
   bar = progress.bar(total, "Preparing", "images", done=first, brief=True)
   quiet = warnings.catch_warnings(action="ignore")  # Pillow's, on metadata
@@ -90,6 +91,14 @@ def picture_maker(
   return make
 
 
+def _look_of(wanted: prepared_set.Metadata) -> Callable[[Any], np.ndarray]:
+  """Return what makes uint8 of a stored image, to find near-duplicates.
+
+  Values may fill little of the range of all, and are compared by their own.
+  """
+  return pictures.stretched if wanted.values else pictures.to_levels
+
+
 def make_one(
   source: Source, index: int, make: Callable[[Any], _T]
 ) -> tuple[_T, int] | dict[str, str]:
@@ -112,7 +121,10 @@ def make_one(
 
 
 def _make_picture(
-  source: Source, index: int, make: Callable[[Any], np.ndarray]
+  source: Source,
+  index: int,
+  make: Callable[[Any], np.ndarray],
+  look: Callable[[np.ndarray], np.ndarray],
 ) -> tuple[bytes, Entry | dict[str, str]]:
   """Return an image and its entry, or b"" and why it is rejected."""
   found = make_one(source, index, make)
@@ -120,7 +132,7 @@ def _make_picture(
     return b"", found
   fitted, label = found
   digest = prepared_set.digest_of(fitted, label).hex()
-  shown = pictures.view(pictures.to_levels(fitted))
+  shown = pictures.view(look(fitted))
   entry = Entry(digest, index, label, duplicates.thumbnail(shown))
   return prepared_set.encode(fitted), entry
 
@@ -177,11 +189,12 @@ def _finish(
     version=fingerprint.version(wanted.range),
   )
   written = prepared_set.PreparedSet(path, metadata)
+  look = _look_of(wanted)
   groups = duplicates.find_groups(
     [entry.thumbnail for entry in images],
     digests,
     # Comparisons in a row have an image in common.
-    functools.lru_cache(16)(written.levels),
+    functools.lru_cache(16)(lambda i: look(written[i]["image"])),
   )
   names = [source.names[entry.number] for entry in images]
   together = groups

@@ -85,6 +85,7 @@ def survey(
     raise ValueError(set_writer.describe_rejected(rejected, wanted.source))
   value_range = _range_of(asked, looks, arrays.has_neighbors(wanted.layout))
   clipped = sum(x.outside for x in looks) / sum(x.size for x in looks)
+  clipped = clipped + asked.percent / 100  # without bounds nothing is outside
   found = value_range.as_dict() | {
     "clipped": clipped.tolist(),
     "source_dtype": str(looks[0].dtype),
@@ -148,6 +149,6 @@ def _describe(
   lines += [
     f"clipped of channel {i}: {below:.2%} below, {above:.2%} above"
     for i, (below, above) in enumerate(clipped.T, 1)
-    if below or above
+    if (below or above) and not asked.percent
   ]
   return [*lines, f"stored as {value_range.dtype}, from {looks[0].dtype}"]

@@ -20,14 +20,15 @@ def measure(
 ) -> dict[str, float]:
   """Compare each scale with the largest one, averaged over areas.
 
-  Batches are uint8 images, (N, H, W, C), by resolution. Returns
+  Batches are images by resolution, (N, H, W, C), as uint8 or in [-1, 1], where
+  values that fill little of their range are not rounded. Returns
   "agreement/<res>", the correlation of the deviations from the mean image, 0 if
   one is constant; "agreement_rmse/<res>", in [-1, 1]; "agreement", the smallest
   correlation. Nothing of a single scale.
   """
   sums: dict[int, list] = {}
   for batch in batches:
-    scales = {r: np.asarray(x) / 127.5 - 1 for r, x in batch.items()}
+    scales = {r: _in_double(np.asarray(x)) for r, x in batch.items()}
     pooled = scales.pop(max(scales))
     for resolution, x in sorted(scales.items(), reverse=True):
       while pooled.shape[1] > x.shape[1]:
@@ -41,6 +42,10 @@ def measure(
     error = math.sqrt(parts[-1] / (parts[0] * parts[1].size))
     errors[f"{NAME}_rmse/{resolution}"] = error
   return {NAME: min(values.values()), **values, **errors} if values else {}
+
+
+def _in_double(x: np.ndarray) -> np.ndarray:
+  return x / 127.5 - 1 if x.dtype == np.uint8 else x.astype(np.float64)
 
 
 def _sums(x: np.ndarray, y: np.ndarray) -> tuple:

@@ -48,11 +48,16 @@ class Comparison:
     """The reals' statistics; distances of few images are doubted."""
     of_reals = self.reals.statistics(self.protocols, self.passes)
     for protocol, statistics in of_reals.items():
-      if protocol.extractor == protocols.VALUES and processes.is_first():
+      # Official draws may repeat an image.
+      official = protocol.draws == "official"
+      of_values = protocol.extractor == protocols.VALUES
+      if of_values and not official and processes.is_first():
         self.floors |= feature_pass.floor(protocol, statistics)
       if not protocol.needs_moments:
         continue
       num_reals, dimension = statistics.shape
+      if official:  # at most all of them and as many mirrored ones
+        num_reals = min(num_reals, 2 * self.reals.num_images)
       num_fakes = protocol.num_fakes or self.num_fakes
       if min(num_reals, num_fakes) <= dimension:
         self.doubt(
@@ -60,8 +65,7 @@ class Comparison:
           f"biased: {num_reals:,} reals and {num_fakes:,} fakes are too few "
           f"for {dimension:,} features; kid is unbiased",
         )
-      # Official draws may repeat an image.
-      has_floor = num_reals <= dimension and protocol.draws != "official"
+      has_floor = num_reals <= dimension and not official
       if has_floor and isinstance(statistics, Rows) and processes.is_first():
         self.floors |= feature_pass.floor(protocol, statistics)
     return of_reals
@@ -118,6 +122,9 @@ def compare(
   a kernel distance. Feature networks see `bands` of values.
   """
   channels = folders.channels_of_values(reals, fakes)
+  if bands and not channels:
+    raise ValueError(f"bands is {bands!r}, but {reals} holds no values")
+  extractors.check_names(names)
   parsed = _parse(names, extractors, channels, bands) if names else []
   with contextlib.ExitStack() as stack:
     fake_images = folders.open_images(fakes, stack)
@@ -138,7 +145,8 @@ def compare(
     if channels:
       passes.bands = pictures.parse_bands(bands, channels)
     comparison = Comparison(parsed, real_images.reals, passes, count)
-    draw = Draw.shuffled(count, min(counts) < count)
+    # They may be in order of class, and `is` is a mean over parts.
+    draw = Draw.shuffled(count)
     of_fakes = comparison.read_fakes(
       read_images(fake_images.reals.read, {resolution}, draw)
     )

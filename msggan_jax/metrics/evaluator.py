@@ -51,6 +51,7 @@ def choose(config: ConfigDict) -> tuple[Extractors, list[str]]:
     scales = connected_scales(config.resolution, config.connected_scales)
     smaller = [r for r in scales if _LEAST_SPECTRUM <= r < config.resolution]
     names = protocols.defaults_of_values(config.channels, smaller, "10k")
+  extractors.check_names(config.metrics)
   if config.metrics:
     names = config.metrics.split(",")
   protocols.parse(names, extractors.names)
@@ -323,10 +324,7 @@ class Evaluator:
     starts = range(0, count, size)
     batches = (fakes_at(start + np.arange(size)) for start in starts)
     return agreement.measure(
-      {
-        r: pictures.to_levels(np.asarray(x[: count - start]))
-        for r, x in batch.items()
-      }
+      {r: x[: count - start] for r, x in batch.items()}
       for start, batch in zip(starts, batches, strict=True)
     )
 

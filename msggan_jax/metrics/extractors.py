@@ -1,7 +1,7 @@
 """Feature extractors by name: Inception, EfficientNet-Lite0, custom ones."""
 
 import importlib
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Protocol
 
@@ -45,6 +45,7 @@ class Extractors(dict[str, Extractor]):
     self._inception_path = inception_path
     dtype = jnp.dtype(precision)
     self.has_inception = bool(inception_path)
+    self._user = user
     self._loaders: dict[str, Callable[[], Extractor]] = {
       INCEPTION: lambda: Inception.from_file(inception_path, dtype),
       EFFICIENTNET: lambda: EfficientNetLite0.from_package(dtype),
@@ -59,6 +60,18 @@ class Extractors(dict[str, Extractor]):
   def names(self) -> tuple[str, ...]:
     """Names of all extractors, Inception first."""
     return tuple(self._loaders)
+
+  def check_names(self, names: str | Sequence[str]) -> None:
+    """Raise ValueError if a user's function is given, but no metric names it.
+
+    The default metrics are of the built-in networks.
+    """
+    if self._user and not names:
+      function = self.names[-1]
+      raise ValueError(
+        f"extractor is {self._user!r}, but no metrics are named; choose such "
+        f"as fd_{function}_10k_full or kid_{function}"
+      )
 
   def __missing__(self, name: str) -> Extractor:
     path = self._inception_path

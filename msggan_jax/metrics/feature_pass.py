@@ -88,8 +88,8 @@ class Passes:
     statistics = Rows
     if protocol.needs_moments and count > _FEW:
       statistics = Moments
-    elif protocol.kind == value_statistics.HISTOGRAM:
-      statistics = Halves  # 1,024 numbers a channel
+    elif protocol.extractor == VALUES:
+      statistics = Halves  # up to 1,024 numbers a channel
     feature = extractor.logits if protocol.kind == "is" else extractor.pooled
     return Request(
       extractor=protocol.extractor,

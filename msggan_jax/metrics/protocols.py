@@ -66,7 +66,7 @@ class Protocol:
       "full": "all reals once, not mirrored",
       "official": "as many reals as training draws them",
       "": "as many reals at random, not mirrored",
-    }[self.draws]
+    }[self.draws or ("" if self.num_fakes else "full")]
     against = "" if self.kind == "is" else f" against {reals}"
     if self.kind == "copying":
       against = " against all training images and the hold-out, with mirrored "

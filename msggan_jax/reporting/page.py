@@ -1,6 +1,7 @@
 """One HTML file about runs, with everything in it."""
 
 import base64
+import dataclasses
 import datetime
 import hashlib
 import json
@@ -143,9 +144,12 @@ def _plots(runs: Sequence[Run], names: Sequence[str]) -> list[Plot]:
     for wanted, caption in _CAPTIONS.items()
   ]
   known = {name for _, group, _ in groups for name in group}
-  others = [((), [name], "") for name in names if name not in known]
+  others = [name for name in names if name not in known]
+  newest = sorted(others, key=lambda name: -_last_kimg(runs, name))
+  left = newest[_MOST_PLOTS:]
+  others = [((), [name], "") for name in others if name not in left]
   plots, several = [], len(runs) > 1
-  for wanted, group, caption in groups + others[:_MOST_PLOTS]:
+  for wanted, group, caption in groups + others:
     if not group:
       continue
     for scores in (run.scores for run in runs if run.scores):
@@ -173,7 +177,15 @@ def _plots(runs: Sequence[Run], names: Sequence[str]) -> list[Plot]:
       lines = [_line(runs[0], name, name) for name in group]
       drawn = [(" and ".join(group), lines)]
     plots += [pictures.plot(title, caption, x, log=log) for title, x in drawn]
-  return [plot for plot in plots if plot]
+  plots = [plot for plot in plots if plot]
+  if left:
+    said = f"{plots[-1].caption} {len(left)} numbers, the oldest, have no plot."
+    plots[-1] = dataclasses.replace(plots[-1], caption=said.strip())
+  return plots
+
+
+def _last_kimg(runs: Sequence[Run], name: str) -> float:
+  return max(kimg for run in runs for kimg, _ in run.series(name) or [(0, 0)])
 
 
 def _line(run: Run, name: str, label: str) -> Line:

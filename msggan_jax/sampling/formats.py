@@ -21,7 +21,14 @@ ENDINGS = {"png": "png", "png16": "png", "tiff": "tif", "npy": "npy"}
 
 def range_of(job: Job) -> Range:
   """Return the range of the values in a job's files."""
-  channels = job.generator.config.channels
+  config = job.generator.config
+  channels = config.channels
+  asked = config.get("dataset", {}).get("range", "")
+  if asked and not job.generator.value_range:
+    raise ValueError(
+      f"the run's values have dataset.range {asked}, but its data.json, which "
+      "has their ends, is missing or damaged"
+    )
   colors = Range((0.0,) * channels, (255.0,) * channels, ("",) * channels)
   return job.generator.value_range or colors
 

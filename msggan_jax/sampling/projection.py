@@ -37,7 +37,9 @@ def project(job: Job, image: Path, iterations: int) -> list[str]:
   """
   config = job.generator.config
   size, value_range = base_grid.size_of(config), job.generator.value_range
-  given = read_image(image, size, config.channels, value_range)
+  layout = config.get("dataset", {}).get("layout", "")
+  layout = "" if arrays.has_several(layout) else layout
+  given = read_image(image, size, config.channels, value_range, layout)
   target = make_pyramid(to_float(jnp.asarray(given)[None]), job.available)
   label = None if job.labels is None else job.labels[0]
   latent, errors = find_latent(
@@ -74,6 +76,7 @@ def read_image(
   size: tuple[int, int],
   channels: int,
   value_range: values.Range | None = None,
+  layout: str = "",
 ) -> np.ndarray:
   """Read an image as it would be stored at a size, (height, width)."""
   if value_range is None and channels not in pixels.MODES:
@@ -85,7 +88,7 @@ def read_image(
     data = path.read_bytes()
     if value_range is None:
       return make(image_files.open_image(data))
-    return make(arrays.image(arrays.read(data, path.name), ""))
+    return make(arrays.image(arrays.read(data, path.name), layout))
   except Exception as error:  # damaged files raise errors of a dozen types
     reason = reading.reason_of(error)
     raise ValueError(

@@ -5,6 +5,7 @@ import gzip
 import io
 import json
 import random
+import unittest.mock
 import zipfile
 
 import numpy as np
@@ -299,6 +300,8 @@ def test_scans_have_units(tmp_path):
   assert metadata.value_range == values.Range(
     (-1050.0,), (-950.0,), ("HU",), "uint16"
   )
+  without = dicom(stored, RescaleIntercept=0)  # of one type with others
+  assert arrays.read(without, "scan").array.dtype == np.int32
   with pytest.raises(ValueError, match="too large"):
     arrays.read(dicom(stored, Rows=60000, Columns=60000), "scan")
   for intercepts, value in (((-5,), 63 - 5), ((0, 1), None)):
@@ -388,12 +391,39 @@ def test_a_compression_that_needs_a_package_ends_the_preparation(monkeypatch):
   tifffile = pytest.importorskip("tifffile")
   content = tiff(ramp(np.uint8, 1, 0, 255))
 
-  def decode(*_, **__):
-    raise ValueError("<COMPRESSION.LZW: 5> requires the 'imagecodecs' package")
+  lzw = "<COMPRESSION.LZW: 5> requires the 'imagecodecs' package"
+  for error in (
+    ValueError(lzw),
+    ModuleNotFoundError("No module 'compression'"),
+  ):
+    decode = unittest.mock.Mock(side_effect=error)
+    monkeypatch.setattr(tifffile.TiffPageSeries, "asarray", decode)
+    with pytest.raises(pixels.Question, match="needs imagecodecs: pip install"):
+      arrays.read(content, "a.tif")
 
-  monkeypatch.setattr(tifffile.TiffPageSeries, "asarray", decode)
-  with pytest.raises(pixels.Question, match="needs imagecodecs: pip install"):
-    arrays.read(content, "a.tif")
+
+def test_pages_written_one_by_one_are_one_array():
+  tifffile = pytest.importorskip("tifffile")
+  pages = np.arange(3 * 8 * 8, dtype=np.uint16).reshape(3, 8, 8)
+  file = io.BytesIO()
+  with tifffile.TiffWriter(file) as writer:
+    for page in pages:
+      writer.write(page, contiguous=False)
+    writer.write(pages[0, ::2, ::2])  # a thumbnail
+  read = arrays.read(file.getvalue(), "a.tif")
+  np.testing.assert_array_equal(read.array, pages)
+
+
+def test_images_of_little_contrast_are_no_duplicates(tmp_path):
+  rng = np.random.default_rng(0)
+  tiles = {
+    f"{i}.npy": npy(4000 + rng.normal(0, 10, (SIDE, SIDE, 1)))
+    for i in range(12)
+  }
+  tiles["copy.npy"] = tiles["0.npy"]
+  source = write(tmp_path / "lowland", tiles)
+  prepared = prepare(source, range="0:9000m", holdout=0.25)
+  assert prepared.metadata.num_duplicates == 2
 
 
 def test_damaged_files_end_in_a_sentence():

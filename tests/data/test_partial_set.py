@@ -120,7 +120,7 @@ def test_a_killed_preparation_goes_on(
 
 def test_what_was_finished_is_not_read_again(photos, killed, monkeypatch):
   read, make = [], set_writer._make_picture
-  note = lambda source, i, wanted: read.append(i) or make(source, i, wanted)
+  note = lambda source, i, *args: read.append(i) or make(source, i, *args)
   monkeypatch.setattr(set_writer, "_make_picture", note)
   path = prepare(photos, killed)
   assert sorted(read) == list(range(12, NUM_FILES))

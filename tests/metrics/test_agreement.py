@@ -53,6 +53,11 @@ def test_an_exact_pyramid_agrees(rows, channels):
     assert values[name] == pytest.approx(2 / 255 / math.sqrt(12), rel=0.15)
 
 
+def test_values_that_fill_little_of_their_range_are_not_rounded():
+  pyramid = {r: 1e-3 * x for r, x in planted().items()}
+  assert agreement.measure([pyramid])["agreement"] == pytest.approx(1, abs=1e-9)
+
+
 def test_noise_has_the_closed_form():
   """Of signal s and noise n: s / sqrt(s^2 + n^2), and RMSE n."""
   values = measure(planted(noise=0.1))

@@ -171,6 +171,14 @@ def test_a_metric_of_a_scale_is_one_plot_of_all_runs(tmp_path):
   assert "Last floor of a 0.25, floor of b 0.25." in read.said()
 
 
+def test_of_many_numbers_the_newest_are_plotted(tmp_path):
+  rows = [metrics_row(float(i), 0.5, name=f"fd_{i:02d}") for i in range(1, 31)]
+  read = written(write_run(tmp_path / "run", metrics=rows, grids=0))
+  texts = [text for _, text in read.texts]
+  assert "fd_30" in texts and "fd_02" not in texts
+  assert re.search(r"\d+ numbers, the oldest, have no plot\.", read.said())
+
+
 def test_a_report_replaces_nothing_but_a_report(tmp_path, monkeypatch):
   ours = b"<!DOCTYPE html>\n<meta content=\"script-src 'sha256-x'\">"  # as ours
   monkeypatch.setattr(page, "render", lambda _: ours)
