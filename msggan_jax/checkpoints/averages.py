@@ -65,6 +65,8 @@ def delete_from(workdir: Path, step: int) -> None:
   for later in _steps(workdir):
     if later >= step:
       shutil.rmtree(_folder(workdir, later))
+  for left in _folder(workdir, step).parent.glob(".*.tmp"):  # by a kill
+    files.remove(left)
 
 
 def reconstruct(

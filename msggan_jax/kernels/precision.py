@@ -2,7 +2,8 @@
 
 TPUs multiply float32 as bfloat16 and recent GPUs as TF32, unless a product
 states its precision. Here every product of float32 states the highest one. The
-field `precision` can relax the 3x3 convolutions, and nothing else.
+field `precision` can relax the 3x3 convolutions, and gives the activations
+between them their type.
 """
 
 import dataclasses

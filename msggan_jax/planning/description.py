@@ -149,5 +149,6 @@ def dry_run(config: ConfigDict) -> list[str]:
     ),
     *describe(numbers),
     f"disk           {checkpoints * state_bytes / GIB:.3g} GiB for at most "
-    f"{checkpoints} checkpoints of {state_bytes / GIB:.3g} GiB",
+    f"{checkpoints} checkpoints of {state_bytes / GIB:.3g} GiB"
+    + (", without averages/" if config.ema_averages else ""),
   ]

@@ -8,8 +8,11 @@ from typing import Any, NamedTuple
 from msggan_jax.runtime import errors
 
 GIB = 2**30
-# JAX takes this share of a GPU's memory unless the variable states another.
-_GPU_MEMORY_SHARE = ("XLA_PYTHON_CLIENT_MEM_FRACTION", "0.75")
+# The share of a GPU's memory that JAX takes; the second is the older name.
+_GPU_MEMORY_SHARE = (
+  "XLA_CLIENT_MEM_FRACTION",
+  "XLA_PYTHON_CLIENT_MEM_FRACTION",
+)
 
 
 class Chip(NamedTuple):
@@ -152,7 +155,8 @@ def gpu_chip(kind: str) -> Chip:
   clock = 1e9 * fact("clock_rate_ghz") * fact("core_count")
   per_clock, ratio, ring = _RATES[spec]
   flops = 2 * per_clock * ratio * clock
-  share = float(os.environ.get(*_GPU_MEMORY_SHARE))
+  given = (os.environ.get(name) for name in _GPU_MEMORY_SHARE)
+  share = float(next(filter(None, given), 0.75))
   return Chip(
     name,
     int(share * size),

@@ -204,11 +204,11 @@ def _parse(hlo: str) -> tuple[dict[str, _Computation], str]:
 
 
 def _executed(hlo: str) -> Iterator[_Executed]:
-  """Yield the instructions that a module's text executes."""
+  """Yield the instructions that a module's text executes; of "", none."""
   computations, entry = _parse(hlo)
 
   def visit(name: str, times: int) -> Iterator[_Executed]:
-    for instruction in computations[name].values():
+    for instruction in computations.get(name, {}).values():
       inner = instruction.called
       if instruction.opcode == "while":
         trips = _trips(instruction, computations[inner["condition"]])

@@ -50,6 +50,8 @@ def join(
   try:
     jax.distributed.initialize(
       *given,
+      # Slurm's variables would give each process one GPU.
+      cluster_detection_method=None if None in given else "deactivate",
       heartbeat_timeout_seconds=_HEARTBEAT_SECS,
       shutdown_timeout_seconds=_SHUTDOWN_SECS,
     )

@@ -28,13 +28,17 @@ HELD_OUT_HASH = "the held-out images' content hash"
 def trained_on(workdir: Path) -> run_data.RunData | None:
   """Return what is known of the data of a workdir's checkpoints, if it has any.
 
-  Older runs know only the hash of their images, or nothing.
+  Older runs know only the hash of their images, or nothing. So does one whose
+  last start had other data and saved no checkpoint.
   """
   recorded = _recorded(workdir)
   if recorded is None:
     return None
   content_hash = str(recorded.get(CONTENT_HASH, ""))
-  return run_data.read(workdir) or run_data.RunData(content_hash, None)
+  known = run_data.read(workdir)
+  if known and content_hash in ("", known.content_hash):
+    return known
+  return run_data.RunData(content_hash, None)
 
 
 def _recorded(workdir: Path) -> dict[str, Any] | None:

@@ -2,6 +2,7 @@
 
 import collections
 import contextlib
+import re
 import sys
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -96,6 +97,7 @@ class Reporter:
     self._last_secs = self._training_secs()
     if self._is_writer:
       jsonl.drop_after(self._stats_path, first_step)
+      self._delete_samples_after(first_step)
       self._events = EventFile(workdir / "tensorboard")
 
   def add(self, step: int, metrics: StepMetrics) -> None:
@@ -179,9 +181,19 @@ class Reporter:
       for name, scale in zip(names, pyramid, strict=True):
         sheets[name] = pictures.grid(scale, columns)
       for name, sheet in sheets.items():
-        file = f"{self._kimg_at(step):010.3f}.png"
-        pictures.save_sheet(sheet, self._workdir / "samples" / name / file)
+        file = self._workdir / "samples" / name / self._sample_name(step)
+        pictures.save_sheet(sheet, file)
       self._events.write_image(step, "samples", sheet)
+
+  def _sample_name(self, step: int) -> str:
+    return f"{self._kimg_at(step):010.3f}.png"
+
+  def _delete_samples_after(self, step: int) -> None:
+    """Delete an abandoned branch's samples; at step 0 a failed start's, too."""
+    for file in (self._workdir / "samples").glob("*/*.png"):
+      is_ours = re.fullmatch(r"\d{6}\.\d{3}\.png", file.name)
+      if is_ours and (step == 0 or file.name > self._sample_name(step)):
+        file.unlink()
 
   def close(self) -> None:
     """Write the pending row and close the logs."""

@@ -48,6 +48,14 @@ def test_memory_in_a_compiler_s_error():
   assert estimate.parse_exhausted("INTERNAL: Used 16G of 15G") is None
 
 
+def test_a_step_that_the_compiler_refuses_has_a_plan(chip, monkeypatch):
+  refused = estimate.Compilation(False, 1.0, 2**34, {}, 0.0, 0.0, "")
+  monkeypatch.setattr(estimate, "compile_step", lambda _: refused)
+  numbers = estimate.make_plan(CONFIG, jax.devices(), chip)
+  assert not numbers["fits"]
+  assert "DOES NOT FIT" in "\n".join(description.describe(numbers))
+
+
 def test_a_plan_for_these_devices(chip):
   numbers = estimate.make_plan(CONFIG, jax.devices(), chip)
   assert numbers["devices"] == 8 and numbers["device_batch_size"] == 4
