@@ -1,6 +1,7 @@
 """A run resumes with the data that it was trained on, and no other unasked."""
 
 import contextlib
+import dataclasses
 import re
 import shutil
 
@@ -57,6 +58,11 @@ def test_a_run_whose_data_has_changed(config, tmp_path, capfd):
     "old"
   )
   assert (run / "config.json").read_bytes() == before
+  # A start with other data that has saved nothing changes no run.
+  known = run_data.read(run)
+  dataclasses.replace(known, content_hash="0" * 64).write(run)
+  assert batches.trained_on(run).content_hash == known.content_hash
+  known.write(run)
   # The run's own set is replayed, however the source has changed.
   (line,) = lines_of_verify(config, run, capfd)
   assert line.startswith("step 1: all ")

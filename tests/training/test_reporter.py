@@ -24,14 +24,29 @@ def times():
 
 @pytest.fixture
 def reporter(tmp_path, times):
+  return make_reporter(tmp_path, times, 0)
+
+
+def make_reporter(workdir, times, first_step):
   return Reporter(
-    tmp_path,
+    workdir,
     kimg_at=lambda step: 8 * step / 1000,
     total_steps=9,
-    first_step=0,
+    first_step=first_step,
     tensor_names=[],
     times=times,
   )
+
+
+def test_samples_of_an_abandoned_branch_are_deleted(tmp_path, times):
+  samples = tmp_path / "samples" / "8x8"
+  samples.mkdir(parents=True)
+  for name in ("000000.000", "000000.016", "000000.024", "mine"):
+    (samples / f"{name}.png").touch()
+  for step, left in ((2, ["000000.000", "000000.016"]), (0, [])):
+    make_reporter(tmp_path, times, step).close()
+    names = sorted(file.stem for file in samples.iterdir())
+    assert names == [*left, "mine"]
 
 
 def test_at_most_two_steps_are_unfinished(reporter):
