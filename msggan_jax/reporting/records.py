@@ -4,6 +4,7 @@ import contextlib
 import dataclasses
 import functools
 import os
+import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -61,7 +62,9 @@ class Run:
   @property
   def is_done(self) -> bool:
     """Whether the run has reached its end: less than a batch is missing."""
-    batch = self.number("batch_size") or 1
+    sizes = str(self.config.get("grow_batch_sizes") or "")
+    sizes = [int(size) for size in re.findall(r":(\d{1,9})", sizes)]
+    batch = max([self.number("batch_size") or 1, *sizes])
     return 1000 * (self.total_kimg - self.kimg) < batch
 
   @property
@@ -151,9 +154,9 @@ def read(workdirs: Sequence[str]) -> list[Run]:
 
 def number(value: float) -> str:
   """Format a number for people, with three or four digits."""
-  if value == 0 or 1e-4 <= abs(value) < 1e4:
+  if value == 0 or 1e-4 <= abs(value) < 9999.5:
     return f"{value:.4g}"
-  return f"{value:,.0f}" if 1e4 <= abs(value) < 1e9 else f"{value:.3e}"
+  return f"{value:,.0f}" if 1 <= abs(value) < 1e9 else f"{value:.3e}"
 
 
 def plain(text: str, most: int = 300) -> str:

@@ -185,7 +185,8 @@ def _go_on(run: Run) -> str:
     )
   return (
     "Try wider networks (config.base_channels, config.max_channels) or score "
-    "more fakes, because the scores have been within 10 % since half-way."
+    f"more fakes, because the score went from {number(then)} at {number(kimg)} "
+    f"kimg to {number(last)}, which is no sure gain."
   )
 
 

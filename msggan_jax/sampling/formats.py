@@ -38,13 +38,14 @@ def encode(job: Job, format: str, image: np.ndarray, mark: str) -> bytes:
 
   `mark` is kept in a picture.
   """
-  file, value_range = io.BytesIO(), range_of(job)
+  file = io.BytesIO()
   if format == "png":
     info = PngInfo()
     info.add_text(pixels.MARK, mark)
     shown = job.generator.view(image, job.bands)
     pixels.to_image(shown).save(file, "PNG", pnginfo=info)
     return file.getvalue()
+  value_range = range_of(job)
   values = value_range.restore(image)
   if format == "png16":
     if image.shape[-1] not in pixels.MODES:

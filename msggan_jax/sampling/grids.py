@@ -53,16 +53,17 @@ def grid(job: Job, format: str = "png") -> list[str]:
         _write(folder / names[place], content)
         if format != "png" and len(made[r]) < most[r]:
           made[r].append(job.generator.view(image, job.bands))
-  lines, values = [], formats.range_of(job)
+  lines = []
+  values = None if format == "png" else formats.range_of(job)
   for r, folder in folders.items():
-    if format != "png":
+    if values:
       _write(folder / "values.json", json.dumps(values.as_dict()).encode())
     shown = names[: most[r]]
     images = made[r] or [decode_png((folder / x).read_bytes()) for x in shown]
     path = job.output / f"grid_{r}x{r}.png"
     pictures.save_sheet(pictures.grid(np.stack(images)), path)
     what = f", the first {len(shown)}" if len(shown) < len(names) else ""
-    unit = "" if format == "png" else f" of values, {values.describe()}"
+    unit = f" of values, {values.describe()}" if values else ""
     count = counted(len(names), "image")
     lines.append(f"{folder}: {count}{unit}; {path}{what}")
   return lines

@@ -1,6 +1,7 @@
 """Mode project: find the latent of a given image."""
 
 import functools
+import re
 from pathlib import Path
 
 import jax
@@ -38,7 +39,6 @@ def project(job: Job, image: Path, iterations: int) -> list[str]:
   config = job.generator.config
   size, value_range = base_grid.size_of(config), job.generator.value_range
   layout = config.get("dataset", {}).get("layout", "")
-  layout = "" if arrays.has_several(layout) else layout
   given = read_image(image, size, config.channels, value_range, layout)
   target = make_pyramid(to_float(jnp.asarray(given)[None]), job.available)
   label = None if job.labels is None else job.labels[0]
@@ -88,7 +88,12 @@ def read_image(
     data = path.read_bytes()
     if value_range is None:
       return make(image_files.open_image(data))
-    return make(arrays.image(arrays.read(data, path.name), layout))
+    found = arrays.read(data, path.name)
+    # Of one of a training file's images, unless the axes are a sample's.
+    one = re.sub(r"\d+", "C", layout.replace("N", ""))
+    shape = dict(zip(one, found.array.shape, strict=False))
+    fits = len(one) == found.array.ndim and shape.get("C", channels) == channels
+    return make(arrays.image(found, one if fits else ""))
   except Exception as error:  # damaged files raise errors of a dozen types
     reason = reading.reason_of(error)
     raise ValueError(

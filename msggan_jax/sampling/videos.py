@@ -22,6 +22,7 @@ from msggan_jax.sampling import sheets
 from msggan_jax.sampling.job import Job, Scales, scale_title
 
 _FPS = 30
+_MOST_PIXELS = 16_383  # a side, of WebP
 _GAP = 4  # pixels between scales
 # Suffix -> encoder, its options and the container's; WebP repeats for ever.
 _ENCODERS = {
@@ -75,7 +76,7 @@ def training(job: Job, workdir: Path, frames: int | None) -> list[str]:
   A row for each scale, a column for each seed; `frames` for each checkpoint, 15
   by default.
   """
-  frames = frames or 15
+  frames, workdir = frames or 15, trained.find(workdir)
   if workdir.is_file():
     raise ValueError(
       f"--mode=training shows a run's checkpoints, but {workdir} is one file"
@@ -129,6 +130,11 @@ def write(stem: Path, frames: Iterable[np.ndarray]) -> list[str]:
   paths = [f"{stem}{suffix}" for suffix in _ENCODERS]
   frames = map(_pad, frames)
   first = next(frames)
+  if max(first.shape) > _MOST_PIXELS:
+    raise ValueError(
+      f"{stem}: frames of {first.shape[1]}x{first.shape[0]} are too large for "
+      f"a video of {_MOST_PIXELS} at most; choose fewer --seeds or --scales"
+    )
   with contextlib.ExitStack() as stack:
     outputs: list[tuple[Any, Any]] = []
     for path, settings in zip(paths, _ENCODERS.values(), strict=True):

@@ -109,8 +109,11 @@ def _pairs(workdir: Path, step: int) -> bytes:
   with Image.open(sheets[-1]) as sheet:
     picture = sheet.convert("RGB")
   picture.thumbnail((_PAIRS_WIDTH, _PAIRS_WIDTH))
-  output = io.BytesIO()
-  picture.save(output, "WEBP", lossless=True)
+  for options in ({"lossless": True}, {"quality": 90}):
+    output = io.BytesIO()
+    picture.save(output, "WEBP", **options)
+    if output.tell() <= _MOST_PAIRS_BYTES:  # a card shows no more
+      break
   return output.getvalue()
 
 

@@ -12,6 +12,7 @@ import pytest
 from PIL import Image
 
 from msggan_jax.checkpoints import trained
+from msggan_jax.data import values
 from msggan_jax.models import networks
 from msggan_jax.models.pyramid import make_pyramid, to_float, to_uint8
 from msggan_jax.sampling import formats, grids, nearest, projection, sheets
@@ -275,6 +276,28 @@ def test_project_refuses_other_images(tmp_path):
   Image.new("L", (9, 7)).save(path)
   with pytest.raises(ValueError, match="cannot be read as 8x8: too small: 9x7"):
     projection.read_image(path, (8, 8), 3)
+
+
+def test_project_reads_a_files_axes_or_a_samples(tmp_path):
+  """Of training's files (W, H) and (C, H, W); samples are (H, W, C)."""
+  image = np.random.default_rng(0).uniform(size=(8, 8, 3))
+  ends = values.Range((0.0,) * 3, (1.0,) * 3, ("",) * 3, "float32")
+  one = dataclasses.replace(ends, low=(0.0,), high=(1.0,), units=("",))
+  read = []
+  for layout, array, channels in (
+    ("", image, 3),
+    ("3HW", image.transpose(2, 0, 1), 3),
+    ("CHW", image, 3),
+    ("WHN", image[..., 0].T, 1),
+    ("WH", image[..., :1], 1),
+  ):
+    np.save(path := tmp_path / "given.npy", array)
+    value_range = ends if channels == 3 else one
+    read.append(
+      projection.read_image(path, (8, 8), channels, value_range, layout)
+    )
+  for x in read:
+    np.testing.assert_array_equal(x, read[0][..., : x.shape[-1]])
 
 
 def test_impossible_arguments_are_refused_with_what_is_possible():
