@@ -29,7 +29,7 @@ from msggan_jax.runtime import folder_lock, jsonl, sharding
 
 RUNS = ROOT / "runs/results"
 KID = "kid_efficientnet_lite0_1000"
-STOPPED = (-2, 75, 130, 143)  # the next command resumes it
+_STOPPED = (75, 130, 143)  # the next command resumes it
 # The demo in small batches, with the paper's pyramid and no classes, which all
 # recipes can train.
 PLAIN = {
@@ -245,7 +245,7 @@ def run_one(experiment: Experiment, run: Run) -> dict[str, Any]:
   began = time.time()
   fields = experiment.settings(run) | {"seed": run.seed}
   code = train(run, experiment.argument(run), fields)
-  if code in STOPPED:
+  if code in _STOPPED or code < 0:  # less than 0: by a signal
     sys.exit(code)
   row = run._asdict() | {"name": run.name, "exit_code": code, "kid": None}
   if code == 0:

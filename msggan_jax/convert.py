@@ -5,7 +5,8 @@ r"""Convert weight files of a public version of MSG-GAN to a workdir.
   python -m msggan_jax.convert --source=msg-stylegan-tf \
     --generator=network-final.pkl --workdir=DIR
 
-The workdir holds a run at step 0, to sample from, evaluate and train further.
+The workdir holds a run at step 0, to sample from and to train further. It names
+no data set: evaluate its samples as a folder, with --reals and --fakes.
 Nothing in a weight file is executed.
 """
 

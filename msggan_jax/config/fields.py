@@ -381,8 +381,8 @@ _AUGMENTATION = {
   "augment_holdout": _text(
     "",
     "adaptive: held-out images that D's overfitting is measured with, which "
-    "losses without a zero (wasserstein, relativistic) need; a folder, a zip "
-    "or a prepared set, or the split of another set",
+    "losses without a zero (wasserstein, relativistic) need; a folder, a zip, "
+    "an LMDB or a prepared set, or the split of another set",
     resumable=True,
     private=True,
   ),

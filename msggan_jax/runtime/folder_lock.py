@@ -5,6 +5,7 @@ import fcntl
 import os
 import secrets
 import socket
+import stat
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -60,7 +61,7 @@ def locked(
     try:
       path.parent.mkdir(parents=True, exist_ok=True)
     except FileExistsError:
-      if os.path.lexists(path.parent):
+      if not _is_folder_or_gone(path.parent):
         raise
       continue  # the holder has removed the folder just now
     try:
@@ -86,6 +87,14 @@ def locked(
       file.flush()
       yield failed
       return
+
+
+def _is_folder_or_gone(path: Path) -> bool:
+  """Look once, because it may be made and removed at any time."""
+  try:
+    return stat.S_ISDIR(path.lstat().st_mode)
+  except FileNotFoundError:
+    return True
 
 
 def _is_at(path: Path, file: int) -> bool:

@@ -208,6 +208,8 @@ def test_a_network_still_grows_with_few_images(monkeypatch):
 def test_given_fields_are_in_force():
   made = chosen(few("a"), 100, augment_target=0.0)
   assert not made.keys() & {"augment_strength", "augment_target", "loss"}
+  made = chosen(few("a"), 5000, augment_target=0.0)  # ada, which has a limit
+  assert made["augment_strength"] == 0.8 and "loss" not in made
   assert "loss" not in chosen(few("a"), 100, loss="wasserstein")
   made = chosen(few("a"), 100, penalty="gradient_penalty")
   assert "penalty_derivatives" not in made

@@ -126,9 +126,7 @@ def test_settings_versions_and_exchanged_sets(photos, monkeypatch, capfd):
   again = prepare(photos)
   assert again != first and "source was 'folder:" in capfd.readouterr().err
   (again / "metadata.json").write_text("{}")
-  with pytest.raises(
-    ValueError, match=r"metadata\.json is damaged, or of a ne"
-  ):
+  with pytest.raises(ValueError, match=r"metadata\.json is missing, damaged"):
     prepare(photos)
 
 
