@@ -71,8 +71,7 @@ def choose(
   if policy != augment.NONE and not fixed:
     chosen |= _adaptive(config, policy, total, given)
   elif config.augment_strength > (limit := augment.HIGHEST[policy]):
-    if "augment_strength" not in given:
-      chosen["augment_strength"] = (limit, f"the limit of {policy}")
+    chosen["augment_strength"] = (limit, f"the limit of {policy}")
   if not config.ema_decay:  # the average forgets a short run's first pictures
     why = "a fiftieth of the run at most (ours)"
     for name in ("ema_kimg", "ema_kimg_end"):

@@ -221,7 +221,7 @@ def _tiff(data: bytes) -> Values:
     axes = {"YX": "HW", "YXS": "HWC", "SYX": "CHW"}.get(first.axes, "")
     try:
       arrays = [x.asarray(maxworkers=1) for x in (first, *pages)]
-      return Values(np.stack(arrays), "") if pages else Values(*arrays, axes)
+      return Values(np.stack(arrays)) if pages else Values(arrays[0], axes)
     except (ValueError, ImportError) as error:
       if isinstance(error, ValueError) and "imagecodecs" not in str(error):
         raise
@@ -296,7 +296,7 @@ def _dicom(data: bytes) -> Values:
       raise
     raise Question(
       "this DICOM's compression needs a package of pydicom's decoders: "
-      "pip install pylibjpeg[all]"
+      "pip install 'pylibjpeg[all]'"
     ) from error
   slope, intercept = _slope_and_intercept(scan)
   return Values(

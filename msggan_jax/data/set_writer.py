@@ -47,8 +47,9 @@ def write_set(
   total = len(source.names)
   wanted = dataclasses.replace(wanted, class_names=source.class_names)
   pieces = work.read_pieces()
-  if strict:
-    _refuse_rejected(pieces, wanted.source)
+  rejected = [entry for piece in pieces for entry in piece.rejected]
+  if strict and rejected:
+    raise ValueError(describe_rejected(rejected, wanted.source))
   lengths = [len(piece.images) for piece in pieces if piece.images]
   writer = record_writer.RecordWriter(work.set_path, wanted, lengths)
   first = min(len(pieces) * PIECE_IMAGES, total)
@@ -70,7 +71,7 @@ def write_set(
       work.add_piece(len(pieces), piece)
       pieces.append(piece)
   writer.close()
-  _finish(work.set_path, pieces, source, wanted, strict)
+  _finish(work.set_path, pieces, source, wanted)
 
 
 def picture_maker(
@@ -167,12 +168,11 @@ def _finish(
   pieces: Sequence[Piece],
   source: Source,
   wanted: prepared_set.Metadata,
-  strict: bool,
 ) -> None:
   images = [entry for piece in pieces for entry in piece.images]
-  if strict or not images:
-    _refuse_rejected(pieces, wanted.source)
   rejected = [entry for piece in pieces for entry in piece.rejected]
+  if not images:
+    raise ValueError(describe_rejected(rejected, wanted.source))
   unread = [{"name": name, "reason": why} for name, why in source.unread]
   labels = [entry.label for entry in images]
   digests = [entry.digest for entry in images]
@@ -232,12 +232,6 @@ def _count_reasons(
   # In the words of the field that decides.
   names = {"too small": f"smaller than {width}x{height} (--config.resolution)"}
   return {names.get(kind, kind): count for kind, count in kinds.items()}
-
-
-def _refuse_rejected(pieces: Sequence[Piece], source: str) -> None:
-  rejected = [entry for piece in pieces for entry in piece.rejected]
-  if rejected:
-    raise ValueError(describe_rejected(rejected, source))
 
 
 def describe_rejected(rejected: list[dict[str, str]], source: str) -> str:

@@ -208,7 +208,7 @@ def _executed(hlo: str) -> Iterator[_Executed]:
   computations, entry = _parse(hlo)
 
   def visit(name: str, times: int) -> Iterator[_Executed]:
-    for instruction in computations.get(name, {}).values():
+    for instruction in computations[name].values():
       inner = instruction.called
       if instruction.opcode == "while":
         trips = _trips(instruction, computations[inner["condition"]])
@@ -222,7 +222,7 @@ def _executed(hlo: str) -> Iterator[_Executed]:
         fused = computations.get(inner.get("calls", ""), {})
         yield instruction, computations[name], fused, times
 
-  return visit(entry, 1)
+  return visit(entry, 1) if entry else iter(())
 
 
 def _trips(loop: _Instruction, condition: _Computation) -> int:

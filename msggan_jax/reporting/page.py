@@ -145,8 +145,10 @@ def _plots(runs: Sequence[Run], names: Sequence[str]) -> list[Plot]:
   ]
   known = {name for _, group, _ in groups for name in group}
   others = [name for name in names if name not in known]
-  newest = sorted(others, key=lambda name: -_last_kimg(runs, name))
-  left = newest[_MOST_PLOTS:]
+  left = []
+  if len(others) > _MOST_PLOTS:
+    newest = sorted(others, key=lambda name: -_last_kimg(runs, name))
+    left = newest[_MOST_PLOTS:]
   others = [((), [name], "") for name in others if name not in left]
   plots, several = [], len(runs) > 1
   for wanted, group, caption in groups + others:

@@ -156,7 +156,7 @@ def number(value: float) -> str:
   """Format a number for people, with three or four digits."""
   if value == 0 or 1e-4 <= abs(value) < 9999.5:
     return f"{value:.4g}"
-  return f"{value:,.0f}" if 1 <= abs(value) < 1e9 else f"{value:.3e}"
+  return f"{value:,.0f}" if 9999.5 <= abs(value) < 1e9 else f"{value:.3e}"
 
 
 def plain(text: str, most: int = 300) -> str:

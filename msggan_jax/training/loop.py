@@ -390,9 +390,7 @@ def _first_state(
   """Resume from the checkpoint of a step; None: return a new run's state."""
   if step is not None:
     if init_from:
-      processes.say(
-        f"--init_from is not read: the run goes on from step {step}"
-      )
+      processes.say(f"--init_from is ignored: the run resumes at step {step}")
     return checkpoints.restore(program.abstract_state, step)
   fine_tuning.check(init_from, program.config)
   if init_from is None:

@@ -182,7 +182,7 @@ def test_bad_input_leaves_nothing(
     prepare(photos, killed, num_classes=5)  # the pieces are of something else
   assert len(contents(killed.with_name(".set.partial"))) == pieces
   with monkeypatch.context() as patch:
-    if strict:  # what is known needs no reading
+    if strict:  # known rejects end it before it reads an image
       patch.setattr(set_writer, "_make_piece", pytest.fail)
     with pytest.raises(ValueError, match=rf"images in .*photos: {count} \("):
       prepare(photos, killed, strict=strict)

@@ -33,7 +33,7 @@ def open_lsun(dataset: Any, resolution: int) -> Iterator[Source]:
   except lmdb.Error as error:
     raise ValueError(f"{path / 'data.mdb'}: {error}; unzip it again") from error
   with environment:
-    # LMDB maps the file, and what it lacks would end the process.
+    # LMDB maps the file: reading behind its end would kill the process.
     if pages * environment.stat()["psize"] > (path / "data.mdb").stat().st_size:
       raise ValueError(f"{path / 'data.mdb'} is incomplete; unzip it again")
     with environment.begin() as transaction:

@@ -89,10 +89,10 @@ class Channels(NamedTuple):
 
 
 def best_fold(row: int, channels: int) -> int:
-  """Return how many pixels of a row of so many fill the lanes of a TPU.
+  """Return how many pixels of a row fill the lanes of a TPU.
 
-  The largest power of two f with C f <= 128 that divides the row, at most half
-  of it; 1: plain.
+  The largest power of two f with C f <= 128 that divides the row's length, at
+  most half of it; 1: plain.
   """
   f = 1
   while (
