@@ -110,20 +110,21 @@ PATHS = {  # of data that cannot be downloaded
   "lsun_church": "church_outdoor_train_lmdb",
   "ffhq": "images1024x1024",
 }
+_GROWN = {256: "oxford_flowers", 1024: "ffhq"}  # planned for all of their size
 _COMMON = ["--config.precision=bfloat16", "--config.batch_size=auto"]
 
 
-def full_size_command(config, flags, topology):
+def full_size_command(config, preset, own, topology):
   """Return the flags of `plan` for such a run on eight devices.
 
-  Runs that do not grow share the plan of a network and a size: on eight devices
-  "auto" makes all of their batches 32.
+  Runs share the plan of a network and a size: on eight devices "auto" makes the
+  batches of all data sets equal, and stages differ in their lengths alone.
   """
   if not config.grow_from:
-    preset = flags[0].rpartition(":")[2]
     return command(topology, preset, config.resolution, 4, {})
   kind = "topology" if "x" in topology else "gpu"
-  return [*flags, *_COMMON, f"--{kind}={topology}"]
+  file = f"--config=configs/{_GROWN[config.resolution]}.py:{preset}"
+  return [file, *own, *_COMMON, f"--{kind}={topology}"]
 
 
 def full_size(plans):
@@ -137,7 +138,7 @@ def full_size(plans):
       flags = [f"--config=configs/{data}.py:{preset}", *own]
       about = [f"# Table {number}: {score} after {config.total_kimg:g} kimg"]
       for topology in EIGHT_DEVICES:
-        wanted.append(full_size_command(config, flags, topology))
+        wanted.append(full_size_command(config, preset, own, topology))
         plan = plans.get(" ".join(wanted[-1]))
         about.append(f"{topology}: {_memory_and_days(plan, config)}")
       if data in PATHS:
@@ -154,8 +155,12 @@ def _memory_and_days(plan, config):
   if not (plan and plan["fits"]):
     return _memory(plan) if plan else "not compiled"
   secs = 1000 * config.total_kimg / plan["images_per_sec_estimate"]
-  days = plan["days_estimate"] if "stages" in plan else secs / 86400
-  return f"{_memory(plan)} GiB a device, {days:.2g} days"
+  if stages := plan.get("stages"):
+    last = config.total_kimg - sum(stage["kimg"] for stage in stages[:-1])
+    kimg = [*(stage["kimg"] for stage in stages[:-1]), last]
+    speeds = [stage["images_per_sec_estimate"] for stage in stages]
+    secs = sum(1000 * k / speed for k, speed in zip(kimg, speeds, strict=True))
+  return f"{_memory(plan)} GiB a device, {secs / 86400:.2g} days"
 
 
 def _wrapped(command):
