@@ -30,10 +30,14 @@ check_numbers 1 nodes gpus cpus
 # Seconds: the signal before the time limit, and from there to the requeue.
 notice=180 patience=150
 
+# srun returns the largest code. Wrong input, 2, found by the first process is it,
+# though its end makes JAX abort the others with 134; they all get the signal.
+# shellcheck disable=SC2016
+task='trap : TERM; "$@"; code=$?; [ $code -ne 2 ] || code=255; exit $code'
 # Since 22.05 srun inherits no --cpus-per-task. Processes end each other: srun is
 # not to kill those that still save.
 train=$(quote srun --kill-on-bad-exit=0 "--cpus-per-task=$cpus" \
-  "$python" -m msggan_jax.main --distributed "${main_flags[@]}")
+  sh -c "$task" task "$python" -m msggan_jax.main --distributed "${main_flags[@]}")
 # The batch script, in POSIX sh. It passes a signal on by scancel, because srun
 # answers SIGTERM by killing its tasks. A job that does not end then, as in a
 # long save, is requeued all the same. A canceled job is not RUNNING any more.
@@ -60,6 +64,7 @@ while signalled=no; do
   code=\$?
   [ \$signalled = yes ] || break
 done
+[ \$code -ne 255 ] || code=2
 # 0: done, 2: wrong input; all else may go better another time.
 [ \$code -eq 0 ] || [ \$code -eq 2 ] || requeue
 exit \$code

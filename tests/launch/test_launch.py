@@ -143,6 +143,13 @@ SIGNALLED = """exec 3<>"$folder/held"
 kill -TERM $PPID
 read -r code <&3
 exit $code"""
+# As srun, it runs two tasks and returns the largest code.
+TASKS = """shift 2
+largest=0
+for task in 0 1; do
+  "$@" || { code=$?; [ $code -lt $largest ] || largest=$code; }
+done
+exit $largest"""
 
 
 @pytest.fixture
@@ -153,7 +160,8 @@ def slurm(tmp_path):
   path = install(
     tmp_path,
     sbatch="",
-    srun="exit $(next code)",
+    srun=TASKS,
+    python="exit $(next codes)",
     squeue="next state",
     scontrol="",
     scancel='echo 75 1<>"$folder/held"',
@@ -187,26 +195,29 @@ def run_batch(folder, **environment):
 
 
 @pytest.mark.parametrize(
-  ("code", "state", "restarts", "requeued"),
+  ("codes", "code", "state", "restarts", "requeued"),
   [
-    (0, "RUNNING", 0, 0),
-    (2, "RUNNING", 0, 0),
-    (1, "RUNNING", 0, 1),
-    (75, "RUNNING", 3, 1),
-    (75, "RUNNING", 4, 0),  # --restarts=4
-    (75, "COMPLETING", 0, 0),  # canceled
+    ("0 0", 0, "RUNNING", 0, 0),
+    ("2 134", 2, "RUNNING", 0, 0),  # JAX aborts the second process
+    ("134 134", 134, "RUNNING", 0, 1),
+    ("1 0", 1, "RUNNING", 0, 1),
+    ("75 75", 75, "RUNNING", 3, 1),
+    ("75 75", 75, "RUNNING", 4, 0),  # --restarts=4
+    ("75 75", 75, "COMPLETING", 0, 0),  # canceled
   ],
 )
 def test_slurm_requeues_what_may_go_better(
-  slurm, code, state, restarts, requeued
+  slurm, codes, code, state, restarts, requeued
 ):
-  (slurm / "code").write_text(f"{code}\n")
+  (slurm / "codes").write_text(codes.replace(" ", "\n") + "\n")
   (slurm / "state").write_text(f"{state}\n")
   assert run_batch(slurm, SLURM_RESTART_COUNT=str(restarts)) == code
   (train,) = calls(slurm, "srun")
   assert "--cpus-per-task=6" in train  # srun does not inherit the job's
-  assert train[3:7] == ["python", "-m", "msggan_jax.main", "--distributed"]
-  assert train[7:] == TEXT
+  first, second = calls(slurm, "python")
+  assert first == second == train[7:]
+  assert train[7:11] == ["python", "-m", "msggan_jax.main", "--distributed"]
+  assert train[11:] == TEXT
   assert calls(slurm, "scontrol") == requeued * [["scontrol", "requeue", "7"]]
 
 
