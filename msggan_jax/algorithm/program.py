@@ -35,7 +35,7 @@ class Program:
   discriminator: Network  # pyramid and label -> logits
   optimizer: optax.GradientTransformationExtraArgs
   stage: ConfigDict  # of the step; of a run that does not grow its own
-  dtype: str = "uint8"  # of the data set's images
+  dtype: str  # of the data set's images
 
   def at(self, resolution: int) -> "Program":
     """Return the program of a stage: the same state, another step."""
@@ -178,7 +178,8 @@ def of_stage(
 def make_program(config: ConfigDict, mesh: Mesh) -> Program:
   """Build a configuration's program without allocating arrays.
 
-  Of a run that grows its step is the last stage's.
+  Of a run that grows its step is the last stage's. Values are float32 until the
+  set is known.
   """
   return Program(
     config,
@@ -187,4 +188,5 @@ def make_program(config: ConfigDict, mesh: Mesh) -> Program:
     networks.make_discriminator(config),
     train_state.make_optimizer(config),
     growth.stage(config, config.resolution),
+    "float32" if config.dataset.range else "uint8",
   )

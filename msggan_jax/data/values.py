@@ -60,6 +60,18 @@ class Range:
     far = np.maximum(np.abs(low), np.abs(high)) > 64 * (high - low)
     return values if far.any() else values.astype(np.float32)
 
+  def agrees(self, other: "Range") -> bool:
+    """Return whether both mean one scale: to 7 digits, if both know a unit."""
+    sides = ([x.low, x.high] for x in (self, other))
+    units = zip(self.units, other.units, strict=True)
+    return (
+      len(self.low) == len(other.low)
+      and all(
+        not ours or not theirs or ours == theirs for ours, theirs in units
+      )
+      and np.allclose(*sides, rtol=1e-6, atol=0)
+    )
+
   def describe(self) -> str:
     """Return the range in words, shortly if all channels share it."""
     parts = [

@@ -73,8 +73,8 @@ def channels_of_values(reals: str, fakes: str) -> int:
     else None
     for path in paths
   ]
-  here, there = ((x.low, x.high, x.units) if x else () for x in ranges)
-  if here != there:
+  here, there = ranges
+  if here != there and not (here and there and here.agrees(there)):
     a, b = (
       f"{values.describe(x)} ({counted(len(x.low), 'channel')})"
       if x
@@ -85,7 +85,7 @@ def channels_of_values(reals: str, fakes: str) -> int:
       f"{reals} holds {a}, {fakes} {b}; prepare both with one "
       "--range=LOW:HIGH, or the same for each channel"
     )
-  return len(ranges[0].low) if ranges[0] else 0
+  return len(here.low) if here else 0
 
 
 def _of_prepared(path: str) -> Images:

@@ -5,6 +5,7 @@ from pathlib import Path
 import numpy as np
 
 from msggan_jax import data
+from msggan_jax.config import saved
 from msggan_jax.metrics import distances
 from msggan_jax.metrics.extractors import EFFICIENTNET, INCEPTION, Extractors
 from msggan_jax.metrics.feature_pass import Passes
@@ -41,7 +42,9 @@ def nearest(
   name = INCEPTION if inception else EFFICIENTNET
   name = extractors.names[-1] if extractor else name
   network = extractors[name]  # missing weights are reported before any work
-  prepared = data.open_prepared(data.prepare_of_run(config, data_dir, workdir))
+  # In a stage the generator's own is that of the stage's size.
+  of_run = saved.load_config(workdir) if workdir else config
+  prepared = data.open_prepared(data.prepare_of_run(of_run, data_dir, workdir))
   resolution = job.available[-1]
 
   def view(images: np.ndarray) -> np.ndarray:

@@ -325,6 +325,17 @@ def test_scans_have_units(tmp_path):
     np.testing.assert_allclose(found[..., 0], 0.5 * volume[..., 2].T + 10)
 
 
+def test_ranges_agree_to_the_digits_that_are_printed():
+  auto = values.Range((0.12345678,), (2 / 3,), ("",))
+  bounds = values.parse(auto.describe().replace(" to ", ":") + "m", 1).bounds
+  low, high, units = zip(*bounds, strict=True)
+  typed = values.Range(low, high, units, "uint16")
+  assert auto != typed and auto.agrees(typed)
+  assert not typed.agrees(values.Range(low, high, ("km",)))
+  assert not auto.agrees(values.Range(low, (0.66668,), ("",)))
+  assert not auto.agrees(values.Range(low * 2, high * 2, ("", "")))
+
+
 def test_ranges_are_parsed_stored_and_described():
   wanted = values.parse("-1e3:3000HU", 2)
   assert wanted.bounds == [(-1000, 3000, "HU")] * 2

@@ -8,6 +8,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import jax
 import pytest
+from ml_collections import ConfigDict
 
 from msggan_jax.algorithm import program
 from msggan_jax.planning import description, devices, estimate, timing
@@ -64,6 +65,10 @@ def test_a_plan_for_these_devices(chip):
   r = CONFIG.resolution
   waiting = numbers["hbm_parts_bytes"]["waiting batches"]
   assert waiting == 4 * (r * r * 3 + 4)
+  values = ConfigDict(CONFIG)
+  values.dataset.range = "0:1"  # a set of values may be float32
+  run = program.make_program(values, sharding.make_mesh())
+  assert run.abstract_batch["image"].dtype == "float32"
   # Both gradients once, and scalars.
   state = program.make_program(CONFIG, sharding.make_mesh()).abstract_state
   params = jax.tree.leaves((state.g_params, state.d_params))

@@ -227,6 +227,14 @@ def test_nearest_finds_the_training_images(tmp_path, monkeypatch):
     nearest.nearest(job, 21, **options)
   with pytest.raises(ValueError, match="keeps its data set in"):
     nearest.nearest(job, 2, data_dir="elsewhere", extractor=EXTRACTOR)
+  # In a middle stage of a run the set is the run's, of its full size.
+  run = tmp_path / "run"
+  run.mkdir()
+  (run / "config.json").write_text(generator.config.to_json())
+  generator.config.resolution = 4
+  sets = sorted((tmp_path / "data").iterdir())
+  nearest.nearest(job, 2, workdir=run, **options)
+  assert sorted((tmp_path / "data").iterdir()) == sets
   del generator.config["dataset"]
   with pytest.raises(ValueError, match="give the run's folder"):
     nearest.nearest(job, 2, **options)
