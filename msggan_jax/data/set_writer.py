@@ -85,8 +85,9 @@ def picture_maker(
     return lambda image: pixels.fit(image, size, channels, crop)
 
   def make(image: arrays.Values) -> np.ndarray:
-    shares = value_range.shares(arrays.checked(image, channels))
-    fitted = pixels.fit_values(shares, size, crop)
+    array = arrays.checked(image, channels)
+    with reading.in_turn(4 * array.size):
+      fitted = pixels.fit_values(value_range.shares(array), size, crop)
     return value_range.quantize(fitted)
 
   return make

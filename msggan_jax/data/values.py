@@ -37,9 +37,13 @@ class Range:
     return self.quantize(self.shares(values))
 
   def shares(self, values: np.ndarray) -> np.ndarray:
-    """Map values, (..., C), to 0 at the low and 1 at the high end."""
+    """Map values, (..., C), to 0 at the low and 1 at the high end; float32."""
     low, high = np.array(self.low), np.array(self.high)
-    return np.clip((values - low) / (high - low), 0.0, 1.0)
+    made = np.empty(values.shape, np.float32)
+    # In float64 by rows; a whole large image would take gigabytes.
+    for row, shares in zip(values, made, strict=True):
+      np.clip((row - low) / (high - low), 0.0, 1.0, out=shares)
+    return made
 
   def quantize(self, shares: np.ndarray) -> np.ndarray:
     """Map what `shares` returns to stored values."""
