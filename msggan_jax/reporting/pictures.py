@@ -112,11 +112,11 @@ def encode(path: Path) -> Markup | None:
       if image.width * image.height > _MOST_PIXELS:
         return None
       image = image.convert("RGBA")
+      image.thumbnail((_SIDE, _SIDE), Image.Resampling.LANCZOS)
   except (OSError, ValueError, SyntaxError, Image.DecompressionBombError):
     return None
   white = Image.new("RGBA", image.size, "white")
   image = Image.alpha_composite(white, image).convert("RGB")
-  image.thumbnail((_SIDE, _SIDE), Image.Resampling.LANCZOS)
   file = io.BytesIO()
   lossless = image.width * image.height <= _LOSSLESS
   image.save(file, "WEBP", lossless=lossless, quality=70, method=3)
