@@ -297,6 +297,8 @@ class Evaluator:
         by_key.setdefault(key, {})[f"{key}/{title}"] = value
     means = {}
     for key, of_class in by_key.items():
+      if len(of_class) < len(places):  # small classes have no subsets
+        continue
       values = np.array([*of_class.values()])
       means[key] = float(values.mean())
       if key.endswith("_error"):  # that of a mean

@@ -17,6 +17,7 @@ from msggan_jax.data import PreparedSet, pictures
 from msggan_jax.kernels import plain
 from msggan_jax.metrics import (
   efficientnet,
+  feature_pass,
   frozen_network,
   inception,
   value_statistics,
@@ -169,11 +170,11 @@ def code_hash() -> str:
 
   Extractors of a user identify their code by their `weights_hash`.
   """
-  modules = (pyramid, kernels, plain, pictures, frozen_network)
+  modules = (pyramid, kernels, plain, pictures, feature_pass, frozen_network)
   modules += (inception, efficientnet, value_statistics)
   state = hashlib.sha256()
-  for module in modules:
-    state.update(Path(module.__file__).read_bytes())
+  for file in (__file__, *(module.__file__ for module in modules)):
+    state.update(Path(file).read_bytes())
   return state.hexdigest()
 
 
