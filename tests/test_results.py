@@ -149,8 +149,8 @@ def row_of_claim(run):
   return run._asdict() | {
     "name": run.name,
     "kid": {str(side): kid},
-    "kid_by_kimg": {"4": 2 * kid, "8": kid},
-    "flops_by_kimg": {"4": 4 * cost, "8": 8 * cost},
+    "kid_by_kimg": {"2": 3 * kid, "4": 2 * kid, "8": kid},
+    "flops_by_kimg": {str(n): n * cost for n in (2, 4, 8)},
     "agreement_by_kimg": {"2": {"4": 0.95, "16": 0.99}},
     "stability_by_kimg": {
       kimg: {str(s): change * (1 + (cost < 2e9)) for s in (4, 8, 16, 32)}
@@ -175,7 +175,7 @@ def test_verdicts_follow_the_rows(tmp_path, monkeypatch):
     }
 
   assert set(verdicts(rows).values()) == {claims_page.HOLDS}
-  assert len(verdicts(rows)) == 11
+  assert len(verdicts(rows)) == 12
   text = claims_page.text(rows, runs)
   assert "incomplete" not in text
   assert text.count("depth.svg") == 1 and (tmp_path / "depth.svg").exists()
