@@ -65,18 +65,21 @@ class Reporter:
     *,
     kimg_at: Callable[[int], float],
     total_steps: int,
+    last_stage: int,
     first_step: int,
     tensor_names: Sequence[str],
     times: TimeRecord,
   ):
     """Open a run's logs, without the rows after `first_step`.
 
-    `kimg_at` returns the thousands of images shown up to a step.
+    `kimg_at` returns the thousands of images shown up to a step; the last stage
+    of a run that grows begins after `last_stage` steps.
     """
     self._workdir = workdir
     self._stats_path = workdir / "stats.jsonl"
     self._kimg_at = kimg_at
     self._total_kimg = kimg_at(total_steps)
+    self._last_stage = last_stage
     self._tensor_names = tensor_names
     self._times = times
     self._pending: list[tuple[int, StepMetrics]] = []  # on the device
@@ -243,10 +246,12 @@ class Reporter:
     jsonl.append(self._stats_path, row)
     beside = ("step", "kimg", "unix_secs")
     self.write_scalars(step, {k: v for k, v in row.items() if k not in beside})
-    secs_left = 1000 * (self._total_kimg - kimg) / images_per_sec
+    left = duration(1000 * (self._total_kimg - kimg) / images_per_sec)
+    if step < self._last_stage:  # later stages are slower
+      left += " or more"
     numbers = (
       f"d_loss {row['d_loss']:.3f}  g_loss {row['g_loss']:.3f}"
-      f"  {images_per_sec:.1f} images/s  {duration(secs_left)} left"
+      f"  {images_per_sec:.1f} images/s  {left} left"
     )
     if not self._is_terminal:
       total = f"{self._total_kimg:g}"

@@ -27,11 +27,12 @@ def reporter(tmp_path, times):
   return make_reporter(tmp_path, times, 0)
 
 
-def make_reporter(workdir, times, first_step):
+def make_reporter(workdir, times, first_step, last_stage=0):
   return Reporter(
     workdir,
     kimg_at=lambda step: 8 * step / 1000,
     total_steps=9,
+    last_stage=last_stage,
     first_step=first_step,
     tensor_names=[],
     times=times,
@@ -65,9 +66,11 @@ def test_at_most_two_steps_are_unfinished(reporter):
   reporter.close()
 
 
+@pytest.mark.parametrize("last_stage", [4, 5])
 def test_speed_is_that_of_training_alone(
-  tmp_path, times, reporter, monkeypatch
+  tmp_path, times, monkeypatch, capsys, last_stage
 ):
+  reporter = make_reporter(tmp_path, times, 0, last_stage)
   now = 0.0
   monkeypatch.setattr(clock.time, "monotonic", lambda: now)
   times.switch_to("step")
@@ -88,6 +91,8 @@ def test_speed_is_that_of_training_alone(
   reporter.close()
   (row,) = jsonl.read(tmp_path / "stats.jsonl")
   assert row["images_per_sec"] == 4.0
+  left = "10s left" if last_stage == 4 else "10s or more left"
+  assert capsys.readouterr().out.endswith(f" {left}\n")
 
 
 def read_events(path):
