@@ -25,6 +25,11 @@ class Schedule:
     """Return the thousands of images shown up to a step."""
     return growth.images_at(self._phases, step) / 1000
 
+  def is_last_stage(self, step: int) -> bool:
+    """Return whether a step, from 1, is one of the full resolution."""
+    stage = growth.stage_after(self._config, step)
+    return stage.resolution == self._config.resolution
+
   def part_of(self, step: int) -> float:
     """Return the number of the part of the run, of `keep_kimg`."""
     every = 1000 * self._config.keep_kimg

@@ -113,9 +113,7 @@ def train(
       times=times,
       reporter=Reporter(
         workdir,
-        kimg_at=schedule.kimg_at,
-        total_steps=schedule.total_steps,
-        last_stage=growth.phases_of(config, config.resolution)[0].first_step,
+        schedule=schedule,
         first_step=int(state.step),
         tensor_names=names,
         times=times,

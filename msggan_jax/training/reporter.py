@@ -5,7 +5,7 @@ import contextlib
 import re
 import sys
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 import jax
@@ -24,6 +24,7 @@ from msggan_jax.models.pyramid import resolution_of
 from msggan_jax.runtime import jsonl, machine, processes, progress
 from msggan_jax.runtime.clock import TimeRecord, duration
 from msggan_jax.training import nonfinite
+from msggan_jax.training.events import Schedule
 
 _MOST_PENDING = 1000  # steps whose metrics wait on the device
 
@@ -63,23 +64,17 @@ class Reporter:
     self,
     workdir: Path,
     *,
-    kimg_at: Callable[[int], float],
-    total_steps: int,
-    last_stage: int,
+    schedule: Schedule,
     first_step: int,
     tensor_names: Sequence[str],
     times: TimeRecord,
   ):
-    """Open a run's logs, without the rows after `first_step`.
-
-    `kimg_at` returns the thousands of images shown up to a step; the last stage
-    of a run that grows begins after `last_stage` steps.
-    """
+    """Open a run's logs, without the rows after `first_step`."""
     self._workdir = workdir
     self._stats_path = workdir / "stats.jsonl"
-    self._kimg_at = kimg_at
-    self._total_kimg = kimg_at(total_steps)
-    self._last_stage = last_stage
+    self._schedule = schedule
+    self._kimg_at = schedule.kimg_at
+    self._total_kimg = schedule.kimg_at(schedule.total_steps)
     self._tensor_names = tensor_names
     self._times = times
     self._pending: list[tuple[int, StepMetrics]] = []  # on the device
@@ -247,7 +242,7 @@ class Reporter:
     beside = ("step", "kimg", "unix_secs")
     self.write_scalars(step, {k: v for k, v in row.items() if k not in beside})
     left = duration(1000 * (self._total_kimg - kimg) / images_per_sec)
-    if step < self._last_stage:  # later stages are slower
+    if not self._schedule.is_last_stage(step):  # later ones are slower
       left += " or more"
     numbers = (
       f"d_loss {row['d_loss']:.3f}  g_loss {row['g_loss']:.3f}"
