@@ -16,7 +16,7 @@ from ml_collections import ConfigDict
 from msggan_jax import data
 from msggan_jax.algorithm import growth
 from msggan_jax.checkpoints import trained
-from msggan_jax.data import pictures, reading
+from msggan_jax.data import pictures, prepared_set, reading
 from msggan_jax.metrics import (
   agreement,
   copying,
@@ -41,7 +41,11 @@ _HAVE_TEST = ("cats", "earth")  # of the demo: a split that is a hold-out
 
 
 def choose(config: ConfigDict) -> tuple[Extractors, list[str]]:
-  """Return a run's extractors and the names of its metrics."""
+  """Return a run's extractors and the names of its metrics.
+
+  Raises ValueError for metrics that do not fit the run, and FileNotFoundError
+  if named ones lack their weights: both before a set is prepared.
+  """
   extractors = Extractors(
     config.inception_path, config.extractor, config.extractor_precision
   )
@@ -54,14 +58,51 @@ def choose(config: ConfigDict) -> tuple[Extractors, list[str]]:
   extractors.check_names(config.metrics)
   if config.metrics:
     names = config.metrics.split(",")
-  protocols.parse(names, extractors.names)
+  needs_weights = config.metrics or config.inception_path
+  dataset = config.dataset
+  may_have_holdout = dataset.get("holdout", 0) or (
+    dataset.name == "folder" and prepared_set.is_prepared(Path(dataset.path))
+  )
+  for protocol in protocols.parse(names, extractors.names):
+    _check_fit(protocol, config, bool(may_have_holdout))
+    if config.eval_kimg and needs_weights:
+      feature_pass.check(protocol, extractors)
   return extractors, names
 
 
+def _check_fit(
+  protocol: Protocol, config: ConfigDict, has_holdout: bool
+) -> None:
+  """Raise ValueError if a run of a configuration has no such number."""
+  name, of = protocol.name, config.dataset
+  channels = config.channels if of.get("range", "") else 0
+  feature_pass.check_channels(protocol, channels, config.get("bands", ""))
+  if protocol.num_fakes is None:
+    raise ValueError(f"{name}: add the number of fakes, such as 10k or 50k")
+  scales = connected_scales(config.resolution, config.connected_scales)
+  if protocol.resolution not in (None, *scales):
+    raise ValueError(
+      f"{name}: this generator has the scales {', '.join(map(str, scales))}"
+    )
+  has_holdout |= of.name in _HAVE_TEST and of.split == "train"
+  if protocol.kind == "copying" and not has_holdout:
+    raise ValueError(
+      f"{name}: the data set has no hold-out; set config.dataset.holdout, such "
+      "as 0.1, in a new run"
+    )
+  if protocol.per_class and not config.num_classes:
+    raise ValueError(
+      f"{name}: the generator is unconditional: config.num_classes is 0"
+    )
+
+
 def make_evaluator(
-  config: ConfigDict, prepared: data.PreparedSet
+  config: ConfigDict,
+  prepared: data.PreparedSet,
+  extractors: Extractors,
+  names: Sequence[str],
 ) -> "Evaluator | None":
-  """Return the evaluator of a run's metrics.
+  """Return the evaluator of a run's metrics, those that `choose` returns.
 
   None without `eval_kimg`, or if no metrics are named and the default ones'
   weights are missing.
@@ -71,7 +112,7 @@ def make_evaluator(
   try:
     # A bar on a terminal; log files have the run's own lines.
     has_bar = sys.stderr.isatty()
-    return Evaluator(config, prepared, *choose(config), progress=has_bar)
+    return Evaluator(config, prepared, extractors, names, progress=has_bar)
   except FileNotFoundError:
     if config.metrics or config.inception_path:
       raise
@@ -190,27 +231,7 @@ class Evaluator:
 
   def _check(self, protocol: Protocol) -> None:
     name = protocol.name
-    channels = self._config.channels if self._prepared.metadata.values else 0
-    feature_pass.check_channels(protocol, channels, self._bands)
-    if protocol.num_fakes is None:
-      raise ValueError(f"{name}: add the number of fakes, such as 10k or 50k")
-    if protocol.resolution not in (None, *self._scales):
-      raise ValueError(
-        f"{name}: this generator has the scales "
-        f"{', '.join(map(str, self._scales))}"
-      )
-    dataset = self._config.dataset
-    has_test = dataset.name in _HAVE_TEST and dataset.split == "train"
-    has_holdout = has_test or self._prepared.metadata.part
-    if protocol.kind == "copying" and not has_holdout:
-      raise ValueError(
-        f"{name}: the data set has no hold-out; set config.dataset.holdout, "
-        "such as 0.1, in a new run"
-      )
-    if protocol.per_class and not self._config.num_classes:
-      raise ValueError(
-        f"{name}: the generator is unconditional: config.num_classes is 0"
-      )
+    _check_fit(protocol, self._config, bool(self._prepared.metadata.part))
     feature_pass.check(protocol, self._passes.extractors)
     drawn = self._comparison.reals.draw(protocol.draws, protocol.num_fakes)
     least = _LEAST_REALS.get(protocol.kind, 1)

@@ -66,7 +66,7 @@ def train(
   times = TimeRecord(time.time() if began is None else began)
   workdir = Path(workdir)
   # Refuse the impossible before any work.
-  metrics.choose(config)
+  chosen = metrics.choose(config)
   nonfinite.check_stopped(workdir, new=new_randomness)
   if not saved.exists(workdir):
     fine_tuning.check(init_from, config)
@@ -76,7 +76,7 @@ def train(
   program = dataclasses.replace(program, dtype=prepared.metadata.dtype)
   known_in = None if new_data else workdir
   holdout = batches.open_holdout(config, prepared, known_in)
-  evaluator = metrics.make_evaluator(config, prepared)
+  evaluator = metrics.make_evaluator(config, prepared, *chosen)
   schedule = Schedule(config)
   with (
     folder_lock.only_run_in(workdir),

@@ -110,9 +110,8 @@ def check_sampling(workdir, state):
 
 def check_evaluations(config, rows, workdir):
   assert [row["step"] for row in rows] == [2, 4]
-  evaluator = metrics.make_evaluator(
-    config, data.open_prepared(data.prepare(config))
-  )
+  prepared = data.open_prepared(data.prepare(config))
+  evaluator = metrics.make_evaluator(config, prepared, *metrics.choose(config))
   generator = msggan_jax.load_generator(workdir, 4)
   values = evaluator.evaluate(generator.params, generator.state)
   for name in (first := "fd_mean_colors_64_full"), "kid_mean_colors_32":

@@ -114,7 +114,9 @@ def test_an_evaluation_names_the_damaged_image(config):
   config.eval_kimg = 0.128
   prepared = data.open_prepared(data.prepare(config))
   damage(prepared, 100)
-  evaluator = loop.metrics.make_evaluator(config, prepared)
+  evaluator = loop.metrics.make_evaluator(
+    config, prepared, *loop.metrics.choose(config)
+  )
   generator = loop.make_program(
     config, loop.sharding.make_mesh()
   ).create_state()

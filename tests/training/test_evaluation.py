@@ -95,9 +95,26 @@ def test_without_weights_training_goes_on(
   assert not (tmp_path / "run" / "metrics.jsonl").exists()
   with pytest.raises(FileNotFoundError, match="eval_kimg mark one"):
     msggan_jax.load_generator(tmp_path / "run", "best")
-  config.metrics = "kid_efficientnet_lite0_200"
-  with pytest.raises(FileNotFoundError, match="pip install"):
-    loop.train(config, tmp_path / "other")
+
+
+@pytest.mark.parametrize(
+  ("name", "message"),
+  [
+    ("kid_efficientnet_lite0_200", "pip install"),
+    (f"{NAME}/2", "has the scales 4"),
+    ("copying_mean_colors_20", "no hold-out"),
+    ("kid_mean_colors_20_per_class", "unconditional"),
+  ],
+)
+def test_impossible_metrics_are_refused_before_a_set_is_prepared(
+  config, tmp_path, monkeypatch, name, message
+):
+  monkeypatch.setattr("msggan_jax.metrics.efficientnet._PACKAGE", "no-such")
+  config.dataset.data_dir = str(tmp_path / "data")
+  config.metrics = name
+  with pytest.raises((ValueError, FileNotFoundError), match=message):
+    loop.train(config, tmp_path / "run")
+  assert not list(tmp_path.iterdir())
 
 
 def test_the_demo_is_evaluated():
