@@ -133,13 +133,17 @@ def compare(
     if not names:
       names = _default_names(extractors, channels, count)
       parsed = _parse(names, extractors, channels, bands)
-    counts = [protocol.num_fakes or count for protocol in parsed]
-    for protocol, wanted in zip(parsed, counts, strict=True):
-      if wanted > count:
+    for protocol in parsed:
+      if max(protocol.num_fakes or 0, protocol.least_images) > count:
         raise ValueError(
           f"{protocol.name}: {fakes} has only {counted(count, 'image')}"
         )
     real_images = folders.open_reals(reals, fake_images, data_dir, stack)
+    for protocol in parsed:
+      if (there := real_images.reals.num_images) < protocol.least_images:
+        raise ValueError(
+          f"{protocol.name}: {reals} has only {counted(there, 'image')}"
+        )
     batch_size = _BATCH_PER_DEVICE * jax.local_device_count()
     passes = Passes(extractors, resolution, batch_size, progress)
     if channels:

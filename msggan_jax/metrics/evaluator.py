@@ -34,7 +34,6 @@ from msggan_jax.models.pyramid import connected_scales, quantize
 from msggan_jax.runtime import processes, sharding
 
 _SEED = 0  # of the fakes: the same latents for every run and step
-_LEAST_REALS = {"fid": 2, "fd": 2, "kid": 2, "pr": 4}  # by kind; others: 1
 _FEWEST = 10  # reals and fakes of a class; rarer classes are skipped
 _LEAST_SPECTRUM = 8  # of the scales whose spectrum is a default
 _HAVE_TEST = ("cats", "earth")  # of the demo: a split that is a hold-out
@@ -234,7 +233,7 @@ class Evaluator:
     _check_fit(protocol, self._config, bool(self._prepared.metadata.part))
     feature_pass.check(protocol, self._passes.extractors)
     drawn = self._comparison.reals.draw(protocol.draws, protocol.num_fakes)
-    least = _LEAST_REALS.get(protocol.kind, 1)
+    least = protocol.least_images
     if (there := len(drawn.numbers)) < least:
       raise ValueError(
         f"{name} needs {least} real images, and there are {there}; choose "

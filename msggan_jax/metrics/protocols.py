@@ -50,6 +50,11 @@ class Protocol:
     return self.is_frechet and not self.per_class
 
   @property
+  def least_images(self) -> int:
+    """Number of reals, and of fakes, without which there is no number."""
+    return {"fid": 2, "fd": 2, "kid": 2, "pr": 4}.get(self.kind, 1)
+
+  @property
   def higher_is_better(self) -> bool:
     """Whether a higher number is better."""
     return self.kind in ("is", "pr")
