@@ -40,6 +40,11 @@ SETTING = {  # data and size -> runs of one setting
 PAIRS: dict[str, tuple[Side, Side]] = {
   "ProGAN - MSG-ProGAN": (PROGAN, MSG),
   "StyleGAN - MSG-StyleGAN": (STYLE, MSG_STYLE),
+  "ProGAN, RMSprop - MSG-ProGAN": (("table-3", "grows at 0.003"), MSG),
+  "StyleGAN, RMSprop - MSG-StyleGAN": (
+    ("growing-stylegan", "grows, RMSprop"),
+    MSG_STYLE,
+  ),
   **{
     f"{arm} - all, {side}²": ((f"depth-{side}", arm), (f"depth-{side}", "all"))
     for arm in ("none", "control")
@@ -168,11 +173,19 @@ RECIPE = ("scales", "single scale"), ("recipe-cats-progan", "pairing, R1 + R2")
 CLAIMS = (
   Claim(
     *("MSG-ProGAN is better than ProGAN", "Tables 1, 2"),
-    *("KID, 32², after as many images", kid_of("ProGAN")),
+    *("KID, 32², after as many images", kid_of("ProGAN -")),
+  ),
+  Claim(
+    *("The same", "Tables 1, 2"),
+    *("KID, 32², ProGAN with RMSprop, too", kid_of("ProGAN, RMSprop")),
   ),
   Claim(
     *("MSG-StyleGAN is better than StyleGAN", "Table 1"),
-    *("KID, 32², after as many images", kid_of("StyleGAN")),
+    *("KID, 32², after as many images", kid_of("StyleGAN -")),
+  ),
+  Claim(
+    *("The same", "Table 1"),
+    *("KID, 32², StyleGAN with RMSprop, too", kid_of("StyleGAN, RMSprop")),
   ),
   Claim(
     *("All levels at once cost more an image", "limitations"),

@@ -175,7 +175,7 @@ def test_verdicts_follow_the_rows(tmp_path, monkeypatch):
     }
 
   assert set(verdicts(rows).values()) == {claims_page.HOLDS}
-  assert len(verdicts(rows)) == 12
+  assert len(verdicts(rows)) == 14
   text = claims_page.text(rows, runs)
   assert "incomplete" not in text
   assert text.count("depth.svg") == 1 and (tmp_path / "depth.svg").exists()
