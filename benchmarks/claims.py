@@ -25,8 +25,8 @@ Rules, committed before the runs:
 - Growing: ProGAN and StyleGAN as their authors train them (Adam, rate 0.001)
   against MSG-ProGAN and MSG-StyleGAN of Tables 3 and 5, all at once, 32x32.
   Fades and stages take 1 kimg each, the last stage the rest: ProGAN's shares at
-  1024x1024. The same with one optimizer: StyleGAN with MSG-StyleGAN's RMSprop at
-  0.003, and ProGAN's runs of Table 3. These were known before this comparison.
+  1024x1024. The same with one optimizer: StyleGAN with MSG-StyleGAN's RMSprop
+  at 0.003, and ProGAN's runs of Table 3, which were known before.
 - One setting: MSG-ProGAN on Earth at 32x32 and 64x64, beside the cats of Tables
   3 and 4. "Trains" means that KID is smaller at 8 kimg than at 2.
 - Figure 6: how much the images of 36 latents change from 6 to 8 kimg, at 32x32,

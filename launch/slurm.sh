@@ -30,8 +30,9 @@ check_numbers 1 nodes gpus cpus
 # Seconds: the signal before the time limit, and from there to the requeue.
 notice=180 patience=150
 
-# srun returns the largest code. Wrong input, 2, found by the first process is it,
-# though its end makes JAX abort the others with 134; they all get the signal.
+# srun returns the largest code. Code 2, wrong input, becomes the largest, because
+# JAX aborts the others with 134 when the first process ends. A signal reaches the
+# shells, too; they wait for their commands.
 # shellcheck disable=SC2016
 task='trap : TERM; "$@"; code=$?; [ $code -ne 2 ] || code=255; exit $code'
 # Since 22.05 srun inherits no --cpus-per-task. Processes end each other: srun is

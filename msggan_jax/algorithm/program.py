@@ -188,5 +188,5 @@ def make_program(config: ConfigDict, mesh: Mesh) -> Program:
     networks.make_discriminator(config),
     train_state.make_optimizer(config),
     growth.stage(config, config.resolution),
-    "float32" if config.dataset.range else "uint8",
+    "float32" if config.dataset.get("range") else "uint8",
   )

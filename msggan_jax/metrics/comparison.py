@@ -134,16 +134,10 @@ def compare(
       names = _default_names(extractors, channels, count)
       parsed = _parse(names, extractors, channels, bands)
     for protocol in parsed:
-      if max(protocol.num_fakes or 0, protocol.least_images) > count:
-        raise ValueError(
-          f"{protocol.name}: {fakes} has only {counted(count, 'image')}"
-        )
+      _check_number(protocol, fakes, count, protocol.num_fakes or 0)
     real_images = folders.open_reals(reals, fake_images, data_dir, stack)
     for protocol in parsed:
-      if (there := real_images.reals.num_images) < protocol.least_images:
-        raise ValueError(
-          f"{protocol.name}: {reals} has only {counted(there, 'image')}"
-        )
+      _check_number(protocol, reals, real_images.reals.num_images)
     batch_size = _BATCH_PER_DEVICE * jax.local_device_count()
     passes = Passes(extractors, resolution, batch_size, progress)
     if channels:
@@ -163,6 +157,17 @@ def compare(
       "fakes_hash": fake_images.content_hash(),
       **comparison.provenance(),
     }
+
+
+def _check_number(
+  protocol: Protocol, path: str, there: int, wanted: int = 0
+) -> None:
+  needed = max(wanted, protocol.least_images)
+  if there < needed:
+    raise ValueError(
+      f"{protocol.name} needs {counted(needed, 'image')}, and {path} has only "
+      f"{there:,}"
+    )
 
 
 def _default_names(

@@ -42,8 +42,9 @@ def nearest(
   name = INCEPTION if inception else EFFICIENTNET
   name = extractors.names[-1] if extractor else name
   network = extractors[name]  # missing weights are reported before any work
-  # In a stage the generator's own is that of the stage's size.
-  of_run = saved.load_config(workdir) if workdir else config
+  of_run = config
+  if workdir and saved.exists(workdir):  # a stage's has the stage's size
+    of_run = saved.load_config(workdir)
   prepared = data.open_prepared(data.prepare_of_run(of_run, data_dir, workdir))
   resolution = job.available[-1]
 

@@ -49,7 +49,7 @@ def test_comparing_two_folders(tmp_path, monkeypatch):
       metrics.compare(str(a), str(b), networks, names)
   few = str(write_noise(tmp_path / "few", [(8, 8)] * 3))
   for pair in ((few, str(b)), (str(a), few)):
-    with pytest.raises(ValueError, match="pr_mean_colors: .*few has only 3 im"):
+    with pytest.raises(ValueError, match="pr_mean_colors needs 4 .*few .* 3"):
       metrics.compare(*pair, networks, "pr_mean_colors")
   prepared = data.prepare(config_of(str(a), 8), output=tmp_path / "set")
   name = "fd_mean_colors"

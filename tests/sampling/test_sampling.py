@@ -4,6 +4,7 @@ import copy
 import dataclasses
 import functools
 import io
+from pathlib import Path
 
 import jax
 import jax.numpy as jnp
@@ -227,10 +228,13 @@ def test_nearest_finds_the_training_images(tmp_path, monkeypatch):
     nearest.nearest(job, 21, **options)
   with pytest.raises(ValueError, match="keeps its data set in"):
     nearest.nearest(job, 2, data_dir="elsewhere", extractor=EXTRACTOR)
+  released = Path("cats")  # no folder
+  nearest.nearest(job, 2, workdir=released, **options)
   # In a middle stage of a run the set is the run's, of its full size.
   run = tmp_path / "run"
   run.mkdir()
   (run / "config.json").write_text(generator.config.to_json())
+  (run / "stats.jsonl").touch()
   generator.config.resolution = 4
   sets = sorted((tmp_path / "data").iterdir())
   nearest.nearest(job, 2, workdir=run, **options)
