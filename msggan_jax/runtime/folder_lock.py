@@ -18,9 +18,9 @@ NAME = ".lock"
 def only_run_in(folder: Path) -> Iterator[None]:
   """Create a folder and keep other runs out of it; a call of all processes.
 
-  The first process holds the lock. A disk without locks is only warned of.
-  ValueError if another run holds the lock, or if a process does not see the
-  first one's folder.
+  The first process holds the lock. A disk without locks is only warned of. A
+  folder that stays empty is removed. ValueError if another run holds the lock,
+  or if a process does not see the first one's folder.
   """
   from msggan_jax.runtime import processes  # late: data need no JAX
 
@@ -44,7 +44,13 @@ def only_run_in(folder: Path) -> Iterator[None]:
     token = processes.from_first(token)
     with processes.raising_together():
       processes.once_visible(lambda: _check_token(folder / NAME, token))
-    yield
+    try:
+      yield
+    finally:
+      with contextlib.suppress(OSError):  # such as a mount point
+        if processes.is_first() and os.listdir(folder) == [NAME]:
+          (folder / NAME).unlink()
+          folder.rmdir()
 
 
 @contextlib.contextmanager

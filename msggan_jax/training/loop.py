@@ -65,11 +65,33 @@ def train(
   """
   times = TimeRecord(time.time() if began is None else began)
   workdir = Path(workdir)
-  # Refuse the impossible before any work.
+  # Refuse the impossible before a set is prepared, which may take hours.
   chosen = metrics.choose(config)
   nonfinite.check_stopped(workdir, new=new_randomness)
   if not saved.exists(workdir):
     fine_tuning.check(init_from, config)
+  with folder_lock.only_run_in(workdir):
+    return _train_alone(
+      config,
+      workdir,
+      chosen,
+      times,
+      init_from=init_from,
+      new_randomness=new_randomness,
+      new_data=new_data,
+    )
+
+
+def _train_alone(
+  config: ConfigDict,
+  workdir: Path,
+  chosen: tuple[metrics.Extractors, list[str]],
+  times: TimeRecord,
+  *,
+  init_from: str | None,
+  new_randomness: bool,
+  new_data: bool,
+) -> TrainState:
   program = make_program(config, sharding.make_mesh())
   processes.say(f"{describe_devices()}, precision {config.precision}")
   prepared = batches.open_set_of_run(config, workdir, new_data=new_data)
@@ -79,7 +101,6 @@ def train(
   evaluator = metrics.make_evaluator(config, prepared, *chosen)
   schedule = Schedule(config)
   with (
-    folder_lock.only_run_in(workdir),
     # The step compiles while everything else is set up.
     ThreadPoolExecutor(max_workers=1) as background,
     Checkpoints(

@@ -19,7 +19,7 @@ from msggan_jax.runtime import (
   processes,
   sharding,
 )
-from msggan_jax.training import batches
+from msggan_jax.training import batches, loop
 from tests.checkpoints.test_checkpoint import restored, save, tree
 from tests.runs.chaos import flip, halve
 from tests.runs.forked import run_in_all
@@ -176,7 +176,23 @@ def test_a_second_run_is_refused(tmp_path):
       with folder_lock.only_run_in(folder):
         pass
   with folder_lock.only_run_in(folder):
-    pass
+    (folder / "config.json").touch()
+  assert folder.exists()
+
+
+def test_a_workdir_is_taken_before_a_set_is_prepared(quick_config, tmp_path):
+  data_dir = tmp_path / "data"
+  quick_config.dataset.data_dir = str(data_dir)
+  (tmp_path / "file").touch()
+  with pytest.raises(NotADirectoryError):
+    loop.train(quick_config, tmp_path / "file" / "run")
+  with folder_lock.only_run_in(tmp_path / "run"):
+    with pytest.raises(ValueError, match="in use by another run"):
+      loop.train(quick_config, tmp_path / "run")
+  quick_config.dataset.path = str(tmp_path / "nowhere")
+  with pytest.raises(ValueError, match="nowhere"):
+    loop.train(quick_config, tmp_path / "run")
+  assert [path.name for path in tmp_path.iterdir()] == ["file"]
 
 
 @pytest.mark.parametrize("code", [errno.EROFS, errno.EACCES, errno.ENOSPC])
