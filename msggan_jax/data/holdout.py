@@ -11,7 +11,7 @@ import numpy as np
 
 from msggan_jax.runtime.errors import counted
 
-TRAIN, HOLDOUT = "train", "holdout"  # the parts of a set
+TRAIN = "train"  # the part of a set whose other one is "holdout"
 
 _FILE = "holdout.json"
 
