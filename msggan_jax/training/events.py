@@ -27,8 +27,10 @@ class Schedule:
 
   def is_last_stage(self, step: int) -> bool:
     """Return whether a step, from 1, is one of the full resolution."""
-    stage = growth.stage_after(self._config, step)
-    return stage.resolution == self._config.resolution
+    full = self._config.resolution
+    return step > next(
+      x.first_step for x in self._phases if x.resolution == full
+    )
 
   def part_of(self, step: int) -> float:
     """Return the number of the part of the run, of `keep_kimg`."""

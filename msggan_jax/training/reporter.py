@@ -73,7 +73,6 @@ class Reporter:
     self._workdir = workdir
     self._stats_path = workdir / "stats.jsonl"
     self._schedule = schedule
-    self._kimg_at = schedule.kimg_at
     self._total_kimg = schedule.kimg_at(schedule.total_steps)
     self._tensor_names = tensor_names
     self._times = times
@@ -184,7 +183,7 @@ class Reporter:
       self._events.write_image(step, "samples", sheet)
 
   def _sample_name(self, step: int) -> str:
-    return f"{self._kimg_at(step):010.3f}.png"
+    return f"{self._schedule.kimg_at(step):010.3f}.png"
 
   def _delete_samples_after(self, step: int) -> None:
     """Delete an abandoned branch's samples; at step 0 a failed start's, too."""
@@ -221,9 +220,11 @@ class Reporter:
     }
     self._begin_row()
     now = self._training_secs()
-    kimg = self._kimg_at(step)
+    kimg = self._schedule.kimg_at(step)
     images_per_sec = (
-      1000 * (kimg - self._kimg_at(self._last_step)) / (now - self._last_secs)
+      1000
+      * (kimg - self._schedule.kimg_at(self._last_step))
+      / (now - self._last_secs)
     )
     self._last_step, self._last_secs = step, now
     row = {
